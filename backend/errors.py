@@ -1,0 +1,83 @@
+"""One error tree: every error says what is wrong, where, and how to fix it, and knows its HTTP status.
+
+BackendError                    500  something of ours broke
+├── RequestError                400  the caller sent something we cannot use
+│   ├── SettingError            400  an unknown setting, or a value out of range
+│   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
+├── AuthError                   401  missing or wrong credentials
+├── NotFoundError               404  no such project or version
+├── MediaError                  422  a task's media cannot be fetched, or is not an image we can read
+├── TrainingError               422  the labels do not allow a training
+├── BusyError                   409  another job holds the project, or a lock was lost
+├── ModelError                  409  weights are missing, damaged, not ours, or lack what was asked for
+└── LabelStudioError            502  Label Studio refused, or did not answer
+    ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
+    └── LabelStudioBlockedError 502  Label Studio refuses private addresses (its SSRF protection)
+"""
+
+from __future__ import annotations
+
+
+class BackendError(Exception):
+    """An error with its place (`where`), its cure (`fix`) and the HTTP status it maps to."""
+
+    status = 500
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f" [{self.where}]" if self.where else ""
+        cure = f" Fix: {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{cure}"
+
+
+class RequestError(BackendError):
+    status = 400
+
+
+class SettingError(RequestError):
+    pass
+
+
+class LabelConfigError(RequestError):
+    pass
+
+
+class AuthError(BackendError):
+    status = 401
+
+
+class NotFoundError(BackendError):
+    status = 404
+
+
+class MediaError(BackendError):
+    status = 422
+
+
+class TrainingError(BackendError):
+    status = 422
+
+
+class BusyError(BackendError):
+    status = 409
+
+
+class ModelError(BackendError):
+    status = 409
+
+
+class LabelStudioError(BackendError):
+    status = 502
+
+
+class LabelStudioAuthError(LabelStudioError):
+    pass
+
+
+class LabelStudioBlockedError(LabelStudioError):
+    pass

@@ -1,0 +1,118 @@
+"""One table of settings (name, type, default, help) -> a frozen `Settings`, from the environment and overrides.
+
+Overrides come from "extra params", the JSON field of the ML backend in Label Studio's own UI.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backend.errors import SettingError
+
+
+class Settings(BaseModel):
+    """Every setting; the environment variable is the field's name in upper case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # The connection to Label Studio and our own address: the environment only.
+    label_studio_url: str = Field("", description="Label Studio's address as the backend reaches it")
+    label_studio_api_key: str = Field("", description="personal access token (or legacy token) of a Label Studio user")
+    model_dir: str = Field("models", description="where versions, caches and state live; a path or an fsspec URL")
+    redis_url: str = Field("", description="redis for jobs; empty: an embedded redis with its data in MODEL_DIR")
+    host: str = Field("127.0.0.1", description="address the server listens on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(9090, description="port the server listens on; 0: a free one")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+    basic_auth_user: str = Field("", description="user name Label Studio must send; empty: no Basic auth")
+    basic_auth_pass: str = Field("", description="password Label Studio must send")
+    device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
+    allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
+    max_media_mb: Annotated[float, Field(gt=0)] = Field(50.0, description="largest image file in megabytes")
+    max_megapixels: Annotated[float, Field(gt=0)] = Field(100.0, description="largest image in megapixels")
+    reconcile_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds between checks without any webhook")
+
+    # How a project learns: the environment, or a project's extra params.
+    base_model: str = Field("yolo11n.pt", description="base weights every training starts from")
+    model_score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="lowest confidence of a region shown to annotators"
+    )
+    retrain_every: Annotated[int, Field(ge=1)] = Field(
+        20, description="new, changed or deleted annotations that start a training"
+    )
+    strategy: str = Field("class_entropy", description="acquisition function that orders the queue")
+    explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2, description="share of the queue drawn at random; it feeds the validation set"
+    )
+    imgsz: Annotated[int, Field(ge=32, le=4096)] = Field(
+        640, description="image size for training and prediction, pixels"
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
+    train_steps: Annotated[int, Field(ge=1)] = Field(
+        500, description="optimiser steps per training; epochs = steps * batch / images within the two bounds below"
+    )
+    min_epochs: Annotated[int, Field(ge=1)] = Field(30, description="fewest epochs, so that steps grow with the labels")
+    max_epochs: Annotated[int, Field(ge=1)] = Field(300, description="most epochs, however few labels there are")
+    tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.02, description="mAP50 a new version may lose against the current one and still be published"
+    )
+    val_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="share of the randomly chosen tasks kept for validation"
+    )
+    seed: int = Field(0, description="seed of training and ranking")
+
+
+PROJECT_SETTINGS = tuple(Settings.model_fields)[tuple(Settings.model_fields).index("base_model") :]  # see above
+
+
+def from_env(environ: Mapping[str, str], **given: Any) -> Settings:
+    """Return the settings of an environment; `given` values (command line options) win over it.
+
+    Raises SettingError naming the variable and its allowed values.
+    """
+    values: dict[str, Any] = {
+        name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper(), "") != ""
+    }
+    values |= {name: value for name, value in given.items() if value is not None}
+    return _validated(values, where="environment", spell=str.upper)
+
+
+def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:
+    """Return the settings with one project's overrides applied.
+
+    `extra_params` is what Label Studio sends with /setup: JSON text or an already parsed object; names in any case.
+    Raises SettingError for text that is not a JSON object, an unknown name, or a value out of range.
+    """
+    if not extra_params:
+        return settings
+    where = "extra params of the ML backend"
+    params = extra_params
+    if isinstance(params, str):
+        try:
+            params = json.loads(params)
+        except ValueError as error:
+            raise SettingError(
+                f"not JSON: {error}", where=where, fix='write an object like {"RETRAIN_EVERY": 20}'
+            ) from None
+    if not isinstance(params, Mapping):
+        raise SettingError("not a JSON object", where=where, fix='write an object like {"RETRAIN_EVERY": 20}')
+    overrides = {str(name).lower(): value for name, value in params.items()}
+    unknown = sorted(set(overrides) - set(PROJECT_SETTINGS))
+    if unknown:
+        known = ", ".join(name.upper() for name in PROJECT_SETTINGS)
+        raise SettingError(f"unknown setting {unknown[0].upper()}", where=where, fix=f"use one of {known}")
+    return _validated(settings.model_dump() | overrides, where=where, spell=str.upper)
+
+
+def _validated(values: dict[str, Any], *, where: str, spell: Any) -> Settings:
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = spell(str(first["loc"][0]))
+        raise SettingError(
+            f"{name}={first.get('input')!r}: {first['msg']}", where=where, fix=f"see {name} in docs/settings.md"
+        ) from None

@@ -1,0 +1,192 @@
+"""The values that pass between modules: frozen, slotted dataclasses, validated once where they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTag:
+    """One control tag of a label config that this backend can predict and learn."""
+
+    kind: str  # LS result type, e.g. "rectanglelabels"
+    from_name: str
+    to_name: str
+    data_key: str  # the task data field the object tag shows, e.g. "image"
+    labels: tuple[str, ...]  # as written in the config, in its order
+    class_to_label: Mapping[str, str]  # casefolded model class name -> label
+    score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
+    model_path: str | None = None  # weights the config asks for, relative to MODEL_DIR
+    attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One predicted region, ready for Label Studio; coordinates inside `value` are percent of the image."""
+
+    id: str
+    kind: str
+    from_name: str
+    to_name: str
+    value: Mapping[str, Any]
+    score: float
+    original_width: int
+    original_height: int
+
+    def as_json(self) -> Json:
+        """Return the region as Label Studio stores it in `result`."""
+        return {
+            "id": self.id,
+            "type": self.kind,
+            "from_name": self.from_name,
+            "to_name": self.to_name,
+            "value": dict(self.value),
+            "score": self.score,
+            "original_width": self.original_width,
+            "original_height": self.original_height,
+            "image_rotation": 0,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledBox:
+    """One training label: a label of the config and a box (x centre, y centre, width, height), all in [0, 1]."""
+
+    label: str
+    xywh: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of one image: n boxes, C classes, D embedding dimensions."""
+
+    width: int
+    height: int
+    boxes: FloatArray  # (n, 4) xyxy in pixels of the upright image
+    class_probs: FloatArray  # (n, C) sigmoid scores of all classes
+    confidence: FloatArray  # (n,) the top class score
+    embedding: FloatArray  # (D,)
+    box_variance: FloatArray | None = None  # (n, 4) DFL variance in px², None where the head has no DFL
+    box_embeddings: FloatArray | None = None  # (n, D)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """n unlabeled images with m boxes in all; boxes of image i are rows offsets[i]:offsets[i + 1]."""
+
+    task_ids: IntArray  # (n,)
+    offsets: IntArray  # (n + 1,)
+    class_probs: FloatArray  # (m, C)
+    embeddings: FloatArray | None = None  # (n, D)
+    class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
+
+    def __post_init__(self) -> None:
+        if self.offsets.shape != (len(self.task_ids) + 1,) or int(self.offsets[-1]) != len(self.class_probs):
+            raise ValueError(
+                f"offsets {self.offsets.shape} do not fit {len(self.task_ids)} images and {len(self.class_probs)} boxes"
+            )
+        if not np.isfinite(self.class_probs).all():
+            raise ValueError("class_probs holds NaN or infinity; drop those boxes before ranking")
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The order of a pool: priority 0 is annotated next; `explored` marks tasks placed at random."""
+
+    task_ids: IntArray  # (n,)
+    priority: FloatArray  # (n,) in [0, 1], the quantile of the position
+    acquisition: FloatArray  # (n,) the raw acquisition value, higher = sooner
+    explored: BoolArray  # (n,)
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A Label Studio task: its id and its raw data fields."""
+
+    id: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedTask:
+    """A task with the annotation that counts: ground truth first, else the newest submitted one."""
+
+    task: Task
+    annotation_id: int
+    updated_at: str  # ISO 8601, as Label Studio gives it
+    result: tuple[Mapping[str, Any], ...]
+    ground_truth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSnapshot:
+    """The labels one training was made of; `annotations` maps annotation id to its updated_at."""
+
+    project_id: int
+    label_config_hash: str
+    annotations: Mapping[int, str]
+    train_tasks: tuple[int, ...]
+    val_tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Detection quality on one validation set."""
+
+    map50: float
+    map50_95: float
+    class_ap50: Mapping[str, float]
+    images: int
+    boxes: int
+    detections: int  # kept boxes; 0 means the model collapsed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One published training; `number` is never reused within a project."""
+
+    project_id: int
+    number: int
+    name: str  # "<base>-v<number>"
+    sha256: str
+    base_model: str
+    parent: int | None
+    classes: tuple[str, ...]
+    snapshot: TrainingSnapshot
+    metrics: Metrics | None
+    champion_metrics: Metrics | None
+    hyper_parameters: Mapping[str, Any]
+    software: Mapping[str, str]
+    timings: Mapping[str, float]  # seconds per stage
+    created: datetime
+    promoted: bool
+    reason: str  # why it was, or was not, promoted
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """Where a training stands: shown by GET /api/projects/{id}."""
+
+    state: str  # "idle" | "queued" | "running" | "failed"
+    stage: str = ""  # "snapshot" | "images" | "train" | "evaluate" | "publish"
+    progress: float = 0.0  # 0..1 over all stages
+    eta_s: float | None = None
+    error: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
