@@ -3,6 +3,7 @@
 BackendError                    500  something of ours broke
 ├── RequestError                400  the caller sent something we cannot use
 │   ├── SettingError            400  an unknown setting, or a value out of range
+│   ├── DataError               400  a data set on disk that cannot be read
 │   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
 ├── AuthError                   401  missing or wrong credentials
 ├── NotFoundError               404  no such project or version
@@ -40,6 +41,10 @@ class RequestError(BackendError):
 
 
 class SettingError(RequestError):
+    pass
+
+
+class DataError(RequestError):
     pass
 
 

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from backend.errors import DataError
+from backend.yolo_data import YoloData, read
+from tests.support import ROOT, require
+
+LINE = "0 0.5 0.5 0.2 0.4\n"
+
+
+def write(root: Path, yaml: str, labels: str = LINE) -> Path:
+    """Write a data set of one training and one validation image; only the first one's labels vary."""
+    for split, text in (("train", labels), ("val", LINE)):
+        (root / "images" / split).mkdir(parents=True, exist_ok=True)
+        (root / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (root / "images" / split / "a.jpg").write_bytes(b"")
+        (root / "labels" / split / "a.txt").write_text(text)
+    path = root / "data.yaml"
+    path.write_text(yaml)
+    return path
+
+
+FOLDERS = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
+
+
+def test_reads_folders(tmp_path: Path) -> None:
+    data = read(write(tmp_path, FOLDERS))
+    assert data.classes == ("cat", "dog")
+    assert [file.path for file in data.train] == [tmp_path / "images/train/a.jpg"]
+    box = data.train[0].boxes[0]
+    assert box.label == "cat"
+    assert box.xywh == pytest.approx((0.5, 0.5, 0.2, 0.4))
+    assert data.test == ()
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    "names", ["[cat, dog]", "{0: cat, 1: dog}", "{1: dog, 0: cat}", "\n  0: cat\n  1: dog\nnc: 2"], ids=str
+)
+def test_names_as_list_or_map(tmp_path: Path, names: str) -> None:
+    data = read(write(tmp_path, f"train: images/train\nval: images/val\nnames: {names}\n"))
+    assert data.classes == ("cat", "dog")
+
+
+def test_numbers_may_be_names(tmp_path: Path) -> None:
+    assert read(write(tmp_path, FOLDERS.replace("cat, dog", "7, 11"))).classes == ("7", "11")
+
+
+@pytest.mark.parametrize(
+    ("split", "lists"),
+    [
+        ("train.txt", {"train.txt": "images/train/a.jpg\n\n./images/val/a.jpg\n"}),
+        ("[images/train, images/val]", {}),
+        ("[images/train, more.txt]", {"more.txt": "images/val/a.jpg"}),
+        ("images", {}),
+    ],
+)
+def test_split_as_list_file_several_or_nested_folder(tmp_path: Path, split: str, lists: dict[str, str]) -> None:
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    data = read(write(tmp_path, f"train: {split}\nval: images/val\nnames: [cat]\n"))
+    assert [file.path for file in data.train] == [tmp_path / "images/train/a.jpg", tmp_path / "images/val/a.jpg"]
+    assert all(len(file.boxes) == 1 for file in data.train)
+
+
+def test_path_is_relative_to_the_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "set", FOLDERS)
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text(f"path: set\n{FOLDERS}")
+    monkeypatch.chdir(tmp_path)
+    assert len(read(Path("data.yaml")).train[0].boxes) == 1
+
+
+def test_background_images(tmp_path: Path) -> None:
+    yaml = write(tmp_path, FOLDERS, labels="")
+    assert read(yaml).train[0].boxes == ()
+    assert read(yaml).notes == ()
+    (tmp_path / "labels/train/a.txt").unlink()
+    data = read(yaml)
+    assert data.train[0].boxes == ()
+    assert len(data.notes) == 1
+    assert "taken as background" in data.notes[0]
+
+
+def test_clips_a_box_within_the_tolerance(tmp_path: Path) -> None:
+    data = read(write(tmp_path, FOLDERS, labels="1 0.102 0.5 0.21 0.2\n"))
+    x, y, width, height = data.train[0].boxes[0].xywh
+    assert data.train[0].boxes[0].label == "dog"
+    assert (x - width / 2, x + width / 2) == pytest.approx((0, 0.207))
+    assert (y, height) == pytest.approx((0.5, 0.2))
+
+
+def test_notes_a_box_without_an_area(tmp_path: Path) -> None:
+    data = read(write(tmp_path, FOLDERS, labels=f"0 0.5 0.5 0.0 0.0\n{LINE}"))
+    assert len(data.train[0].boxes) == 1
+    assert data.notes == (f"{tmp_path / 'labels/train/a.txt'}, line 1: a box without an area, left out",)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("2 0.5 0.5 0.1 0.1", "no class 2 .*use 0 to 1"),
+        ("-1 0.5 0.5 0.1 0.1", "no class -1"),
+        ("0.5 0.5 0.5 0.1 0.1", "no class 0.5"),
+        ("nan 0.5 0.5 0.1 0.1", "no class nan"),
+        ("0 0.5 0.5 0.1", "not a box"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "not a box"),
+        ("cat 0.5 0.5 0.1 0.1", "not a box"),
+        ("0 0.95 0.5 0.2 0.1", "leaves the image"),
+        ("0 320 240 20 20", "leaves the image"),
+        ("0 0.5 0.5 -0.1 0.1", "leaves the image"),
+        ("0 0.5 nan 0.1 0.1", "leaves the image"),
+    ],
+)
+def test_bad_label_lines_are_named(tmp_path: Path, line: str, what: str) -> None:
+    yaml = write(tmp_path, FOLDERS, labels=f"{LINE}\n{line}\n")
+    with pytest.raises(DataError, match=what) as caught:
+        read(yaml)
+    assert caught.value.where == f"{tmp_path / 'labels/train/a.txt'}, line 3"
+    assert caught.value.fix
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("yaml", "what"),
+    [
+        ("", "not a data set"),
+        ("- train\n", "not a data set"),
+        ("train: [images\nval: x\n", "not YAML.*line 2"),
+        ("val: images/val\nnames: [a]\n", "no train split"),
+        ("train: images/train\nnames: [a]\n", "no val split"),
+        ("train: images/train\nval: images/val\n", "no class names"),
+        (FOLDERS.replace("[cat, dog]", "[]"), "no class names"),
+        (FOLDERS.replace("[cat, dog]", "{1: cat, 2: dog}"), r"ids \[1, 2\].*number the classes"),
+        (FOLDERS.replace("dog", "no"), "False is not a class name.*quotes"),
+        (FOLDERS.replace("dog", '""'), "'' is not a class name"),
+        (FOLDERS.replace("dog", "cat"), "'cat' is there twice"),
+        (FOLDERS + "nc: 3\n", "nc is 3 but names has 2"),
+        (FOLDERS.replace("images/train", "nowhere"), "nowhere is no folder and no .txt list"),
+        (FOLDERS.replace("images/train", "gone.txt"), "gone.txt is no folder and no .txt list"),
+        (FOLDERS.replace("images/train", "labels/train"), "labels/train holds no images"),
+        (FOLDERS.replace("images/train", "empty.txt"), "empty.txt holds no images"),
+        (FOLDERS.replace("images/train", "bad.txt"), "no image .*missing.jpg .*bad.txt, line 2"),
+    ],
+)
+def test_bad_data_yaml_is_named(tmp_path: Path, yaml: str, what: str) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "bad.txt").write_text("images/train/a.jpg\nimages/train/missing.jpg\n")
+    path = write(tmp_path, yaml)
+    with pytest.raises(DataError, match=what) as caught:
+        read(path)
+    assert str(tmp_path) in caught.value.where
+    assert caught.value.fix
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path / "data.yaml")
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        read(tmp_path)
+    yaml = write(tmp_path, FOLDERS)
+    (tmp_path / "labels/train/a.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a text file in UTF-8"):
+        read(yaml)
+
+
+def test_reads_bccd() -> None:
+    yaml = ROOT.parent / "shared/data/bccd/data.yaml"
+    require(yaml.is_file(), "the BCCD data set is not at ../shared/data/bccd")
+    data = read(yaml)
+    assert data.classes == ("RBC", "WBC", "Platelets")
+    assert (len(data.train), len(data.val), len(data.test)) == (205, 87, 72)
+    boxes = _count(data)
+    assert sum(boxes.values()) == 4886
+    assert boxes["RBC"] > 10 * boxes["WBC"] > 0
+    assert len(data.notes) == 2
+    assert all("without an area" in note for note in data.notes)
+
+
+def _count(data: YoloData) -> Counter[str]:
+    return Counter(box.label for file in data.train + data.val + data.test for box in file.boxes)
