@@ -1,0 +1,210 @@
+"""Label Studio's label config (XML) -> the control tags this backend predicts and learns.
+
+Attributes of a control tag: model_skip, model_score_threshold (or score_threshold), model_path; of its <Label>:
+predicted_values. Tag and attribute names are read in any case, as Label Studio's own editor does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from backend import tags
+from backend.errors import LabelConfigError
+from backend.types import ControlTag
+
+WHERE = "label config of the project"
+_READ_HERE = {"model_skip", "model_score_threshold", "model_path"}
+_SKIP = 'or set model_skip="true" on this tag'
+
+
+def parse(label_config: str) -> tuple[ControlTag, ...]:
+    """Return the control tags we support, in the config's order, without those that say model_skip="true".
+
+    Raises LabelConfigError when the config is not XML, has no such tag, or one of them cannot be used as it stands.
+    """
+    root = _xml(label_config)
+    known = tags.registry()
+    controls = [element for element in root.iter() if element.tag.lower() in known]
+    if not controls:
+        example = " or ".join(
+            f'<{tag.name} name="label" toName="image"><Label value="..."/></{tag.name}>' for tag in known.values()
+        )
+        raise LabelConfigError(
+            "no control tag that this backend can predict",
+            where=WHERE,
+            fix=f'add {example}, with toName the name of an <Image value="$image"/>',
+        )
+    kept = [element for element in controls if not _skipped(element)]
+    if not kept:
+        raise LabelConfigError(
+            "every supported control tag is skipped",
+            where=WHERE,
+            fix=f'remove model_skip="true" from one of {", ".join(map(_spell, controls))}',
+        )
+    return tuple(_control_tag(element, root) for element in kept)
+
+
+def config_hash(label_config: str) -> str:
+    """Return a hash of what a training depends on: names, kinds, data fields and labels of the control tags.
+
+    Colours, hotkeys, thresholds, layout and order do not change it. Raises LabelConfigError as `parse` does.
+    """
+    matters = sorted([tag.from_name, tag.kind, tag.data_key, sorted(tag.labels)] for tag in parse(label_config))
+    return hashlib.sha256(json.dumps(matters).encode()).hexdigest()
+
+
+class _Builder(ET.TreeBuilder):
+    """Refuses a DOCTYPE before its entities are read: they can blow up memory or name files."""
+
+    def doctype(self, name: str, *_: str | None) -> None:
+        raise LabelConfigError(f"a DOCTYPE ({name}) is not allowed", where=WHERE, fix="remove the <!DOCTYPE ...> part")
+
+
+def _xml(label_config: str) -> ET.Element:
+    parser = ET.XMLParser(target=_Builder())  # noqa: S314  entities need a DOCTYPE, which the builder refuses
+    try:
+        parser.feed(label_config.strip())
+        root: ET.Element = parser.close()
+    except (ET.ParseError, UnicodeError) as error:
+        problem = f"not XML: {error}" if label_config.strip() else "the label config is empty"
+        raise LabelConfigError(problem, where=WHERE, fix="set one up under Settings, Labeling interface") from None
+    return root
+
+
+def _nodes(root: ET.Element, name: str) -> list[ET.Element]:
+    return [node for node in root.iter() if node.tag.lower() == name.lower()]
+
+
+def _attributes(element: ET.Element) -> dict[str, str]:
+    return {name.lower(): value for name, value in element.attrib.items()}
+
+
+def _spell(element: ET.Element) -> str:
+    return f'<{element.tag} name="{_attributes(element).get("name", "")}">'
+
+
+def _refuse(element: ET.Element, attribute: str, value: str, why: str, fix: str) -> LabelConfigError:
+    return LabelConfigError(f'{_spell(element)}: {attribute}="{value}" {why}', where=WHERE, fix=fix)
+
+
+def _skipped(element: ET.Element) -> bool:
+    value = _attributes(element).get("model_skip", "false")
+    if value.strip().lower() not in ("true", "false", "1", "0"):
+        raise _refuse(element, "model_skip", value, "is neither true nor false", "write true or false")
+    return value.strip().lower() in ("true", "1")
+
+
+def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
+    attributes = _attributes(element)
+    tag = tags.get(element.tag.lower())
+    if not attributes.get("name"):
+        raise LabelConfigError(f"a <{element.tag}> has no name", where=WHERE, fix='give it one: name="label"')
+    for name, allowed in tag.attributes.items():
+        value = attributes.get(name, allowed[0])
+        if value.strip().lower() not in allowed:
+            fix = f"write one of {', '.join(allowed)}, {_SKIP}"
+            raise _refuse(element, name, value, "is not supported", fix)
+    labels, class_to_label = _labels(element)
+    return ControlTag(
+        kind=tag.kind,
+        from_name=attributes["name"],
+        to_name=attributes.get("toname", ""),
+        data_key=_data_key(element, root, tag.object_name),
+        labels=labels,
+        class_to_label=class_to_label,
+        score_threshold=_score_threshold(element),
+        model_path=_model_path(element),
+        attributes={n: v for n, v in attributes.items() if n.startswith("model_") and n not in _READ_HERE},
+    )
+
+
+def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:
+    """Return the task data field of the object tag that `element` points to."""
+    to_name = _attributes(element).get("toname", "")
+    objects = _nodes(root, object_name)
+    shown = [node for node in objects if to_name and _attributes(node).get("name") == to_name]
+    if not shown:
+        names = ", ".join(_attributes(node).get("name", "") for node in objects) or "none yet"
+        fix = f"point it to an <{object_name}> ({names}), {_SKIP}"
+        raise _refuse(element, "toName", to_name, f"is not the name of an <{object_name}>", fix)
+    attributes = _attributes(shown[0])
+    fix = f'write value="$image" with the task field that holds one file, {_SKIP}'
+    if attributes.get("valuelist"):
+        why = "shows several files per task, which is not supported"
+        raise _refuse(shown[0], "valueList", attributes["valuelist"], why, fix)
+    value = attributes.get("value", "")
+    # "$undefined$" is Label Studio's placeholder for files uploaded before the config had a field for them.
+    field = re.fullmatch(r"\$([^${}\[\]]+)", value.strip())
+    if field is None:
+        raise _refuse(shown[0], "value", value, "does not name one field of the task", fix)
+    return field[1]
+
+
+def _labels(element: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the labels as they stand in results, and casefolded class name -> label.
+
+    Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
+    of its predicted_values and of its own value and alias; predicted_values win. A label written twice counts once.
+    """
+    labels: dict[str, None] = {}
+    own: dict[str, str] = {}
+    predicted: dict[str, str] = {}
+    for node in _nodes(element, "Label"):
+        attributes = _attributes(node)
+        alias, value = attributes.get("alias", ""), attributes.get("value", "")
+        label = alias or value
+        if not label:
+            continue
+        labels[label] = None
+        for name in (alias, value):
+            _claim(own, name, label, element)
+        for name in attributes.get("predicted_values", "").split(","):
+            _claim(predicted, name, label, element)
+    if not labels:
+        value = _attributes(element).get("value", "")
+        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
+        raise LabelConfigError(
+            f"{_spell(element)} {problem}", where=WHERE, fix=f'write <Label value="..."/> into it, {_SKIP}'
+        )
+    return tuple(labels), own | predicted
+
+
+def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:
+    folded = name.strip().casefold()
+    if not folded:
+        return
+    if claims.setdefault(folded, label) != label:
+        raise LabelConfigError(
+            f"{_spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
+            where=WHERE,
+            fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
+        )
+
+
+def _score_threshold(element: ET.Element) -> float | None:
+    attributes = _attributes(element)
+    for name in ("model_score_threshold", "score_threshold"):
+        if name in attributes:
+            try:
+                threshold = float(attributes[name])
+            except ValueError:
+                threshold = -1.0
+            if not 0 <= threshold <= 1:
+                raise _refuse(element, name, attributes[name], "is no number from 0 to 1", "write one, e.g. 0.5")
+            return threshold
+    return None
+
+
+def _model_path(element: ET.Element) -> str | None:
+    value = _attributes(element).get("model_path", "").strip()
+    parts = PurePosixPath(value.replace("\\", "/")).parts
+    if ".." in parts or ":" in value or parts[:1] == ("/",):
+        raise _refuse(
+            element, "model_path", value, "leaves MODEL_DIR", "write a path relative to MODEL_DIR, without '..'"
+        )
+    return value or None

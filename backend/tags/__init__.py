@@ -1,0 +1,61 @@
+"""The control tags this backend knows, each in one file of this folder that defines `TAG`.
+
+A tag is two-way: `encode` turns a prediction into Label Studio regions, `decode` turns an annotation's result into
+training labels. To add one, add its file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from backend.errors import LabelConfigError
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+Result = Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One kind of control tag and the functions that speak it."""
+
+    name: str  # as Label Studio writes it, e.g. "RectangleLabels"
+    object_name: str  # the object tag it must point to, e.g. "Image"
+    encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
+    decode: Callable[[ControlTag, Result], tuple[LabeledBox, ...]]
+    explain: Callable[[ControlTag, Result], tuple[str, ...]]  # what decode leaves out, one reason each
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
+
+    @property
+    def kind(self) -> str:
+        """The result type Label Studio uses: the tag's name in lower case."""
+        return self.name.lower()
+
+
+def get(kind: str) -> Tag:
+    """Return the tag of a kind, e.g. "rectanglelabels". Raises LabelConfigError listing the known kinds."""
+    known = registry()
+    if kind not in known:
+        raise LabelConfigError(f"unknown control tag {kind!r}", fix=f"use one of {', '.join(known)}")
+    return known[kind]
+
+
+@cache
+def registry() -> Mapping[str, Tag]:
+    """Return kind -> tag of every file in this folder, in alphabetical order."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return collect(importlib.import_module(f"{__name__}.{name}").TAG for name in names)
+
+
+def collect(tags: Iterable[Tag]) -> Mapping[str, Tag]:
+    """Return kind -> tag. Raises ValueError when two tags share a kind."""
+    known: dict[str, Tag] = {}
+    for tag in tags:
+        if tag.kind in known:
+            raise ValueError(f"two tags of kind {tag.kind!r} in backend/tags")
+        known[tag.kind] = tag
+    return known

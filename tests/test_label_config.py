@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend import label_config
+from backend.errors import LabelConfigError
+
+IMAGE = '<Image name="image" value="$image"/>'
+CAR = '<Label value="Car"/>'
+
+
+def config(labels: str = CAR, attributes: str = "", image: str = IMAGE, beside: str = "") -> str:
+    control = f'<RectangleLabels name="label" toName="image" {attributes}>{labels}</RectangleLabels>'
+    return f"<View>{image}{control}{beside}</View>"
+
+
+def test_a_plain_config() -> None:
+    (tag,) = label_config.parse(config(CAR + '<Label value="Person"/>'))
+    assert (tag.kind, tag.from_name, tag.to_name, tag.data_key) == ("rectanglelabels", "label", "image", "image")
+    assert tag.labels == ("Car", "Person")
+    assert tag.class_to_label == {"car": "Car", "person": "Person"}
+    assert (tag.score_threshold, tag.model_path, tag.attributes) == (None, None, {})
+
+
+def test_the_example_config_parses() -> None:
+    example = Path(__file__).parent.parent / "label_config" / "rectanglelabels.xml"
+    (tag,) = label_config.parse(example.read_text())
+    assert tag.labels == ("Vehicle", "Person")
+    assert tag.class_to_label["truck"] == "Vehicle"
+    assert tag.score_threshold == 0.25
+
+
+def test_other_control_tags_beside_are_ignored() -> None:
+    beside = '<Choices name="c" toName="image"><Choice value="x"/></Choices><TextArea name="t" toName="image"/>'
+    assert [tag.from_name for tag in label_config.parse(config(beside=beside))] == ["label"]
+
+
+def test_several_tags_keep_the_order_of_the_config() -> None:
+    second = f'<RectangleLabels name="a" toName="right">{CAR}</RectangleLabels><Image name="right" value="$r"/>'
+    assert [(tag.from_name, tag.data_key) for tag in label_config.parse(config(beside=second))] == [
+        ("label", "image"),
+        ("a", "r"),
+    ]
+
+
+def test_lower_case_spelling_is_read_too() -> None:
+    text = f'<View>{IMAGE}<rectanglelabels name="b" toname="image" MODEL_PATH="a.pt">{CAR}</rectanglelabels></View>'
+    (tag,) = label_config.parse(text)
+    assert (tag.to_name, tag.model_path) == ("image", "a.pt")
+
+
+def test_labels_nested_in_a_view_are_found() -> None:
+    assert label_config.parse(config(f"<View>{CAR}</View>"))[0].labels == ("Car",)
+
+
+# Labels
+
+
+def test_predicted_values_are_trimmed_folded_and_keep_the_own_name() -> None:
+    (tag,) = label_config.parse(config('<Label value="CAR" predicted_values=" Truck ,bus,, "/>'))
+    assert tag.class_to_label == {"car": "CAR", "truck": "CAR", "bus": "CAR"}
+
+
+def test_predicted_values_win_over_the_name_of_another_label() -> None:
+    labels = '<Label value="Truck"/><Label value="Car" predicted_values="truck"/>'
+    assert label_config.parse(config(labels))[0].class_to_label == {"truck": "Car", "car": "Car"}
+
+
+def test_an_alias_is_what_label_studio_writes() -> None:
+    (tag,) = label_config.parse(config('<Label value="Car" alias="v1"/>'))
+    assert tag.labels == ("v1",)
+    assert tag.class_to_label == {"car": "v1", "v1": "v1"}
+
+
+def test_a_label_written_twice_counts_once() -> None:
+    (tag,) = label_config.parse(config(CAR + '<Label value="Car" predicted_values="bus"/><Label/>'))
+    assert tag.labels == ("Car",)
+    assert tag.class_to_label == {"car": "Car", "bus": "Car"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '<Label value="Car"/><Label value="CAR"/>',
+        '<Label value="Car" predicted_values="van"/><Label value="CAR" predicted_values="Van"/>',
+    ],
+)
+def test_a_class_claimed_by_two_labels_names_both(labels: str) -> None:
+    with pytest.raises(LabelConfigError, match="claimed by two labels, 'Car' and 'CAR'"):
+        label_config.parse(config(labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "attributes", "message"),
+    [("", "", "has no labels"), ("", 'value="$labels"', "takes its labels from the task")],
+)
+def test_a_tag_without_labels(labels: str, attributes: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message):
+        label_config.parse(config(labels, attributes))
+
+
+# Attributes
+
+
+@pytest.mark.parametrize(
+    ("attributes", "threshold"),
+    [
+        ('model_score_threshold="0.3"', 0.3),
+        ('score_threshold="0"', 0.0),
+        ('score_threshold="0.9" model_score_threshold="1"', 1.0),
+    ],
+)
+def test_score_threshold(attributes: str, threshold: float) -> None:
+    assert label_config.parse(config(attributes=attributes))[0].score_threshold == threshold
+
+
+@pytest.mark.parametrize("name", ["model_score_threshold", "score_threshold"])
+@pytest.mark.parametrize("value", ["50%", "1.01", "-0.1", "nan", "inf", ""])
+def test_a_bad_threshold_names_tag_attribute_and_value(name: str, value: str) -> None:
+    with pytest.raises(LabelConfigError) as caught:
+        label_config.parse(config(attributes=f'{name}="{value}"'))
+    assert f'<RectangleLabels name="label">: {name}="{value}"' in caught.value.what
+    assert caught.value.where == "label config of the project"
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("value", "path"), [("a.pt", "a.pt"), ("team/a..b.pt", "team/a..b.pt"), (" x.pt ", "x.pt"), ("", None)]
+)
+def test_model_path_stays_relative(value: str, path: str | None) -> None:
+    assert label_config.parse(config(attributes=f'model_path="{value}"'))[0].model_path == path
+
+
+@pytest.mark.parametrize(
+    "value", ["/a.pt", "../a.pt", "a/../../b.pt", "..", "\\a.pt", "a\\..\\b", "C:\\a.pt", "s3://b/a"]
+)
+def test_model_path_must_not_leave_the_model_dir(value: str) -> None:
+    with pytest.raises(LabelConfigError, match="model_path"):
+        label_config.parse(config(attributes=f'model_path="{value}"'))
+
+
+def test_remaining_model_attributes_are_kept() -> None:
+    (tag,) = label_config.parse(config(attributes='model_index="3" Model_OBB="false" smart="true"'))
+    assert tag.attributes == {"model_index": "3", "model_obb": "false"}
+
+
+def test_rotated_boxes_are_refused_not_ignored() -> None:
+    with pytest.raises(LabelConfigError, match='model_obb="true" is not supported'):
+        label_config.parse(config(attributes='model_obb="true"'))
+
+
+def test_a_skipped_tag_is_left_out_whatever_is_wrong_with_it() -> None:
+    skipped = '<RectangleLabels name="x" toName="nowhere" model_skip="True" model_path="/"/>'
+    assert [tag.from_name for tag in label_config.parse(config(beside=skipped))] == ["label"]
+
+
+def test_all_skipped() -> None:
+    with pytest.raises(LabelConfigError, match="every supported control tag is skipped"):
+        label_config.parse(config(attributes='model_skip="true"'))
+
+
+def test_a_bad_model_skip() -> None:
+    with pytest.raises(LabelConfigError, match='model_skip="maybe"'):
+        label_config.parse(config(attributes='model_skip="maybe"'))
+
+
+# Objects
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ('<Image name="other" value="$image"/>', 'toName="image" is not the name of an <Image>'),
+        ('<Text name="image" value="$image"/>', 'toName="image" is not the name of an <Image>'),
+        ('<Image name="image" value="$undefined$"/>', r'value="\$undefined\$" does not name one field'),
+        ('<Image name="image" value="https://example.org/$x"/>', "does not name one field"),
+        ('<Image name="image" value="$images[0]"/>', "does not name one field"),
+        ('<Image name="image"/>', "does not name one field"),
+        ('<Image name="image" valueList="$images"/>', "shows several files per task"),
+    ],
+)
+def test_an_object_tag_we_cannot_read(image: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message) as caught:
+        label_config.parse(config(image=image))
+    assert "model_skip" in caught.value.fix
+
+
+# XML
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "not xml", "<View>", "<View>\ud800</View>", "<View>&nbsp;</View>"])
+def test_not_xml(text: str) -> None:
+    with pytest.raises(LabelConfigError) as caught:
+        label_config.parse(text)
+    assert caught.value.fix
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE v [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><View>&b;</View>',
+        '<!DOCTYPE v [<!ENTITY x SYSTEM "file:///etc/hostname">]><View>&x;</View>',
+        "<!DOCTYPE View><View/>",
+    ],
+)
+def test_a_doctype_is_refused(text: str) -> None:
+    with pytest.raises(LabelConfigError, match="DOCTYPE"):
+        label_config.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["<View/>", '<View><Choices name="c" toName="i"/></View>', f"<View><!-- {config()} --></View>"]
+)
+def test_no_supported_tag_says_what_to_add(text: str) -> None:
+    with pytest.raises(LabelConfigError) as caught:
+        label_config.parse(text)
+    assert "add <RectangleLabels " in caught.value.fix
+    assert caught.value.where == "label config of the project"
+
+
+def test_a_tag_without_a_name() -> None:
+    with pytest.raises(LabelConfigError, match="has no name"):
+        label_config.parse(f'<View>{IMAGE}<RectangleLabels toName="image">{CAR}</RectangleLabels></View>')
+
+
+# Hash
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        config('<Label value="Person"/><Label value="Car"/>'),
+        config('<Label value="Car" background="red" predicted_values="bus"/><Label value="Person"/>'),
+        config(CAR + '<Label value="Person"/>', 'model_score_threshold="0.1"'),
+        config(CAR + '<Label value="Person"/>', beside='<TextArea name="t" toName="image"/>'),
+    ],
+)
+def test_the_hash_ignores_what_no_training_sees(same: str) -> None:
+    assert label_config.config_hash(same) == label_config.config_hash(config(CAR + '<Label value="Person"/>'))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        config('<Label value="car"/>'),
+        config(CAR + '<Label value="Person"/>'),
+        config(image='<Image name="image" value="$photo"/>'),
+        config().replace('name="label"', 'name="boxes"'),
+    ],
+)
+def test_the_hash_changes_with_what_a_training_sees(other: str) -> None:
+    assert label_config.config_hash(other) != label_config.config_hash(config())
