@@ -58,6 +58,15 @@ def test_every_file_is_registered_under_its_kind() -> None:
     assert tags.get("rectanglelabels").encode is rectanglelabels.encode
 
 
+def test_the_kind_of_the_control_tag_picks_the_functions() -> None:
+    (sent,) = tags.encode(TAG, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
+    result = [sent.as_json(), region(["Dog"])]
+    assert [box.label for box in tags.decode(TAG, result)] == ["CAR"]
+    assert len(tags.explain(TAG, result)) == 1
+    with pytest.raises(LabelConfigError, match="unknown control tag 'circles'"):
+        tags.decode(dataclasses.replace(TAG, kind="circles"), result)
+
+
 def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
     with pytest.raises(LabelConfigError) as caught:
         tags.get("circles")

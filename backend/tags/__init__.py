@@ -36,6 +36,23 @@ class Tag:
         return self.name.lower()
 
 
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return a prediction as regions of its control tag; region ids depend on `key` only."""
+    return get(tag.kind).encode(tag, prediction, classes, threshold, key)
+
+
+def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
+    """Return the training boxes that an annotation's result holds for this control tag."""
+    return get(tag.kind).decode(tag, result)
+
+
+def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
+    """Return what `decode` leaves out of a result, one reason each."""
+    return get(tag.kind).explain(tag, result)
+
+
 def get(kind: str) -> Tag:
     """Return the tag of a kind, e.g. "rectanglelabels". Raises LabelConfigError listing the known kinds."""
     known = registry()
