@@ -31,9 +31,15 @@ class Settings(BaseModel):
     basic_auth_pass: str = Field("", description="password Label Studio must send")
     device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
     allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
-    max_media_mb: Annotated[float, Field(gt=0)] = Field(50.0, description="largest image file in megabytes")
-    max_megapixels: Annotated[float, Field(gt=0)] = Field(100.0, description="largest image in megapixels")
-    reconcile_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds between checks without any webhook")
+    max_media_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        50.0, description="largest image file in megabytes"
+    )
+    max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        100.0, description="largest image in megapixels"
+    )
+    reconcile_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        60.0, description="seconds between checks without any webhook"
+    )
 
     # How a project learns: the environment, or a project's extra params.
     base_model: str = Field("yolo11n.pt", description="base weights every training starts from")

@@ -1,0 +1,201 @@
+"""Settings, and docs/settings.md, which `python -m tests.test_settings` writes from their table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from backend.errors import SettingError
+from backend.settings import PROJECT_SETTINGS, Settings, for_project, from_env
+from tests.support import ROOT
+
+DOC = ROOT / "docs/settings.md"
+SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+FIELDS = Settings.model_fields
+
+
+def markdown() -> str:
+    """Return docs/settings.md."""
+    connection = "".join(_row(name) for name in FIELDS if name not in PROJECT_SETTINGS)
+    learning = "".join(_row(name) for name in PROJECT_SETTINGS)
+    head = "| Name | Default | Allowed | What it does |\n|---|---|---|---|\n"
+    return (
+        "# Settings\n\n"
+        "Written by `python -m tests.test_settings` from the table in `backend/settings.py`; do not edit by hand.\n\n"
+        "## The connection and the server\n\n"
+        "From the environment. A variable that is set but empty counts as not set.\n\n"
+        f"{head}{connection}\n"
+        "## How a project learns\n\n"
+        "From the environment for all projects, or for one project from the JSON field *extra params* of the ML\n"
+        "backend in Label Studio (Settings → Model), which wins. Names in any case:\n\n"
+        '```json\n{"RETRAIN_EVERY": 50, "MODEL_SCORE_THRESHOLD": 0.3}\n```\n\n'
+        f"{head}{learning}"
+    )
+
+
+def _row(name: str) -> str:
+    field = FIELDS[name]
+    default = "" if field.default == "" else f"`{field.default}`"
+    return f"| `{name.upper()}` | {default} | {_allowed(field)} | {field.description} |\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    choices = get_args(field.annotation)
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "text"
+    limits = [
+        f"{sign} {getattr(limit, attribute):g}"
+        for limit in field.metadata
+        for limit_type, (sign, attribute) in SIGNS.items()
+        if isinstance(limit, limit_type)
+    ]
+    return " ".join([kind, ", ".join(limits)]).strip()
+
+
+def test_doc_is_what_the_table_says() -> None:
+    assert DOC.read_text(encoding="utf-8") == markdown(), (
+        "stale: run `python -m tests.test_settings` and commit the file"
+    )
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_is_documented(name: str) -> None:
+    assert len(FIELDS[name].description or "") >= 10
+    assert "|" not in (FIELDS[name].description or ""), "would break the table"
+    assert len(re.findall(rf"^\| `{name.upper()}` \|", DOC.read_text(encoding="utf-8"), re.MULTILINE)) == 1
+
+
+def test_doc_names_no_other_setting() -> None:
+    documented = re.findall(r"^\| `([A-Z0-9_]+)` \|", DOC.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(documented) == {name.upper() for name in FIELDS}
+
+
+def test_doc_states_limits() -> None:
+    text = markdown()
+    assert "| `VAL_SHARE` | `0.2` | number > 0, < 1 |" in text
+    assert "| `PORT` | `9090` | whole number ≥ 0, ≤ 65535 |" in text
+    assert "| `LOG_LEVEL` | `INFO` | `DEBUG`, `INFO`, `WARNING`, `ERROR` |" in text
+
+
+def test_connection_is_not_for_projects() -> None:
+    assert {"label_studio_url", "label_studio_api_key", "model_dir", "basic_auth_pass", "allowed_hosts"}.isdisjoint(
+        PROJECT_SETTINGS
+    )
+    assert {"base_model", "strategy", "retrain_every", "seed"} <= set(PROJECT_SETTINGS)
+
+
+def test_the_default_settings_are_valid() -> None:
+    assert Settings.model_validate(Settings().model_dump()) == from_env({})
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if FIELDS[name].annotation in (int, float)])
+def test_numbers_refuse_nan_and_text(name: str) -> None:
+    for bad in ("nan", "many"):
+        with pytest.raises(SettingError, match=rf"{name.upper()}='{bad}'"):
+            from_env({name.upper(): bad})
+
+
+@pytest.mark.parametrize("name", ["max_media_mb", "reconcile_s", "max_megapixels"])
+def test_sizes_and_times_are_finite(name: str) -> None:
+    with pytest.raises(SettingError, match=name.upper()):
+        from_env({name.upper(): str(math.inf)})
+
+
+class TestFromEnv:
+    def test_reads_the_environment_by_type(self) -> None:
+        settings = from_env(
+            {"LABEL_STUDIO_URL": "http://ls:8080", "PORT": "0", "TOLERANCE": "0.1", "PATH": "x", "port": "7"}
+        )
+        assert settings.label_studio_url == "http://ls:8080"
+        assert settings.port == 0
+        assert settings.tolerance == 0.1
+
+    def test_empty_means_unset(self) -> None:
+        assert from_env({"PORT": "", "BASE_MODEL": ""}) == Settings()
+
+    def test_given_values_win_and_none_does_not(self) -> None:
+        settings = from_env({"PORT": "1", "HOST": "::1"}, port=2, host=None)
+        assert (settings.port, settings.host) == (2, "::1")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("PORT", "65536"),
+            ("PORT", "-1"),
+            ("PORT", "eighty"),
+            ("MODEL_SCORE_THRESHOLD", "1.5"),
+            ("RETRAIN_EVERY", "0"),
+            ("RETRAIN_EVERY", "2.5"),
+            ("VAL_SHARE", "0"),
+            ("VAL_SHARE", "1"),
+            ("IMGSZ", "31"),
+            ("LOG_LEVEL", "LOUD"),
+        ],
+    )
+    def test_names_the_variable_its_value_and_the_cure(self, name: str, value: str) -> None:
+        with pytest.raises(SettingError) as caught:
+            from_env({name: value})
+        assert caught.value.what.startswith(f"{name}='{value}': Input should be ")
+        assert caught.value.where == "environment"
+        assert caught.value.fix == f"see {name} in docs/settings.md"
+
+    def test_an_unknown_given_name_is_an_error(self) -> None:
+        with pytest.raises(SettingError, match="PROT"):
+            from_env({}, prot=1)
+
+
+class TestForProject:
+    @pytest.mark.parametrize("empty", [None, "", {}, "{}"])
+    def test_nothing_changes_nothing(self, empty: str | Mapping[str, Any] | None) -> None:
+        settings = Settings(seed=3)
+        assert for_project(settings, empty) == settings
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            '{"RETRAIN_EVERY": 7, "Strategy": "random"}',
+            '{"retrain_every": "7", "STRATEGY": "random"}',
+            {"retrain_every": 7, "strategy": "random"},
+        ],
+    )
+    def test_overrides_in_any_case_and_keeps_the_rest(self, params: str | Mapping[str, Any]) -> None:
+        base = Settings(seed=3, label_studio_url="http://ls")
+        changed = for_project(base, params)
+        assert (changed.retrain_every, changed.strategy) == (7, "random")
+        assert changed.model_copy(update={"retrain_every": 20, "strategy": base.strategy}) == base
+        assert base.retrain_every == 20
+
+    @pytest.mark.parametrize(
+        ("params", "what"),
+        [
+            ("{RETRAIN_EVERY: 7}", "not JSON: .*line 1 column 2"),
+            ("[]", "not a JSON object"),
+            ("7", "not a JSON object"),
+            ('"RETRAIN_EVERY"', "not a JSON object"),
+            ("null", "not a JSON object"),
+            ('{"RETRAIN_EVRY": 7}', "unknown setting RETRAIN_EVRY .*RETRAIN_EVERY"),
+            ('{"MODEL_DIR": "/"}', "unknown setting MODEL_DIR"),
+            ('{"LABEL_STUDIO_API_KEY": "x"}', "unknown setting LABEL_STUDIO_API_KEY"),
+            ('{"RETRAIN_EVERY": 0}', "RETRAIN_EVERY=0: Input should be greater than or equal to 1"),
+            ('{"RETRAIN_EVERY": null}', "RETRAIN_EVERY=None"),
+            ('{"VAL_SHARE": NaN}', "VAL_SHARE=nan"),
+            ('{"STRATEGY": 3}', "STRATEGY=3: .*string"),
+        ],
+    )
+    def test_says_what_is_wrong_where_and_how_to_fix_it(self, params: str, what: str) -> None:
+        with pytest.raises(SettingError, match=what) as caught:
+            for_project(Settings(), params)
+        assert caught.value.where == "extra params of the ML backend"
+        assert caught.value.fix
+        assert caught.value.status == 400
+
+
+if __name__ == "__main__":
+    DOC.write_text(markdown(), encoding="utf-8")
