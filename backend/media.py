@@ -1,0 +1,290 @@
+"""A task's image as a local file that OpenCV reads as the browser shows it: fetched safely, checked, cached."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import parse_qs, unquote_to_bytes
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from backend.errors import BackendError, MediaError
+from backend.safe_http import SafeHttp
+from backend.settings import Settings
+
+CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})  # which Label Studio resolves
+WORKERS = 8
+LOCKS = 256
+BIG_PIXELS = 16_000_000  # images above this are decoded one at a time: eight of 100 megapixels would need 3 GB
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
+PLAIN_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """An upright 8-bit RGB or gray image on disk; width and height in pixels, as the browser's naturalWidth."""
+
+    path: Path
+    width: int
+    height: int
+
+
+class MediaCache:
+    """Images by URI under one folder; safe to share between threads and processes.
+
+    `authorize(url)` gives the headers for Label Studio's own origin, and is called for no other URL;
+    `resolve(task_id, uri)` turns a cloud storage URI into a URL of Label Studio.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        authorize: Callable[[str], Mapping[str, str]],
+        resolve: Callable[[int | None, str], str],
+    ) -> None:
+        self._root = root
+        self._http = SafeHttp(settings, authorize)
+        self._resolve = resolve
+        self._max_bytes = int(settings.max_media_mb * 1e6)
+        self._max_pixels = int(settings.max_megapixels * 1e6)
+        self._locks = tuple(threading.Lock() for _ in range(LOCKS))
+        self._big = threading.Lock()
+        root.mkdir(parents=True, exist_ok=True)
+        Image.init()  # plugins register at first use, which is not safe to start from eight threads
+        Image.MAX_IMAGE_PIXELS = None  # our limit replaces Pillow's, which warns at 89 and refuses at 179 megapixels
+
+    def fetch(self, uri: object, task_id: int | None = None) -> MediaFile:
+        """Return the checked image of a URI, from the cache if it is there.
+
+        Raises MediaError, and nothing else: missing, unreachable, forbidden, too large, not an image, damaged.
+        """
+        try:
+            text = _checked_uri(uri)
+            key = sha256(f"{self._http.origin}\n{text}".encode()).hexdigest()
+            with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
+                return self._cached(key) or self._store(text, task_id, key)
+        except BackendError as error:
+            raise MediaError(error.what, where=_place(uri, task_id), fix=error.fix) from error
+        except OSError as error:
+            what = f"the media cache cannot be written: {error.strerror or error}"
+            raise MediaError(what, where=_place(uri, task_id), fix="make room and rights in MODEL_DIR") from error
+
+    def fetch_many(self, requests: Iterable[tuple[object, int | None]]) -> Iterator[MediaFile | MediaError]:
+        """Yield the file, or the error, of each (uri, task id) in order; eight at a time, a bounded number ahead."""
+        ahead: deque[Future[MediaFile | MediaError]] = deque()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="media") as pool:
+            try:
+                for uri, task_id in requests:
+                    if len(ahead) == 4 * WORKERS:
+                        yield ahead.popleft().result()
+                    ahead.append(pool.submit(self._fetch_or_error, uri, task_id))
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _fetch_or_error(self, uri: object, task_id: int | None) -> MediaFile | MediaError:
+        try:
+            return self.fetch(uri, task_id)
+        except MediaError as error:
+            return error
+
+    def _cached(self, key: str) -> MediaFile | None:
+        for suffix in PLAIN_SUFFIX.values():
+            path = self._root / f"{key}{suffix}"
+            try:
+                with Image.open(path, formats=FORMATS) as image:  # reads the header only
+                    return MediaFile(path, *image.size)
+            except OSError:  # not there, or damaged by a full disk: fetch it (again)
+                continue
+        return None
+
+    def _store(self, uri: str, task_id: int | None, key: str) -> MediaFile:
+        with self._temporary() as raw:
+            with raw.open("wb") as sink:
+                content_type = self._read(uri, task_id, sink)
+            with _opened(raw, content_type) as image:
+                pixels = image.width * image.height
+                if pixels > self._max_pixels:
+                    raise MediaError(
+                        f"{image.width}x{image.height} pixels are more than {self._max_pixels / 1e6:g} megapixels",
+                        fix="shrink the image or raise MAX_MEGAPIXELS",
+                    )
+                with self._big if pixels > BIG_PIXELS else nullcontext():
+                    return self._keep(image, raw, key)
+
+    def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:
+        """Publish the bytes as they came if OpenCV reads them right, else an upright RGB PNG."""
+        with _decoding():
+            image.load()
+            upright = None if _is_plain(image, raw) else _upright(image)
+        if upright is None:
+            return self._publish(raw, f"{key}{PLAIN_SUFFIX[str(image.format)]}", image.size)
+        with self._temporary() as encoded:
+            upright.save(encoded, "PNG", compress_level=1)
+            return self._publish(encoded, f"{key}.png", upright.size)
+
+    def _read(self, uri: str, task_id: int | None, sink: BinaryIO) -> str:
+        """Write what the URI names to `sink`; return its content type, empty where unknown."""
+        scheme = uri.partition(":")[0].lower()
+        if uri.startswith("/") or scheme in ("http", "https"):
+            return self._http.download(uri, sink, self._max_bytes)
+        if scheme in CLOUD_SCHEMES:
+            return self._http.download(self._resolve(task_id, uri), sink, self._max_bytes)
+        if scheme == "data":
+            sink.write(_inline_bytes(uri, self._max_bytes))
+            return ""
+        raise MediaError(
+            "not an address the backend can fetch",
+            fix="use an http(s) URL, upload the file to Label Studio, or connect its storage to the project",
+        )
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        handle, name = tempfile.mkstemp(dir=self._root, prefix=".")
+        os.close(handle)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def _publish(self, temporary: Path, name: str, size: tuple[int, int]) -> MediaFile:
+        """Make a finished file visible in one step, so that no reader ever sees half of it."""
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        return MediaFile(temporary.replace(self._root / name), *size)
+
+
+def shortened(uri: str) -> str:
+    """Return a URI fit for a message: without credentials, signatures or inline data, at most 120 characters.
+
+    >>> shortened("https://me:pw@bucket.example/a.jpg?X-Signature=secret")
+    'https://bucket.example/a.jpg'
+    """
+    if uri[:5].lower() == "data:":
+        return uri.partition(",")[0][:40] + ",…"
+    base, _, query = uri.partition("#")[0].partition("?")
+    if base.endswith("/data/local-files/"):
+        base += "?d=" + parse_qs(query).get("d", [""])[0]
+    base = re.sub(r"//[^/]*@", "//", base)
+    return base if len(base) <= 120 else f"{base[:80]}…{base[-39:]}"
+
+
+def _place(uri: object, task_id: int | None) -> str:
+    task = "" if task_id is None else f"task {task_id}"
+    return ": ".join(filter(None, (task, shortened(uri) if isinstance(uri, str) else "")))
+
+
+def _checked_uri(uri: object) -> str:
+    if isinstance(uri, str) and uri.strip():
+        if any("\ud800" <= letter <= "\udfff" for letter in uri):  # JSON can carry half a character
+            raise MediaError("not a valid URL: broken characters", fix="correct the URL in the task's data")
+        return uri.strip()
+    what = "the task has no image" if uri is None or isinstance(uri, str) else f"{type(uri).__name__} is no image URL"
+    raise MediaError(what, fix="put the image's URL into the task field that the label config names (value='$field')")
+
+
+def _inline_bytes(uri: str, max_bytes: int) -> bytes:
+    header, _, payload = uri.partition(",")
+    if not re.fullmatch(r"data:image/[^,]*;base64", header, re.IGNORECASE):
+        raise MediaError("a data: URI, but not of a base64 image", fix="write data:image/png;base64,…")
+    if len(payload) * 3 // 4 > max_bytes:
+        raise MediaError(f"larger than {max_bytes / 1e6:g} MB", fix="shrink the file or raise MAX_MEDIA_MB")
+    try:
+        return base64.b64decode(b"".join(unquote_to_bytes(payload).split()), validate=True)
+    except binascii.Error as error:
+        raise MediaError(f"not base64: {error}", fix="encode the image again") from None
+
+
+def _opened(path: Path, content_type: str) -> Image.Image:
+    """Read the header; Pillow does not decode before the pixels are asked for."""
+    try:
+        with _decoding():
+            return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        seen = f" (the server calls it {content_type.partition(';')[0]})" if content_type else ""
+        raise MediaError(
+            f"not an image{seen}", fix="use JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF; open the URL in a browser to check"
+        ) from None
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
+    except (UnidentifiedImageError, MediaError):
+        raise
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
+        raise MediaError(f"the image is truncated or damaged: {error}", fix="upload the whole file again") from error
+
+
+def _is_plain(image: Image.Image, path: Path) -> bool:
+    """Tell whether OpenCV reads the stored bytes as the browser does: 8 bits, opaque, upright, one frame."""
+    if image.format not in PLAIN_SUFFIX or image.mode not in ("RGB", "L") or image.has_transparency_data:
+        return False
+    if getattr(image, "is_animated", False) or _orientation(image) in UPRIGHT:
+        return False
+    if image.format != "PNG":
+        return True
+    with path.open("rb") as file:
+        return file.read(25)[24] == 8  # bit depth in IHDR; Pillow opens 16-bit RGB as RGB
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read EXIF alone: Pillow's own look-up falls back to XMP, which browsers ignore."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - broken EXIF raises anything; browsers then show the image as it is stored
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium turns no WEBP, OpenCV does
+    rgb = _rgb(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    rgb.info = {}  # or the PNG inherits the colour profile of another colour space
+    return rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return 8-bit RGB: wide grays scaled, transparency on white."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):  # no browser shows these: stretch what is there
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        span = float(np.ptp(values)) or 1.0
+        return Image.fromarray(((values - values.min()) / span * 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
