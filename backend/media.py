@@ -267,7 +267,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium turns no WEBP, OpenCV does
+    turn = None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium turns no WEBP
     rgb = _rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
