@@ -98,6 +98,9 @@ class Pool:
             )
         if not np.isfinite(self.class_probs).all():
             raise ValueError("class_probs holds NaN or infinity; drop those boxes before ranking")
+        weights = self.class_weights
+        if weights is not None and len(self.class_probs) and weights.shape != self.class_probs.shape[1:]:
+            raise ValueError(f"class_weights {weights.shape} do not fit class_probs {self.class_probs.shape}")
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -142,6 +145,7 @@ class TrainingSnapshot:
     annotations: Mapping[int, str]
     train_tasks: tuple[int, ...]
     val_tasks: tuple[int, ...]
+    random_tasks: tuple[int, ...] = ()  # labeled tasks that chance chose, not a strategy: the validation set's source
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,40 @@
+"""Class weights for long-tailed pools: classes that the model knows badly count more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.types import FloatArray
+
+
+def class_weights(quality: npt.NDArray[np.floating[Any]], *, alpha: float = 0.3, beta: float = 0.2) -> FloatArray:
+    """Return PPAL's weights 1 + αβ ln((e^(1/α) − 1)(1 − q) + 1): quality (C,) in [0, 1] -> (C,), from 1 to 1 + β.
+
+    q is the mean over a class's validation matches of p^0.6·IoU^0.4; NaN (no match) counts as 0.
+    Source: Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024.
+
+    >>> class_weights(np.array([1.0, 0.5, 0.0])).round(4).tolist() == np.float32([1.0, 1.1605, 1.2]).tolist()
+    True
+    """
+    q = np.clip(np.nan_to_num(np.asarray(quality, dtype=np.float64)), 0.0, 1.0)
+    weights = 1.0 + alpha * beta * np.log((np.exp(1.0 / alpha) - 1.0) * (1.0 - q) + 1.0)
+    return np.asarray(weights, dtype=np.float32)
+
+
+def long_tail(ap: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return the stronger weights 1 + 2(1 − AP_c / max AP): AP50 of each class (C,) -> (C,), from 1 to 3.
+
+    NaN (a class without validation boxes) counts as AP 0: unseen means rare. All ones while every AP is 0, because then
+    nothing tells the classes apart.
+
+    >>> long_tail(np.array([0.8, 0.4, np.nan])), long_tail(np.zeros(2))
+    (array([1., 2., 3.], dtype=float32), array([1., 1.], dtype=float32))
+    """
+    known = np.clip(np.nan_to_num(np.asarray(ap, dtype=np.float64)), 0.0, 1.0)
+    best = known.max(initial=0.0)
+    if best <= 0.0:
+        return np.ones(known.shape, dtype=np.float32)
+    return np.asarray(1.0 + 2.0 * (1.0 - known / best), dtype=np.float32)

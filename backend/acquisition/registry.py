@@ -1,0 +1,60 @@
+"""The registry of acquisition functions: name -> function and what it asks, needs and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import SettingError
+from backend.types import Pool
+
+Values = npt.NDArray[np.floating[Any]]
+Function = Callable[[Pool, np.random.Generator], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """A registered strategy; calling it gives one finite value per image of the pool, higher = label sooner."""
+
+    name: str
+    function: Function
+    asks: str  # the question it asks of an image
+    needs: frozenset[str]  # fields of Pool it looks at, which must not be None, e.g. {"class_probs", "embeddings"}
+    cost: str
+    paper: str
+
+    def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
+        return self.function(pool, rng)
+
+
+_registry: dict[str, Acquisition] = {}
+
+
+def acquisition(
+    name: str, *, asks: str, cost: str, paper: str, needs: frozenset[str] = frozenset()
+) -> Callable[[Function], Function]:
+    """Register the decorated `f(pool, rng) -> (n,)` under a name; raises ValueError for a name already taken."""
+
+    def register(function: Function) -> Function:
+        if name in _registry:
+            raise ValueError(f"acquisition {name!r} is already {_registry[name].function.__qualname__}")
+        _registry[name] = Acquisition(name, function, asks, needs, cost, paper)
+        return function
+
+    return register
+
+
+def get(name: str) -> Acquisition:
+    """Return the strategy of that name; raises SettingError that lists the valid names."""
+    if name not in _registry:
+        raise SettingError(f"unknown strategy {name!r}", where="STRATEGY", fix=f"use one of {', '.join(names())}")
+    return _registry[name]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all strategies, sorted."""
+    return tuple(sorted(_registry))

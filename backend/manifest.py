@@ -1,0 +1,68 @@
+"""The JSON files of the store: what they hold, how they are read, and what is said when one is damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from backend.errors import ModelError
+from backend.types import ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """What Label Studio told us of a project with its last /setup."""
+
+    project_id: int
+    label_config: str
+    extra_params: str  # JSON text as LS sent it
+    hostname: str
+    backend_url: str
+    configured: str  # hash of what `configure` last did, "" = not yet
+
+
+class _File(BaseModel):
+    # NaN and infinity (a metric of an absent class) must survive the round trip.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    format: Literal[1] = 1
+
+    def encode(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
+
+
+class ManifestFile(_File):
+    version: ModelVersion
+
+
+class ProjectFile(_File):
+    project: ProjectRecord
+
+
+class PointerFile(_File):
+    number: int
+
+
+F = TypeVar("F", bound=_File)
+
+
+def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:
+    """Return the content of a JSON file; raises ModelError naming the file if it is not what it should be."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"damaged file: {place} {first['msg']}".replace("  ", " "), where=where, fix=fix) from error
+
+
+def version_name(base_model: str, number: int) -> str:
+    """Return a version's name, the same string everywhere; number 0 is the base model itself.
+
+    >>> version_name("yolo11n.pt", 3)
+    'yolo11n-v3'
+    """
+    return f"{Path(base_model).stem}-v{number}"

@@ -1,0 +1,147 @@
+"""One shard of a scored pool as an npz file: ragged arrays, no pickle."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import ModelError
+from backend.types import BoolArray, FloatArray, IntArray, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShard:
+    """k scored tasks of a pool; a prediction of None: the task could not be scored."""
+
+    index: int
+    task_ids: IntArray  # (k,)
+    predictions: tuple[Prediction | None, ...]
+
+    def __post_init__(self) -> None:
+        if self.task_ids.shape != (len(self.predictions),):
+            raise ValueError(f"{self.task_ids.shape} task ids for {len(self.predictions)} predictions")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardHeader:
+    """Which tasks a shard holds, and how many boxes of each: box rows of task i are offsets[i]:offsets[i + 1]."""
+
+    written: int  # ns since 1970
+    task_ids: IntArray  # (k,)
+    failed: BoolArray  # (k,)
+    offsets: IntArray  # (k + 1,)
+    classes: int
+    dimensions: int  # of the embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class ShardArrays:
+    """A shard as stored: k tasks, m boxes, C classes, D embedding dimensions."""
+
+    header: ShardHeader
+    sizes: IntArray  # (k, 2) width, height
+    boxes: FloatArray  # (m, 4)
+    class_probs: FloatArray  # (m, C)
+    confidence: FloatArray  # (m,)
+    embeddings: FloatArray  # (k, D)
+    box_variance: FloatArray  # (m, 4)
+    has_variance: BoolArray  # (k,)
+
+    def prediction(self, row: int) -> Prediction | None:
+        """Return the prediction of one row, None if it failed."""
+        if self.header.failed[row]:
+            return None
+        box = slice(int(self.header.offsets[row]), int(self.header.offsets[row + 1]))
+        return Prediction(
+            width=int(self.sizes[row, 0]),
+            height=int(self.sizes[row, 1]),
+            boxes=self.boxes[box],
+            class_probs=self.class_probs[box],
+            confidence=self.confidence[box],
+            embedding=self.embeddings[row],
+            box_variance=self.box_variance[box] if self.has_variance[row] else None,
+        )
+
+
+def encode(shard: PoolShard) -> bytes:
+    """Return the npz file of a shard, without embeddings of boxes: they are large, and nothing reads them again."""
+    found = [prediction for prediction in shard.predictions if prediction is not None]
+    failed = np.array([prediction is None for prediction in shard.predictions], dtype=np.bool_)
+    counts = np.zeros(len(failed), dtype=np.int64)
+    counts[~failed] = [len(prediction.boxes) for prediction in found]
+    classes = max((prediction.class_probs.shape[1] for prediction in found), default=0)
+    dimensions = max((len(prediction.embedding) for prediction in found), default=0)
+    sizes, embeddings = np.zeros((len(failed), 2), dtype=np.int64), np.zeros((len(failed), dimensions), np.float32)
+    has_variance = np.zeros(len(failed), dtype=np.bool_)
+    if found:
+        sizes[~failed] = [(prediction.width, prediction.height) for prediction in found]
+        embeddings[~failed] = [prediction.embedding for prediction in found]
+        has_variance[~failed] = [prediction.box_variance is not None for prediction in found]
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        written=np.int64(time.time_ns()),
+        task_ids=shard.task_ids.astype(np.int64),
+        failed=failed,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        shape=np.array([classes, dimensions], dtype=np.int64),
+        sizes=sizes,
+        boxes=_stack([prediction.boxes for prediction in found], 4),
+        class_probs=_stack([prediction.class_probs for prediction in found], classes),
+        confidence=_stack([prediction.confidence[:, None] for prediction in found], 1)[:, 0],
+        embeddings=embeddings,
+        box_variance=_stack([_variance(prediction) for prediction in found], 4),
+        has_variance=has_variance,
+    )
+    return buffer.getvalue()
+
+
+def read_header(file: BinaryIO, where: str) -> ShardHeader:
+    """Return a shard's header without reading its boxes; raises ModelError naming the file if it is damaged."""
+    return _header(_load(file, where, ("written", "task_ids", "failed", "offsets", "shape")))
+
+
+def read(file: BinaryIO, where: str) -> ShardArrays:
+    """Return a whole shard; raises ModelError naming the file if it is damaged."""
+    names = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance")
+    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
+    return ShardArrays(_header(arrays), *(arrays[name] for name in names))
+
+
+def load_arrays(file: BinaryIO, where: str, names: Sequence[str], fix: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the named arrays of an npz file, never unpickling; raises ModelError naming the file if it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
+        raise ModelError(f"damaged file: {error}", where=where, fix=fix) from error
+
+
+def _load(file: BinaryIO, where: str, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    return load_arrays(file, where, names, fix="delete this file and score the project again")
+
+
+def _header(arrays: dict[str, npt.NDArray[Any]]) -> ShardHeader:
+    classes, dimensions = arrays["shape"].tolist()
+    written = int(arrays["written"])
+    return ShardHeader(written, arrays["task_ids"], arrays["failed"], arrays["offsets"], classes, dimensions)
+
+
+def _variance(prediction: Prediction) -> FloatArray:
+    if prediction.box_variance is None:
+        return np.zeros((len(prediction.boxes), 4), dtype=np.float32)
+    return prediction.box_variance
+
+
+def _stack(arrays: Sequence[FloatArray], width: int) -> FloatArray:
+    """Join (n_i, width) arrays; an empty one may have any width, for a model without boxes may not know it."""
+    kept = [array for array in arrays if len(array)]
+    return np.concatenate([np.zeros((0, width), dtype=np.float32), *kept]).astype(np.float32, copy=False)
