@@ -1,0 +1,265 @@
+"""Images -> Predictions: the only place that predicts with ultralytics.
+
+One forward pass gives boxes, the probabilities of all classes, box variance and embeddings: the eval head of
+ultralytics returns its raw logits and the neck's features beside the decoded boxes. Driving the model directly, instead
+of through `YOLO.predict`, keeps the order of the paths, names unreadable files, and frees full-size images at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import MediaError, ModelError, SettingError
+from backend.types import FloatArray, Prediction
+
+if TYPE_CHECKING:
+    import torch
+
+KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
+BATCH = 16
+_IOU = 0.7  # ultralytics' default for NMS
+_NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
+_INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+
+@functools.cache
+def quiet_ultralytics() -> None:
+    """Import ultralytics so that it stays offline and silent, installs nothing and writes nothing outside our folders.
+
+    It also opens weights with its restricted unpickler, which knows nothing but model classes.
+    """
+    os.environ |= {
+        "YOLO_OFFLINE": "true",
+        "YOLO_VERBOSE": "false",
+        "YOLO_AUTOINSTALL": "false",
+        "ULTRALYTICS_SAFE_LOAD": "true",
+    }
+    before = os.environ.get("YOLO_CONFIG_DIR")
+    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder:  # settings are only read at import
+        os.environ["YOLO_CONFIG_DIR"] = before or folder
+        import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
+        from ultralytics.data import utils as data_utils
+        from ultralytics.utils import SETTINGS
+    if before is None:
+        del os.environ["YOLO_CONFIG_DIR"]
+    dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
+    data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
+
+
+def load_model(weights: Path) -> Any:
+    """Return the ultralytics detection model in a weights file, in float32 on the CPU.
+
+    Raises ModelError for a missing or damaged file and for anything but a detection model.
+    """
+    quiet_ultralytics()
+    from ultralytics.nn.modules import Detect
+    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+    if not weights.is_file():  # ultralytics would try to download it
+        raise ModelError("no such weights", where=str(weights), fix="put the file there, or train a version first")
+    try:
+        model, _ = load_checkpoint(weights)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
+    if type(model) is not DetectionModel or not isinstance(model.model[-1], Detect):  # other tasks are subclasses
+        raise ModelError(
+            f"a {type(model).__name__}, not a YOLO detection model",
+            where=str(weights),
+            fix="use weights like yolo11n.pt",
+        )
+    return model
+
+
+def load_detector(weights: Path, imgsz: int, device: str = "") -> Detector:
+    """Return a Detector of a weights file; `device` as ultralytics spells it, empty for a GPU where there is one.
+
+    Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
+    """
+    model = load_model(weights)
+    from ultralytics.nn.autobackend import AutoBackend
+
+    # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
+    return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
+
+
+def select_device(device: str) -> torch.device:
+    """Return the torch device of the DEVICE setting, the first one of a list.
+
+    Raises SettingError where this machine lacks it.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.utils.torch_utils import select_device as ultralytics_device
+
+    try:
+        return torch.device(ultralytics_device(device.split(",")[0], verbose=False))
+    except (ValueError, RuntimeError, AssertionError) as error:
+        reason = next(line.strip() for line in str(error).splitlines() if line.strip())
+        raise SettingError(f"DEVICE={device!r}: {reason}", fix="use cpu, 0, or leave it empty") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    pixels: npt.NDArray[np.uint8]  # (h, w, 3) BGR, letterboxed to the model's size
+    height: int  # of the upright original
+    width: int
+
+
+class Detector:
+    """A detection model in memory, safe to share between threads."""
+
+    def __init__(self, model: Any, imgsz: int) -> None:
+        """Take an ultralytics AutoBackend and the longest side, in pixels, that images are scaled to."""
+        from ultralytics.data.augment import LetterBox
+        from ultralytics.utils.checks import check_imgsz
+
+        self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
+        self._model = model.eval()
+        self._head = model.model.model[-1]
+        size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
+        self._letterbox = LetterBox(size, auto=True, stride=model.stride)
+        self._lock = threading.Lock()  # the head caches its anchors for the last image shape
+
+    def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
+        """Yield one Prediction per path, in order; at most 2 * BATCH letterboxed images are held at a time.
+
+        An image's Prediction does not depend on its neighbours: images are batched with those of their own shape.
+        Raises MediaError naming a file that is not an image, ModelError when the model's output is not finite.
+        """
+        windows = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+            reads = [readers.submit(self._read, path) for path in windows[0]] if windows else []
+            for following in [*windows[1:], ()][: len(windows)]:
+                images = [read.result() for read in reads]
+                reads = [readers.submit(self._read, path) for path in following]
+                yield from self._window(images)
+
+    def _read(self, path: Path) -> _Image:
+        from ultralytics.utils.patches import imread
+
+        try:
+            pixels = imread(path)
+        except Exception as error:  # cv2.error and the decoders' own; all mean the same here
+            raise MediaError(f"cannot decode the image: {error}", where=str(path), fix="replace the file") from error
+        if pixels is None:
+            raise MediaError("not an image that can be read", where=str(path), fix="replace the file")
+        height, width = pixels.shape[:2]
+        return _Image(self._letterbox(image=pixels), height, width)
+
+    def _window(self, images: Sequence[_Image]) -> list[Prediction]:
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            shapes.setdefault(image.pixels.shape, []).append(index)
+        found: dict[int, Prediction] = {}
+        for indices in shapes.values():
+            found |= zip(indices, self._forward([images[index] for index in indices]), strict=True)
+        return [found[index] for index in range(len(images))]
+
+    def _forward(self, images: Sequence[_Image]) -> list[Prediction]:
+        """Run the model once on images of one letterboxed shape."""
+        import torch
+
+        pixels = np.stack([image.pixels for image in images])
+        with self._lock, torch.inference_mode():
+            batch = (
+                torch.from_numpy(pixels)
+                .to(self._model.device)
+                .permute(0, 3, 1, 2)
+                .contiguous()
+                .flip(1)
+                .float()
+                .div_(255)
+            )
+            decoded, raw = self._model(batch)
+            table, counts = self._table(decoded, raw)
+            rows = table.cpu().numpy()
+            embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
+        if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
+            raise ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
+        parts = np.split(rows, np.cumsum(counts)[:-1])
+        return [self._prediction(*each) for each in zip(images, parts, embeddings, strict=True)]
+
+    def _table(self, decoded: torch.Tensor, raw: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+        """Return the kept boxes of all images, one per row, and their number per image.
+
+        Columns: xyxy in letterboxed pixels, confidence, C class probabilities, 4 variances (with DFL only), embedding.
+        """
+        import torch
+        from ultralytics.utils.nms import non_max_suppression
+
+        kept, anchors = non_max_suppression(
+            decoded, KEEP_CONFIDENCE, _IOU, nc=len(self.classes), max_time_img=_NMS_SECONDS, return_idxs=True
+        )
+        counts = [len(boxes) for boxes in kept]
+        image = torch.arange(len(counts), device=self._model.device).repeat_interleave(
+            torch.tensor(counts, device=self._model.device)
+        )
+        anchor = torch.cat([index.view(-1).long() for index in anchors])
+        columns = [torch.cat(kept)[:, :5], raw["scores"][image, :, anchor].sigmoid()]
+        if self._head.reg_max > 1:
+            columns.append(
+                dfl_variance(raw["boxes"][image, :, anchor].unflatten(1, (4, -1)), self._head.strides[0, anchor])
+            )
+        columns.append(_anchor_features(raw["feats"], image, anchor))
+        return torch.cat(columns, 1), counts
+
+    def _prediction(self, image: _Image, rows: FloatArray, embedding: FloatArray) -> Prediction:
+        from ultralytics.utils.ops import scale_boxes
+
+        shape, original = image.pixels.shape[:2], (image.height, image.width)
+        end = 5 + len(self.classes)
+        dfl = 4 * (self._head.reg_max > 1)
+        gain = min(shape[0] / image.height, shape[1] / image.width)
+        return Prediction(
+            width=image.width,
+            height=image.height,
+            boxes=scale_boxes(shape, rows[:, :4].copy(), original),
+            class_probs=rows[:, 5:end],
+            confidence=rows[:, 4],
+            embedding=embedding,
+            box_variance=rows[:, end : end + 4] / gain**2 if dfl else None,
+            box_embeddings=rows[:, end + dfl :],
+        )
+
+
+def dfl_variance(logits: torch.Tensor, stride: torch.Tensor) -> torch.Tensor:
+    """Return the variance of each box side, Σ k² p_k − (Σ k p_k)² times stride², in px².
+
+    `logits` (n, 4, reg_max) of the distribution focal loss, `stride` (n,); the result is (n, 4). Uniform over 16 bins
+    and stride 1 gives 21.25. Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388
+    """
+    import torch
+
+    p = logits.softmax(2)
+    k = torch.arange(p.shape[2], dtype=p.dtype, device=p.device)
+    mean = (p * k).sum(2, keepdim=True)
+    return (p * (k - mean) ** 2).sum(2) * stride[:, None] ** 2  # the centred form cannot round below zero
+
+
+def _anchor_features(levels: Sequence[torch.Tensor], image: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
+    """Return the neck's feature vector at each anchor, pooled to the narrowest level's length: (m, D)."""
+    from torch.nn.functional import adaptive_avg_pool1d
+
+    length = min(level.shape[1] for level in levels)
+    vectors = levels[0].new_zeros(len(anchor), length)
+    start = 0
+    for level in levels:
+        end = start + level.shape[2] * level.shape[3]
+        here = ((anchor >= start) & (anchor < end)).nonzero().view(-1)
+        if len(here):
+            full = level.flatten(2)[image[here], :, anchor[here] - start]
+            vectors[here] = adaptive_avg_pool1d(full, length)
+        start = end
+    return vectors
