@@ -1,0 +1,210 @@
+"""The one seam to Label Studio's HTTP API: authentication, time limits, retries, and every failure as our error."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelStudioError, NotFoundError
+
+READ_S = 60.0
+WRITE_S = 300.0  # importing predictions recounts the whole project
+ATTEMPTS = 3  # of an idempotent read
+BACKOFF_S = 0.5
+LOOPBACK = ("//localhost", "//127.0.0.1", "//[::1]")
+
+LOGIN_FIX = (
+    "make a token in Label Studio (Account & Settings > Personal Access Token), "
+    "copy it whole and set LABEL_STUDIO_API_KEY"
+)
+BLOCKED_FIX = (
+    "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both), "
+    "or give it an http(s) address outside of private networks"
+)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Answer(BaseModel):
+    """Base of what we read from Label Studio: fields we do not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class LabelStudioHTTP:
+    """Calls one Label Studio as one user; safe to share between threads."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.strip().rstrip("/")
+        self._api_key = api_key.strip()
+        near = any(host in self.url for host in LOOPBACK)
+        self._client = httpx.Client(timeout=READ_S, trust_env=not near)  # no proxy leads back to this machine
+        self._auth: Any = None  # the SDK's token holder: refreshes personal access tokens
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def headers(self) -> dict[str, str]:
+        """Return the Authorization header with a token that is valid now.
+
+        Raises LabelStudioAuthError, or LabelStudioError when a refresh cannot reach Label Studio.
+        """
+        from label_studio_sdk.core.api_error import ApiError
+        from label_studio_sdk.core.client_wrapper import SyncClientWrapper
+
+        if not self.url:
+            raise LabelStudioError("no address of Label Studio", fix="set LABEL_STUDIO_URL")
+        if not self._api_key:
+            raise LabelStudioAuthError("no token for Label Studio", where=self.url, fix=LOGIN_FIX)
+        try:
+            with self._lock:
+                if self._auth is None:
+                    # The slash keeps a path prefix of the address through the SDK's urljoin.
+                    self._auth = SyncClientWrapper(
+                        api_key=self._api_key, base_url=f"{self.url}/", httpx_client=self._client
+                    )
+            return {"Authorization": self._auth.get_headers()["Authorization"]}
+        except ApiError as error:
+            detail = error.body.get("detail", "") if isinstance(error.body, dict) else ""
+            if error.status_code in (400, 401, 403):
+                raise LabelStudioAuthError(
+                    f"Label Studio refuses the token: {detail}", where=self.url, fix=LOGIN_FIX
+                ) from None
+            raise LabelStudioError(
+                f"no access token: HTTP {error.status_code} {detail}", where=self.url, fix="see Label Studio's log"
+            ) from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error, "POST", "/api/token/refresh/") from error
+        except ValueError:  # the SDK parses any answer as JSON
+            raise self._not_label_studio() from None
+
+    def get(self, path: str, *, missing: str = "", **params: Any) -> Any:
+        """Return the JSON of a GET; it is tried again after a 5xx or a dropped connection."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                response = self._send("GET", path, params=params)
+            except LabelStudioAuthError:
+                raise
+            except LabelStudioError as error:
+                if not isinstance(error.__cause__, httpx.NetworkError | httpx.RemoteProtocolError):
+                    raise
+            else:
+                if response.status_code < 500:
+                    return self._json(response, missing)
+            time.sleep(BACKOFF_S * attempt)
+        return self._json(self._send("GET", path, params=params), missing)
+
+    def send(self, method: str, path: str, body: Any = None, *, missing: str = "", **options: Any) -> Any:
+        """Return the JSON (None: no content) of a write, which is sent exactly once.
+
+        `body` is sent as JSON; `missing` says what a 404 means; `options` go to httpx (files, content, params).
+        """
+        if body is not None:
+            options["json"] = body
+        return self._json(self._send(method, path, timeout=WRITE_S, **options), missing)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self._request(method, path, **options)
+        if response.status_code != 401:
+            return response
+        with self._lock:
+            self._auth = None  # the clocks differ, or the access token ended on its way: one fresh one
+        return self._request(method, path, **options)
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = self.headers() | options.pop("headers", {})
+        try:
+            return self._client.request(method, f"{self.url}{path}", headers=headers, **options)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error, method, path) from error
+
+    def _unreachable(self, error: Exception, method: str, path: str) -> LabelStudioError:
+        slow = isinstance(error, httpx.TimeoutException)
+        return LabelStudioError(
+            f"Label Studio {'answers too slowly' if slow else 'cannot be reached'}: {type(error).__name__} {error}",
+            where=f"{method} {self.url}{path}",
+            fix="see whether Label Studio is overloaded"
+            if slow
+            else "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine",
+        )
+
+    def _not_label_studio(self) -> LabelStudioError:
+        return LabelStudioError(
+            "the answer is not JSON: this is no Label Studio", where=self.url, fix="correct LABEL_STUDIO_URL"
+        )
+
+    def _json(self, response: httpx.Response, missing: str) -> Any:
+        if response.status_code == 204 or (response.is_success and not response.content):
+            return None
+        if response.is_redirect:
+            target = response.headers.get("location", "")
+            raise LabelStudioError(
+                f"Label Studio redirects to {target}", where=self.url, fix="set LABEL_STUDIO_URL to its final address"
+            )
+        if not response.is_success:
+            raise failure(response, missing)
+        try:
+            return response.json()
+        except ValueError:
+            raise self._not_label_studio() from None
+
+
+def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | NotFoundError:
+    """Return the error of our tree for a refused request, with Label Studio's own words."""
+    detail = explain(response)
+    where = f"{response.request.method} {response.request.url.copy_with(query=None)}"
+    if response.status_code == 401:
+        return LabelStudioAuthError(f"Label Studio refuses the token: {detail}", where=where, fix=LOGIN_FIX)
+    if response.status_code == 403 and "private network addresses" in detail:
+        return LabelStudioBlockedError("Label Studio blocks this address", where=where, fix=BLOCKED_FIX)
+    if response.status_code == 403:
+        fix = "use the token of a user who may change the project"
+        return LabelStudioError(f"the token's user lacks the right: {detail}", where=where, fix=fix)
+    if response.status_code == 404:
+        return NotFoundError(missing or detail or "not found", where=where, fix="check the id and the token's user")
+    fix = "see Label Studio's log" if response.status_code >= 500 else ""
+    return LabelStudioError(f"Label Studio answers {response.status_code}: {detail}", where=where, fix=fix)
+
+
+def explain(response: httpx.Response) -> str:
+    """Return the message in an error answer: the validation errors, else the detail, else the start of the text."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:200]
+    if not isinstance(body, dict):
+        return json.dumps(body)[:500]
+    errors = body.get("validation_errors")
+    if isinstance(errors, dict):
+        named = (f"{'' if name == 'non_field_errors' else f'{name}: '}{_text(value)}" for name, value in errors.items())
+        return re.sub(r"<[^>]+>", "", "; ".join(named))  # some are written for the browser
+    return str(errors or body.get("detail", body))
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def parse(model: type[ModelT], payload: Any) -> ModelT:
+    """Return `payload` as `model`; LabelStudioError names what the answer lacks."""
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise LabelStudioError(
+            f"Label Studio's answer has an unexpected {place}: {first['msg']}",
+            where=model.__name__,
+            fix="use Label Studio 1.23",
+        ) from None

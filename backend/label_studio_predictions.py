@@ -1,0 +1,173 @@
+"""The predictions of a Label Studio project: write many, count, delete slowly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from backend.errors import LabelStudioError
+from backend.label_studio_http import Answer, LabelStudioHTTP, parse
+from backend.label_studio_project import condition
+from backend.label_studio_tasks import TaskCalls
+from backend.types import Region
+
+BATCH = 1000  # each import recounts the whole project: few, large requests
+VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """One prediction to import; `score` is the task's priority, finite, lowest first in the queue."""
+
+    task_id: int
+    score: float
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPrediction:
+    """A prediction as Label Studio holds it."""
+
+    id: int
+    task_id: int
+    version: str
+    score: float | None
+    result: tuple[Mapping[str, Any], ...]
+
+
+class _Prediction(Answer):
+    id: int
+    task: int
+    model_version: str | None = None
+    score: float | None = None
+    result: list[dict[str, Any]]
+
+
+class _Stamp(Answer):
+    id: int
+    model_version: str | None = None
+
+
+class _Predicted(Answer):
+    id: int
+    predictions: list[_Stamp]
+
+
+class _Versions(Answer):
+    id: int
+    predictions_model_versions: str = ""
+
+
+class PredictionCalls(TaskCalls):
+    """The calls about predictions; mixed into the client, which brings `http`."""
+
+    http: LabelStudioHTTP
+
+    def import_predictions(self, project_id: int, version: str, rows: Iterable[PredictionRow]) -> int:
+        """Import predictions of one version in batches; return how many were written.
+
+        Rows of tasks that were deleted meanwhile are left out. Old predictions are not replaced. Raises
+        LabelStudioError for a score that is not finite, before its batch is sent, and when LS drops rows of a batch
+        (it does so silently when a region does not fit the label config), with the rest of the batch written.
+        """
+        created = 0
+        rest = iter(rows)
+        while batch := list(islice(rest, BATCH)):
+            created += self._import(project_id, version, batch, first=created)
+        return created
+
+    def _import(self, project_id: int, version: str, batch: list[PredictionRow], first: int) -> int:
+        try:
+            return self._import_all(project_id, version, batch, first)
+        except LabelStudioError as error:
+            if 'invalid "task"' not in error.what and "Invalid task ID" not in error.what:
+                raise
+        # Nothing of the batch was written: someone deleted a task since it was scored.
+        left = {task.id for task in self.tasks(project_id, [row.task_id for row in batch])}
+        batch = [row for row in batch if row.task_id in left]
+        return self._import_all(project_id, version, batch, first) if batch else 0
+
+    def _import_all(self, project_id: int, version: str, batch: list[PredictionRow], first: int) -> int:
+        body = "[" + ",".join(_encoded(row, version) for row in batch) + "]"
+        answer = self.http.send(
+            "POST",
+            f"/api/projects/{project_id}/import/predictions",
+            missing=f"no project {project_id} in Label Studio",
+            content=body.encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        if answer["created"] != len(batch):
+            raise LabelStudioError(
+                f"Label Studio wrote {answer['created']} of {len(batch)} predictions",
+                where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0].task_id})",
+                fix="the label config may have changed since they were made: score again",
+            )
+        return len(batch)
+
+    def prediction_versions(self, project_id: int) -> dict[str, int]:
+        """Return how many predictions each version has. Raises NotFoundError."""
+        missing = f"no project {project_id} in Label Studio"
+        counts = self.http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
+        return {str(version): int(count) for version, count in counts.items() if count}
+
+    def predictions_of(self, task_id: int) -> list[StoredPrediction]:
+        """Return a task's predictions, oldest first."""
+        found = [parse(_Prediction, each) for each in self.http.get("/api/predictions/", task=task_id)]
+        return [
+            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result))
+            for one in sorted(found, key=lambda one: one.id)
+        ]
+
+    def predicted_tasks(self, project_id: int, version: str) -> Iterator[int]:
+        """Yield the ids of the tasks that have a prediction of exactly this version."""
+        for page in self._pages_with(project_id, version, include="id,predictions_model_versions"):
+            for task in (parse(_Versions, each) for each in page):
+                versions = task.predictions_model_versions.replace(", ", ",").split(",")
+                if len(task.predictions_model_versions) >= VERSIONS_SHOWN:
+                    versions = [one.version for one in self.predictions_of(task.id)]
+                if version in versions:
+                    yield task.id
+
+    def prediction_ids(self, project_id: int, version: str, limit: int) -> list[int]:
+        """Return the ids of at most `limit` predictions of exactly this version.
+
+        It reads the predictions of about `limit` tasks; the list of all predictions of a project has no pages and
+        carries every result.
+        """
+        pages = self._pages_with(project_id, version, size=limit, fields="all", include="id,predictions")
+        tasks = (parse(_Predicted, each) for page in pages for each in page)
+        ids = (one.id for task in tasks for one in task.predictions if one.model_version == version)
+        return list(islice(ids, limit))
+
+    def _pages_with(self, project_id: int, version: str, **params: Any) -> Iterator[Any]:
+        # "contains" also finds v10 when asked for v1, hence the exact comparison by the callers.
+        return self.pages(project_id, condition("predictions_model_versions", "contains", "List", [version]), **params)
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete one prediction.
+
+        LS can delete a whole version at once, but on SQLite annotators' submits fail meanwhile. Raises NotFoundError.
+        """
+        missing = f"no prediction {prediction_id} in Label Studio"
+        self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
+
+
+def _encoded(row: PredictionRow, version: str) -> str:
+    try:
+        if not math.isfinite(row.score):
+            raise ValueError(f"score {row.score}")
+        item = {
+            "task": row.task_id,
+            "score": float(row.score),
+            "model_version": version,
+            "result": [region.as_json() for region in row.regions],
+        }
+        return json.dumps(item, allow_nan=False)
+    except ValueError as error:
+        raise LabelStudioError(
+            f"a prediction holds a number that is not finite: {error}", where=f"task {row.task_id}, version {version}"
+        ) from None

