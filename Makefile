@@ -1,0 +1,54 @@
+# One command each does all its set-up: make demo · make test · make run. Needs python3.11, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+LS_VENV := .venv-ls
+UV := $(VENV)/bin/uv
+BIN := $(VENV)/bin
+ARGS ?=
+export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
+
+.PHONY: demo run test test-slow check bench lock clean
+
+demo: $(VENV)/.installed $(LS_VENV)/.installed
+	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
+
+run: $(VENV)/.installed
+	$(BIN)/yolo-backend run $(ARGS)
+
+test: check $(LS_VENV)/.installed
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed $(LS_VENV)/.installed
+	$(BIN)/pytest -m slow $(ARGS)
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed $(LS_VENV)/.installed
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet uv
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
+	$(UV) pip install --quiet --python $(VENV) --no-deps --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	touch $@
+
+# Label Studio has dependencies that contradict ours, so it lives in an environment of its own.
+$(LS_VENV)/.installed: label-studio.lock | $(UV)
+	$(PYTHON) -m venv $(LS_VENV)
+	$(UV) pip install --quiet --python $(LS_VENV) --no-deps --require-hashes -r label-studio.lock
+	touch $@
+
+lock: $(UV)
+	$(UV) pip compile --quiet --upgrade --group dev --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml -o requirements.lock
+	echo label-studio==1.23.2 | $(UV) pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header - -o label-studio.lock
+
+clean:
+	rm -rf $(VENV) $(LS_VENV) demo-data

@@ -1,0 +1,240 @@
+"""The command line. Heavy modules are imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backend import settings as settings_table
+from backend.errors import BackendError, NotFoundError
+
+if TYPE_CHECKING:
+    from backend.context import Context
+    from backend.settings import Settings
+
+app = typer.Typer(
+    help="Active learning inside Label Studio: YOLO pre-annotations, retraining, a queue that teaches the model most.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
+
+
+def main() -> None:
+    """Run a command; an error of ours is one message and exit status 1, never a traceback."""
+    try:
+        app()
+    except BackendError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="ultralytics data.yaml; default: generated scenes")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="how often to annotate and retrain")] = 4,
+    exit_: Annotated[bool, typer.Option("--exit", help="end by itself, do not stay up")] = False,
+    folder: Annotated[Path, typer.Option(help="where everything of the demo lives; emptied at the start")] = Path(
+        "demo-data"
+    ),
+) -> None:
+    """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""
+    from backend.demo import run
+
+    _log("WARNING")
+    run(data, rounds, stay=not exit_, folder=folder)
+
+
+@app.command()
+def run(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+) -> None:
+    """Run the whole backend for an existing Label Studio: server, worker, and redis unless REDIS_URL is set."""
+    from backend.embedded import backend_processes
+
+    settings = _settings(host=host, port=port)
+    _check_token(settings)
+    with _until_told() as stop, backend_processes(settings, os.environ) as url:
+        typer.echo(f"backend: {url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
+        stop.wait()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+) -> None:
+    """Run the server alone; needs REDIS_URL and a worker."""
+    from backend.context import build
+    from backend.listener import listen
+
+    settings = _with_redis(_settings(host=host, port=port))
+    _check_token(settings)
+    listen(build(settings))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="work off only these queues, in this process: control,score,train")] = "",
+) -> None:
+    """Run the workers: one process that trains, one for everything else; needs REDIS_URL."""
+    from backend import queues as rq_queues
+    from backend import workers
+
+    settings = _with_redis(_settings())
+    if queues:
+        chosen = tuple(queues.split(","))
+        if unknown := set(chosen) - set(rq_queues.QUEUES):
+            raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
+        from backend import jobs  # noqa: F401 imported before rq forks, so that no job pays for it again
+
+        rq_queues.work(settings.redis_url, chosen)
+        return
+    with _until_told() as stop:
+        workers.run(settings, os.environ, stop)
+
+
+@app.command()
+def connect(
+    project: Project,
+    url: Annotated[
+        str, typer.Option(help="the backend's address as Label Studio reaches it")
+    ] = "http://localhost:9090",
+) -> None:
+    """Attach the backend to a project and set its queue up, saying what was done."""
+    from backend import projects
+
+    context = _context()
+    for line in projects.connect(context, project, url):
+        typer.echo(line)
+
+
+@app.command()
+def train(project: Project) -> None:
+    """Train one version here and now, whatever the number of new labels; then score the pool by the worker."""
+    from backend import retraining
+    from backend.queues import Jobs
+
+    context = _context()
+    version = retraining.retrain(context, project)
+    typer.echo(f"{version.name}: {version.reason}")
+    if version.promoted:
+        Jobs(context.redis).once("start_scoring", project)
+        typer.echo("scoring of the unlabeled tasks is queued")
+
+
+@app.command()
+def score(project: Project) -> None:
+    """Score and rank the unlabeled tasks anew with the accepted version, by the worker."""
+    from backend.queues import Jobs
+
+    context = _context()
+    _known(context, project)
+    Jobs(context.redis).once("start_scoring", project)
+    typer.echo("scoring is queued; `yolo-backend status` shows how far it is")
+
+
+@app.command()
+def status(project: Project) -> None:
+    """Show where a project stands."""
+    from rich.console import Console
+
+    from backend import projects, tables
+
+    Console().print(tables.status(projects.status(_context(), project)))
+
+
+@app.command()
+def versions(project: Project) -> None:
+    """List a project's versions."""
+    from rich.console import Console
+
+    from backend import tables
+
+    context = _context()
+    _known(context, project)
+    Console().print(tables.versions(context.store.versions(project)))
+
+
+@app.command()
+def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
+    """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
+    from backend.queues import Jobs
+
+    context = _context()
+    version = context.store.rollback(project, number)
+    Jobs(context.redis).once("start_scoring", project)
+    typer.echo(f"accepted {version.name} again; the queue flips once the pool is scored with it")
+
+
+def _settings(**given: object) -> Settings:
+    settings = settings_table.from_env(os.environ, **given)
+    _log(settings.log_level)
+    return settings
+
+
+def _with_redis(settings: Settings) -> Settings:
+    if not settings.redis_url:
+        raise BackendError(
+            "no redis", where="REDIS_URL", fix="set REDIS_URL, or use `yolo-backend run`, which brings its own redis"
+        )
+    return settings
+
+
+def _context() -> Context:
+    from backend.context import build
+    from backend.embedded import running_redis
+
+    settings = _settings()
+    return build(settings.model_copy(update={"redis_url": settings.redis_url or running_redis(settings)}))
+
+
+def _known(context: Context, project: int) -> None:
+    if context.store.project(project) is None:
+        raise NotFoundError(f"project {project} was never set up", fix=f"run `yolo-backend connect {project}`")
+
+
+def _check_token(settings: Settings) -> None:
+    """A wrong token ends the start with its message; an unreachable Label Studio may come up later."""
+    from backend.errors import LabelStudioAuthError, LabelStudioError
+    from backend.label_studio import LabelStudioClient
+
+    try:
+        user = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key).check()
+    except LabelStudioAuthError:
+        raise
+    except LabelStudioError as error:
+        if not settings.label_studio_url:
+            raise
+        logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
+    else:
+        typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or a TERM signal sets."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop
+
+
+if __name__ == "__main__":
+    main()

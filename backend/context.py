@@ -1,0 +1,49 @@
+"""What every job and request works with, built once at the entry point and passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from backend import settings as settings_table
+from backend.label_studio import LabelStudioClient
+from backend.media import MediaCache
+from backend.progress import Progress
+from backend.settings import Settings
+from backend.store import ProjectRecord, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Settings and the handles to the four places that hold state: Label Studio, the store, redis, the media cache."""
+
+    settings: Settings
+    store: Store
+    redis: Redis
+    progress: Progress
+    label_studio: LabelStudioClient
+    media: MediaCache
+
+    def project_settings(self, record: ProjectRecord | None) -> Settings:
+        """Return the settings with the project's own overrides; SettingError names a bad one."""
+        return self.settings if record is None else settings_table.for_project(self.settings, record.extra_params)
+
+    @property
+    def work_dir(self) -> Path:
+        """Local scratch space: beside the model directory where that is local."""
+        return local_dir(self.settings)
+
+
+def local_dir(settings: Settings) -> Path:
+    """Return the local directory for caches and scratch files, also when MODEL_DIR is a remote URL."""
+    return Path(".yolo-backend") if "://" in settings.model_dir else Path(settings.model_dir)
+
+
+def build(settings: Settings) -> Context:
+    """Open everything lazily: no connection is made until the first use."""
+    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    redis = Redis.from_url(settings.redis_url)
+    media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)
+    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media)

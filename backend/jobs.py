@@ -1,0 +1,153 @@
+"""The jobs: functions that rq calls with ids and plain JSON. Each rebuilds what it needs and may run twice."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+
+from backend import projects, retraining, scoring
+from backend import settings as settings_table
+from backend.context import Context, build
+from backend.errors import BusyError, NotFoundError, TrainingError
+from backend.queues import Jobs, hint
+from backend.types import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+DELETE_BATCH = 20  # predictions per job: on SQLite an annotator's POST waits for at most this many deletions
+DELETE_PAUSE_S = 5.0
+
+
+@functools.cache
+def _open() -> tuple[Context, Jobs]:
+    """Build the context once per process, from the environment: a job's entry point."""
+    context = build(settings_table.from_env(os.environ))
+    return context, Jobs(context.redis)
+
+
+def check(project_id: int) -> None:
+    """Count new labels through Label Studio and start a training when there are enough."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("check", project_id))
+    counts = retraining.count(context, project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    if counts.new >= settings.retrain_every and not _failed_on_these(context, project_id):
+        request_training(context, jobs, project_id)
+
+
+def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
+    """Enqueue a training, unless one waits already; the status page shows it as queued."""
+    if jobs.once("retrain", project_id) and context.progress.training(project_id).state != "running":
+        context.progress.set_training(project_id, TrainingProgress("queued"))
+
+
+def retrain(project_id: int) -> None:
+    """Train and publish; then score the pool if the version was accepted."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("retrain", project_id))
+    try:
+        version = retraining.retrain(context, project_id)
+    except BusyError as busy:
+        log.info("project %d: %s", project_id, busy)
+        return
+    except TrainingError as error:
+        # The labels do not allow it: trying again makes sense only once they change.
+        context.progress.remember(project_id, "failed_labels", _labels(context, project_id))
+        log.warning("project %d: no training: %s", project_id, error)
+        return
+    if version.promoted:
+        jobs.once("start_scoring", project_id)
+    retraining.clear_scratch(context)
+    jobs.once("check", project_id)  # labels may have come in while we trained
+
+
+def start_scoring(project_id: int) -> None:
+    """Cut the pool into shards, one job each."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("start_scoring", project_id))
+    total = scoring.start(context, jobs, project_id)
+    log.info("project %d: scoring %d unlabeled tasks", project_id, total)
+
+
+def score_shard(project_id: int, number: int, index: int, task_ids: list[int]) -> None:
+    """Score one shard; the last one in starts the ranking."""
+    context, jobs = _open()
+    if scoring.score_shard(context, project_id, number, index, task_ids):
+        jobs.put("rank_and_push", project_id, number)
+
+
+def rank_and_push(project_id: int, number: int) -> None:
+    """Rank, import, flip; then look after tasks that arrived meanwhile and versions that are now old."""
+    context, jobs = _open()
+    with context.progress.lock(project_id, "push"):
+        pushed = scoring.rank_and_push(context, project_id, number)
+    log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
+    jobs.once("score_new", project_id)
+    jobs.once("delete_old", project_id)
+    context.store.prune(project_id, keep=3)
+
+
+def score_new(project_id: int) -> None:
+    """Give new unlabeled tasks their prediction and their place in the queue."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("score_new", project_id))
+    try:
+        with context.progress.lock(project_id, "push"):
+            created = scoring.score_new(context, project_id)
+    except BusyError:
+        jobs.put("score_new", project_id, delay_s=DELETE_PAUSE_S)
+        return
+    if created:
+        log.info("project %d: scored %d new tasks", project_id, created)
+
+
+def delete_old(project_id: int) -> None:
+    """Delete a few predictions of old versions, then make room for annotators before the next few."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("delete_old", project_id))
+    if scoring.delete_old(context, project_id, DELETE_BATCH):
+        jobs.put("delete_old", project_id, delay_s=DELETE_PAUSE_S)
+
+
+def configure(project_id: int) -> None:
+    """Set the project up in Label Studio."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("configure", project_id))
+    projects.configure(context, jobs, project_id)
+    jobs.once("check", project_id)
+
+
+def reconcile() -> None:
+    """Find what lost webhooks, a lost redis or a dead worker left undone, in every project."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("reconcile"))
+    for project_id in context.store.project_ids():
+        try:
+            _reconcile(context, jobs, project_id)
+        except NotFoundError:
+            log.debug("project %d is gone from Label Studio", project_id)
+
+
+def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
+    record = scoring.project_record(context, project_id)
+    if projects.drifted(context, record):
+        jobs.once("configure", project_id)
+    accepted, serving = context.store.current(project_id), context.store.serving(project_id)
+    if accepted != serving and context.progress.scoring(project_id) is None:
+        jobs.once("start_scoring", project_id)
+    jobs.once("check", project_id)
+    tasks = str(context.label_studio.project(project_id).task_count)
+    if context.progress.recall(project_id, "tasks") != tasks:
+        context.progress.remember(project_id, "tasks", tasks)
+        jobs.once("score_new", project_id)
+
+
+def _labels(context: Context, project_id: int) -> str:
+    stamps = context.label_studio.label_stamps(project_id)
+    return "\n".join(f"{annotation} {stamp}" for annotation, stamp in sorted(stamps.items()))
+
+
+def _failed_on_these(context: Context, project_id: int) -> bool:
+    failed = context.progress.recall(project_id, "failed_labels")
+    return bool(failed) and failed == _labels(context, project_id)

@@ -1,0 +1,92 @@
+"""Which model answers for a project: its served version, the accepted one on its way there, or the base model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backend import label_config, training
+from backend.acquisition import class_weights
+from backend.context import Context
+from backend.inference import Detector, load_detector
+from backend.media import MediaFile
+from backend.store import ProjectRecord, version_name
+from backend.types import FloatArray, ModelVersion, Prediction
+
+_LOADED = 2  # detectors kept in memory: a served version, and its successor while it is being scored
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A version's name and how to predict with it; without weights it predicts nothing, and says so by its name v0."""
+
+    project_id: int
+    number: int
+    name: str
+    classes: tuple[str, ...]
+    class_weights: FloatArray | None
+    weights: Path | None
+    imgsz: int
+    device: str
+
+    def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
+        """Yield a Prediction per file, in order."""
+        if self.weights is None:
+            return (_nothing(file, len(self.classes)) for file in files)
+        return _detector(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+
+
+def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) -> str:
+    """Return the name of the version that serves the project; touches no weights, so /setup may ask."""
+    version = _version(context, record.project_id, accepted=accepted)
+    return version.name if version else version_name(base_model(context, record), 0)
+
+
+def base_model(context: Context, record: ProjectRecord) -> str:
+    """Return the weights a project starts from: the config's model_path wins over BASE_MODEL."""
+    path = label_config.parse(record.label_config)[0].model_path
+    return path or context.project_settings(record).base_model
+
+
+def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
+    """Return the served model, or with `accepted` the newest published one, whose scores may not be in LS yet.
+
+    Raises ModelError if the weights are damaged or are not ours.
+    """
+    settings = context.project_settings(record)
+    version = _version(context, record.project_id, accepted=accepted)
+    if version is not None:
+        quality = version.metrics.class_ap50 if version.metrics else {}
+        ap = np.array([quality.get(name, 0.0) for name in version.classes], dtype=np.float32)
+        weights: Path | None = context.store.weights(version)
+        number, name, classes, tail = version.number, version.name, version.classes, class_weights.long_tail(ap)
+    else:
+        base = training.base_weights(base_model(context, record), context.work_dir)
+        weights = Path(base.source) if base.pretrained else None
+        number, name, tail = 0, version_name(base_model(context, record), 0), None
+        classes = _detector(weights, settings.imgsz, settings.device).classes if weights else ()
+    return ServedModel(record.project_id, number, name, classes, tail, weights, settings.imgsz, settings.device)
+
+
+def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:
+    return context.store.current(project_id) if accepted else context.store.serving(project_id)
+
+
+@functools.lru_cache(maxsize=_LOADED)
+def _detector(weights: Path, imgsz: int, device: str) -> Detector:
+    return load_detector(weights, imgsz, device)
+
+
+def _nothing(file: MediaFile, classes: int) -> Prediction:
+    return Prediction(
+        width=file.width,
+        height=file.height,
+        boxes=np.zeros((0, 4), dtype=np.float32),
+        class_probs=np.zeros((0, classes), dtype=np.float32),
+        confidence=np.zeros(0, dtype=np.float32),
+        embedding=np.zeros(0, dtype=np.float32),
+    )

@@ -1,0 +1,121 @@
+"""How a project is made ready in Label Studio, and what its status page shows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from backend.context import Context
+from backend.errors import LabelStudioError, NotFoundError
+from backend.models import name_of
+from backend.progress import Counts, ScoringRun
+from backend.queues import Jobs
+from backend.scoring import flip, project_record
+from backend.store import ProjectRecord
+from backend.types import ModelVersion, TrainingProgress
+
+log = logging.getLogger(__name__)
+
+WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that GET /api/projects/{id} tells of a project."""
+
+    project_id: int
+    version: str
+    counts: Counts | None  # None: nothing was counted yet
+    retrain_every: int
+    strategy: str
+    training: TrainingProgress
+    versions: tuple[ModelVersion, ...]
+    scoring: ScoringRun | None
+    failures: dict[int, str]  # task id -> why it has no prediction or no label
+
+
+def status(context: Context, project_id: int) -> Status:
+    """Return a project's status from the store and redis alone; NotFoundError if it was never set up."""
+    record = context.store.project(project_id)
+    if record is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    settings = context.project_settings(record)
+    return Status(
+        project_id=project_id,
+        version=name_of(context, record),
+        counts=context.progress.counts(project_id),
+        retrain_every=settings.retrain_every,
+        strategy=settings.strategy,
+        training=context.progress.training(project_id),
+        versions=context.store.versions(project_id),
+        scoring=context.progress.scoring(project_id),
+        failures=context.progress.failures(project_id),
+    )
+
+
+def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
+    """Make the project's queue ours: webhook header, sampling, queue tab, model_version; return what was done.
+
+    Safe to run again. A project without predictions of the served version is scored first; the push then flips it.
+    """
+    record = project_record(context, project_id)
+    client = context.label_studio
+    done = []
+    if record.backend_url and client.ensure_webhook_header(
+        project_id, record.backend_url, WEBHOOK_HEADER, context.store.secret()
+    ):
+        done.append("gave the webhook its secret header")
+    if client.set_sampling(project_id):
+        done.append('set sampling to "Uncertainty sampling"')
+    if client.ensure_queue_tab(project_id):
+        done.append('made the Data Manager tab "Active learning queue"')
+    version = name_of(context, record)
+    if version in client.prediction_versions(project_id):
+        if client.project(project_id).model_version != version:
+            flip(context, project_id, version)
+            done.append(f"pointed the queue at {version}")
+    elif jobs.once("start_scoring", project_id):
+        done.append(f"started scoring the unlabeled tasks with {version}")
+    # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
+    latest = context.store.project(project_id) or record
+    context.store.save_project(replace(latest, configured=record.backend_url))
+    log.info("project %d: %s", project_id, "; ".join(done) or "already configured")
+    return tuple(done)
+
+
+def drifted(context: Context, record: ProjectRecord) -> bool:
+    """Return whether Label Studio no longer does what `configure` set up.
+
+    The backend's address changed, its webhook was made anew without our header, or LS points the queue at nothing of
+    ours: it writes the backend's title there when one is attached, and clears it when pre-annotations are switched off.
+    """
+    if record.configured != record.backend_url:
+        return True
+    client = context.label_studio
+    secret = context.store.secret()
+    if client.ensure_webhook_header(record.project_id, record.backend_url, WEBHOOK_HEADER, secret):
+        return True
+    shown = client.project(record.project_id).model_version
+    titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
+    return (shown or "") in titles
+
+
+def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
+    """Attach the backend at `url` to a project as LS's own UI does; return what was done.
+
+    Label Studio calls /setup while attaching, and that starts `configure` by itself. Raises LabelStudioBlockedError
+    when LS refuses private addresses, LabelStudioError with the backend's own message when /setup fails.
+    """
+    client, settings = context.label_studio, context.settings
+    url = url.rstrip("/")
+    attached = next((one for one in client.backends(project_id) if one.url.rstrip("/") == url), None)
+    if attached is None:
+        attached = client.attach_backend(
+            project_id, url, "yolo-backend", settings.basic_auth_user, settings.basic_auth_pass
+        )
+        done = [f"attached {url} to project {project_id}"]
+    else:
+        done = [f"{url} was attached to project {project_id} already ({attached.state})"]
+    if attached.error_message:
+        raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="mend what the message names")
+    return (*done, *configure(context, Jobs(context.redis), project_id))

@@ -1,0 +1,148 @@
+"""What Label Studio and people send and get: pydantic models; unknown fields are ignored, missing ones named."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from backend.projects import Status
+from backend.types import Json, ModelVersion
+
+
+def _project_id(value: object) -> object:
+    """Label Studio names a project "<id>.<created timestamp>", or gives its whole object."""
+    if isinstance(value, dict):
+        value = value.get("id")
+    return value.split(".")[0] if isinstance(value, str) else value
+
+
+ProjectId = Annotated[int, BeforeValidator(_project_id)]
+
+
+class _Incoming(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class SetupRequest(_Incoming):
+    project: ProjectId
+    schema_: str = Field(alias="schema")  # the label config
+    hostname: str = ""
+    extra_params: str | Json | None = None
+
+    @property
+    def extra_text(self) -> str:
+        """The extra params as text; Label Studio sends text or an object, by the way they were written."""
+        return json.dumps(self.extra_params) if isinstance(self.extra_params, dict) else self.extra_params or ""
+
+
+class PredictTask(_Incoming):
+    id: int | None = None
+    data: Json
+
+
+class PredictRequest(_Incoming):
+    tasks: list[PredictTask]
+    label_config: str
+    project: ProjectId | None = None
+
+
+class WebhookRequest(_Incoming):
+    action: str
+    project: ProjectId
+
+
+class TrainRequest(_Incoming):
+    project: ProjectId
+
+
+class PredictionOut(BaseModel):
+    result: list[Json]
+    score: float
+    model_version: str
+
+
+class PredictResponse(BaseModel):
+    results: list[PredictionOut]
+    model_version: str
+
+
+class CountsOut(BaseModel):
+    tasks: int
+    labeled: int
+    new: int
+
+
+class TrainingOut(BaseModel):
+    state: str
+    stage: str
+    progress: float
+    eta_s: float | None
+    error: str
+    epoch: int
+    epochs: int
+    losses: dict[str, float]
+
+
+class VersionOut(BaseModel):
+    version: str
+    map50: float | None
+    map50_95: float | None
+    images: int
+    boxes: int | None
+    created: datetime
+    promoted: bool
+    reason: str
+
+
+class ScoringOut(BaseModel):
+    done: int
+    total: int
+
+
+class ProjectOut(BaseModel):
+    project: int
+    version: str
+    counts: CountsOut | None
+    retrain_every: int
+    strategy: str
+    training: TrainingOut
+    versions: list[VersionOut]
+    scoring: ScoringOut
+    failures: dict[int, str]
+
+
+def project_out(status: Status) -> ProjectOut:
+    """Return a status as GET /api/projects/{id} shows it."""
+    training, run = status.training, status.scoring
+    return ProjectOut(
+        project=status.project_id,
+        version=status.version,
+        counts=None if status.counts is None else CountsOut(**_fields(status.counts)),
+        retrain_every=status.retrain_every,
+        strategy=status.strategy,
+        training=TrainingOut(**_fields(training)),
+        versions=[_version_out(version) for version in status.versions],
+        scoring=ScoringOut(done=run.done, total=run.total) if run else ScoringOut(done=0, total=0),
+        failures=status.failures,
+    )
+
+
+def _version_out(version: ModelVersion) -> VersionOut:
+    metrics = version.metrics
+    return VersionOut(
+        version=version.name,
+        map50=metrics.map50 if metrics else None,
+        map50_95=metrics.map50_95 if metrics else None,
+        images=len(version.snapshot.annotations),
+        boxes=metrics.boxes if metrics else None,
+        created=version.created,
+        promoted=version.promoted,
+        reason=version.reason,
+    )
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}

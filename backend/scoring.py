@@ -1,0 +1,229 @@
+"""From a version to a new queue: score the pool in shards, rank it, push it to Label Studio, flip, delete the old."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from backend import label_config, ranking, tags
+from backend.context import Context
+from backend.errors import MediaError, NotFoundError
+from backend.label_studio import PredictionRow
+from backend.models import ServedModel, base_model, model_for, name_of
+from backend.queues import Jobs
+from backend.settings import Settings
+from backend.store import PoolShard, ProjectRecord, version_name
+from backend.types import ControlTag, IntArray, Pool, Prediction, Ranking, Region, Task
+
+log = logging.getLogger(__name__)
+
+SHARD_TASKS = 256
+LAST = 1.0  # the priority of a task that could not be scored
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What one push wrote."""
+
+    version: str
+    created: int
+    failed: int
+
+
+def project_record(context: Context, project_id: int) -> ProjectRecord:
+    """Return the project as Label Studio has it now, with the settings its last /setup brought."""
+    record = context.store.project(project_id)
+    if record is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    return replace(record, label_config=context.label_studio.project(project_id).label_config)
+
+
+def start(context: Context, jobs: Jobs, project_id: int) -> int:
+    """Cut the unlabeled pool into shards for the accepted version, one job each; return the number of tasks."""
+    model = model_for(context, project_record(context, project_id), accepted=True)
+    task_ids = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
+    shards = [task_ids[begin : begin + SHARD_TASKS] for begin in range(0, len(task_ids), SHARD_TASKS)]
+    context.store.clear_shards(project_id, model.number)
+    context.progress.start_scoring(project_id, model.number, len(shards), len(task_ids))
+    for index, shard in enumerate(shards):
+        jobs.put("score_shard", project_id, model.number, index, shard)
+    if not shards:
+        jobs.put("rank_and_push", project_id, model.number)
+    return len(task_ids)
+
+
+def score_shard(context: Context, project_id: int, number: int, index: int, task_ids: Sequence[int]) -> bool:
+    """Predict one shard and store it; return True if it was the last one missing. Running it twice changes nothing."""
+    record = project_record(context, project_id)
+    model = model_for(context, record, accepted=True)
+    if model.number != number:
+        return False  # a newer version was accepted meanwhile
+    tasks = context.label_studio.tasks(project_id, task_ids)
+    context.store.save_shard(project_id, number, predict_shard(context, record, model, index, tasks))
+    return context.progress.shard_done(project_id, number, index, len(task_ids))
+
+
+def predict_shard(
+    context: Context, record: ProjectRecord, model: ServedModel, index: int, tasks: Sequence[Task]
+) -> PoolShard:
+    """Return the predictions of `tasks`; None marks a task whose image failed, with its reason recorded."""
+    tag = label_config.parse(record.label_config)[0]
+    predictions, reasons = predict(context, model, tag, tasks)
+    context.progress.record_failures(record.project_id, reasons)
+    context.progress.clear_failures(record.project_id, [task.id for task in tasks if task.id not in reasons])
+    return PoolShard(index, np.array([task.id for task in tasks], dtype=np.int64), tuple(predictions))
+
+
+def predict(
+    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
+) -> tuple[list[Prediction | None], dict[int, str]]:
+    """Return a prediction per task in order, None where the image failed, and the reasons of those by task id."""
+    fetched = list(context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks]))
+    reasons = {task.id: str(file) for task, file in zip(tasks, fetched, strict=True) if isinstance(file, MediaError)}
+    for task_id, reason in reasons.items():
+        log.warning("task %d has no prediction: %s", task_id, reason)
+    files = [file for file in fetched if not isinstance(file, MediaError)]
+    found = iter(model.predict(files))
+    return [None if isinstance(file, MediaError) else next(found) for file in fetched], reasons
+
+
+def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
+    """Rank the scored pool, import every prediction, then flip the queue in one write.
+
+    Safe to run again: a ranking once made is kept, tasks that have their prediction are left alone.
+    """
+    record = project_record(context, project_id)
+    model = model_for(context, record, accepted=True)
+    if model.number != number:
+        return Pushed(model.name, 0, 0)
+    settings = context.project_settings(record)
+    order = context.store.ranking(project_id, number) or _rank(context, settings, model, project_id)
+    tag = label_config.parse(record.label_config)[0]
+    _, failed = context.store.load_pool(project_id, number, None)
+    created = _import(context, project_id, model, _rows(context, settings, model, tag, order))
+    context.store.activate(project_id, number)
+    flip(context, project_id, model.name)
+    context.progress.end_scoring(project_id)
+    return Pushed(model.name, created, len(failed))
+
+
+def _rank(context: Context, settings: Settings, model: ServedModel, project_id: int) -> Ranking:
+    pool, _ = context.store.load_pool(project_id, model.number, model.class_weights)
+    # Before the first training nothing tells one image from another: the order is random and says so.
+    strategy, explore = (settings.strategy, settings.explore_share) if model.number else ("random", 1.0)
+    rng = np.random.default_rng((settings.seed, project_id, model.number))
+    order = ranking.rank(pool, strategy, explore_share=explore, rng=rng)
+    context.store.save_ranking(project_id, model.number, order)
+    return order
+
+
+def _rows(
+    context: Context, settings: Settings, model: ServedModel, tag: ControlTag, order: Ranking
+) -> Iterator[PredictionRow]:
+    """Yield a row per task, one shard's predictions in memory at a time."""
+    priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    for shard in context.store.shards(model.project_id, model.number):
+        for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
+            regions = encode(settings, model, tag, task_id, prediction)
+            yield PredictionRow(task_id, LAST if prediction is None else priority.get(task_id, LAST), regions)
+
+
+def encode(
+    settings: Settings, model: ServedModel, tag: ControlTag, task_id: int, prediction: Prediction | None
+) -> tuple[Region, ...]:
+    """Return the regions of one task; region ids depend on task and version only, so twice gives the same."""
+    if prediction is None:
+        return ()
+    key = f"{task_id}/{model.name}"
+    return tags.encode(tag, prediction, model.classes, settings.model_score_threshold, key)
+
+
+def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
+    """Import the rows of tasks that are still unlabeled and have no prediction of this version yet."""
+    wanted = {task.id for task in context.label_studio.unlabeled_tasks(project_id)}
+    wanted -= set(context.label_studio.predicted_tasks(project_id, model.name))
+    return context.label_studio.import_predictions(project_id, model.name, (r for r in rows if r.task_id in wanted))
+
+
+def flip(context: Context, project_id: int, version: str) -> None:
+    """Point the project's queue at `version`; a project without unlabeled tasks has nothing to point at."""
+    info = context.label_studio.project(project_id)
+    if info.model_version == version:
+        return
+    if version in context.label_studio.prediction_versions(project_id):
+        context.label_studio.set_model_version(project_id, version)
+    else:
+        log.info("project %d: no task holds a prediction of %s, the queue stays as it is", project_id, version)
+
+
+def score_new(context: Context, project_id: int) -> int:
+    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again."""
+    record = project_record(context, project_id)
+    model = model_for(context, record, accepted=False)
+    present = set(context.label_studio.predicted_tasks(project_id, model.name))
+    fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
+    if not fresh:
+        return 0
+    settings = context.project_settings(record)
+    tag = label_config.parse(record.label_config)[0]
+    order = context.store.ranking(project_id, model.number)
+    indices = count(context.store.next_shard(project_id, model.number))
+    created = 0
+    for begin in range(0, len(fresh), SHARD_TASKS):
+        shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + SHARD_TASKS])
+        context.store.save_shard(project_id, model.number, shard)
+        scores = alone(settings, model, order, shard.task_ids, shard.predictions)
+        rows = [
+            PredictionRow(task_id, score, encode(settings, model, tag, task_id, prediction))
+            for task_id, score, prediction in zip(shard.task_ids.tolist(), scores, shard.predictions, strict=True)
+        ]
+        created += context.label_studio.import_predictions(project_id, model.name, iter(rows))
+    flip(context, project_id, model.name)
+    return created
+
+
+def alone(
+    settings: Settings,
+    model: ServedModel,
+    order: Ranking | None,
+    task_ids: IntArray,
+    predictions: Sequence[Prediction | None],
+) -> list[float]:
+    """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
+    seen = [
+        (task_id, found) for task_id, found in zip(task_ids.tolist(), predictions, strict=True) if found is not None
+    ]
+    pool = Pool(
+        task_ids=np.array([task_id for task_id, _ in seen], dtype=np.int64),
+        offsets=np.cumsum([0, *(len(found.boxes) for _, found in seen)], dtype=np.int64),
+        class_probs=np.concatenate(
+            [np.zeros((0, len(model.classes)), dtype=np.float32), *(found.class_probs for _, found in seen)]
+        ),
+        embeddings=np.stack([found.embedding for _, found in seen]) if seen else None,
+        class_weights=model.class_weights,
+    )
+    rng = np.random.default_rng((settings.seed, model.project_id, model.number))
+    places = iter(ranking.place(order, pool, rng).tolist())
+    return [LAST if prediction is None else next(places) for prediction in predictions]
+
+
+def delete_old(context: Context, project_id: int, at_most: int) -> bool:
+    """Delete up to `at_most` predictions of versions that are ours and no longer served; True if more may be left."""
+    record = project_record(context, project_id)
+    ours = {version.name for version in context.store.versions(project_id)} | {
+        version_name(base_model(context, record), 0)
+    }
+    kept = {name_of(context, record), name_of(context, record, accepted=True)}
+    kept.add(context.label_studio.project(project_id).model_version)
+    present = context.label_studio.prediction_versions(project_id)
+    for version in sorted((ours - kept) & set(present)):
+        ids = context.label_studio.prediction_ids(project_id, version, at_most)
+        for prediction_id in ids:
+            context.label_studio.delete_prediction(prediction_id)
+        if ids:
+            return True
+    return False

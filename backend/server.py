@@ -1,0 +1,161 @@
+"""The FastAPI app: Label Studio's ML backend protocol and the status API."""
+
+from __future__ import annotations
+
+import logging
+from typing import TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+
+from backend import guard, jobs, metrics, projects, serving
+from backend.context import Context
+from backend.errors import NotFoundError, RequestError
+from backend.models import name_of
+from backend.protocol import (
+    PredictionOut,
+    PredictRequest,
+    PredictResponse,
+    ProjectOut,
+    SetupRequest,
+    TrainRequest,
+    WebhookRequest,
+    project_out,
+)
+from backend.queues import Jobs
+from backend.types import Task
+
+log = logging.getLogger(__name__)
+Body = TypeVar("Body", bound=BaseModel)
+
+LABEL_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
+TASK_ACTIONS = {"TASKS_CREATED", "TASKS_DELETED", "ANNOTATIONS_DELETED"}  # may leave tasks without a prediction
+IDLE_ACTIONS = {
+    "PROJECT_CREATED",
+    "PROJECT_UPDATED",  # also the echo of our own PATCH of model_version
+    "PROJECT_DELETED",
+    "LABEL_LINK_CREATED",
+    "LABEL_LINK_UPDATED",
+    "LABEL_LINK_DELETED",
+}
+FORCE_ACTION = "START_TRAINING"
+KNOWN_ACTIONS = LABEL_ACTIONS | TASK_ACTIONS | IDLE_ACTIONS | {FORCE_ACTION}
+
+
+def build_app(context: Context) -> FastAPI:
+    """Return the app that serves `context`; nothing heavy is loaded before the first /predict."""
+    app = FastAPI(title="yolo-backend", docs_url=None, redoc_url=None, openapi_url=None)
+    endpoints = _Endpoints(context, Jobs(context.redis))
+    app.add_api_route("/health", endpoints.health, methods=["GET"])
+    app.add_api_route("/", endpoints.health, methods=["GET"])
+    app.add_api_route("/metrics", endpoints.metrics, methods=["GET"])
+    app.add_api_route("/versions", endpoints.versions, methods=["GET"])
+    app.add_api_route("/setup", endpoints.setup, methods=["POST"])
+    app.add_api_route("/predict", endpoints.predict, methods=["POST"])
+    app.add_api_route("/webhook", endpoints.webhook, methods=["POST"])
+    app.add_api_route("/train", endpoints.train, methods=["POST"])
+    app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"])
+    guard.install(app, context.settings)
+    return app
+
+
+class _Endpoints:
+    """The routes over one context. Async ones only read the body; the work runs in the thread pool."""
+
+    def __init__(self, context: Context, queue: Jobs) -> None:
+        self._context = context
+        self._queue = queue
+
+    async def health(self) -> dict[str, str]:
+        """Say that the server is up; Label Studio waits 1 s for it."""
+        return {"status": "UP", "model_class": "YoloBackend"}
+
+    def metrics(self) -> Response:
+        """Prometheus metrics."""
+        return Response(metrics.render(self._queue.depth()), media_type=metrics.CONTENT_TYPE)
+
+    def versions(self, project: str = "") -> dict[str, list[str]]:
+        """Name the published versions; Label Studio names no project, so without one all projects' are listed."""
+        store = self._context.store
+        wanted = project.split(".")[0]
+        ids = (int(wanted),) if wanted.isdigit() else store.project_ids()
+        names = [version.name for project_id in ids for version in store.versions(project_id) if version.promoted]
+        return {"versions": list(dict.fromkeys(names))}
+
+    def project(self, project_id: int) -> ProjectOut:
+        """Show where a project stands."""
+        return project_out(projects.status(self._context, project_id))
+
+    async def setup(self, request: Request) -> dict[str, str]:
+        """Check and keep a project's label config and settings; answer the version that serves it."""
+        body = await _read(request, SetupRequest)
+        return await run_in_threadpool(self._setup, body, str(request.base_url).rstrip("/"))
+
+    def _setup(self, body: SetupRequest, url: str) -> dict[str, str]:
+        record = serving.setup(self._context, body.project, body.schema_, body.hostname, body.extra_text, url)
+        if record.configured != record.backend_url:
+            self._queue.once("configure", record.project_id)
+        return {"model_version": name_of(self._context, record)}
+
+    async def predict(self, request: Request) -> PredictResponse:
+        """Answer a result per task, in order."""
+        body = await _read(request, PredictRequest)
+        return await run_in_threadpool(self._predict, body)
+
+    def _predict(self, body: PredictRequest) -> PredictResponse:
+        # A task without an id gets one that no task of Label Studio has.
+        tasks = [Task(-place if task.id is None else task.id, task.data) for place, task in enumerate(body.tasks, 1)]
+        results = serving.predict(self._context, body.project, body.label_config, tasks)
+        metrics.PREDICTED.inc(len(results))
+        out = [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
+        return PredictResponse(results=out, model_version=out[0].model_version if out else "")
+
+    async def webhook(self, request: Request) -> JSONResponse:
+        """Take an event as a hint: answer at once; a job looks at what Label Studio really holds."""
+        body = await _read(request, WebhookRequest)
+        return await run_in_threadpool(self._webhook, request, body)
+
+    def _webhook(self, request: Request, body: WebhookRequest) -> JSONResponse:
+        if body.action == FORCE_ACTION:  # comes from LS's ML client, which sends Basic auth and cannot send our header
+            guard.check_basic(request, self._context.settings)
+        else:
+            guard.check_secret(request, self._context.settings, self._context.store.secret())
+        known = body.action in KNOWN_ACTIONS
+        metrics.WEBHOOKS.labels(body.action if known else "unknown").inc()
+        if not known:
+            log.info("webhook: action %r means nothing here", body.action)
+            return JSONResponse({"detail": f"ignored: unknown action {body.action!r}"})
+        if body.action == FORCE_ACTION:
+            self._request_training(body.project)
+        if body.action in LABEL_ACTIONS | TASK_ACTIONS:
+            self._queue.once("check", body.project)
+        if body.action in TASK_ACTIONS:
+            self._queue.once("score_new", body.project)
+        return JSONResponse({"detail": "ok"}, status_code=201)
+
+    async def train(self, request: Request) -> JSONResponse:
+        """Start a training, as Label Studio before 1.4.1 asks for it."""
+        body = await _read(request, TrainRequest)
+        await run_in_threadpool(self._request_training, body.project)
+        return JSONResponse({"detail": "training queued"}, status_code=201)
+
+    def _request_training(self, project_id: int) -> None:
+        if self._context.store.project(project_id) is None:
+            raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+        jobs.request_training(self._context, self._queue, project_id)
+
+
+async def _read(request: Request, model: type[Body]) -> Body:
+    """Return the JSON body as `model`; RequestError names what is missing or wrong."""
+    where = request.url.path
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise RequestError(f"the body is not JSON: {first['msg']}", where=where, fix="send a JSON object") from None
+        field = ".".join(map(str, first["loc"])) or "the body"
+        fix = "send what Label Studio 1.23 sends to an ML backend"
+        raise RequestError(f"{field}: {first['msg']}", where=where, fix=fix) from None

@@ -1,0 +1,47 @@
+"""How the terminal shows a project: rich tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+
+from backend.projects import Status
+from backend.types import ModelVersion
+
+
+def versions(found: Sequence[ModelVersion]) -> Table:
+    """Return a table of versions, newest last."""
+    table = Table("version", "labels", "mAP50", "mAP50-95", "created", "published", "reason")
+    for version in found:
+        metrics = version.metrics
+        table.add_row(
+            version.name,
+            str(len(version.snapshot.annotations)),
+            f"{metrics.map50:.3f}" if metrics else "-",
+            f"{metrics.map50_95:.3f}" if metrics else "-",
+            f"{version.created:%Y-%m-%d %H:%M}",
+            "yes" if version.promoted else "no",
+            version.reason,
+        )
+    return table
+
+
+def status(found: Status) -> Group:
+    """Return a project's status: what serves, what is labeled, what runs, what failed."""
+    table = Table(show_header=False)
+    counts, training, run = found.counts, found.training, found.scoring
+    table.add_row("serves", found.version)
+    if counts:
+        table.add_row("labeled", f"{counts.labeled} of {counts.tasks} tasks")
+        table.add_row("new labels", f"{counts.new} of {found.retrain_every} until the next training")
+    table.add_row("strategy", found.strategy)
+    eta = f", {training.eta_s:.0f} s left" if training.eta_s is not None else ""
+    stage = f" {training.stage} {training.progress:.0%}{eta}" if training.state == "running" else ""
+    table.add_row("training", f"{training.state}{stage} {training.error}".strip())
+    if run:
+        table.add_row("scoring", f"{run.done} of {run.total} tasks")
+    for task_id, reason in list(found.failures.items())[:20]:
+        table.add_row(f"task {task_id}", reason)
+    return Group(table, versions(found.versions))
