@@ -22,7 +22,6 @@ MAX_OBJECTS = 6
 _TEST_SHARE = 0.25  # of the digits
 _MAX_OVERLAP = 0.1  # of the smaller of two squares
 _INK = 0.35  # opacity that counts as part of the digit
-_COLOUR_DISTANCE = 80.0  # RGB units between a digit and what is under it, so that it can be seen
 
 ClassDraw = Callable[[], int]
 
@@ -70,7 +69,7 @@ def compose(digits: list[FloatArray], draw_class: ClassDraw, size: int, rng: np.
         rows, columns = np.nonzero(ink > _INK)
         boxes.append((x + int(columns.min()), y + int(rows.min()), x + int(columns.max()) + 1, y + int(rows.max()) + 1))
         classes.append(label)
-    canvas += rng.normal(0, rng.uniform(2, 12), canvas.shape)
+    canvas += rng.normal(0, rng.uniform(2, 10), canvas.shape)
     return Scene(canvas.clip(0, 255).astype(np.uint8), tuple(classes), tuple(boxes))
 
 
@@ -136,7 +135,7 @@ def _squares(count: int, size: int, rng: np.random.Generator) -> list[tuple[int,
     """Return up to `count` squares (x, y, side) in pixels that hardly overlap; the first always fits."""
     squares: list[tuple[int, int, int]] = []
     for _ in range(count * 20):
-        side = int(rng.integers(size // 6, size * 2 // 5))
+        side = int(rng.integers(size // 5, size * 2 // 5))
         x, y = (int(value) for value in rng.integers(0, size - side + 1, 2))
         if all(_shared(x, y, side, *other) <= _MAX_OVERLAP for other in squares):
             squares.append((x, y, side))
@@ -167,31 +166,28 @@ def _ink(scan: FloatArray, side: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _paint(canvas: FloatArray, ink: FloatArray, x: int, y: int, rng: np.random.Generator) -> None:
-    """Paint `ink` at (x, y) in a colour that stands out from what is there."""
+    """Paint `ink` at (x, y) in any bright colour."""
     height, width = ink.shape
     patch = canvas[y : y + height, x : x + width]
-    under = patch.mean(axis=(0, 1))
-    colour = rng.uniform(0, 255, 3)
-    while np.linalg.norm(colour - under) < _COLOUR_DISTANCE:
-        colour = rng.uniform(0, 255, 3)
-    alpha = (ink * rng.uniform(0.65, 1.0))[..., None]
+    colour = rng.uniform(140, 255, 3)
+    alpha = (ink * rng.uniform(0.75, 1.0))[..., None]
     patch += alpha * (colour - patch)
 
 
 def _background(size: int, digits: list[FloatArray], rng: np.random.Generator) -> FloatArray:
     """Return a (size, size, 3) canvas: a gradient, soft noise, lines, blobs, and pieces of digits as distractors."""
-    start, end = rng.uniform(0, 255, (2, 3))
+    start, end = rng.uniform(20, 110, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[0:size, 0:size] / size - 0.5
     slope = (rows * np.sin(angle) + columns * np.cos(angle)) / np.sqrt(2) + 0.5
-    canvas = start + slope[..., None] * (end - start) * 0.6
+    canvas = start + slope[..., None] * (end - start)
     coarse = Image.fromarray(rng.integers(0, 256, (10, 10, 3), dtype=np.uint8))
-    canvas += (np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) - 127.5) * rng.uniform(0, 0.25)
+    canvas += (np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) - 127.5) * rng.uniform(0, 0.2)
     picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     _scribble(picture, rng)
     clutter: FloatArray = np.array(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1)))), dtype=np.float32)
-    for _ in range(rng.integers(0, 6)):
-        side = int(rng.integers(size // 6, size * 2 // 5))
+    for _ in range(rng.integers(0, 4)):
+        side = int(rng.integers(size // 5, size * 2 // 5))
         ink = _ink(_fragment(_pick(digits[rng.integers(len(digits))], rng), rng), side, rng)
         x, y = (int(value) for value in rng.integers(0, size - side + 1, 2))
         _paint(clutter, ink, x, y, rng)
@@ -199,22 +195,22 @@ def _background(size: int, digits: list[FloatArray], rng: np.random.Generator) -
 
 
 def _scribble(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Draw lines, arcs and filled blobs of any colour."""
+    """Draw lines, arcs and filled blobs of any colour that is not bright."""
     draw = ImageDraw.Draw(picture)
     size = picture.width
 
     def colour() -> tuple[int, int, int]:
-        red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
+        red, green, blue = (int(value) for value in rng.integers(0, 150, 3))
         return red, green, blue
 
-    for _ in range(rng.integers(2, 9)):
+    for _ in range(rng.integers(1, 6)):
         points = [float(value) for value in rng.uniform(0, size, 4)]
         draw.line(points, fill=colour(), width=int(rng.integers(1, 4)))
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 3)):
         x, y, width, height = (float(value) for value in rng.uniform((0, 0, 8, 8), (size, size, size / 3, size / 3)))
         start = float(rng.uniform(0, 360))
         draw.arc((x, y, x + width, y + height), start, start + 150, fill=colour(), width=int(rng.integers(1, 4)))
-    for _ in range(rng.integers(0, 6)):
+    for _ in range(rng.integers(0, 4)):
         x, y, width, height = (float(value) for value in rng.uniform((0, 0, 4, 4), (size, size, size / 4, size / 4)))
         draw.ellipse((x, y, x + width, y + height), fill=colour())
 
