@@ -1,0 +1,311 @@
+"""The loop, end to end, against the real Label Studio, redis and training: one story, told once, then read by tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend import label_config, scenes, training, yolo_data
+from backend.embedded import backend_processes
+from backend.label_studio import LabelStudioClient
+from backend.oracle import Oracle
+from backend.processes import LabelStudioProcess
+from backend.protocol import ProjectOut
+from backend.settings import Settings, from_env
+from backend.store import Store
+from backend.types import Json, Metrics, ModelVersion, Task
+
+pytestmark = pytest.mark.label_studio
+
+POOL, TEST, BESIDE = 60, 40, 8  # scenes: the pool, the test set, the second project's pool
+PATIENCE_S = 900
+CONFIG = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+    + "".join(f'<Label value="{name}"/>' for name in scenes.CLASSES)
+    + "</RectangleLabels></View>"
+)
+TAG = label_config.parse(CONFIG)[0]
+
+
+@dataclass(frozen=True)
+class World:
+    """The servers of the story."""
+
+    studio: LabelStudioProcess
+    client: LabelStudioClient
+    url: str  # of the backend
+    settings: Settings
+    store: Store
+    data: yolo_data.YoloData
+    data_yaml: Path
+    oracle: Oracle
+
+    def status(self, project_id: int) -> ProjectOut:
+        answer = httpx.get(f"{self.url}/api/projects/{project_id}", timeout=30).raise_for_status()
+        return ProjectOut.model_validate_json(answer.text)
+
+    def shown(self, project_id: int) -> str:
+        return self.client.project(project_id).model_version
+
+    def scores(self, project_id: int) -> dict[int, list[float | None]]:
+        """Scores of the shown version's predictions by unlabeled task."""
+        version = self.shown(project_id)
+        return {
+            task.id: [one.score for one in self.client.predictions_of(task.id) if one.version == version]
+            for task in self.client.unlabeled_tasks(project_id)
+        }
+
+    def annotate(self, task: Task, result: list[Json] | None = None) -> int:
+        return self.client.annotate(task.id, self.oracle.answer(TAG, task) if result is None else result)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What Label Studio held after one flip."""
+
+    version: str
+    scores: dict[int, list[float | None]]
+    next_task: int  # what LS's own /next gave
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened."""
+
+    main: int  # project ids
+    beside: int
+    first: Queue  # of v0, before any label
+    after: tuple[Queue, Queue]  # of v1 and v2
+    versions: tuple[ModelVersion, ...]
+    quality: tuple[Metrics, Metrics]  # of v1 and v2 on the test set
+    corrected: int  # the annotation made from a pre-annotation
+    pre_annotation: tuple[Mapping[str, Any], ...]  # as LS showed it
+    beside_before: str  # the second project's version while the first trained
+    beside_versions: tuple[ModelVersion, ...]
+
+
+@pytest.fixture(scope="module")
+def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("loop")
+    data_yaml = scenes.generate(folder / "scenes", pool=POOL, test=TEST, seed=1)
+    data = yolo_data.read(data_yaml)
+    environ = {
+        "LABEL_STUDIO_URL": label_studio.url,
+        "LABEL_STUDIO_API_KEY": label_studio.api_key,
+        "MODEL_DIR": str(folder / "models"),
+        "PORT": "0",
+        "IMGSZ": "160",
+        "RETRAIN_EVERY": "20",
+        "TRAIN_STEPS": "250",
+        "MAX_EPOCHS": "200",
+        "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
+        "RECONCILE_S": "5",
+        "LOG_LEVEL": "INFO",
+    }
+    settings = from_env(environ)
+    client = LabelStudioClient(label_studio.url, label_studio.api_key)
+    with backend_processes(settings, {**os.environ, **environ}) as url:
+        yield World(label_studio, client, url, settings, Store(settings.model_dir), data, data_yaml, Oracle(data.train))
+
+
+@pytest.fixture(scope="module")
+def story(world: World) -> Story:
+    client = world.client
+    main = client.create_project("the loop", CONFIG)
+    beside = client.create_project("beside it", CONFIG)
+    client.upload_images(main, [file.path for file in world.data.train])
+    client.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
+    for project_id in (main, beside):
+        client.attach_backend(project_id, world.url, "yolo")  # POST /api/ml, all that the UI does
+        await_shown(world, project_id, "yolo11n-v0")
+    first = look(world, main)
+
+    label(world, main, 20)
+    await_shown(world, main, "yolo11n-v1")
+    after_one = look(world, main)
+    beside_before = world.shown(beside)
+
+    task = client.next_task(main)
+    assert task is not None
+    shown = next(one for one in client.predictions_of(task.id) if one.version == "yolo11n-v1")
+    corrected = world.annotate(task, correct(world, task, shown.result))
+    label(world, main, 19)
+    await_shown(world, main, "yolo11n-v2")
+    after_two = look(world, main)
+
+    label(world, beside, 4)
+    backend_id = client.backends(beside)[0].id
+    client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
+    await_shown(world, beside, "yolo11n-v1")
+    versions = world.store.versions(main)
+    return Story(
+        main=main,
+        beside=beside,
+        first=first,
+        after=(after_one, after_two),
+        versions=versions,
+        quality=(measure(world, versions[0]), measure(world, versions[1])),
+        corrected=corrected,
+        pre_annotation=tuple(shown.result),
+        beside_before=beside_before,
+        beside_versions=world.store.versions(beside),
+    )
+
+
+def test_adding_the_backend_by_its_url_configures_the_project(world: World, story: Story) -> None:
+    info = world.client.project(story.main)
+    assert info.sampling == "Uncertainty sampling"
+    views = world.client.http.get("/api/dm/views/", project=story.main)
+    assert [view["data"]["title"] for view in views].count("Active learning queue") == 1
+    hooks = world.client.http.get("/api/webhooks/", project=story.main)
+    assert [hook["headers"] for hook in hooks] == [{"X-Yolo-Backend-Secret": world.store.secret()}]
+    assert story.first.version == "yolo11n-v0"
+
+
+def test_the_loop_starts_without_annotations_and_ends_after_two_retrainings(story: Story) -> None:
+    assert [version.name for version in story.versions] == ["yolo11n-v1", "yolo11n-v2"]
+    assert [len(version.snapshot.annotations) for version in story.versions] == [20, 40]
+    assert story.versions[1].parent == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_unlabeled_task_has_exactly_one_finite_prediction_of_the_shown_version(story: Story, place: int) -> None:
+    queue = story.after[place]
+    assert queue.version == f"yolo11n-v{place + 1}"
+    assert len(queue.scores) == POOL - 20 * (place + 1)
+    for scores in queue.scores.values():
+        assert len(scores) == 1
+        assert scores[0] is not None
+        assert 0 <= scores[0] <= 1
+
+
+def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:
+    for queue in (story.first, *story.after):
+        lowest = min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
+        assert queue.next_task == lowest
+
+
+def test_the_corrected_pre_annotation_trains_the_next_version(story: Story) -> None:
+    assert story.corrected not in story.versions[0].snapshot.annotations
+    assert story.corrected in story.versions[1].snapshot.annotations
+
+
+def test_more_labels_make_a_better_model(story: Story) -> None:
+    before, after = story.quality
+    assert after.map50 > before.map50
+
+
+def test_the_pre_annotation_shown_is_a_region_an_annotator_can_correct(world: World, story: Story) -> None:
+    for queue, version in zip(story.after, story.versions, strict=True):
+        assert queue.version == version.name
+    assert story.pre_annotation
+    for region in story.pre_annotation:
+        assert region["from_name"] == "label"
+        assert set(region["value"]) == {"x", "y", "width", "height", "rotation", "rectanglelabels"}
+        assert region["value"]["rectanglelabels"][0] in scenes.CLASSES
+        assert world.settings.model_score_threshold <= region["score"] <= 1
+
+
+def test_a_second_project_stays_apart_and_trains_when_told_to(story: Story) -> None:
+    assert story.beside_before == "yolo11n-v0"
+    assert [version.name for version in story.beside_versions] == ["yolo11n-v1"]
+    assert len(story.beside_versions[0].snapshot.annotations) == 4
+    assert not set(story.beside_versions[0].snapshot.annotations) & set(story.versions[1].snapshot.annotations)
+
+
+def test_the_status_page_tells_what_happened(world: World, story: Story) -> None:
+    await_true(lambda: (counts := world.status(story.main).counts) is not None and counts.new == 0, "counts")
+    status = world.status(story.main)
+    assert status.counts is not None
+    assert (status.counts.tasks, status.counts.labeled) == (POOL, 40)
+    assert status.version == "yolo11n-v2"
+    assert status.training.state == "idle"
+    assert [version.promoted for version in status.versions] == [True, True]
+    assert status.failures == {}
+
+
+def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, story: Story) -> None:
+    tasks = list(world.client.unlabeled_tasks(story.main))[:3]
+    body = {
+        "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
+        "project": f"{story.main}.1700000000",
+        "label_config": CONFIG,
+    }
+    results = httpx.post(f"{world.url}/predict", json=body, timeout=100).raise_for_status().json()["results"]
+    for task, result in zip(tasks, results, strict=True):
+        stored = next(one for one in world.client.predictions_of(task.id) if one.version == "yolo11n-v2")
+        assert result["model_version"] == stored.version
+        assert result["score"] == pytest.approx(stored.score, abs=1e-6)
+        assert json.dumps(result["result"], sort_keys=True) == json.dumps(list(stored.result), sort_keys=True)
+
+
+def test_a_new_task_gets_its_place_in_the_queue(world: World, story: Story) -> None:
+    known = {task.id for task in world.client.unlabeled_tasks(story.main)}
+    world.client.upload_images(story.main, [world.data.test[0].path])
+    (fresh,) = {task.id for task in world.client.unlabeled_tasks(story.main)} - known
+    await_true(lambda: len(world.client.predictions_of(fresh)) == 1, "the new task's prediction")
+    (prediction,) = world.client.predictions_of(fresh)
+    assert prediction.version == "yolo11n-v2"
+    assert prediction.score is not None
+    assert 0 <= prediction.score <= 1
+
+
+def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None:
+    def gone() -> bool:
+        return set(world.client.prediction_versions(story.main)) == {"yolo11n-v2"}
+
+    await_true(gone, "the old versions' end", patience_s=180)
+
+
+def look(world: World, project_id: int) -> Queue:
+    """Read the queue, and take (not answer) its next task."""
+    task = world.client.next_task(project_id)
+    assert task is not None
+    return Queue(world.shown(project_id), world.scores(project_id), task.id)
+
+
+def label(world: World, project_id: int, count: int) -> None:
+    for _ in range(count):
+        task = world.client.next_task(project_id)
+        assert task is not None
+        world.annotate(task)
+
+
+def correct(world: World, task: Task, shown: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return what the editor submits when an annotator moves the shown regions onto the true boxes: ids stay."""
+    true = world.oracle.answer(TAG, task)
+    moved = [
+        {**region, "id": before["id"], "origin": "prediction-changed"}
+        for region, before in zip(true, shown, strict=False)
+    ]
+    return moved + true[len(moved) :]
+
+
+def measure(world: World, version: ModelVersion) -> Metrics:
+    return training.evaluate(world.store.weights(version), world.data_yaml, world.settings.imgsz, "cpu")
+
+
+def await_shown(world: World, project_id: int, version: str) -> None:
+    def shown() -> bool:
+        # A project nobody has set up yet has no status page.
+        if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
+            training_state = world.status(project_id).training
+            assert training_state.state != "failed", training_state.error
+        return world.shown(project_id) == version
+
+    await_true(shown, f"{version} in project {project_id}")
+
+
+def await_true(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        time.sleep(0.5)
