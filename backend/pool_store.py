@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from backend import shards
-from backend.errors import BusyError, ModelError
+from backend.errors import BusyError
 from backend.files import Files
 from backend.shards import PoolShard, ShardArrays, ShardHeader
 from backend.types import BoolArray, FloatArray, IntArray, Pool, Ranking
@@ -136,25 +135,6 @@ class PoolStore:
             return known[1]
         found = self._read_ranking(path)
         self._remember(self._rankings, folder, (stamp, found))
-        return found
-
-    def add_explored(self, folder: str, task_ids: IntArray) -> None:
-        """Remember more explored tasks, in a new file named by its content: twice, or at once, loses nothing."""
-        fresh = np.array(sorted(set(task_ids.tolist()) - self.explored(folder)), dtype="<i8").tobytes()
-        if fresh:
-            self._files.write(f"{folder}/{hashlib.sha256(fresh).hexdigest()[:16]}.ids", fresh)
-
-    def explored(self, folder: str) -> set[int]:
-        found: set[int] = set()
-        for name in self._files.entries(folder):
-            if name.endswith(".ids"):
-                with self._files.open(f"{folder}/{name}") as file:
-                    data = file.read()
-                if len(data) % 8:
-                    raise ModelError(
-                        "damaged file: cut short", where=self._files.where(f"{folder}/{name}"), fix="delete this file"
-                    )
-                found.update(np.frombuffer(data, dtype="<i8").tolist())
         return found
 
     def _read_ranking(self, path: str) -> Ranking | None:

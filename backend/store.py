@@ -4,7 +4,6 @@ secret                                   shared by webhooks and our own calls
 projects/<id>/project.json               what Label Studio told us
 projects/<id>/current.json               the newest accepted version, or the one rolled back to
 projects/<id>/serving.json               the version whose predictions Label Studio's queue shows
-projects/<id>/explored/*.ids             tasks that chance put into the queue, ever
 projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
 projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
 
@@ -197,17 +196,12 @@ class Store:
         return found[0].prediction(found[1]) if found else None
 
     def save_ranking(self, project_id: int, number: int, ranking: Ranking) -> None:
-        """Keep a version's ranking; its explored tasks are remembered first, and for good."""
-        self._pools.add_explored(f"{_project(project_id)}/explored", ranking.task_ids[ranking.explored])
+        """Keep a version's ranking, replacing the one before."""
         self._pools.save_ranking(_version(project_id, number), ranking)
 
     def ranking(self, project_id: int, number: int) -> Ranking | None:
         """Return a version's ranking, None if there is none; raises ModelError for a damaged file."""
         return self._pools.ranking(_version(project_id, number))
-
-    def explored_tasks(self, project_id: int) -> set[int]:
-        """Return every task that any ranking of the project explored; pruning does not forget them."""
-        return self._pools.explored(f"{_project(project_id)}/explored")
 
     # Inside
 

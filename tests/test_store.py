@@ -144,7 +144,6 @@ def test_an_empty_store(store: Store) -> None:
     assert store.versions(7) == ()
     assert store.current(7) is None
     assert store.serving(7) is None
-    assert store.explored_tasks(7) == set()
     assert store.ranking(7, 0) is None
     assert store.prediction(7, 0, 1) is None
     store.prune(7, keep=1)
@@ -418,11 +417,10 @@ def test_prune_keeps_the_newest_the_current_and_the_serving(store: Store, tmp_pa
     for _ in range(5):
         version = publish(store, tmp_path)
         store.save_shard(7, version.number, make_shard(0, make_prediction(1)))
-        store.save_ranking(7, version.number, make_ranking(explored=(version.number % 4,)))
+        store.save_ranking(7, version.number, make_ranking())
     store.save_shard(7, 0, make_shard(0, make_prediction(1)))
     store.activate(7, 2)
     store.rollback(7, 1)
-    explored = store.explored_tasks(7)
     store.prune(7, keep=2)
     assert [version.number for version in store.versions(7)] == [1, 2, 3, 4, 5]
     assert [len(store.load_pool(7, number, None)[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
@@ -430,7 +428,6 @@ def test_prune_keeps_the_newest_the_current_and_the_serving(store: Store, tmp_pa
     with pytest.raises(ModelError, match="missing"):
         store.weights(store.version(7, 3))
     assert store.weights(store.version(7, 1)).exists()
-    assert store.explored_tasks(7) == explored == {100, 101, 102, 103}
 
 
 def test_prune_clears_dead_trainings_but_not_the_one_under_way(local: Store, tmp_path: Path) -> None:
@@ -647,24 +644,8 @@ def test_a_new_ranking_is_seen_by_others(local: Store, tmp_path: Path) -> None:
         assert equal(local.ranking(7, 1), make_ranking(n, explored=()))
 
 
-def test_explored_tasks_add_up(store: Store, reopen: Callable[[], Store]) -> None:
-    store.save_ranking(7, 0, make_ranking(explored=(0, 1)))
-    store.save_ranking(7, 0, make_ranking(explored=(0, 1)))
-    store.save_ranking(7, 1, make_ranking(explored=(1, 3)))
-    assert reopen().explored_tasks(7) == {100, 101, 103}
-    assert len(store._files.entries("projects/7/explored")) == 2
-
-
 def test_a_damaged_ranking_is_named(local: Store) -> None:
     local.save_ranking(7, 1, make_ranking())
     path_of(local, "ranking.npz").write_bytes(b"not a zip file")
     with pytest.raises(ModelError, match=r"damaged file.*ranking\.npz"):
         local.ranking(7, 1)
-
-
-def test_a_damaged_list_of_explored_tasks_is_named(local: Store) -> None:
-    local.save_ranking(7, 1, make_ranking())
-    (path,) = Path(local._files.where("projects/7/explored")).iterdir()
-    path.write_bytes(b"123")
-    with pytest.raises(ModelError, match=r"damaged file.*\.ids"):
-        local.explored_tasks(7)
