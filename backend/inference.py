@@ -49,12 +49,15 @@ def quiet_ultralytics() -> None:
     with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder:  # settings are only read at import
         os.environ["YOLO_CONFIG_DIR"] = before or folder
         import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
+        from ultralytics.data import base as data_base
         from ultralytics.data import utils as data_utils
         from ultralytics.utils import SETTINGS
     if before is None:
         del os.environ["YOLO_CONFIG_DIR"]
     dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
     data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
+    bar = data_base.TQDM  # draws itself over anything that listens, whatever YOLO_VERBOSE says
+    data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
 
 
 def load_model(weights: Path) -> Any:

@@ -1,0 +1,313 @@
+"""A YOLO data set -> trained weights, and weights -> their quality: the only place that trains with ultralytics."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import BackendError, ModelError, TrainingError
+from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralytics, select_device
+from backend.settings import Settings
+from backend.types import Metrics
+
+DOWNLOAD_S = 60.0  # longest wait for pretrained weights
+_CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
+_OPTIMIZER = "MuSGD"  # from scratch; 120 steps on 50 images of BCCD: mAP50 .48, AdamW .27 to .32 (same seed)
+_LR0 = 0.01
+_WARMUP_EPOCHS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """What one training is run with."""
+
+    epochs: int
+    batch: int
+    imgsz: int
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWeights:
+    """Where a training starts: a weights file, or an architecture's name when there are no pretrained weights."""
+
+    source: str
+    pretrained: bool
+    note: str  # a warning for people; empty when pretrained
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """Where a training stands after an epoch (the first is 1)."""
+
+    epoch: int
+    epochs: int
+    losses: Mapping[str, float]  # mean over the epoch, e.g. {"box_loss": 1.2, "cls_loss": ...}
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training; `weights` holds no optimiser state."""
+
+    weights: Path
+    epochs: int
+    seconds: float
+    losses_finite: bool
+
+
+def epochs_for(images: int, settings: Settings) -> int:
+    """Return the epochs that spend the step budget: clip(ceil(train_steps * batch / images), min, max).
+
+    >>> epochs_for(100, Settings(train_steps=500, batch=16, min_epochs=30, max_epochs=300))
+    80
+    """
+    wanted = math.ceil(settings.train_steps * settings.batch / max(images, 1))
+    return min(max(wanted, settings.min_epochs), settings.max_epochs)
+
+
+def base_weights(name: str, model_dir: Path) -> BaseWeights:
+    """Find the base weights `name` in `model_dir` or `model_dir`/base, else download them, else start from scratch.
+
+    Raises ModelError for a name with a folder in it, an unknown architecture, and a file that is no detection model.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*\.pt", name):
+        raise ModelError(
+            f"BASE_MODEL={name!r} is not the plain name of a .pt file",
+            fix="write a name like yolo11n.pt and put the file into MODEL_DIR",
+        )
+    base = model_dir / "base" / name
+    for path in (model_dir / name, base):
+        if path.is_file():
+            load_model(path)
+            return BaseWeights(str(path), pretrained=True, note="")
+    architecture = _architecture(name)
+    if _download(base):
+        load_model(base)
+        return BaseWeights(str(base), pretrained=True, note="")
+    note = (
+        f"No pretrained weights {name}: not in MODEL_DIR, and they could not be downloaded. Training {architecture} "
+        f"from scratch, which needs more labels. Fix: put {name} into {model_dir}."
+    )
+    return BaseWeights(architecture, pretrained=False, note=note)
+
+
+def train(
+    data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path, on_epoch: Callable[[EpochReport], None]
+) -> Trained:
+    """Train from the base weights into `out`/weights.pt, the averaged (EMA) weights of the last epoch.
+
+    `on_epoch` runs after each epoch; what it raises ends the training and reaches the caller.
+    Raises TrainingError when ultralytics cannot train on this data, or the losses stay NaN.
+    """
+    quiet_ultralytics()
+    started = time.monotonic()
+    finite = True
+
+    def after_epoch(run: Any) -> None:
+        nonlocal finite
+        losses = {name: float(value) for name, value in run.tloss.items()}
+        finite = finite and all(map(math.isfinite, losses.values()))
+        done = run.epoch + 1
+        eta = (time.time() - run.train_time_start) / done * (run.epochs - done)
+        on_epoch(EpochReport(done, run.epochs, losses, eta))
+
+    try:
+        run = _run_class()(overrides=_overrides(data_yaml, base, hyper, out))
+        run.add_callback("on_fit_epoch_end", after_epoch)
+        run.train()
+    except BackendError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"the training failed: {reason}", where=str(data_yaml)) from error
+    return Trained(_stripped(run.last, out), run.epoch + 1, time.monotonic() - started, finite)
+
+
+def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+    """Return the quality of a model on the `val` split of a data set.
+
+    The model's classes are matched to the data's by name, so versions from before and after a change of labels compare:
+    a class the model lacks gets AP 0, a class the data lacks is ignored. mAP is over the classes with boxes in `val`,
+    measured as ultralytics does (confidence >= 0.001). Raises ModelError as `load_model` does.
+    """
+    model = load_model(weights)
+    with tempfile.TemporaryDirectory() as folder:
+        validator = _validator_class()(
+            args={
+                "mode": "val",
+                "task": "detect",
+                "data": str(data_yaml),
+                "split": "val",
+                "rect": True,
+                "imgsz": imgsz,
+                "batch": BATCH,
+                "device": str(select_device(device)),
+                "workers": 0,
+                "plots": False,
+                "verbose": False,
+                "save_dir": folder,
+            }
+        )
+        validator(model=model)
+    box = validator.metrics.box
+    return Metrics(
+        map50=float(box.map50),
+        map50_95=float(box.map),
+        class_ap50={validator.names[index]: float(ap) for index, ap in zip(box.ap_class_index, box.ap50, strict=True)},
+        images=validator.seen,
+        boxes=int(validator.metrics.nt_per_class.sum()),
+        detections=validator.detections,
+    )
+
+
+def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path) -> dict[str, Any]:
+    """Return the trainer's arguments: what `hyper` says, no plots, no validation, no processes of its own."""
+    device = select_device(hyper.device)
+    images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
+    return {
+        "task": "detect",
+        "model": base.source,
+        "data": str(data_yaml),
+        "epochs": hyper.epochs,
+        "batch": hyper.batch,
+        "nbs": hyper.batch,  # every batch is an optimiser step: the budget is counted in steps
+        "imgsz": hyper.imgsz,
+        "seed": hyper.seed,
+        "device": str(device),
+        "deterministic": True,
+        "amp": "bf16" if device.type == "cuda" and _has_bf16() else False,  # fp16 would download a model to check it
+        "optimizer": "auto" if base.pretrained else _OPTIMIZER,  # "auto" brings its own learning rate
+        "lr0": _LR0,
+        "momentum": 0.9,
+        "warmup_epochs": min(_WARMUP_EPOCHS, hyper.epochs / 10),
+        "warmup_bias_lr": 0.0,
+        "close_mosaic": math.ceil(hyper.epochs / 10),
+        "cache": "ram" if images * hyper.imgsz**2 * 3 < _CACHE_BYTES else False,
+        "workers": 0,
+        "val": False,
+        "save": False,
+        "plots": False,
+        "verbose": False,
+        "save_dir": str(out.absolute()),
+        "exist_ok": True,
+    }
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@functools.cache
+def _run_class() -> Any:
+    """Return ultralytics' detection trainer without any validation: `evaluate` judges both models afterwards."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class Run(DetectionTrainer):
+        def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            if mode == "val":
+                return self.train_loader  # never read
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+        def validate(self) -> tuple[dict[str, float], None]:
+            return {}, None
+
+        def final_eval(self) -> None:
+            pass
+
+    return Run
+
+
+@functools.cache
+def _validator_class() -> Any:
+    """Return ultralytics' detection validator with the model's classes renumbered to those of the data."""
+    import torch
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    class ByName(DetectionValidator):
+        def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
+            self.names = self.data["names"]  # with fewer names than the data it skips the labels of the others
+            return super().get_dataloader(dataset_path, batch_size)
+
+        def init_metrics(self, model: Any) -> None:
+            super().init_metrics(model)
+            self.names = self.metrics.names = self.data["names"]
+            self.nc = len(self.names)
+            number = {name: index for index, name in self.names.items()}
+            self.to_data = torch.tensor([number.get(model.names[i], -1) for i in range(len(model.names))])
+            self.detections = 0
+
+        def postprocess(self, preds: Any) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = super().postprocess(preds)
+            for boxes in found:
+                boxes["cls"] = self.to_data.to(boxes["cls"].device)[boxes["cls"].long()].float()
+                known = boxes["cls"] >= 0
+                boxes |= {key: value[known] for key, value in boxes.items()}
+                self.detections += int((boxes["conf"] >= KEEP_CONFIDENCE).sum())
+            return found
+
+    return ByName
+
+
+def _stripped(last: Path, out: Path) -> Path:
+    """Move the last checkpoint to `out`/weights.pt without its optimiser state."""
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    if not last.is_file():
+        raise TrainingError("the training wrote no weights", where=str(out))
+    strip_optimizer(last)
+    weights = last.rename(out / "weights.pt")
+    shutil.rmtree(last.parent)
+    return weights
+
+
+def _architecture(name: str) -> str:
+    """Return the name of the architecture of some weights, e.g. yolo11n.pt -> yolo11n.yaml."""
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+
+    architecture = f"{Path(name).stem}.yaml"
+    try:
+        task = guess_model_task(yaml_model_load(architecture))
+    except FileNotFoundError:
+        raise ModelError(
+            f"BASE_MODEL={name}: no such file in MODEL_DIR, and no architecture of that name",
+            fix="put the file into MODEL_DIR, or use a name like yolo11n.pt",
+        ) from None
+    if task != "detect":
+        raise ModelError(
+            f"BASE_MODEL={name} is a {task} model, not a detection model", fix="use a name like yolo11n.pt"
+        )
+    return architecture
+
+
+@functools.cache
+def _download(target: Path) -> bool:
+    """Let ultralytics download official weights; tried once per process, given up after DOWNLOAD_S."""
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+    if target.name not in GITHUB_ASSETS_NAMES:
+        return False
+
+    def fetch() -> None:
+        try:
+            attempt_download_asset(target, retry=0, progress=False)
+        except OSError:  # ConnectionError is one
+            return
+
+    thread = threading.Thread(target=fetch, daemon=True)  # its own timeouts add up to minutes
+    thread.start()
+    thread.join(DOWNLOAD_S)
+    return target.is_file()
