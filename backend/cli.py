@@ -32,6 +32,7 @@ Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
 
 def main() -> None:
     """Run a command; an error of ours is one message and exit status 1, never a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything started is stopped
     try:
         app()
     except BackendError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -12,11 +10,10 @@ import httpx
 
 from backend.context import local_dir
 from backend.errors import BackendError
-from backend.processes import free_port, start_redis
+from backend.processes import free_port, running, start_redis, wait_ready
 from backend.settings import Settings
 
 START_S = 60.0
-STOP_S = 15.0
 _ADDRESS_FILE = "redis.url"  # how `yolo-backend status` and the like find the embedded redis
 
 
@@ -27,10 +24,10 @@ def backend_processes(settings: Settings, environ: Mapping[str, str]) -> Iterato
         redis_url = settings.redis_url or stack.enter_context(_embedded_redis(settings))
         port = settings.port or free_port()
         child_environ = {**environ, "REDIS_URL": redis_url, "PORT": str(port), "HOST": settings.host}
-        stack.enter_context(_child("worker", child_environ))
-        server = stack.enter_context(_child("serve", child_environ))
+        stack.enter_context(running(_command("worker"), child_environ))
+        server = stack.enter_context(running(_command("serve"), child_environ))
         url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"  # noqa: S104 compared only
-        _await_health(url, server)
+        wait_ready(server, lambda: httpx.get(f"{url}/health", timeout=1).is_success, "the server", START_S)
         yield url
 
 
@@ -54,35 +51,5 @@ def _embedded_redis(settings: Settings) -> Iterator[str]:
             address.unlink(missing_ok=True)
 
 
-@contextmanager
-def _child(command: str, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: Ctrl-C reaches us alone, and we stop the children in order.
-    child = subprocess.Popen(  # noqa: S603 our own module
-        [sys.executable, "-m", "backend.cli", command],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _await_health(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise BackendError(f"the server ended with status {server.returncode}", fix="see its message above")
-        try:
-            if httpx.get(f"{url}/health", timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            pass  # not listening yet
-        time.sleep(0.1)
-    raise BackendError(f"the server is not up after {START_S:.0f} s", where=url, fix="see its log above")
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", "backend.cli", name]

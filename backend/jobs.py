@@ -30,22 +30,25 @@ def check(project_id: int) -> None:
     """Count new labels through Label Studio and start a training when there are enough."""
     context, jobs = _open()
     context.progress.unclaim(hint("check", project_id))
-    counts = retraining.count(context, project_id)
-    settings = context.project_settings(context.store.project(project_id))
-    if counts.new >= settings.retrain_every and not _failed_on_these(context, project_id):
-        request_training(context, jobs, project_id)
+    if _is_due(context, project_id):
+        _enqueue_training(context, jobs, project_id, forced=False)
 
 
 def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
-    """Enqueue a training, unless one waits already; the status page shows it as queued."""
-    if jobs.once("retrain", project_id) and context.progress.training(project_id).state != "running":
-        context.progress.set_training(project_id, TrainingProgress("queued"))
+    """Enqueue a training whatever the number of new labels, unless such a one waits already."""
+    _enqueue_training(context, jobs, project_id, forced=True)
 
 
-def retrain(project_id: int) -> None:
-    """Train and publish; then score the pool if the version was accepted."""
+def retrain(project_id: int, forced: int) -> None:
+    """Train and publish; then score the pool if the version was accepted.
+
+    Counts once more unless `forced`: a check that ran while a training did may have asked for labels already in it.
+    """
     context, jobs = _open()
-    context.progress.unclaim(hint("retrain", project_id))
+    context.progress.unclaim(hint("retrain", project_id, forced))
+    if not forced and not _is_due(context, project_id):
+        context.progress.set_training(project_id, TrainingProgress("idle"))
+        return
     try:
         version = retraining.retrain(context, project_id)
     except BusyError as busy:
@@ -141,6 +144,17 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
     if context.progress.recall(project_id, "tasks") != tasks:
         context.progress.remember(project_id, "tasks", tasks)
         jobs.once("score_new", project_id)
+
+
+def _is_due(context: Context, project_id: int) -> bool:
+    counts = retraining.count(context, project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    return counts.new >= settings.retrain_every and not _failed_on_these(context, project_id)
+
+
+def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
+    if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
+        context.progress.set_training(project_id, TrainingProgress("queued"))
 
 
 def _labels(context: Context, project_id: int) -> str:

@@ -14,10 +14,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import httpx
 import redis
@@ -89,11 +90,12 @@ def start_label_studio(binary: Path, data_dir: Path, *, email: str, password: st
     command += ["--internal-host", "127.0.0.1", "--port", str(port)]
     # The login goes through the environment: arguments can be read by every user of the machine.
     login = {"LABEL_STUDIO_USERNAME": email, "LABEL_STUDIO_PASSWORD": password}
-    with _running(command, data_dir / "label-studio.log", _clean_environ() | LABEL_STUDIO_ENV | login) as process:
+    environ = _clean_environ() | LABEL_STUDIO_ENV | login
+    with running(command, environ, data_dir / "label-studio.log") as child:
         with httpx.Client(base_url=url, timeout=2, trust_env=False) as probe:
-            _wait(process, lambda: probe.get("/health").is_success, "Label Studio", LABEL_STUDIO_START_S)
+            wait_ready(child, lambda: probe.get("/health").is_success, "Label Studio", LABEL_STUDIO_START_S)
         key = _kept_token(data_dir / "api-key", url, email, password)
-        yield LabelStudioProcess(url=url, pid=process.child.pid, email=email, api_key=key)
+        yield LabelStudioProcess(url=url, pid=child.process.pid, email=email, api_key=key)
 
 
 @contextmanager
@@ -117,9 +119,9 @@ def start_redis(data_dir: Path) -> Iterator[RedisProcess]:
         "daemonize": "no",
     }
     command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    with _running(command, data_dir / "redis.log", dict(os.environ)) as process, redis.Redis.from_url(url) as client:
-        _wait(process, lambda: bool(client.ping()), "redis", REDIS_START_S)
-        yield RedisProcess(url=url, pid=process.child.pid)
+    with running(command, os.environ, data_dir / "redis.log") as child, redis.Redis.from_url(url) as client:
+        wait_ready(child, lambda: bool(client.ping()), "redis", REDIS_START_S)
+        yield RedisProcess(url=url, pid=child.process.pid)
 
 
 def redis_binary() -> Path:
@@ -178,50 +180,61 @@ def _clean_environ() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Process:
-    child: subprocess.Popen[bytes]
-    log: Path
+class Child:
+    """A running child process; `log` holds its output, None: it shares ours."""
+
+    process: subprocess.Popen[bytes]
+    log: Path | None
 
     def last_lines(self) -> str:
+        if self.log is None:
+            return ""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-LOG_LINES:])
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, environ: Mapping[str, str]) -> Iterator[_Process]:
+def running(command: Sequence[str], environ: Mapping[str, str], log: Path | None = None) -> Iterator[Child]:
+    """Run a command while the block runs, its output in `log` if given; then stop it, with force if it must be."""
+    with ExitStack() as stack:
+        sink = None if log is None else stack.enter_context(log.open("wb"))
+        process = spawn(command, environ, sink)
+    try:
+        yield Child(process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], sink: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start a command that is told to end when the calling thread ends, however that comes about."""
     libc = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
 
     def end_with_parent() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    with log.open("wb") as sink:
-        child = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=environ,
-            start_new_session=True,  # a Ctrl-C is for us; we stop the child in order
-            preexec_fn=end_with_parent if hasattr(libc, "prctl") else None,
-        )
-    try:
-        yield _Process(child, log)
-    finally:
-        child.terminate()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=None if sink is None else subprocess.STDOUT,
+        env=environ,
+        start_new_session=True,  # a Ctrl-C is for us; we stop the child in order
+        preexec_fn=end_with_parent if hasattr(libc, "prctl") else None,
+    )
 
 
-def _wait(process: _Process, ready: Callable[[], bool], name: str, limit_s: float) -> None:
+def wait_ready(child: Child, ready: Callable[[], bool], name: str, limit_s: float) -> None:
     """Return once `ready` says so. Raises BackendError with the last log lines when the process ends or is too slow."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        if (status := process.child.poll()) is not None:
+        if (status := child.process.poll()) is not None:
             raise BackendError(
-                f"{name} ended with status {status} while starting:\n{process.last_lines()}", where=str(process.log)
+                f"{name} ended with status {status} while starting:\n{child.last_lines()}", where=str(child.log or name)
             )
         try:
             if ready():
@@ -230,7 +243,7 @@ def _wait(process: _Process, ready: Callable[[], bool], name: str, limit_s: floa
             pass  # not listening yet
         time.sleep(0.1)
     raise BackendError(
-        f"{name} is not ready after {limit_s:.0f} s:\n{process.last_lines()}",
-        where=str(process.log),
+        f"{name} is not ready after {limit_s:.0f} s:\n{child.last_lines()}",
+        where=str(child.log or name),
         fix="look at the log; a slow disk may need longer",
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from redis import Redis
 
+from backend.processes import spawn
 from backend.queues import CONTROL, SCORE, TRAIN, Jobs
 from backend.settings import Settings
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 # A training takes minutes: beside it one process stays free to configure, check, score and push.
 GROUPS = ((CONTROL, SCORE), (TRAIN,))
 _RESTART_PAUSE_S = 2.0
+_SECOND_SIGNAL_S = 1.5
 
 
 def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
@@ -41,15 +43,15 @@ def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -
 
 
 def _start(queues: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "backend.cli", "worker", "--queues", ",".join(queues)]
-    return subprocess.Popen(command, env=dict(environ))  # noqa: S603 our own module
+    return spawn([sys.executable, "-m", "backend.cli", "worker", "--queues", ",".join(queues)], environ)
 
 
-def _await_end(child: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    """End a told worker; rq takes a second signal, a second later, to end the job too: it is idempotent."""
     try:
-        child.wait(patience_s)
+        child.wait(_SECOND_SIGNAL_S)
     except subprocess.TimeoutExpired:
-        child.terminate()  # rq: the second signal ends the job too; it is idempotent and starts over
+        child.terminate()
         child.wait()
 
 

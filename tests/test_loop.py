@@ -3,68 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from backend import label_config, scenes, training, yolo_data
-from backend.embedded import backend_processes
-from backend.label_studio import LabelStudioClient
-from backend.oracle import Oracle
+from backend import scenes
 from backend.processes import LabelStudioProcess
-from backend.protocol import ProjectOut
-from backend.settings import Settings, from_env
-from backend.store import Store
 from backend.types import Json, Metrics, ModelVersion, Task
+from tests.world import World, await_shown, await_true, label, measure, open_world
 
 pytestmark = pytest.mark.label_studio
 
 POOL, TEST, BESIDE = 60, 40, 8  # scenes: the pool, the test set, the second project's pool
-PATIENCE_S = 900
-CONFIG = (
-    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
-    + "".join(f'<Label value="{name}"/>' for name in scenes.CLASSES)
-    + "</RectangleLabels></View>"
-)
-TAG = label_config.parse(CONFIG)[0]
-
-
-@dataclass(frozen=True)
-class World:
-    """The servers of the story."""
-
-    studio: LabelStudioProcess
-    client: LabelStudioClient
-    url: str  # of the backend
-    settings: Settings
-    store: Store
-    data: yolo_data.YoloData
-    data_yaml: Path
-    oracle: Oracle
-
-    def status(self, project_id: int) -> ProjectOut:
-        answer = httpx.get(f"{self.url}/api/projects/{project_id}", timeout=30).raise_for_status()
-        return ProjectOut.model_validate_json(answer.text)
-
-    def shown(self, project_id: int) -> str:
-        return self.client.project(project_id).model_version
-
-    def scores(self, project_id: int) -> dict[int, list[float | None]]:
-        """Scores of the shown version's predictions by unlabeled task."""
-        version = self.shown(project_id)
-        return {
-            task.id: [one.score for one in self.client.predictions_of(task.id) if one.version == version]
-            for task in self.client.unlabeled_tasks(project_id)
-        }
-
-    def annotate(self, task: Task, result: list[Json] | None = None) -> int:
-        return self.client.annotate(task.id, self.oracle.answer(TAG, task) if result is None else result)
 
 
 @dataclass(frozen=True)
@@ -96,31 +49,22 @@ class Story:
 def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("loop")
     data_yaml = scenes.generate(folder / "scenes", pool=POOL, test=TEST, seed=1)
-    data = yolo_data.read(data_yaml)
-    environ = {
-        "LABEL_STUDIO_URL": label_studio.url,
-        "LABEL_STUDIO_API_KEY": label_studio.api_key,
-        "MODEL_DIR": str(folder / "models"),
-        "PORT": "0",
+    settings = {
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
         "TRAIN_STEPS": "250",
         "MAX_EPOCHS": "200",
         "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
-        "RECONCILE_S": "5",
-        "LOG_LEVEL": "INFO",
     }
-    settings = from_env(environ)
-    client = LabelStudioClient(label_studio.url, label_studio.api_key)
-    with backend_processes(settings, {**os.environ, **environ}) as url:
-        yield World(label_studio, client, url, settings, Store(settings.model_dir), data, data_yaml, Oracle(data.train))
+    with open_world(label_studio, folder, data_yaml, settings) as world:
+        yield world
 
 
 @pytest.fixture(scope="module")
 def story(world: World) -> Story:
     client = world.client
-    main = client.create_project("the loop", CONFIG)
-    beside = client.create_project("beside it", CONFIG)
+    main = client.create_project("the loop", world.config)
+    beside = client.create_project("beside it", world.config)
     client.upload_images(main, [file.path for file in world.data.train])
     client.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
     for project_id in (main, beside):
@@ -237,7 +181,7 @@ def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, stor
     body = {
         "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
         "project": f"{story.main}.1700000000",
-        "label_config": CONFIG,
+        "label_config": world.config,
     }
     results = httpx.post(f"{world.url}/predict", json=body, timeout=100).raise_for_status().json()["results"]
     for task, result in zip(tasks, results, strict=True):
@@ -272,40 +216,11 @@ def look(world: World, project_id: int) -> Queue:
     return Queue(world.shown(project_id), world.scores(project_id), task.id)
 
 
-def label(world: World, project_id: int, count: int) -> None:
-    for _ in range(count):
-        task = world.client.next_task(project_id)
-        assert task is not None
-        world.annotate(task)
-
-
 def correct(world: World, task: Task, shown: Sequence[Mapping[str, Any]]) -> list[Json]:
     """Return what the editor submits when an annotator moves the shown regions onto the true boxes: ids stay."""
-    true = world.oracle.answer(TAG, task)
+    true = world.oracle.answer(world.tag, task)
     moved = [
         {**region, "id": before["id"], "origin": "prediction-changed"}
         for region, before in zip(true, shown, strict=False)
     ]
     return moved + true[len(moved) :]
-
-
-def measure(world: World, version: ModelVersion) -> Metrics:
-    return training.evaluate(world.store.weights(version), world.data_yaml, world.settings.imgsz, "cpu")
-
-
-def await_shown(world: World, project_id: int, version: str) -> None:
-    def shown() -> bool:
-        # A project nobody has set up yet has no status page.
-        if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
-            training_state = world.status(project_id).training
-            assert training_state.state != "failed", training_state.error
-        return world.shown(project_id) == version
-
-    await_true(shown, f"{version} in project {project_id}")
-
-
-def await_true(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
-        time.sleep(0.5)

@@ -1,0 +1,32 @@
+"""The loop on real photographs: BCCD, uploaded to Label Studio as files. Slow; `make test-slow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.processes import LabelStudioProcess
+from tests.support import ROOT, require
+from tests.world import await_shown, label, measure, open_world
+
+BCCD = ROOT.parent / "shared" / "data" / "bccd" / "data.yaml"
+
+pytestmark = [pytest.mark.slow, pytest.mark.label_studio]
+
+
+def test_fifty_labels_of_bccd_reach_map50_of_030(label_studio: LabelStudioProcess, tmp_path: Path) -> None:
+    require(BCCD.is_file(), f"BCCD is not at {BCCD}")
+    with open_world(label_studio, tmp_path, BCCD, {"IMGSZ": "320", "RETRAIN_EVERY": "50"}) as world:
+        project_id = world.client.create_project("BCCD", world.config)
+        world.client.upload_images(project_id, [file.path for file in world.data.train])
+        world.client.attach_backend(project_id, world.url, "yolo")
+        await_shown(world, project_id, "yolo11n-v0")
+        label(world, project_id, 50)
+        await_shown(world, project_id, "yolo11n-v1")
+        version = world.store.version(project_id, 1)
+        quality = measure(world, version)
+    print(f"BCCD: 50 labels, mAP50 {quality.map50:.3f}, mAP50-95 {quality.map50_95:.3f}, {version.timings}")
+    assert len(version.snapshot.annotations) == 50
+    assert quality.images == 87
+    assert quality.map50 >= 0.30

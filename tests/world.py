@@ -1,0 +1,123 @@
+"""Servers and helpers for tests that tell a whole story: Label Studio, redis, worker, backend and an oracle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from backend import label_config, training, yolo_data
+from backend.embedded import backend_processes
+from backend.label_studio import LabelStudioClient
+from backend.oracle import Oracle
+from backend.processes import LabelStudioProcess
+from backend.protocol import ProjectOut
+from backend.settings import Settings, from_env
+from backend.store import Store
+from backend.types import ControlTag, Json, Metrics, ModelVersion, Task
+
+PATIENCE_S = 900
+
+
+@dataclass(frozen=True)
+class World:
+    """The servers of the story."""
+
+    studio: LabelStudioProcess
+    client: LabelStudioClient
+    url: str  # of the backend
+    settings: Settings
+    store: Store
+    data: yolo_data.YoloData
+    data_yaml: Path
+    config: str
+    tag: ControlTag
+    oracle: Oracle
+
+    def status(self, project_id: int) -> ProjectOut:
+        answer = httpx.get(f"{self.url}/api/projects/{project_id}", timeout=30).raise_for_status()
+        return ProjectOut.model_validate_json(answer.text)
+
+    def shown(self, project_id: int) -> str:
+        return self.client.project(project_id).model_version
+
+    def scores(self, project_id: int) -> dict[int, list[float | None]]:
+        """Scores of the shown version's predictions by unlabeled task."""
+        version = self.shown(project_id)
+        return {
+            task.id: [one.score for one in self.client.predictions_of(task.id) if one.version == version]
+            for task in self.client.unlabeled_tasks(project_id)
+        }
+
+    def annotate(self, task: Task, result: list[Json] | None = None) -> int:
+        return self.client.annotate(task.id, self.oracle.answer(self.tag, task) if result is None else result)
+
+
+@contextmanager
+def open_world(
+    studio: LabelStudioProcess, folder: Path, data_yaml: Path, settings: Mapping[str, str]
+) -> Iterator[World]:
+    """Run a backend for `studio` with `settings` on top of what every story needs."""
+    environ = {
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.api_key,
+        "MODEL_DIR": str(folder / "models"),
+        "PORT": "0",
+        "RECONCILE_S": "5",
+        "LOG_LEVEL": "INFO",
+        **settings,
+    }
+    chosen, data = from_env(environ), yolo_data.read(data_yaml)
+    labels = "".join(f'<Label value="{name}"/>' for name in data.classes)
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
+    )
+    client = LabelStudioClient(studio.url, studio.api_key)
+    with backend_processes(chosen, {**os.environ, **environ}) as url:
+        yield World(
+            studio=studio,
+            client=client,
+            url=url,
+            settings=chosen,
+            store=Store(chosen.model_dir),
+            data=data,
+            data_yaml=data_yaml,
+            config=config,
+            tag=label_config.parse(config)[0],
+            oracle=Oracle(data.train),
+        )
+
+
+def label(world: World, project_id: int, count: int) -> None:
+    for _ in range(count):
+        task = world.client.next_task(project_id)
+        assert task is not None
+        world.annotate(task)
+
+
+def measure(world: World, version: ModelVersion) -> Metrics:
+    return training.evaluate(world.store.weights(version), world.data_yaml, world.settings.imgsz, "cpu")
+
+
+def await_shown(world: World, project_id: int, version: str) -> None:
+    def shown() -> bool:
+        # A project nobody has set up yet has no status page.
+        if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
+            training_state = world.status(project_id).training
+            assert training_state.state != "failed", training_state.error
+        return world.shown(project_id) == version
+
+    await_true(shown, f"{version} in project {project_id}")
+
+
+def await_true(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        time.sleep(0.5)
