@@ -20,6 +20,7 @@ from backend.settings import Settings
 from backend.types import Metrics
 
 DOWNLOAD_S = 60.0  # longest wait for pretrained weights
+RETRY_S = 3600.0  # between attempts to download them
 _CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
 _OPTIMIZER = "MuSGD"  # from scratch; 120 steps on 50 images of BCCD: mAP50 .48, AdamW .27 to .32 (same seed)
 _LR0 = 0.01
@@ -293,12 +294,15 @@ def _architecture(name: str) -> str:
     return architecture
 
 
-@functools.cache
 def _download(target: Path) -> bool:
-    """Let ultralytics download official weights; tried once per process, given up after DOWNLOAD_S."""
+    """Let ultralytics download official weights; given up after DOWNLOAD_S, and not tried again for RETRY_S.
+
+    A file remembers a failed attempt, because every job runs in a process of its own.
+    """
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-    if target.name not in GITHUB_ASSETS_NAMES:
+    failed = target.with_suffix(".unavailable")
+    if target.name not in GITHUB_ASSETS_NAMES or (failed.is_file() and time.time() - failed.stat().st_mtime < RETRY_S):
         return False
 
     def fetch() -> None:
@@ -310,4 +314,7 @@ def _download(target: Path) -> bool:
     thread = threading.Thread(target=fetch, daemon=True)  # its own timeouts add up to minutes
     thread.start()
     thread.join(DOWNLOAD_S)
+    if not target.is_file():
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.touch()
     return target.is_file()
