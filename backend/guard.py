@@ -97,14 +97,25 @@ def tell(request: Request, error: BackendError) -> JSONResponse:
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
+async def read_body(request: Request) -> bytes:
+    """Return the body; raises TooLargeError as soon as it is, for a chunked one does not say its length before."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large(request)
+    return bytes(body)
+
+
 def _check_size(request: Request) -> None:
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-        raise TooLargeError(
-            f"the body has {length} bytes, more than {MAX_BODY_BYTES}",
-            where=request.url.path,
-            fix="send fewer tasks at once",
-        )
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        raise _too_large(request)
+
+
+def _too_large(request: Request) -> TooLargeError:
+    what = f"the body is larger than {MAX_BODY_BYTES} bytes"
+    return TooLargeError(what, where=request.url.path, fix="send fewer tasks at once")
 
 
 class TooLargeError(BackendError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from backend.errors import MediaError, ModelError, SettingError
 from backend.types import FloatArray, Prediction
@@ -51,7 +52,8 @@ def quiet_ultralytics() -> None:
         import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
         from ultralytics.data import base as data_base
         from ultralytics.data import utils as data_utils
-        from ultralytics.utils import SETTINGS
+        from ultralytics.utils import SETTINGS, patches
+    Image.open = patches._image_open  # theirs needs a package for HEIF that is not there, and fails on any other text
     if before is None:
         del os.environ["YOLO_CONFIG_DIR"]
     dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import label_config, training
+from backend import label_config, training, weights
 from backend.acquisition import class_weights
 from backend.context import Context
 from backend.inference import Detector, load_detector
@@ -52,6 +52,21 @@ def base_model(context: Context, record: ProjectRecord) -> str:
     return path or context.project_settings(record).base_model
 
 
+def check_base(context: Context, record: ProjectRecord) -> None:
+    """Raise ModelError if the project names weights that the admin has not approved; opens no weights."""
+    name = base_model(context, record)
+    if name != context.settings.base_model:
+        weights.listed(name, context.work_dir)
+
+
+def open_base(context: Context, record: ProjectRecord) -> training.BaseWeights:
+    """Find the weights a project starts from; raises ModelError if they are not approved, or cannot be used."""
+    name = base_model(context, record)
+    if name != context.settings.base_model:
+        weights.check(name, context.work_dir)
+    return training.base_weights(name, context.work_dir)
+
+
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
     """Return the served model, or with `accepted` the newest published one, whose scores may not be in LS yet.
 
@@ -62,14 +77,14 @@ def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> Ser
     if version is not None:
         quality = version.metrics.class_ap50 if version.metrics else {}
         ap = np.array([quality.get(name, 0.0) for name in version.classes], dtype=np.float32)
-        weights: Path | None = context.store.weights(version)
+        path: Path | None = context.store.weights(version)
         number, name, classes, tail = version.number, version.name, version.classes, class_weights.long_tail(ap)
     else:
-        base = training.base_weights(base_model(context, record), context.work_dir)
-        weights = Path(base.source) if base.pretrained else None
+        base = open_base(context, record)
+        path = Path(base.source) if base.pretrained else None
         number, name, tail = 0, version_name(base_model(context, record), 0), None
-        classes = _detector(weights, settings.imgsz, settings.device).classes if weights else ()
-    return ServedModel(record.project_id, number, name, classes, tail, weights, settings.imgsz, settings.device)
+        classes = _detector(path, settings.imgsz, settings.device).classes if path else ()
+    return ServedModel(record.project_id, number, name, classes, tail, path, settings.imgsz, settings.device)
 
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:

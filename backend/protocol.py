@@ -11,15 +11,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from backend.projects import Status
 from backend.types import Json, ModelVersion
 
+_LARGEST = 2**63 - 1  # of an id in a database
+
 
 def _project_id(value: object) -> object:
     """Label Studio names a project "<id>.<created timestamp>", or gives its whole object."""
     if isinstance(value, dict):
         value = value.get("id")
-    return value.split(".")[0] if isinstance(value, str) else value
+    return value.split(".")[0] or None if isinstance(value, str) else value
 
 
-ProjectId = Annotated[int, BeforeValidator(_project_id)]
+ProjectId = Annotated[int, Field(ge=1, le=_LARGEST), BeforeValidator(_project_id)]
+MaybeProjectId = Annotated[ProjectId | None, BeforeValidator(_project_id)]
 
 
 class _Incoming(BaseModel):
@@ -39,14 +42,14 @@ class SetupRequest(_Incoming):
 
 
 class PredictTask(_Incoming):
-    id: int | None = None
-    data: Json
+    id: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
+    data: Json | None  # null fails for its own task alone
 
 
 class PredictRequest(_Incoming):
     tasks: list[PredictTask]
     label_config: str
-    project: ProjectId | None = None
+    project: MaybeProjectId = None
 
 
 class WebhookRequest(_Incoming):

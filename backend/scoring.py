@@ -10,14 +10,16 @@ from itertools import count
 import numpy as np
 
 from backend import label_config, ranking, tags
+from backend.acquisition.aggregation import pool_of
 from backend.context import Context
 from backend.errors import MediaError, NotFoundError
 from backend.label_studio import PredictionRow
+from backend.media import MediaFile
 from backend.models import ServedModel, base_model, model_for, name_of
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord, version_name
-from backend.types import ControlTag, IntArray, Pool, Prediction, Ranking, Region, Task
+from backend.types import ControlTag, IntArray, Prediction, Ranking, Region, Task
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +85,32 @@ def predict(
 ) -> tuple[list[Prediction | None], dict[int, str]]:
     """Return a prediction per task in order, None where the image failed, and the reasons of those by task id."""
     fetched = list(context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks]))
-    reasons = {task.id: str(file) for task, file in zip(tasks, fetched, strict=True) if isinstance(file, MediaError)}
+    found = _each(model, [file for file in fetched if not isinstance(file, MediaError)])
+    results = [file if isinstance(file, MediaError) else next(found) for file in fetched]
+    reasons = {task.id: str(each) for task, each in zip(tasks, results, strict=True) if isinstance(each, MediaError)}
     for task_id, reason in reasons.items():
         log.warning("task %d has no prediction: %s", task_id, reason)
-    files = [file for file in fetched if not isinstance(file, MediaError)]
-    found = iter(model.predict(files))
-    return [None if isinstance(file, MediaError) else next(found) for file in fetched], reasons
+    return [None if isinstance(each, MediaError) else each for each in results], reasons
+
+
+def _each(model: ServedModel, files: Sequence[MediaFile]) -> Iterator[Prediction | MediaError]:
+    """Yield a prediction per file, or why there is none: a cached file may be damaged or gone by now."""
+    done = 0
+    while done < len(files):
+        try:
+            for prediction in model.predict(files[done:]):
+                yield prediction
+                done += 1
+        except MediaError:  # of any file of this batch: the next one is predicted alone, then the others together
+            yield _alone(model, files[done])
+            done += 1
+
+
+def _alone(model: ServedModel, file: MediaFile) -> Prediction | MediaError:
+    try:
+        return next(iter(model.predict([file])))
+    except MediaError as error:
+        return error
 
 
 def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
@@ -160,9 +182,28 @@ def flip(context: Context, project_id: int, version: str) -> None:
         log.info("project %d: no task holds a prediction of %s, the queue stays as it is", project_id, version)
 
 
+def serving_number(context: Context, project_id: int) -> int:
+    """Return the number of the version that serves; 0 is the base model."""
+    serving = context.store.serving(project_id)
+    return serving.number if serving else 0
+
+
+def is_pending(context: Context, project_id: int) -> bool:
+    """Return whether the accepted version's scores are not in Label Studio yet, and nothing is working on it."""
+    accepted, serving = context.store.current(project_id), context.store.serving(project_id)
+    ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
+    return (accepted != serving or not ranked) and context.progress.scoring(project_id) is None
+
+
 def score_new(context: Context, project_id: int) -> int:
-    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again."""
+    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again.
+
+    Before the pool was ranked there is nothing to place them in; the ranking to come has them.
+    """
     record = project_record(context, project_id)
+    order = context.store.ranking(project_id, serving_number(context, project_id))
+    if order is None:
+        return 0
     model = model_for(context, record, accepted=False)
     present = set(context.label_studio.predicted_tasks(project_id, model.name))
     fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
@@ -170,7 +211,6 @@ def score_new(context: Context, project_id: int) -> int:
         return 0
     settings = context.project_settings(record)
     tag = label_config.parse(record.label_config)[0]
-    order = context.store.ranking(project_id, model.number)
     indices = count(context.store.next_shard(project_id, model.number))
     created = 0
     for begin in range(0, len(fresh), SHARD_TASKS):
@@ -194,18 +234,7 @@ def alone(
     predictions: Sequence[Prediction | None],
 ) -> list[float]:
     """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
-    seen = [
-        (task_id, found) for task_id, found in zip(task_ids.tolist(), predictions, strict=True) if found is not None
-    ]
-    pool = Pool(
-        task_ids=np.array([task_id for task_id, _ in seen], dtype=np.int64),
-        offsets=np.cumsum([0, *(len(found.boxes) for _, found in seen)], dtype=np.int64),
-        class_probs=np.concatenate(
-            [np.zeros((0, len(model.classes)), dtype=np.float32), *(found.class_probs for _, found in seen)]
-        ),
-        embeddings=np.stack([found.embedding for _, found in seen]) if seen else None,
-        class_weights=model.class_weights,
-    )
+    pool = pool_of(task_ids, predictions, model.class_weights)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))
     places = iter(ranking.place(order, pool, rng).tolist())
     return [LAST if prediction is None else next(places) for prediction in predictions]

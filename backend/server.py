@@ -80,7 +80,7 @@ class _Endpoints:
         """Name the published versions; Label Studio names no project, so without one all projects' are listed."""
         store = self._context.store
         wanted = project.split(".")[0]
-        ids = (int(wanted),) if wanted.isdigit() else store.project_ids()
+        ids = (int(wanted),) if wanted.isdecimal() else store.project_ids()
         names = [version.name for project_id in ids for version in store.versions(project_id) if version.promoted]
         return {"versions": list(dict.fromkeys(names))}
 
@@ -106,7 +106,9 @@ class _Endpoints:
 
     def _predict(self, body: PredictRequest) -> PredictResponse:
         # A task without an id gets one that no task of Label Studio has.
-        tasks = [Task(-place if task.id is None else task.id, task.data) for place, task in enumerate(body.tasks, 1)]
+        tasks = [
+            Task(-place if task.id is None else task.id, task.data or {}) for place, task in enumerate(body.tasks, 1)
+        ]
         results = serving.predict(self._context, body.project, body.label_config, tasks)
         metrics.PREDICTED.inc(len(results))
         out = [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
@@ -151,7 +153,7 @@ async def _read(request: Request, model: type[Body]) -> Body:
     """Return the JSON body as `model`; RequestError names what is missing or wrong."""
     where = request.url.path
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(await guard.read_body(request))
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import label_config, scoring, settings
+from backend import acquisition, label_config, scoring
 from backend.context import Context
-from backend.models import ServedModel, model_for
+from backend.models import ServedModel, check_base, model_for
+from backend.settings import Settings
 from backend.store import ProjectRecord
-from backend.types import Json, Prediction, Ranking, Task
+from backend.types import ControlTag, Json, Prediction, Task
 
 log = logging.getLogger(__name__)
+
+NO_PROJECT = 0  # stands for a project that nobody set up; Label Studio counts from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,21 @@ class TaskResult:
 def setup(context: Context, project_id: int, schema: str, hostname: str, extra_params: str, url: str) -> ProjectRecord:
     """Check and keep what Label Studio says of a project.
 
-    Raises LabelConfigError or SettingError before anything is kept, so a bad change leaves the project as it was.
-    Loads no weights and asks Label Studio nothing: LS waits 3 s and calls this before every prediction.
+    Raises LabelConfigError, SettingError or ModelError before anything is kept, so a bad change leaves the project as
+    it was. Loads no weights and asks Label Studio nothing: LS waits 3 s and calls this before every prediction.
     """
-    label_config.parse(schema)
-    settings.for_project(context.settings, extra_params)
     known = context.store.project(project_id)
     record = ProjectRecord(project_id, schema, extra_params, hostname, url, known.configured if known else "")
+    first, *others = label_config.parse(schema)
+    acquisition.get(context.project_settings(record).strategy)
+    check_base(context, record)
     if record != known:
         context.store.save_project(record)
+        if others:
+            names = ", ".join(tag.from_name for tag in others)
+            log.warning(
+                "project %d: only the first control tag is served, %s; not %s", project_id, first.from_name, names
+            )
     return record
 
 
@@ -49,14 +58,12 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     """
     record = _record(context, project_id, schema)
     model = model_for(context, record, accepted=False)
-    order = context.store.ranking(record.project_id, model.number)
-    known = _stored(context, record.project_id, model, order, tasks)
-    known |= _fresh(context, record, model, order, [task for task in tasks if task.id not in known])
-    chosen, tag = context.project_settings(record), label_config.parse(schema)[0]
+    tag, settings = label_config.parse(schema)[0], context.project_settings(record)
+    predictions = _predictions(context, record, model, tag, tasks)
+    scores = _scores(context, settings, model, tasks, predictions)
     results = []
-    for task in tasks:
-        prediction, score = known[task.id]
-        regions = scoring.encode(chosen, model, tag, task.id, prediction)
+    for task, prediction, score in zip(tasks, predictions, scores, strict=True):
+        regions = scoring.encode(settings, model, tag, task.id, prediction)
         results.append(TaskResult(tuple(region.as_json() for region in regions), score, model.name))
     return results
 
@@ -65,34 +72,42 @@ def _record(context: Context, project_id: int | None, schema: str) -> ProjectRec
     """Return the project with the label config of this request; one that nobody set up yet works too."""
     known = context.store.project(project_id) if project_id is not None else None
     if known is None:
-        return ProjectRecord(project_id or 0, schema, "", "", "", "")
+        return ProjectRecord(NO_PROJECT, schema, "", "", "", "")
     return replace(known, label_config=schema)
 
 
-def _stored(
-    context: Context, project_id: int, model: ServedModel, order: Ranking | None, tasks: Sequence[Task]
-) -> dict[int, tuple[Prediction | None, float]]:
-    """Return what the last scoring of this version says of `tasks`."""
-    if order is None:
-        return {}
-    rows = np.flatnonzero(np.isin(order.task_ids, [task.id for task in tasks]))
-    found: dict[int, tuple[Prediction | None, float]] = {}
-    for task_id, score in zip(order.task_ids[rows].tolist(), order.priority[rows].tolist(), strict=True):
-        prediction = context.store.prediction(project_id, model.number, task_id)
-        if prediction is not None:
-            found[task_id] = (prediction, score)
+def _predictions(
+    context: Context, record: ProjectRecord, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
+) -> list[Prediction | None]:
+    """Return what the store holds of this version; the other tasks are predicted now, in one batch."""
+    found = [context.store.prediction(record.project_id, model.number, task.id) for task in tasks]
+    places = [place for place, prediction in enumerate(found) if prediction is None]
+    fresh, reasons = scoring.predict(context, model, tag, [tasks[place] for place in places])
+    for place, prediction in zip(places, fresh, strict=True):
+        found[place] = prediction
+    if record.project_id != NO_PROJECT:
+        mended = [tasks[place].id for place in places if tasks[place].id not in reasons]
+        context.progress.clear_failures(record.project_id, mended)
+        context.progress.record_failures(record.project_id, reasons)
     return found
 
 
-def _fresh(
-    context: Context, record: ProjectRecord, model: ServedModel, order: Ranking | None, tasks: Sequence[Task]
-) -> dict[int, tuple[Prediction | None, float]]:
-    """Predict `tasks` now, in one batch."""
-    if not tasks:
-        return {}
-    tag = label_config.parse(record.label_config)[0]
-    predictions, reasons = scoring.predict(context, model, tag, tasks)
-    context.progress.record_failures(record.project_id, reasons)
+def _scores(
+    context: Context,
+    settings: Settings,
+    model: ServedModel,
+    tasks: Sequence[Task],
+    predictions: Sequence[Prediction | None],
+) -> list[float]:
+    """Return each task's place in the last ranking of this version; of one that is not in it, where it would be."""
+    order = context.store.ranking(model.project_id, model.number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    scores = scoring.alone(context.project_settings(record), model, order, ids, predictions)
-    return dict(zip(ids.tolist(), zip(predictions, scores, strict=True), strict=True))
+    scores = scoring.alone(settings, model, order, ids, predictions)
+    if order is None:
+        return scores
+    rows = np.flatnonzero(np.isin(order.task_ids, ids))
+    ranked = dict(zip(order.task_ids[rows].tolist(), order.priority[rows].tolist(), strict=True))
+    return [
+        score if prediction is None else ranked.get(task.id, score)
+        for task, prediction, score in zip(tasks, predictions, scores, strict=True)
+    ]

@@ -27,7 +27,7 @@ class ControlTag:
     labels: tuple[str, ...]  # as written in the config, in its order
     class_to_label: Mapping[str, str]  # casefolded model class name -> label
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
-    model_path: str | None = None  # weights the config asks for, relative to MODEL_DIR
+    model_path: str | None = None  # weights the config asks for, a file in MODEL_DIR
     attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
+from backend.context import Context
 from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio, start_redis
-from tests.support import require
+from backend.settings import Settings
+from tests.support import IMGSZ, ImageSite, open_context, require, tiny_yolo
 
 LOGIN = {"email": "admin@example.com", "password": "a-test-password"}
 
@@ -45,3 +52,54 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real redis; every test uses its own keys, or flushes."""
     with start_redis(tmp_path_factory.mktemp("redis")) as process:
         yield process.url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """An empty redis."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a YOLO11n that nobody trained, and that finds boxes."""
+    return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny.pt")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[ImageSite]:
+    """A web server of images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield ImageSite(folder, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def settings(redis: Redis, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a backend with an empty store and an empty redis, and no Label Studio."""
+    return Settings(
+        model_dir=str(tmp_path / "models"),
+        redis_url=redis_url,
+        allowed_hosts="127.0.0.1",
+        imgsz=IMGSZ,
+        device="cpu",
+        model_score_threshold=0.05,  # the tiny weights are not sure of anything
+    )
+
+
+@pytest.fixture
+def context(settings: Settings) -> Iterator[Context]:
+    with open_context(settings) as context:
+        yield context

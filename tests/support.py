@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
+from backend import context as contexts
+from backend.context import Context
+from backend.files import file_sha256
+from backend.inference import quiet_ultralytics
 from backend.label_studio import LabelStudioClient
+from backend.settings import Settings
+from backend.store import Store, version_name
+from backend.types import Metrics, ModelVersion, TrainingSnapshot
 
 ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("cat", "dog")
+IMGSZ = 64
+CONFIG = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+    '<Label value="cat"/><Label value="dog"/></RectangleLabels></View>'
+)
+TWO_TAGS = CONFIG.replace(
+    "</View>",
+    '<RectangleLabels name="second" toName="image"><Label value="cat"/></RectangleLabels></View>',
+)
+
+
+@dataclass(frozen=True)
+class ImageSite:
+    """A folder and the address under which a web server shows it."""
+
+    folder: Path
+    url: str
+
+    def add(self, name: str, seed: int = 0, size: tuple[int, int] = (80, 60), **options: Any) -> str:
+        """Save smooth random blobs, different for each seed, and return their URL."""
+        small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(self.folder / name, **options)
+        return f"{self.url}/{name}"
 
 
 def require(condition: bool, message: str) -> None:
@@ -29,3 +67,67 @@ def sign_up(client: LabelStudioClient, email: str, password: str) -> None:
         browser.get(page).raise_for_status()
         form = {"email": email, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         assert browser.post(page, data=form).status_code == 302
+
+
+@contextmanager
+def open_context(settings: Settings) -> Iterator[Context]:
+    """Build a context and close its connections afterwards."""
+    context = contexts.build(settings)
+    try:
+        yield context
+    finally:
+        context.redis.close()
+        context.label_studio.close()
+
+
+def tiny_yolo(path: Path, classes: Sequence[str] = CLASSES, seed: int = 0) -> Path:
+    """Save untrained weights that find many boxes, different ones on different images."""
+    quiet_ultralytics()
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(seed)
+    model = DetectionModel("yolo11n.yaml", nc=len(classes), verbose=False)
+    model.names = dict(enumerate(classes))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain average: batch norm learns what is usual in a few passes
+    with torch.no_grad():
+        model.train()
+        for _ in range(3):
+            model.predict(torch.nn.functional.interpolate(torch.rand(8, 3, 6, 6), (IMGSZ, IMGSZ), mode="bicubic"))
+        for branch in model.model[-1].cv3:
+            branch[-1].weight.normal_(0, 0.2)
+            branch[-1].bias.fill_(-2.0)
+        for branch in model.model[-1].cv2:
+            branch[-1].weight.normal_(0, 0.5)
+    torch.save({"model": model, "train_args": {}}, path)
+    return path
+
+
+def publish(
+    store: Store, project_id: int, weights: Path, *, promoted: bool = True, classes: tuple[str, ...] = CLASSES
+) -> ModelVersion:
+    """Publish weights as the next version of a project, as a training does."""
+    number = store.reserve_number(project_id)
+    metrics = Metrics(0.5, 0.3, dict.fromkeys(classes, 0.5), images=12, boxes=20, detections=30)
+    version = ModelVersion(
+        project_id=project_id,
+        number=number,
+        name=version_name("yolo11n.pt", number),
+        sha256=file_sha256(weights),
+        base_model="yolo11n.pt",
+        parent=None,
+        classes=classes,
+        snapshot=TrainingSnapshot(project_id, "hash", {1: "2026-01-01T00:00:00Z"}, (1,), (1,)),
+        metrics=metrics,
+        champion_metrics=None,
+        hyper_parameters={"epochs": 1},
+        software={"python": "3.11"},
+        timings={"train": 1.0},
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        promoted=promoted,
+        reason="published: the first version" if promoted else "not published: worse",
+    )
+    store.publish(version, weights)
+    return version

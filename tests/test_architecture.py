@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("label_config", "tags", "ranking", "yolo_data"),
     (
         *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
-        *("store", "pool_store", "shards", "manifest", "files", "processes", "oracle"),
+        *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle"),
     ),
     ("context", "models", "projects", "jobs", "serving", "queue", "queues", "progress", "retraining", "scoring"),
     (

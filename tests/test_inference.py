@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from backend import inference
 from backend.errors import BackendError, MediaError, ModelError, SettingError
@@ -297,6 +297,12 @@ def test_a_device_this_machine_lacks(device: str) -> None:
     with pytest.raises(SettingError, match="DEVICE") as caught:
         inference.select_device(device)
     assert isinstance(caught.value, BackendError)
+
+
+def test_ultralytics_does_not_change_how_others_open_images(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "text.jpg")
 
 
 def test_ultralytics_leaves_no_trace_at_home_and_says_nothing(tmp_path: Path) -> None:
