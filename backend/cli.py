@@ -98,8 +98,11 @@ def worker(
         chosen = tuple(queues.split(","))
         if unknown := set(chosen) - set(rq_queues.QUEUES):
             raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
-        from backend import jobs  # noqa: F401 imported before rq forks, so that no job pays for it again
+        # Imported before rq forks, so that no job pays for it again.
+        from backend import jobs  # noqa: F401
+        from backend.inference import quiet_ultralytics
 
+        quiet_ultralytics()
         rq_queues.work(settings.redis_url, chosen)
         return
     with _until_told() as stop:

@@ -136,8 +136,7 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
     record = scoring.project_record(context, project_id)
     if projects.drifted(context, record):
         jobs.once("configure", project_id)
-    accepted, serving = context.store.current(project_id), context.store.serving(project_id)
-    if accepted != serving and context.progress.scoring(project_id) is None:
+    if scoring.is_pending(context, project_id):
         jobs.once("start_scoring", project_id)
     jobs.once("check", project_id)
     tasks = str(context.label_studio.project(project_id).task_count)

@@ -12,7 +12,7 @@ from typing import Any
 from backend.errors import LabelStudioError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_project import condition
-from backend.label_studio_tasks import TaskCalls
+from backend.label_studio_tasks import PAGE, TaskCalls
 from backend.types import Region
 
 BATCH = 1000  # each import recounts the whole project: few, large requests
@@ -47,9 +47,19 @@ class _Prediction(Answer):
     result: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class PredictionStamp:
+    """Which prediction of a version a task has, and with which score."""
+
+    id: int
+    task_id: int
+    score: float | None
+
+
 class _Stamp(Answer):
     id: int
     model_version: str | None = None
+    score: float | None = None
 
 
 class _Predicted(Answer):
@@ -138,10 +148,21 @@ class PredictionCalls(TaskCalls):
         It reads the predictions of about `limit` tasks; the list of all predictions of a project has no pages and
         carries every result.
         """
-        pages = self._pages_with(project_id, version, size=limit, fields="all", include="id,predictions")
-        tasks = (parse(_Predicted, each) for page in pages for each in page)
-        ids = (one.id for task in tasks for one in task.predictions if one.model_version == version)
-        return list(islice(ids, limit))
+        return [stamp.id for stamp in islice(self.prediction_stamps(project_id, version, size=limit), limit)]
+
+    def prediction_stamps(self, project_id: int, version: str, size: int = PAGE) -> Iterator[PredictionStamp]:
+        """Yield all predictions of exactly this version, reading `size` tasks at a time."""
+        for page in self._pages_with(project_id, version, size=size, fields="all", include="id,predictions"):
+            for task in (parse(_Predicted, each) for each in page):
+                for one in task.predictions:
+                    if one.model_version == version:
+                        yield PredictionStamp(one.id, task.id, one.score)
+
+    def update_prediction(self, prediction_id: int, version: str, row: PredictionRow) -> None:
+        """Replace the regions and the score of one prediction (about as slow as a POST). Raises NotFoundError."""
+        missing = f"no prediction {prediction_id} in Label Studio"
+        body = json.loads(_encoded(row, version))
+        self.http.send("PATCH", f"/api/predictions/{prediction_id}/", body, missing=missing)
 
     def _pages_with(self, project_id: int, version: str, **params: Any) -> Iterator[Any]:
         # "contains" also finds v10 when asked for v1, hence the exact comparison by the callers.

@@ -10,7 +10,7 @@ from backend.errors import LabelStudioError, NotFoundError
 from backend.models import name_of
 from backend.progress import Counts, ScoringRun
 from backend.queues import Jobs
-from backend.scoring import flip, project_record
+from backend.scoring import flip, is_pending, project_record
 from backend.store import ProjectRecord
 from backend.types import ModelVersion, TrainingProgress
 
@@ -70,12 +70,12 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
     if client.ensure_queue_tab(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
     version = name_of(context, record)
-    if version in client.prediction_versions(project_id):
-        if client.project(project_id).model_version != version:
-            flip(context, project_id, version)
-            done.append(f"pointed the queue at {version}")
-    elif jobs.once("start_scoring", project_id):
-        done.append(f"started scoring the unlabeled tasks with {version}")
+    if is_pending(context, project_id):
+        jobs.once("start_scoring", project_id)
+        done.append(f"started scoring the unlabeled tasks with {name_of(context, record, accepted=True)}")
+    elif client.project(project_id).model_version != version:
+        flip(context, project_id, version)
+        done.append(f"pointed the queue at {version}")
     # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
     latest = context.store.project(project_id) or record
     context.store.save_project(replace(latest, configured=record.backend_url))

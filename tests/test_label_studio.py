@@ -649,3 +649,13 @@ def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClie
     rows = [PredictionRow(ids[0], 0.5, (region(),)), PredictionRow(ids[1], 0.5, (region("no such label"),))]
     with pytest.raises(LabelStudioError, match=rf"wrote 1 of 2 predictions.*row 0 \(task {ids[0]}\)"):
         client.import_predictions(project, "v1", rows)
+
+
+def test_a_prediction_is_replaced_in_place(client: LabelStudioClient, project: int) -> None:
+    (task,) = add_tasks(client, project, 1)
+    client.import_predictions(project, "yolo-v1", iter([PredictionRow(task, 0.5, (region("cat"),))]))
+    (stamp,) = client.prediction_stamps(project, "yolo-v1")
+    client.update_prediction(stamp.id, "yolo-v1", PredictionRow(task, 0.25, (region("dog"),)))
+    (stored,) = client.predictions_of(task)
+    assert (stored.id, stored.score, stored.version) == (stamp.id, 0.25, "yolo-v1")
+    assert stored.result[0]["value"]["rectanglelabels"] == ["dog"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from backend import scenes
+from backend.errors import LabelStudioError
 from backend.processes import LabelStudioProcess
 from backend.types import Json, Metrics, ModelVersion, Task
+from tests.browser import signed_in
+from tests.conftest import LOGIN
 from tests.world import World, await_shown, await_true, label, measure, open_world
 
 pytestmark = pytest.mark.label_studio
@@ -207,6 +211,74 @@ def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None
         return set(world.client.prediction_versions(story.main)) == {"yolo11n-v2"}
 
     await_true(gone, "the old versions' end", patience_s=180)
+
+
+def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
+    world: World, story: Story, tmp_path: Path
+) -> None:
+    with signed_in(world.studio.url, LOGIN["email"], LOGIN["password"]) as page:
+        views = page.request.get(f"{world.studio.url}/api/dm/views/?project={story.main}").json()
+        tab = next(view["id"] for view in views if view["data"]["title"] == "Active learning queue")
+        page.goto(f"{world.studio.url}/projects/{story.main}/data?tab={tab}")
+        page.get_by_text("Prediction score").first.wait_for()
+        cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
+        cells.first.wait_for()
+        shown = [float(text) for text in cells.all_inner_texts()]
+        page.screenshot(path=tmp_path / "queue.png")
+        page.goto(f"{world.studio.url}/projects/{story.main}/settings/ml")
+        page.get_by_text("Connected", exact=True).wait_for()
+    assert len(shown) > 5
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 5
+
+
+@pytest.fixture(scope="module")
+def connected(world: World) -> int:
+    """A third project, attached from the terminal."""
+    project_id = world.client.create_project("connected", world.config)
+    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
+    assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
+    await_shown(world, project_id, "yolo11n-v0")
+    return project_id
+
+
+def test_connect_a_second_time_finds_nothing_to_do(world: World, connected: int) -> None:
+    said = world.command("connect", connected, "--url", world.url).splitlines()
+    assert said == [f"{world.url} was attached to project {connected} already (Connected)"]
+
+
+def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
+    for hook in world.client.http.get("/api/webhooks/", project=connected):
+        world.client.http.send("DELETE", f"/api/webhooks/{hook['id']}/")
+    label(world, connected, 1)
+
+    def counted() -> bool:
+        counts = world.status(connected).counts
+        return counts is not None and (counts.labeled, counts.new) == (1, 1)
+
+    await_true(counted, "the reconcile", patience_s=60)
+
+
+def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
+    world.client.http.send("POST", f"/api/ml/{world.client.backends(connected)[0].id}/train", {})
+    await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=60)
+    assert "2 labeled images" in world.status(connected).training.error
+    assert world.store.versions(connected) == ()
+
+
+def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, connected: int) -> None:
+    backend_id = world.client.backends(connected)[0].id
+    with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
+        body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
+        world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
+
+
+def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
+    assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
+    await_shown(world, story.main, "yolo11n-v1")
+    queue = look(world, story.main)
+    assert all(len(scores) == 1 for scores in queue.scores.values())
+    assert queue.next_task == min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
 
 
 def look(world: World, project_id: int) -> Queue:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ class World:
     client: LabelStudioClient
     url: str  # of the backend
     settings: Settings
+    environ: Mapping[str, str]  # that the backend runs with
     store: Store
     data: yolo_data.YoloData
     data_yaml: Path
@@ -53,6 +56,12 @@ class World:
             task.id: [one.score for one in self.client.predictions_of(task.id) if one.version == version]
             for task in self.client.unlabeled_tasks(project_id)
         }
+
+    def command(self, *words: str | int) -> str:
+        """Run `yolo-backend` with these words as an admin does; return what it printed."""
+        environ = {**os.environ, **self.environ}
+        command = [sys.executable, "-m", "backend.cli", *map(str, words)]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
 
     def annotate(self, task: Task, result: list[Json] | None = None) -> int:
         return self.client.annotate(task.id, self.oracle.answer(self.tag, task) if result is None else result)
@@ -85,6 +94,7 @@ def open_world(
             client=client,
             url=url,
             settings=chosen,
+            environ=environ,
             store=Store(chosen.model_dir),
             data=data,
             data_yaml=data_yaml,
