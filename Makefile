@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test test-slow check bench lock clean
+.PHONY: demo run test test-slow check bench lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -43,6 +43,8 @@ $(LS_VENV)/.installed: label-studio.lock | $(UV)
 	$(PYTHON) -m venv $(LS_VENV)
 	$(UV) pip install --quiet --python $(LS_VENV) --no-deps --require-hashes -r label-studio.lock
 	touch $@
+
+label-studio: $(LS_VENV)/.installed
 
 lock: $(UV)
 	$(UV) pip compile --quiet --upgrade --group dev --python-version 3.11 --generate-hashes --no-emit-index-url \

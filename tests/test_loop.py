@@ -268,8 +268,8 @@ def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connect
 
 def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, connected: int) -> None:
     backend_id = world.client.backends(connected)[0].id
+    body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
     with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
-        body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
 
 
