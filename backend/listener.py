@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import uvicorn
 
 from backend.context import Context
@@ -11,8 +9,13 @@ from backend.reason import ReasonProtocol
 from backend.server import build_app
 
 
-def listen(context: Context, sock: socket.socket | None = None) -> None:
-    """Serve until told to stop; `sock` is an already bound socket, for a port the system chose."""
+def listen(context: Context) -> None:
+    """Serve until told to stop."""
+    server(context).run()
+
+
+def server(context: Context) -> uvicorn.Server:
+    """Return the server; its `run` takes sockets that are bound already."""
     settings = context.settings
     config = uvicorn.Config(
         build_app(context),
@@ -24,4 +27,4 @@ def listen(context: Context, sock: socket.socket | None = None) -> None:
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=10,
     )
-    uvicorn.Server(config).run(sockets=[sock] if sock else None)
+    return uvicorn.Server(config)

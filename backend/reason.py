@@ -21,7 +21,7 @@ def as_reason(text: str) -> str:
     'unknown setting FOO Fix: see Settings > Model'
     """
     line = " ".join(text.replace("→", ">").split())
-    return line.encode("ascii", "replace").decode()[:_MAX_CHARACTERS]
+    return "".join(each if " " <= each <= "~" else "?" for each in line)[:_MAX_CHARACTERS]
 
 
 class _Connection(h11.Connection):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import pytest
 from PIL import Image
 
 from backend import context as contexts
+from backend import listener
 from backend.context import Context
 from backend.files import file_sha256
 from backend.inference import quiet_ultralytics
@@ -78,6 +82,25 @@ def open_context(settings: Settings) -> Iterator[Context]:
     finally:
         context.redis.close()
         context.label_studio.close()
+
+
+@contextmanager
+def serve(context: Context) -> Iterator[httpx.Client]:
+    """Serve a context by uvicorn on a free port; gives a client of it."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = listener.server(context)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server ended while starting"
+                time.sleep(0.005)
+            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def tiny_yolo(path: Path, classes: Sequence[str] = CLASSES, seed: int = 0) -> Path:
