@@ -56,8 +56,8 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
     settings = {
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
-        "TRAIN_STEPS": "250",
-        "MAX_EPOCHS": "200",
+        "TRAIN_STEPS": "200",
+        "MAX_EPOCHS": "120",
         "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
     }
     with open_world(label_studio, folder, data_yaml, settings) as world:

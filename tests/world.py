@@ -87,8 +87,10 @@ def open_world(
         '<View><Image name="image" value="$image"/>'
         f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
     )
-    client = LabelStudioClient(studio.url, studio.api_key)
-    with backend_processes(chosen, {**os.environ, **environ}) as url:
+    with (
+        LabelStudioClient(studio.url, studio.api_key) as client,
+        backend_processes(chosen, {**os.environ, **environ}) as url,
+    ):
         yield World(
             studio=studio,
             client=client,
