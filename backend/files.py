@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -57,9 +58,24 @@ def open_files(root: str, cache: Path) -> Files:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
+    """Return the sha256 of a file, hexadecimal; a file that has not changed since is not read again.
+
+    Weights are checked at every request, and hashing those of a large model takes a quarter of a second.
+    """
+    stat = path.stat()
+    if time.time_ns() - stat.st_ctime_ns < _FRESH_NS:
+        return _sha256(path)
+    return _sha256_of(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns))  # nobody can set a ctime
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: Path, mark: tuple[int, ...]) -> str:  # noqa: ARG001 - the mark tells one content from the next
+    return _sha256(path)
 
 
 class LocalFiles:

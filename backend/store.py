@@ -46,7 +46,13 @@ class Store:
 
     def secret(self) -> str:
         """Return this installation's secret, made at the first call; the same for all processes."""
-        self._files.create("secret", secrets.token_urlsafe(32).encode())
+        try:
+            return self._read_secret()
+        except FileNotFoundError:  # asked for at every webhook, so only the first call pays for a write to disk
+            self._files.create("secret", secrets.token_urlsafe(32).encode())
+            return self._read_secret()
+
+    def _read_secret(self) -> str:
         with self._files.open("secret") as file:
             return file.read().decode()
 

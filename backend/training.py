@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import BackendError, ModelError, TrainingError
+from backend.files import file_sha256
 from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralytics, select_device
 from backend.settings import Settings
 from backend.types import Metrics
@@ -90,11 +91,11 @@ def base_weights(name: str, model_dir: Path) -> BaseWeights:
     base = model_dir / "base" / name
     for path in (model_dir / name, base):
         if path.is_file():
-            load_model(path)
+            _check(path, file_sha256(path))
             return BaseWeights(str(path), pretrained=True, note="")
     architecture = _architecture(name)
     if _download(base):
-        load_model(base)
+        _check(base, file_sha256(base))
         return BaseWeights(str(base), pretrained=True, note="")
     note = (
         f"No pretrained weights {name}: not in MODEL_DIR, and they could not be downloaded. Training {architecture} "
@@ -274,6 +275,13 @@ def _stripped(last: Path, out: Path) -> Path:
     return weights
 
 
+@functools.lru_cache(maxsize=8)
+def _check(path: Path, sha256: str) -> None:  # noqa: ARG001 - the sum tells one content from the next
+    """Raise ModelError for a file that is no detection model; a good one is opened once, not at every /predict."""
+    load_model(path)
+
+
+@functools.cache
 def _architecture(name: str) -> str:
     """Return the name of the architecture of some weights, e.g. yolo11n.pt -> yolo11n.yaml."""
     quiet_ultralytics()

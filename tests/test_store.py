@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import stat
 import threading
+import time
 import tracemalloc
 import uuid
 from collections.abc import Callable
@@ -649,3 +650,17 @@ def test_a_damaged_ranking_is_named(local: Store) -> None:
     path_of(local, "ranking.npz").write_bytes(b"not a zip file")
     with pytest.raises(ModelError, match=r"damaged file.*ranking\.npz"):
         local.ranking(7, 1)
+
+
+def test_a_file_changed_behind_our_back_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"good")
+    times = path.stat()
+    time.sleep(0.1)  # so old that its sum is remembered
+    good = file_sha256(path)
+    assert file_sha256(path) == good
+    path.write_bytes(b"evil")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    time.sleep(0.1)
+    assert path.stat().st_mtime_ns == times.st_mtime_ns
+    assert file_sha256(path) != good
