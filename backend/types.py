@@ -82,6 +82,35 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Committee:
+    """What T >= 2 members say of the same m anchors, before NMS; anchors of image i are rows offsets[i]:offsets[i + 1].
+
+    Member 0 is the reference: the newest version, or the model on the plain image. Raises ValueError for shapes that do
+    not fit and for values that are not finite.
+    """
+
+    offsets: IntArray  # (n + 1,), of its own: anchors are not the boxes that NMS keeps
+    member_probs: FloatArray  # (T, m, C) sigmoid scores
+    member_boxes: FloatArray  # (T, m, 4) xyxy in pixels of the upright image
+    member_variance: FloatArray | None = None  # (T, m, 4) DFL variance in px², None where a head has no DFL
+
+    def __post_init__(self) -> None:
+        members, anchors = self.member_probs.shape[:2]
+        if members < 2:
+            raise ValueError(f"a committee of {members}: it takes two members to disagree")
+        if not len(self.offsets) or int(self.offsets[-1]) != anchors or (np.diff(self.offsets) < 0).any():
+            raise ValueError(f"offsets {self.offsets.shape} do not fit {anchors} anchors")
+        for name in ("member_boxes", "member_variance"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (members, anchors, 4):
+                raise ValueError(f"{name} {values.shape} do not fit member_probs {self.member_probs.shape}")
+        for name in ("member_probs", "member_boxes", "member_variance"):
+            values = getattr(self, name)
+            if values is not None and not np.isfinite(values).all():
+                raise ValueError(f"{name} holds NaN or infinity; drop those images before ranking")
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """n unlabeled images with m boxes in all; boxes of image i are rows offsets[i]:offsets[i + 1]."""
 
@@ -90,6 +119,8 @@ class Pool:
     class_probs: FloatArray  # (m, C)
     embeddings: FloatArray | None = None  # (n, D)
     class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
+    box_variance: FloatArray | None = None  # (m, 4) DFL variance in px², None where the head has no DFL
+    committee: Committee | None = None  # of the same n images
 
     def __post_init__(self) -> None:
         if self.offsets.shape != (len(self.task_ids) + 1,) or int(self.offsets[-1]) != len(self.class_probs):
@@ -101,6 +132,13 @@ class Pool:
         weights = self.class_weights
         if weights is not None and len(self.class_probs) and weights.shape != self.class_probs.shape[1:]:
             raise ValueError(f"class_weights {weights.shape} do not fit class_probs {self.class_probs.shape}")
+        variance = self.box_variance
+        if variance is not None and variance.shape != (len(self.class_probs), 4):
+            raise ValueError(f"box_variance {variance.shape} do not fit {len(self.class_probs)} boxes")
+        if variance is not None and not np.isfinite(variance).all():
+            raise ValueError("box_variance holds NaN or infinity; drop those boxes before ranking")
+        if self.committee is not None and self.committee.offsets.shape != self.offsets.shape:
+            raise ValueError(f"a committee on {len(self.committee.offsets) - 1} images does not fit {len(self)}")
 
     def __len__(self) -> int:
         return len(self.task_ids)
