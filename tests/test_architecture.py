@@ -20,10 +20,10 @@ from tests.support import ROOT
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
     ("settings", "geometry", "acquisition", "scenes"),
-    ("label_config", "tags", "ranking", "yolo_data"),
+    ("label_config", "tags", "ranking", "yolo_data", "calibration"),
     (
         *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
-        *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle"),
+        *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     ("context", "models", "projects", "jobs", "serving", "queue", "queues", "progress", "retraining", "scoring"),
     (
@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
     "ultralytics": ("inference", "training"),
-    "torch": ("inference", "training"),
+    "torch": ("inference", "training", "committee"),
     "torchvision": ("inference", "training"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),
