@@ -112,7 +112,11 @@ class Committee:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """n unlabeled images with m boxes in all; boxes of image i are rows offsets[i]:offsets[i + 1]."""
+    """n unlabeled images with m boxes in all; boxes of image i are rows offsets[i]:offsets[i + 1].
+
+    What a strategy may look at beyond that is optional; it declares its `needs`. Raises ValueError for shapes that do
+    not fit, NaN and infinity.
+    """
 
     task_ids: IntArray  # (n,)
     offsets: IntArray  # (n + 1,)
@@ -121,27 +125,54 @@ class Pool:
     class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
     box_variance: FloatArray | None = None  # (m, 4) DFL variance in px², None where the head has no DFL
     committee: Committee | None = None  # of the same n images
+    labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
+    box_embeddings: FloatArray | None = None  # (m, E)
+    batch: int = 100  # how many tasks are labeled before the next ranking
+    map50: float | None = None  # of the model that scored the pool, None = not known
 
     def __post_init__(self) -> None:
         if self.offsets.shape != (len(self.task_ids) + 1,) or int(self.offsets[-1]) != len(self.class_probs):
             raise ValueError(
                 f"offsets {self.offsets.shape} do not fit {len(self.task_ids)} images and {len(self.class_probs)} boxes"
             )
-        if not np.isfinite(self.class_probs).all():
-            raise ValueError("class_probs holds NaN or infinity; drop those boxes before ranking")
+        _check_finite("class_probs", self.class_probs, "; drop those boxes before ranking")
         weights = self.class_weights
         if weights is not None and len(self.class_probs) and weights.shape != self.class_probs.shape[1:]:
             raise ValueError(f"class_weights {weights.shape} do not fit class_probs {self.class_probs.shape}")
         variance = self.box_variance
         if variance is not None and variance.shape != (len(self.class_probs), 4):
             raise ValueError(f"box_variance {variance.shape} do not fit {len(self.class_probs)} boxes")
-        if variance is not None and not np.isfinite(variance).all():
-            raise ValueError("box_variance holds NaN or infinity; drop those boxes before ranking")
+        _check_finite("box_variance", variance, "; drop those boxes before ranking")
         if self.committee is not None and self.committee.offsets.shape != self.offsets.shape:
             raise ValueError(f"a committee on {len(self.committee.offsets) - 1} images does not fit {len(self)}")
+        self._check_embeddings()
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}; it must be 1 or more")
+        if self.map50 is not None and not 0.0 <= self.map50 <= 1.0:
+            raise ValueError(f"map50 is {self.map50}; it must lie in [0, 1]")
+
+    def _check_embeddings(self) -> None:
+        pairs = (("embeddings", len(self.task_ids)), ("box_embeddings", len(self.class_probs)))
+        for name, rows in pairs:
+            array = getattr(self, name)
+            if array is not None and (array.ndim != 2 or len(array) != rows):
+                raise ValueError(f"{name} {array.shape} must have {rows} rows of one vector each")
+        labeled = self.labeled_embeddings
+        if labeled is not None and (
+            labeled.ndim != 2
+            or (self.embeddings is not None and len(labeled) and labeled.shape[1:] != self.embeddings.shape[1:])
+        ):
+            raise ValueError(f"labeled_embeddings {labeled.shape} do not fit the pool's embeddings")
+        for name in ("class_weights", "embeddings", "labeled_embeddings", "box_embeddings"):
+            _check_finite(name, getattr(self, name), "; leave those images out of the pool")
 
     def __len__(self) -> int:
         return len(self.task_ids)
+
+
+def _check_finite(name: str, array: FloatArray | None, fix: str) -> None:
+    if array is not None and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity{fix}")
 
 
 @dataclass(frozen=True, slots=True)

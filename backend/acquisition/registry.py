@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import SettingError
+from backend.errors import ModelError, SettingError
 from backend.types import Pool
 
 Values = npt.NDArray[np.floating[Any]]
@@ -26,8 +26,16 @@ class Acquisition:
     needs: frozenset[str]  # fields of Pool it looks at, which must not be None, e.g. {"class_probs", "embeddings"}
     cost: str
     paper: str
+    when: str = ""  # when to use it
+    relative: bool = False  # the values are places in an order of this very pool, so a task alone has none
 
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
+        """Return the values; raises ModelError where the pool lacks what the strategy needs."""
+        missing = sorted(need for need in self.needs if getattr(pool, need) is None)
+        if missing:
+            raise ModelError(
+                f"strategy {self.name!r} needs {missing[0]}, which this model does not give", fix="choose another"
+            )
         return self.function(pool, rng)
 
 
@@ -35,14 +43,21 @@ _registry: dict[str, Acquisition] = {}
 
 
 def acquisition(
-    name: str, *, asks: str, cost: str, paper: str, needs: frozenset[str] = frozenset()
+    name: str,
+    *,
+    asks: str,
+    cost: str,
+    paper: str,
+    needs: frozenset[str] = frozenset(),
+    when: str = "",
+    relative: bool = False,
 ) -> Callable[[Function], Function]:
     """Register the decorated `f(pool, rng) -> (n,)` under a name; raises ValueError for a name already taken."""
 
     def register(function: Function) -> Function:
         if name in _registry:
             raise ValueError(f"acquisition {name!r} is already {_registry[name].function.__qualname__}")
-        _registry[name] = Acquisition(name, function, asks, needs, cost, paper)
+        _registry[name] = Acquisition(name, function, asks, needs, cost, paper, when, relative)
         return function
 
     return register
