@@ -126,6 +126,7 @@ class Pool:
     box_variance: FloatArray | None = None  # (m, 4) DFL variance in px², None where the head has no DFL
     committee: Committee | None = None  # of the same n images
     labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
+    labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
     box_embeddings: FloatArray | None = None  # (m, E)
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
@@ -163,6 +164,9 @@ class Pool:
             or (self.embeddings is not None and len(labeled) and labeled.shape[1:] != self.embeddings.shape[1:])
         ):
             raise ValueError(f"labeled_embeddings {labeled.shape} do not fit the pool's embeddings")
+        losses = self.labeled_losses
+        if losses is not None and (labeled is None or losses.shape != labeled.shape[:1] or np.isinf(losses).any()):
+            raise ValueError(f"labeled_losses {losses.shape} must be finite, or NaN, one per labeled embedding")
         for name in ("class_weights", "embeddings", "labeled_embeddings", "box_embeddings"):
             _check_finite(name, getattr(self, name), "; leave those images out of the pool")
 
