@@ -11,11 +11,12 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from backend.types import FloatArray, Prediction
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
 BATCH = 16
@@ -116,10 +119,35 @@ def select_device(device: str) -> torch.device:
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
+class Letterboxed:
+    """An image as the model gets it."""
+
     pixels: npt.NDArray[np.uint8]  # (h, w, 3) BGR, letterboxed to the model's size
     height: int  # of the upright original
     width: int
+
+    @property
+    def gain(self) -> float:
+        """Return how many pixels of the letterboxed image one of the original is."""
+        return min(self.pixels.shape[0] / self.height, self.pixels.shape[1] / self.width)
+
+    def upright(self, boxes: FloatArray) -> FloatArray:
+        """Return boxes xyxy (n, 4) in pixels of the original, clipped to it."""
+        from ultralytics.utils.ops import scale_boxes
+
+        moved: FloatArray = scale_boxes(self.pixels.shape[:2], boxes.copy(), (self.height, self.width))
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """What a model says of all A anchors of B images of one shape, before NMS."""
+
+    probs: torch.Tensor  # (B, C, A)
+    boxes: torch.Tensor  # (B, 4, A) x centre, y centre, width, height in pixels of the batch
+    sides: torch.Tensor | None  # (B, 4 * reg_max, A) logits of left, top, right, bottom; None where there is no DFL
+    strides: torch.Tensor  # (A,)
+    grids: tuple[tuple[int, int], ...]  # rows and columns of each level; anchors lie level by level, row by row
 
 
 class Detector:
@@ -133,25 +161,30 @@ class Detector:
         self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
         self._model = model.eval()
         self._head = model.model.model[-1]
+        self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
         self._letterbox = LetterBox(size, auto=True, stride=model.stride)
         self._lock = threading.Lock()  # the head caches its anchors for the last image shape
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
-        """Yield one Prediction per path, in order; at most 2 * BATCH letterboxed images are held at a time.
+        """Give one Prediction per path, in order; at most 2 * BATCH letterboxed images are held at a time.
 
         An image's Prediction does not depend on its neighbours: images are batched with those of their own shape.
         Raises MediaError naming a file that is not an image, ModelError when the model's output is not finite.
         """
+        return self.run(paths, self._forward)
+
+    def run(self, paths: Sequence[Path], forward: Callable[[Sequence[Letterboxed]], Sequence[T]]) -> Iterator[T]:
+        """Yield what `forward` gives for each path, in order; it gets images of one shape at a time."""
         windows = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             reads = [readers.submit(self._read, path) for path in windows[0]] if windows else []
             for following in [*windows[1:], ()][: len(windows)]:
                 images = [read.result() for read in reads]
                 reads = [readers.submit(self._read, path) for path in following]
-                yield from self._window(images)
+                yield from _by_shape(images, forward)
 
-    def _read(self, path: Path) -> _Image:
+    def _read(self, path: Path) -> Letterboxed:
         from ultralytics.utils.patches import imread
 
         try:
@@ -161,40 +194,48 @@ class Detector:
         if pixels is None:
             raise MediaError("not an image that can be read", where=str(path), fix="replace the file")
         height, width = pixels.shape[:2]
-        return _Image(self._letterbox(image=pixels), height, width)
+        return Letterboxed(self._letterbox(image=pixels), height, width)
 
-    def _window(self, images: Sequence[_Image]) -> list[Prediction]:
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            shapes.setdefault(image.pixels.shape, []).append(index)
-        found: dict[int, Prediction] = {}
-        for indices in shapes.values():
-            found |= zip(indices, self._forward([images[index] for index in indices]), strict=True)
-        return [found[index] for index in range(len(images))]
-
-    def _forward(self, images: Sequence[_Image]) -> list[Prediction]:
+    def _forward(self, images: Sequence[Letterboxed]) -> list[Prediction]:
         """Run the model once on images of one letterboxed shape."""
         import torch
 
-        pixels = np.stack([image.pixels for image in images])
         with self._lock, torch.inference_mode():
-            batch = (
-                torch.from_numpy(pixels)
-                .to(self._model.device)
-                .permute(0, 3, 1, 2)
-                .contiguous()
-                .flip(1)
-                .float()
-                .div_(255)
-            )
-            decoded, raw = self._model(batch)
+            decoded, raw = self._model(self.stack(images))
             table, counts = self._table(decoded, raw)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
         if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
-            raise ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
+            raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
         return [self._prediction(*each) for each in zip(images, parts, embeddings, strict=True)]
+
+    def stack(self, images: Sequence[Letterboxed]) -> torch.Tensor:
+        """Return images of one shape as a batch (B, 3, height, width), RGB in [0, 1]."""
+        import torch
+
+        pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self._model.device)
+        return pixels.permute(0, 3, 1, 2).contiguous().flip(1).float().div_(255)
+
+    def dense(self, batch: torch.Tensor, perturb: Callable[[int, torch.Tensor], torch.Tensor] | None = None) -> Dense:
+        """Return what the model says of every anchor; `perturb(i, x)` changes what the head's i-th last layer gets."""
+        import torch
+
+        last = [branch[-1] for branch in (*self._head.cv2, *self._head.cv3)]
+        with self._lock, torch.inference_mode():
+            hooks = [] if perturb is None else [_before(conv, partial(perturb, i)) for i, conv in enumerate(last)]
+            try:
+                decoded, raw = self._model(batch)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            return Dense(
+                probs=decoded[:, 4:],
+                boxes=decoded[:, :4],
+                sides=raw["boxes"] if self._head.reg_max > 1 else None,
+                strides=self._head.strides[0],
+                grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
+            )
 
     def _table(self, decoded: torch.Tensor, raw: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
         """Return the kept boxes of all images, one per row, and their number per image.
@@ -220,23 +261,40 @@ class Detector:
         columns.append(_anchor_features(raw["feats"], image, anchor))
         return torch.cat(columns, 1), counts
 
-    def _prediction(self, image: _Image, rows: FloatArray, embedding: FloatArray) -> Prediction:
-        from ultralytics.utils.ops import scale_boxes
-
-        shape, original = image.pixels.shape[:2], (image.height, image.width)
+    def _prediction(self, image: Letterboxed, rows: FloatArray, embedding: FloatArray) -> Prediction:
         end = 5 + len(self.classes)
         dfl = 4 * (self._head.reg_max > 1)
-        gain = min(shape[0] / image.height, shape[1] / image.width)
         return Prediction(
             width=image.width,
             height=image.height,
-            boxes=scale_boxes(shape, rows[:, :4].copy(), original),
+            boxes=image.upright(rows[:, :4]),
             class_probs=rows[:, 5:end],
             confidence=rows[:, 4],
             embedding=embedding,
-            box_variance=rows[:, end : end + 4] / gain**2 if dfl else None,
+            box_variance=rows[:, end : end + 4] / image.gain**2 if dfl else None,
             box_embeddings=rows[:, end + dfl :],
         )
+
+
+def not_finite() -> ModelError:
+    """Return the error of a model that gives NaN."""
+    return ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
+
+
+def _before(conv: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Let a layer get `change(x)` instead of x; returns the hook."""
+    return conv.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]),))
+
+
+def _by_shape(images: Sequence[Letterboxed], forward: Callable[[Sequence[Letterboxed]], Sequence[T]]) -> list[T]:
+    """Run images shape by shape; the results are in the order of the images."""
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        shapes.setdefault(image.pixels.shape, []).append(index)
+    found: dict[int, T] = {}
+    for indices in shapes.values():
+        found |= zip(indices, forward([images[index] for index in indices]), strict=True)
+    return [found[index] for index in range(len(images))]
 
 
 def dfl_variance(logits: torch.Tensor, stride: torch.Tensor) -> torch.Tensor:

@@ -212,7 +212,7 @@ def test_the_iterator_reads_two_batches_ahead_at_most(
     read: list[Path] = []
     original = Detector._read
 
-    def count(self: Detector, path: Path) -> inference._Image:
+    def count(self: Detector, path: Path) -> inference.Letterboxed:
         read.append(path)
         return original(self, path)
 
