@@ -98,3 +98,20 @@ def rotated_hull(box: Box, rotation: float, width: float, height: float) -> Box:
     left, right = min(c[0] for c in corners), max(c[0] for c in corners)
     top, bottom = min(c[1] for c in corners), max(c[1] for c in corners)
     return x + 100 * left / width, y + 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height
+
+
+def iou(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Boxes:
+    """Return the overlap of all pairs of xyxy boxes, intersection over union: (n, 4), (m, 4) -> (n, m).
+
+    A pair without any area has 0.
+
+    >>> iou([[0, 0, 10, 10]], [[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10]]).round(4)
+    array([[1.    , 0.3333, 0.    ]])
+    """
+    one = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
+    other = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    shared = np.clip(sides, 0.0, None).prod(axis=-1)
+    areas = [np.clip(box[..., 2:] - box[..., :2], 0.0, None).prod(axis=-1) for box in (one, other)]
+    union = areas[0] + areas[1] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -20,12 +20,24 @@ from tests.support import ROOT
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
     ("settings", "geometry", "acquisition", "scenes"),
-    ("label_config", "tags", "ranking", "yolo_data", "calibration"),
+    ("label_config", "tags", "ranking", "stream", "bandit", "stopping", "label_errors", "yolo_data", "calibration"),
     (
         *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
-    ("context", "models", "projects", "jobs", "serving", "queue", "queues", "progress", "retraining", "scoring"),
+    (
+        "context",
+        "models",
+        "projects",
+        "jobs",
+        "serving",
+        "queue",
+        "queues",
+        "progress",
+        "retraining",
+        "review",
+        "scoring",
+    ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server*", "api", "dashboard", "listener"),
         *("workers", "embedded", "tables", "demo"),

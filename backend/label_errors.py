@@ -1,0 +1,112 @@
+"""Which annotated images probably hold a wrong label: ObjectLab (Tkachenko et al., 2023), written from its formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.geometry import iou
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+ALPHA = 0.9  # the overlap's part of the similarity, the rest is the distance's
+DECAY = 0.1  # k of e^(−k d), d the centres' distance in the unit of the boxes: give them in percent of the image
+SURE, LIKELY = 0.95, 0.5  # confidence of predictions that may accuse a label of being absent or swapped, or misplaced
+TWICE_LABELED = 0.95  # IoU of two labels of different classes that are one object
+TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """One image's l labels and m predictions; all boxes xyxy in percent of the image."""
+
+    labels: Floats  # (l, 4)
+    label_classes: Ints  # (l,)
+    predictions: Floats  # (m, 4)
+    predicted_classes: Ints  # (m,)
+    confidence: Floats  # (m,)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelQuality:
+    """How right an image's labels seem: 1 is clean, 0 is surely wrong."""
+
+    score: float  # geometric mean of the three below, each by softmin over its boxes
+    overlooked: Floats  # (m,) of each prediction, NaN for one that accuses nobody
+    misplaced: Floats  # (l,) of each label
+    swapped: Floats  # (l,) of each label
+
+    @property
+    def suspicion(self) -> str:
+        """The kind of error most likely here: "overlooked", "misplaced" or "swapped"; "" for a clean image."""
+        pools = {name: softmin(getattr(self, name)) for name in ("overlooked", "misplaced", "swapped")}
+        worst = min(pools, key=lambda name: pools[name])
+        return worst if pools[worst] < 1 else ""
+
+
+def label_quality(images: Sequence[Reviewed]) -> tuple[LabelQuality, ...]:
+    """Return the quality of each image's labels, in order; the least similarity of the set is the lowest score."""
+    similar = [similarity(image.labels, image.predictions) for image in images]
+    floor = min((float(one[one > 0].min()) for one in similar if (one > 0).any()), default=1.0)
+    return tuple(_quality(image, one, floor) for image, one in zip(images, similar, strict=True))
+
+
+def _quality(image: Reviewed, similar: Floats, floor: float) -> LabelQuality:
+    overlap = iou(image.labels, image.predictions)
+    same = image.label_classes[:, None] == image.predicted_classes[None, :]
+    absent = overlooked(image, similar, overlap, same, floor)
+    misplaced = np.nan_to_num(_best(similar, same & (image.confidence > LIKELY) & (overlap > 0)), nan=1.0)
+    swapped = np.maximum(1 - np.nan_to_num(_best(similar, ~same & (image.confidence > SURE))), floor)
+    swapped[_labeled_twice(image)] = floor
+    pooled = np.array([softmin(absent), softmin(misplaced), softmin(swapped)])
+    return LabelQuality(float(np.exp(np.log(np.maximum(pooled, 1e-100)).mean())), absent, misplaced, swapped)
+
+
+def overlooked(image: Reviewed, similar: Floats, overlap: Floats, same: npt.NDArray[np.bool_], floor: float) -> Floats:
+    """Return a score (m,) of each sure prediction that overlaps no label: how similar the nearest of its class is."""
+    accuses = (image.confidence >= SURE) & ~(overlap > 0).any(axis=0)
+    nearest = _best(similar.T, same.T)
+    nearest = np.where(np.isnan(nearest), floor * (1 - image.confidence), nearest)
+    return np.where(accuses, nearest, np.nan)
+
+
+def similarity(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Floats:
+    """Return α IoU + (1 − α) e^(−k d) of all pairs, d the distance of the centres: (l, 4), (m, 4) -> (l, m).
+
+    >>> similarity([[0, 0, 10, 10]], [[0, 0, 10, 10], [5, 0, 15, 10], [6, 8, 16, 18]]).round(4)
+    array([[1.    , 0.3607, 0.0743]])
+    """
+    one = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    other = np.asarray(others, dtype=np.float64).reshape(-1, 4)
+    centres, other_centres = (one[:, :2] + one[:, 2:]) / 2, (other[:, :2] + other[:, 2:]) / 2
+    distance = np.linalg.norm(centres[:, None] - other_centres[None], axis=2)
+    return np.asarray(ALPHA * iou(one, other) + (1 - ALPHA) * np.exp(-DECAY * distance))
+
+
+def softmin(scores: Floats, temperature: float = TEMPERATURE) -> float:
+    """Return Σ s·softmax((1 − s)/T) over the scores that are not NaN; 1 without any.
+
+    >>> round(softmin(np.array([.2, 1., np.nan])), 4), softmin(np.array([]))  # (.2 + e^−8) / (1 + e^−8)
+    (0.2003, 1.0)
+    """
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return 1.0
+    weights = np.exp((known.min() - known) / temperature)
+    return float((known * weights).sum() / weights.sum())
+
+
+def _best(similar: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
+    """Return the largest counted similarity of each row, NaN where none counts: (l, m) -> (l,)."""
+    best = np.where(counted, similar, -np.inf).max(axis=1, initial=-np.inf)
+    return np.where(np.isneginf(best), np.nan, best)
+
+
+def _labeled_twice(image: Reviewed) -> npt.NDArray[np.bool_]:
+    """Return which labels (l,) share their box with one of another class."""
+    other = image.label_classes[:, None] != image.label_classes[None, :]
+    return np.asarray(((iou(image.labels, image.labels) >= TWICE_LABELED) & other).any(axis=1))

@@ -1,0 +1,179 @@
+"""Whether more labels are still worth it: a recommendation with its reasons, never an automatic stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.geometry import iou
+from backend.types import Pool, Prediction
+
+PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
+CERTAIN = 0.1  # mean uncertainty, of 1
+STABLE_ROUNDS, STABLE_F1 = 3, 0.98
+WORTH_PER_100 = 0.005  # mAP50 per 100 labels
+SHOWN = 0.25  # confidence from which boxes of two versions are compared
+ENOUGH_SIGNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is known after one training; None: not measured."""
+
+    labels: int  # annotated images
+    map50: float
+    uncertainty: float | None = None  # of the unlabeled pool, 0..1
+    stability: float | None = None  # F1@.5 with the version before on unlabeled images
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One reason to stop, or why it is none yet."""
+
+    name: str
+    met: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Stop if the budget is spent, or if two of the other signs agree; one alone is often noise."""
+
+    stop: bool
+    signs: tuple[Sign, ...]
+
+
+def recommend(rounds: Sequence[Round], *, labels: int, budget: int = 0) -> Recommendation:
+    """Return whether to stop after these rounds (oldest first) with `labels` annotated; a budget of 0 is none."""
+    rounds = [one for one in rounds if math.isfinite(one.map50)]
+    spent = _budget(labels, budget)
+    signs = (_plateau(rounds), _certain(rounds), _stable(rounds), _extrapolated(rounds))
+    return Recommendation(spent.met or sum(sign.met for sign in signs) >= ENOUGH_SIGNS, (spent, *signs))
+
+
+def _budget(labels: int, budget: int) -> Sign:
+    if not budget:
+        return Sign("budget", False, "no budget is set")
+    return Sign("budget", labels >= budget, f"{labels} of {budget} labels are used")
+
+
+def _plateau(rounds: Sequence[Round]) -> Sign:
+    if len(rounds) <= PLATEAU_ROUNDS:
+        return Sign("plateau", False, f"{len(rounds)} rounds are too few, it takes {PLATEAU_ROUNDS + 1}")
+    before = max(one.map50 for one in rounds[:-PLATEAU_ROUNDS])
+    gain = max(one.map50 for one in rounds[-PLATEAU_ROUNDS:]) - before
+    return Sign("plateau", gain < PLATEAU_GAIN, f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}")
+
+
+def _certain(rounds: Sequence[Round]) -> Sign:
+    value = rounds[-1].uncertainty if rounds else None
+    if value is None:
+        return Sign("uncertainty", False, "the uncertainty of the unlabeled images is not known")
+    return Sign("uncertainty", value < CERTAIN, f"mean uncertainty {value:.2f} of the pool, limit {CERTAIN}")
+
+
+def _stable(rounds: Sequence[Round]) -> Sign:
+    known = [one.stability for one in rounds[-STABLE_ROUNDS:] if one.stability is not None]
+    if len(known) < STABLE_ROUNDS:
+        return Sign("stability", False, f"it takes {STABLE_ROUNDS} rounds to compare, there are {len(known)}")
+    lowest = min(known)
+    said = f"predictions agree to at least F1 {lowest:.3f} over {STABLE_ROUNDS} rounds, limit {STABLE_F1}"
+    return Sign("stability", lowest >= STABLE_F1, said)
+
+
+def _extrapolated(rounds: Sequence[Round]) -> Sign:
+    if len({one.labels for one in rounds}) < 4:
+        return Sign("extrapolation", False, "it takes 4 rounds of different size to fit a curve")
+    curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
+    gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
+    said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}"
+    return Sign("extrapolation", gain < WORTH_PER_100, said)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw:
+    """limit − scale · n^(−power), scale >= 0."""
+
+    limit: float
+    scale: float
+    power: float
+
+    def at(self, labels: float) -> float:
+        return self.limit - self.scale * math.pow(labels, -self.power)
+
+
+def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
+    """Return the power law of least squared error: the power from a grid, limit and scale by regression.
+
+    Scores that do not rise give a flat one. Raises ValueError for label counts under 1.
+
+    >>> law = fit_power_law([20, 40, 80, 160, 320], [.9 - 2 * n**-.5 for n in (20, 40, 80, 160, 320)])
+    >>> round(law.limit, 3), round(law.scale, 3), round(law.power, 3)
+    (0.9, 2.0, 0.5)
+    """
+    n, y = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if (n < 1).any():
+        raise ValueError(f"label counts {labels} must be at least 1")
+    best, least = PowerLaw(float(y.mean()), 0.0, 1.0), float(((y - y.mean()) ** 2).sum())
+    for power in np.arange(5, 301) / 100:
+        design = np.stack([np.ones_like(n), -(n**-power)], axis=1)
+        (limit, scale), *_ = np.linalg.lstsq(design, y, rcond=None)
+        error = float(((design @ (limit, scale) - y) ** 2).sum())
+        if scale > 0 and error < least:
+            best, least = PowerLaw(float(limit), float(scale), float(power)), error
+    return best
+
+
+def mean_uncertainty(pool: Pool) -> float | None:
+    """Return the mean over the images with boxes of their largest h(s) / ln 2, in [0, 1]; None if there is no box."""
+    if not len(pool.class_probs):
+        return None
+    s = np.clip(pool.class_probs.max(axis=1).astype(np.float64), 1e-12, 1 - 1e-12)
+    entropy = -(s * np.log2(s) + (1 - s) * np.log2(1 - s))
+    starts = pool.offsets[:-1][np.diff(pool.offsets) > 0]
+    return float(np.maximum.reduceat(entropy, starts).mean())
+
+
+def stability(before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:
+    """Return F1@.5 between two versions' boxes on the same images, in order; None where neither shows a box.
+
+    Boxes from a confidence of SHOWN match one to one within a class, the best overlap first.
+    """
+    matched = total = 0
+    for one, other in zip(before, after, strict=True):
+        hits, count = agreement(*_shown(one), *_shown(other))
+        matched, total = matched + hits, total + count
+    return 2 * matched / total if total else None
+
+
+Boxes = npt.ArrayLike
+Classes = npt.NDArray[np.integer]
+
+
+def agreement(boxes: Boxes, classes: Classes, others: Boxes, other_classes: Classes) -> tuple[int, int]:
+    """Return how many pairs of same-class boxes overlap by IoU >= .5, each box used once, and how many boxes there are.
+
+    F1 is twice the first over the second.
+
+    >>> one, same = np.array([[0, 0, 10, 10]]), np.array([[1, 0, 11, 10], [50, 50, 60, 60]])
+    >>> agreement(one, np.array([0]), same, np.array([0, 0])), agreement(one, np.array([0]), same, np.array([1, 0]))
+    ((1, 3), (0, 3))
+    """
+    overlap = np.where(classes[:, None] == other_classes[None, :], iou(boxes, others), 0.0)
+    pairs = np.argwhere(overlap >= 0.5)
+    used_one, used_other = set[int](), set[int]()
+    for row, column in pairs[np.argsort(-overlap[tuple(pairs.T)], kind="stable")].tolist():
+        if row not in used_one and column not in used_other:
+            used_one.add(row)
+            used_other.add(column)
+    return len(used_one), len(classes) + len(other_classes)
+
+
+def _shown(prediction: Prediction) -> tuple[npt.NDArray[np.float32], Classes]:
+    kept = prediction.confidence >= SHOWN
+    probs = prediction.class_probs[kept]
+    return prediction.boxes[kept], probs.argmax(axis=1) if len(probs) else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,96 @@
+"""The stream rule: which of the tasks that arrive one by one enter the queue's front. Pure, with a small state."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from backend.errors import SettingError
+
+ETA = 0.05  # how fast the threshold follows; the rate is off by at most (1 + ETA) / (ETA · arrivals)
+PERIODS = {"hour": 3600, "day": 86400}
+_PART = re.compile(r"\s*(?:(?P<percent>\d+(?:\.\d+)?)\s*%|(?P<quota>\d+)\s*/\s*(?P<period>hour|day))\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many of the arriving tasks may enter the front."""
+
+    share: float | None = None  # ρ; None: what makes the quota last its period
+    quota: int | None = None  # most per period, None: no limit
+    period_s: int = PERIODS["day"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What the rule remembers between two tasks."""
+
+    threshold: float = 0.5  # τ
+    period: int = 0  # number of the current hour or day
+    arrived: int = 0  # tasks seen in it
+    queried: int = 0  # of these, how many entered the front
+    before: int = 0  # tasks seen in the period before
+
+
+def parse_rate(text: str) -> Rate | None:
+    """Return the rate that a setting spells, None for an empty one; raises SettingError that gives the allowed values.
+
+    >>> parse_rate("100/day"), parse_rate("5%, 10/hour"), parse_rate("")
+    (Rate(share=None, quota=100, period_s=86400), Rate(share=0.05, quota=10, period_s=3600), None)
+    """
+    if not text.strip():
+        return None
+    rate = Rate()
+    for part in text.split(","):
+        found = _PART.fullmatch(part)
+        percent = float(found["percent"]) if found and found["percent"] else None
+        if found is None or (percent is not None and percent > 100):
+            raise SettingError(
+                f"RATE={text!r} is not a rate",
+                where="extra params of the ML backend",
+                fix='allowed: a share of 0% to 100%, a quota like "10/hour" or "100/day", or both: "5%, 100/day"',
+            )
+        if percent is not None:
+            rate = replace(rate, share=percent / 100)
+        else:
+            rate = replace(rate, quota=int(found["quota"]), period_s=PERIODS[found["period"]])
+    return rate
+
+
+def offer(state: StreamState, score: float, rate: Rate, now_s: float, *, eta: float = ETA) -> tuple[StreamState, bool]:
+    """Decide on one arriving task: query if its score (in [0, 1], higher = sooner) is at least τ, within the quota.
+
+    Afterwards τ ← τ + η(1[queried] − ρ), which holds the rate: over T tasks, |queries − ρT| ≤ (1 + η) / η, whatever
+    their scores. While the quota is spent the rule is not asked, so τ stays. Times are seconds since 1970.
+
+    >>> state, first = offer(StreamState(threshold=0.5), 0.7, Rate(share=0.2), 0.0, eta=0.1)
+    >>> first, round(state.threshold, 3)  # 0.5 + 0.1 · (1 − 0.2)
+    (True, 0.58)
+    >>> state, second = offer(state, 0.55, Rate(share=0.2), 1.0, eta=0.1)
+    >>> second, round(state.threshold, 3)  # 0.58 − 0.1 · 0.2
+    (False, 0.56)
+    """
+    if not 0 <= score <= 1:
+        raise ValueError(f"score {score} is not in [0, 1]")
+    state = _arrive(state, int(now_s // rate.period_s))
+    if rate.quota is not None and state.queried >= rate.quota:
+        return state, False
+    queried = score >= state.threshold
+    threshold = state.threshold + eta * (queried - share(state, rate))
+    return replace(state, threshold=threshold, queried=state.queried + queried), queried
+
+
+def share(state: StreamState, rate: Rate) -> float:
+    """Return ρ: as set, or the quota over the arrivals of a period, the last one's or this one's so far."""
+    if rate.share is not None:
+        return rate.share
+    arrivals = max(state.before, state.arrived, 1)
+    return min(1.0, (math.inf if rate.quota is None else rate.quota) / arrivals)
+
+
+def _arrive(state: StreamState, period: int) -> StreamState:
+    if period == state.period:
+        return replace(state, arrived=state.arrived + 1)
+    before = state.arrived if period == state.period + 1 else 0
+    return StreamState(state.threshold, period, arrived=1, queried=0, before=before)
