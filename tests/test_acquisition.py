@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 
 from backend import acquisition
 from backend.acquisition import class_weights, registry
-from backend.acquisition.aggregation import Empty, pool_of, top_sum
-from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, with_nothing
-from backend.errors import SettingError
-from backend.types import Pool, Prediction
+from backend.acquisition.aggregation import Empty, largest, mean, pool_of, top_mean, top_sum, total
+from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
+from backend.errors import ModelError, SettingError
+from backend.types import Committee, Pool, Prediction
 
 EXAMPLES = [[0.5, 0.4, 0.1], [0.34, 0.33, 0.33], [0.4, 0.4, 0.2]]
 
@@ -27,12 +28,33 @@ def make_pool(
     """Return a pool with 0..most boxes per image and shuffled task ids."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, most + 1, images)
-    return Pool(
-        task_ids=(rng.permutation(images) + 1000).astype(np.int64),
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        class_probs=rng.random((int(counts.sum()), classes), dtype=np.float32),
-        embeddings=rng.random((images, 8), dtype=np.float32),
-        class_weights=None if weights is None else np.array(weights, dtype=np.float32),
+    return complete(
+        Pool(
+            task_ids=(rng.permutation(images) + 1000).astype(np.int64),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            class_probs=rng.random((int(counts.sum()), classes), dtype=np.float32),
+            embeddings=rng.random((images, 8), dtype=np.float32),
+            class_weights=None if weights is None else np.array(weights, dtype=np.float32),
+        )
+    )
+
+
+def complete(pool: Pool, batch: int = 8) -> Pool:
+    """Return the pool with all that any strategy needs: 60 labeled images, box embeddings, a committee of three."""
+    rng = np.random.default_rng(11)
+    boxes, classes = pool.class_probs.shape
+    members = np.clip(pool.class_probs + rng.normal(0, 0.1, (3, boxes, classes)), 0, 1).astype(np.float32)
+    embeddings = rng.random((len(pool), 8), dtype=np.float32) if pool.embeddings is None else pool.embeddings
+    return replace(
+        pool,
+        embeddings=embeddings,
+        box_variance=rng.random((boxes, 4), dtype=np.float32),
+        box_embeddings=rng.random((boxes, 6), dtype=np.float32),
+        committee=Committee(pool.offsets, members, rng.random((3, boxes, 4), dtype=np.float32)),
+        labeled_embeddings=rng.random((60, embeddings.shape[1]), dtype=np.float32),
+        labeled_losses=rng.random(60, dtype=np.float32),
+        batch=batch,
+        map50=0.5,
     )
 
 
@@ -49,13 +71,21 @@ def boxes(*images: list[list[float]], weights: list[float] | None = None) -> Poo
 
 def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
     """Return the same images in another order."""
-    pieces = [pool.class_probs[pool.offsets[i] : pool.offsets[i + 1]] for i in order]
-    return Pool(
+    rows = np.concatenate([np.arange(pool.offsets[i], pool.offsets[i + 1]) for i in order])
+    offsets = np.concatenate([[0], np.cumsum(np.diff(pool.offsets)[order])]).astype(np.int64)
+    per_box = {name: getattr(pool, name) for name in ("class_probs", "box_variance", "box_embeddings")}
+    moved: dict[str, Any] = {name: None if array is None else array[rows] for name, array in per_box.items()}
+    committee = pool.committee
+    if committee is not None:
+        assert (committee.offsets == pool.offsets).all()
+        committee = Committee(offsets, committee.member_probs[:, rows], committee.member_boxes[:, rows])
+    return replace(
+        pool,
         task_ids=pool.task_ids[order],
-        offsets=np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64),
-        class_probs=np.concatenate(pieces),
+        offsets=offsets,
         embeddings=None if pool.embeddings is None else pool.embeddings[order],
-        class_weights=pool.class_weights,
+        committee=committee,
+        **moved,
     )
 
 
@@ -73,13 +103,14 @@ def test_worked_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measure", "order"), [(least_confidence, [1, 2, 0]), (margin, [2, 1, 0]), (entropy, [1, 2, 0])]
+    ("measure", "order"),
+    [(least_confidence, [1, 2, 0]), (margin, [2, 1, 0]), (entropy, [1, 2, 0]), (variance, [1, 2, 0])],
 )
 def test_order_of_worked_examples(measure: Any, order: list[int]) -> None:
     assert np.argsort(-measure(EXAMPLES)).tolist() == order
 
 
-@pytest.mark.parametrize("measure", [least_confidence, margin, entropy])
+@pytest.mark.parametrize("measure", [least_confidence, margin, entropy, variance])
 def test_measures_at_the_edges(measure: Any) -> None:
     assert measure([[1.0, 0.0, 0.0]]).tolist() == [0.0]
     assert measure([[1, 0]]).tolist() == [0.0]
@@ -95,7 +126,7 @@ def test_certainty_is_the_minimum_and_evenness_the_maximum(raw: list[float], at:
     p[at % len(p)] += 1
     p /= p.sum()
     even = np.full((1, len(p)), 1 / len(p))
-    for measure in (least_confidence, margin, entropy):
+    for measure in (least_confidence, margin, entropy, variance):
         value = measure(p[None])[0]
         assert -1e-12 <= value <= measure(even)[0] + 1e-12
 
@@ -126,6 +157,26 @@ def test_top_sum_takes_the_largest_k() -> None:
 def test_images_without_boxes(empty: Empty, expected: float) -> None:
     sums = top_sum(np.array([1.0, 2.0, 6.0]), np.array([0, 0, 1, 2, 2, 3, 3]), empty=empty)
     assert sums.tolist() == [expected, 1.0, 2.0, expected, 6.0, expected]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [(largest, [3.0, 6.0]), (mean, [2.0, 6.0]), (total, [6.0, 6.0]), (top_mean, [2.0, 6.0]), (top_sum, [6.0, 6.0])],
+)
+def test_aggregations(aggregate: Any, expected: list[float]) -> None:
+    assert aggregate(np.array([1.0, 3.0, 2.0, 6.0]), np.array([0, 3, 4])).tolist() == expected
+    middle = float(np.median(expected))
+    assert aggregate(np.array([1.0, 3.0, 2.0, 6.0]), np.array([0, 3, 3, 4])).tolist() == [
+        expected[0],
+        middle,
+        expected[1],
+    ]
+    assert aggregate(np.zeros(0), np.array([0, 0])).tolist() == [0.0]
+    assert aggregate(np.zeros(0), np.array([0])).tolist() == []
+
+
+def test_top_mean_leaves_out_the_smallest() -> None:
+    assert top_mean(np.array([1.0, 3.0, 2.0]), np.array([0, 3]), k=2).tolist() == [2.5]
 
 
 def test_top_sum_of_nothing() -> None:
@@ -178,11 +229,14 @@ def test_long_tail_weights(ap: list[float], weights: list[float]) -> None:
 
 
 def test_strategies_of_this_release() -> None:
-    assert {"random", "least_confidence", "margin", "entropy", "class_entropy"} <= set(acquisition.names())
+    family = {"random", "least_confidence", "margin", "variance", "entropy", "class_entropy"}
+    aggregated = {"entropy_max", "entropy_mean", "entropy_sum"}
+    spread = {"core_set", "kmeans", "class_entropy_unique", "information_density", "max_herding", "ppal", "auto"}
+    assert family | aggregated | spread <= set(acquisition.names())
 
 
 def test_unknown_strategy_is_answered_with_the_valid_ones() -> None:
-    with pytest.raises(SettingError, match=r"entrpy.*class_entropy, entropy") as caught:
+    with pytest.raises(SettingError, match=r"entrpy.*class_entropy, .*entropy") as caught:
         acquisition.get("entrpy")
     assert caught.value.status == 400
 
@@ -203,15 +257,28 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def copies() -> Pool:
+    """Return a pool that shows the same image 30 times."""
+    pool = make_pool(images=30)
+    return replace(pool, embeddings=np.ones((30, 8), np.float32), labeled_embeddings=np.ones((60, 8), np.float32))
+
+
 POOLS = {
     "usual": make_pool(weights=[1, 2, 3, 1, 1]),
     "one class": make_pool(classes=1),
+    "80 classes": make_pool(images=20, classes=80),
     "no weights": make_pool(),
     "one image": make_pool(images=1),
+    "two images": make_pool(images=2),
     "no boxes": make_pool(most=0, weights=[1, 2, 3, 1, 1]),
     "no images": make_pool(images=0),
-    "classes unknown": Pool(np.array([1, 2]), np.array([0, 0, 0]), np.zeros((0, 0), np.float32)),
-    "saturated": boxes([[0.0, 0.0]], [[1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [], weights=[1.0, 3.0]),
+    "classes unknown": complete(Pool(np.array([1, 2]), np.array([0, 0, 0]), np.zeros((0, 0), np.float32))),
+    "saturated": complete(boxes([[0.0, 0.0]], [[1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [], weights=[1.0, 3.0])),
+    "copies": copies(),
+    "batch of one": replace(make_pool(), batch=1),
+    "batch larger than the pool": replace(make_pool(), batch=1000),
+    "zero embeddings": replace(make_pool(), embeddings=np.zeros((40, 8), np.float32)),
+    "cold model": replace(make_pool(), map50=0.1),
 }
 
 
@@ -222,6 +289,23 @@ def test_one_finite_value_per_image(name: str, kind: str) -> None:
     assert np.isfinite(got).all()
 
 
+@pytest.mark.parametrize("kind", ["usual", "copies", "no boxes", "zero embeddings", "cold model", "one class"])
+def test_strategies_that_order_give_every_place_once(name: str, kind: str) -> None:
+    n = len(POOLS[kind])
+    got = values(name, POOLS[kind])
+    assert not acquisition.get(name).relative or sorted(got.tolist()) == list(range(1, n + 1))
+
+
+def test_what_is_missing_is_named(name: str) -> None:
+    pool = boxes([[0.5, 0.2]])
+    missing = sorted(need for need in acquisition.get(name).needs if getattr(pool, need) is None)
+    if missing:
+        with pytest.raises(ModelError, match=f"'{name}' needs {missing[0]}"):
+            values(name, pool)
+    else:
+        assert values(name, pool).shape == (1,)
+
+
 def test_same_seed_same_values_and_the_pool_is_left_alone(name: str) -> None:
     pool = POOLS["usual"]
     before = pool.class_probs.copy()
@@ -229,8 +313,9 @@ def test_same_seed_same_values_and_the_pool_is_left_alone(name: str) -> None:
     assert (pool.class_probs == before).all()
 
 
-def test_permuting_the_pool_permutes_the_values(name: str) -> None:
-    pool = POOLS["usual"]
+@pytest.mark.parametrize("kind", ["usual", "copies", "no boxes", "cold model"])
+def test_permuting_the_pool_permutes_the_values(name: str, kind: str) -> None:
+    pool = POOLS[kind]
     order = np.random.default_rng(5).permutation(len(pool))
     assert values(name, permuted(pool, order)) == pytest.approx(values(name, pool)[order], rel=1e-6)
 
@@ -244,7 +329,9 @@ def test_says_what_it_asks_needs_and_costs(name: str) -> None:
     assert entry.needs <= set(Pool.__dataclass_fields__)
 
 
-@pytest.mark.parametrize("strategy", ["least_confidence", "margin", "entropy", "class_entropy"])
+@pytest.mark.parametrize(
+    "strategy", ["least_confidence", "margin", "variance", "entropy", "class_entropy", "entropy_max"]
+)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_undecided_before_certain_before_noise(strategy: str, classes: int) -> None:
     rest = [0.01] * (classes - 1)
@@ -263,6 +350,36 @@ def test_class_entropy_weighs_the_predicted_class() -> None:
     pool = boxes([[0.6, 0.1]], [[0.1, 0.6]], weights=[1.0, 3.0])
     assert values("entropy", pool)[0] == values("entropy", pool)[1]
     assert values("class_entropy", pool)[1] == pytest.approx(3 * values("class_entropy", pool)[0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "field", ["class_probs", "class_weights", "embeddings", "labeled_embeddings", "box_embeddings", "box_variance"]
+)
+def test_what_is_not_finite_is_refused_by_name(field: str, bad: float) -> None:
+    pool = POOLS["usual"]
+    array = getattr(pool, field).copy()
+    array.flat[1] = bad
+    with pytest.raises(ValueError, match=f"{field} holds NaN or infinity"):
+        replace(pool, **{field: array})
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"embeddings": np.zeros((3, 8), np.float32)}, "embeddings .* must have 40 rows"),
+        ({"embeddings": np.zeros(40, np.float32)}, "embeddings .* must have 40 rows"),
+        ({"box_embeddings": np.zeros((3, 8), np.float32)}, "box_embeddings .* must have"),
+        ({"labeled_embeddings": np.zeros((3, 7), np.float32)}, "labeled_embeddings .* do not fit"),
+        ({"labeled_embeddings": np.zeros(8, np.float32)}, "labeled_embeddings .* do not fit"),
+        ({"batch": 0}, "batch is 0"),
+        ({"map50": 1.5}, "map50 is 1.5"),
+        ({"map50": float("nan")}, "map50 is nan"),
+    ],
+)
+def test_a_pool_that_does_not_fit_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        replace(POOLS["usual"], **changes)
 
 
 def test_weights_that_do_not_fit_the_classes_are_refused() -> None:

@@ -5,7 +5,18 @@ A new strategy is one decorated function in a sibling module; a new module is on
 
 from __future__ import annotations
 
-from backend.acquisition import baseline, uncertainty
+from backend.acquisition import auto, baseline, density, diversity, ppal, uncertainty
 from backend.acquisition.registry import Acquisition, acquisition, get, names
 
-__all__ = ["Acquisition", "acquisition", "baseline", "get", "names", "uncertainty"]
+__all__ = [
+    "Acquisition",
+    "acquisition",
+    "auto",
+    "baseline",
+    "density",
+    "diversity",
+    "get",
+    "names",
+    "ppal",
+    "uncertainty",
+]

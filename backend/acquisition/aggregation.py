@@ -11,6 +11,8 @@ import numpy.typing as npt
 from backend.types import FloatArray, IntArray, Pool, Prediction
 
 Empty = Literal["lowest", "median", "highest"]
+Floats = npt.NDArray[np.floating[Any]]
+Sums = npt.NDArray[np.float64]
 
 
 def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_weights: FloatArray | None) -> Pool:
@@ -26,24 +28,78 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
     return Pool(np.array(ids, dtype=np.int64), offsets, probs, embeddings, class_weights)
 
 
-def top_sum(
-    values: npt.NDArray[np.floating[Any]], offsets: IntArray, *, k: int = 10, empty: Empty = "median"
-) -> npt.NDArray[np.float64]:
+def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
+    """Return the rows of the k largest values of each image, images in place, largest first within each.
+
+    >>> top_rows(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), 2)
+    array([1, 2, 3])
+    """
+    counts = np.diff(offsets)
+    order = np.lexsort((-values, np.repeat(np.arange(len(counts)), counts)))
+    return np.asarray(order[np.arange(len(values)) - np.repeat(offsets[:-1], counts) < k])
+
+
+def top_sum(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:
     """Return the sum of the k largest box values of each image: (m,), (n + 1,) -> (n,).
 
-    The cut at k keeps crowded images from winning by their count alone. `empty` says what an image without boxes gets:
-    the lowest, the median or the highest value of the images that have some (0 where none has). The median is the
-    default: "nothing found" means "unknown" to a cold model and "background" to a good one.
+    The cut at k keeps crowded images from winning by their count alone. `empty` says what an image without boxes gets.
 
     >>> top_sum(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), k=2)
     array([0.8 , 0.65, 0.5 ])
     """
+    kept = top_rows(values, offsets, k)
+    return _fill(_sum(values[kept], np.minimum(np.diff(offsets), k)), offsets, empty)
+
+
+def top_mean(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:
+    """Return the mean of the k largest box values of each image, of all where there are fewer: (m,), (n + 1,) -> (n,).
+
+    >>> top_mean(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), k=2)
+    array([0.4 , 0.45, 0.5 ])
+    """
+    counts = np.minimum(np.diff(offsets), k)
+    return _fill(_sum(values[top_rows(values, offsets, k)], counts) / np.maximum(counts, 1), offsets, empty)
+
+
+def largest(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
+    """Return the largest box value of each image: (m,), (n + 1,) -> (n,).
+
+    >>> largest(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]))
+    array([0.6 , 0.55, 0.5 ])
+    """
+    return top_sum(values, offsets, k=1, empty=empty)
+
+
+def mean(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
+    """Return the mean box value of each image: (m,), (n + 1,) -> (n,).
+
+    >>> mean(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]))
+    array([0.3, 0.4, 0.5])
+    """
     counts = np.diff(offsets)
+    return _fill(_sum(values, counts) / np.maximum(counts, 1), offsets, empty)
+
+
+def total(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
+    """Return the sum of all box values of each image: (m,), (n + 1,) -> (n,).
+
+    >>> total(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]))
+    array([0.9, 0.7, 0.5])
+    """
+    return _fill(_sum(values, np.diff(offsets)), offsets, empty)
+
+
+def _sum(values: Floats, counts: IntArray) -> Sums:
     image = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((-values, image))  # images stay in place, largest value first within each
-    kept = order[np.arange(len(values)) - np.repeat(offsets[:-1], counts) < k]
-    sums = np.bincount(image[kept], weights=values[kept], minlength=len(counts)).astype(np.float64, copy=False)
-    found = counts > 0
+    return np.bincount(image, weights=values, minlength=len(counts)).astype(np.float64, copy=False)
+
+
+def _fill(sums: Sums, offsets: IntArray, empty: Empty) -> Sums:
+    """Give images without boxes the lowest, the median or the highest value of the images that have some, else 0.
+
+    The median is the default: "nothing found" means "unknown" to a cold model and "background" to a good one.
+    """
+    found = np.diff(offsets) > 0
     if found.any() and not found.all():
         sums[~found] = np.quantile(sums[found], {"lowest": 0.0, "median": 0.5, "highest": 1.0}[empty])
     return sums

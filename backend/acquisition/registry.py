@@ -30,13 +30,13 @@ class Acquisition:
     relative: bool = False  # the values are places in an order of this very pool, so a task alone has none
 
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
-        """Return the values; raises ModelError where the pool lacks what the strategy needs."""
+        """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
         missing = sorted(need for need in self.needs if getattr(pool, need) is None)
         if missing:
             raise ModelError(
                 f"strategy {self.name!r} needs {missing[0]}, which this model does not give", fix="choose another"
             )
-        return self.function(pool, rng)
+        return self.function(pool, rng) if len(pool) else np.zeros(0)
 
 
 _registry: dict[str, Acquisition] = {}

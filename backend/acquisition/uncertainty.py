@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.aggregation import top_sum
+from backend.acquisition.aggregation import largest, mean, top_sum, total
 from backend.acquisition.registry import Values, acquisition
 from backend.types import FloatArray, Pool
 
 BOXES = frozenset({"class_probs"})
 SETTLES = "Settles, Active Learning Literature Survey, 2009"
+BRUST = "Brust et al., Active Learning for Deep Object Detection, VISAPP 2019"
 
 
 def least_confidence(p: npt.ArrayLike) -> Values:
@@ -53,6 +54,21 @@ def entropy(p: npt.ArrayLike) -> Values:
     return np.asarray(0.0 - np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1))
 
 
+def variance(p: npt.ArrayLike) -> Values:
+    """Return 1 − Var(p) / Var(certain), Var over the classes: distributions (n, C) -> (n,), higher = sooner.
+
+    A certain distribution has the largest variance, (C − 1) / C², and comes out 0; an even one comes out 1.
+
+    >>> variance([[.5, .4, .1], [.34, .33, .33], [.4, .4, .2], [1, 0, 0]]).round(4)
+    array([0.87  , 0.9999, 0.96  , 0.    ])
+    """
+    p = _floats(p)
+    classes = p.shape[-1]
+    if classes < 2:
+        return np.zeros(p.shape[:-1], dtype=p.dtype)
+    return np.asarray(np.maximum(1.0 - p.var(axis=-1) * (classes**2 / (classes - 1)), 0.0))
+
+
 def binary_entropy(s: npt.ArrayLike) -> Values:
     """Return h(s) = −s ln s − (1 − s) ln(1 − s) in nats, 0 at s = 0 and s = 1: any shape -> the same shape.
 
@@ -84,6 +100,7 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=SETTLES,
+    when="you want the plainest of all measures",
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return least confidence of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
@@ -96,10 +113,24 @@ def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=SETTLES,
+    when="classes are mistaken for each other",
 )
 def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return 1 − margin of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
     return top_sum(margin(with_nothing(pool.class_probs)), pool.offsets)
+
+
+@acquisition(
+    "variance",
+    asks="how evenly do the guesses for each box (classes, or nothing) share the probability?",
+    needs=BOXES,
+    cost="one pass over the boxes",
+    paper="Hasty's variance heuristic",
+    when="to compare: it is close to least confidence",
+)
+def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return the variance measure of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
+    return top_sum(variance(with_nothing(pool.class_probs)), pool.offsets)
 
 
 @acquisition(
@@ -108,10 +139,50 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=SETTLES,
+    when="classes are about equally frequent",
 )
 def image_entropy(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return h(s) of the top class score, summed over the top 10 boxes of each image (n,), nats."""
     return top_sum(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+
+
+@acquisition(
+    "entropy_max",
+    asks="how uncertain is the most uncertain box?",
+    needs=BOXES,
+    cost="one pass over the boxes",
+    paper=BRUST,
+    when="one hard object is worth a label, however empty the image is",
+)
+def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return the largest h(s) of each image's boxes (n,), nats."""
+    return largest(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+
+
+@acquisition(
+    "entropy_mean",
+    asks="how uncertain is a box of the image on average?",
+    needs=BOXES,
+    cost="one pass over the boxes",
+    paper=BRUST,
+    when="crowded images cost more to label than they teach",
+)
+def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return the mean h(s) of each image's boxes (n,), nats."""
+    return mean(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+
+
+@acquisition(
+    "entropy_sum",
+    asks="how much uncertainty does the image hold in all?",
+    needs=BOXES,
+    cost="one pass over the boxes",
+    paper=BRUST,
+    when="labels are paid per image, and crowded images may win",
+)
+def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return the sum of h(s) over all boxes of each image (n,), nats."""
+    return total(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
 
 
 @acquisition(
@@ -120,6 +191,7 @@ def image_entropy(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper="after Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024",
+    when="some classes are rare or badly known",
 )
 def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one."""

@@ -1,0 +1,226 @@
+"""Diversity: batches that spread over the embeddings, by k-center greedy and by clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.acquisition.embeddings import (
+    Floats,
+    blocks,
+    by_task,
+    half_spread,
+    labeled_units,
+    nearest,
+    places,
+    squared_distances,
+    units,
+)
+from backend.acquisition.registry import Values, acquisition
+from backend.acquisition.uncertainty import image_class_entropy
+from backend.types import FloatArray, IntArray, Pool
+
+EMBEDDINGS = frozenset({"embeddings"})
+BOTH = frozenset({"class_probs", "embeddings"})
+_FRONT = 2048  # farthest points whose distances k_center keeps up to date
+_TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
+_TIED = 64
+_CELL = 1024  # points that near_duplicates compares with each other
+_NEAR = 0.1  # near-duplicates lie within this share of the usual distance of two images
+
+
+def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
+    """Return the first `batch` picks of argmax_i min_j d(i, j) over labeled and picked j: (n, D), (l, D) -> (b,).
+
+    Without labeled points the first pick is the one nearest to the mean; ties fall to the lower row (beyond 2,048
+    points, to any, the same each time). Exact, yet most distances are never computed: a distance to the nearest pick
+    only shrinks, so an old one still shows that a point is not the farthest.
+    Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018.
+
+    >>> k_center(np.array([[1.0], [10.0], [11.0]]), np.array([[0.0]]), 2)  # then 1 and 10 tie
+    array([2, 0])
+    """
+    points = np.asarray(points, dtype=np.float32)
+    picks: list[int] = []
+    near = nearest(points, labeled)
+    if not len(labeled) and len(points):
+        picks.append(int(squared_distances(points, points.mean(axis=0, keepdims=True))[:, 0].argmin()))
+        near = nearest(points, points[picks])
+        near[picks] = -1.0
+    seen = np.full(len(points), len(picks))  # how many picks each distance counts already
+    while len(picks) < min(batch, len(points)):
+        front, bound = _front(near)
+        near[front] = np.minimum(near[front], nearest(points[front], points[picks[seen[front].min() :]]))
+        _pick(points, labeled, front, near, bound, picks, min(batch, len(points)))
+        seen[front] = len(picks)
+    return np.array(picks[:batch], dtype=np.int64)
+
+
+def _front(near: FloatArray) -> tuple[IntArray, float]:
+    """Return the rows of the largest distances, ascending, and a bound that no other row's distance exceeds."""
+    if len(near) <= _FRONT:
+        return np.arange(len(near)), -np.inf
+    parted = np.argpartition(near, len(near) - _FRONT)
+    return np.sort(parted[-_FRONT:]), float(near[parted[:-_FRONT]].max())
+
+
+def _pick(
+    points: FloatArray,
+    labeled: Floats,
+    front: IntArray,
+    near: FloatArray,
+    bound: float,
+    picks: list[int],
+    batch: int,
+) -> None:
+    """Append picks from the front, and keep `near` of it, for as long as its farthest is the farthest of all."""
+    inside, distance = points[front], near[front]
+    while len(picks) < batch:
+        farthest = int(distance.argmax())
+        if distance[farthest] < bound:
+            break
+        tied = np.flatnonzero(distance >= distance[farthest] * (1.0 - _TIE))[:_TIED]
+        if len(tied) > 1 and distance[farthest] > 0:
+            farthest = int(tied[_exact(inside[tied], labeled, points[picks]).argmax()])
+        picks.append(int(front[farthest]))
+        np.minimum(distance, squared_distances(inside, inside[farthest][None])[:, 0], out=distance)
+        distance[farthest] = -1.0
+    near[front] = distance
+
+
+def _exact(points: Floats, labeled: Floats, picked: Floats) -> Floats:
+    """Return what `nearest` does in float64, for a few points: rounding must not decide between them (n,)."""
+    known = np.concatenate([labeled, picked]).astype(np.float64)
+    return np.array([((known - point) ** 2).sum(axis=1).min() for point in points])
+
+
+def near_duplicates(points: Floats, radius: float, rng: np.random.Generator) -> IntArray:
+    """Return the leader of each row's group (n,): the lowest row of those within about `radius` of it, or itself.
+
+    Up to 2,048 points all pairs are compared. Beyond, only points of one cell around random pivots, twice with other
+    pivots: copies always meet, and a pair near the radius may be missed.
+
+    >>> near_duplicates(np.array([[0.0], [5.0], [0.1], [5.1], [9.0]]), 0.5, np.random.default_rng(0))
+    array([0, 1, 0, 1, 4])
+    """
+    leader = np.arange(len(points))
+    for _ in range(2):
+        heads = np.flatnonzero(leader == np.arange(len(points)))
+        for cell in _cells(points, heads, rng):
+            leader[cell] = cell[_leaders(points[cell], radius**2)]
+    return np.asarray(leader[leader])
+
+
+def _cells(points: Floats, rows: IntArray, rng: np.random.Generator) -> list[IntArray]:
+    """Return the rows parted by their nearest pivot, ascending in each part."""
+    if len(rows) <= 2 * _CELL:
+        return [rows]
+    pivots = points[rng.choice(rows, len(rows) // _CELL, replace=False)]
+    cell = np.concatenate([squared_distances(points[rows[part]], pivots).argmin(axis=1) for part in blocks(len(rows))])
+    ends = np.cumsum(np.bincount(cell, minlength=len(pivots)))[:-1]
+    return np.split(rows[np.argsort(cell, kind="stable")], ends)
+
+
+def _leaders(points: Floats, squared_radius: float) -> IntArray:
+    """Return the leader of each row (n,): rows lead unless an earlier leader is within the radius."""
+    leader = np.arange(len(points))
+    heads = np.zeros(0, dtype=np.int64)
+    for part in blocks(len(points), 512):
+        left = np.arange(part.start, part.stop)
+        if len(heads):
+            squares = squared_distances(points[left], points[heads])
+            close = squares.min(axis=1) <= squared_radius
+            leader[left[close]] = heads[squares[close].argmin(axis=1)]
+            left = left[~close]
+        near = np.tril(squared_distances(points[left], points[left]) <= squared_radius, -1)
+        for row in np.flatnonzero(near.any(axis=1)):  # few: most images have no twin
+            earlier = np.flatnonzero(near[row] & (leader[left] == left))
+            if len(earlier):
+                leader[left[row]] = left[earlier[0]]
+        heads = np.concatenate([heads, left[leader[left] == left]])
+    return leader
+
+
+def repeats(points: Floats, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which points are near-duplicates of one with a higher `first`: (n, D), (n,) -> (n,).
+
+    "Near" is a tenth of the root mean square distance of two points, so the scale of an embedding does not matter.
+    """
+    order = np.argsort(-first, kind="stable")
+    leader = near_duplicates(points[order], _NEAR * float(np.sqrt(2.0 * half_spread(points))), rng)
+    found = np.empty(len(points), dtype=np.bool_)
+    found[order] = leader != np.arange(len(points))
+    return found
+
+
+def round_robin(clusters: IntArray, scores: Floats) -> IntArray:
+    """Return rows in turns: the best of each cluster, then each second best ...: (n,), (n,) -> (n,).
+
+    Within a turn the higher score goes first, and ties to the lower row.
+
+    >>> round_robin(np.array([0, 0, 0, 1, 1]), np.array([.9, .8, .7, .2, .1]))
+    array([0, 3, 1, 4, 2])
+    """
+    order = np.lexsort((-scores, clusters))
+    starts = np.searchsorted(clusters[order], clusters[order])
+    turn = np.empty(len(order), dtype=np.int64)
+    turn[order] = np.arange(len(order)) - starts
+    return np.asarray(np.lexsort((-scores, turn)), dtype=np.int64)
+
+
+@acquisition(
+    "core_set",
+    asks="which image is farthest from all that are labeled or chosen?",
+    needs=EMBEDDINGS,
+    cost="at most n·B distances",
+    paper="Sener & Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018",
+    when="rare looks matter more than typical ones; it likes outliers, and finds no uncertain boxes",
+    relative=True,
+)
+def core_set(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return places (n,): one batch by k-center greedy, the rest by their distance to labels and batch."""
+    order = by_task(pool)
+    points, labeled = units(pool, order), labeled_units(pool)
+    picks = k_center(points, labeled, pool.batch)
+    return places(order, picks, nearest(points, np.concatenate([labeled, points[picks]])))
+
+
+@acquisition(
+    "kmeans",
+    asks="what is the most uncertain image of each cluster?",
+    needs=BOTH,
+    cost="mini-batch k-means with B clusters",
+    paper="after Zhdanov, Diverse mini-batch Active Learning, 2019",
+    when="uncertain images look alike, as in video, and a batch should hold many looks",
+    relative=True,
+)
+def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
+    """Return places (n,): round robin over B clusters of the embeddings, highest class-weighted entropy first."""
+    order = by_task(pool)
+    clusters = _clusters(units(pool, order), pool.batch, int(rng.integers(2**31)))
+    picks = round_robin(clusters, image_class_entropy(pool, rng)[order])
+    return places(order, picks, np.zeros(len(pool)))
+
+
+@acquisition(
+    "class_entropy_unique",
+    asks="as class_entropy, and does another image show the same?",
+    needs=BOTH,
+    cost="1,024 distances per image, twice",
+    paper="near-duplicates set back, after Yang et al., CVPR 2024",
+    when="a pool with copies, bursts or video frames",
+    relative=True,
+)
+def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
+    """Return places (n,): class-weighted entropy, near-duplicates of an image with a higher one behind all others."""
+    order = by_task(pool)
+    scores = image_class_entropy(pool, rng)[order]
+    again = repeats(units(pool, order), scores, rng)
+    return places(order, np.lexsort((-scores, again)), scores)
+
+
+def _clusters(points: FloatArray, count: int, seed: int) -> IntArray:
+    from sklearn.cluster import MiniBatchKMeans  # takes a second to import
+
+    model = MiniBatchKMeans(min(count, len(points)), batch_size=4096, n_init=1, max_iter=20, random_state=seed)
+    return np.asarray(model.fit_predict(points), dtype=np.int64)

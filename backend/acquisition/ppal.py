@@ -1,0 +1,119 @@
+"""PPAL: uncertain images first, then those of them that differ, class by class, in what they show."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.acquisition.aggregation import top_rows
+from backend.acquisition.embeddings import Floats, by_task, places, unit
+from backend.acquisition.registry import Values, acquisition
+from backend.acquisition.uncertainty import image_class_entropy
+from backend.types import FloatArray, IntArray, Pool
+
+BOXES_PER_IMAGE = 10
+_ROUNDS = 20
+
+
+def matching_similarity(image: IntArray, classes: IntArray, scores: Floats, embeddings: Floats, n: int) -> FloatArray:
+    """Return how alike n images are in what they show (n, n), symmetric, 0..1 for embeddings with no negative cosine.
+
+    S(a → b) = Σ_i s_i·max over boxes j of b of the same class of cos(i, j) / Σ s_i, over the boxes i of a; no such box
+    counts as 0. The two directions are averaged. Boxes (m,), those of an image side by side, `image` ascending.
+    Source: Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024.
+
+    >>> two = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> matching_similarity(np.array([0, 1, 1]), np.array([4, 4, 5]), np.array([.9, .5, .5]), two[[0, 0, 1]], 2)
+    array([[1.  , 0.75],
+           [0.75, 1.  ]], dtype=float32)
+    """
+    directed = np.zeros((n, n), dtype=np.float32)
+    for one in np.unique(classes):
+        rows = np.flatnonzero(classes == one)
+        shown, starts = np.unique(image[rows], return_index=True)
+        vectors, weights = unit(embeddings[rows]), np.asarray(scores[rows], dtype=np.float32)
+        for at, begin, end in zip(shown, starts, [*starts[1:], len(rows)], strict=True):
+            best = np.maximum.reduceat(vectors[begin:end] @ vectors.T, starts, axis=1)
+            directed[at, shown] += weights[begin:end] @ best
+    directed /= np.maximum(np.bincount(image, weights=scores, minlength=n), 1e-12).astype(np.float32)[:, None]
+    return np.asarray((directed + directed.T) / 2.0)
+
+
+def k_medoids(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
+    """Return k rows that the others are near to, ascending: distances (n, n) -> (min(k, n),).
+
+    k-means++ chooses the first, then each row joins its nearest and each group takes its most central row, until none
+    changes (20 times at most).
+
+    >>> line = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0])
+    >>> k_medoids(np.abs(line[:, None] - line), 2, np.random.default_rng(0))
+    array([1, 4])
+    """
+    n = len(distances)
+    if k >= n:
+        return np.arange(n)
+    medoids = _seeds(distances, k, rng)
+    for _ in range(_ROUNDS):
+        group = distances[:, medoids].argmin(axis=1)
+        group[medoids] = np.arange(k)  # a copy of another medoid keeps its own group
+        moved = np.array([_central(distances, np.flatnonzero(group == one)) for one in range(k)])
+        if (moved == medoids).all():
+            break
+        medoids = moved
+    return np.sort(medoids)
+
+
+def _seeds(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
+    """Return k rows by k-means++ (k,): the most central, then each by chance, the far ones sooner."""
+    chosen = [int(distances.sum(axis=1).argmin())]
+    near = distances[chosen[0]].astype(np.float64)
+    near[chosen] = 0.0
+    while len(chosen) < k:
+        odds = near**2
+        if odds.sum() <= 0:  # only copies are left
+            odds = np.ones(len(near))
+            odds[chosen] = 0.0
+        chosen.append(int(rng.choice(len(near), p=odds / odds.sum())))
+        near = np.minimum(near, distances[chosen[-1]])
+        near[chosen] = 0.0
+    return np.array(chosen)
+
+
+def _central(distances: Floats, rows: IntArray) -> int:
+    return int(rows[distances[np.ix_(rows, rows)].sum(axis=1).argmin()])
+
+
+@acquisition(
+    "ppal",
+    asks="which of the most uncertain images show different things?",
+    needs=frozenset({"class_probs", "box_embeddings"}),
+    cost="similarities of the boxes of 4B images",
+    paper="Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024",
+    when="uncertain images repeat the same objects, and the model embeds boxes",
+    relative=True,
+)
+def ppal(pool: Pool, rng: np.random.Generator) -> Values:
+    """Return places (n,): of the 4B highest class entropies first the B medoids, then all others by class entropy."""
+    order = by_task(pool)
+    scores = image_class_entropy(pool, rng)[order]
+    candidates = np.argsort(-scores, kind="stable")[: 4 * pool.batch]
+    medoids = candidates[k_medoids(_distances(pool, order[candidates]), pool.batch, rng)]
+    return places(order, medoids[np.argsort(-scores[medoids], kind="stable")], scores)
+
+
+def _distances(pool: Pool, rows: IntArray) -> npt.NDArray[np.floating[Any]]:
+    """Return 1 − matching similarity of the images `rows`, by their 10 most confident boxes: (c,) -> (c, c)."""
+    counts = np.diff(pool.offsets)[rows]
+    boxes = np.arange(counts.sum()) + np.repeat(pool.offsets[rows] - (np.cumsum(counts) - counts), counts)
+    probs = pool.class_probs[boxes]
+    confidence = probs.max(axis=1, initial=0.0)
+    kept = top_rows(confidence, np.concatenate([[0], np.cumsum(counts)]), BOXES_PER_IMAGE)
+    if not len(kept):
+        return np.ones((len(rows), len(rows))) - np.eye(len(rows))
+    image = np.repeat(np.arange(len(rows)), counts)[kept]
+    vectors = cast(FloatArray, pool.box_embeddings)[boxes[kept]]
+    distances = 1.0 - matching_similarity(image, probs[kept].argmax(axis=1), confidence[kept], vectors, len(rows))
+    np.fill_diagonal(distances, 0.0)
+    return np.asarray(np.maximum(distances, 0.0))
