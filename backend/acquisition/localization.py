@@ -1,0 +1,60 @@
+"""Localization: how uncertain the sides of the boxes are, as the head's own distributions say (DFL)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.acquisition.aggregation import top_sum
+from backend.acquisition.registry import Values, acquisition
+from backend.errors import ModelError
+from backend.types import Pool
+
+
+def dfl_variance(p: npt.ArrayLike) -> Values:
+    """Return Σ k² p_k − (Σ k p_k)² of distributions over bins k = 0 … K − 1: (..., K) -> (...), bins².
+
+    Times stride² it is in px². Source: Li et al., Generalized Focal Loss, NeurIPS 2020.
+
+    >>> dfl_variance([[1 / 16] * 16, [0, 0, 0, 1] + [0] * 12, [.5, 0, 0, 0, .5] + [0] * 11]).round(4)
+    array([21.25,  0.  ,  4.  ])
+    """
+    p = np.asarray(p, dtype=np.float64)
+    k = np.arange(p.shape[-1])
+    mean = (p * k).sum(axis=-1, keepdims=True)
+    return np.asarray((p * (k - mean) ** 2).sum(axis=-1))
+
+
+def blur(variance: npt.NDArray[np.floating[Any]], score: npt.NDArray[np.floating[Any]]) -> Values:
+    """Return s·(mean standard deviation of the four sides): px² (m, 4), top class scores (m,) -> (m,), px.
+
+    The root keeps one lost side of a large box from drowning all else; the score keeps boxes that are most likely
+    noise, whose sides are always blurred, from coming first.
+
+    >>> blur(np.array([[4., 4., 16., 16.]]), np.array([.5]))
+    array([1.5])
+    """
+    return np.asarray(score * np.sqrt(np.maximum(variance, 0.0)).mean(axis=1))
+
+
+@acquisition(
+    "localization",
+    asks="how blurred are the sides of each box?",
+    needs=frozenset({"class_probs", "box_variance"}),
+    cost="one pass over the boxes",
+    paper="after Choi et al., Active Learning for Deep Object Detection via Probabilistic Modeling, ICCV 2021",
+    when="tight boxes matter more than classes; heads with DFL only, so not YOLO26",
+)
+def image_localization(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return `blur` of each box, summed over the top 10 of each image (n,), px.
+
+    Raises ModelError for a pool without box_variance: YOLO26 and other heads without DFL give none.
+    """
+    if pool.box_variance is None:
+        raise ModelError(
+            "strategy 'localization' needs box_variance, the DFL variance of the box sides, and this model has no DFL",
+            fix="use a base model with DFL, like yolo11n.pt (YOLO26 has none), or another strategy",
+        )
+    return top_sum(blur(pool.box_variance, pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
