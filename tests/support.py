@@ -103,14 +103,14 @@ def serve(context: Context) -> Iterator[httpx.Client]:
             thread.join()
 
 
-def tiny_yolo(path: Path, classes: Sequence[str] = CLASSES, seed: int = 0) -> Path:
+def tiny_yolo(path: Path, classes: Sequence[str] = CLASSES, seed: int = 0, architecture: str = "yolo11n") -> Path:
     """Save untrained weights that find many boxes, different ones on different images."""
     quiet_ultralytics()
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(seed)
-    model = DetectionModel("yolo11n.yaml", nc=len(classes), verbose=False)
+    model = DetectionModel(f"{architecture}.yaml", nc=len(classes), verbose=False)
     model.names = dict(enumerate(classes))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

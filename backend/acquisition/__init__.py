@@ -5,7 +5,17 @@ A new strategy is one decorated function in a sibling module; a new module is on
 
 from __future__ import annotations
 
-from backend.acquisition import auto, baseline, density, diversity, ppal, uncertainty
+from backend.acquisition import (
+    auto,
+    baseline,
+    committee,
+    density,
+    diversity,
+    learning_loss,
+    localization,
+    ppal,
+    uncertainty,
+)
 from backend.acquisition.registry import Acquisition, acquisition, get, names
 
 __all__ = [
@@ -13,9 +23,12 @@ __all__ = [
     "acquisition",
     "auto",
     "baseline",
+    "committee",
     "density",
     "diversity",
     "get",
+    "learning_loss",
+    "localization",
     "names",
     "ppal",
     "uncertainty",

@@ -27,7 +27,7 @@ class Acquisition:
     cost: str
     paper: str
     when: str = ""  # when to use it
-    relative: bool = False  # the values are places in an order of this very pool, so a task alone has none
+    relative: bool = False  # the values compare only within this very pool, so a task alone has none
 
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
         """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
