@@ -83,15 +83,27 @@ class PoolStore:
         dimensions = max((header.dimensions for header in index.headers.values()), default=0)
         probs = np.empty((int(offsets[-1]), classes), dtype=np.float32)
         embeddings = np.empty((len(ids), dimensions), dtype=np.float32)
+        variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
+        has_variance = True
         row = 0
         for name, keep in scored.items():
             end = row + int(keep.sum())
             if row < end:
                 arrays = self._read(folder, name, index.headers[name])
                 embeddings[row:end] = arrays.embeddings[keep]
-                probs[offsets[row] : offsets[end]] = _probs(arrays, keep, classes)
+                boxes = np.repeat(keep, np.diff(arrays.header.offsets))
+                probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
+                variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
+                has_variance &= bool((arrays.has_variance | (np.diff(arrays.header.offsets) == 0))[keep].all())
             row = end
-        pool = Pool(ids, offsets, probs, embeddings if dimensions else None, class_weights)
+        pool = Pool(
+            ids,
+            offsets,
+            probs,
+            embeddings if dimensions else None,
+            class_weights,
+            box_variance=variance if has_variance else None,
+        )
         return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 
     def shards(self, folder: str) -> Iterator[PoolShard]:
@@ -218,7 +230,7 @@ def _index_of(stamp: object, signatures: dict[str, str], headers: dict[str, Shar
     return Index(stamp, signatures, headers, kept, unique, rows)
 
 
-def _probs(arrays: ShardArrays, keep: BoolArray, classes: int) -> FloatArray:
-    """Return the class probabilities of the kept rows' boxes; without boxes a shard may not know the classes."""
-    probs = arrays.class_probs[np.repeat(keep, np.diff(arrays.header.offsets))]
+def _probs(arrays: ShardArrays, boxes: BoolArray, classes: int) -> FloatArray:
+    """Return the class probabilities of the kept boxes; without any a shard may not know the classes."""
+    probs = arrays.class_probs[boxes]
     return probs if len(probs) else np.zeros((0, classes), dtype=np.float32)

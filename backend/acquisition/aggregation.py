@@ -25,7 +25,10 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
     boxes = [prediction.class_probs for prediction in found if len(prediction.class_probs)]
     probs = np.concatenate(boxes) if boxes else np.zeros((0, 0), dtype=np.float32)
     embeddings = np.stack([prediction.embedding for prediction in found]) if found else None
-    return Pool(np.array(ids, dtype=np.int64), offsets, probs, embeddings, class_weights)
+    variances = [prediction.box_variance for prediction in found if len(prediction.class_probs)]
+    known = [variance for variance in variances if variance is not None]
+    variance = np.concatenate([np.zeros((0, 4), dtype=np.float32), *known]) if len(known) == len(variances) else None
+    return Pool(np.array(ids, dtype=np.int64), offsets, probs, embeddings, class_weights, box_variance=variance)
 
 
 def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
