@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from backend.acquisition.registry import Values, acquisition
 from backend.errors import ModelError
-from backend.types import Pool
+from backend.geometry import iou
+from backend.types import FloatArray, IntArray, Pool, Prediction
 
 Floats = npt.NDArray[np.float64]
 ENOUGH = 10  # labeled images with a loss, under which nothing can be learned
@@ -48,6 +49,21 @@ def pair_loss(predicted: npt.ArrayLike, losses: npt.ArrayLike, margin: float = _
     """
     sign, hinge = _pairs(np.asarray(predicted, dtype=np.float64), np.asarray(losses, dtype=np.float64), margin)
     return float(hinge[sign != 0].mean()) if sign.any() else 0.0
+
+
+def image_loss(prediction: Prediction, boxes: FloatArray, classes: IntArray) -> float:
+    """Return how badly a model did on one image: what it missed of k labels, and saw where nothing is, per label.
+
+    Each label (xyxy in pixels (k, 4), class (k,)) costs 1 − its largest IoU·p of its class, each detection that has no
+    label of its class at IoU ≥ .5 its confidence. 0 is perfect. To be learned from, the model must not know the image.
+    """
+    overlap = iou(prediction.boxes, boxes)
+    if not overlap.size:
+        return 1.0 if len(boxes) else float(prediction.confidence.sum())
+    quality = (overlap * prediction.class_probs[:, classes]).max(axis=0)
+    same = prediction.class_probs.argmax(axis=1)[:, None] == classes
+    false = ~((overlap >= 0.5) & same).any(axis=1)
+    return float(((1.0 - quality).sum() + prediction.confidence[false].sum()) / len(boxes))
 
 
 def fit(
