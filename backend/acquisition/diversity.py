@@ -9,11 +9,13 @@ from backend.acquisition.embeddings import (
     Floats,
     blocks,
     by_task,
+    from_products,
     half_spread,
     labeled_units,
     nearest,
     places,
     squared_distances,
+    squared_lengths,
     units,
 )
 from backend.acquisition.registry import Values, acquisition
@@ -22,7 +24,7 @@ from backend.types import FloatArray, IntArray, Pool
 
 EMBEDDINGS = frozenset({"embeddings"})
 BOTH = frozenset({"class_probs", "embeddings"})
-_FRONT = 2048  # farthest points whose distances k_center keeps up to date
+_FRONT = 1024  # farthest points whose distances k_center keeps up to date; more, and BLAS starts threads for each pick
 _TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
 _TIED = 64
 _CELL = 1024  # points that near_duplicates compares with each other
@@ -32,7 +34,7 @@ _NEAR = 0.1  # near-duplicates lie within this share of the usual distance of tw
 def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
     """Return the first `batch` picks of argmax_i min_j d(i, j) over labeled and picked j: (n, D), (l, D) -> (b,).
 
-    Without labeled points the first pick is the one nearest to the mean; ties fall to the lower row (beyond 2,048
+    Without labeled points the first pick is the one nearest to the mean; ties fall to the lower row (beyond 1,024
     points, to any, the same each time). Exact, yet most distances are never computed: a distance to the nearest pick
     only shrinks, so an old one still shows that a point is not the farthest.
     Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018.
@@ -75,6 +77,7 @@ def _pick(
 ) -> None:
     """Append picks from the front, and keep `near` of it, for as long as its farthest is the farthest of all."""
     inside, distance = points[front], near[front]
+    lengths = squared_lengths(inside)
     while len(picks) < batch:
         farthest = int(distance.argmax())
         if distance[farthest] < bound:
@@ -83,7 +86,8 @@ def _pick(
         if len(tied) > 1 and distance[farthest] > 0:
             farthest = int(tied[_exact(inside[tied], labeled, points[picks]).argmax()])
         picks.append(int(front[farthest]))
-        np.minimum(distance, squared_distances(inside, inside[farthest][None])[:, 0], out=distance)
+        squares = from_products(inside @ inside[farthest], lengths + lengths[farthest])
+        np.minimum(distance, squares, out=distance)
         distance[farthest] = -1.0
     near[front] = distance
 

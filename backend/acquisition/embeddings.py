@@ -48,13 +48,21 @@ def squared_distances(x: Floats, y: Floats) -> FloatArray:
            [4., 0.]], dtype=float32)
     """
     x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
-    lengths = np.add.outer(np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y))
-    squares = x @ y.T
-    squares *= -2.0
-    squares += lengths
-    lengths *= _SAME
-    squares[squares < lengths] = 0.0
-    return np.asarray(squares)
+    products = np.asarray(x @ y.T, dtype=np.float32)
+    return from_products(products, np.add.outer(squared_lengths(x), squared_lengths(y)))
+
+
+def squared_lengths(points: FloatArray) -> FloatArray:
+    """Return |x|² of each row (n,)."""
+    return np.asarray(np.einsum("ij,ij->i", points, points))
+
+
+def from_products(products: FloatArray, lengths: FloatArray) -> FloatArray:
+    """Return |x|² + |y|² − 2xy, made in place from the products xy and the sums of squared lengths, any shape."""
+    products *= -2.0
+    products += lengths
+    products[products < lengths * np.float32(_SAME)] = 0.0
+    return products
 
 
 def nearest(x: Floats, y: Floats) -> FloatArray:
