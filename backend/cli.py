@@ -127,11 +127,12 @@ def connect(
 @app.command()
 def train(project: Project) -> None:
     """Train one version here and now, whatever the number of new labels; then score the pool by the worker."""
-    from backend import retraining
+    from backend import retraining, review
     from backend.queues import Jobs
 
     context = _context()
     version = retraining.retrain(context, project)
+    review.reward(context, version)
     typer.echo(f"{version.name}: {version.reason}")
     if version.promoted:
         Jobs(context.redis).once("start_scoring", project)
@@ -169,6 +170,34 @@ def versions(project: Project) -> None:
     context = _context()
     _known(context, project)
     Console().print(tables.versions(context.store.versions(project)))
+
+
+@app.command()
+def strategies() -> None:
+    """List the strategies that order a queue: what they ask, need and cost, and when to use which."""
+    from rich.console import Console
+
+    from backend import acquisition, tables
+
+    Console().print(tables.strategies([acquisition.get(name) for name in acquisition.names()]))
+
+
+@app.command()
+def rank(
+    project: Project,
+    strategy: Annotated[str, typer.Option(help="any of `yolo-backend strategies`")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show; nothing is written")] = False,
+) -> None:
+    """Show the next 20 tasks as a strategy would order the pool scored last."""
+    from rich.console import Console
+
+    from backend import scoring, tables
+
+    if not dry_run:
+        raise typer.BadParameter(
+            "add --dry-run; to use a strategy, set STRATEGY and run `yolo-backend score`", param_hint="--dry-run"
+        )
+    Console().print(tables.order(scoring.preview(_context(), project, strategy), 20))
 
 
 @app.command()

@@ -6,10 +6,10 @@ import functools
 import logging
 import os
 
-from backend import projects, retraining, scoring
+from backend import arrivals, projects, retraining, review, scoring
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import BusyError, NotFoundError, TrainingError
+from backend.errors import BusyError, ModelError, NotFoundError, SettingError, TrainingError
 from backend.queues import Jobs, hint
 from backend.types import TrainingProgress
 
@@ -61,6 +61,7 @@ def retrain(project_id: int, forced: int) -> None:
         return
     if version.promoted:
         jobs.once("start_scoring", project_id)
+    review.reward(context, version)
     retraining.clear_scratch(context)
     jobs.once("check", project_id)  # labels may have come in while we trained
 
@@ -84,10 +85,16 @@ def rank_and_push(project_id: int, number: int) -> None:
     """Rank, import, flip; then look after tasks that arrived meanwhile and versions that are now old."""
     context, jobs = _open()
     with context.progress.lock(project_id, "push"):
-        pushed = scoring.rank_and_push(context, project_id, number)
+        try:
+            pushed = scoring.rank_and_push(context, project_id, number)
+        except (ModelError, SettingError) as error:  # nothing was written: the queue keeps its previous order
+            context.progress.remember(project_id, "ranking_error", str(error))
+            raise
+    context.progress.remember(project_id, "ranking_error", "")
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
     jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
+    review.observe(context, project_id, number)
     context.store.prune(project_id, keep=3)
 
 
@@ -97,7 +104,7 @@ def score_new(project_id: int) -> None:
     context.progress.unclaim(hint("score_new", project_id))
     try:
         with context.progress.lock(project_id, "push"):
-            created = scoring.score_new(context, project_id)
+            created = arrivals.score_new(context, project_id)
     except BusyError:
         jobs.put("score_new", project_id, delay_s=DELETE_PAUSE_S)
         return

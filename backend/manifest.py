@@ -8,7 +8,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from backend.bandit import Reward
 from backend.errors import ModelError
+from backend.stream import StreamState
 from backend.types import ModelVersion
 
 
@@ -22,6 +24,15 @@ class ProjectRecord:
     hostname: str
     backend_url: str
     configured: str  # hash of what `configure` last did, "" = not yet
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSigns:
+    """What the scored pool of one version says of stopping; None: not measured."""
+
+    version: int
+    uncertainty: float | None
+    stability: float | None
 
 
 class _File(BaseModel):
@@ -44,6 +55,18 @@ class ProjectFile(_File):
 
 class PointerFile(_File):
     number: int
+
+
+class StreamFile(_File):
+    stream: StreamState
+
+
+class RewardsFile(_File):
+    rewards: tuple[Reward, ...]
+
+
+class SignsFile(_File):
+    signs: tuple[PoolSigns, ...]
 
 
 F = TypeVar("F", bound=_File)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+from backend import bandit, review
+from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
 from backend.models import name_of
 from backend.progress import Counts, ScoringRun
 from backend.queues import Jobs
-from backend.scoring import flip, is_pending, project_record
+from backend.scoring import arms, flip, is_pending, project_record
+from backend.stopping import Recommendation
 from backend.store import ProjectRecord
 from backend.types import ModelVersion, TrainingProgress
 
@@ -32,6 +35,11 @@ class Status:
     versions: tuple[ModelVersion, ...]
     scoring: ScoringRun | None
     failures: dict[int, str]  # task id -> why it has no prediction or no label
+    ranking_error: str  # why the accepted version could not be ranked, so that the queue kept its order; "" if it could
+    stopping: Recommendation
+    bandit: str  # "off", "ucb1" or "thompson"
+    arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
+    rewards: tuple[Reward, ...]
 
 
 def status(context: Context, project_id: int) -> Status:
@@ -40,6 +48,7 @@ def status(context: Context, project_id: int) -> Status:
     if record is None:
         raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
     settings = context.project_settings(record)
+    rewards = context.store.rewards(project_id)
     return Status(
         project_id=project_id,
         version=name_of(context, record),
@@ -50,6 +59,11 @@ def status(context: Context, project_id: int) -> Status:
         versions=context.store.versions(project_id),
         scoring=context.progress.scoring(project_id),
         failures=context.progress.failures(project_id),
+        ranking_error=context.progress.recall(project_id, "ranking_error"),
+        stopping=review.recommendation(context, project_id, settings.budget),
+        bandit=settings.bandit,
+        arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
+        rewards=rewards,
     )
 
 

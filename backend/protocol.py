@@ -105,6 +105,38 @@ class ScoringOut(BaseModel):
     total: int
 
 
+class SignOut(BaseModel):
+    name: str
+    met: bool
+    reason: str
+
+
+class StoppingOut(BaseModel):
+    stop: bool
+    signs: list[SignOut]
+
+
+class ArmOut(BaseModel):
+    strategy: str
+    rounds: int
+    mean: float
+
+
+class RewardOut(BaseModel):
+    version: int
+    strategy: str
+    images: int
+    boxes: int
+    gain: float
+    disagreement: float | None
+
+
+class BanditOut(BaseModel):
+    method: str
+    arms: list[ArmOut]
+    history: list[RewardOut]
+
+
 class ProjectOut(BaseModel):
     project: int
     version: str
@@ -115,6 +147,9 @@ class ProjectOut(BaseModel):
     versions: list[VersionOut]
     scoring: ScoringOut
     failures: dict[int, str]
+    ranking_error: str
+    stopping: StoppingOut
+    bandit: BanditOut
 
 
 def project_out(status: Status) -> ProjectOut:
@@ -130,6 +165,15 @@ def project_out(status: Status) -> ProjectOut:
         versions=[_version_out(version) for version in status.versions],
         scoring=ScoringOut(done=run.done, total=run.total) if run else ScoringOut(done=0, total=0),
         failures=status.failures,
+        ranking_error=status.ranking_error,
+        stopping=StoppingOut(
+            stop=status.stopping.stop, signs=[SignOut(**_fields(sign)) for sign in status.stopping.signs]
+        ),
+        bandit=BanditOut(
+            method=status.bandit,
+            arms=[ArmOut(**_fields(arm)) for arm in status.arms],
+            history=[RewardOut(**_fields(reward)) for reward in status.rewards],
+        ),
     )
 
 

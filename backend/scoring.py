@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 
-from backend import label_config, ranking, tags
-from backend.acquisition.aggregation import pool_of
+from backend import acquisition, bandit, label_config, ranking, tags
 from backend.context import Context
-from backend.errors import MediaError, NotFoundError
+from backend.errors import MediaError, NotFoundError, SettingError
 from backend.label_studio import PredictionRow
 from backend.media import MediaFile
 from backend.models import ServedModel, base_model, model_for, name_of
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord, version_name
-from backend.types import ControlTag, IntArray, Prediction, Ranking, Region, Task
+from backend.types import ControlTag, Pool, Prediction, Ranking, Region, Task
 
 log = logging.getLogger(__name__)
 
@@ -134,13 +133,68 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
 
 
 def _rank(context: Context, settings: Settings, model: ServedModel, project_id: int) -> Ranking:
-    pool, _ = context.store.load_pool(project_id, model.number, model.class_weights)
     # Before the first training nothing tells one image from another: the order is random and says so.
-    strategy, explore = (settings.strategy, settings.explore_share) if model.number else ("random", 1.0)
-    rng = np.random.default_rng((settings.seed, project_id, model.number))
-    order = ranking.rank(pool, strategy, explore_share=explore, rng=rng)
+    strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
+    if not model.number:
+        strategy, explore = "random", 1.0
+    order = _order(context, settings, model, strategy, explore)
     context.store.save_ranking(project_id, model.number, order)
     return order
+
+
+def _order(context: Context, settings: Settings, model: ServedModel, strategy: str, explore: float) -> Ranking:
+    pool = pool_for(context, settings, model)
+    protocol = ranking.protocol(
+        settings.protocol,
+        batch=settings.retrain_every,
+        uncertain_share=settings.uncertain_share,
+        pool_limit=settings.pool_limit,
+    )
+    warning = ranking.crowded(protocol.batch, protocol.size(len(pool)))
+    if warning and len(pool):
+        log.warning("project %d: %s", model.project_id, warning)
+    rng = np.random.default_rng((settings.seed, model.project_id, model.number))
+    return ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
+
+
+def pool_for(context: Context, settings: Settings, model: ServedModel) -> Pool:
+    """Return the stored pool with what strategies may ask of the project and the model."""
+    pool, _ = context.store.load_pool(model.project_id, model.number, model.class_weights)
+    metrics = context.store.version(model.project_id, model.number).metrics if model.number else None
+    map50 = metrics.map50 if metrics and math.isfinite(metrics.map50) else None
+    return replace(pool, batch=settings.retrain_every, map50=map50)
+
+
+def arms(settings: Settings) -> tuple[str, ...]:
+    """Return the strategies the bandit chooses from; raises SettingError if none is named."""
+    names = tuple(dict.fromkeys(name.strip() for name in settings.bandit_arms.split(",") if name.strip()))
+    if not names:
+        raise SettingError("BANDIT_ARMS names no strategy", where="BANDIT_ARMS", fix="name some, with commas between")
+    return names
+
+
+def strategy_for(context: Context, settings: Settings, model: ServedModel) -> str:
+    """Return the strategy of the next ranking: STRATEGY, or what the bandit chooses."""
+    if settings.bandit == "off":
+        return settings.strategy
+    rng = np.random.default_rng((settings.seed, model.project_id, model.number, 1))
+    chosen = bandit.choose(context.store.rewards(model.project_id), arms(settings), settings.bandit, rng)
+    log.info("project %d: the bandit chose %s for %s", model.project_id, chosen, model.name)
+    return chosen
+
+
+def preview(context: Context, project_id: int, strategy: str) -> Ranking:
+    """Return the ranking that `strategy` would make of the stored pool of the served version; writes nothing.
+
+    Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
+    project that has no scored pool.
+    """
+    acquisition.get(strategy)
+    record = context.store.project(project_id)
+    if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
+        raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
+    model, settings = model_for(context, record, accepted=False), context.project_settings(record)
+    return _order(context, settings, model, strategy, settings.explore_share)
 
 
 def _rows(
@@ -193,51 +247,6 @@ def is_pending(context: Context, project_id: int) -> bool:
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
     ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
     return (accepted != serving or not ranked) and context.progress.scoring(project_id) is None
-
-
-def score_new(context: Context, project_id: int) -> int:
-    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again.
-
-    Before the pool was ranked there is nothing to place them in; the ranking to come has them.
-    """
-    record = project_record(context, project_id)
-    order = context.store.ranking(project_id, serving_number(context, project_id))
-    if order is None:
-        return 0
-    model = model_for(context, record, accepted=False)
-    present = set(context.label_studio.predicted_tasks(project_id, model.name))
-    fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
-    if not fresh:
-        return 0
-    settings = context.project_settings(record)
-    tag = label_config.parse(record.label_config)[0]
-    indices = count(context.store.next_shard(project_id, model.number))
-    created = 0
-    for begin in range(0, len(fresh), SHARD_TASKS):
-        shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + SHARD_TASKS])
-        context.store.save_shard(project_id, model.number, shard)
-        scores = alone(settings, model, order, shard.task_ids, shard.predictions)
-        rows = [
-            PredictionRow(task_id, score, encode(settings, model, tag, task_id, prediction))
-            for task_id, score, prediction in zip(shard.task_ids.tolist(), scores, shard.predictions, strict=True)
-        ]
-        created += context.label_studio.import_predictions(project_id, model.name, iter(rows))
-    flip(context, project_id, model.name)
-    return created
-
-
-def alone(
-    settings: Settings,
-    model: ServedModel,
-    order: Ranking | None,
-    task_ids: IntArray,
-    predictions: Sequence[Prediction | None],
-) -> list[float]:
-    """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
-    pool = pool_of(task_ids, predictions, model.class_weights)
-    rng = np.random.default_rng((settings.seed, model.project_id, model.number))
-    places = iter(ranking.place(order, pool, rng).tolist())
-    return [LAST if prediction is None else next(places) for prediction in predictions]
 
 
 def delete_old(context: Context, project_id: int, at_most: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, label_config, scoring
+from backend import acquisition, arrivals, label_config, scoring, stream
 from backend.context import Context
 from backend.models import ServedModel, check_base, model_for
 from backend.settings import Settings
@@ -38,7 +38,7 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     known = context.store.project(project_id)
     record = ProjectRecord(project_id, schema, extra_params, hostname, url, known.configured if known else "")
     first, *others = label_config.parse(schema)
-    acquisition.get(context.project_settings(record).strategy)
+    _check_names(context.project_settings(record))
     check_base(context, record)
     if record != known:
         context.store.save_project(record)
@@ -48,6 +48,13 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
                 "project %d: only the first control tag is served, %s; not %s", project_id, first.from_name, names
             )
     return record
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise SettingError for a strategy, a bandit's arm or a rate that does not exist."""
+    for name in (settings.strategy, *(scoring.arms(settings) if settings.bandit != "off" else ())):
+        acquisition.get(name)
+    stream.parse_rate(settings.rate)
 
 
 def predict(context: Context, project_id: int | None, schema: str, tasks: Sequence[Task]) -> list[TaskResult]:
@@ -102,7 +109,7 @@ def _scores(
     """Return each task's place in the last ranking of this version; of one that is not in it, where it would be."""
     order = context.store.ranking(model.project_id, model.number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    scores = scoring.alone(settings, model, order, ids, predictions)
+    scores = arrivals.alone(settings, model, order, ids, predictions)
     if order is None:
         return scores
     rows = np.flatnonzero(np.isin(order.task_ids, ids))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -52,6 +52,28 @@ class Settings(BaseModel):
     strategy: str = Field("class_entropy", description="acquisition function that orders the queue")
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of the queue drawn at random; it feeds the validation set"
+    )
+    protocol: Literal["top", "datahunt1", "datahunt2"] = Field(
+        "top",
+        description="batches of the rest: the top; the top of a random fifth; half of that and half at random",
+    )
+    uncertain_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="share of a batch that the strategy picks; the others are drawn at random, for training only"
+    )
+    pool_limit: Annotated[int, Field(ge=0)] = Field(
+        0, description="rank that many images, drawn at random, before all others; 0: no limit"
+    )
+    rate: str = Field(
+        "", description='new tasks that may enter the queue\'s front, e.g. "100/day", "10/hour", "5%", "5%, 100/day"'
+    )
+    bandit: Literal["off", "ucb1", "thompson"] = Field(
+        "off", description="choose the strategy of each ranking by what its labels gained so far"
+    )
+    bandit_arms: str = Field(
+        "class_entropy, entropy, random", description="comma list of strategies that the bandit chooses from"
+    )
+    budget: Annotated[int, Field(ge=0)] = Field(
+        0, description="labeled tasks after which the status recommends to stop; 0: none"
     )
     imgsz: Annotated[int, Field(ge=32, le=4096)] = Field(
         640, description="image size for training and prediction, pixels"
@@ -113,12 +135,34 @@ def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None
     return _validated(settings.model_dump() | overrides, where=where, spell=str.upper)
 
 
+def allowed(name: str) -> str:
+    """Return the values a setting may have, in words.
+
+    >>> allowed("val_share"), allowed("protocol"), allowed("strategy")
+    ('number > 0, < 1', 'top, datahunt1, datahunt2', 'text')
+    """
+    field = Settings.model_fields[name]
+    choices = get_args(field.annotation)
+    if choices:
+        return ", ".join(choices)
+    kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "text"
+    limits = [
+        f"{sign} {getattr(limit, bound):g}"
+        for limit in field.metadata
+        for bound, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if hasattr(limit, bound)
+    ]
+    return " ".join([kind, ", ".join(limits)]).strip()
+
+
 def _validated(values: dict[str, Any], *, where: str, spell: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = spell(str(first["loc"][0]))
+        field = str(first["loc"][0])
+        name = spell(field)
+        known = f"allowed: {allowed(field)}; " if field in Settings.model_fields else ""
         raise SettingError(
-            f"{name}={first.get('input')!r}: {first['msg']}", where=where, fix=f"see {name} in docs/settings.md"
+            f"{name}={first.get('input')!r}: {first['msg']}", where=where, fix=f"{known}see {name} in docs/settings.md"
         ) from None

@@ -145,7 +145,7 @@ def stability(before: Sequence[Prediction], after: Sequence[Prediction]) -> floa
     """
     matched = total = 0
     for one, other in zip(before, after, strict=True):
-        hits, count = agreement(*_shown(one), *_shown(other))
+        hits, count = agreement(*shown(one), *shown(other))
         matched, total = matched + hits, total + count
     return 2 * matched / total if total else None
 
@@ -173,7 +173,8 @@ def agreement(boxes: Boxes, classes: Classes, others: Boxes, other_classes: Clas
     return len(used_one), len(classes) + len(other_classes)
 
 
-def _shown(prediction: Prediction) -> tuple[npt.NDArray[np.float32], Classes]:
+def shown(prediction: Prediction) -> tuple[npt.NDArray[np.float32], Classes]:
+    """Return the boxes (n, 4) in pixels and the classes (n,) of those that count."""
     kept = prediction.confidence >= SHOWN
     probs = prediction.class_probs[kept]
     return prediction.boxes[kept], probs.argmax(axis=1) if len(probs) else np.zeros(0, dtype=np.int64)

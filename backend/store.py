@@ -4,6 +4,9 @@ secret                                   shared by webhooks and our own calls
 projects/<id>/project.json               what Label Studio told us
 projects/<id>/current.json               the newest accepted version, or the one rolled back to
 projects/<id>/serving.json               the version whose predictions Label Studio's queue shows
+projects/<id>/stream.json                what the stream rule remembers
+projects/<id>/rewards.json               what each round of labels gained, for the bandit
+projects/<id>/signs.json                 what each scored pool says of stopping
 projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
 projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
 
@@ -20,19 +23,32 @@ from pathlib import Path
 from typing import TypeVar
 
 from backend import manifest
+from backend.bandit import Reward
 from backend.errors import ModelError, NotFoundError
 from backend.files import file_sha256, open_files
-from backend.manifest import ManifestFile, PointerFile, ProjectFile, ProjectRecord, version_name
+from backend.manifest import (
+    ManifestFile,
+    PointerFile,
+    PoolSigns,
+    ProjectFile,
+    ProjectRecord,
+    RewardsFile,
+    SignsFile,
+    StreamFile,
+    version_name,
+)
 from backend.pool_store import PoolStore
 from backend.shards import PoolShard
+from backend.stream import StreamState
 from backend.types import FloatArray, ModelVersion, Pool, Prediction, Ranking
 
-__all__ = ["PoolShard", "ProjectRecord", "Store", "version_name"]
+__all__ = ["PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
+_FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
-F = TypeVar("F", ManifestFile, PointerFile, ProjectFile)
+F = TypeVar("F", ManifestFile, PointerFile, ProjectFile, StreamFile, RewardsFile, SignsFile)
 
 
 class Store:
@@ -208,6 +224,38 @@ class Store:
     def ranking(self, project_id: int, number: int) -> Ranking | None:
         """Return a version's ranking, None if there is none; raises ModelError for a damaged file."""
         return self._pools.ranking(_version(project_id, number))
+
+    # What the rounds so far taught; small files, each written by one job at a time
+
+    def stream(self, project_id: int) -> StreamState:
+        """Return what the stream rule remembers, a fresh state if nothing."""
+        found = self._read(StreamFile, f"{_project(project_id)}/stream.json", fix=_FORGET)
+        return found.stream if found else StreamState()
+
+    def save_stream(self, project_id: int, state: StreamState) -> None:
+        self._files.write(f"{_project(project_id)}/stream.json", StreamFile(stream=state).encode())
+
+    def rewards(self, project_id: int) -> tuple[Reward, ...]:
+        """Return what the labels of each round gained, by version."""
+        found = self._read(RewardsFile, f"{_project(project_id)}/rewards.json", fix=_FORGET)
+        return found.rewards if found else ()
+
+    def save_reward(self, project_id: int, reward: Reward) -> None:
+        """Keep a version's reward, replacing the one before."""
+        others = [one for one in self.rewards(project_id) if one.version != reward.version]
+        rewards = tuple(sorted([*others, reward], key=lambda one: one.version))
+        self._files.write(f"{_project(project_id)}/rewards.json", RewardsFile(rewards=rewards).encode())
+
+    def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
+        """Return what the scored pools say of stopping, by version."""
+        found = self._read(SignsFile, f"{_project(project_id)}/signs.json", fix=_FORGET)
+        return found.signs if found else ()
+
+    def save_signs(self, project_id: int, signs: PoolSigns) -> None:
+        """Keep what a version's pool says, replacing what it said before."""
+        others = [one for one in self.signs(project_id) if one.version != signs.version]
+        kept = tuple(sorted([*others, signs], key=lambda one: one.version))
+        self._files.write(f"{_project(project_id)}/signs.json", SignsFile(signs=kept).encode())
 
     # Inside
 

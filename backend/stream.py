@@ -26,7 +26,7 @@ class Rate:
 class StreamState:
     """What the rule remembers between two tasks."""
 
-    threshold: float = 0.5  # τ
+    threshold: float | None = None  # τ; None: 1 − ρ, the right one for scores that are quantiles
     period: int = 0  # number of the current hour or day
     arrived: int = 0  # tasks seen in it
     queried: int = 0  # of these, how many entered the front
@@ -76,9 +76,10 @@ def offer(state: StreamState, score: float, rate: Rate, now_s: float, *, eta: fl
     state = _arrive(state, int(now_s // rate.period_s))
     if rate.quota is not None and state.queried >= rate.quota:
         return state, False
-    queried = score >= state.threshold
-    threshold = state.threshold + eta * (queried - share(state, rate))
-    return replace(state, threshold=threshold, queried=state.queried + queried), queried
+    wanted = share(state, rate)
+    threshold = 1 - wanted if state.threshold is None else state.threshold
+    queried = score >= threshold
+    return replace(state, threshold=threshold + eta * (queried - wanted), queried=state.queried + queried), queried
 
 
 def share(state: StreamState, rate: Rate) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from backend.acquisition import Acquisition
 from backend.projects import Status
-from backend.types import ModelVersion
+from backend.types import ModelVersion, Ranking
 
 
 def versions(found: Sequence[ModelVersion]) -> Table:
@@ -28,6 +30,24 @@ def versions(found: Sequence[ModelVersion]) -> Table:
     return table
 
 
+def strategies(found: Sequence[Acquisition]) -> Table:
+    """Return a table of strategies: what each asks of an image, needs and costs, and when to use it."""
+    table = Table("name", "asks", "needs", "cost", "when to use it", "paper", show_lines=True)
+    for one in found:
+        table.add_row(one.name, one.asks, ", ".join(sorted(one.needs)) or "-", one.cost, one.when or "-", one.paper)
+    return table
+
+
+def order(found: Ranking, count: int) -> Table:
+    """Return the head of a queue."""
+    table = Table("place", "task", f"value of {found.strategy}", "explored")
+    for place, row in enumerate(np.argsort(found.priority, kind="stable")[:count].tolist(), 1):
+        table.add_row(
+            str(place), str(found.task_ids[row]), f"{found.acquisition[row]:.4g}", "yes" if found.explored[row] else ""
+        )
+    return table
+
+
 def status(found: Status) -> Group:
     """Return a project's status: what serves, what is labeled, what runs, what failed."""
     table = Table(show_header=False)
@@ -42,6 +62,12 @@ def status(found: Status) -> Group:
     table.add_row("training", f"{training.state}{stage} {training.error}".strip())
     if run:
         table.add_row("scoring", f"{run.done} of {run.total} tasks")
+    if found.ranking_error:
+        table.add_row("not ranked", found.ranking_error)
+    met = "; ".join(sign.reason for sign in found.stopping.signs if sign.met)
+    table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
+    for arm in found.arms:
+        table.add_row(f"{found.bandit} arm", f"{arm.strategy}: {arm.rounds} rounds, mean {arm.mean:.2f}")
     for task_id, reason in list(found.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)
     return Group(table, versions(found.versions))

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "retraining",
         "review",
+        "arrivals",
         "scoring",
     ),
     (

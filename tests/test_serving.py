@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import label_config, scoring, serving
+from backend import arrivals, label_config, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
 from backend.models import model_for
@@ -60,7 +60,13 @@ def test_setup_keeps_what_label_studio_says(context: Context) -> None:
         (CONFIG, '{"LABEL_STUDIO_API_KEY": "x"}', SettingError, "unknown setting LABEL_STUDIO_API_KEY"),
         (CONFIG, "RETRAIN_EVERY=5", SettingError, "not JSON"),
         (CONFIG, "[5]", SettingError, "not a JSON object"),
-        (CONFIG, '{"STRATEGY": "entropi"}', SettingError, "unknown strategy 'entropi'.*use one of class_entropy"),
+        (CONFIG, '{"STRATEGY": "entropi"}', SettingError, "unknown strategy 'entropi'.*use one of .*class_entropy"),
+        (CONFIG, '{"UNCERTAIN_SHARE": 1.5}', SettingError, "UNCERTAIN_SHARE=1.5.*allowed: number ≥ 0, ≤ 1"),
+        (CONFIG, '{"POOL_LIMIT": -1}', SettingError, "POOL_LIMIT=-1.*allowed: whole number ≥ 0"),
+        (CONFIG, '{"PROTOCOL": "datahunt"}', SettingError, "PROTOCOL.*allowed: top, datahunt1, datahunt2"),
+        (CONFIG, '{"RATE": "100/week"}', SettingError, "RATE='100/week'.*0% to 100%.*100/day"),
+        (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy, entropi"}', SettingError, "unknown strategy 'entropi'"),
+        (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": " ,"}', SettingError, "BANDIT_ARMS names no strategy"),
         (CONFIG, '{"BASE_MODEL": "other.pt"}', ModelError, "other.pt are not approved.*sha256sum other.pt"),
         (CONFIG, '{"BASE_MODEL": "../other.pt"}', ModelError, "not the plain name"),
         (CONFIG.replace("<RectangleLabels", '<RectangleLabels model_path="o.pt"'), "", ModelError, "sha256sum o.pt"),
@@ -226,7 +232,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
         assert json.dumps(result.regions) == json.dumps(wanted)
     late = served.store.prediction(7, 1, 5)
     assert results[4].regions
-    assert [results[4].score] == scoring.alone(served.settings, model, order, np.array([5]), [late])
+    assert [results[4].score] == arrivals.alone(served.settings, model, order, np.array([5]), [late])
     assert sorted(result.score for result in results[:4]) == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 

@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import pytest
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic.fields import FieldInfo
 
 from backend.errors import SettingError
-from backend.settings import PROJECT_SETTINGS, Settings, for_project, from_env
+from backend.settings import PROJECT_SETTINGS, Settings, allowed, for_project, from_env
 from tests.support import ROOT
 
 DOC = ROOT / "docs/settings.md"
-SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 FIELDS = Settings.model_fields
 
 
@@ -42,21 +39,12 @@ def markdown() -> str:
 def _row(name: str) -> str:
     field = FIELDS[name]
     default = "" if field.default == "" else f"`{field.default}`"
-    return f"| `{name.upper()}` | {default} | {_allowed(field)} | {field.description} |\n"
+    return f"| `{name.upper()}` | {default} | {_allowed(name)} | {field.description} |\n"
 
 
-def _allowed(field: FieldInfo) -> str:
-    choices = get_args(field.annotation)
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
-    kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "text"
-    limits = [
-        f"{sign} {getattr(limit, attribute):g}"
-        for limit in field.metadata
-        for limit_type, (sign, attribute) in SIGNS.items()
-        if isinstance(limit, limit_type)
-    ]
-    return " ".join([kind, ", ".join(limits)]).strip()
+def _allowed(name: str) -> str:
+    choices = get_args(FIELDS[name].annotation)
+    return ", ".join(f"`{choice}`" for choice in choices) if choices else allowed(name)
 
 
 def test_doc_is_what_the_table_says() -> None:
@@ -127,6 +115,11 @@ class TestFromEnv:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
+            ("UNCERTAIN_SHARE", "1.01"),
+            ("POOL_LIMIT", "-1"),
+            ("PROTOCOL", "datahunt3"),
+            ("BANDIT", "on"),
+            ("BUDGET", "-1"),
             ("PORT", "65536"),
             ("PORT", "-1"),
             ("PORT", "eighty"),
@@ -144,7 +137,7 @@ class TestFromEnv:
             from_env({name: value})
         assert caught.value.what.startswith(f"{name}='{value}': Input should be ")
         assert caught.value.where == "environment"
-        assert caught.value.fix == f"see {name} in docs/settings.md"
+        assert caught.value.fix == f"allowed: {allowed(name.lower())}; see {name} in docs/settings.md"
 
     def test_an_unknown_given_name_is_an_error(self) -> None:
         with pytest.raises(SettingError, match="PROT"):
@@ -186,6 +179,7 @@ class TestForProject:
             ('{"RETRAIN_EVERY": 0}', "RETRAIN_EVERY=0: Input should be greater than or equal to 1"),
             ('{"RETRAIN_EVERY": null}', "RETRAIN_EVERY=None"),
             ('{"VAL_SHARE": NaN}', "VAL_SHARE=nan"),
+            ('{"UNCERTAIN_SHARE": 2}', "UNCERTAIN_SHARE=2: .*allowed: number ≥ 0, ≤ 1"),
             ('{"STRATEGY": 3}', "STRATEGY=3: .*string"),
         ],
     )

@@ -19,9 +19,11 @@ import fsspec
 import numpy as np
 import pytest
 
+from backend.bandit import Reward
 from backend.errors import BusyError, ModelError, NotFoundError
 from backend.files import LocalFiles, file_sha256
-from backend.store import PoolShard, ProjectRecord, Store, version_name
+from backend.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
+from backend.stream import StreamState
 from backend.types import Metrics, ModelVersion, Prediction, Ranking, TrainingSnapshot
 
 RECORD = ProjectRecord(7, '<View label="é"/>', '{"RETRAIN_EVERY": 5}', "http://ls", "http://me:9090", "")
@@ -665,3 +667,37 @@ def test_a_file_changed_behind_our_back_is_hashed_again(tmp_path: Path) -> None:
     time.sleep(0.1)
     assert path.stat().st_mtime_ns == times.st_mtime_ns
     assert file_sha256(path) != good
+
+
+# What the rounds taught
+
+
+def test_the_stream_state_is_kept(store: Store, reopen: Callable[[], Store]) -> None:
+    assert store.stream(7) == StreamState()
+    state = StreamState(0.7, 12, 5, 2, 9)
+    store.save_stream(7, state)
+    assert reopen().stream(7) == state
+    assert store.stream(8) == StreamState()
+
+
+def test_rewards_and_signs_are_kept_by_version(store: Store, reopen: Callable[[], Store]) -> None:
+    assert (store.rewards(7), store.signs(7)) == ((), ())
+    for version in (2, 1, 2):
+        store.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
+        store.save_signs(7, PoolSigns(version, 0.5, None))
+    store.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
+    store.save_signs(7, PoolSigns(2, None, 0.99))
+    again = reopen()
+    assert again.rewards(7) == (
+        Reward(1, "entropy", 20, 100, 0.01, None),
+        Reward(2, "margin", 20, 100, 0.5, 0.25),
+    )
+    assert again.signs(7) == (PoolSigns(1, 0.5, None), PoolSigns(2, None, 0.99))
+
+
+@pytest.mark.parametrize("name", ["stream", "rewards", "signs"])
+def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, name: str) -> None:
+    local.save_stream(7, StreamState())
+    (tmp_path / "models/projects/7" / f"{name}.json").write_text("{}x")
+    with pytest.raises(ModelError, match=f"damaged file.*{name}.json.*delete the file"):
+        getattr(local, name)(7)

@@ -11,8 +11,10 @@ from backend.errors import SettingError
 from backend.stream import ETA, Rate, StreamState, offer, parse_rate, share
 
 
-def run(scores: list[float], rate: Rate, every_s: float = 1.0, eta: float = ETA) -> tuple[StreamState, list[bool]]:
-    state, queried = StreamState(), []
+def run(
+    scores: list[float], rate: Rate, every_s: float = 1.0, eta: float = ETA, threshold: float | None = None
+) -> tuple[StreamState, list[bool]]:
+    state, queried = StreamState(threshold), []
     for place, score in enumerate(scores):
         state, one = offer(state, score, rate, place * every_s, eta=eta)
         queried.append(one)
@@ -21,7 +23,7 @@ def run(scores: list[float], rate: Rate, every_s: float = 1.0, eta: float = ETA)
 
 def test_worked_example() -> None:
     """τ = .5, η = .1, ρ = .2: each query lifts τ by .08, each pass lowers it by .02."""
-    state, queried = run([0.7, 0.57, 0.57, 0.1], Rate(share=0.2), eta=0.1)
+    state, queried = run([0.7, 0.57, 0.57, 0.1], Rate(share=0.2), eta=0.1, threshold=0.5)
     assert queried == [True, False, True, False]  # τ: .5 → .58 → .56 → .64 → .62
     assert state.threshold == pytest.approx(0.62)
 
@@ -39,6 +41,12 @@ def test_takes_the_upper_share_of_a_steady_stream(wanted: float) -> None:
     _, queried = run(scores, Rate(share=wanted))
     assert np.mean(queried) == pytest.approx(wanted, abs=0.01)
     assert np.mean(np.array(scores)[queried]) > np.mean(scores) + 0.3 * (1 - wanted)
+
+
+def test_starts_at_the_quantile_that_gives_the_rate() -> None:
+    assert run([0.8], Rate(share=0.2))[1] == [True]
+    assert run([0.79], Rate(share=0.2))[1] == [False]
+    assert run([0.0, 0.3, 0.0], Rate(share=1.0))[1] == [True, True, True]
 
 
 def test_the_quota_is_never_exceeded_and_renews() -> None:

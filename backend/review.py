@@ -1,0 +1,101 @@
+"""What a round of labels was worth, and whether more are: the bandit's rewards and the stopping recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from backend import label_config, ranking, stopping, tags
+from backend.bandit import Reward
+from backend.context import Context
+from backend.store import PoolSigns
+from backend.types import AnnotatedTask, LabeledBox, ModelVersion, Prediction
+
+MIN_JUDGED_IMAGES = 10  # on fewer validation images a difference in mAP says nothing
+COMPARED = 200  # unlabeled images on which two versions are compared
+
+
+def reward(context: Context, version: ModelVersion) -> Reward | None:
+    """Return what the labels since the version's parent gained, and keep it; None where that cannot be told.
+
+    It takes a parent that was measured on the same randomly chosen validation images, and its ranking, which says whose
+    choice the labels were.
+    """
+    metrics, before = version.metrics, version.champion_metrics
+    if version.parent is None or metrics is None or before is None:
+        return None
+    order = context.store.ranking(version.project_id, version.parent)
+    if order is None or not _is_held_out(version) or metrics.images < MIN_JUDGED_IMAGES:
+        return None
+    parent = context.store.version(version.project_id, version.parent)
+    fresh = version.snapshot.annotations.keys() - parent.snapshot.annotations.keys()
+    annotated = context.label_studio.annotated_tasks(version.project_id)
+    tasks = [task for task in annotated if task.annotation_id in fresh]
+    if not tasks:
+        return None
+    found = measure(context, parent, tasks)
+    boxes, disagreements = sum(count for count, _ in found), [one for _, one in found if one is not None]
+    disagreement = float(np.mean(disagreements)) if disagreements else None
+    gain = metrics.map50 - before.map50
+    kept = Reward(version.number, order.strategy, len(tasks), boxes, gain, disagreement)
+    context.store.save_reward(version.project_id, kept)
+    return kept
+
+
+def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]) -> list[tuple[int, float | None]]:
+    """Return of each labeled task the number of boxes, and 1 − F1@.5 of the parent's prediction, None without one."""
+    record = context.store.project(parent.project_id)
+    tag = label_config.parse(record.label_config)[0] if record else None
+    found = []
+    for task in tasks:
+        boxes = tags.decode(tag, task.result) if tag else ()
+        prediction = context.store.prediction(parent.project_id, parent.number, task.task.id)
+        found.append((len(boxes), None if prediction is None else disagreement(prediction, boxes, parent.classes)))
+    return found
+
+
+def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
+    """Return 1 − F1@.5 between the boxes a model shows and a human's; 0 where both say nothing."""
+    human = list(boxes)
+    size = np.array([prediction.width, prediction.height] * 2, dtype=np.float64)
+    xywh = np.array([box.xywh for box in human], dtype=np.float64).reshape(-1, 4) * size
+    xyxy = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], axis=1)
+    known = {name: index for index, name in enumerate(classes)}
+    kinds = np.array([known.get(box.label, -1) for box in human], dtype=np.int64)
+    hits, count = stopping.agreement(*stopping.shown(prediction), xyxy, kinds)
+    return 1 - 2 * hits / count if count else 0.0
+
+
+def observe(context: Context, project_id: int, number: int) -> PoolSigns:
+    """Return how sure a version is of its scored pool, and how far it agrees with its parent, and keep both."""
+    pool, _ = context.store.load_pool(project_id, number, None)
+    parent = context.store.version(project_id, number).parent if number else None
+    # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
+    ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
+    both = (
+        [] if parent is None else [[context.store.prediction(project_id, n, t) for n in (parent, number)] for t in ids]
+    )
+    pairs = [(one, other) for one, other in both if one is not None and other is not None]
+    agreed = stopping.stability([one for one, _ in pairs], [other for _, other in pairs])
+    signs = PoolSigns(number, stopping.mean_uncertainty(pool), agreed)
+    context.store.save_signs(project_id, signs)
+    return signs
+
+
+def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
+    """Return whether to stop labeling, from the store and redis alone."""
+    signs = {one.version: one for one in context.store.signs(project_id)}
+    versions = [version for version in context.store.versions(project_id) if version.metrics and _is_held_out(version)]
+    rounds = []
+    for version in versions:
+        seen = signs.get(version.number, PoolSigns(version.number, None, None))
+        map50 = version.metrics.map50 if version.metrics else np.nan
+        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, seen.uncertainty, seen.stability))
+    counts = context.progress.counts(project_id)
+    return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
+
+
+def _is_held_out(version: ModelVersion) -> bool:
+    """Return whether the version was measured on images it had not learned from."""
+    return bool(version.snapshot.val_tasks) and not set(version.snapshot.val_tasks) & set(version.snapshot.train_tasks)

@@ -1,0 +1,138 @@
+"""What rounds of labels were worth: disagreement with the human, signs of the pool, and the recommendation."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from backend import acquisition, projects, protocol, review, tables
+from backend.bandit import Reward
+from backend.context import Context
+from backend.files import file_sha256
+from backend.shards import PoolShard
+from backend.store import PoolSigns, ProjectRecord
+from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, Task, TrainingSnapshot
+from tests.support import CONFIG, publish
+
+IDS = np.arange(10, 15)
+
+
+def prediction(*found: tuple[float, int]) -> Prediction:
+    """Return boxes of 20 px at x in an image of 100 x 50, each of a class, with confidence .9."""
+    probs = np.zeros((len(found), 2), dtype=np.float32)
+    for row, (_, kind) in enumerate(found):
+        probs[row, kind] = 0.9
+    boxes = np.array([[x, 0, x + 20, 20] for x, _ in found], dtype=np.float32).reshape(-1, 4)
+    return Prediction(100, 50, boxes, probs, probs.max(axis=1, initial=0.0), np.ones(2, dtype=np.float32))
+
+
+def human(x: float, label: str) -> LabeledBox:
+    """Return the same box as a label: its centre and size in shares of the image."""
+    return LabeledBox(label, ((x + 10) / 100, 0.2, 0.2, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ([human(0, "cat"), human(50, "dog")], 0.0),
+        ([human(0, "cat"), human(50, "cat")], 0.5),
+        ([human(0, "cat")], 1 / 3),
+        ([human(0, "cat"), human(50, "dog"), human(70, "unheard of")], 0.2),
+        ([], 1.0),
+    ],
+)
+def test_disagreement_is_one_less_f1(boxes: list[LabeledBox], expected: float) -> None:
+    assert review.disagreement(prediction((0, 0), (50, 1)), boxes, ("cat", "dog")) == pytest.approx(expected)
+
+
+def test_two_who_say_nothing_agree() -> None:
+    assert review.disagreement(prediction(), [], ("cat",)) == 0.0
+
+
+@pytest.fixture
+def project(context: Context, tiny_weights: Path) -> Context:
+    """Project 7 with two versions and a scored pool of each."""
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    first = publish(context.store, 7, tiny_weights)
+    child = replace(
+        first,
+        number=context.store.reserve_number(7),
+        name="yolo11n-v2",
+        parent=1,
+        sha256=file_sha256(tiny_weights),
+        snapshot=TrainingSnapshot(7, "hash", dict.fromkeys(range(40), ""), tuple(range(30)), tuple(range(30, 40))),
+        champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30),
+    )
+    context.store.publish(child, tiny_weights)
+    for number, boxes in ((1, [(0, 0), (50, 1)]), (2, [(0, 0), (50, 0)])):
+        context.store.save_shard(7, number, PoolShard(0, IDS, (prediction(*boxes),) * 5))
+    return context
+
+
+def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
+    first, second = review.observe(project, 7, 1), review.observe(project, 7, 2)
+    assert first.uncertainty == pytest.approx(0.469, abs=1e-3)  # h(.9) in bits
+    assert first.stability is None
+    assert second.stability == pytest.approx(0.5)
+    assert project.store.signs(7) == (first, second)
+
+
+def test_signs_of_nothing(project: Context) -> None:
+    assert review.observe(project, 7, 0) == PoolSigns(0, None, None)
+
+
+def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None:
+    value = {"x": 0, "y": 0, "width": 20, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]}
+    result = ({"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value},)
+    tasks = [AnnotatedTask(Task(n, {}), n, "", result) for n in (10, 99)]
+    (count, disagreed), (_, unseen) = review.measure(project, project.store.version(7, 1), tasks)
+    assert count == 1
+    assert disagreed == pytest.approx(1 / 3)
+    assert unseen is None
+
+
+@pytest.mark.parametrize("change", [{"parent": None}, {"champion_metrics": None}, {"metrics": None}])
+def test_a_gain_that_cannot_be_told_is_no_reward(project: Context, change: dict[str, None]) -> None:
+    version: ModelVersion = replace(project.store.version(7, 2), **change)  # type: ignore[arg-type]
+    assert review.reward(project, version) is None
+
+
+def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
+    version = project.store.version(7, 2)
+    overlapping = replace(version.snapshot, train_tasks=tuple(range(40)))
+    assert review.reward(project, replace(version, snapshot=overlapping)) is None
+
+
+def test_the_status_shows_all_of_it(project: Context) -> None:
+    record = ProjectRecord(7, CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy,margin", "BUDGET": 10}', "", "", "")
+    project.store.save_project(record)
+    project.store.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25))
+    project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
+    out = protocol.project_out(projects.status(project, 7))
+    assert [arm.strategy for arm in out.bandit.arms] == ["entropy", "margin"]
+    assert out.bandit.history[0].gain == 0.1
+    assert [sign.name for sign in out.stopping.signs] == [
+        "budget",
+        "plateau",
+        "uncertainty",
+        "stability",
+        "extrapolation",
+    ]
+    assert not out.stopping.stop
+    assert "needs committee" in out.ranking_error
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(tables.status(projects.status(project, 7)))
+    assert "go on" in console.export_text()
+
+
+def test_the_table_of_strategies_names_them_all() -> None:
+    console = Console(width=250, file=io.StringIO(), record=True)
+    console.print(tables.strategies([acquisition.get(name) for name in acquisition.names()]))
+    shown = console.export_text()
+    assert all(name in shown for name in acquisition.names())
+    assert "when to use it" in shown
