@@ -16,10 +16,12 @@ from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, NotFoundError, TrainingError
 from backend.files import file_sha256
+from backend.models import base_model, open_base
 from backend.progress import Counts, Fence
 from backend.settings import Settings
 from backend.software import versions as software_versions
 from backend.store import ProjectRecord, version_name
+from backend.training import BaseWeights
 from backend.types import (
     AnnotatedTask,
     ControlTag,
@@ -46,10 +48,15 @@ class Plan:
     snapshot: TrainingSnapshot
     split: Split
 
-    @property
-    def base(self) -> str:
-        """The weights the training starts from: the config's model_path wins over BASE_MODEL."""
-        return self.tag.model_path or self.settings.base_model
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the evaluation gave, and whether the version is published for it."""
+
+    challenger: Metrics
+    champion: Metrics | None
+    promoted: bool
+    reason: str
 
 
 def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
@@ -100,64 +107,93 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     show("snapshot")
     plan = _plan(context, project_id, show)
     data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data")
-    base = training.base_weights(plan.base, context.work_dir)
-    images = len(plan.split.train)
-    hyper = training.Hyper(
-        epochs=training.epochs_for(images, plan.settings),
-        batch=plan.settings.batch,
-        imgsz=plan.settings.imgsz,
-        seed=plan.settings.seed,
-        device=plan.settings.device,
-    )
-    log.info("project %d: training on %d images for %d epochs from %s", project_id, images, hyper.epochs, base.source)
+    base = open_base(context, plan.record)
+    prepared = time.monotonic()
+    trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
+    show("evaluate")
+    verdict = _verdict(context, plan, trained, data_yaml)
+    timings = {
+        "prepare": prepared - started,
+        "train": trained.seconds,
+        "evaluate": time.monotonic() - prepared - trained.seconds,
+    }
+    show("publish")
+    fence.check()  # the last moment: a stalled training must not publish over its successor
+    version = _version(context, plan, base, trained, verdict, timings)
+    context.store.publish(version, trained.weights)
+    log.info("project %d: %s %s", project_id, version.name, version.reason)
+    return version
+
+
+def _train(
+    plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, fence: Fence, show: _Reporter
+) -> training.Trained:
+    images, hyper = len(plan.split.train), _hyper(plan)
+    name = f"project {plan.record.project_id}"
+    log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
+    if not base.pretrained:
+        log.warning("%s: %s", name, base.note)
 
     def on_epoch(report: training.EpochReport) -> None:
         fence.check()
         show.epoch(report)
 
-    trained_at = time.monotonic()
-    trained = training.train(data_yaml, base, hyper, scratch / "run", on_epoch)
-    show("evaluate")
-    evaluated_at = time.monotonic()
-    challenger, champion_metrics = _evaluate(context, plan, trained.weights, data_yaml)
+    return training.train(data_yaml, base, hyper, out, on_epoch)
+
+
+def _hyper(plan: Plan) -> training.Hyper:
+    settings = plan.settings
+    return training.Hyper(
+        epochs=training.epochs_for(len(plan.split.train), settings),
+        batch=settings.batch,
+        imgsz=settings.imgsz,
+        seed=settings.seed,
+        device=settings.device,
+    )
+
+
+def _verdict(context: Context, plan: Plan, trained: training.Trained, data_yaml: Path) -> Verdict:
+    challenger, champion = _evaluate(context, plan, trained.weights, data_yaml)
     promoted, reason = judge(
         challenger,
-        champion_metrics,
+        champion,
         finite=trained.losses_finite,
         held_out=plan.split.held_out,
         tolerance=plan.settings.tolerance,
     )
-    if not base.pretrained:
-        reason += f"; {base.note}"
-    show("publish")
-    fence.check()  # the last moment: a stalled training must not publish over its successor
+    return Verdict(challenger, champion, promoted, reason)
+
+
+def _version(
+    context: Context,
+    plan: Plan,
+    base: BaseWeights,
+    trained: training.Trained,
+    verdict: Verdict,
+    timings: Mapping[str, float],
+) -> ModelVersion:
+    """Return the manifest of a finished training, under a number of its own."""
+    project_id, name = plan.record.project_id, base_model(context, plan.record)
     champion = context.store.current(project_id)
     number = context.store.reserve_number(project_id)
-    version = ModelVersion(
+    return ModelVersion(
         project_id=project_id,
         number=number,
-        name=version_name(plan.base, number),
+        name=version_name(name, number),
         sha256=file_sha256(trained.weights),
-        base_model=plan.base,
+        base_model=name,
         parent=champion.number if champion else None,
         classes=plan.tag.labels,
         snapshot=plan.snapshot,
-        metrics=challenger,
-        champion_metrics=champion_metrics,
-        hyper_parameters=asdict(hyper) | {"pretrained": base.pretrained},
+        metrics=verdict.challenger,
+        champion_metrics=verdict.champion,
+        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": base.pretrained},
         software=software_versions(),
-        timings={
-            "prepare": trained_at - started,
-            "train": evaluated_at - trained_at,
-            "evaluate": time.monotonic() - evaluated_at,
-        },
+        timings=timings,
         created=datetime.now(UTC),
-        promoted=promoted,
-        reason=reason,
+        promoted=verdict.promoted,
+        reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
     )
-    context.store.publish(version, trained.weights)
-    log.info("project %d: %s %s", project_id, version.name, reason)
-    return version
 
 
 def _plan(context: Context, project_id: int, show: _Reporter) -> Plan:
@@ -171,7 +207,7 @@ def _plan(context: Context, project_id: int, show: _Reporter) -> Plan:
     settings = context.project_settings(record)
     annotated = tuple(context.label_studio.annotated_tasks(project_id))
     show("images")
-    chance = _random_tasks(context, project_id, annotated)
+    chance = chance_tasks(context, project_id, annotated)
     images = _labeled_images(context, project_id, tag, annotated, chance)
     split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
     unseen = dataset.unseen_classes(images, tag.labels)
@@ -188,7 +224,7 @@ def _plan(context: Context, project_id: int, show: _Reporter) -> Plan:
     return Plan(record, settings, tag, snapshot, split)
 
 
-def _random_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
+def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
     """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking."""
     before = last_snapshot(context, project_id)
     known = set(before.random_tasks) if before else set()
@@ -210,21 +246,35 @@ def _labeled_images(
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
 ) -> tuple[LabeledImage, ...]:
-    """Fetch the images of all labeled tasks; one that fails is left out, with its reason on the status page."""
+    """Fetch the images of all labeled tasks.
+
+    An image that fails is left out, and so is a region that cannot be learned: its reason is on the status page.
+    """
     requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
     images: list[LabeledImage] = []
-    failures: dict[int, str] = {}
+    unread: dict[int, str] = {}
+    unlearned: dict[int, str] = {}
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
+        task_id = task.task.id
         if isinstance(media, MediaError):
-            failures[task.task.id] = str(media)
-            log.warning("project %d: task %d left out of training: %s", project_id, task.task.id, media)
+            unread[task_id] = f"left out of training: {media}"
             continue
-        boxes = tags.decode(tag, task.result)
-        images.append(LabeledImage(task.task.id, media.path, boxes, random=task.task.id in chance))
-    context.progress.record_failures(project_id, failures)
-    if failures and not images:
-        raise TrainingError("no image of any labeled task could be read", fix=next(iter(failures.values())))
+        images.append(LabeledImage(task_id, media.path, tags.decode(tag, task.result), random=task_id in chance))
+        if left_out := tags.explain(tag, task.result):
+            unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
+    _record_failures(context, project_id, annotated, unread | unlearned)
+    if unread and not images:
+        raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
     return tuple(images)
+
+
+def _record_failures(
+    context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...], reasons: Mapping[int, str]
+) -> None:
+    for task_id, reason in reasons.items():
+        log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.clear_failures(project_id, [task.task.id for task in annotated if task.task.id not in reasons])
+    context.progress.record_failures(project_id, reasons)
 
 
 def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
