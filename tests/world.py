@@ -23,7 +23,7 @@ from backend.settings import Settings, from_env
 from backend.store import Store
 from backend.types import ControlTag, Json, Metrics, ModelVersion, Task
 
-PATIENCE_S = 900
+PATIENCE_S = 1800
 
 
 @dataclass(frozen=True)
