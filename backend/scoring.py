@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -165,10 +166,31 @@ def encode(
 
 
 def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
-    """Import the rows of tasks that are still unlabeled and have no prediction of this version yet."""
-    wanted = {task.id for task in context.label_studio.unlabeled_tasks(project_id)}
-    wanted -= set(context.label_studio.predicted_tasks(project_id, model.name))
-    return context.label_studio.import_predictions(project_id, model.name, (r for r in rows if r.task_id in wanted))
+    """Import the rows of tasks that are still unlabeled; return how many were written.
+
+    A prediction of this version that a task has already (of an earlier scoring, or asked of /predict by Label Studio
+    itself) is mended if its score is another, so that no task ever has two.
+    """
+    client = context.label_studio
+    wanted = {task.id for task in client.unlabeled_tasks(project_id)}
+    present = {stamp.task_id: stamp for stamp in client.prediction_stamps(project_id, model.name)}
+    mended = 0
+
+    def fresh() -> Iterator[PredictionRow]:
+        nonlocal mended
+        for row in rows:
+            stamp = present.get(row.task_id)
+            if row.task_id in wanted and stamp is None:
+                yield row
+            elif row.task_id in wanted and stamp and not _same(stamp.score, row.score):
+                client.update_prediction(stamp.id, model.name, row)
+                mended += 1
+
+    return client.import_predictions(project_id, model.name, fresh()) + mended
+
+
+def _same(stored: float | None, score: float) -> bool:
+    return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
 def flip(context: Context, project_id: int, version: str) -> None:
