@@ -273,6 +273,18 @@ def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, con
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
 
 
+def test_scoring_and_pushing_twice_changes_nothing(world: World, story: Story) -> None:
+    before = world.scores(story.main)
+    pushed = world.redis.get(f"fence:push:{story.main}")
+    world.command("score", story.main)
+
+    def pushed_again() -> bool:
+        return world.redis.get(f"fence:push:{story.main}") != pushed and world.status(story.main).scoring.total == 0
+
+    await_true(pushed_again, "the second push", patience_s=120)
+    assert world.scores(story.main) == before
+
+
 def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
     assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
     await_shown(world, story.main, "yolo11n-v1")

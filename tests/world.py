@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from redis import Redis
 
 from backend import label_config, training, yolo_data
-from backend.embedded import backend_processes
+from backend.embedded import backend_processes, running_redis
 from backend.label_studio import LabelStudioClient
 from backend.oracle import Oracle
 from backend.processes import LabelStudioProcess
@@ -36,6 +37,7 @@ class World:
     settings: Settings
     environ: Mapping[str, str]  # that the backend runs with
     store: Store
+    redis: Redis
     data: yolo_data.YoloData
     data_yaml: Path
     config: str
@@ -90,6 +92,7 @@ def open_world(
     with (
         LabelStudioClient(studio.url, studio.api_key) as client,
         backend_processes(chosen, {**os.environ, **environ}) as url,
+        Redis.from_url(running_redis(chosen)) as redis,
     ):
         yield World(
             studio=studio,
@@ -98,6 +101,7 @@ def open_world(
             settings=chosen,
             environ=environ,
             store=Store(chosen.model_dir),
+            redis=redis,
             data=data,
             data_yaml=data_yaml,
             config=config,
