@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import retraining
+from backend import label_config, retraining
 from backend.context import Context
+from backend.errors import TrainingError
 from backend.files import file_sha256
-from backend.types import AnnotatedTask, Metrics, ModelVersion, Ranking, Task, TrainingSnapshot
+from backend.types import AnnotatedTask, Json, Metrics, ModelVersion, Ranking, Task, TrainingSnapshot
+from tests.support import CONFIG, ImageSite
 
 GOOD = Metrics(map50=0.5, map50_95=0.3, class_ap50={"cat": 0.5}, images=20, boxes=40, detections=50)
 
@@ -95,3 +97,38 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
         reason="a test",
     )
     context.store.publish(version, weights)
+
+
+def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, images: ImageSite) -> None:
+    def region(label: str) -> Json:
+        value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+        return {"id": "r1", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+
+    def annotated(task_id: int, image: object, *regions: Json) -> AnnotatedTask:
+        return AnnotatedTask(Task(task_id, {"image": image}), task_id, "2026-01-01T00:00:00Z", regions)
+
+    (tag,) = label_config.parse(CONFIG)
+    context.progress.record_failures(7, {1: "mended by now"})
+    found = retraining._labeled_images(
+        context,
+        7,
+        tag,
+        (
+            annotated(1, images.add("1.png"), region("cat")),
+            annotated(2, images.add("2.png"), region("cat"), region("gone")),
+            annotated(3, f"{images.url}/404.png", region("cat")),
+            annotated(4, images.add("4.png")),
+        ),
+        frozenset({2}),
+    )
+    assert [(image.task_id, len(image.boxes), image.random) for image in found] == [
+        (1, 1, False),
+        (2, 1, True),
+        (4, 0, False),  # a background image
+    ]
+    failures = context.progress.failures(7)
+    assert set(failures) == {2, 3}
+    assert "the label 'gone', which is not in the label config" in failures[2]
+    assert "404" in failures[3]
+    with pytest.raises(TrainingError, match=r"no image of any labeled task.*404"):
+        retraining._labeled_images(context, 7, tag, (annotated(3, f"{images.url}/404.png"),), frozenset())
