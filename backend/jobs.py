@@ -86,7 +86,8 @@ def rank_and_push(project_id: int, number: int) -> None:
     with context.progress.lock(project_id, "push"):
         pushed = scoring.rank_and_push(context, project_id, number)
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
-    jobs.once("score_new", project_id)
+    if scoring.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
+        jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
     context.store.prune(project_id, keep=3)
 
@@ -95,6 +96,10 @@ def score_new(project_id: int) -> None:
     """Give new unlabeled tasks their prediction and their place in the queue."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
+    if not scoring.is_ranked(context, project_id):
+        if context.progress.scoring(project_id) is None:
+            jobs.once("start_scoring", project_id)
+        return
     try:
         with context.progress.lock(project_id, "push"):
             created = scoring.score_new(context, project_id)

@@ -210,6 +210,12 @@ def serving_number(context: Context, project_id: int) -> int:
     return serving.number if serving else 0
 
 
+def is_ranked(context: Context, project_id: int) -> bool:
+    """Return whether there is a ranking that new tasks can be placed in; one of an empty pool tells nothing."""
+    order = context.store.ranking(project_id, serving_number(context, project_id))
+    return order is not None and len(order.task_ids) > 0
+
+
 def is_pending(context: Context, project_id: int) -> bool:
     """Return whether the accepted version's scores are not in Label Studio yet, and nothing is working on it."""
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
@@ -218,15 +224,10 @@ def is_pending(context: Context, project_id: int) -> bool:
 
 
 def score_new(context: Context, project_id: int) -> int:
-    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again.
-
-    Before the pool was ranked there is nothing to place them in; the ranking to come has them.
-    """
+    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again."""
     record = project_record(context, project_id)
-    order = context.store.ranking(project_id, serving_number(context, project_id))
-    if order is None:
-        return 0
     model = model_for(context, record, accepted=False)
+    order = context.store.ranking(project_id, model.number)
     present = set(context.label_studio.predicted_tasks(project_id, model.name))
     fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
     if not fresh:

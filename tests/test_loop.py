@@ -234,12 +234,17 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
 
 @pytest.fixture(scope="module")
 def connected(world: World) -> int:
-    """A third project, attached from the terminal."""
+    """A third project, attached from the terminal before it has any image."""
     project_id = world.client.create_project("connected", world.config)
-    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
+    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=60)
+    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
     await_shown(world, project_id, "yolo11n-v0")
     return project_id
+
+
+def test_images_that_come_after_the_backend_are_ranked_among_each_other(world: World, connected: int) -> None:
+    assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0, 0.5, 1]
 
 
 def test_connect_a_second_time_finds_nothing_to_do(world: World, connected: int) -> None:
