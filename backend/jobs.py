@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 
-from backend import projects, retraining, scoring
+from backend import projects, retraining, scoring, snapshot
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BusyError, NotFoundError, TrainingError
@@ -151,7 +151,7 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
 
 
 def _is_due(context: Context, project_id: int) -> bool:
-    counts = retraining.count(context, project_id)
+    counts = snapshot.count(context, project_id)
     settings = context.project_settings(context.store.project(project_id))
     return counts.new >= settings.retrain_every and not _failed_on_these(context, project_id)
 

@@ -7,46 +7,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import dataset, label_config, tags, training
+from backend import dataset, snapshot, training
 from backend.context import Context
-from backend.dataset import LabeledImage, Split
-from backend.errors import MediaError, NotFoundError, TrainingError
 from backend.files import file_sha256
+from backend.gate import judge
 from backend.models import base_model, open_base
-from backend.progress import Counts, Fence
-from backend.settings import Settings
+from backend.progress import Fence
+from backend.snapshot import Plan
 from backend.software import versions as software_versions
-from backend.store import ProjectRecord, version_name
+from backend.store import version_name
 from backend.training import BaseWeights
-from backend.types import (
-    AnnotatedTask,
-    ControlTag,
-    Metrics,
-    ModelVersion,
-    TrainingProgress,
-    TrainingSnapshot,
-)
+from backend.types import Metrics, ModelVersion, TrainingProgress
 
 log = logging.getLogger(__name__)
 
-MIN_JUDGED_IMAGES = 10  # a validation set smaller than this only guards against collapse
 # Where each stage begins on the one progress bar, from measured shares of a training's time.
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that one training works from."""
-
-    record: ProjectRecord
-    settings: Settings
-    tag: ControlTag
-    snapshot: TrainingSnapshot
-    split: Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +37,6 @@ class Verdict:
     champion: Metrics | None
     promoted: bool
     reason: str
-
-
-def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
-    """Return the labels of the newest training, whether its version was promoted or not."""
-    versions = context.store.versions(project_id)
-    return max(versions, key=lambda version: version.number).snapshot if versions else None
-
-
-def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
-    """Return how many annotations are new, changed or deleted.
-
-    >>> count_changes({1: "a", 2: "a", 3: "a"}, {1: "a", 2: "b", 4: "a"})
-    3
-    """
-    changed = sum(before.get(annotation) != stamp for annotation, stamp in now.items())
-    return changed + len(before.keys() - now.keys())
-
-
-def count(context: Context, project_id: int) -> Counts:
-    """Count the project's labels through Label Studio, and remember the counts for the status page."""
-    snapshot = last_snapshot(context, project_id)
-    now = context.label_studio.label_stamps(project_id)
-    tasks = context.label_studio.project(project_id).task_count
-    counts = Counts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
-    context.progress.set_counts(project_id, counts)
-    return counts
 
 
 def retrain(context: Context, project_id: int) -> ModelVersion:
@@ -105,7 +59,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     started = time.monotonic()
     show = _Reporter(context, project_id, started)
     show("snapshot")
-    plan = _plan(context, project_id, show)
+    plan = snapshot.take(context, project_id, lambda: show("images"))
     data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data")
     base = open_base(context, plan.record)
     prepared = time.monotonic()
@@ -196,87 +150,6 @@ def _version(
     )
 
 
-def _plan(context: Context, project_id: int, show: _Reporter) -> Plan:
-    """Read the labels from Label Studio, fetch their images and split them."""
-    record = context.store.project(project_id)
-    if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
-    # The config may have changed since /setup: Label Studio's own is the truth.
-    record = replace(record, label_config=context.label_studio.project(project_id).label_config)
-    tag = label_config.parse(record.label_config)[0]
-    settings = context.project_settings(record)
-    annotated = tuple(context.label_studio.annotated_tasks(project_id))
-    show("images")
-    chance = chance_tasks(context, project_id, annotated)
-    images = _labeled_images(context, project_id, tag, annotated, chance)
-    split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
-    unseen = dataset.unseen_classes(images, tag.labels)
-    if unseen:
-        log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
-    snapshot = TrainingSnapshot(
-        project_id=project_id,
-        label_config_hash=label_config.config_hash(record.label_config),
-        annotations={task.annotation_id: task.updated_at for task in annotated},
-        train_tasks=tuple(image.task_id for image in split.train),
-        val_tasks=tuple(image.task_id for image in split.val),
-        random_tasks=tuple(sorted(chance)),
-    )
-    return Plan(record, settings, tag, snapshot, split)
-
-
-def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
-    """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking."""
-    before = last_snapshot(context, project_id)
-    known = set(before.random_tasks) if before else set()
-    seen = set(before.train_tasks) | set(before.val_tasks) if before else set()
-    champion = context.store.current(project_id)
-    ranking = context.store.ranking(project_id, champion.number if champion else 0)
-    if ranking is None:
-        explored, ranked = set[int](), set[int]()
-    else:
-        explored, ranked = set(ranking.task_ids[ranking.explored].tolist()), set(ranking.task_ids.tolist())
-    fresh = {task.task.id for task in annotated} - seen
-    return frozenset(known | {task for task in fresh if task in explored or task not in ranked})
-
-
-def _labeled_images(
-    context: Context,
-    project_id: int,
-    tag: ControlTag,
-    annotated: tuple[AnnotatedTask, ...],
-    chance: frozenset[int],
-) -> tuple[LabeledImage, ...]:
-    """Fetch the images of all labeled tasks.
-
-    An image that fails is left out, and so is a region that cannot be learned: its reason is on the status page.
-    """
-    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
-    images: list[LabeledImage] = []
-    unread: dict[int, str] = {}
-    unlearned: dict[int, str] = {}
-    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
-        task_id = task.task.id
-        if isinstance(media, MediaError):
-            unread[task_id] = f"left out of training: {media}"
-            continue
-        images.append(LabeledImage(task_id, media.path, tags.decode(tag, task.result), random=task_id in chance))
-        if left_out := tags.explain(tag, task.result):
-            unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
-    _record_failures(context, project_id, annotated, unread | unlearned)
-    if unread and not images:
-        raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
-    return tuple(images)
-
-
-def _record_failures(
-    context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...], reasons: Mapping[int, str]
-) -> None:
-    for task_id, reason in reasons.items():
-        log.warning("project %d: task %d: %s", project_id, task_id, reason)
-    context.progress.clear_failures(project_id, [task.task.id for task in annotated if task.task.id not in reasons])
-    context.progress.record_failures(project_id, reasons)
-
-
 def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
     """Measure the challenger and, where there is one, the champion on the same validation set."""
     size, device = plan.settings.imgsz, plan.settings.device
@@ -285,27 +158,6 @@ def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> t
     if champion is None:
         return challenger, None
     return challenger, training.evaluate(context.store.weights(champion), data_yaml, size, device)
-
-
-def judge(
-    challenger: Metrics, champion: Metrics | None, *, finite: bool, held_out: bool, tolerance: float
-) -> tuple[bool, str]:
-    """Return whether the challenger is published, and why.
-
-    A validation set that is not held out, or is under 10 images, only guards against collapse.
-    """
-    if not finite:
-        return False, "not published: the losses are not finite"
-    if challenger.detections == 0 and challenger.boxes > 0:
-        return False, "not published: the model collapsed, it detects nothing on the validation set"
-    if champion is None:
-        return True, "published: the first version"
-    if not held_out or challenger.images < MIN_JUDGED_IMAGES:
-        return True, f"published: the validation set ({challenger.images} images) is too small to judge, no collapse"
-    scores = f"mAP50 {challenger.map50:.3f} against {champion.map50:.3f} on {challenger.images} images"
-    if challenger.map50 < champion.map50 - tolerance:
-        return False, f"not published: {scores}, worse than the tolerance {tolerance:g}"
-    return True, f"published: {scores}"
 
 
 class _Reporter:
