@@ -21,7 +21,7 @@ from tests.world import World, await_shown, await_true, label, measure, open_wor
 
 pytestmark = pytest.mark.label_studio
 
-POOL, TEST, BESIDE = 60, 40, 8  # scenes: the pool, the test set, the second project's pool
+POOL, TEST, BESIDE = 60, 40, 12  # scenes: the pool, the test set, the second project's pool
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
         "TRAIN_STEPS": "200",
-        "MAX_EPOCHS": "120",
+        "MAX_EPOCHS": "200",
         "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
     }
     with open_world(label_studio, folder, data_yaml, settings) as world:
@@ -89,7 +89,7 @@ def story(world: World) -> Story:
     await_shown(world, main, "yolo11n-v2")
     after_two = look(world, main)
 
-    label(world, beside, 4)
+    label(world, beside, 8)
     backend_id = client.backends(beside)[0].id
     client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
     await_shown(world, beside, "yolo11n-v1")
@@ -165,7 +165,7 @@ def test_the_pre_annotation_shown_is_a_region_an_annotator_can_correct(world: Wo
 def test_a_second_project_stays_apart_and_trains_when_told_to(story: Story) -> None:
     assert story.beside_before == "yolo11n-v0"
     assert [version.name for version in story.beside_versions] == ["yolo11n-v1"]
-    assert len(story.beside_versions[0].snapshot.annotations) == 4
+    assert len(story.beside_versions[0].snapshot.annotations) == 8
     assert not set(story.beside_versions[0].snapshot.annotations) & set(story.versions[1].snapshot.annotations)
 
 

@@ -125,8 +125,9 @@ def await_shown(world: World, project_id: int, version: str) -> None:
     def shown() -> bool:
         # A project nobody has set up yet has no status page.
         if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
-            training_state = world.status(project_id).training
-            assert training_state.state != "failed", training_state.error
+            status = world.status(project_id)
+            assert status.training.state != "failed", status.training.error
+            assert all(one.promoted for one in status.versions), status.versions[-1].reason
         return world.shown(project_id) == version
 
     await_true(shown, f"{version} in project {project_id}")
