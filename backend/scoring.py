@@ -76,8 +76,7 @@ def predict_shard(
     """Return the predictions of `tasks`; None marks a task whose image failed, with its reason recorded."""
     tag = label_config.parse(record.label_config)[0]
     predictions, reasons = predict(context, model, tag, tasks)
-    context.progress.record_failures(record.project_id, reasons)
-    context.progress.clear_failures(record.project_id, [task.id for task in tasks if task.id not in reasons])
+    context.progress.note_failures(record.project_id, [task.id for task in tasks], reasons)
     return PoolShard(index, np.array([task.id for task in tasks], dtype=np.int64), tuple(predictions))
 
 

@@ -121,16 +121,10 @@ def _labeled_images(
         images.append(LabeledImage(task_id, media.path, tags.decode(tag, task.result), random=task_id in chance))
         if left_out := tags.explain(tag, task.result):
             unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
-    _record_failures(context, project_id, annotated, unread | unlearned)
+    reasons = unread | unlearned
+    for task_id, reason in reasons.items():
+        log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, [task.task.id for task in annotated], reasons)
     if unread and not images:
         raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
     return tuple(images)
-
-
-def _record_failures(
-    context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...], reasons: Mapping[int, str]
-) -> None:
-    for task_id, reason in reasons.items():
-        log.warning("project %d: task %d: %s", project_id, task_id, reason)
-    context.progress.clear_failures(project_id, [task.task.id for task in annotated if task.task.id not in reasons])
-    context.progress.record_failures(project_id, reasons)

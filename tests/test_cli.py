@@ -96,7 +96,7 @@ def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -
     set_up(context)
     publish(context.store, 7, tiny_weights)
     context.progress.set_counts(7, Counts(100, 30, 4))
-    context.progress.record_failures(7, {5: "answered 404"})
+    context.progress.note_failures(7, [5], {5: "answered 404"})
     done = cli(environ, "status", "7")
     assert done.returncode == 0
     for text in ("yolo11n-v0", "yolo11n-v1", "30 of 100 tasks", "4 of 20", "class_entropy", "task 5", "answered 404"):

@@ -84,7 +84,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, imag
         return AnnotatedTask(Task(task_id, {"image": image}), task_id, "2026-01-01T00:00:00Z", regions)
 
     (tag,) = label_config.parse(CONFIG)
-    context.progress.record_failures(7, {1: "mended by now"})
+    context.progress.note_failures(7, [1], {1: "mended by now"})
     found = snapshot._labeled_images(
         context,
         7,
