@@ -46,8 +46,8 @@ def run_single(folder: Path) -> list[Result]:
         for file in files:
             model.predict(file, conf=KEEP_CONFIDENCE, imgsz=imgsz, device="cpu", verbose=False)[0].plot()
 
-    what = f"/predict of {IMAGES} at 640 px vs single YOLO.predict(path) + plot()"
-    return [against(folder, "predict_single", what, rival, SINGLE, 640)]
+    what = "/predict of {} at {} px vs single YOLO.predict(path) + plot()"
+    return [against(folder, "predict_single", what.format(IMAGES, imgsz), rival, SINGLE, imgsz) for imgsz in (640, 320)]
 
 
 def against(
