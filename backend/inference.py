@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
 BATCH = 16
-_CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 20% longer
+_CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 10 to 20% longer
 _IOU = 0.7  # ultralytics' default for NMS
 _NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
 _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
