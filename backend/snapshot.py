@@ -84,7 +84,10 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Pl
 
 
 def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
-    """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking."""
+    """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking.
+
+    A task that came later and was placed into a version's ranking was not: its value decided when it was handed out.
+    """
     before = last_snapshot(context, project_id)
     known = set(before.random_tasks) if before else set()
     seen = set(before.train_tasks) | set(before.val_tasks) if before else set()
@@ -95,7 +98,7 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     else:
         explored, ranked = set(ranking.task_ids[ranking.explored].tolist()), set(ranking.task_ids.tolist())
     fresh = {task.task.id for task in annotated} - seen
-    return frozenset(known | {task for task in fresh if task in explored or task not in ranked})
+    return frozenset(known | {task for task in fresh if task in explored or (champion is None and task not in ranked)})
 
 
 def _labeled_images(

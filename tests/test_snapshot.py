@@ -37,7 +37,7 @@ def test_chance_is_decided_once_and_for_all(context: Context, tmp_path: Path) ->
     """A task picked as hard under one ranking stays so, though a later ranking explores it."""
     publish(context, tmp_path, trained_on=(4, 5), by_chance=(5,))
     context.store.save_ranking(1, 1, ranking([4, 6, 8], explored=[4, 6]))
-    assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(6), labeled(8))) == {5, 6}
+    assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 8, 9)))) == {5, 6}  # 9 came later
 
 
 def labeled(task_id: int) -> AnnotatedTask:
