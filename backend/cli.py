@@ -218,10 +218,20 @@ def _settings(**given: object) -> Settings:
 
 
 def _with_redis(settings: Settings) -> Settings:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
     if not settings.redis_url:
         raise BackendError(
             "no redis", where="REDIS_URL", fix="set REDIS_URL, or use `yolo-backend run`, which brings its own redis"
         )
+    try:
+        with Redis.from_url(settings.redis_url) as redis:
+            redis.ping()
+    except (RedisError, ValueError) as error:
+        raise BackendError(
+            f"redis does not answer: {error}", where="REDIS_URL", fix="start it, or correct it"
+        ) from None
     return settings
 
 
@@ -230,7 +240,8 @@ def _context() -> Context:
     from backend.embedded import running_redis
 
     settings = _settings()
-    return build(settings.model_copy(update={"redis_url": settings.redis_url or running_redis(settings)}))
+    redis_url = settings.redis_url or running_redis(settings)
+    return build(_with_redis(settings.model_copy(update={"redis_url": redis_url})))
 
 
 def _known(context: Context, project: int) -> None:

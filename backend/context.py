@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from backend import acquisition
 from backend import settings as settings_table
 from backend.label_studio import LabelStudioClient
 from backend.media import MediaCache
@@ -42,7 +43,8 @@ def local_dir(settings: Settings) -> Path:
 
 
 def build(settings: Settings) -> Context:
-    """Open everything lazily: no connection is made until the first use."""
+    """Open everything lazily: no connection is made until the first use. Raises SettingError for a strategy unknown."""
+    acquisition.get(settings.strategy)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     redis = Redis.from_url(settings.redis_url)
     media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)

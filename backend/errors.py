@@ -3,6 +3,7 @@
 BackendError                    500  something of ours broke
 ├── RequestError                400  the caller sent something we cannot use
 │   ├── SettingError            400  an unknown setting, or a value out of range
+│   ├── TooLargeError           413  more was sent than we take
 │   ├── DataError               400  a data set on disk that cannot be read
 │   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
 ├── AuthError                   401  missing or wrong credentials
@@ -11,6 +12,7 @@ BackendError                    500  something of ours broke
 ├── TrainingError               422  the labels do not allow a training
 ├── BusyError                   409  another job holds the project, or a lock was lost
 ├── ModelError                  409  weights are missing, damaged, not ours, or lack what was asked for
+├── RedisDownError              503  redis does not answer: nothing can be queued now
 └── LabelStudioError            502  Label Studio refused, or did not answer
     ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
     └── LabelStudioBlockedError 502  Label Studio refuses private addresses (its SSRF protection)
@@ -44,6 +46,10 @@ class SettingError(RequestError):
     pass
 
 
+class TooLargeError(RequestError):
+    status = 413
+
+
 class DataError(RequestError):
     pass
 
@@ -74,6 +80,10 @@ class BusyError(BackendError):
 
 class ModelError(BackendError):
     status = 409
+
+
+class RedisDownError(BackendError):
+    status = 503
 
 
 class LabelStudioError(BackendError):

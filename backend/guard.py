@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from backend import metrics
-from backend.errors import AuthError, BackendError
+from backend.errors import AuthError, BackendError, RedisDownError, TooLargeError
 from backend.projects import WEBHOOK_HEADER
 from backend.reason import REASON_HEADER, as_reason
 from backend.settings import Settings
@@ -46,6 +47,7 @@ def install(app: FastAPI, settings: Settings) -> None:
 
     app.middleware("http")(guard)
     app.add_exception_handler(BackendError, _on_backend_error)
+    app.add_exception_handler(RedisError, _on_redis_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_path_error)
     app.add_exception_handler(Exception, _on_bug)
@@ -118,13 +120,14 @@ def _too_large(request: Request) -> TooLargeError:
     return TooLargeError(what, where=request.url.path, fix="send fewer tasks at once")
 
 
-class TooLargeError(BackendError):
-    status = 413
-
-
 def _on_backend_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BackendError)
     return tell(request, error)
+
+
+def _on_redis_error(request: Request, error: Exception) -> Response:
+    fix = "start redis, or correct REDIS_URL; no label is lost, the reconcile counts for itself"
+    return tell(request, RedisDownError(f"redis does not answer: {error}", where=request.url.path, fix=fix))
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:

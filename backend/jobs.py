@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 
-from backend import arrivals, projects, retraining, review, scoring
+from backend import arrivals, projects, retraining, review, scoring, snapshot
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BusyError, ModelError, NotFoundError, SettingError, TrainingError
@@ -92,7 +92,8 @@ def rank_and_push(project_id: int, number: int) -> None:
             raise
     context.progress.remember(project_id, "ranking_error", "")
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
-    jobs.once("score_new", project_id)
+    if scoring.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
+        jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
     review.observe(context, project_id, number)
     context.store.prune(project_id, keep=3)
@@ -102,6 +103,10 @@ def score_new(project_id: int) -> None:
     """Give new unlabeled tasks their prediction and their place in the queue."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
+    if not scoring.is_ranked(context, project_id):
+        if context.progress.scoring(project_id) is None:
+            jobs.once("start_scoring", project_id)
+        return
     try:
         with context.progress.lock(project_id, "push"):
             created = arrivals.score_new(context, project_id)
@@ -153,7 +158,7 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
 
 
 def _is_due(context: Context, project_id: int) -> bool:
-    counts = retraining.count(context, project_id)
+    counts = snapshot.count(context, project_id)
     settings = context.project_settings(context.store.project(project_id))
     return counts.new >= settings.retrain_every and not _failed_on_these(context, project_id)
 

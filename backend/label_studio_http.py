@@ -9,6 +9,8 @@ import time
 from typing import Any, TypeVar
 
 import httpx
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.client_wrapper import SyncClientWrapper  # not the whole client: that takes seconds to import
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelStudioError, NotFoundError
@@ -60,9 +62,6 @@ class LabelStudioHTTP:
 
         Raises LabelStudioAuthError, or LabelStudioError when a refresh cannot reach Label Studio.
         """
-        from label_studio_sdk.core.api_error import ApiError
-        from label_studio_sdk.core.client_wrapper import SyncClientWrapper
-
         if not self.url:
             raise LabelStudioError("no address of Label Studio", fix="set LABEL_STUDIO_URL")
         if not self._api_key:

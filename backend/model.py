@@ -11,7 +11,7 @@ from label_studio_ml.model import LabelStudioMLBase
 from backend import jobs, serving
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import RequestError
+from backend.errors import NotFoundError, RequestError
 from backend.queues import Jobs
 from backend.types import Json, Task
 
@@ -26,12 +26,16 @@ class YoloBackend(LabelStudioMLBase):
     def predict(self, tasks: Sequence[Mapping[str, Any]], context: Json | None = None, **kwargs: Any) -> list[Json]:
         """Return a result per task: regions, priority score and model version."""
         project = kwargs.get("project") or next((task.get("project") for task in tasks), None)
-        wanted = [Task(int(task.get("id") or -place), task["data"]) for place, task in enumerate(tasks, 1)]
+        wanted = [Task(int(task.get("id") or -place), task.get("data") or {}) for place, task in enumerate(tasks, 1)]
         results = serving.predict(self.context, _project_id(project), self.label_config or "", wanted)
         return [
             {"result": list(result.regions), "score": result.score, "model_version": result.version}
             for result in results
         ]
+
+    def process_event(self, event: str, data: Mapping[str, Any], job_id: str, additional_params: Any) -> Json:
+        """Hand every event to `fit`: label-studio-ml 1.0.9 passes a few only, and calls `fit` in an older form."""
+        return self.fit(event, data)
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> Json:
         """Take an event as a hint: START_TRAINING trains, anything else asks for a look at the labels."""
@@ -40,6 +44,8 @@ class YoloBackend(LabelStudioMLBase):
             raise RequestError("the event names no project", where="fit", fix='send {"project": {"id": ...}}')
         queue = Jobs(self.context.redis)
         if event == "START_TRAINING":
+            if self.context.store.project(project_id) is None:
+                raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS")
             jobs.request_training(self.context, queue, project_id)
         else:
             queue.once("check", project_id)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from backend.errors import BusyError
 from backend.types import TrainingProgress
+
+log = logging.getLogger(__name__)
 
 LOCK_TTL_MS = 60_000
 SCORING_TTL_S = 1800  # a run without a finished shard for this long is dead; the reconcile starts it anew
@@ -147,16 +151,21 @@ class Progress:
     def end_scoring(self, project_id: int) -> None:
         self._redis.delete(f"scoring:{project_id}", f"scoring:{project_id}:done")
 
-    def record_failures(self, project_id: int, reasons: Mapping[int, str]) -> None:
-        """Keep why tasks could not be used; shown by GET /api/projects/{id}."""
-        key = f"failures:{project_id}"
-        room = MAX_FAILURES - int(self._redis.hlen(key))
-        for task_id, reason in list(reasons.items())[: max(room, 0)]:
-            self._redis.hset(key, str(task_id), reason)
+    def note_failures(self, project_id: int, task_ids: Iterable[int], reasons: Mapping[int, str]) -> None:
+        """Keep why some of the tasks just looked at could not be used; shown by GET /api/projects/{id}.
 
-    def clear_failures(self, project_id: int, task_ids: list[int]) -> None:
-        if task_ids:
-            self._redis.hdel(f"failures:{project_id}", *map(str, task_ids))
+        What was kept of the others is forgotten. A redis that does not answer costs these notes, not the work itself.
+        """
+        key = f"failures:{project_id}"
+        try:
+            mended = [str(task_id) for task_id in task_ids if task_id not in reasons]
+            if mended:
+                self._redis.hdel(key, *mended)
+            room = max(MAX_FAILURES - int(self._redis.hlen(key)), 0)
+            for task_id, reason in list(reasons.items())[:room]:
+                self._redis.hset(key, str(task_id), reason)
+        except RedisError as error:
+            log.warning("project %d: failures are not noted: redis does not answer: %s", project_id, error)
 
     def failures(self, project_id: int) -> dict[int, str]:
         return {int(key): _text(value) for key, value in self._redis.hgetall(f"failures:{project_id}").items()}

@@ -7,75 +7,36 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import dataset, label_config, tags, training
+from backend import dataset, snapshot, training
 from backend.context import Context
-from backend.dataset import LabeledImage, Split
-from backend.errors import MediaError, NotFoundError, TrainingError
 from backend.files import file_sha256
-from backend.progress import Counts, Fence
-from backend.settings import Settings
+from backend.gate import judge
+from backend.models import base_model, open_base
+from backend.progress import Fence
+from backend.snapshot import Plan
 from backend.software import versions as software_versions
-from backend.store import ProjectRecord, version_name
-from backend.types import (
-    AnnotatedTask,
-    ControlTag,
-    Metrics,
-    ModelVersion,
-    TrainingProgress,
-    TrainingSnapshot,
-)
+from backend.store import version_name
+from backend.training import BaseWeights
+from backend.types import Metrics, ModelVersion, TrainingProgress
 
 log = logging.getLogger(__name__)
 
-MIN_JUDGED_IMAGES = 10  # a validation set smaller than this only guards against collapse
 # Where each stage begins on the one progress bar, from measured shares of a training's time.
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that one training works from."""
+class Verdict:
+    """What the evaluation gave, and whether the version is published for it."""
 
-    record: ProjectRecord
-    settings: Settings
-    tag: ControlTag
-    snapshot: TrainingSnapshot
-    split: Split
-
-    @property
-    def base(self) -> str:
-        """The weights the training starts from: the config's model_path wins over BASE_MODEL."""
-        return self.tag.model_path or self.settings.base_model
-
-
-def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
-    """Return the labels of the newest training, whether its version was promoted or not."""
-    versions = context.store.versions(project_id)
-    return max(versions, key=lambda version: version.number).snapshot if versions else None
-
-
-def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
-    """Return how many annotations are new, changed or deleted.
-
-    >>> count_changes({1: "a", 2: "a", 3: "a"}, {1: "a", 2: "b", 4: "a"})
-    3
-    """
-    changed = sum(before.get(annotation) != stamp for annotation, stamp in now.items())
-    return changed + len(before.keys() - now.keys())
-
-
-def count(context: Context, project_id: int) -> Counts:
-    """Count the project's labels through Label Studio, and remember the counts for the status page."""
-    snapshot = last_snapshot(context, project_id)
-    now = context.label_studio.label_stamps(project_id)
-    tasks = context.label_studio.project(project_id).task_count
-    counts = Counts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
-    context.progress.set_counts(project_id, counts)
-    return counts
+    challenger: Metrics
+    champion: Metrics | None
+    promoted: bool
+    reason: str
 
 
 def retrain(context: Context, project_id: int) -> ModelVersion:
@@ -98,133 +59,95 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     started = time.monotonic()
     show = _Reporter(context, project_id, started)
     show("snapshot")
-    plan = _plan(context, project_id, show)
+    plan = snapshot.take(context, project_id, lambda: show("images"))
     data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data")
-    base = training.base_weights(plan.base, context.work_dir)
-    images = len(plan.split.train)
-    hyper = training.Hyper(
-        epochs=training.epochs_for(images, plan.settings),
-        batch=plan.settings.batch,
-        imgsz=plan.settings.imgsz,
-        seed=plan.settings.seed,
-        device=plan.settings.device,
-    )
-    log.info("project %d: training on %d images for %d epochs from %s", project_id, images, hyper.epochs, base.source)
+    base = open_base(context, plan.record)
+    prepared = time.monotonic()
+    trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
+    show("evaluate")
+    verdict = _verdict(context, plan, trained, data_yaml)
+    timings = {
+        "prepare": prepared - started,
+        "train": trained.seconds,
+        "evaluate": time.monotonic() - prepared - trained.seconds,
+    }
+    show("publish")
+    fence.check()  # the last moment: a stalled training must not publish over its successor
+    version = _version(context, plan, base, trained, verdict, timings)
+    context.store.publish(version, trained.weights)
+    log.info("project %d: %s %s", project_id, version.name, version.reason)
+    return version
+
+
+def _train(
+    plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, fence: Fence, show: _Reporter
+) -> training.Trained:
+    images, hyper = len(plan.split.train), _hyper(plan)
+    name = f"project {plan.record.project_id}"
+    log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
+    if not base.pretrained:
+        log.warning("%s: %s", name, base.note)
 
     def on_epoch(report: training.EpochReport) -> None:
         fence.check()
         show.epoch(report)
 
-    trained_at = time.monotonic()
-    trained = training.train(data_yaml, base, hyper, scratch / "run", on_epoch)
-    show("evaluate")
-    evaluated_at = time.monotonic()
-    challenger, champion_metrics = _evaluate(context, plan, trained.weights, data_yaml)
+    return training.train(data_yaml, base, hyper, out, on_epoch)
+
+
+def _hyper(plan: Plan) -> training.Hyper:
+    settings = plan.settings
+    return training.Hyper(
+        epochs=training.epochs_for(len(plan.split.train), settings),
+        batch=settings.batch,
+        imgsz=settings.imgsz,
+        seed=settings.seed,
+        device=settings.device,
+    )
+
+
+def _verdict(context: Context, plan: Plan, trained: training.Trained, data_yaml: Path) -> Verdict:
+    challenger, champion = _evaluate(context, plan, trained.weights, data_yaml)
     promoted, reason = judge(
         challenger,
-        champion_metrics,
+        champion,
         finite=trained.losses_finite,
         held_out=plan.split.held_out,
         tolerance=plan.settings.tolerance,
     )
-    if not base.pretrained:
-        reason += f"; {base.note}"
-    show("publish")
-    fence.check()  # the last moment: a stalled training must not publish over its successor
+    return Verdict(challenger, champion, promoted, reason)
+
+
+def _version(
+    context: Context,
+    plan: Plan,
+    base: BaseWeights,
+    trained: training.Trained,
+    verdict: Verdict,
+    timings: Mapping[str, float],
+) -> ModelVersion:
+    """Return the manifest of a finished training, under a number of its own."""
+    project_id, name = plan.record.project_id, base_model(context, plan.record)
     champion = context.store.current(project_id)
     number = context.store.reserve_number(project_id)
-    version = ModelVersion(
+    return ModelVersion(
         project_id=project_id,
         number=number,
-        name=version_name(plan.base, number),
+        name=version_name(name, number),
         sha256=file_sha256(trained.weights),
-        base_model=plan.base,
+        base_model=name,
         parent=champion.number if champion else None,
         classes=plan.tag.labels,
         snapshot=plan.snapshot,
-        metrics=challenger,
-        champion_metrics=champion_metrics,
-        hyper_parameters=asdict(hyper) | {"pretrained": base.pretrained},
+        metrics=verdict.challenger,
+        champion_metrics=verdict.champion,
+        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": base.pretrained},
         software=software_versions(),
-        timings={
-            "prepare": trained_at - started,
-            "train": evaluated_at - trained_at,
-            "evaluate": time.monotonic() - evaluated_at,
-        },
+        timings=timings,
         created=datetime.now(UTC),
-        promoted=promoted,
-        reason=reason,
+        promoted=verdict.promoted,
+        reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
     )
-    context.store.publish(version, trained.weights)
-    log.info("project %d: %s %s", project_id, version.name, reason)
-    return version
-
-
-def _plan(context: Context, project_id: int, show: _Reporter) -> Plan:
-    """Read the labels from Label Studio, fetch their images and split them."""
-    record = context.store.project(project_id)
-    if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
-    # The config may have changed since /setup: Label Studio's own is the truth.
-    record = replace(record, label_config=context.label_studio.project(project_id).label_config)
-    tag = label_config.parse(record.label_config)[0]
-    settings = context.project_settings(record)
-    annotated = tuple(context.label_studio.annotated_tasks(project_id))
-    show("images")
-    chance = _random_tasks(context, project_id, annotated)
-    images = _labeled_images(context, project_id, tag, annotated, chance)
-    split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
-    unseen = dataset.unseen_classes(images, tag.labels)
-    if unseen:
-        log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
-    snapshot = TrainingSnapshot(
-        project_id=project_id,
-        label_config_hash=label_config.config_hash(record.label_config),
-        annotations={task.annotation_id: task.updated_at for task in annotated},
-        train_tasks=tuple(image.task_id for image in split.train),
-        val_tasks=tuple(image.task_id for image in split.val),
-        random_tasks=tuple(sorted(chance)),
-    )
-    return Plan(record, settings, tag, snapshot, split)
-
-
-def _random_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
-    """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking."""
-    before = last_snapshot(context, project_id)
-    known = set(before.random_tasks) if before else set()
-    seen = set(before.train_tasks) | set(before.val_tasks) if before else set()
-    champion = context.store.current(project_id)
-    ranking = context.store.ranking(project_id, champion.number if champion else 0)
-    if ranking is None:
-        explored, ranked = set[int](), set[int]()
-    else:
-        explored, ranked = set(ranking.task_ids[ranking.explored].tolist()), set(ranking.task_ids.tolist())
-    fresh = {task.task.id for task in annotated} - seen
-    return frozenset(known | {task for task in fresh if task in explored or task not in ranked})
-
-
-def _labeled_images(
-    context: Context,
-    project_id: int,
-    tag: ControlTag,
-    annotated: tuple[AnnotatedTask, ...],
-    chance: frozenset[int],
-) -> tuple[LabeledImage, ...]:
-    """Fetch the images of all labeled tasks; one that fails is left out, with its reason on the status page."""
-    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
-    images: list[LabeledImage] = []
-    failures: dict[int, str] = {}
-    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
-        if isinstance(media, MediaError):
-            failures[task.task.id] = str(media)
-            log.warning("project %d: task %d left out of training: %s", project_id, task.task.id, media)
-            continue
-        boxes = tags.decode(tag, task.result)
-        images.append(LabeledImage(task.task.id, media.path, boxes, random=task.task.id in chance))
-    context.progress.record_failures(project_id, failures)
-    if failures and not images:
-        raise TrainingError("no image of any labeled task could be read", fix=next(iter(failures.values())))
-    return tuple(images)
 
 
 def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
@@ -235,27 +158,6 @@ def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> t
     if champion is None:
         return challenger, None
     return challenger, training.evaluate(context.store.weights(champion), data_yaml, size, device)
-
-
-def judge(
-    challenger: Metrics, champion: Metrics | None, *, finite: bool, held_out: bool, tolerance: float
-) -> tuple[bool, str]:
-    """Return whether the challenger is published, and why.
-
-    A validation set that is not held out, or is under 10 images, only guards against collapse.
-    """
-    if not finite:
-        return False, "not published: the losses are not finite"
-    if challenger.detections == 0 and challenger.boxes > 0:
-        return False, "not published: the model collapsed, it detects nothing on the validation set"
-    if champion is None:
-        return True, "published: the first version"
-    if not held_out or challenger.images < MIN_JUDGED_IMAGES:
-        return True, f"published: the validation set ({challenger.images} images) is too small to judge, no collapse"
-    scores = f"mAP50 {challenger.map50:.3f} against {champion.map50:.3f} on {challenger.images} images"
-    if challenger.map50 < champion.map50 - tolerance:
-        return False, f"not published: {scores}, worse than the tolerance {tolerance:g}"
-    return True, f"published: {scores}"
 
 
 class _Reporter:

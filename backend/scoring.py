@@ -74,8 +74,7 @@ def predict_shard(
     """Return the predictions of `tasks`; None marks a task whose image failed, with its reason recorded."""
     tag = label_config.parse(record.label_config)[0]
     predictions, reasons = predict(context, model, tag, tasks)
-    context.progress.record_failures(record.project_id, reasons)
-    context.progress.clear_failures(record.project_id, [task.id for task in tasks if task.id not in reasons])
+    context.progress.note_failures(record.project_id, [task.id for task in tasks], reasons)
     return PoolShard(index, np.array([task.id for task in tasks], dtype=np.int64), tuple(predictions))
 
 
@@ -219,10 +218,31 @@ def encode(
 
 
 def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
-    """Import the rows of tasks that are still unlabeled and have no prediction of this version yet."""
-    wanted = {task.id for task in context.label_studio.unlabeled_tasks(project_id)}
-    wanted -= set(context.label_studio.predicted_tasks(project_id, model.name))
-    return context.label_studio.import_predictions(project_id, model.name, (r for r in rows if r.task_id in wanted))
+    """Import the rows of tasks that are still unlabeled; return how many were written.
+
+    A prediction of this version that a task has already (of an earlier scoring, or asked of /predict by Label Studio
+    itself) is mended if its score is another, so that no task ever has two.
+    """
+    client = context.label_studio
+    wanted = {task.id for task in client.unlabeled_tasks(project_id)}
+    present = {stamp.task_id: stamp for stamp in client.prediction_stamps(project_id, model.name)}
+    mended = 0
+
+    def fresh() -> Iterator[PredictionRow]:
+        nonlocal mended
+        for row in rows:
+            stamp = present.get(row.task_id)
+            if row.task_id in wanted and stamp is None:
+                yield row
+            elif row.task_id in wanted and stamp and not _same(stamp.score, row.score):
+                client.update_prediction(stamp.id, model.name, row)
+                mended += 1
+
+    return client.import_predictions(project_id, model.name, fresh()) + mended
+
+
+def _same(stored: float | None, score: float) -> bool:
+    return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
 def flip(context: Context, project_id: int, version: str) -> None:
@@ -240,6 +260,12 @@ def serving_number(context: Context, project_id: int) -> int:
     """Return the number of the version that serves; 0 is the base model."""
     serving = context.store.serving(project_id)
     return serving.number if serving else 0
+
+
+def is_ranked(context: Context, project_id: int) -> bool:
+    """Return whether there is a ranking that new tasks can be placed in; one of an empty pool tells nothing."""
+    order = context.store.ranking(project_id, serving_number(context, project_id))
+    return order is not None and len(order.task_ids) > 0
 
 
 def is_pending(context: Context, project_id: int) -> bool:

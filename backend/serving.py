@@ -93,9 +93,7 @@ def _predictions(
     for place, prediction in zip(places, fresh, strict=True):
         found[place] = prediction
     if record.project_id != NO_PROJECT:
-        mended = [tasks[place].id for place in places if tasks[place].id not in reasons]
-        context.progress.clear_failures(record.project_id, mended)
-        context.progress.record_failures(record.project_id, reasons)
+        context.progress.note_failures(record.project_id, [tasks[place].id for place in places], reasons)
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import arrivals, ranking, retraining, scoring
+from backend import arrivals, ranking, scoring, snapshot
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError, SettingError
 from backend.models import model_for
@@ -182,7 +182,7 @@ def test_a_new_task_is_scored_at_once_and_next(
         assert handed[0] == int(order.task_ids[np.argmin(order.priority)])
         assert sorted(handed[1:]) == late
         annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
-        assert not set(late) & retraining._random_tasks(context, project, annotated)
+        assert not set(late) & snapshot.chance_tasks(context, project, annotated)
 
 
 def _tasks(images: ImageSite, begin: int, end: int) -> list[dict[str, str]]:

@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.label_studio]
 
 def test_fifty_labels_of_bccd_reach_map50_of_030(label_studio: LabelStudioProcess, tmp_path: Path) -> None:
     require(BCCD.is_file(), f"BCCD is not at {BCCD}")
-    with open_world(label_studio, tmp_path, BCCD, {"IMGSZ": "320", "RETRAIN_EVERY": "50"}) as world:
+    settings = {"IMGSZ": "320", "RETRAIN_EVERY": "50", "TRAIN_STEPS": "200"}
+    with open_world(label_studio, tmp_path, BCCD, settings) as world:
         project_id = world.client.create_project("BCCD", world.config)
         world.client.upload_images(project_id, [file.path for file in world.data.train])
         world.client.attach_backend(project_id, world.url, "yolo")

@@ -9,9 +9,11 @@ import pytest
 
 from backend import guard
 from backend.context import Context
+from backend.processes import free_port
 from backend.projects import WEBHOOK_HEADER
 from backend.settings import Settings
-from tests.support import open_context, serve
+from backend.store import ProjectRecord
+from tests.support import CONFIG, open_context, serve
 
 USER, PASSWORD = "studio", "pässword:with colon"
 PATHS = [
@@ -145,3 +147,17 @@ def test_a_bug_of_ours_is_logged_and_not_shown(
     assert answer.json()["error"] == "internal error"
     assert "secret detail" not in answer.text
     assert any(record.exc_info for record in caplog.records if record.levelno == logging.ERROR)
+
+
+def test_without_redis_predictions_go_on_and_hints_say_what_is_missing(settings: Settings) -> None:
+    gone = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"})
+    with open_context(gone) as context, serve(context) as client:
+        hint = {"action": "ANNOTATION_CREATED", "project": {"id": 7}}
+        refused = client.post("/webhook", json=hint, headers={WEBHOOK_HEADER: context.store.secret()})
+        task = {"id": 1, "data": {"image": "no such thing"}}
+        body = {"tasks": [task], "project": "7.1", "label_config": CONFIG}
+        context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+        (result,) = client.post("/predict", json=body).raise_for_status().json()["results"]
+    assert refused.status_code == 503
+    assert "redis does not answer" in refused.json()["error"]
+    assert (result["result"], result["score"]) == ([], 1.0)

@@ -21,7 +21,7 @@ from tests.world import World, await_shown, await_true, label, measure, open_wor
 
 pytestmark = pytest.mark.label_studio
 
-POOL, TEST, BESIDE = 60, 40, 8  # scenes: the pool, the test set, the second project's pool
+POOL, TEST, BESIDE = 60, 40, 12  # scenes: the pool, the test set, the second project's pool
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
         "TRAIN_STEPS": "200",
-        "MAX_EPOCHS": "120",
+        "MAX_EPOCHS": "200",
         "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
     }
     with open_world(label_studio, folder, data_yaml, settings) as world:
@@ -89,7 +89,7 @@ def story(world: World) -> Story:
     await_shown(world, main, "yolo11n-v2")
     after_two = look(world, main)
 
-    label(world, beside, 4)
+    label(world, beside, 8)
     backend_id = client.backends(beside)[0].id
     client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
     await_shown(world, beside, "yolo11n-v1")
@@ -165,7 +165,7 @@ def test_the_pre_annotation_shown_is_a_region_an_annotator_can_correct(world: Wo
 def test_a_second_project_stays_apart_and_trains_when_told_to(story: Story) -> None:
     assert story.beside_before == "yolo11n-v0"
     assert [version.name for version in story.beside_versions] == ["yolo11n-v1"]
-    assert len(story.beside_versions[0].snapshot.annotations) == 4
+    assert len(story.beside_versions[0].snapshot.annotations) == 8
     assert not set(story.beside_versions[0].snapshot.annotations) & set(story.versions[1].snapshot.annotations)
 
 
@@ -234,12 +234,17 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
 
 @pytest.fixture(scope="module")
 def connected(world: World) -> int:
-    """A third project, attached from the terminal."""
+    """A third project, attached from the terminal before it has any image."""
     project_id = world.client.create_project("connected", world.config)
-    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
+    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=60)
+    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
     await_shown(world, project_id, "yolo11n-v0")
     return project_id
+
+
+def test_images_that_come_after_the_backend_are_ranked_among_each_other(world: World, connected: int) -> None:
+    assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0, 0.5, 1]
 
 
 def test_connect_a_second_time_finds_nothing_to_do(world: World, connected: int) -> None:
@@ -271,6 +276,18 @@ def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, con
     body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
     with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
+
+
+def test_scoring_and_pushing_twice_changes_nothing(world: World, story: Story) -> None:
+    before = world.scores(story.main)
+    pushed = world.redis.get(f"fence:push:{story.main}")
+    world.command("score", story.main)
+
+    def pushed_again() -> bool:
+        return world.redis.get(f"fence:push:{story.main}") != pushed and world.status(story.main).scoring.total == 0
+
+    await_true(pushed_again, "the second push", patience_s=120)
+    assert world.scores(story.main) == before
 
 
 def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:

@@ -164,20 +164,19 @@ def test_counts_come_back(progress: Progress) -> None:
 
 
 def test_failures_are_kept_replaced_and_cleared(progress: Progress) -> None:
-    progress.record_failures(7, {})
-    progress.clear_failures(7, [])
-    progress.record_failures(7, {1: "gone", 2: "bröken"})
-    progress.record_failures(7, {2: "text"})
+    progress.note_failures(7, [], {})
+    progress.note_failures(7, [], {1: "gone", 2: "bröken"})
+    progress.note_failures(7, [], {2: "text"})
     assert progress.failures(7) == {1: "gone", 2: "text"}
     assert progress.failures(8) == {}
-    progress.clear_failures(7, [1, 5])
+    progress.note_failures(7, [1, 5], {})
     assert progress.failures(7) == {2: "text"}
 
 
 def test_failures_are_bounded(progress: Progress) -> None:
-    progress.record_failures(7, dict.fromkeys(range(MAX_FAILURES + 10), "gone"))
+    progress.note_failures(7, [], dict.fromkeys(range(MAX_FAILURES + 10), "gone"))
     assert len(progress.failures(7)) == MAX_FAILURES
-    progress.record_failures(7, {MAX_FAILURES + 50: "new"})
+    progress.note_failures(7, [], {MAX_FAILURES + 50: "new"})
     assert len(progress.failures(7)) == MAX_FAILURES
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from redis import Redis
 
 from backend import label_config, training, yolo_data
-from backend.embedded import backend_processes
+from backend.embedded import backend_processes, running_redis
 from backend.label_studio import LabelStudioClient
 from backend.oracle import Oracle
 from backend.processes import LabelStudioProcess
@@ -23,7 +24,7 @@ from backend.settings import Settings, from_env
 from backend.store import Store
 from backend.types import ControlTag, Json, Metrics, ModelVersion, Task
 
-PATIENCE_S = 900
+PATIENCE_S = 1800
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class World:
     settings: Settings
     environ: Mapping[str, str]  # that the backend runs with
     store: Store
+    redis: Redis
     data: yolo_data.YoloData
     data_yaml: Path
     config: str
@@ -90,6 +92,7 @@ def open_world(
     with (
         LabelStudioClient(studio.url, studio.api_key) as client,
         backend_processes(chosen, {**os.environ, **environ}) as url,
+        Redis.from_url(running_redis(chosen)) as redis,
     ):
         yield World(
             studio=studio,
@@ -98,6 +101,7 @@ def open_world(
             settings=chosen,
             environ=environ,
             store=Store(chosen.model_dir),
+            redis=redis,
             data=data,
             data_yaml=data_yaml,
             config=config,
@@ -121,8 +125,9 @@ def await_shown(world: World, project_id: int, version: str) -> None:
     def shown() -> bool:
         # A project nobody has set up yet has no status page.
         if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
-            training_state = world.status(project_id).training
-            assert training_state.state != "failed", training_state.error
+            status = world.status(project_id)
+            assert status.training.state != "failed", status.training.error
+            assert all(one.promoted for one in status.versions), status.versions[-1].reason
         return world.shown(project_id) == version
 
     await_true(shown, f"{version} in project {project_id}")

@@ -1,41 +1,19 @@
-"""When a version is published, and which labels count as chosen by chance."""
+"""Which labels count, which were chosen by chance, and what is left out of a training."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend import retraining
+from backend import label_config, snapshot
 from backend.context import Context
+from backend.errors import TrainingError
 from backend.files import file_sha256
-from backend.types import AnnotatedTask, Metrics, ModelVersion, Ranking, Task, TrainingSnapshot
-
-GOOD = Metrics(map50=0.5, map50_95=0.3, class_ap50={"cat": 0.5}, images=20, boxes=40, detections=50)
-
-
-@pytest.mark.parametrize(
-    ("challenger", "champion", "finite", "held_out", "promoted", "reason"),
-    [
-        (GOOD, None, True, True, True, "first version"),
-        (GOOD, None, False, True, False, "not finite"),
-        (replace(GOOD, detections=0), None, True, True, False, "collapsed"),
-        (replace(GOOD, detections=0, boxes=0), None, True, True, True, "first version"),  # only background images
-        (replace(GOOD, map50=0.49), GOOD, True, True, True, "0.490 against 0.500"),
-        (replace(GOOD, map50=0.47), GOOD, True, True, False, "worse than the tolerance 0.02"),
-        (replace(GOOD, map50=0.1, images=9), GOOD, True, True, True, "too small to judge"),
-        (replace(GOOD, map50=0.1), GOOD, True, False, True, "too small to judge"),
-        (replace(GOOD, detections=0, images=9), GOOD, True, True, False, "collapsed"),
-    ],
-)
-def test_judge(
-    challenger: Metrics, champion: Metrics | None, finite: bool, held_out: bool, promoted: bool, reason: str
-) -> None:
-    verdict, said = retraining.judge(challenger, champion, finite=finite, held_out=held_out, tolerance=0.02)
-    assert (verdict, reason in said) == (promoted, True), said
+from backend.types import AnnotatedTask, Json, ModelVersion, Ranking, Task, TrainingSnapshot
+from tests.support import CONFIG, ImageSite
 
 
 @pytest.mark.parametrize(
@@ -43,23 +21,23 @@ def test_judge(
     [({}, {}, 0), ({}, {1: "a"}, 1), ({1: "a"}, {1: "a"}, 0), ({1: "a"}, {1: "b"}, 1), ({1: "a", 2: "a"}, {2: "a"}, 1)],
 )
 def test_new_changed_and_deleted_annotations_count(before: dict[int, str], now: dict[int, str], changes: int) -> None:
-    assert retraining.count_changes(before, now) == changes
+    assert snapshot.count_changes(before, now) == changes
 
 
 def test_labels_from_before_any_ranking_were_chosen_by_chance(context: Context) -> None:
-    assert retraining.chance_tasks(context, 1, (labeled(4), labeled(7))) == {4, 7}
+    assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(7))) == {4, 7}
 
 
 def test_of_ranked_tasks_only_the_explored_were_chosen_by_chance(context: Context) -> None:
     context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
-    assert retraining.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(9))) == {5, 9}
+    assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(9))) == {5, 9}
 
 
 def test_chance_is_decided_once_and_for_all(context: Context, tmp_path: Path) -> None:
     """A task picked as hard under one ranking stays so, though a later ranking explores it."""
     publish(context, tmp_path, trained_on=(4, 5), by_chance=(5,))
     context.store.save_ranking(1, 1, ranking([4, 6, 8], explored=[4, 6]))
-    assert retraining.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(6), labeled(8))) == {5, 6}
+    assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 8, 9)))) == {5, 6}  # 9 came later
 
 
 def labeled(task_id: int) -> AnnotatedTask:
@@ -85,7 +63,7 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
         parent=None,
         classes=("cat",),
         snapshot=snapshot,
-        metrics=GOOD,
+        metrics=None,
         champion_metrics=None,
         hyper_parameters={},
         software={},
@@ -95,3 +73,38 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
         reason="a test",
     )
     context.store.publish(version, weights)
+
+
+def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, images: ImageSite) -> None:
+    def region(label: str) -> Json:
+        value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+        return {"id": "r1", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+
+    def annotated(task_id: int, image: object, *regions: Json) -> AnnotatedTask:
+        return AnnotatedTask(Task(task_id, {"image": image}), task_id, "2026-01-01T00:00:00Z", regions)
+
+    (tag,) = label_config.parse(CONFIG)
+    context.progress.note_failures(7, [1], {1: "mended by now"})
+    found = snapshot._labeled_images(
+        context,
+        7,
+        tag,
+        (
+            annotated(1, images.add("1.png"), region("cat")),
+            annotated(2, images.add("2.png"), region("cat"), region("gone")),
+            annotated(3, f"{images.url}/404.png", region("cat")),
+            annotated(4, images.add("4.png")),
+        ),
+        frozenset({2}),
+    )
+    assert [(image.task_id, len(image.boxes), image.random) for image in found] == [
+        (1, 1, False),
+        (2, 1, True),
+        (4, 0, False),  # a background image
+    ]
+    failures = context.progress.failures(7)
+    assert set(failures) == {2, 3}
+    assert "the label 'gone', which is not in the label config" in failures[2]
+    assert "404" in failures[3]
+    with pytest.raises(TrainingError, match=r"no image of any labeled task.*404"):
+        snapshot._labeled_images(context, 7, tag, (annotated(3, f"{images.url}/404.png"),), frozenset())

@@ -1,0 +1,133 @@
+"""What a training is made of: the labels that count now, their images, and who goes into validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from backend import dataset, label_config, tags
+from backend.context import Context
+from backend.dataset import LabeledImage, Split
+from backend.errors import MediaError, NotFoundError, TrainingError
+from backend.progress import Counts
+from backend.settings import Settings
+from backend.store import ProjectRecord
+from backend.types import AnnotatedTask, ControlTag, TrainingSnapshot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one training works from."""
+
+    record: ProjectRecord
+    settings: Settings
+    tag: ControlTag
+    snapshot: TrainingSnapshot
+    split: Split
+
+
+def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
+    """Return the labels of the newest training, whether its version was promoted or not."""
+    versions = context.store.versions(project_id)
+    return max(versions, key=lambda version: version.number).snapshot if versions else None
+
+
+def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
+    """Return how many annotations are new, changed or deleted.
+
+    >>> count_changes({1: "a", 2: "a", 3: "a"}, {1: "a", 2: "b", 4: "a"})
+    3
+    """
+    changed = sum(before.get(annotation) != stamp for annotation, stamp in now.items())
+    return changed + len(before.keys() - now.keys())
+
+
+def count(context: Context, project_id: int) -> Counts:
+    """Count the project's labels through Label Studio, and remember the counts for the status page."""
+    snapshot = last_snapshot(context, project_id)
+    now = context.label_studio.label_stamps(project_id)
+    tasks = context.label_studio.project(project_id).task_count
+    counts = Counts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
+    context.progress.set_counts(project_id, counts)
+    return counts
+
+
+def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Plan:
+    """Read the labels from Label Studio, fetch their images and split them."""
+    record = context.store.project(project_id)
+    if record is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    # The config may have changed since /setup: Label Studio's own is the truth.
+    record = replace(record, label_config=context.label_studio.project(project_id).label_config)
+    tag = label_config.parse(record.label_config)[0]
+    settings = context.project_settings(record)
+    annotated = tuple(context.label_studio.annotated_tasks(project_id))
+    on_images()
+    chance = chance_tasks(context, project_id, annotated)
+    images = _labeled_images(context, project_id, tag, annotated, chance)
+    split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
+    unseen = dataset.unseen_classes(images, tag.labels)
+    if unseen:
+        log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
+    snapshot = TrainingSnapshot(
+        project_id=project_id,
+        label_config_hash=label_config.config_hash(record.label_config),
+        annotations={task.annotation_id: task.updated_at for task in annotated},
+        train_tasks=tuple(image.task_id for image in split.train),
+        val_tasks=tuple(image.task_id for image in split.val),
+        random_tasks=tuple(sorted(chance)),
+    )
+    return Plan(record, settings, tag, snapshot, split)
+
+
+def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
+    """Return the labeled tasks that chance chose: known so from before, explored, or labeled before any ranking.
+
+    A task that came later and was placed into a version's ranking was not: its value decided when it was handed out.
+    """
+    before = last_snapshot(context, project_id)
+    known = set(before.random_tasks) if before else set()
+    seen = set(before.train_tasks) | set(before.val_tasks) if before else set()
+    champion = context.store.current(project_id)
+    ranking = context.store.ranking(project_id, champion.number if champion else 0)
+    if ranking is None:
+        explored, ranked = set[int](), set[int]()
+    else:
+        explored, ranked = set(ranking.task_ids[ranking.explored].tolist()), set(ranking.task_ids.tolist())
+    fresh = {task.task.id for task in annotated} - seen
+    return frozenset(known | {task for task in fresh if task in explored or (champion is None and task not in ranked)})
+
+
+def _labeled_images(
+    context: Context,
+    project_id: int,
+    tag: ControlTag,
+    annotated: tuple[AnnotatedTask, ...],
+    chance: frozenset[int],
+) -> tuple[LabeledImage, ...]:
+    """Fetch the images of all labeled tasks.
+
+    An image that fails is left out, and so is a region that cannot be learned: its reason is on the status page.
+    """
+    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
+    images: list[LabeledImage] = []
+    unread: dict[int, str] = {}
+    unlearned: dict[int, str] = {}
+    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
+        task_id = task.task.id
+        if isinstance(media, MediaError):
+            unread[task_id] = f"left out of training: {media}"
+            continue
+        images.append(LabeledImage(task_id, media.path, tags.decode(tag, task.result), random=task_id in chance))
+        if left_out := tags.explain(tag, task.result):
+            unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
+    reasons = unread | unlearned
+    for task_id, reason in reasons.items():
+        log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, [task.task.id for task in annotated], reasons)
+    if unread and not images:
+        raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
+    return tuple(images)

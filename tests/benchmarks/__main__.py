@@ -1,0 +1,46 @@
+"""`python -m tests.benchmarks [name ...]`: run the benchmarks, all or those named; a full run is kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.benchmarks import latency, memory, predict, push, report
+
+BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
+    "predict": predict.run,
+    "predict_single": predict.run_single,
+    "push": push.run,
+    "latency": latency.run,
+    "memory": memory.run,
+}
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main(arguments: list[str]) -> int:
+    """Return 0 if every promise was met."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all, written to results.json")
+    chosen = parser.parse_args(arguments).name or list(BENCHMARKS)
+    if unknown := set(chosen) - set(BENCHMARKS):
+        parser.error(f"unknown benchmark {min(unknown)}; use {', '.join(BENCHMARKS)}")
+    console = Console()
+    results: list[report.Result] = []
+    with tempfile.TemporaryDirectory(prefix="yolo-bench-") as folder:
+        for name in chosen:
+            with console.status(f"measuring {name} ..."):
+                results += BENCHMARKS[name](Path(folder))
+    console.print(report.table(results))
+    if chosen == list(BENCHMARKS):  # numbers of different runs are not comparable, so only a full run is kept
+        report.write(results, RESULTS)
+        console.print(f"written to {RESULTS}")
+    return 0 if all(result.met for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
