@@ -9,7 +9,7 @@ import os
 from backend import arrivals, projects, retraining, review, scoring, snapshot
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import BusyError, ModelError, NotFoundError, SettingError, TrainingError
+from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
 from backend.queues import Jobs, hint
 from backend.types import TrainingProgress
 
@@ -30,8 +30,7 @@ def check(project_id: int) -> None:
     """Count new labels through Label Studio and start a training when there are enough."""
     context, jobs = _open()
     context.progress.unclaim(hint("check", project_id))
-    if _is_due(context, project_id):
-        _enqueue_training(context, jobs, project_id, forced=False)
+    _check(context, jobs, project_id)
 
 
 def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
@@ -142,6 +141,8 @@ def reconcile() -> None:
             _reconcile(context, jobs, project_id)
         except NotFoundError:
             log.debug("project %d is gone from Label Studio", project_id)
+        except BackendError as error:  # the other projects are looked after all the same
+            log.warning("project %d: %s", project_id, error)
 
 
 def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
@@ -150,11 +151,16 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
         jobs.once("configure", project_id)
     if scoring.is_pending(context, project_id):
         jobs.once("start_scoring", project_id)
-    jobs.once("check", project_id)
+    _check(context, jobs, project_id)
     tasks = str(context.label_studio.project(project_id).task_count)
     if context.progress.recall(project_id, "tasks") != tasks:
         context.progress.remember(project_id, "tasks", tasks)
         jobs.once("score_new", project_id)
+
+
+def _check(context: Context, jobs: Jobs, project_id: int) -> None:
+    if _is_due(context, project_id):
+        _enqueue_training(context, jobs, project_id, forced=False)
 
 
 def _is_due(context: Context, project_id: int) -> bool:

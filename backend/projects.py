@@ -109,7 +109,11 @@ def drifted(context: Context, record: ProjectRecord) -> bool:
     secret = context.store.secret()
     if client.ensure_webhook_header(record.project_id, record.backend_url, WEBHOOK_HEADER, secret):
         return True
+    if context.progress.scoring(record.project_id) is not None:
+        return False  # the push at its end points the queue
     shown = client.project(record.project_id).model_version
+    if shown == name_of(context, record):
+        return False  # the usual case; asking for the backends makes LS call /setup of each
     titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
     return (shown or "") in titles
 

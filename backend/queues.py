@@ -9,6 +9,7 @@ from datetime import timedelta
 from redis import Redis
 from rq import Queue, Retry, Worker
 from rq.serializers import JSONSerializer
+from rq.worker import DequeueStrategy
 
 from backend.progress import Progress
 
@@ -89,4 +90,6 @@ def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> Non
         serializer=JSONSerializer,
         log_job_description=False,
     )
-    worker.work(burst=burst, with_scheduler=not burst, logging_level="WARNING")
+    # In turn: a steady stream of checks must not keep shards from being scored.
+    turn = DequeueStrategy.ROUND_ROBIN
+    worker.work(burst=burst, with_scheduler=not burst, logging_level="WARNING", dequeue_strategy=turn)
