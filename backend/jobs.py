@@ -60,7 +60,10 @@ def retrain(project_id: int, forced: int) -> None:
         return
     if version.promoted:
         jobs.once("start_scoring", project_id)
-    review.reward(context, version)
+    try:
+        review.reward(context, version)
+    except BackendError as error:  # only the bandit's history lacks it; a job that raised would train again
+        log.warning("project %d: the gain of %s is not kept: %s", project_id, version.name, error)
     retraining.clear_scratch(context)
     jobs.once("check", project_id)  # labels may have come in while we trained
 

@@ -17,6 +17,7 @@ from backend.files import Files
 from backend.shards import PoolShard, ShardArrays, ShardHeader
 from backend.types import BoolArray, FloatArray, IntArray, Pool, Ranking
 
+GATHERED = frozenset({"class_probs", "class_weights", "embeddings", "box_variance"})  # fields of Pool a scoring fills
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
 _RANKING = ("task_ids", "priority", "acquisition", "explored", "strategy")

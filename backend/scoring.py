@@ -15,6 +15,7 @@ from backend.errors import MediaError, NotFoundError, SettingError
 from backend.label_studio import PredictionRow
 from backend.media import MediaFile
 from backend.models import ServedModel, base_model, model_for, name_of
+from backend.pool_store import GATHERED
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord, version_name
@@ -188,7 +189,7 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
     Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
     project that has no scored pool.
     """
-    acquisition.get(strategy)
+    acquisition.usable(strategy, GATHERED)
     record = context.store.project(project_id)
     if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")

@@ -102,7 +102,7 @@ def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tm
 def test_a_preview_names_what_is_wrong(served: Context) -> None:
     with pytest.raises(SettingError, match="unknown strategy 'best'"):
         scoring.preview(served, 7, "best")
-    with pytest.raises(ModelError, match="'bald' needs committee"):
+    with pytest.raises(SettingError, match="'bald' needs committee, which the loop does not gather"):
         scoring.preview(served, 7, "bald")
     with pytest.raises(NotFoundError, match="no scored pool"):
         scoring.preview(served, 8, "entropy")

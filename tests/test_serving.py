@@ -66,6 +66,7 @@ def test_setup_keeps_what_label_studio_says(context: Context) -> None:
         (CONFIG, '{"PROTOCOL": "datahunt"}', SettingError, "PROTOCOL.*allowed: top, datahunt1, datahunt2"),
         (CONFIG, '{"RATE": "100/week"}', SettingError, "RATE='100/week'.*0% to 100%.*100/day"),
         (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy, entropi"}', SettingError, "unknown strategy 'entropi'"),
+        (CONFIG, '{"STRATEGY": "bald"}', SettingError, "'bald' needs committee, which the loop does not gather.*auto"),
         (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": " ,"}', SettingError, "BANDIT_ARMS names no strategy"),
         (CONFIG, '{"BASE_MODEL": "other.pt"}', ModelError, "other.pt are not approved.*sha256sum other.pt"),
         (CONFIG, '{"BASE_MODEL": "../other.pt"}', ModelError, "not the plain name"),

@@ -16,7 +16,7 @@ from backend.acquisition import (
     ppal,
     uncertainty,
 )
-from backend.acquisition.registry import Acquisition, acquisition, get, names
+from backend.acquisition.registry import Acquisition, acquisition, get, names, usable
 
 __all__ = [
     "Acquisition",
@@ -32,4 +32,5 @@ __all__ = [
     "names",
     "ppal",
     "uncertainty",
+    "usable",
 ]

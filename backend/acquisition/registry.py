@@ -70,6 +70,20 @@ def get(name: str) -> Acquisition:
     return _registry[name]
 
 
+def usable(name: str, gathered: frozenset[str]) -> Acquisition:
+    """Return the strategy of that name; raises SettingError if it needs a field of Pool that is not in `gathered`."""
+    found = get(name)
+    missing = sorted(found.needs - gathered)
+    if missing:
+        others = ", ".join(other for other in names() if _registry[other].needs <= gathered)
+        raise SettingError(
+            f"strategy {name!r} needs {missing[0]}, which the loop does not gather yet",
+            where="STRATEGY",
+            fix=f"use one of {others}",
+        )
+    return found
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all strategies, sorted."""
     return tuple(sorted(_registry))
