@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from backend import bandit, review
@@ -75,10 +76,11 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
     record = project_record(context, project_id)
     client = context.label_studio
     done = []
-    if record.backend_url and client.ensure_webhook_header(
-        project_id, record.backend_url, WEBHOOK_HEADER, context.store.secret()
-    ):
-        done.append("gave the webhook its secret header")
+    try:
+        if record.backend_url and _secure_webhook(context, record):
+            done.append("gave the webhook its secret header")
+    except NotFoundError as error:
+        done.append(f"found {error}; until then labels are counted every {context.settings.reconcile_s:g} s only")
     if client.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
     if client.ensure_queue_tab(project_id):
@@ -106,9 +108,9 @@ def drifted(context: Context, record: ProjectRecord) -> bool:
     if record.configured != record.backend_url:
         return True
     client = context.label_studio
-    secret = context.store.secret()
-    if client.ensure_webhook_header(record.project_id, record.backend_url, WEBHOOK_HEADER, secret):
-        return True
+    with suppress(NotFoundError):  # somebody deleted the webhook: the reconcile does without
+        if _secure_webhook(context, record):
+            return True
     if context.progress.scoring(record.project_id) is not None:
         return False  # the push at its end points the queue
     shown = client.project(record.project_id).model_version
@@ -116,6 +118,12 @@ def drifted(context: Context, record: ProjectRecord) -> bool:
         return False  # the usual case; asking for the backends makes LS call /setup of each
     titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
     return (shown or "") in titles
+
+
+def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
+    """Give the project's webhook our secret; True if it lacked it. Raises NotFoundError if there is no webhook."""
+    secret = context.store.secret()
+    return context.label_studio.ensure_webhook_header(record.project_id, record.backend_url, WEBHOOK_HEADER, secret)
 
 
 def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:

@@ -48,10 +48,11 @@ def retrain(context: Context, project_id: int) -> ModelVersion:
         try:
             with tempfile.TemporaryDirectory(prefix="training-", dir=_scratch(context)) as scratch:
                 version = _retrain(context, project_id, fence, Path(scratch))
+            # Still under the lock: "running" without a lock means that the worker died.
+            context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
         except BaseException as error:
             context.progress.set_training(project_id, TrainingProgress("failed", error=str(error) or repr(error)))
             raise
-    context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
     return version
 
 

@@ -267,7 +267,7 @@ def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
 def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
     world.client.http.send("POST", f"/api/ml/{world.client.backends(connected)[0].id}/train", {})
     await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=60)
-    assert "2 labeled images" in world.status(connected).training.error
+    assert "a training needs 2" in world.status(connected).training.error
     assert world.store.versions(connected) == ()
 
 
