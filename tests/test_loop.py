@@ -281,8 +281,7 @@ def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, con
 def test_scoring_anew_ranks_late_tasks_too_and_a_second_time_changes_nothing(world: World, story: Story) -> None:
     score_anew(world, story.main)
     once = world.scores(story.main)
-    ranked = sorted(score for (score,) in once.values() if score is not None)
-    assert ranked == pytest.approx([place / (len(once) - 1) for place in range(len(once))], abs=1e-6)
+    assert_ranked(once)
     score_anew(world, story.main)
     assert world.scores(story.main) == once
 
@@ -290,9 +289,13 @@ def test_scoring_anew_ranks_late_tasks_too_and_a_second_time_changes_nothing(wor
 def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
     assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
     await_shown(world, story.main, "yolo11n-v1")
-    queue = look(world, story.main)
-    assert all(len(scores) == 1 for scores in queue.scores.values())
-    assert queue.next_task == min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
+    assert_ranked(world.scores(story.main))
+
+
+def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
+    """Every task has one score, and together they are the places of one ranking."""
+    ranked = sorted(score for (score,) in scores.values() if score is not None)
+    assert ranked == pytest.approx([place / (len(scores) - 1) for place in range(len(scores))], abs=1e-6)
 
 
 def score_anew(world: World, project_id: int) -> None:
