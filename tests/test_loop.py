@@ -278,24 +278,35 @@ def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, con
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
 
 
-def test_scoring_and_pushing_twice_changes_nothing(world: World, story: Story) -> None:
-    before = world.scores(story.main)
-    pushed = world.redis.get(f"fence:push:{story.main}")
-    world.command("score", story.main)
-
-    def pushed_again() -> bool:
-        return world.redis.get(f"fence:push:{story.main}") != pushed and world.status(story.main).scoring.total == 0
-
-    await_true(pushed_again, "the second push", patience_s=120)
-    assert world.scores(story.main) == before
+def test_scoring_anew_ranks_late_tasks_too_and_a_second_time_changes_nothing(world: World, story: Story) -> None:
+    score_anew(world, story.main)
+    once = world.scores(story.main)
+    assert_ranked(once)
+    score_anew(world, story.main)
+    assert world.scores(story.main) == once
 
 
 def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
     assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
     await_shown(world, story.main, "yolo11n-v1")
-    queue = look(world, story.main)
-    assert all(len(scores) == 1 for scores in queue.scores.values())
-    assert queue.next_task == min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
+    assert_ranked(world.scores(story.main))
+
+
+def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
+    """Every task has one score, and together they are the places of one ranking."""
+    ranked = sorted(score for (score,) in scores.values() if score is not None)
+    assert ranked == pytest.approx([place / (len(scores) - 1) for place in range(len(scores))], abs=1e-6)
+
+
+def score_anew(world: World, project_id: int) -> None:
+    """Run `yolo-backend score` and wait until the ranking is in Label Studio."""
+    pushed = world.redis.get(f"fence:push:{project_id}")
+    world.command("score", project_id)
+
+    def pushed_again() -> bool:
+        return world.redis.get(f"fence:push:{project_id}") != pushed and world.status(project_id).scoring.total == 0
+
+    await_true(pushed_again, "the push", patience_s=120)
 
 
 def look(world: World, project_id: int) -> Queue:
