@@ -89,8 +89,7 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
     if is_pending(context, project_id):
         jobs.once("start_scoring", project_id)
         done.append(f"started scoring the unlabeled tasks with {name_of(context, record, accepted=True)}")
-    elif client.project(project_id).model_version != version:
-        flip(context, project_id, version)
+    elif flip(context, project_id, version):
         done.append(f"pointed the queue at {version}")
     # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
     latest = context.store.project(project_id) or record

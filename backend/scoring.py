@@ -246,15 +246,16 @@ def _same(stored: float | None, score: float) -> bool:
     return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
-def flip(context: Context, project_id: int, version: str) -> None:
-    """Point the project's queue at `version`; a project without unlabeled tasks has nothing to point at."""
-    info = context.label_studio.project(project_id)
-    if info.model_version == version:
-        return
-    if version in context.label_studio.prediction_versions(project_id):
-        context.label_studio.set_model_version(project_id, version)
-    else:
-        log.info("project %d: no task holds a prediction of %s, the queue stays as it is", project_id, version)
+def flip(context: Context, project_id: int, version: str) -> bool:
+    """Point the project's queue at `version`; True if that changed it.
+
+    It stays as it is where no task holds a prediction of the version yet: Label Studio would refuse.
+    """
+    client = context.label_studio
+    if client.project(project_id).model_version == version or version not in client.prediction_versions(project_id):
+        return False
+    client.set_model_version(project_id, version)
+    return True
 
 
 def serving_number(context: Context, project_id: int) -> int:
