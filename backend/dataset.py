@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backend.errors import TrainingError
 from backend.types import LabeledBox
+from backend.yolo_data import LabeledFile
 
 MIN_IMAGES = 2
 _ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
@@ -64,6 +65,15 @@ def unseen_classes(images: Sequence[LabeledImage], classes: Sequence[str]) -> tu
     """Return the classes without a single box: a model trained on these images cannot know them."""
     seen = {box.label for image in images for box in image.boxes}
     return tuple(name for name in classes if name not in seen)
+
+
+def write_test_set(files: Sequence[LabeledFile], classes: Sequence[str], root: Path) -> Path:
+    """Write files with known boxes as the `val` split of a data set under `root`; return its data.yaml.
+
+    ultralytics looks for the images of a foreign data.yaml with a relative `path` in a folder of its own settings.
+    """
+    images = tuple(LabeledImage(place, file.path, file.boxes, random=True) for place, file in enumerate(files))
+    return write(Split(train=images, val=images, held_out=False), classes, root)
 
 
 def write(split: Split, classes: Sequence[str], root: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import dataset
+from backend import dataset, scenes, yolo_data
 from backend.dataset import LabeledImage
 from backend.errors import TrainingError
 from backend.types import LabeledBox
@@ -186,3 +186,12 @@ def test_a_label_the_config_lost_is_named(picture: Path, tmp_path: Path) -> None
     only = (image(41, BOX, path=picture),)
     with pytest.raises(TrainingError, match=r"'cat' is not in the label config \[task 41\]"):
         dataset.write(dataset.Split(only, only, held_out=False), ["dog"], tmp_path / "run")
+
+
+def test_a_foreign_data_set_is_measured_where_it_lies(tmp_path: Path) -> None:
+    """Its data.yaml may say `path: .`, as that of BCCD does."""
+    data = yolo_data.read(scenes.generate(tmp_path / "scenes", pool=1, test=2, seed=0))
+    data_yaml = dataset.write_test_set(data.val, data.classes, tmp_path / "test-set")
+    written = yolo_data.read(data_yaml)
+    assert written.classes == data.classes
+    assert [len(file.boxes) for file in written.val] == [len(file.boxes) for file in data.val]

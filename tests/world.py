@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
-from backend import label_config, training, yolo_data
+from backend import dataset, label_config, training, yolo_data
 from backend.embedded import backend_processes, running_redis
 from backend.label_studio import LabelStudioClient
 from backend.oracle import Oracle
@@ -39,7 +39,6 @@ class World:
     store: Store
     redis: Redis
     data: yolo_data.YoloData
-    data_yaml: Path
     config: str
     tag: ControlTag
     oracle: Oracle
@@ -103,7 +102,6 @@ def open_world(
             store=Store(chosen.model_dir),
             redis=redis,
             data=data,
-            data_yaml=data_yaml,
             config=config,
             tag=label_config.parse(config)[0],
             oracle=Oracle(data.train),
@@ -118,7 +116,9 @@ def label(world: World, project_id: int, count: int) -> None:
 
 
 def measure(world: World, version: ModelVersion) -> Metrics:
-    return training.evaluate(world.store.weights(version), world.data_yaml, world.settings.imgsz, "cpu")
+    folder = Path(world.settings.model_dir) / "test-set"
+    data_yaml = dataset.write_test_set(world.data.val, world.data.classes, folder)
+    return training.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
 
 
 def await_shown(world: World, project_id: int, version: str) -> None:
