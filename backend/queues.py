@@ -92,4 +92,4 @@ def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> Non
     )
     # In turn: a steady stream of checks must not keep shards from being scored.
     turn = DequeueStrategy.ROUND_ROBIN
-    worker.work(burst=burst, with_scheduler=not burst, logging_level="WARNING", dequeue_strategy=turn)
+    worker.work(burst=burst, with_scheduler=not burst, logging_level="ERROR", dequeue_strategy=turn)
