@@ -100,9 +100,11 @@ def load_detector(weights: Path, imgsz: int, device: str = "") -> Detector:
     import torch
     from ultralytics.nn.autobackend import AutoBackend
 
-    torch.set_num_threads(os.cpu_count() or 1)  # ultralytics leaves a core idle; for a prediction somebody waits
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
-    return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
+    detector = Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
+    # Last, for select_device leaves a core idle: that halved the images per second on two, and somebody waits for them.
+    torch.set_num_threads(os.cpu_count() or 1)
+    return detector
 
 
 def select_device(device: str) -> torch.device:
