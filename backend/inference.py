@@ -97,14 +97,10 @@ def load_detector(weights: Path, imgsz: int, device: str = "") -> Detector:
     Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
     """
     model = load_model(weights)
-    import torch
     from ultralytics.nn.autobackend import AutoBackend
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
-    detector = Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
-    # Last, for select_device leaves a core idle: that halved the images per second on two, and somebody waits for them.
-    torch.set_num_threads(os.cpu_count() or 1)
-    return detector
+    return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
 
 
 def select_device(device: str) -> torch.device:
