@@ -44,6 +44,7 @@ def quiet_ultralytics() -> None:
 
     It also opens weights with its restricted unpickler, which knows nothing but model classes.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve their own kind on a busy machine
     os.environ |= {
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
@@ -100,7 +101,11 @@ def load_detector(weights: Path, imgsz: int, device: str = "") -> Detector:
     from ultralytics.nn.autobackend import AutoBackend
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
-    return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
+    detector = Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)  # select_device keeps one back, for trainings
+    return detector
 
 
 def select_device(device: str) -> torch.device:
