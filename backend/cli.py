@@ -201,6 +201,16 @@ def rank(
 
 
 @app.command()
+def label_errors(project: Project) -> None:
+    """List the 20 labeled tasks whose labels look most wrong to the served version."""
+    from rich.console import Console
+
+    from backend import label_review, tables
+
+    Console().print(tables.label_errors(label_review.standing(_context(), project)[:20]))
+
+
+@app.command()
 def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
     """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
     from backend.queues import Jobs
@@ -209,6 +219,63 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
     version = context.store.rollback(project, number)
     Jobs(context.redis).once("start_scoring", project)
     typer.echo(f"accepted {version.name} again; the queue flips once the pool is scored with it")
+
+
+@app.command()
+def simulate(
+    data: Annotated[str, typer.Option(help="ultralytics data.yaml, or scenes, or scenes-balanced: generated ones")],
+    out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
+    strategies: Annotated[str, typer.Option(help="comma list; see `yolo-backend strategies`")] = "class_entropy,random",
+    seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,
+    initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="trainings, the one on the initial images included")] = 5,
+    steps: Annotated[int | None, typer.Option(min=1, help="TRAIN_STEPS of each training")] = None,
+    imgsz: Annotated[int, typer.Option(min=32, max=4096, help="image size, pixels")] = 160,
+    device: Annotated[str | None, typer.Option(help="ultralytics device, e.g. cpu or 0")] = None,
+    explore_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="share of the queue drawn at random")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="top, datahunt1 or datahunt2")] = None,
+    uncertain_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="share of a batch picked by value")
+    ] = None,
+    continue_training: Annotated[
+        bool, typer.Option("--continue-training/--restart", help="from the last round's weights, or the base weights")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="units at a time on this machine, one thread each")] = 1,
+) -> None:
+    """Ask which strategy saves labels on your data: experiments with the true boxes in the place of annotators.
+
+    With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
+    """
+    from rich.console import Console
+
+    from backend import simulate as simulation
+
+    given = {
+        "train_steps": steps,
+        "imgsz": imgsz,
+        "device": device,
+        "explore_share": explore_share,
+        "protocol": protocol,
+        "uncertain_share": uncertain_share,
+    }
+    settings = _settings(**given)
+    if settings.redis_url:
+        _with_redis(settings)
+    names = simulation.parse_strategies(strategies)
+    order = simulation.Order(data, names, seeds, initial, batch, rounds, continue_training, out, jobs)
+    simulation.run(order, settings, Console(soft_wrap=True))
+
+
+@app.command(hidden=True)
+def simulate_unit(folder: Path, strategy: str, seed: int) -> None:
+    """Run one strategy with one seed of an experiment: what `simulate` starts for each."""
+    from backend import simulation
+
+    _log("WARNING")
+    simulation.run_unit(folder, strategy, seed)
 
 
 def _settings(**given: object) -> Settings:

@@ -1,0 +1,233 @@
+"""`yolo-backend simulate`: plan an experiment, run its units here or on rq workers, show progress, write it up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import Popen
+
+from redis import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from backend import acquisition, experiment, ranking, scenes, simulation, simulation_data, training
+from backend.errors import BackendError, SettingError
+from backend.experiment import INITIAL, Base, Plan, Results
+from backend.files import file_sha256
+from backend.queues import Jobs
+from backend.settings import Settings
+
+SCENES = {"scenes": 1.3, "scenes-balanced": 0.0}  # name of the generated data -> its long tail
+POOL, TEST = 1000, 150  # generated scenes
+POLL_S = 0.5
+_LONG_S = 24 * 3600.0  # the ETA looks at all that was done, not at the last half minute
+
+Unit = tuple[str, int]  # strategy and seed
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asked for."""
+
+    data: str  # a data.yaml, or a name in SCENES
+    strategies: tuple[str, ...]
+    seeds: int
+    initial: int
+    batch: int
+    rounds: int
+    continue_training: bool
+    out: Path
+    jobs: int
+
+
+def run(order: Order, settings: Settings, console: Console) -> Results:
+    """Run the experiment, or what is missing of it, and write results.json; return the results.
+
+    Raises SettingError and DataError before anything is trained, BackendError naming the unit that failed.
+    """
+    plan = make_plan(order, settings, console)
+    folder = order.out.resolve()
+    experiment.save_plan(folder, plan)
+    run_units = _on_workers(settings.redis_url, console) if settings.redis_url else _here(order.jobs)
+    with _bar(console, folder, plan) as show:
+        run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
+        run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
+    results = collect(folder, plan)
+    experiment.write(folder, "results.json", results)
+    return results
+
+
+def collect(folder: Path, plan: Plan) -> Results:
+    """Return what is finished of an experiment."""
+    rows = [
+        row
+        for name in plan.strategies
+        for seed in range(plan.seeds)
+        for row in experiment.rows_of(folder, name, seed, plan.rounds)
+    ]
+    return Results(plan=plan, date=datetime.now(UTC), machine=experiment.machine(), rows=tuple(rows))
+
+
+def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
+    """Check everything that can be checked before a training, and return the plan."""
+    for name in order.strategies:
+        acquisition.get(name)
+    ranking.protocol(settings.protocol, batch=order.batch)
+    data_yaml = _data_yaml(order)
+    data = simulation_data.read(data_yaml)
+    simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
+    for note in data.notes[:5]:
+        console.print(f"note: {note}", style="yellow")
+    if len(data.notes) > 5:
+        console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
+    base = training.base_weights(settings.base_model, Path(settings.model_dir).resolve())
+    if base.note:
+        console.print(base.note, style="yellow")
+    return Plan(
+        data=str(data_yaml.resolve()),
+        data_sha256=data.sha256(),
+        classes=data.classes,
+        pool=len(data.pool),
+        test=len(data.test),
+        strategies=order.strategies,
+        seeds=order.seeds,
+        rounds=order.rounds,
+        initial=order.initial,
+        batch=order.batch,
+        continue_training=order.continue_training,
+        base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else "", note=base.note),
+        settings=experiment.learning_settings(settings),
+        software=experiment.software(),
+    )
+
+
+def parse_strategies(text: str) -> tuple[str, ...]:
+    """Return the names in a comma list, each once.
+
+    >>> parse_strategies("entropy, random,entropy")
+    ('entropy', 'random')
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingError("no strategy", where="--strategies", fix="name some of `yolo-backend strategies`")
+    return names
+
+
+def _data_yaml(order: Order) -> Path:
+    """Return the data set's file; scenes are generated once, in the experiment's folder."""
+    if order.data not in SCENES:
+        return Path(order.data)
+    folder = order.out / "data"
+    if not (folder / "data.yaml").is_file():  # written last
+        scenes.generate(folder, pool=POOL, test=TEST, seed=0, tail=SCENES[order.data])
+    return folder / "data.yaml"
+
+
+Show = Callable[[], None]
+
+
+def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
+    """Return how to run units on this machine, `jobs` at a time."""
+
+    def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        waiting = list(units)
+        running: list[tuple[Unit, Popen[bytes]]] = []
+        with ExitStack() as stack:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    unit = waiting.pop(0)
+                    process = simulation.start_unit(folder, *unit)
+                    stack.callback(_end, process)
+                    running.append((unit, process))
+                time.sleep(POLL_S)
+                for unit, process in running:
+                    if process.poll():
+                        raise failed(folder, unit, f"its process ended with status {process.returncode}")
+                running = [(unit, process) for unit, process in running if process.poll() is None]
+                show()
+
+    return run_units
+
+
+def _end(process: Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+
+
+def _on_workers(redis_url: str, console: Console) -> Callable[[Path, Sequence[Unit], Show], None]:
+    """Return how to have units run by rq workers, which must see the same folder."""
+
+    def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        with Redis.from_url(redis_url) as redis:
+            jobs = Jobs(redis)
+            for name, seed in units:
+                (experiment.unit_folder(folder, name, seed) / simulation.ERROR_FILE).unlink(missing_ok=True)
+                jobs.put("simulate", str(folder), name, seed)
+            console.print(f"{len(units)} units are queued for the workers on {redis_url}")
+            while not all(is_done(folder, unit) for unit in units):
+                for unit in units:
+                    if (experiment.unit_folder(folder, *unit) / simulation.ERROR_FILE).is_file():
+                        raise failed(folder, unit, "")
+                show()
+                time.sleep(POLL_S)
+            show()
+
+    return run_units
+
+
+def is_done(folder: Path, unit: Unit) -> bool:
+    """Return whether all rounds of a unit are finished."""
+    wanted = 1 if unit[0] == INITIAL else experiment.load_plan(folder).rounds
+    return len(list(experiment.unit_folder(folder, *unit).glob("round-*.json"))) >= wanted
+
+
+def failed(folder: Path, unit: Unit, status: str) -> BackendError:
+    """Return the error of a unit, with the reason that it left."""
+    path = experiment.unit_folder(folder, *unit) / simulation.ERROR_FILE
+    reason = path.read_text(encoding="utf-8") if path.is_file() else status
+    return BackendError(
+        f"{unit[0]}, seed {unit[1]}: {reason}",
+        where=str(folder),
+        fix="once that is put right, run the same command again: finished rounds are not done again",
+    )
+
+
+@contextmanager
+def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
+    """Show how many rounds are finished, with an ETA; a line for each one that was finished meanwhile."""
+    columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
+        units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
+        total = sum(1 if name == INITIAL else plan.rounds - 1 for name, _ in units)
+        task = bar.add_task("", total=total)
+        bar.update(task, completed=_done(folder, units))
+        told = {(unit, number) for unit in units for number in range(1, int(_finished(folder, unit)) + 2)}
+
+        def show() -> None:
+            bar.update(task, completed=_done(folder, units))
+            for unit in units:
+                for row in experiment.rows_of(folder, *unit, plan.rounds) if unit[0] in plan.strategies else ():
+                    if (unit, row.round) not in told:
+                        told.add((unit, row.round))
+                        bar.console.print(
+                            f"{row.strategy:20} seed {row.seed}  round {row.round}  {row.images:5d} images "
+                            f"{row.boxes:6d} boxes  mAP50 {row.map50:.3f}  {row.train_s + row.score_s:.0f} s"
+                        )
+
+        yield show
+
+
+def _done(folder: Path, units: Sequence[Unit]) -> float:
+    return sum(_finished(folder, unit) for unit in units)
+
+
+def _finished(folder: Path, unit: Unit) -> float:
+    """Return how many rounds a unit has done itself, with the share of the one under way."""
+    path = experiment.unit_folder(folder, *unit) / simulation.PROGRESS_FILE
+    done = float(path.read_text() or 0) if path.is_file() else 0.0
+    return done if unit[0] == INITIAL else max(done - 1.0, 0.0)

@@ -1,0 +1,277 @@
+"""Offline pool-based experiments: production's ranking, inference and training, with the true boxes for an annotator.
+
+A unit is one strategy with one seed. Its state is its finished rounds on disk, so a unit that was killed goes on where
+it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from subprocess import Popen
+
+import numpy as np
+
+from backend import acquisition, dataset, experiment, ranking, simulation_data, training
+from backend.dataset import LabeledImage, Split
+from backend.errors import BackendError, DataError, ModelError
+from backend.experiment import INITIAL, Pick, Plan, Round
+from backend.files import LocalFiles
+from backend.gate import judge
+from backend.inference import fix_threads, load_detector
+from backend.processes import spawn
+from backend.settings import Settings
+from backend.simulated_pool import Known, gather
+from backend.simulation_data import SimulationData
+from backend.training import BaseWeights, EpochReport, Hyper
+from backend.types import Metrics
+
+log = logging.getLogger(__name__)
+
+THREADS = 1  # per unit; with more of them the sums of a training depend on the machine
+ERROR_FILE, PROGRESS_FILE = "error.txt", "progress.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The order in which the simulated annotator gets the unlabeled tasks."""
+
+    order: tuple[int, ...]
+    explored: frozenset[int]
+    unranked: str = ""
+    score_s: float = 0.0
+    rank_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the evaluation gave."""
+
+    test: Metrics
+    validation: Metrics
+    published: bool
+    reason: str
+
+
+def start_unit(folder: Path, strategy: str, seed: int, environ: Mapping[str, str] = os.environ) -> Popen[bytes]:
+    """Start a unit in a process of its own, which ends with the calling thread."""
+    command = [sys.executable, "-m", "backend.cli", "simulate-unit", str(folder), strategy, str(seed)]
+    return spawn(command, environ)
+
+
+def run_queued(folder: Path, strategy: str, seed: int) -> None:
+    """Run a unit from an rq job; where it ended by itself without a reason, leave its status as the reason."""
+    process = start_unit(folder, strategy, seed)
+    error = experiment.unit_folder(folder, strategy, seed) / ERROR_FILE
+    if process.wait() and not error.is_file():
+        error.write_text(f"its process ended with status {process.returncode}", encoding="utf-8")
+
+
+def run_unit(folder: Path, strategy: str, seed: int) -> None:
+    """Run what is missing of a unit; INITIAL stands for the training that all strategies of a seed share.
+
+    Raises what the parts raise, and leaves the reason in `error.txt`. BusyError if another process works on it.
+    """
+    unit = experiment.unit_folder(folder, strategy, seed)
+    unit.mkdir(parents=True, exist_ok=True)
+    with _alone(unit):
+        (unit / ERROR_FILE).unlink(missing_ok=True)
+        try:
+            Unit(folder, strategy, seed).run()
+        except BackendError as error:
+            (unit / ERROR_FILE).write_text(str(error), encoding="utf-8")
+            raise
+        finally:
+            shutil.rmtree(unit / "work", ignore_errors=True)
+
+
+class Unit:
+    """One strategy with one seed, between its finished rounds and the plan's last one."""
+
+    def __init__(self, folder: Path, strategy: str, seed: int) -> None:
+        self._plan: Plan = experiment.load_plan(folder)
+        self._data: SimulationData = _data(self._plan)
+        self._settings: Settings = self._plan.settings_for(seed)
+        self._strategy = strategy
+        self._seed = seed
+        self._unit = experiment.unit_folder(folder, strategy, seed)
+        self._shared = experiment.unit_folder(folder, INITIAL, seed)
+        self._work = self._unit / "work"
+        self._project_id = seed + 1  # decides who is held out, as in production
+        self._ids = simulation_data.task_ids(self._data, seed)
+        self._image_of = {task_id: image for image, task_id in enumerate(self._ids.tolist())}
+        self._rounds: list[Round] = list(experiment.load_rounds(self._unit))
+
+    def run(self) -> None:
+        """Finish the rounds that are missing."""
+        fix_threads(THREADS)
+        last = 1 if self._strategy == INITIAL else self._plan.rounds
+        if not self._rounds and self._strategy != INITIAL:
+            self._keep(experiment.load_rounds(self._shared)[0])
+        while len(self._rounds) < last:
+            self._keep(self._round(len(self._rounds) + 1))
+
+    def _round(self, number: int) -> Round:
+        self._report(0.0)
+        queue = self._queue(number)
+        count = self._plan.batch if number > 1 else self._plan.initial
+        picks = tuple(self._pick(task_id, task_id in queue.explored) for task_id in queue.order[:count])
+        labeled = self._labeled(picks)
+        split = dataset.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
+        data_yaml = dataset.write(split, self._data.classes, self._work / "data")
+        weights, seconds = self._train(number, data_yaml, split)
+        judged = self._judge(weights, data_yaml, split)
+        weights.replace(experiment.weights_of(self._unit, number))  # before the record, which makes it count
+        return Round(
+            round=number,
+            images=len(labeled),
+            boxes=sum(len(image.boxes) for image in labeled),
+            picked=picks,
+            metrics=judged.test,
+            validation=judged.validation,
+            held_out=split.held_out,
+            published=judged.published,
+            reason=judged.reason,
+            champion=number if judged.published else self._champion(),
+            order=queue.order[count:],
+            explored=tuple(task_id for task_id in queue.order[count:] if task_id in queue.explored),
+            unranked=queue.unranked,
+            train_s=seconds,
+            score_s=queue.score_s,
+            rank_s=queue.rank_s,
+        )
+
+    def _queue(self, number: int) -> Queue:
+        """Return the tasks that are not labeled yet in the order of the queue, as production would have it."""
+        if number == 1:  # before the first training nothing tells one image from another
+            order = self._ids[ranking.shuffled(self._ids)].tolist()
+            return Queue(tuple(order), frozenset(order))
+        before = self._rounds[-1]
+        kept = Queue(before.order, frozenset(before.explored))
+        return self._ranked(before, kept) if before.published else kept
+
+    def _ranked(self, before: Round, kept: Queue) -> Queue:
+        """Return the queue after a ranking by the version of round `before`; the one kept if it cannot rank."""
+        settings = self._settings
+        started = time.perf_counter()
+        split = dataset.split(self._labeled(()), val_share=settings.val_share, project_id=self._project_id)
+        detector = load_detector(self._weights(before.round), settings.imgsz, settings.device, THREADS)
+        unlabeled = [self._task(task_id, random=False) for task_id in sorted(kept.order)]
+        needs = acquisition.get(self._strategy).needs
+        pool = gather(detector, unlabeled, Known(split, before.validation), needs, settings.retrain_every)
+        scored = time.perf_counter()
+        try:
+            found = ranking.rank(
+                pool,
+                self._strategy,
+                explore_share=settings.explore_share,
+                rng=np.random.default_rng((settings.seed, self._project_id, before.round)),
+                protocol=ranking.protocol(
+                    settings.protocol,
+                    batch=settings.retrain_every,
+                    uncertain_share=settings.uncertain_share,
+                    pool_limit=settings.pool_limit,
+                ),
+            )
+        except ModelError as error:  # production keeps the order, too, and says why on the status page
+            log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
+            return replace(kept, unranked=str(error), score_s=scored - started)
+        order = found.task_ids[np.argsort(found.priority, kind="stable")].tolist()
+        explored = frozenset(found.task_ids[found.explored].tolist())
+        return Queue(tuple(order), explored, "", scored - started, time.perf_counter() - scored)
+
+    def _train(self, number: int, data_yaml: Path, split: Split) -> tuple[Path, float]:
+        settings, base = self._settings, self._plan.base
+        start = BaseWeights(base.source, pretrained=bool(base.sha256), note=base.note)
+        if self._plan.continue_training and number > 1:
+            start = BaseWeights(str(self._weights(number - 1)), pretrained=True, note="")
+        hyper = Hyper(
+            epochs=training.epochs_for(len(split.train), settings),
+            batch=settings.batch,
+            imgsz=settings.imgsz,
+            seed=settings.seed,
+            device=settings.device,
+        )
+
+        def on_epoch(report: EpochReport) -> None:
+            self._report(report.epoch / report.epochs)
+
+        done = training.train(data_yaml, start, hyper, self._work / "run", on_epoch)
+        self._finite = done.losses_finite
+        return done.weights, done.seconds
+
+    def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
+        """Measure on the test split, and decide by the validation set alone, as production does."""
+        size, device = self._settings.imgsz, self._settings.device
+        test_set = dataset.write_test_set(self._data.test, self._data.classes, self._work / "test")
+        test = training.evaluate(weights, test_set, size, device)
+        validation = training.evaluate(weights, data_yaml, size, device)
+        champion = None
+        if number := self._champion():  # without a held-out part nothing is compared, and evaluating takes long
+            served = self._weights(number)
+            champion = training.evaluate(served, data_yaml, size, device) if split.held_out else validation
+        published, reason = judge(
+            validation,
+            champion,
+            finite=self._finite,
+            held_out=split.held_out,
+            tolerance=self._settings.tolerance,
+        )
+        return Judged(test, validation, published, reason)
+
+    def _keep(self, finished: Round) -> None:
+        """Write the round down, then let go of weights that no later round needs."""
+        experiment.save_round(self._unit, finished)
+        self._rounds.append(finished)
+        self._report(0.0)
+        for number in range(2, finished.round):
+            if number != finished.champion:
+                experiment.weights_of(self._unit, number).unlink(missing_ok=True)
+
+    def _champion(self) -> int:
+        """Return the round whose version serves, 0 before there is one."""
+        return self._rounds[-1].champion if self._rounds else 0
+
+    def _weights(self, number: int) -> Path:
+        return experiment.weights_of(self._shared if number == 1 else self._unit, number)
+
+    def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
+        """Return all images labeled so far, with the picks."""
+        known = [pick for one in self._rounds for pick in one.picked]
+        return tuple(self._task(pick.id, random=pick.random) for pick in (*known, *picks))
+
+    def _task(self, task_id: int, *, random: bool) -> LabeledImage:
+        return self._data.labeled(self._image_of[task_id], task_id, random=random)
+
+    def _pick(self, task_id: int, random: bool) -> Pick:
+        return Pick(id=task_id, image=self._data.name(self._image_of[task_id]), random=random)
+
+    def _report(self, share: float) -> None:
+        """Leave the number of finished rounds, with the share of the one under way, for the progress bar."""
+        LocalFiles(self._unit).write(PROGRESS_FILE, f"{len(self._rounds) + share:.4f}".encode())
+
+
+def _data(plan: Plan) -> SimulationData:
+    data = simulation_data.read(Path(plan.data))
+    if data.sha256() != plan.data_sha256:
+        raise DataError("the data set has changed since the experiment began", where=plan.data, fix="use another --out")
+    return data
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; raises BusyError if another one holds it."""
+    with (folder / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise experiment.busy(folder) from None
+        yield
