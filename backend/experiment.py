@@ -39,7 +39,6 @@ class Base(Frozen):
 
     source: str
     sha256: str = ""
-    note: str = ""
 
 
 class Plan(Frozen):
@@ -60,6 +59,11 @@ class Plan(Frozen):
     settings: dict[str, Any]  # the settings a project learns with, and the device
     software: dict[str, str]
 
+    def without_paths(self) -> Plan:
+        """Return the plan as it may be shown to others: files by their names."""
+        base = self.base.model_copy(update={"source": Path(self.base.source).name})
+        return self.model_copy(update={"data": "/".join(Path(self.data).parts[-2:]), "base": base})
+
     def settings_for(self, seed: int) -> Settings:
         """Return the settings of the simulated project."""
         return Settings.model_validate(self.settings | {"seed": seed, "retrain_every": self.batch})
@@ -69,10 +73,12 @@ class Plan(Frozen):
 
         More strategies, seeds or rounds do not: what is finished stays as it would have been.
         """
-        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "base", "software"):
+        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} was {mine}, now {theirs}"
+        if (self.base.sha256 or self.base.source) != (other.base.sha256 or other.base.source):
+            return f"trainings began with {self.base.source}, now with {other.base.source}"
         mine, theirs = self.settings_for(0).model_dump(), other.settings_for(0).model_dump()
         changed = [name for name in mine if mine[name] != theirs[name]]
         return f"{changed[0].upper()} was {mine[changed[0]]}, now {theirs[changed[0]]}" if changed else ""
@@ -84,6 +90,7 @@ class Pick(Frozen):
     id: int  # the simulated task's
     image: str  # its path, relative to data.yaml's folder
     random: bool  # chance chose it, so it may be held out for validation
+    loss: float | None = None  # of the version that put it to the front, where the strategy learns from losses
 
 
 class Round(Frozen):
@@ -101,6 +108,7 @@ class Round(Frozen):
     champion: int  # the round whose version serves after this one, 0: none
     order: tuple[int, ...]  # the queue behind these picks, which lasts until a version is published
     explored: tuple[int, ...]  # the tasks in it that chance placed
+    losses: dict[int, float]  # of the tasks in it, where the strategy learns from losses
     unranked: str = ""  # why the strategy could not rank before this round
     train_s: float
     score_s: float

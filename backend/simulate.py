@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
-from backend import acquisition, experiment, ranking, scenes, simulation, simulation_data, training
+from backend import acquisition, experiment, ranking, report, scenes, simulation, simulation_data, training
 from backend.errors import BackendError, SettingError
 from backend.experiment import INITIAL, Base, Plan, Results
-from backend.files import file_sha256
+from backend.files import LocalFiles, file_sha256
 from backend.queues import Jobs
 from backend.settings import Settings
 
@@ -46,19 +46,22 @@ class Order:
 
 
 def run(order: Order, settings: Settings, console: Console) -> Results:
-    """Run the experiment, or what is missing of it, and write results.json; return the results.
+    """Run the experiment, or what is missing of it, and write results.json and report.html; return the results.
 
     Raises SettingError and DataError before anything is trained, BackendError naming the unit that failed.
     """
     plan = make_plan(order, settings, console)
     folder = order.out.resolve()
     experiment.save_plan(folder, plan)
-    run_units = _on_workers(settings.redis_url, console) if settings.redis_url else _here(order.jobs)
+    run_units = _on_workers(settings.redis_url) if settings.redis_url else _here(order.jobs)
     with _bar(console, folder, plan) as show:
         run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
     results = collect(folder, plan)
     experiment.write(folder, "results.json", results)
+    page = report.render(results, simulation_data.read(Path(plan.data)))
+    LocalFiles(folder).write("report.html", page.encode())
+    console.print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
     return results
 
 
@@ -70,7 +73,7 @@ def collect(folder: Path, plan: Plan) -> Results:
         for seed in range(plan.seeds)
         for row in experiment.rows_of(folder, name, seed, plan.rounds)
     ]
-    return Results(plan=plan, date=datetime.now(UTC), machine=experiment.machine(), rows=tuple(rows))
+    return Results(plan=plan.without_paths(), date=datetime.now(UTC), machine=experiment.machine(), rows=tuple(rows))
 
 
 def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
@@ -100,7 +103,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         initial=order.initial,
         batch=order.batch,
         continue_training=order.continue_training,
-        base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else "", note=base.note),
+        base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else ""),
         settings=experiment.learning_settings(settings),
         software=experiment.software(),
     )
@@ -135,7 +138,7 @@ def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
     """Return how to run units on this machine, `jobs` at a time."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
-        waiting = list(units)
+        waiting = [unit for unit in units if not is_done(folder, unit)]
         running: list[tuple[Unit, Popen[bytes]]] = []
         with ExitStack() as stack:
             while waiting or running:
@@ -159,18 +162,18 @@ def _end(process: Popen[bytes]) -> None:
     process.wait()
 
 
-def _on_workers(redis_url: str, console: Console) -> Callable[[Path, Sequence[Unit], Show], None]:
+def _on_workers(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
     """Return how to have units run by rq workers, which must see the same folder."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
         with Redis.from_url(redis_url) as redis:
             jobs = Jobs(redis)
-            for name, seed in units:
+            waiting = [unit for unit in units if not is_done(folder, unit)]
+            for name, seed in waiting:
                 (experiment.unit_folder(folder, name, seed) / simulation.ERROR_FILE).unlink(missing_ok=True)
                 jobs.put("simulate", str(folder), name, seed)
-            console.print(f"{len(units)} units are queued for the workers on {redis_url}")
-            while not all(is_done(folder, unit) for unit in units):
-                for unit in units:
+            while waiting := [unit for unit in waiting if not is_done(folder, unit)]:
+                for unit in waiting:
                     if (experiment.unit_folder(folder, *unit) / simulation.ERROR_FILE).is_file():
                         raise failed(folder, unit, "")
                 show()
@@ -199,31 +202,33 @@ def failed(folder: Path, unit: Unit, status: str) -> BackendError:
 
 @contextmanager
 def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
-    """Show how many rounds are finished, with an ETA; a line for each one that was finished meanwhile."""
+    """Show how many rounds are finished, with an ETA, and a line for each one that was finished meanwhile."""
+    units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
     columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
-        units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
-        total = sum(1 if name == INITIAL else plan.rounds - 1 for name, _ in units)
-        task = bar.add_task("", total=total)
-        bar.update(task, completed=_done(folder, units))
-        told = {(unit, number) for unit in units for number in range(1, int(_finished(folder, unit)) + 2)}
+        task = bar.add_task("", total=plan.seeds * (1 + len(plan.strategies) * (plan.rounds - 1)))
+        told = set(_lines(folder, units, plan.rounds))
 
         def show() -> None:
-            bar.update(task, completed=_done(folder, units))
-            for unit in units:
-                for row in experiment.rows_of(folder, *unit, plan.rounds) if unit[0] in plan.strategies else ():
-                    if (unit, row.round) not in told:
-                        told.add((unit, row.round))
-                        bar.console.print(
-                            f"{row.strategy:20} seed {row.seed}  round {row.round}  {row.images:5d} images "
-                            f"{row.boxes:6d} boxes  mAP50 {row.map50:.3f}  {row.train_s + row.score_s:.0f} s"
-                        )
+            bar.update(task, completed=sum(_finished(folder, unit) for unit in units))
+            for line in _lines(folder, units, plan.rounds):
+                if line not in told:
+                    told.add(line)
+                    bar.console.print(line)
 
+        show()
         yield show
 
 
-def _done(folder: Path, units: Sequence[Unit]) -> float:
-    return sum(_finished(folder, unit) for unit in units)
+def _lines(folder: Path, units: Sequence[Unit], rounds: int) -> Iterator[str]:
+    """Yield what is to be said of each finished round; the first one of each seed is all strategies' own."""
+    for name, seed in units:
+        for row in experiment.rows_of(folder, name, seed, rounds):
+            if row.round > 1 or name == INITIAL:
+                yield (
+                    f"{name:20} seed {seed}  round {row.round}  {row.images:5d} images {row.boxes:6d} boxes  "
+                    f"mAP50 {row.map50:.3f}  {row.train_s + row.score_s + row.rank_s:.0f} s"
+                )
 
 
 def _finished(folder: Path, unit: Unit) -> float:

@@ -6,62 +6,80 @@ The quality it is told of is that on the held-out labeled images; the test split
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from backend import calibration, committee
+from backend import acquisition, calibration, committee
 from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
 from backend.acquisition.learning_loss import image_loss
 from backend.dataset import LabeledImage, Split
 from backend.geometry import label_arrays
-from backend.inference import Detector
-from backend.types import Committee, FloatArray, IntArray, Metrics, Pool, Prediction
-
-GATHERED = frozenset(
-    {
-        *("class_probs", "class_weights", "embeddings", "box_variance", "box_embeddings", "committee"),
-        *("labeled_embeddings", "labeled_losses"),
-    }
-)
+from backend.inference import Detector, load_detector
+from backend.settings import Settings
+from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the simulated project knows of its labeled images."""
+    """What a simulated project knows when its newest version is to rank."""
 
-    split: Split
-    validation: Metrics  # of the model, on split.val
+    versions: tuple[Path, ...]  # weights of the last published versions, newest first
+    unlabeled: tuple[LabeledImage, ...]
+    split: Split  # of the labeled images, as the newest version was trained on it
+    losses: Mapping[int, float]  # of labeled tasks, by the version that scored them while they had no labels
+    validation: Metrics  # of the newest version
+    threads: int
 
 
-def gather(
-    detector: Detector, unlabeled: Sequence[LabeledImage], known: Known, needs: frozenset[str], batch: int
-) -> Pool:
-    """Return the pool of the unlabeled images (their boxes are not looked at) with what the strategy needs."""
-    ids = np.array([image.task_id for image in unlabeled], dtype=np.int64)
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The pool, and what will be known of its images once they are labeled."""
+
+    pool: Pool
+    losses: Mapping[int, float]  # task id -> loss, empty where the strategy does not learn from losses
+
+
+def gather(known: Known, strategy: str, settings: Settings) -> Scored:
+    """Return the unlabeled images as a pool with what the strategy needs; raises ModelError for what cannot be had."""
+    needs = acquisition.get(strategy).needs
+    ids = np.array([image.task_id for image in known.unlabeled], dtype=np.int64)
+    batch = settings.retrain_every
     if not needs:  # chance looks at nothing
-        return Pool(ids, np.zeros(len(ids) + 1, np.int64), np.zeros((0, 0), np.float32), batch=batch)
-    paths = [image.path for image in unlabeled]
-    with_boxes = "box_embeddings" in needs
-    found = [_slim(prediction, with_boxes) for prediction in detector.predict(paths)]
-    pool = pool_of(ids, found, _weights(detector, known.validation))
+        empty = Pool(ids, np.zeros(len(ids) + 1, np.int64), np.zeros((0, 0), np.float32), batch=batch)
+        return Scored(empty, {})
+    detector = _detector(known, 0, settings)
+    found, losses = _predict(detector, known.unlabeled, needs)
     pool = replace(
-        pool,
-        box_embeddings=_box_embeddings(found) if with_boxes else None,
-        committee=_committee(detector, unlabeled) if "committee" in needs else None,
+        pool_of(ids, found, _weights(detector, known.validation)),
+        box_embeddings=_box_embeddings(found) if "box_embeddings" in needs else None,
+        committee=_committee(detector, known, settings) if "committee" in needs else None,
         batch=batch,
         map50=known.validation.map50 if math.isfinite(known.validation.map50) else None,
     )
-    return _with_labeled(detector, pool, known.split)
+    return Scored(_with_labeled(detector, pool, known, needs), losses)
 
 
-def _slim(prediction: Prediction, with_boxes: bool) -> Prediction:
-    """Return the prediction without what the pool will not hold: for a large pool it would not fit into memory."""
-    embeddings = prediction.box_embeddings if with_boxes else None
-    # Half precision, as the shards of a scored pool are stored.
-    return replace(prediction, box_embeddings=None if embeddings is None else embeddings.astype(np.float16))
+def _detector(known: Known, version: int, settings: Settings) -> Detector:
+    return load_detector(known.versions[version], settings.imgsz, settings.device, known.threads)
+
+
+def _predict(
+    detector: Detector, images: Sequence[LabeledImage], needs: frozenset[str]
+) -> tuple[list[Prediction], dict[int, float]]:
+    """Return the predictions without what the pool will not hold, and the losses where they are needed."""
+    found, losses = [], {}
+    for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
+        if "labeled_losses" in needs:
+            losses[image.task_id] = _loss(prediction, image, detector.classes)
+        embeddings = prediction.box_embeddings if "box_embeddings" in needs else None
+        # Rounded as the shards of a scored pool are.
+        rounded = None if embeddings is None else embeddings.astype(np.float16).astype(np.float32)
+        found.append(replace(prediction, boxes=prediction.boxes[:0], box_embeddings=rounded))
+    return found, losses
 
 
 def _weights(detector: Detector, validation: Metrics) -> FloatArray:
@@ -72,35 +90,43 @@ def _weights(detector: Detector, validation: Metrics) -> FloatArray:
 def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
     """Return the embeddings of all boxes (m, E), None where there is no box."""
     parts = [one.box_embeddings for one in found if one.box_embeddings is not None and len(one.box_embeddings)]
-    return np.concatenate(parts).astype(np.float32) if parts else None
+    return np.concatenate(parts) if parts else None
 
 
-def _committee(detector: Detector, images: Sequence[LabeledImage]) -> Committee:
-    votes = committee.consult(committee.augmented(detector), [image.path for image in images])
-    return committee.committee_of(list(votes))
+def _committee(detector: Detector, known: Known, settings: Settings) -> Committee:
+    """Return the votes of COMMITTEE on the unlabeled images."""
+    size = settings.committee_size
+    if settings.committee == "snapshots":
+        older = [_detector(known, version, settings) for version in range(1, min(size, len(known.versions)))]
+        members = committee.snapshots([detector, *older])
+    elif settings.committee == "perturbed":
+        members = committee.perturbed(detector, size)
+    else:
+        members = committee.augmented(detector)[:size]
+    return committee.committee_of(list(committee.consult(members, [image.path for image in known.unlabeled])))
 
 
-def _with_labeled(detector: Detector, pool: Pool, split: Split) -> Pool:
-    """Add what the labeled images tell: embeddings, losses where they are held out, and the temperature."""
-    held = {image.task_id for image in split.val} if split.held_out else set()
-    images = (*split.train, *(image for image in split.val if image.task_id in held))
-    embeddings, losses = [], []
-    validated = []
+def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset[str]) -> Pool:
+    """Add what the labeled images tell: embeddings, losses of images not learned from, and the temperature."""
+    held = known.split.val if known.split.held_out else ()
+    held_ids = {image.task_id for image in held}
+    images = (*known.split.train, *held)
+    embeddings, losses, validated = [], [], []
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         embeddings.append(prediction.embedding)
-        losses.append(_loss(prediction, image, detector.classes) if image.task_id in held else np.nan)
-        if image.task_id in held:
-            validated.append((prediction, image.boxes))
-    temperature = calibration.fitted(validated, detector.classes).temperature
-    pool = replace(pool, labeled_embeddings=np.stack(embeddings), labeled_losses=np.array(losses, dtype=np.float32))
-    return calibration.calibrated(pool, temperature)
+        if image.task_id in held_ids:
+            losses.append(_loss(prediction, image, detector.classes))
+            validated.append((replace(prediction, box_embeddings=None), image.boxes))
+        else:
+            losses.append(known.losses.get(image.task_id, math.nan))
+    pool = replace(
+        pool,
+        labeled_embeddings=np.stack(embeddings),
+        labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
+    )
+    return calibration.calibrated(pool, calibration.fitted(validated, detector.classes).temperature)
 
 
 def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:
     boxes, kinds = label_arrays(image.boxes, classes, prediction.width, prediction.height)
     return image_loss(prediction, boxes.astype(np.float32), kinds)
-
-
-def ids_of(images: Sequence[LabeledImage]) -> IntArray:
-    """Return the task ids of images (n,)."""
-    return np.array([image.task_id for image in images], dtype=np.int64)

@@ -14,19 +14,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
 
 import numpy as np
 
-from backend import acquisition, dataset, experiment, ranking, simulation_data, training
+from backend import dataset, experiment, ranking, simulation_data, training
 from backend.dataset import LabeledImage, Split
 from backend.errors import BackendError, DataError, ModelError
 from backend.experiment import INITIAL, Pick, Plan, Round
 from backend.files import LocalFiles
 from backend.gate import judge
-from backend.inference import fix_threads, load_detector
+from backend.inference import fix_threads
 from backend.processes import spawn
 from backend.settings import Settings
 from backend.simulated_pool import Known, gather
@@ -46,6 +46,7 @@ class Queue:
 
     order: tuple[int, ...]
     explored: frozenset[int]
+    losses: Mapping[int, float] = field(default_factory=dict)
     unranked: str = ""
     score_s: float = 0.0
     rank_s: float = 0.0
@@ -123,7 +124,7 @@ class Unit:
         self._report(0.0)
         queue = self._queue(number)
         count = self._plan.batch if number > 1 else self._plan.initial
-        picks = tuple(self._pick(task_id, task_id in queue.explored) for task_id in queue.order[:count])
+        picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
         labeled = self._labeled(picks)
         split = dataset.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
         data_yaml = dataset.write(split, self._data.classes, self._work / "data")
@@ -143,6 +144,7 @@ class Unit:
             champion=number if judged.published else self._champion(),
             order=queue.order[count:],
             explored=tuple(task_id for task_id in queue.order[count:] if task_id in queue.explored),
+            losses={task_id: queue.losses[task_id] for task_id in queue.order[count:] if task_id in queue.losses},
             unranked=queue.unranked,
             train_s=seconds,
             score_s=queue.score_s,
@@ -155,22 +157,18 @@ class Unit:
             order = self._ids[ranking.shuffled(self._ids)].tolist()
             return Queue(tuple(order), frozenset(order))
         before = self._rounds[-1]
-        kept = Queue(before.order, frozenset(before.explored))
+        kept = Queue(before.order, frozenset(before.explored), before.losses)
         return self._ranked(before, kept) if before.published else kept
 
     def _ranked(self, before: Round, kept: Queue) -> Queue:
         """Return the queue after a ranking by the version of round `before`; the one kept if it cannot rank."""
         settings = self._settings
         started = time.perf_counter()
-        split = dataset.split(self._labeled(()), val_share=settings.val_share, project_id=self._project_id)
-        detector = load_detector(self._weights(before.round), settings.imgsz, settings.device, THREADS)
-        unlabeled = [self._task(task_id, random=False) for task_id in sorted(kept.order)]
-        needs = acquisition.get(self._strategy).needs
-        pool = gather(detector, unlabeled, Known(split, before.validation), needs, settings.retrain_every)
-        scored = time.perf_counter()
         try:
+            scored = gather(self._known(before), self._strategy, settings)
+            ended = time.perf_counter()
             found = ranking.rank(
-                pool,
+                scored.pool,
                 self._strategy,
                 explore_share=settings.explore_share,
                 rng=np.random.default_rng((settings.seed, self._project_id, before.round)),
@@ -183,14 +181,35 @@ class Unit:
             )
         except ModelError as error:  # production keeps the order, too, and says why on the status page
             log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
-            return replace(kept, unranked=str(error), score_s=scored - started)
+            return replace(kept, unranked=str(error), score_s=time.perf_counter() - started)
         order = found.task_ids[np.argsort(found.priority, kind="stable")].tolist()
         explored = frozenset(found.task_ids[found.explored].tolist())
-        return Queue(tuple(order), explored, "", scored - started, time.perf_counter() - scored)
+        return Queue(
+            tuple(order),
+            explored,
+            scored.losses,
+            score_s=ended - started,
+            rank_s=time.perf_counter() - ended,
+        )
+
+    def _known(self, before: Round) -> Known:
+        """Return what the project knows after round `before`, whose version serves."""
+        return Known(
+            versions=tuple(self._weights(one.round) for one in reversed(self._committee())),
+            unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
+            split=dataset.split(self._labeled(()), val_share=self._settings.val_share, project_id=self._project_id),
+            losses={pick.id: pick.loss for one in self._rounds for pick in one.picked if pick.loss is not None},
+            validation=before.validation,
+            threads=THREADS,
+        )
+
+    def _committee(self) -> list[Round]:
+        """Return the last rounds whose version was published, as many as could vote on a pool."""
+        return [one for one in self._rounds if one.published][-self._settings.committee_size :]
 
     def _train(self, number: int, data_yaml: Path, split: Split) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
-        start = BaseWeights(base.source, pretrained=bool(base.sha256), note=base.note)
+        start = BaseWeights(base.source, pretrained=bool(base.sha256), note="")
         if self._plan.continue_training and number > 1:
             start = BaseWeights(str(self._weights(number - 1)), pretrained=True, note="")
         hyper = Hyper(
@@ -232,8 +251,9 @@ class Unit:
         experiment.save_round(self._unit, finished)
         self._rounds.append(finished)
         self._report(0.0)
+        needed = {one.round for one in self._committee()}
         for number in range(2, finished.round):
-            if number != finished.champion:
+            if number not in needed:
                 experiment.weights_of(self._unit, number).unlink(missing_ok=True)
 
     def _champion(self) -> int:
@@ -251,8 +271,9 @@ class Unit:
     def _task(self, task_id: int, *, random: bool) -> LabeledImage:
         return self._data.labeled(self._image_of[task_id], task_id, random=random)
 
-    def _pick(self, task_id: int, random: bool) -> Pick:
-        return Pick(id=task_id, image=self._data.name(self._image_of[task_id]), random=random)
+    def _pick(self, task_id: int, queue: Queue) -> Pick:
+        image = self._data.name(self._image_of[task_id])
+        return Pick(id=task_id, image=image, random=task_id in queue.explored, loss=queue.losses.get(task_id))
 
     def _report(self, share: float) -> None:
         """Leave the number of finished rounds, with the share of the one under way, for the progress bar."""

@@ -1,0 +1,113 @@
+"""Line charts as SVG text: no library, no script, nothing to load."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_WIDTH, _HEIGHT = 620, 360
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44  # margins
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line with the band that its repetitions span."""
+
+    name: str
+    colour: str
+    x: Floats  # (r,)
+    y: Floats  # (r,)
+    low: Floats  # (r,)
+    high: Floats  # (r,)
+    dashed: bool = False
+
+
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Return round numbers from within low … high, about that many.
+
+    >>> ticks(0.0, 0.83), ticks(60, 300)
+    ([0.0, 0.2, 0.4, 0.6, 0.8], [100.0, 150.0, 200.0, 250.0, 300.0])
+    """
+    span = max(high - low, 1e-9)
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * about >= span * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 10) for index in range(first, last + 1)]
+
+
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Return an <svg> of the lines; the vertical axis starts at 0."""
+    xs = np.concatenate([line.x for line in lines])
+    top = max(float(np.concatenate([line.high for line in lines]).max()), 0.05)
+    box = _Box(float(xs.min()), max(float(xs.max()), float(xs.min()) + 1), top * 1.05)
+    parts = [*_axes(box, x_label, y_label)]
+    for line in lines:
+        parts += _band(line, box)
+    for line in lines:
+        parts += _line(line, box)
+    title = escape(f"{y_label} over {x_label}")
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}" font-family="sans-serif" '
+        f'font-size="12">{"".join(parts)}</svg>'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Where values lie on the canvas."""
+
+    left: float
+    right: float
+    top: float
+
+    def x(self, value: float) -> float:
+        return _LEFT + (value - self.left) / (self.right - self.left) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        return _HEIGHT - _BOTTOM - value / self.top * (_HEIGHT - _TOP - _BOTTOM)
+
+    def points(self, x: Floats, y: Floats) -> str:
+        return " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+
+
+def _axes(box: _Box, x_label: str, y_label: str) -> list[str]:
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="#777"/>']
+    for value in ticks(0.0, box.top):
+        y = box.y(value)
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for value in ticks(box.left, box.right):
+        x = box.x(value)
+        parts.append(f'<path d="M{x:.1f} {bottom}v5" stroke="#777"/>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
+    middle = (_LEFT + right) / 2
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    centre = (_TOP + bottom) / 2
+    parts.append(
+        f'<text x="14" y="{centre}" text-anchor="middle" transform="rotate(-90 14 {centre})">{escape(y_label)}</text>'
+    )
+    return parts
+
+
+def _band(line: Line, box: _Box) -> list[str]:
+    around = box.points(np.concatenate([line.x, line.x[::-1]]), np.concatenate([line.high, line.low[::-1]]))
+    return [f'<polygon points="{around}" fill="{line.colour}" opacity="0.13"/>']
+
+
+def _line(line: Line, box: _Box) -> list[str]:
+    dash = ' stroke-dasharray="6 4"' if line.dashed else ""
+    parts = [
+        f'<polyline points="{box.points(line.x, line.y)}" fill="none" stroke="{line.colour}" stroke-width="2"{dash}/>'
+    ]
+    for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True):
+        title = f"<title>{escape(f'{line.name}: {y:.3f} at {x:g}')}</title>"
+        parts.append(f'<circle cx="{box.x(x):.1f}" cy="{box.y(y):.1f}" r="3.5" fill="{line.colour}">{title}</circle>')
+    return parts

@@ -1,0 +1,290 @@
+"""The page of an experiment: one HTML file that loads nothing, with null results shown as such."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from backend import charts, curves
+from backend.charts import Line
+from backend.curves import Comparison, Curve, Interval
+from backend.experiment import Results, Row
+from backend.simulation_data import SimulationData
+
+RANDOM = "random"
+THUMBNAILS = 24  # per round
+THUMBNAIL_PX = 72
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8b5e3c",
+    "#6a3d9a",
+    "#b2182b",
+    "#1b7837",
+)
+_GREY = "#555555"
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Is it worth it?</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<style>
+body { font: 15px/1.5 sans-serif; max-width: 1280px; margin: 24px auto; padding: 0 16px; color: #222 }
+h1 { font-size: 24px } h2 { font-size: 18px; margin-top: 32px }
+table { border-collapse: collapse } th, td { padding: 3px 10px; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child, td.words { text-align: left }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px }
+.key { display: flex; flex-wrap: wrap; gap: 4px 18px } .key i { display: inline-block; width: 22px; height: 4px;
+margin-right: 6px; vertical-align: middle }
+.wide { overflow-x: auto } .small { color: #666; font-size: 13px }
+.picks i { display: inline-block; width: 72px; height: 72px; margin: 1px; background-color: #eee;
+background-position: center; background-size: contain; background-repeat: no-repeat }
+.better { color: #00703c; font-weight: bold } .worse { color: #b00020; font-weight: bold }
+</style></head><body>
+"""
+
+
+def render(results: Results, data: SimulationData) -> str:
+    """Return the page; `data` gives the pictures and the true classes of what was picked."""
+    found = {name: _Strategy(name, [row for row in results.rows if row.strategy == name]) for name in _names(results)}
+    colours = {name: _GREY if name == RANDOM else _COLOURS[at % len(_COLOURS)] for at, name in enumerate(found)}
+    return "".join(
+        [
+            _HEAD,
+            "<h1>Is it worth it?</h1>",
+            _summary(results, found),
+            _table(results, found),
+            "<h2>Learning curves</h2>",
+            _key(colours),
+            '<div class="charts">',
+            charts.line_chart([_line(one, "images", colours) for one in found.values()], "labeled images", "mAP50"),
+            charts.line_chart([_line(one, "boxes", colours) for one in found.values()], "labeled boxes", "mAP50"),
+            "</div>",
+            '<p class="small">Lines are means over seeds, bands reach from the lowest to the highest seed.</p>',
+            _classes(results, found, data),
+            _irregular(results),
+            _pictures(results, data),
+            _origin(results),
+            "</body></html>\n",
+        ]
+    )
+
+
+class _Strategy:
+    """The rows of one strategy as curves."""
+
+    def __init__(self, name: str, rows: Sequence[Row]) -> None:
+        self.name = name
+        self.rows = rows
+        seeds = sorted({row.seed for row in rows})
+        by_seed = [sorted((row for row in rows if row.seed == seed), key=lambda row: row.round) for seed in seeds]
+        self.quality = np.array([[row.map50 for row in each] for each in by_seed])
+        self.images = np.array([[row.images for row in each] for each in by_seed], dtype=np.float64)
+        self.boxes = np.array([[row.boxes for row in each] for each in by_seed], dtype=np.float64)
+
+    def curve(self, over: str) -> Curve:
+        return Curve(self.images if over == "images" else self.boxes, self.quality)
+
+    def class_ap(self, name: str) -> float:
+        """Return the mean AP50 of a class after the last round, NaN where the test split has none of it."""
+        last = max(row.round for row in self.rows)
+        known = [row.class_ap50[name] for row in self.rows if row.round == last and name in row.class_ap50]
+        return float(np.mean(known)) if known else math.nan
+
+
+def _names(results: Results) -> list[str]:
+    """Return the strategies, random last."""
+    return sorted(results.plan.strategies, key=lambda name: name == RANDOM)
+
+
+def _summary(results: Results, found: dict[str, _Strategy]) -> str:
+    plan = results.plan
+    labeled = plan.initial + (plan.rounds - 1) * plan.batch
+    text = (
+        f"{plan.pool} images to choose from, {plan.initial} at random and then {plan.batch} at a time, {labeled} in "
+        f"all, {plan.seeds} seed{'s' * (plan.seeds > 1)}; measured on {plan.test} other images."
+    )
+    verdicts = [_sentence(name, found, plan.seeds) for name in found if name != RANDOM]
+    if RANDOM not in found:
+        verdicts = ["Random selection is not among the strategies, so nothing can be said of labels saved."]
+    return f"<p>{escape(text)}</p><ul>{''.join(f'<li>{each}</li>' for each in verdicts)}</ul>"
+
+
+def _sentence(name: str, found: dict[str, _Strategy], seeds: int) -> str:
+    if RANDOM not in found:
+        return ""
+    compared = curves.compare(found[name].curve("images"), found[RANDOM].curve("images"))
+    gain = compared.area_gain
+    if seeds < 2:
+        verdict = "one seed says nothing of noise"
+    elif gain.sign:
+        word = "better" if gain.sign > 0 else "worse"
+        verdict = f'<span class="{word}">{word} than random</span> by {abs(gain.value):.3f} mAP50 on the way'
+    else:
+        verdict = "no difference from random beyond noise"
+    return f"<b>{escape(name)}</b>: {verdict}; {_reached(compared)}"
+
+
+def _reached(compared: Comparison) -> str:
+    share = compared.share
+    if math.isinf(share.value):
+        return "it did not reach the mAP50 that random ended with"
+    return f"it had reached random's last mAP50 with {share.value:.0%} of the images"
+
+
+def _table(results: Results, found: dict[str, _Strategy]) -> str:
+    """Return the numbers behind the sentences."""
+    head = ["strategy", "last mAP50", "mean mAP50 on the way"]
+    if RANDOM in found:
+        head += ["last against random", "mean against random", "images to random's last mAP50", "boxes to it"]
+    rows = ""
+    for name, one in found.items():
+        against = found.get(RANDOM, one)
+        images, boxes = (curves.compare(one.curve(over), against.curve(over)) for over in ("images", "boxes"))
+        cells = [f"{images.final:.3f}", f"{images.area:.3f}"]
+        if RANDOM in found:
+            cells += [_gain(images.final_gain), _gain(images.area_gain), _share(images.share), _share(boxes.share)]
+        rows += _row(name, cells)
+    return f'<h2>Against random</h2>{_grid(head, rows)}<p class="small">{escape(_noise(results.plan.seeds))}</p>'
+
+
+def _noise(seeds: int) -> str:
+    if seeds < 2:
+        return "One seed: there are no intervals, and any difference may be noise."
+    return (
+        "In brackets: 95% bootstrap intervals over seeds, paired by seed; bold where all of it lies on one side of 0. "
+        f"Of strategies no different from random, {curves.chance(seeds):.0%} are on one side of it in {seeds} seeds."
+    )
+
+
+def _gain(interval: Interval) -> str:
+    kind = {1: ' class="better"', -1: ' class="worse"', 0: ""}[interval.sign]
+    span = "" if math.isnan(interval.low) else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
+    return f"<span{kind}>{interval.value:+.3f}</span>{span}"
+
+
+def _share(interval: Interval) -> str:
+    def word(value: float) -> str:
+        return "not reached" if math.isinf(value) else f"{value:.0%}"
+
+    span = "" if math.isnan(interval.low) else f" [{word(interval.low)}, {word(interval.high)}]"
+    return word(interval.value) + span
+
+
+def _key(colours: dict[str, str]) -> str:
+    keys = (f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
+    return f'<div class="key">{"".join(keys)}</div>'
+
+
+def _line(one: _Strategy, over: str, colours: dict[str, str]) -> Line:
+    curve = one.curve(over)
+    x, y = curve.mean(np.arange(len(curve.labels)))
+    low, high = curve.quality.min(axis=0), curve.quality.max(axis=0)
+    return Line(one.name, colours[one.name], x, y, low, high, dashed=one.name == RANDOM)
+
+
+def _classes(results: Results, found: dict[str, _Strategy], data: SimulationData) -> str:
+    """Say which classes were picked, and how well each is detected in the end."""
+    contents = {data.name(at): Counter(box.label for box in file.boxes) for at, file in enumerate(data.pool)}
+    classes = results.plan.classes
+    shares = _row("whole pool", _shares(sum(contents.values(), Counter[str]()), classes))
+    for name, one in found.items():
+        picked = Counter[str]()
+        for image in (image for row in one.rows if row.round > 1 for image in row.picked):
+            picked.update(contents[image])
+        shares += _row(name, _shares(picked, classes))
+    quality = "".join(_row(name, [_number(one.class_ap(label)) for label in classes]) for name, one in found.items())
+    return (
+        f"<h2>Which classes were picked</h2>{_grid(('share of boxes', *classes), shares)}"
+        f"<h2>AP50 of each class after the last round</h2>{_grid(('strategy', *classes), quality)}"
+    )
+
+
+def _grid(head: Sequence[str], rows: str) -> str:
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f'<div class="wide"><table><tr>{cells}</tr>{rows}</table></div>'
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _shares(counts: Counter[str], classes: Sequence[str]) -> list[str]:
+    total = sum(counts.values())
+    return [f"{counts[name] / total:.1%}" if total else "-" for name in classes]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _irregular(results: Results) -> str:
+    """Name the rounds in which the loop did not take its usual course."""
+    refused = Counter(row.strategy for row in results.rows if not row.published)
+    unable = Counter((row.strategy, row.unranked) for row in results.rows if row.unranked)
+    lines = [
+        f"{name}: {count} versions were not published, so the queue kept its order" for name, count in refused.items()
+    ]
+    lines += [f"{name}: {count} times it could not rank: {why}" for (name, why), count in unable.items()]
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h2>What went otherwise, as it would in production</h2><ul>{items}</ul>" if lines else ""
+
+
+def _pictures(results: Results, data: SimulationData) -> str:
+    """Show what the first seed picked; each picture is in the page once, as the background of a class."""
+    paths = {data.name(at): file.path for at, file in enumerate(data.pool)}
+    classes: dict[str, str] = {}
+    parts = []
+    for name in _names(results):
+        rows = [row for row in results.rows if row.strategy == name and row.seed == 0]
+        for row in rows:
+            for image in row.picked[:THUMBNAILS]:
+                classes.setdefault(image, f"p{len(classes)}")
+        rounds = "".join(_round(row, classes) for row in sorted(rows, key=lambda row: row.round))
+        parts.append(f"<details><summary>{escape(name)}</summary>{rounds}</details>")
+    styles = "".join(f".{kind}{{background-image:url({_thumbnail(paths[image])})}}" for image, kind in classes.items())
+    return f"<h2>What was picked (seed 0)</h2><style>{styles}</style>{''.join(parts)}"
+
+
+def _round(row: Row, classes: dict[str, str]) -> str:
+    shown = row.picked[:THUMBNAILS]
+    pictures = "".join(f'<i class="{classes[image]}" title="{escape(image)}"></i>' for image in shown)
+    more = f", {THUMBNAILS} of them" if len(row.picked) > THUMBNAILS else ""
+    chosen = "at random" if row.round == 1 else f"for round {row.round}"
+    return f'<p class="small">{len(row.picked)} images {chosen}{more}:</p><div class="picks">{pictures}</div>'
+
+
+def _thumbnail(path: Path) -> str:
+    """Return a small JPEG of an image as a data address."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        small = ImageOps.exif_transpose(image).convert("RGB")
+        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        small.save(buffer, "JPEG", quality=70)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _origin(results: Results) -> str:
+    """Say how the numbers came about, so that they can be had again."""
+    plan, settings = results.plan, results.plan.settings
+    shown = ("imgsz", "train_steps", "min_epochs", "max_epochs", "batch", "explore_share", "protocol", "tolerance")
+    start = "the last round's weights" if plan.continue_training else plan.base.source
+    facts = [
+        f"{results.date:%Y-%m-%d %H:%M} UTC on {results.machine}",
+        f"data {plan.data}; trained from {start}",
+        ", ".join(f"{name.upper()} {settings[name]}" for name in shown if name in settings),
+        ", ".join(f"{name} {version}" for name, version in plan.software.items()),
+    ]
+    return f'<p class="small">{"<br>".join(escape(fact) for fact in facts)}</p>'
