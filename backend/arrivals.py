@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 
 from backend import acquisition, label_config, ranking, stream
 from backend.acquisition.aggregation import pool_of
+from backend.calibration import calibrated
 from backend.context import Context
-from backend.label_studio import PredictionRow
+from backend.evidence import pool_for
+from backend.label_studio import DOUBTED, UNLABELED, PredictionRow
 from backend.models import ServedModel, model_for
-from backend.scoring import LAST, SHARD_TASKS, encode, flip, pool_for, predict_shard, project_record, serving_number
+from backend.scoring import LAST, SHARD_TASKS, encode, flip, predict_shard, project_record, serving_number, write
 from backend.settings import Settings
 from backend.store import PoolShard
 from backend.types import IntArray, Prediction, Ranking
 
 
 def score_new(context: Context, project_id: int) -> int:
-    """Score the unlabeled tasks that have no prediction of the served version: new ones, or ones unlabeled again.
+    """Score the unlabeled tasks that have no place in the served version's queue: new ones, or ones unlabeled again.
 
     Before the pool was ranked there is nothing to place them in; the ranking to come has them.
     """
@@ -29,15 +32,17 @@ def score_new(context: Context, project_id: int) -> int:
     if order is None:
         return 0
     model = model_for(context, record, accepted=False)
-    present = set(context.label_studio.predicted_tasks(project_id, model.name))
+    # A task whose labels were doubted, and deleted since, still carries the doubt where its place should be.
+    doubted = list(context.label_studio.prediction_stamps(project_id, model.name, UNLABELED, DOUBTED))
+    present = set(context.label_studio.predicted_tasks(project_id, model.name)) - {stamp.task_id for stamp in doubted}
     fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
     if not fresh:
         return 0
     settings = context.project_settings(record)
     tag = label_config.parse(record.label_config)[0]
     indices = count(context.store.next_shard(project_id, model.number))
-    relative = acquisition.get(order.strategy).relative
-    known = ranking.stand_in(order, pool_for(context, settings, model)) if relative else order
+    known_alone = acquisition.get(order.strategy).alone
+    known = order if known_alone else ranking.stand_in(order, pool_for(context, record, model, ranking.STAND_IN))
     created = 0
     for begin in range(0, len(fresh), SHARD_TASKS):
         shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + SHARD_TASKS])
@@ -48,7 +53,7 @@ def score_new(context: Context, project_id: int) -> int:
             PredictionRow(task_id, score, encode(settings, model, tag, task_id, prediction))
             for task_id, score, prediction in zip(shard.task_ids.tolist(), scores, shard.predictions, strict=True)
         ]
-        created += context.label_studio.import_predictions(project_id, model.name, iter(rows))
+        created += write(context.label_studio, project_id, model.name, iter(rows), doubted)
         order = joined(order, shard, places, scores)
         context.store.save_ranking(project_id, model.number, order)
     flip(context, project_id, model.name)
@@ -86,7 +91,8 @@ def alone(
     predictions: Sequence[Prediction | None],
 ) -> list[float]:
     """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
-    pool = pool_of(task_ids, predictions, model.class_weights)
+    pool = replace(pool_of(task_ids, predictions, model.class_weights), empty=settings.empty)
+    pool = calibrated(pool, model.temperature)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))
     places = iter(ranking.place(order, pool, rng).tolist())
     return [LAST if prediction is None else next(places) for prediction in predictions]

@@ -6,14 +6,13 @@ Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, for sig
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from backend.geometry import iou
-from backend.types import BoolArray, FloatArray, Pool, Prediction
+from backend.types import Calibration, Pool
 
 ENOUGH = 30  # detections, below which a temperature would be chance
 ENOUGH_OF_EACH = 5  # true ones, and false ones
@@ -21,17 +20,6 @@ COLDEST, HOTTEST = 0.1, 10.0
 _EDGE = 1e-6  # a sigmoid that rounds to 0 or 1 has no finite logit
 _STEPS = 60  # of golden section search: the bracket shrinks to 1e-12 of its width
 _GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The temperature of one model version, and what it was fitted on."""
-
-    temperature: float = 1.0
-    detections: int = 0
-    nll_before: float = 0.0  # mean negative log-likelihood at T = 1, nats
-    nll_after: float = 0.0
-    reason: str = ""  # why the temperature is 1, empty where it was fitted
 
 
 def scaled(p: npt.ArrayLike, temperature: float) -> npt.NDArray[Any]:
@@ -53,23 +41,6 @@ def scaled(p: npt.ArrayLike, temperature: float) -> npt.NDArray[Any]:
 def calibrated(pool: Pool, temperature: float) -> Pool:
     """Return the pool with calibrated class scores."""
     return replace(pool, class_probs=scaled(pool.class_probs, temperature))
-
-
-def matched(prediction: Prediction, boxes: FloatArray, classes: npt.NDArray[np.integer[Any]]) -> BoolArray:
-    """Return which detections are true positives (n,): IoU ≥ .5 with a label of their class that none above them took.
-
-    `boxes` (k, 4) xyxy in pixels and `classes` (k,) are the labels of the image. Detections choose by falling
-    confidence, each the free label it overlaps most.
-    """
-    true = np.zeros(len(prediction.boxes), dtype=np.bool_)
-    overlap = iou(prediction.boxes, boxes)
-    predicted = prediction.class_probs.argmax(axis=1) if len(true) else np.zeros(0, dtype=np.int64)
-    overlap[predicted[:, None] != np.asarray(classes)[None, :]] = 0.0
-    for row in np.argsort(-prediction.confidence, kind="stable"):
-        if overlap.shape[1] and overlap[row].max() >= 0.5:
-            true[row] = True
-            overlap[:, overlap[row].argmax()] = 0.0
-    return true
 
 
 def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:

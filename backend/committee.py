@@ -99,7 +99,7 @@ def committee_of(votes: Sequence[Votes]) -> Committee:
     """Return the committee on n images, as a Pool takes it; raises ValueError where the members differ in number."""
     offsets = np.cumsum([0, *(each.probs.shape[1] for each in votes)], dtype=np.int64)
     if not votes:
-        return Committee(offsets, np.zeros((2, 0, 0), np.float32), np.zeros((2, 0, 4), np.float32))
+        return nobody(0)
     variances = [each.variance for each in votes if each.variance is not None]
     return Committee(
         offsets,
@@ -107,6 +107,11 @@ def committee_of(votes: Sequence[Votes]) -> Committee:
         np.concatenate([each.boxes for each in votes], axis=1),
         np.concatenate(variances, axis=1) if len(variances) == len(votes) else None,
     )
+
+
+def nobody(n: int) -> Committee:
+    """Return the committee that says nothing of n images."""
+    return Committee(np.zeros(n + 1, np.int64), np.zeros((2, 0, 0), np.float32), np.zeros((2, 0, 4), np.float32))
 
 
 def same_anchors(grids: Sequence[tuple[int, int]], seen: Sequence[tuple[int, int]], flip: bool) -> IntArray:

@@ -11,7 +11,6 @@ from backend import acquisition
 from backend import settings as settings_table
 from backend.label_studio import LabelStudioClient
 from backend.media import MediaCache
-from backend.pool_store import GATHERED
 from backend.progress import Progress
 from backend.settings import Settings
 from backend.store import ProjectRecord, Store
@@ -45,7 +44,7 @@ def local_dir(settings: Settings) -> Path:
 
 def build(settings: Settings) -> Context:
     """Open everything lazily: no connection is made until the first use. Raises SettingError for a bad strategy."""
-    acquisition.usable(settings.strategy, GATHERED)
+    acquisition.get(settings.strategy)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     redis = Redis.from_url(settings.redis_url)
     media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backend.errors import BusyError, DataError, NotFoundError, SettingError
+from backend.errors import DataError, NotFoundError, SettingError
 from backend.files import LocalFiles
 from backend.settings import PROJECT_SETTINGS, Settings
 from backend.software import versions as software_versions
@@ -187,7 +187,13 @@ def load_plan(folder: Path) -> Plan:
 
 def load_rounds(unit: Path) -> tuple[Round, ...]:
     """Return the finished rounds of a unit in order."""
-    return tuple(_read(path, Round) for path in sorted(unit.glob("round-*.json")))
+    return tuple(load_round(path) for path in sorted(unit.glob("round-*.json")))
+
+
+def load_round(path: Path) -> Round:
+    """Return a finished round; raises DataError for a damaged file."""
+    finished: Round = _read(path, Round)
+    return finished
 
 
 def save_round(unit: Path, finished: Round) -> None:
@@ -239,8 +245,3 @@ def _read(path: Path, kind: type[Any]) -> Any:
         raise DataError(
             f"not a file of an experiment: {place} {first['msg']}", where=str(path), fix="delete it, and run again"
         ) from None
-
-
-def busy(folder: Path) -> BusyError:
-    """Return the error of a folder that another process works in."""
-    return BusyError("another process works on this experiment", where=str(folder), fix="wait for it, or end it")

@@ -8,9 +8,12 @@ normalised  x, y, width, height  0..1 of the image, x and y of the centre
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from backend.types import IntArray, LabeledBox
 
 Box = tuple[float, float, float, float]
 Boxes = npt.NDArray[np.float64]
@@ -46,6 +49,20 @@ def percent_to_pixels(boxes: npt.ArrayLike, width: float, height: float) -> Boxe
     xywh = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     return corners * (width, height, width, height) / 100.0
+
+
+def label_arrays(
+    labels: Sequence[LabeledBox], classes: Sequence[str], width: float, height: float
+) -> tuple[Boxes, IntArray]:
+    """Return l labels as pixel boxes (l, 4) and numbers in `classes` (l,), -1 for a label that is not in it.
+
+    >>> label_arrays([LabeledBox("cat", (0.5, 0.5, 0.2, 0.4))], ("dog", "cat"), 200, 100)
+    (array([[ 80.,  30., 120.,  70.]]), array([1]))
+    """
+    xywh = np.array([label.xywh for label in labels], dtype=np.float64).reshape(-1, 4) * (width, height, width, height)
+    number = {name: index for index, name in enumerate(classes)}
+    kinds = np.array([number.get(label.label, -1) for label in labels], dtype=np.int64)
+    return np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], axis=1), kinds
 
 
 def percent_to_normalised(box: Box) -> Box:

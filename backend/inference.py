@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,8 @@ def quiet_ultralytics() -> None:
         "ULTRALYTICS_SAFE_LOAD": "true",
     }
     before = os.environ.get("YOLO_CONFIG_DIR")
-    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder:  # settings are only read at import
+    # Settings are only read at import, which also changes how numpy prints.
+    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, np.printoptions():
         os.environ["YOLO_CONFIG_DIR"] = before or folder
         import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
         from ultralytics.data import base as data_base
@@ -92,20 +94,30 @@ def load_model(weights: Path) -> Any:
     return model
 
 
-def load_detector(weights: Path, imgsz: int, device: str = "") -> Detector:
+def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
     """Return a Detector of a weights file; `device` as ultralytics spells it, empty for a GPU where there is one.
 
+    `threads` is the number it computes with on a CPU, 0: one for each core; the last bits of a result depend on it.
     Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
     """
     model = load_model(weights)
     from ultralytics.nn.autobackend import AutoBackend
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
-    detector = Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz)
-    import torch
+    return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz, threads)
 
-    torch.set_num_threads(os.cpu_count() or 1)  # select_device keeps one back, for trainings
-    return detector
+
+def fix_threads(threads: int) -> None:
+    """Let trainings and evaluations of this process compute with that many threads, on whatever machine.
+
+    Sums over threads round differently with each number of them, so the same seed would train other weights.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.utils import torch_utils
+
+    torch_utils.NUM_THREADS = threads  # select_device sets it anew each time
+    torch.set_num_threads(threads)
 
 
 def select_device(device: str) -> torch.device:
@@ -159,7 +171,7 @@ class Dense:
 class Detector:
     """A detection model in memory, safe to share between threads."""
 
-    def __init__(self, model: Any, imgsz: int) -> None:
+    def __init__(self, model: Any, imgsz: int, threads: int = 0) -> None:
         """Take an ultralytics AutoBackend and the longest side, in pixels, that images are scaled to."""
         from ultralytics.data.augment import LetterBox
         from ultralytics.utils.checks import check_imgsz
@@ -170,6 +182,7 @@ class Detector:
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
         self._letterbox = LetterBox(size, auto=True, stride=model.stride)
+        self._threads = threads or os.cpu_count() or 1
         self._lock = threading.Lock()  # the head caches its anchors for the last image shape
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
@@ -223,7 +236,7 @@ class Detector:
         """Run the model once on images of one letterboxed shape."""
         import torch
 
-        with self._lock, torch.inference_mode():
+        with self._alone():
             decoded, raw = self._model(self.stack(images))
             table, counts = self._table(decoded, raw)
             rows = table.cpu().numpy()
@@ -232,6 +245,15 @@ class Detector:
             raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
         return [self._prediction(*each) for each in zip(images, parts, embeddings, strict=True)]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Use the model in this thread only; torch's number of threads is set anew, because each thread has its own."""
+        import torch
+
+        with self._lock, torch.inference_mode():
+            torch.set_num_threads(self._threads)
+            yield
 
     def stack(self, images: Sequence[Letterboxed]) -> torch.Tensor:
         """Return images of one shape as a batch (B, 3, height, width), RGB in [0, 1]."""
@@ -242,10 +264,8 @@ class Detector:
 
     def dense(self, batch: torch.Tensor, perturb: Callable[[int, torch.Tensor], torch.Tensor] | None = None) -> Dense:
         """Return what the model says of every anchor; `perturb(i, x)` changes what the head's i-th last layer gets."""
-        import torch
-
         last = [branch[-1] for branch in (*self._head.cv2, *self._head.cv3)]
-        with self._lock, torch.inference_mode():
+        with self._alone():
             hooks = [] if perturb is None else [_before(conv, partial(perturb, i)) for i, conv in enumerate(last)]
             try:
                 decoded, raw = self._model(batch)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from pathlib import Path
 
-from backend import arrivals, projects, retraining, review, scoring, snapshot
+from backend import arrivals, label_review, projects, retraining, review, scoring, snapshot, unit_process
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
@@ -72,14 +73,18 @@ def start_scoring(project_id: int) -> None:
     """Cut the pool into shards, one job each."""
     context, jobs = _open()
     context.progress.unclaim(hint("start_scoring", project_id))
-    total = scoring.start(context, jobs, project_id)
-    log.info("project %d: scoring %d unlabeled tasks", project_id, total)
+    try:
+        total = scoring.start(context, jobs, project_id)
+    except (ModelError, SettingError) as error:
+        scoring.give_up(context, project_id, error)
+        return
+    log.info("project %d: scoring %d tasks", project_id, total)
 
 
-def score_shard(project_id: int, number: int, index: int, task_ids: list[int]) -> None:
-    """Score one shard; the last one in starts the ranking."""
+def score_shard(project_id: int, number: int, index: int, labeled: int, task_ids: list[int]) -> None:
+    """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
     context, jobs = _open()
-    if scoring.score_shard(context, project_id, number, index, task_ids):
+    if scoring.score_shard(context, project_id, number, index, bool(labeled), task_ids):
         jobs.put("rank_and_push", project_id, number)
 
 
@@ -89,16 +94,18 @@ def rank_and_push(project_id: int, number: int) -> None:
     with context.progress.lock(project_id, "push"):
         try:
             pushed = scoring.rank_and_push(context, project_id, number)
-        except (ModelError, SettingError) as error:  # nothing was written: the queue keeps its previous order
-            context.progress.remember(project_id, "ranking_error", str(error))
-            raise
-    context.progress.remember(project_id, "ranking_error", "")
+        except (ModelError, SettingError) as error:  # nothing was written
+            scoring.give_up(context, project_id, error)
+            return
+    scoring.succeed(context, project_id)
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
     if scoring.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
         jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
+    jobs.once("review_labels", project_id, number)
     review.observe(context, project_id, number)
-    context.store.prune(project_id, keep=3)
+    settings = context.project_settings(context.store.project(project_id))
+    context.store.prune(project_id, keep=max(3, settings.committee_size))
 
 
 def score_new(project_id: int) -> None:
@@ -117,6 +124,22 @@ def score_new(project_id: int) -> None:
         return
     if created:
         log.info("project %d: scored %d new tasks", project_id, created)
+
+
+def review_labels(project_id: int, number: int) -> None:
+    """Look for wrong labels with version `number`, and mark them in Label Studio; moot once another one serves."""
+    context, jobs = _open()
+    context.progress.unclaim(hint("review_labels", project_id, number))
+    if not number or number != scoring.serving_number(context, project_id):
+        return
+    try:
+        with context.progress.lock(project_id, "push"):
+            doubts = label_review.examine(context, project_id)
+            written = label_review.mark(context, project_id, doubts)
+    except BusyError:
+        jobs.put("review_labels", project_id, number, delay_s=DELETE_PAUSE_S)
+        return
+    log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(doubts), written)
 
 
 def delete_old(project_id: int) -> None:
@@ -162,6 +185,8 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
 
 
 def _check(context: Context, jobs: Jobs, project_id: int) -> None:
+    if label_review.outdated(context, project_id):
+        jobs.once("review_labels", project_id, scoring.serving_number(context, project_id))
     if _is_due(context, project_id):
         _enqueue_training(context, jobs, project_id, forced=False)
 
@@ -185,3 +210,8 @@ def _labels(context: Context, project_id: int) -> str:
 def _failed_on_these(context: Context, project_id: int) -> bool:
     failed = context.progress.recall(project_id, "failed_labels")
     return bool(failed) and failed == _labels(context, project_id)
+
+
+def simulate(folder: str, strategy: str, seed: int) -> None:
+    """Run what is missing of one strategy with one seed of an experiment, in a process like those without redis."""
+    unit_process.run_queued(Path(folder), strategy, seed)

@@ -17,7 +17,9 @@ ALPHA = 0.9  # the overlap's part of the similarity, the rest is the distance's
 DECAY = 0.1  # k of e^(−k d), d the centres' distance in the unit of the boxes: give them in percent of the image
 SURE, LIKELY = 0.95, 0.5  # confidence of predictions that may accuse a label of being absent or swapped, or misplaced
 TWICE_LABELED = 0.95  # IoU of two labels of different classes that are one object
+MATCH_IOU = 0.5  # of a label and a prediction that agree
 TEMPERATURE = 0.1
+SUSPECT = 0.75  # a score below calls for a look; one label beside its prediction at IoU .4 gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +50,61 @@ class LabelQuality:
         return worst if pools[worst] < 1 else ""
 
 
-def label_quality(images: Sequence[Reviewed]) -> tuple[LabelQuality, ...]:
-    """Return the quality of each image's labels, in order; the least similarity of the set is the lowest score."""
+@dataclass(frozen=True, slots=True)
+class LabelDoubt:
+    """What one version thinks of the labels that one annotation gave a task."""
+
+    task_id: int
+    annotation_id: int
+    updated_at: str  # of the annotation judged: one changed since is not meant any longer
+    score: float  # 1 is clean, 0 is surely wrong
+    suspicion: str  # as LabelQuality.suspicion; "" where nobody need look
+    label: str  # of the worst box: an annotator's, or the class of an object that nobody labeled; "" without suspicion
+    box: tuple[float, float, float, float] | None  # that box, xyxy in percent of the image
+    learned: bool  # the version was trained on this image, so that it may have learned the error with it
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether somebody should look at it."""
+        return self.score < SUSPECT
+
+
+def sureness(images: Sequence[Reviewed]) -> float:
+    """Return the confidence from which this model's predictions may accuse: SURE, or what it has where labels agree.
+
+    That is the mean over predictions of a label's class and at IoU .5 with it (the threshold of confident learning,
+    Northcutt et al., 2021). A YOLO trained on some hundred images is hardly ever as sure as ObjectLab's .95.
+    """
+    agreeing = [image.confidence[_matches(image).any(axis=0)] for image in images]
+    confidence = np.concatenate([np.zeros(0), *agreeing])
+    return min(SURE, float(confidence.mean())) if len(confidence) else SURE
+
+
+def label_quality(images: Sequence[Reviewed], sure: float = SURE) -> tuple[LabelQuality, ...]:
+    """Return the quality of each image's labels, in order; the least similarity of the set is the lowest score.
+
+    `sure` is the confidence of predictions that may accuse a label of being absent or swapped.
+    """
     similar = [similarity(image.labels, image.predictions) for image in images]
     floor = min((float(one[one > 0].min()) for one in similar if (one > 0).any()), default=1.0)
-    return tuple(_quality(image, one, floor) for image, one in zip(images, similar, strict=True))
+    return tuple(_quality(image, one, floor, sure) for image, one in zip(images, similar, strict=True))
 
 
-def _quality(image: Reviewed, similar: Floats, floor: float) -> LabelQuality:
+def _quality(image: Reviewed, similar: Floats, floor: float, sure: float) -> LabelQuality:
     overlap = iou(image.labels, image.predictions)
-    same = image.label_classes[:, None] == image.predicted_classes[None, :]
-    absent = overlooked(image, similar, overlap, same, floor)
+    same = _same_class(image)
+    absent = overlooked(image, similar, overlap, floor, sure)
     misplaced = np.nan_to_num(_best(similar, same & (image.confidence > LIKELY) & (overlap > 0)), nan=1.0)
-    swapped = np.maximum(1 - np.nan_to_num(_best(similar, ~same & (image.confidence > SURE))), floor)
+    swapped = np.maximum(1 - np.nan_to_num(_best(similar, ~same & (image.confidence > sure))), floor)
     swapped[_labeled_twice(image)] = floor
     pooled = np.array([softmin(absent), softmin(misplaced), softmin(swapped)])
     return LabelQuality(float(np.exp(np.log(np.maximum(pooled, 1e-100)).mean())), absent, misplaced, swapped)
 
 
-def overlooked(image: Reviewed, similar: Floats, overlap: Floats, same: npt.NDArray[np.bool_], floor: float) -> Floats:
+def overlooked(image: Reviewed, similar: Floats, overlap: Floats, floor: float, sure: float) -> Floats:
     """Return a score (m,) of each sure prediction that overlaps no label: how similar the nearest of its class is."""
-    accuses = (image.confidence >= SURE) & ~(overlap > 0).any(axis=0)
-    nearest = _best(similar.T, same.T)
+    accuses = (image.confidence >= sure) & ~(overlap > 0).any(axis=0)
+    nearest = _best(similar.T, _same_class(image).T)
     nearest = np.where(np.isnan(nearest), floor * (1 - image.confidence), nearest)
     return np.where(accuses, nearest, np.nan)
 
@@ -104,6 +139,16 @@ def _best(similar: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
     """Return the largest counted similarity of each row, NaN where none counts: (l, m) -> (l,)."""
     best = np.where(counted, similar, -np.inf).max(axis=1, initial=-np.inf)
     return np.where(np.isneginf(best), np.nan, best)
+
+
+def _same_class(image: Reviewed) -> npt.NDArray[np.bool_]:
+    """Return which pairs (l, m) of a label and a prediction are of one class."""
+    return np.asarray(image.label_classes[:, None] == image.predicted_classes[None, :])
+
+
+def _matches(image: Reviewed) -> npt.NDArray[np.bool_]:
+    """Return which pairs (l, m) say the same: one class, and boxes at IoU .5 or more."""
+    return np.asarray((iou(image.labels, image.predictions) >= MATCH_IOU) & _same_class(image))
 
 
 def _labeled_twice(image: Reviewed) -> npt.NDArray[np.bool_]:

@@ -13,10 +13,20 @@ from urllib.parse import urlsplit
 
 from backend.errors import MediaError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
-from backend.label_studio_predictions import PredictionCalls, PredictionRow, StoredPrediction
-from backend.label_studio_project import BackendInfo, ProjectCalls, ProjectInfo
+from backend.label_studio_predictions import PredictionCalls, PredictionRow, PredictionStamp, StoredPrediction
+from backend.label_studio_project import DOUBTED, LABELED, UNLABELED, BackendInfo, ProjectCalls, ProjectInfo
 
-__all__ = ["BackendInfo", "LabelStudioClient", "PredictionRow", "ProjectInfo", "StoredPrediction"]
+__all__ = [
+    "DOUBTED",
+    "LABELED",
+    "UNLABELED",
+    "BackendInfo",
+    "LabelStudioClient",
+    "PredictionRow",
+    "PredictionStamp",
+    "ProjectInfo",
+    "StoredPrediction",
+]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -13,7 +13,7 @@ from backend.errors import LabelStudioError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_project import condition
 from backend.label_studio_tasks import PAGE, TaskCalls
-from backend.types import Region
+from backend.types import Json, Region
 
 BATCH = 1000  # each import recounts the whole project: few, large requests
 VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
@@ -26,6 +26,7 @@ class PredictionRow:
     task_id: int
     score: float
     regions: tuple[Region, ...] = ()
+    mislabeling: float = 0.0  # how likely the task's labels are wrong; an import leaves it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class StoredPrediction:
     version: str
     score: float | None
     result: tuple[Mapping[str, Any], ...]
+    mislabeling: float
 
 
 class _Prediction(Answer):
@@ -45,6 +47,7 @@ class _Prediction(Answer):
     model_version: str | None = None
     score: float | None = None
     result: list[dict[str, Any]]
+    mislabeling: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ class PredictionCalls(TaskCalls):
         """Return a task's predictions, oldest first."""
         found = [parse(_Prediction, each) for each in self.http.get("/api/predictions/", task=task_id)]
         return [
-            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result))
+            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result), one.mislabeling)
             for one in sorted(found, key=lambda one: one.id)
         ]
 
@@ -150,23 +153,31 @@ class PredictionCalls(TaskCalls):
         """
         return [stamp.id for stamp in islice(self.prediction_stamps(project_id, version, size=limit), limit)]
 
-    def prediction_stamps(self, project_id: int, version: str, size: int = PAGE) -> Iterator[PredictionStamp]:
-        """Yield all predictions of exactly this version, reading `size` tasks at a time."""
-        for page in self._pages_with(project_id, version, size=size, fields="all", include="id,predictions"):
+    def prediction_stamps(
+        self, project_id: int, version: str, *conditions: Json, size: int = PAGE
+    ) -> Iterator[PredictionStamp]:
+        """Yield all predictions of exactly this version on tasks that meet `conditions`, reading `size` at a time."""
+        for page in self._pages_with(
+            project_id, version, *conditions, size=size, fields="all", include="id,predictions"
+        ):
             for task in (parse(_Predicted, each) for each in page):
                 for one in task.predictions:
                     if one.model_version == version:
                         yield PredictionStamp(one.id, task.id, one.score)
 
-    def update_prediction(self, prediction_id: int, version: str, row: PredictionRow) -> None:
-        """Replace the regions and the score of one prediction (about as slow as a POST). Raises NotFoundError."""
-        missing = f"no prediction {prediction_id} in Label Studio"
-        body = json.loads(_encoded(row, version))
-        self.http.send("PATCH", f"/api/predictions/{prediction_id}/", body, missing=missing)
+    def create_prediction(self, version: str, row: PredictionRow) -> None:
+        """Write one prediction with all its fields; an import is far faster, but knows no `mislabeling`."""
+        self.http.send("POST", "/api/predictions/", _whole(row, version))
 
-    def _pages_with(self, project_id: int, version: str, **params: Any) -> Iterator[Any]:
+    def update_prediction(self, prediction_id: int, version: str, row: PredictionRow) -> None:
+        """Replace all of one prediction (about as slow as a POST). Raises NotFoundError."""
+        missing = f"no prediction {prediction_id} in Label Studio"
+        self.http.send("PATCH", f"/api/predictions/{prediction_id}/", _whole(row, version), missing=missing)
+
+    def _pages_with(self, project_id: int, version: str, *conditions: Json, **params: Any) -> Iterator[Any]:
         # "contains" also finds v10 when asked for v1, hence the exact comparison by the callers.
-        return self.pages(project_id, condition("predictions_model_versions", "contains", "List", [version]), **params)
+        holds = condition("predictions_model_versions", "contains", "List", [version])
+        return self.pages(project_id, holds, *conditions, **params)
 
     def delete_prediction(self, prediction_id: int) -> None:
         """Delete one prediction.
@@ -175,6 +186,11 @@ class PredictionCalls(TaskCalls):
         """
         missing = f"no prediction {prediction_id} in Label Studio"
         self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
+
+
+def _whole(row: PredictionRow, version: str) -> Json:
+    found: Json = json.loads(_encoded(row, version))
+    return found | {"mislabeling": row.mislabeling}
 
 
 def _encoded(row: PredictionRow, version: str) -> str:

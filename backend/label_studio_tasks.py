@@ -87,18 +87,25 @@ class TaskCalls:
                     ground_truth=chosen.ground_truth,
                 )
 
-    def label_stamps(self, project_id: int) -> dict[int, str]:
+    def label_stamps(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, str]:
         """Return annotation id -> updated_at of exactly the annotations that `annotated_tasks` yields.
 
+        `ids` asks for at most IDS_PER_QUERY tasks alone.
         Half the time and a twentieth of the bytes of an export, which also leaves two files on LS's disk per call.
         """
-        chosen = (pick(task.annotations) for task in self._labels(project_id))
+        chosen = (pick(task.annotations) for task in self._labels(project_id, ids=ids))
         return {annotation.id: annotation.updated_at for annotation in chosen if annotation}
 
-    def _labels(self, project_id: int, more: str = "") -> Iterator[_Labels]:
+    def labeled_task_ids(self, project_id: int) -> Iterator[int]:
+        """Yield the ids of exactly the tasks that `annotated_tasks` yields."""
+        return (task.id for task in self._labels(project_id) if pick(task.annotations))
+
+    def _labels(self, project_id: int, more: str = "", ids: Sequence[int] | None = None) -> Iterator[_Labels]:
         stamps = "annotations.id,annotations.updated_at,annotations.was_cancelled,annotations.ground_truth"
         include = f"id,{stamps},{more}".rstrip(",")
-        for page in self.pages(project_id, LABELED, include=include, fields="all", expand="annotations"):
+        selected: Json | None = None if ids is None else {"all": False, "included": list(ids)}
+        params: Json = {"include": include, "fields": "all", "expand": "annotations"}
+        for page in self.pages(project_id, LABELED, selected=selected, **params):
             yield from (parse(_Labels, each) for each in page)
 
     def pages(

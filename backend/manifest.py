@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.bandit import Reward
 from backend.errors import ModelError
+from backend.label_errors import LabelDoubt
 from backend.stream import StreamState
 from backend.types import ModelVersion
 
@@ -67,6 +68,10 @@ class RewardsFile(_File):
 
 class SignsFile(_File):
     signs: tuple[PoolSigns, ...]
+
+
+class DoubtsFile(_File):
+    doubts: tuple[LabelDoubt, ...]
 
 
 F = TypeVar("F", bound=_File)

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import label_config, training, weights
+from backend import committee, label_config, training, weights
 from backend.acquisition import class_weights
+from backend.committee import Member
 from backend.context import Context
+from backend.errors import ModelError
 from backend.inference import Detector, load_detector
 from backend.media import MediaFile
+from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
 from backend.types import FloatArray, ModelVersion, Prediction
 
-_LOADED = 2  # detectors kept in memory: a served version, and its successor while it is being scored
+_LOADED = 8  # detectors kept in memory: a served version, its successor while it is being scored, or a committee
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class ServedModel:
     name: str
     classes: tuple[str, ...]
     class_weights: FloatArray | None
+    temperature: float  # of its confidences
     weights: Path | None
     imgsz: int
     device: str
@@ -75,16 +79,49 @@ def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> Ser
     settings = context.project_settings(record)
     version = _version(context, record.project_id, accepted=accepted)
     if version is not None:
-        quality = version.metrics.class_ap50 if version.metrics else {}
-        ap = np.array([quality.get(name, 0.0) for name in version.classes], dtype=np.float32)
         path: Path | None = context.store.weights(version)
-        number, name, classes, tail = version.number, version.name, version.classes, class_weights.long_tail(ap)
+        number, name, classes, tail = version.number, version.name, version.classes, weights_of(version, settings)
+        temperature = version.calibration.temperature
     else:
         base = open_base(context, record)
         path = Path(base.source) if base.pretrained else None
-        number, name, tail = 0, version_name(base_model(context, record), 0), None
+        number, name, tail, temperature = 0, version_name(base_model(context, record), 0), None, 1.0
         classes = _detector(path, settings.imgsz, settings.device).classes if path else ()
-    return ServedModel(record.project_id, number, name, classes, tail, path, settings.imgsz, settings.device)
+    size, device = settings.imgsz, settings.device
+    return ServedModel(record.project_id, number, name, classes, tail, temperature, path, size, device)
+
+
+def weights_of(version: ModelVersion, settings: Settings) -> FloatArray | None:
+    """Return how much each class of a version counts (C,), as CLASS_WEIGHTS says; None: all the same."""
+    if settings.class_weights == "none":
+        return None
+    if settings.class_weights == "ppal":
+        quality = [version.class_quality.get(name, 0.0) for name in version.classes]
+        return class_weights.class_weights(np.array(quality))
+    ap = version.metrics.class_ap50 if version.metrics else {}
+    return class_weights.long_tail(np.array([ap.get(name, 0.0) for name in version.classes]))
+
+
+def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:
+    """Return who votes on a pool that `model` scores: as COMMITTEE says, COMMITTEE_SIZE members at most.
+
+    Raises ModelError where there are no two versions to ask, or no model at all.
+    """
+    if model.weights is None:
+        raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
+    if settings.committee == "snapshots":
+        paths = [context.store.weights(version) for version in _last(context, model, settings.committee_size)]
+        return committee.snapshots([_detector(path, model.imgsz, model.device) for path in paths])
+    detector = _detector(model.weights, model.imgsz, model.device)
+    if settings.committee == "perturbed":
+        return committee.perturbed(detector, settings.committee_size)
+    return committee.augmented(detector)[: settings.committee_size]
+
+
+def _last(context: Context, model: ServedModel, count: int) -> list[ModelVersion]:
+    """Return the newest promoted versions up to the model's own, newest first."""
+    versions = context.store.versions(model.project_id)
+    return [one for one in reversed(versions) if one.promoted and one.number <= model.number][:count]
 
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:

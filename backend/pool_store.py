@@ -15,9 +15,8 @@ from backend import shards
 from backend.errors import BusyError
 from backend.files import Files
 from backend.shards import PoolShard, ShardArrays, ShardHeader
-from backend.types import BoolArray, FloatArray, IntArray, Pool, Ranking
+from backend.types import BoolArray, Committee, FloatArray, IntArray, Pool, Ranking
 
-GATHERED = frozenset({"class_probs", "class_weights", "embeddings", "box_variance"})  # fields of Pool a scoring fills
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
 _RANKING = ("task_ids", "priority", "acquisition", "explored", "strategy")
@@ -68,11 +67,23 @@ class PoolStore:
         return max((int(name[5:-4]) for name in self._shard_files(folder)), default=-1) + 1
 
     def clear(self, folder: str) -> None:
-        for name in ("ranking.npz", *self._shard_files(folder)):
+        for name in ("ranking.npz", *self._shard_files(folder), *self._shard_files(folder, "votes-")):
             self._files.remove(f"{folder}/{name}")
         self._look_again(folder)
 
-    def load_pool(self, folder: str, class_weights: FloatArray | None) -> tuple[Pool, tuple[int, ...]]:
+    def save_votes(self, folder: str, index: int, task_ids: IntArray, votes: Committee) -> None:
+        self._files.write(f"{folder}/votes-{index:06d}.npz", shards.encode_votes(task_ids, votes))
+
+    def votes(self, folder: str) -> Iterator[tuple[IntArray, Committee]]:
+        """Yield the tasks and the votes of each shard that has some."""
+        for name in sorted(self._shard_files(folder, "votes-")):
+            path = f"{folder}/{name}"
+            with self._files.open(path) as file:
+                yield shards.read_votes(file, self._files.where(path))
+
+    def load_pool(
+        self, folder: str, class_weights: FloatArray | None, *, box_embeddings: bool = False
+    ) -> tuple[Pool, tuple[int, ...]]:
         index = self._index(folder)
         scored = {name: keep & ~index.headers[name].failed for name, keep in index.kept.items()}
         failed = [header.task_ids[index.kept[name] & header.failed] for name, header in index.headers.items()]
@@ -104,8 +115,22 @@ class PoolStore:
             embeddings if dimensions else None,
             class_weights,
             box_variance=variance if has_variance else None,
+            box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
         )
         return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
+
+    def _box_embeddings(self, folder: str, index: Index, scored: dict[str, BoolArray]) -> FloatArray | None:
+        """Return the embeddings of the pool's m boxes (m, E); None where some of them have none."""
+        parts = []
+        for name, keep in scored.items():
+            boxes = np.repeat(keep, np.diff(index.headers[name].offsets))
+            if boxes.any():
+                with self._files.open(f"{folder}/{name}") as file:
+                    parts.append(shards.read_box_embeddings(file, self._files.where(f"{folder}/{name}"))[boxes])
+        if not parts:
+            return np.zeros((0, 1), dtype=np.float32)
+        known = {part.shape[1] for part in parts}
+        return np.concatenate(parts) if len(known) == 1 and 0 not in known else None
 
     def shards(self, folder: str) -> Iterator[PoolShard]:
         index = self._index(folder)
@@ -161,9 +186,9 @@ class PoolStore:
         columns = {name: array for name, array in arrays.items() if name != "strategy"}
         return Ranking(**columns, strategy=str(arrays["strategy"]))
 
-    def _shard_files(self, folder: str) -> dict[str, str]:
+    def _shard_files(self, folder: str, kind: str = "pool-") -> dict[str, str]:
         entries = self._files.entries(folder).items()
-        return {name: mark for name, mark in entries if name.startswith("pool-") and name.endswith(".npz")}
+        return {name: mark for name, mark in entries if name.startswith(kind) and name.endswith(".npz")}
 
     def _read(self, folder: str, name: str, expected: ShardHeader) -> ShardArrays:
         """Read a shard that the index describes; raises BusyError if it has been replaced or deleted since."""

@@ -10,10 +10,11 @@ from backend import bandit, review
 from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
+from backend.label_errors import LabelDoubt
 from backend.models import name_of
 from backend.progress import Counts, ScoringRun
 from backend.queues import Jobs
-from backend.scoring import arms, flip, is_pending, project_record
+from backend.scoring import arms, flip, is_pending, project_record, serving_number
 from backend.stopping import Recommendation
 from backend.store import ProjectRecord
 from backend.types import ModelVersion, TrainingProgress
@@ -41,6 +42,7 @@ class Status:
     bandit: str  # "off", "ucb1" or "thompson"
     arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
     rewards: tuple[Reward, ...]
+    doubts: tuple[LabelDoubt, ...]  # what the served version thought of the labels, worst first
 
 
 def status(context: Context, project_id: int) -> Status:
@@ -65,6 +67,7 @@ def status(context: Context, project_id: int) -> Status:
         bandit=settings.bandit,
         arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
         rewards=rewards,
+        doubts=context.store.doubts(project_id, serving_number(context, project_id)),
     )
 
 
@@ -85,6 +88,8 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
         done.append('set sampling to "Uncertainty sampling"')
     if client.ensure_queue_tab(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
+    if client.ensure_doubts_tab(project_id):
+        done.append('made the Data Manager tab "Possible label errors"')
     version = name_of(context, record)
     if is_pending(context, project_id):
         jobs.once("start_scoring", project_id)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from backend.label_errors import LabelDoubt
 from backend.projects import Status
 from backend.types import Json, ModelVersion
 
@@ -137,6 +138,22 @@ class BanditOut(BaseModel):
     history: list[RewardOut]
 
 
+class LabelErrorsOut(BaseModel):
+    judged: int
+    suspicious: int
+
+
+class LabelErrorOut(BaseModel):
+    task: int
+    annotation: int
+    score: float
+    suspicious: bool
+    suspicion: str
+    label: str
+    box: tuple[float, float, float, float] | None
+    learned: bool
+
+
 class ProjectOut(BaseModel):
     project: int
     version: str
@@ -150,6 +167,7 @@ class ProjectOut(BaseModel):
     ranking_error: str
     stopping: StoppingOut
     bandit: BanditOut
+    label_errors: LabelErrorsOut
 
 
 def project_out(status: Status) -> ProjectOut:
@@ -174,6 +192,23 @@ def project_out(status: Status) -> ProjectOut:
             arms=[ArmOut(**_fields(arm)) for arm in status.arms],
             history=[RewardOut(**_fields(reward)) for reward in status.rewards],
         ),
+        label_errors=LabelErrorsOut(
+            judged=len(status.doubts), suspicious=sum(doubt.suspicious for doubt in status.doubts)
+        ),
+    )
+
+
+def label_error_out(doubt: LabelDoubt) -> LabelErrorOut:
+    """Return a verdict as GET /api/projects/{id}/label-errors shows it."""
+    return LabelErrorOut(
+        task=doubt.task_id,
+        annotation=doubt.annotation_id,
+        score=doubt.score,
+        suspicious=doubt.suspicious,
+        suspicion=doubt.suspicion,
+        label=doubt.label,
+        box=doubt.box,
+        learned=doubt.learned,
     )
 
 

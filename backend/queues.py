@@ -29,8 +29,10 @@ _QUEUE_OF = {
     "start_scoring": CONTROL,
     "rank_and_push": CONTROL,
     "delete_old": CONTROL,
+    "review_labels": CONTROL,
     "score_shard": SCORE,
     "retrain": TRAIN,
+    "simulate": TRAIN,
 }
 
 
@@ -41,7 +43,7 @@ class Jobs:
         self._redis = redis
         self._progress = Progress(redis)
 
-    def put(self, job: str, *args: int | list[int], delay_s: float = 0) -> None:
+    def put(self, job: str, *args: int | str | list[int], delay_s: float = 0) -> None:
         """Enqueue `backend.jobs.<job>(*args)`, retried three times when it dies or raises."""
         queue = Queue(_QUEUE_OF[job], connection=self._redis, serializer=JSONSerializer)
         options = {

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from backend import acquisition
 from backend.acquisition.baseline import dice
+from backend.acquisition.parts import pool_part
 from backend.errors import SettingError
-from backend.types import BoolArray, Committee, FloatArray, IntArray, Pool, Ranking
+from backend.types import BoolArray, FloatArray, IntArray, Pool, Ranking
 
-STAND_IN = "class_entropy"  # places tasks that come late, where the strategy only knows places within one pool
+STAND_IN = "class_entropy"  # places tasks that come late, where the strategy has no value for one image alone
 MOST_OF_CANDIDATES = 0.25  # a batch of more than this share of its candidates is hardly a selection
 
 
@@ -35,6 +36,8 @@ class Protocol:
         looked = math.ceil(n * self.candidates - 1e-9)
         return min(looked, self.limit) if self.limit else looked
 
+
+_NOTHING = {"highest": 0.0, "median": 0.5, "lowest": 1.0}  # the priority of a late task without boxes
 
 # name -> (candidates, uncertain)
 _SHARES = {"top": (1.0, 1.0), "datahunt1": (0.2, 1.0), "datahunt2": (0.2, 0.5)}
@@ -169,21 +172,25 @@ def quantile_of(ranking: Ranking | None, value: float) -> float:
 def place(ranking: Ranking | None, pool: Pool, rng: np.random.Generator) -> FloatArray:
     """Return priorities (n,) for tasks scored after the ranking was made, into which they are to be sorted.
 
-    To a strategy that looks at boxes an image without any is in the middle, as it is within a ranking: alone it has no
-    pool to take the median of. So is every task to a strategy whose values are places within one pool: see `stand_in`.
+    To a strategy that looks at boxes an image without any is where `pool.empty` puts it within a ranking: alone it has
+    no others to be measured by. To a strategy that has no value for one image alone every task is in the middle: see
+    `stand_in`.
     Raises as `rank` does.
     """
-    if ranking is None or acquisition.get(ranking.strategy).relative:
+    if ranking is None or not acquisition.get(ranking.strategy).alone:
         return np.full(len(pool), 0.5, dtype=np.float32)
     values = _measure(pool, ranking.strategy, rng)
     found = (np.diff(pool.offsets) > 0) | ("class_probs" not in acquisition.get(ranking.strategy).needs)
-    places = [quantile_of(ranking, float(value)) if seen else 0.5 for value, seen in zip(values, found, strict=True)]
+    nothing = _NOTHING[pool.empty]
+    places = [
+        quantile_of(ranking, float(value)) if seen else nothing for value, seen in zip(values, found, strict=True)
+    ]
     return np.array(places, dtype=np.float32)
 
 
 def stand_in(ranking: Ranking, pool: Pool) -> Ranking:
     """Return what late tasks can be placed in: the ranking itself, or the ranked pool by STAND_IN."""
-    if not acquisition.get(ranking.strategy).relative:
+    if acquisition.get(ranking.strategy).alone:
         return ranking
     return rank(pool, STAND_IN, explore_share=0.0, rng=np.random.default_rng(0))
 
@@ -221,45 +228,12 @@ def _values(pool: Pool, strategy: str, looked: BoolArray, rng: np.random.Generat
         return _measure(pool, strategy, rng)
     values = np.empty(len(pool), dtype=np.float32)
     for rows in (np.flatnonzero(looked), np.flatnonzero(~looked)):
-        values[rows] = _measure(_part(pool, rows), strategy, rng)
+        values[rows] = _measure(pool_part(pool, rows), strategy, rng)
     return values
 
 
 def _measure(pool: Pool, strategy: str, rng: np.random.Generator) -> FloatArray:
     return acquisition.get(strategy)(pool, rng).astype(np.float32)
-
-
-def _part(pool: Pool, rows: IntArray) -> Pool:
-    """Return the pool of some images only."""
-    boxes, offsets = _ragged(pool.offsets, rows)
-    return replace(
-        pool,
-        task_ids=pool.task_ids[rows],
-        offsets=offsets,
-        class_probs=pool.class_probs[boxes],
-        embeddings=None if pool.embeddings is None else pool.embeddings[rows],
-        box_variance=None if pool.box_variance is None else pool.box_variance[boxes],
-        box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[boxes],
-        committee=None if pool.committee is None else _members(pool.committee, rows),
-    )
-
-
-def _members(committee: Committee, rows: IntArray) -> Committee:
-    anchors, offsets = _ragged(committee.offsets, rows)
-    variance = committee.member_variance
-    return Committee(
-        offsets,
-        committee.member_probs[:, anchors],
-        committee.member_boxes[:, anchors],
-        None if variance is None else variance[:, anchors],
-    )
-
-
-def _ragged(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Return which boxes the images `rows` have, and the offsets of these alone."""
-    counts = np.diff(offsets)[rows]
-    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return np.arange(ends[-1]) + np.repeat(offsets[:-1][rows] - ends[:-1], counts), ends
 
 
 def _spread(n: int, share: float) -> BoolArray:

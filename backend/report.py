@@ -44,7 +44,7 @@ _HEAD = """<!doctype html>
 body { font: 15px/1.5 sans-serif; max-width: 1280px; margin: 24px auto; padding: 0 16px; color: #222 }
 h1 { font-size: 24px } h2 { font-size: 18px; margin-top: 32px }
 table { border-collapse: collapse } th, td { padding: 3px 10px; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child, td.words { text-align: left }
+th:first-child, td:first-child { text-align: left } td { vertical-align: top; white-space: nowrap }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px }
 .key { display: flex; flex-wrap: wrap; gap: 4px 18px } .key i { display: inline-block; width: 22px; height: 4px;
 margin-right: 6px; vertical-align: middle }
@@ -154,7 +154,9 @@ def _table(results: Results, found: dict[str, _Strategy]) -> str:
         against = found.get(RANDOM, one)
         images, boxes = (curves.compare(one.curve(over), against.curve(over)) for over in ("images", "boxes"))
         cells = [f"{images.final:.3f}", f"{images.area:.3f}"]
-        if RANDOM in found:
+        if name == RANDOM:
+            cells += ["-"] * 4
+        elif RANDOM in found:
             cells += [_gain(images.final_gain), _gain(images.area_gain), _share(images.share), _share(boxes.share)]
         rows += _row(name, cells)
     return f'<h2>Against random</h2>{_grid(head, rows)}<p class="small">{escape(_noise(results.plan.seeds))}</p>'
@@ -164,14 +166,14 @@ def _noise(seeds: int) -> str:
     if seeds < 2:
         return "One seed: there are no intervals, and any difference may be noise."
     return (
-        "In brackets: 95% bootstrap intervals over seeds, paired by seed; bold where all of it lies on one side of 0. "
+        "Below each value its 95% bootstrap interval over seeds, paired by seed; bold where it excludes 0. "
         f"Of strategies no different from random, {curves.chance(seeds):.0%} are on one side of it in {seeds} seeds."
     )
 
 
 def _gain(interval: Interval) -> str:
     kind = {1: ' class="better"', -1: ' class="worse"', 0: ""}[interval.sign]
-    span = "" if math.isnan(interval.low) else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
+    span = "" if math.isnan(interval.low) else f"<br>{interval.low:+.3f} … {interval.high:+.3f}"
     return f"<span{kind}>{interval.value:+.3f}</span>{span}"
 
 
@@ -179,8 +181,8 @@ def _share(interval: Interval) -> str:
     def word(value: float) -> str:
         return "not reached" if math.isinf(value) else f"{value:.0%}"
 
-    span = "" if math.isnan(interval.low) else f" [{word(interval.low)}, {word(interval.high)}]"
-    return word(interval.value) + span
+    certain = math.isnan(interval.low) or interval.low == interval.high
+    return word(interval.value) + ("" if certain else f"<br>{word(interval.low)} … {word(interval.high)}")
 
 
 def _key(colours: dict[str, str]) -> str:

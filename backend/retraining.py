@@ -6,22 +6,27 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import dataset, snapshot, training
+import numpy as np
+
+from backend import calibration, dataset, snapshot, training, validation
+from backend.acquisition.class_weights import match_quality
 from backend.context import Context
 from backend.files import file_sha256
 from backend.gate import judge
+from backend.inference import load_detector
 from backend.models import base_model, open_base
 from backend.progress import Fence
 from backend.snapshot import Plan
 from backend.software import versions as software_versions
 from backend.store import version_name
 from backend.training import BaseWeights
-from backend.types import Metrics, ModelVersion, TrainingProgress
+from backend.types import Calibration, Metrics, ModelVersion, TrainingProgress
+from backend.validation import Detections
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class Verdict:
     champion: Metrics | None
     promoted: bool
     reason: str
+    detections: Detections | None  # on the held-out images
 
 
 def retrain(context: Context, project_id: int) -> ModelVersion:
@@ -116,7 +122,30 @@ def _verdict(context: Context, plan: Plan, trained: training.Trained, data_yaml:
         held_out=plan.split.held_out,
         tolerance=plan.settings.tolerance,
     )
-    return Verdict(challenger, champion, promoted, reason)
+    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights))
+
+
+def _detections(plan: Plan, weights: Path) -> Detections | None:
+    """Predict the validation images; None where the model has learned from them."""
+    if not plan.split.held_out:
+        return None
+    detector = load_detector(weights, plan.settings.imgsz, plan.settings.device)
+    found = detector.predict([image.path for image in plan.split.val])
+    pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
+    return validation.detections(pairs, plan.tag.labels)
+
+
+def _calibration(found: Detections | None) -> Calibration:
+    if found is None:
+        return Calibration(reason="there are no validation images yet that the model has not learned from")
+    return calibration.fit(found.confidence, found.overlap > 0)
+
+
+def _class_quality(found: Detections | None, classes: Sequence[str]) -> dict[str, float]:
+    if found is None:
+        return {}
+    quality = match_quality(found.confidence, found.classes, found.overlap, len(classes))
+    return {name: float(value) for name, value in zip(classes, quality, strict=True) if not np.isnan(value)}
 
 
 def _version(
@@ -147,6 +176,8 @@ def _version(
         timings=timings,
         created=datetime.now(UTC),
         promoted=verdict.promoted,
+        calibration=_calibration(verdict.detections),
+        class_quality=_class_quality(verdict.detections, plan.tag.labels),
         reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
     )
 

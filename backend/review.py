@@ -8,7 +8,9 @@ import numpy as np
 
 from backend import label_config, ranking, stopping, tags
 from backend.bandit import Reward
+from backend.calibration import calibrated
 from backend.context import Context
+from backend.geometry import label_arrays
 from backend.store import PoolSigns
 from backend.types import AnnotatedTask, LabeledBox, ModelVersion, Prediction
 
@@ -58,19 +60,16 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
 def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
     """Return 1 − F1@.5 between the boxes a model shows and a human's; 0 where both say nothing."""
     human = list(boxes)
-    size = np.array([prediction.width, prediction.height] * 2, dtype=np.float64)
-    xywh = np.array([box.xywh for box in human], dtype=np.float64).reshape(-1, 4) * size
-    xyxy = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], axis=1)
-    known = {name: index for index, name in enumerate(classes)}
-    kinds = np.array([known.get(box.label, -1) for box in human], dtype=np.int64)
-    hits, count = stopping.agreement(*stopping.shown(prediction), xyxy, kinds)
+    labels = label_arrays(human, classes, prediction.width, prediction.height)
+    hits, count = stopping.agreement(*stopping.shown(prediction), *labels)
     return 1 - 2 * hits / count if count else 0.0
 
 
 def observe(context: Context, project_id: int, number: int) -> PoolSigns:
     """Return how sure a version is of its scored pool, and how far it agrees with its parent, and keep both."""
+    version = context.store.version(project_id, number) if number else None
     pool, _ = context.store.load_pool(project_id, number, None)
-    parent = context.store.version(project_id, number).parent if number else None
+    parent, temperature = (version.parent, version.calibration.temperature) if version else (None, 1.0)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     both = (
@@ -78,7 +77,7 @@ def observe(context: Context, project_id: int, number: int) -> PoolSigns:
     )
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = stopping.stability([one for one, _ in pairs], [other for _, other in pairs])
-    signs = PoolSigns(number, stopping.mean_uncertainty(pool), agreed)
+    signs = PoolSigns(number, stopping.mean_uncertainty(calibrated(pool, temperature)), agreed)
     context.store.save_signs(project_id, signs)
     return signs
 

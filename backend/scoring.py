@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, bandit, label_config, ranking, tags
+from backend import acquisition, bandit, evidence, label_config, ranking, tags
 from backend.context import Context
-from backend.errors import MediaError, NotFoundError, SettingError
-from backend.label_studio import PredictionRow
+from backend.errors import BackendError, MediaError, NotFoundError, SettingError
+from backend.label_studio import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.media import MediaFile
-from backend.models import ServedModel, base_model, model_for, name_of
-from backend.pool_store import GATHERED
+from backend.models import ServedModel, base_model, committee_for, model_for, name_of
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord, version_name
-from backend.types import ControlTag, Pool, Prediction, Ranking, Region, Task
+from backend.types import ControlTag, Prediction, Ranking, Region, Task
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +44,44 @@ def project_record(context: Context, project_id: int) -> ProjectRecord:
 
 
 def start(context: Context, jobs: Jobs, project_id: int) -> int:
-    """Cut the unlabeled pool into shards for the accepted version, one job each; return the number of tasks."""
-    model = model_for(context, project_record(context, project_id), accepted=True)
-    task_ids = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
-    shards = [task_ids[begin : begin + SHARD_TASKS] for begin in range(0, len(task_ids), SHARD_TASKS)]
+    """Cut all tasks into shards for the accepted version, one job each; return the number of tasks.
+
+    The unlabeled ones are the pool; what a trained version says of the labeled ones tells strategies what is known
+    already, and reviewers which labels to doubt. Raises ModelError where the strategy needs a committee, and there is
+    none to ask.
+    """
+    record = project_record(context, project_id)
+    model, settings = model_for(context, record, accepted=True), context.project_settings(record)
+    if model.number and evidence.asks_committee(candidates(settings)):
+        committee_for(context, settings, model)
+    pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
+    labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
+    shards = [(ids, False) for ids in _cut(pool)] + [(ids, True) for ids in _cut(labeled)]
     context.store.clear_shards(project_id, model.number)
-    context.progress.start_scoring(project_id, model.number, len(shards), len(task_ids))
-    for index, shard in enumerate(shards):
-        jobs.put("score_shard", project_id, model.number, index, shard)
+    context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
+    for index, (task_ids, has_labels) in enumerate(shards):
+        jobs.put("score_shard", project_id, model.number, index, int(has_labels), task_ids)
     if not shards:
         jobs.put("rank_and_push", project_id, model.number)
-    return len(task_ids)
+    return len(pool) + len(labeled)
 
 
-def score_shard(context: Context, project_id: int, number: int, index: int, task_ids: Sequence[int]) -> bool:
+def _cut(task_ids: list[int]) -> list[list[int]]:
+    return [task_ids[begin : begin + SHARD_TASKS] for begin in range(0, len(task_ids), SHARD_TASKS)]
+
+
+def score_shard(
+    context: Context, project_id: int, number: int, index: int, labeled: bool, task_ids: Sequence[int]
+) -> bool:
     """Predict one shard and store it; return True if it was the last one missing. Running it twice changes nothing."""
     record = project_record(context, project_id)
-    model = model_for(context, record, accepted=True)
+    model, settings = model_for(context, record, accepted=True), context.project_settings(record)
     if model.number != number:
         return False  # a newer version was accepted meanwhile
     tasks = context.label_studio.tasks(project_id, task_ids)
-    context.store.save_shard(project_id, number, predict_shard(context, record, model, index, tasks))
+    context.store.save_shard(project_id, number, predict_shard(context, record, model, index, tasks), labeled=labeled)
+    if number and not labeled and evidence.asks_committee(candidates(settings)):
+        evidence.save_votes(context, record, model, index, tasks)
     return context.progress.shard_done(project_id, number, index, len(task_ids))
 
 
@@ -122,7 +138,7 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     if model.number != number:
         return Pushed(model.name, 0, 0)
     settings = context.project_settings(record)
-    order = context.store.ranking(project_id, number) or _rank(context, settings, model, project_id)
+    order = context.store.ranking(project_id, number) or _rank(context, record, model)
     tag = label_config.parse(record.label_config)[0]
     _, failed = context.store.load_pool(project_id, number, None)
     created = _import(context, project_id, model, _rows(context, settings, model, tag, order))
@@ -132,18 +148,19 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     return Pushed(model.name, created, len(failed))
 
 
-def _rank(context: Context, settings: Settings, model: ServedModel, project_id: int) -> Ranking:
+def _rank(context: Context, record: ProjectRecord, model: ServedModel) -> Ranking:
     # Before the first training nothing tells one image from another: the order is random and says so.
+    settings = context.project_settings(record)
     strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
     if not model.number:
         strategy, explore = "random", 1.0
-    order = _order(context, settings, model, strategy, explore)
-    context.store.save_ranking(project_id, model.number, order)
+    order = _order(context, record, model, strategy, explore)
+    context.store.save_ranking(model.project_id, model.number, order)
     return order
 
 
-def _order(context: Context, settings: Settings, model: ServedModel, strategy: str, explore: float) -> Ranking:
-    pool = pool_for(context, settings, model)
+def _order(context: Context, record: ProjectRecord, model: ServedModel, strategy: str, explore: float) -> Ranking:
+    pool, settings = evidence.pool_for(context, record, model, strategy), context.project_settings(record)
     protocol = ranking.protocol(
         settings.protocol,
         batch=settings.retrain_every,
@@ -157,20 +174,17 @@ def _order(context: Context, settings: Settings, model: ServedModel, strategy: s
     return ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
 
 
-def pool_for(context: Context, settings: Settings, model: ServedModel) -> Pool:
-    """Return the stored pool with what strategies may ask of the project and the model."""
-    pool, _ = context.store.load_pool(model.project_id, model.number, model.class_weights)
-    metrics = context.store.version(model.project_id, model.number).metrics if model.number else None
-    map50 = metrics.map50 if metrics and math.isfinite(metrics.map50) else None
-    return replace(pool, batch=settings.retrain_every, map50=map50)
-
-
 def arms(settings: Settings) -> tuple[str, ...]:
     """Return the strategies the bandit chooses from; raises SettingError if none is named."""
     names = tuple(dict.fromkeys(name.strip() for name in settings.bandit_arms.split(",") if name.strip()))
     if not names:
         raise SettingError("BANDIT_ARMS names no strategy", where="BANDIT_ARMS", fix="name some, with commas between")
     return names
+
+
+def candidates(settings: Settings) -> tuple[str, ...]:
+    """Return the strategies that the next ranking may use."""
+    return (settings.strategy,) if settings.bandit == "off" else arms(settings)
 
 
 def strategy_for(context: Context, settings: Settings, model: ServedModel) -> str:
@@ -189,12 +203,12 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
     Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
     project that has no scored pool.
     """
-    acquisition.usable(strategy, GATHERED)
+    acquisition.get(strategy)
     record = context.store.project(project_id)
     if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
-    model, settings = model_for(context, record, accepted=False), context.project_settings(record)
-    return _order(context, settings, model, strategy, settings.explore_share)
+    explore = context.project_settings(record).explore_share
+    return _order(context, record, model_for(context, record, accepted=False), strategy, explore)
 
 
 def _rows(
@@ -219,30 +233,43 @@ def encode(
 
 
 def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
-    """Import the rows of tasks that are still unlabeled; return how many were written.
-
-    A prediction of this version that a task has already (of an earlier scoring, or asked of /predict by Label Studio
-    itself) is mended if its score is another, so that no task ever has two.
-    """
+    """Import the rows of tasks that are still unlabeled; return how many were written."""
     client = context.label_studio
     wanted = {task.id for task in client.unlabeled_tasks(project_id)}
-    present = {stamp.task_id: stamp for stamp in client.prediction_stamps(project_id, model.name)}
+    present = client.prediction_stamps(project_id, model.name)
+    return write(client, project_id, model.name, (row for row in rows if row.task_id in wanted), present)
+
+
+def write(
+    client: LabelStudioClient,
+    project_id: int,
+    version: str,
+    rows: Iterator[PredictionRow],
+    present: Iterable[PredictionStamp],
+) -> int:
+    """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
+
+    Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
+    so that no task ever has two.
+    """
+    known = {stamp.task_id: stamp for stamp in present}
     mended = 0
 
     def fresh() -> Iterator[PredictionRow]:
         nonlocal mended
         for row in rows:
-            stamp = present.get(row.task_id)
-            if row.task_id in wanted and stamp is None:
+            stamp = known.get(row.task_id)
+            if stamp is None:
                 yield row
-            elif row.task_id in wanted and stamp and not _same(stamp.score, row.score):
-                client.update_prediction(stamp.id, model.name, row)
+            elif not same(stamp.score, row.score):
+                client.update_prediction(stamp.id, version, row)
                 mended += 1
 
-    return client.import_predictions(project_id, model.name, fresh()) + mended
+    return client.import_predictions(project_id, version, fresh()) + mended
 
 
-def _same(stored: float | None, score: float) -> bool:
+def same(stored: float | None, score: float) -> bool:
+    """Return whether Label Studio holds this score already."""
     return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
@@ -271,10 +298,36 @@ def is_ranked(context: Context, project_id: int) -> bool:
 
 
 def is_pending(context: Context, project_id: int) -> bool:
-    """Return whether the accepted version's scores are not in Label Studio yet, and nothing is working on it."""
+    """Return whether the accepted version's scores are not in Label Studio yet, and something can be done about it.
+
+    That is so unless a scoring is at work, or one has failed and the settings are still those that it failed under.
+    """
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
     ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
-    return (accepted != serving or not ranked) and context.progress.scoring(project_id) is None
+    if (accepted == serving and ranked) or context.progress.scoring(project_id) is not None:
+        return False
+    return context.progress.recall(project_id, "failed_ranking") != _attempt(context, project_id)
+
+
+def give_up(context: Context, project_id: int, error: BackendError) -> None:
+    """Keep why the accepted version cannot be ranked; the queue keeps its order, and other settings are tried again."""
+    log.warning("project %d: the queue keeps its order: %s", project_id, error)
+    context.progress.remember(project_id, "ranking_error", str(error))
+    context.progress.remember(project_id, "failed_ranking", _attempt(context, project_id))
+    context.progress.end_scoring(project_id)
+
+
+def succeed(context: Context, project_id: int) -> None:
+    """Forget that a ranking failed."""
+    for memo in ("ranking_error", "failed_ranking"):
+        context.progress.remember(project_id, memo, "")
+
+
+def _attempt(context: Context, project_id: int) -> str:
+    """Return what decides whether a ranking succeeds: the version and the settings."""
+    accepted = context.store.current(project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    return f"{accepted.number if accepted else 0} {settings.model_dump_json()}"
 
 
 def delete_old(context: Context, project_id: int, at_most: int) -> bool:

@@ -10,11 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from backend import guard, jobs, metrics, projects, serving
+from backend import guard, jobs, label_review, metrics, projects, serving
 from backend.context import Context
 from backend.errors import NotFoundError, RequestError
 from backend.models import name_of
 from backend.protocol import (
+    LabelErrorOut,
     PredictionOut,
     PredictRequest,
     PredictResponse,
@@ -22,6 +23,7 @@ from backend.protocol import (
     SetupRequest,
     TrainRequest,
     WebhookRequest,
+    label_error_out,
     project_out,
 )
 from backend.queues import Jobs
@@ -57,6 +59,7 @@ def build_app(context: Context) -> FastAPI:
     app.add_api_route("/webhook", endpoints.webhook, methods=["POST"])
     app.add_api_route("/train", endpoints.train, methods=["POST"])
     app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}/label-errors", endpoints.label_errors, methods=["GET"])
     guard.install(app, context.settings)
     return app
 
@@ -87,6 +90,10 @@ class _Endpoints:
     def project(self, project_id: int) -> ProjectOut:
         """Show where a project stands."""
         return project_out(projects.status(self._context, project_id))
+
+    def label_errors(self, project_id: int) -> list[LabelErrorOut]:
+        """Show what the last review thought of the labels, worst first, without those changed since."""
+        return [label_error_out(doubt) for doubt in label_review.standing(self._context, project_id)]
 
     async def setup(self, request: Request) -> dict[str, str]:
         """Check and keep a project's label config and settings; answer the version that serves it."""

@@ -11,7 +11,6 @@ import numpy as np
 from backend import acquisition, arrivals, label_config, scoring, stream
 from backend.context import Context
 from backend.models import ServedModel, check_base, model_for
-from backend.pool_store import GATHERED
 from backend.settings import Settings
 from backend.store import ProjectRecord
 from backend.types import ControlTag, Json, Prediction, Task
@@ -52,9 +51,9 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
 
 
 def _check_names(settings: Settings) -> None:
-    """Raise SettingError for a strategy or a bandit's arm that the loop cannot rank by, or a rate that is none."""
+    """Raise SettingError for a strategy or a bandit's arm that does not exist, or a rate that is none."""
     for name in (settings.strategy, *(scoring.arms(settings) if settings.bandit != "off" else ())):
-        acquisition.usable(name, GATHERED)
+        acquisition.get(name)
     stream.parse_rate(settings.rate)
 
 

@@ -63,6 +63,24 @@ class Settings(BaseModel):
     pool_limit: Annotated[int, Field(ge=0)] = Field(
         0, description="rank that many images, drawn at random, before all others; 0: no limit"
     )
+    class_weights: Literal["long_tail", "ppal", "none"] = Field(
+        "long_tail",
+        description="how much more classes count that the model knows badly: up to 3 times, by AP50 on the validation "
+        "set; up to 1.2 times, by the quality of matches there, as in PPAL; all the same",
+    )
+    empty: Literal["lowest", "median", "highest"] = Field(
+        "median",
+        description="value of an image on which nothing is found, among those with boxes: highest for a cold model, "
+        "lowest for one that is good at background",
+    )
+    committee: Literal["augmented", "snapshots", "perturbed"] = Field(
+        "augmented",
+        description="who votes where the strategy asks several: one model on changed images (at most four), the last "
+        "versions, or one model with parts of its head switched off",
+    )
+    committee_size: Annotated[int, Field(ge=2, le=8)] = Field(
+        3, description="members of the committee; scoring takes that many times as long"
+    )
     rate: str = Field(
         "", description='new tasks that may enter the queue\'s front, e.g. "100/day", "10/hour", "5%", "5%, 100/day"'
     )

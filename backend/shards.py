@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import BoolArray, FloatArray, IntArray, Prediction
+from backend.types import BoolArray, Committee, FloatArray, IntArray, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class ShardArrays:
 
 
 def encode(shard: PoolShard) -> bytes:
-    """Return the npz file of a shard, without embeddings of boxes: they are large, and nothing reads them again."""
+    """Return the npz file of a shard; embeddings of boxes are the largest part, and half precision does for them."""
     found = [prediction for prediction in shard.predictions if prediction is not None]
     failed = np.array([prediction is None for prediction in shard.predictions], dtype=np.bool_)
     counts = np.zeros(len(failed), dtype=np.int64)
@@ -100,6 +100,7 @@ def encode(shard: PoolShard) -> bytes:
         embeddings=embeddings,
         box_variance=_stack([_variance(prediction) for prediction in found], 4),
         has_variance=has_variance,
+        box_embeddings=_box_embeddings(found),
     )
     return buffer.getvalue()
 
@@ -114,6 +115,34 @@ def read(file: BinaryIO, where: str) -> ShardArrays:
     names = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
+
+
+def read_box_embeddings(file: BinaryIO, where: str) -> FloatArray:
+    """Return the embeddings of a shard's boxes (m, E), E = 0 where the model gives none; raises as `read`."""
+    return _load(file, where, ("box_embeddings",))["box_embeddings"].astype(np.float32)
+
+
+def encode_votes(task_ids: IntArray, votes: Committee) -> bytes:
+    """Return the npz file of what a committee says of k tasks."""
+    variance = votes.member_variance
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        task_ids=task_ids,
+        offsets=votes.offsets,
+        probs=votes.member_probs,
+        boxes=votes.member_boxes,
+        variance=np.zeros((0, 0, 4), dtype=np.float32) if variance is None else variance,
+    )
+    return buffer.getvalue()
+
+
+def read_votes(file: BinaryIO, where: str) -> tuple[IntArray, Committee]:
+    """Return the tasks and the votes of a file; raises ModelError naming it if it is damaged."""
+    arrays = _load(file, where, ("task_ids", "offsets", "probs", "boxes", "variance"))
+    variance = arrays["variance"] if len(arrays["variance"]) else None
+    return arrays["task_ids"], Committee(arrays["offsets"], arrays["probs"], arrays["boxes"], variance)
 
 
 def load_arrays(file: BinaryIO, where: str, names: Sequence[str], fix: str) -> dict[str, npt.NDArray[Any]]:
@@ -139,6 +168,15 @@ def _variance(prediction: Prediction) -> FloatArray:
     if prediction.box_variance is None:
         return np.zeros((len(prediction.boxes), 4), dtype=np.float32)
     return prediction.box_variance
+
+
+def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:
+    """Join what the predictions embed of their boxes (m, E); E = 0 if one of them embeds none."""
+    boxes = sum(len(prediction.boxes) for prediction in found)
+    known = [one.box_embeddings for one in found if one.box_embeddings is not None and len(one.boxes)]
+    if sum(map(len, known)) != boxes or not known:
+        return np.zeros((boxes, 0), dtype=np.float16)
+    return np.concatenate(known).astype(np.float16)
 
 
 def _stack(arrays: Sequence[FloatArray], width: int) -> FloatArray:

@@ -15,10 +15,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
-from backend import acquisition, experiment, ranking, report, scenes, simulation, simulation_data, training
+from backend import (
+    acquisition,
+    experiment,
+    ranking,
+    report,
+    scenes,
+    simulation,
+    simulation_data,
+    training,
+    unit_process,
+)
 from backend.errors import BackendError, SettingError
-from backend.experiment import INITIAL, Base, Plan, Results
+from backend.experiment import INITIAL, Base, Plan, Results, Round
 from backend.files import LocalFiles, file_sha256
+from backend.inference import select_device
 from backend.queues import Jobs
 from backend.settings import Settings
 
@@ -88,6 +99,8 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         console.print(f"note: {note}", style="yellow")
     if len(data.notes) > 5:
         console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
+    if not settings.redis_url:  # workers may have other devices than this machine
+        select_device(settings.device)
     base = training.base_weights(settings.base_model, Path(settings.model_dir).resolve())
     if base.note:
         console.print(base.note, style="yellow")
@@ -144,14 +157,15 @@ def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     unit = waiting.pop(0)
-                    process = simulation.start_unit(folder, *unit)
+                    process = unit_process.start(folder, *unit)
                     stack.callback(_end, process)
                     running.append((unit, process))
                 time.sleep(POLL_S)
-                for unit, process in running:
-                    if process.poll():
-                        raise failed(folder, unit, f"its process ended with status {process.returncode}")
-                running = [(unit, process) for unit, process in running if process.poll() is None]
+                ended = [(unit, process) for unit, process in running if process.poll() is not None]
+                running = [each for each in running if each not in ended]
+                for unit, process in ended:
+                    if process.returncode:
+                        raise failed(folder, unit, unit_process.reason_of(folder, *unit, process.returncode))
                 show()
 
     return run_units
@@ -170,12 +184,13 @@ def _on_workers(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
             jobs = Jobs(redis)
             waiting = [unit for unit in units if not is_done(folder, unit)]
             for name, seed in waiting:
-                (experiment.unit_folder(folder, name, seed) / simulation.ERROR_FILE).unlink(missing_ok=True)
+                (experiment.unit_folder(folder, name, seed) / unit_process.ERROR_FILE).unlink(missing_ok=True)
                 jobs.put("simulate", str(folder), name, seed)
             while waiting := [unit for unit in waiting if not is_done(folder, unit)]:
                 for unit in waiting:
-                    if (experiment.unit_folder(folder, *unit) / simulation.ERROR_FILE).is_file():
-                        raise failed(folder, unit, "")
+                    error = experiment.unit_folder(folder, *unit) / unit_process.ERROR_FILE
+                    if error.is_file():
+                        raise failed(folder, unit, error.read_text(encoding="utf-8"))
                 show()
                 time.sleep(POLL_S)
             show()
@@ -189,13 +204,11 @@ def is_done(folder: Path, unit: Unit) -> bool:
     return len(list(experiment.unit_folder(folder, *unit).glob("round-*.json"))) >= wanted
 
 
-def failed(folder: Path, unit: Unit, status: str) -> BackendError:
-    """Return the error of a unit, with the reason that it left."""
-    path = experiment.unit_folder(folder, *unit) / simulation.ERROR_FILE
-    reason = path.read_text(encoding="utf-8") if path.is_file() else status
+def failed(folder: Path, unit: Unit, reason: str) -> BackendError:
+    """Return the error of a unit."""
     return BackendError(
         f"{unit[0]}, seed {unit[1]}: {reason}",
-        where=str(folder),
+        where=str(experiment.unit_folder(folder, *unit) / unit_process.LOG_FILE),
         fix="once that is put right, run the same command again: finished rounds are not done again",
     )
 
@@ -207,28 +220,31 @@ def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
     columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
         task = bar.add_task("", total=plan.seeds * (1 + len(plan.strategies) * (plan.rounds - 1)))
-        told = set(_lines(folder, units, plan.rounds))
+        told = {path for name, seed in units for path in _round_files(folder, name, seed)}
 
         def show() -> None:
             bar.update(task, completed=sum(_finished(folder, unit) for unit in units))
-            for line in _lines(folder, units, plan.rounds):
-                if line not in told:
-                    told.add(line)
-                    bar.console.print(line)
+            for name, seed in units:
+                for path in _round_files(folder, name, seed):
+                    if path not in told:
+                        told.add(path)
+                        bar.console.print(_line(name, seed, experiment.load_round(path)))
 
         show()
         yield show
 
 
-def _lines(folder: Path, units: Sequence[Unit], rounds: int) -> Iterator[str]:
-    """Yield what is to be said of each finished round; the first one of each seed is all strategies' own."""
-    for name, seed in units:
-        for row in experiment.rows_of(folder, name, seed, rounds):
-            if row.round > 1 or name == INITIAL:
-                yield (
-                    f"{name:20} seed {seed}  round {row.round}  {row.images:5d} images {row.boxes:6d} boxes  "
-                    f"mAP50 {row.map50:.3f}  {row.train_s + row.score_s + row.rank_s:.0f} s"
-                )
+def _round_files(folder: Path, name: str, seed: int) -> list[Path]:
+    """Return the files of the rounds that a unit has done itself: the first one is done once for all strategies."""
+    found = sorted(experiment.unit_folder(folder, name, seed).glob("round-*.json"))
+    return found if name == INITIAL else found[1:]
+
+
+def _line(name: str, seed: int, done: Round) -> str:
+    return (
+        f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} boxes  "
+        f"mAP50 {done.metrics.map50:.3f}  {done.train_s + done.score_s + done.rank_s:.0f} s"
+    )
 
 
 def _finished(folder: Path, unit: Unit) -> float:

@@ -21,6 +21,7 @@ from backend.geometry import label_arrays
 from backend.inference import Detector, load_detector
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
+from backend.validation import detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset
         labeled_embeddings=np.stack(embeddings),
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
-    return calibration.calibrated(pool, calibration.fitted(validated, detector.classes).temperature)
+    found = detections(validated, detector.classes)
+    return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)
 
 
 def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from subprocess import Popen
 
 import numpy as np
 
 from backend import dataset, experiment, ranking, simulation_data, training
 from backend.dataset import LabeledImage, Split
-from backend.errors import BackendError, DataError, ModelError
+from backend.errors import DataError, ModelError
 from backend.experiment import INITIAL, Pick, Plan, Round
 from backend.files import LocalFiles
 from backend.gate import judge
 from backend.inference import fix_threads
-from backend.processes import spawn
 from backend.settings import Settings
 from backend.simulated_pool import Known, gather
 from backend.simulation_data import SimulationData
@@ -37,7 +33,7 @@ from backend.types import Metrics
 log = logging.getLogger(__name__)
 
 THREADS = 1  # per unit; with more of them the sums of a training depend on the machine
-ERROR_FILE, PROGRESS_FILE = "error.txt", "progress.txt"
+PROGRESS_FILE = "progress.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +58,16 @@ class Judged:
     reason: str
 
 
-def start_unit(folder: Path, strategy: str, seed: int, environ: Mapping[str, str] = os.environ) -> Popen[bytes]:
-    """Start a unit in a process of its own, which ends with the calling thread."""
-    command = [sys.executable, "-m", "backend.cli", "simulate-unit", str(folder), strategy, str(seed)]
-    return spawn(command, environ)
-
-
-def run_queued(folder: Path, strategy: str, seed: int) -> None:
-    """Run a unit from an rq job; where it ended by itself without a reason, leave its status as the reason."""
-    process = start_unit(folder, strategy, seed)
-    error = experiment.unit_folder(folder, strategy, seed) / ERROR_FILE
-    if process.wait() and not error.is_file():
-        error.write_text(f"its process ended with status {process.returncode}", encoding="utf-8")
-
-
 def run_unit(folder: Path, strategy: str, seed: int) -> None:
     """Run what is missing of a unit; INITIAL stands for the training that all strategies of a seed share.
 
-    Raises what the parts raise, and leaves the reason in `error.txt`. BusyError if another process works on it.
+    Raises what the parts raise. Waits while another process works on it.
     """
     unit = experiment.unit_folder(folder, strategy, seed)
     unit.mkdir(parents=True, exist_ok=True)
     with _alone(unit):
-        (unit / ERROR_FILE).unlink(missing_ok=True)
         try:
             Unit(folder, strategy, seed).run()
-        except BackendError as error:
-            (unit / ERROR_FILE).write_text(str(error), encoding="utf-8")
-            raise
         finally:
             shutil.rmtree(unit / "work", ignore_errors=True)
 
@@ -114,6 +92,7 @@ class Unit:
     def run(self) -> None:
         """Finish the rounds that are missing."""
         fix_threads(THREADS)
+        shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves it half done
         last = 1 if self._strategy == INITIAL else self._plan.rounds
         if not self._rounds and self._strategy != INITIAL:
             self._keep(experiment.load_rounds(self._shared)[0])
@@ -230,8 +209,7 @@ class Unit:
     def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
         """Measure on the test split, and decide by the validation set alone, as production does."""
         size, device = self._settings.imgsz, self._settings.device
-        test_set = dataset.write_test_set(self._data.test, self._data.classes, self._work / "test")
-        test = training.evaluate(weights, test_set, size, device)
+        test = training.evaluate(weights, self._test_set(), size, device)
         validation = training.evaluate(weights, data_yaml, size, device)
         champion = None
         if number := self._champion():  # without a held-out part nothing is compared, and evaluating takes long
@@ -245,6 +223,12 @@ class Unit:
             tolerance=self._settings.tolerance,
         )
         return Judged(test, validation, published, reason)
+
+    def _test_set(self) -> Path:
+        """Return the test split's data.yaml, written once: of a large one that takes a while."""
+        root = self._work / "test"
+        written = root / "data.yaml"
+        return written if written.is_file() else dataset.write_test_set(self._data.test, self._data.classes, root)
 
     def _keep(self, finished: Round) -> None:
         """Write the round down, then let go of weights that no later round needs."""
@@ -289,10 +273,10 @@ def _data(plan: Plan) -> SimulationData:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process; raises BusyError if another one holds it."""
+    """Wait for the folder's lock and hold it; it ends with the process.
+
+    A command that was killed leaves a unit behind for a moment, or for longer where workers do the work.
+    """
     with (folder / "lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise experiment.busy(folder) from None
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

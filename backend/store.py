@@ -9,6 +9,9 @@ projects/<id>/rewards.json               what each round of labels gained, for t
 projects/<id>/signs.json                 what each scored pool says of stopping
 projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
 projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
+projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
+projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
+projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
 
 A version without a manifest does not exist: the manifest is written last.
 """
@@ -26,7 +29,9 @@ from backend import manifest
 from backend.bandit import Reward
 from backend.errors import ModelError, NotFoundError
 from backend.files import file_sha256, open_files
+from backend.label_errors import LabelDoubt
 from backend.manifest import (
+    DoubtsFile,
     ManifestFile,
     PointerFile,
     PoolSigns,
@@ -40,15 +45,16 @@ from backend.manifest import (
 from backend.pool_store import PoolStore
 from backend.shards import PoolShard
 from backend.stream import StreamState
-from backend.types import FloatArray, ModelVersion, Pool, Prediction, Ranking
+from backend.types import Committee, FloatArray, IntArray, ModelVersion, Pool, Prediction, Ranking
 
 __all__ = ["PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
 _FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
+_LABELED = "labeled"
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
-F = TypeVar("F", ManifestFile, PointerFile, ProjectFile, StreamFile, RewardsFile, SignsFile)
+F = TypeVar("F", ManifestFile, PointerFile, ProjectFile, StreamFile, RewardsFile, SignsFile, DoubtsFile)
 
 
 class Store:
@@ -182,39 +188,61 @@ class Store:
         for number in self._numbers(f"{_project(project_id)}/versions"):
             if number not in kept and number < newest:  # a higher number is a training under way
                 folder = _version(project_id, number)
+                self._pools.clear(f"{folder}/{_LABELED}")
                 for name in self._files.entries(folder):
-                    if name not in ("manifest.json", "reserved"):
+                    if name not in ("manifest.json", "reserved", _LABELED):
                         self._files.remove(f"{folder}/{name}")
 
     # Scored pools and rankings; number 0 is the base model
 
-    def save_shard(self, project_id: int, number: int, shard: PoolShard) -> None:
-        """Keep one scored shard, replacing the one with the same index."""
-        self._pools.save_shard(_version(project_id, number), shard)
+    def save_shard(self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False) -> None:
+        """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
+        self._pools.save_shard(_scored(project_id, number, labeled), shard)
+
+    def save_votes(self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee) -> None:
+        """Keep what a committee says of one shard of the pool."""
+        self._pools.save_votes(_version(project_id, number), index, task_ids, votes)
+
+    def votes(self, project_id: int, number: int) -> Iterator[tuple[IntArray, Committee]]:
+        """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
+        return self._pools.votes(_version(project_id, number))
 
     def next_shard(self, project_id: int, number: int) -> int:
         """Return an index above those of all stored shards."""
         return self._pools.next_shard(_version(project_id, number))
 
     def clear_shards(self, project_id: int, number: int) -> None:
-        """Delete a version's scored pool, and the ranking made of it."""
-        self._pools.clear(_version(project_id, number))
+        """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
+        for labeled in (False, True):
+            self._pools.clear(_scored(project_id, number, labeled))
 
-    def load_pool(self, project_id: int, number: int, class_weights: FloatArray | None) -> tuple[Pool, tuple[int, ...]]:
-        """Return the scored pool, each task once, and the tasks that failed.
+    def load_pool(
+        self,
+        project_id: int,
+        number: int,
+        class_weights: FloatArray | None,
+        *,
+        box_embeddings: bool = False,
+        labeled: bool = False,
+    ) -> tuple[Pool, tuple[int, ...]]:
+        """Return the scored pool, or the labeled tasks, each task once, and the tasks that failed.
 
         Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
         the pool is rewritten meanwhile.
         """
-        return self._pools.load_pool(_version(project_id, number), class_weights)
+        folder = _scored(project_id, number, labeled)
+        return self._pools.load_pool(folder, class_weights, box_embeddings=box_embeddings)
 
-    def shards(self, project_id: int, number: int) -> Iterator[PoolShard]:
-        """Yield the scored pool, each task once, one shard in memory at a time; raises as `load_pool`."""
-        return self._pools.shards(_version(project_id, number))
+    def shards(self, project_id: int, number: int, *, labeled: bool = False) -> Iterator[PoolShard]:
+        """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
+        return self._pools.shards(_scored(project_id, number, labeled))
 
-    def prediction(self, project_id: int, number: int, task_id: int) -> Prediction | None:
-        """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`."""
-        found = self._pools.find(_version(project_id, number), task_id)
+    def prediction(self, project_id: int, number: int, task_id: int, *, labeled: bool = False) -> Prediction | None:
+        """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`.
+
+        `labeled` asks for what it predicted when the task had labels already.
+        """
+        found = self._pools.find(_scored(project_id, number, labeled), task_id)
         return found[0].prediction(found[1]) if found else None
 
     def save_ranking(self, project_id: int, number: int, ranking: Ranking) -> None:
@@ -257,6 +285,15 @@ class Store:
         kept = tuple(sorted([*others, signs], key=lambda one: one.version))
         self._files.write(f"{_project(project_id)}/signs.json", SignsFile(signs=kept).encode())
 
+    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
+        """Return what a version thinks of the labels, worst first; nothing before its first review."""
+        found = self._read(DoubtsFile, f"{_version(project_id, number)}/label_errors.json", fix=_FORGET)
+        return found.doubts if found else ()
+
+    def save_doubts(self, project_id: int, number: int, doubts: tuple[LabelDoubt, ...]) -> None:
+        """Keep what a version thinks of the labels, replacing what it thought before."""
+        self._files.write(f"{_version(project_id, number)}/label_errors.json", DoubtsFile(doubts=doubts).encode())
+
     # Inside
 
     def _manifest(self, project_id: int, number: int) -> ModelVersion | None:
@@ -288,6 +325,10 @@ class Store:
 
 def _project(project_id: int) -> str:
     return f"projects/{project_id}"
+
+
+def _scored(project_id: int, number: int, labeled: bool) -> str:
+    return f"{_version(project_id, number)}/{_LABELED}" if labeled else _version(project_id, number)
 
 
 def _version(project_id: int, number: int) -> str:

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from backend.acquisition import Acquisition
+from backend.label_errors import LabelDoubt
 from backend.projects import Status
 from backend.types import ModelVersion, Ranking
 
@@ -35,6 +36,18 @@ def strategies(found: Sequence[Acquisition]) -> Table:
     table = Table("name", "asks", "needs", "cost", "when to use it", "paper", show_lines=True)
     for one in found:
         table.add_row(one.name, one.asks, ", ".join(sorted(one.needs)) or "-", one.cost, one.when or "-", one.paper)
+    return table
+
+
+def label_errors(found: Sequence[LabelDoubt]) -> Table:
+    """Return a table of labels that look wrong, each with the box it is about; worst first."""
+    table = Table("task", "score", "suspicion", "label", "left, top, right, bottom (%)", "trained on")
+    for doubt in found:
+        box = ", ".join(f"{side:.0f}" for side in doubt.box or ())
+        table.add_row(
+            *(str(doubt.task_id), f"{doubt.score:.3f}", doubt.suspicion, doubt.label, box),
+            "yes" if doubt.learned else "no",
+        )
     return table
 
 
@@ -68,6 +81,9 @@ def status(found: Status) -> Group:
     table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
     for arm in found.arms:
         table.add_row(f"{found.bandit} arm", f"{arm.strategy}: {arm.rounds} rounds, mean {arm.mean:.2f}")
+    if found.doubts:
+        suspicious = sum(doubt.suspicious for doubt in found.doubts)
+        table.add_row("label errors?", f"{suspicious} of {len(found.doubts)} labeled tasks look wrong")
     for task_id, reason in list(found.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)
     return Group(table, versions(found.versions))

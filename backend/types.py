@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Json = dict[str, Any]
+Empty = Literal["lowest", "median", "highest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class Pool:
     labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
     labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
     box_embeddings: FloatArray | None = None  # (m, E)
+    empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
 
@@ -234,6 +236,17 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """The temperature of one model version, and what it was fitted on."""
+
+    temperature: float = 1.0
+    detections: int = 0
+    nll_before: float = 0.0  # mean negative log-likelihood at T = 1, nats
+    nll_after: float = 0.0
+    reason: str = ""  # why the temperature is 1, empty where it was fitted
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """One published training; `number` is never reused within a project."""
 
@@ -253,6 +266,8 @@ class ModelVersion:
     created: datetime
     promoted: bool
     reason: str  # why it was, or was not, promoted
+    calibration: Calibration = Calibration()
+    class_quality: Mapping[str, float] = field(default_factory=dict)  # PPAL's, of the classes matched in validation
 
 
 @dataclass(frozen=True, slots=True)

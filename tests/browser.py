@@ -12,8 +12,8 @@ from tests.support import require
 
 
 @contextmanager
-def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
-    """Give a page of a user who has just logged in."""
+def chromium_page() -> Iterator[Page]:
+    """Give an empty page."""
     chromium = shutil.which("chromium")
     require(chromium is not None, "chromium is not installed")
     with sync_playwright() as playwright:
@@ -21,11 +21,17 @@ def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        yield browser.new_page(viewport={"width": 1400, "height": 900})
+        browser.close()
+
+
+@contextmanager
+def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
+    """Give a page of a user who has just logged in."""
+    with chromium_page() as page:
         page.goto(f"{url}/user/login/")
         page.fill("input[name=email]", email)
         page.fill("input[name=password]", password)
         page.click("button[type=submit]")
         page.wait_for_url(lambda address: "/user/login" not in address)
         yield page
-        browser.close()

@@ -129,7 +129,13 @@ def tiny_yolo(path: Path, classes: Sequence[str] = CLASSES, seed: int = 0, archi
 
 
 def publish(
-    store: Store, project_id: int, weights: Path, *, promoted: bool = True, classes: tuple[str, ...] = CLASSES
+    store: Store,
+    project_id: int,
+    weights: Path,
+    *,
+    promoted: bool = True,
+    classes: tuple[str, ...] = CLASSES,
+    train_tasks: tuple[int, ...] = (1,),
 ) -> ModelVersion:
     """Publish weights as the next version of a project, as a training does."""
     number = store.reserve_number(project_id)
@@ -142,7 +148,7 @@ def publish(
         base_model="yolo11n.pt",
         parent=None,
         classes=classes,
-        snapshot=TrainingSnapshot(project_id, "hash", {1: "2026-01-01T00:00:00Z"}, (1,), (1,)),
+        snapshot=TrainingSnapshot(project_id, "hash", {1: "2026-01-01T00:00:00Z"}, train_tasks, (1,)),
         metrics=metrics,
         champion_metrics=None,
         hyper_parameters={"epochs": 1},

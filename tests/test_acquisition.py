@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from backend import acquisition
 from backend.acquisition import class_weights, registry
-from backend.acquisition.aggregation import Empty, largest, mean, pool_of, top_mean, top_sum, total
+from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_sum, total
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
 from backend.errors import ModelError, SettingError
-from backend.types import Committee, Pool, Prediction
+from backend.types import Committee, Empty, Pool, Prediction
 
 EXAMPLES = [[0.5, 0.4, 0.1], [0.34, 0.33, 0.33], [0.4, 0.4, 0.2]]
 
@@ -151,6 +151,20 @@ def test_with_nothing_are_distributions() -> None:
 def test_top_sum_takes_the_largest_k() -> None:
     crowd = np.full(30, 0.1)
     assert top_sum(np.concatenate([crowd, [0.9, 0.8]]), np.array([0, 30, 32]), k=10) == pytest.approx([1.0, 1.7])
+
+
+@pytest.mark.parametrize("name", ["class_entropy", "entropy_max", "entropy_mean", "margin", "localization"])
+def test_the_pool_says_what_an_image_without_boxes_counts_as(name: str) -> None:
+    pool = make_pool()
+    nothing = np.diff(pool.offsets) == 0
+    values = {
+        empty: acquisition.get(name)(replace(pool, empty=empty), np.random.default_rng(0))
+        for empty in ("lowest", "median", "highest")
+    }
+    assert values["lowest"][nothing].max() == values["lowest"].min()
+    assert values["highest"][nothing].min() == values["highest"].max()
+    assert values["lowest"][nothing].max() < values["median"][nothing].max() < values["highest"][nothing].max()
+    assert (values["lowest"][~nothing] == values["highest"][~nothing]).all()
 
 
 @pytest.mark.parametrize(("empty", "expected"), [("lowest", 1.0), ("median", 2.0), ("highest", 6.0)])

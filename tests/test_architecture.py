@@ -19,22 +19,23 @@ from tests.support import ROOT
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
-    ("settings", "geometry", "acquisition", "scenes"),
+    ("settings", "geometry", "acquisition", "scenes", "curves", "charts"),
     (
         *("label_config", "tags", "ranking", "yolo_data", "gate"),
-        *("stream", "bandit", "stopping", "label_errors", "calibration"),
+        *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
         *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
-        *("context", "progress", "queues", "models", "snapshot", "retraining", "scoring", "arrivals"),
-        *("serving", "review", "projects", "jobs"),
+        *("context", "progress", "queues", "models", "snapshot", "retraining", "scoring", "evidence", "arrivals"),
+        *("serving", "review", "label_review", "projects", "jobs"),
+        *("experiment", "unit_process", "simulation", "simulation_data", "simulated_pool"),
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
-        *("workers", "embedded", "tables", "demo"),
+        *("workers", "embedded", "tables", "demo", "simulate", "report"),
     ),
     ("cli",),
 )

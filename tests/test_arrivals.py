@@ -102,7 +102,8 @@ def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tm
 def test_a_preview_names_what_is_wrong(served: Context) -> None:
     with pytest.raises(SettingError, match="unknown strategy 'best'"):
         scoring.preview(served, 7, "best")
-    with pytest.raises(SettingError, match="'bald' needs committee, which the loop does not gather"):
+    served.store.save_project(ProjectRecord(7, CONFIG, '{"COMMITTEE": "snapshots"}', "", "", ""))
+    with pytest.raises(ModelError, match="needs two published versions, there are 1"):
         scoring.preview(served, 7, "bald")
     with pytest.raises(NotFoundError, match="no scored pool"):
         scoring.preview(served, 8, "entropy")
@@ -132,11 +133,11 @@ def test_the_bandit_chooses_the_strategy(served: Context) -> None:
 
 
 def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served: Context) -> None:
-    record = ProjectRecord(7, CONFIG, '{"STRATEGY": "bald"}', "", "", "")
+    record = ProjectRecord(7, CONFIG, '{"STRATEGY": "bald", "COMMITTEE": "snapshots"}', "", "", "")
     served.store.save_project(record)
     before = served.store.ranking(7, 1)
-    with pytest.raises(ModelError, match="'bald' needs committee"):
-        scoring._rank(served, served.project_settings(record), model_for(served, record, accepted=True), 7)
+    with pytest.raises(ModelError, match="needs two published versions"):
+        scoring._rank(served, record, model_for(served, record, accepted=True))
     after = served.store.ranking(7, 1)
     assert before is not None
     assert after is not None

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.calibration import COLDEST, HOTTEST, Calibration, calibrated, fit, matched, scaled
-from backend.types import Pool, Prediction
+from backend.calibration import COLDEST, HOTTEST, calibrated, fit, scaled
+from backend.types import Calibration, Pool, Prediction
 
 
 def detections(temperature: float, n: int = 4000, seed: int = 0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -130,36 +130,3 @@ def test_a_calibrated_pool(classes: int) -> None:
     assert found.class_probs == pytest.approx(np.full((3, classes), 0.75))
     assert (pool.class_probs == np.float32(0.9)).all()
     assert (found.offsets == pool.offsets).all()
-
-
-# Which detections are true
-
-
-def test_true_and_false_positives() -> None:
-    found = prediction(
-        [[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [50, 50, 60, 60], [80, 80, 90, 90]],
-        [0, 0, 0, 1, 1],
-        [0.6, 0.9, 0.8, 0.7, 0.95],
-    )
-    labels = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
-    assert matched(found, labels, np.array([0, 1])).tolist() == [False, True, False, True, False]
-
-
-def test_a_detection_takes_the_label_it_overlaps_most() -> None:
-    found = prediction([[0, 0, 10, 10], [0, 0, 10, 8]], [0, 0], [0.9, 0.8])
-    labels = np.array([[0, 0, 10, 7], [0, 0, 10, 10]], np.float32)
-    assert matched(found, labels, np.array([0, 0])).tolist() == [True, True]
-
-
-@pytest.mark.parametrize(("width", "true"), [(10, True), (5, True), (4.9, False)])
-def test_half_the_overlap_is_enough(width: float, true: bool) -> None:
-    found = prediction([[0, 0, width, 10]], [0], [0.9])
-    assert matched(found, np.array([[0, 0, 10, 10]], np.float32), np.array([0])).tolist() == [true]
-
-
-def test_no_labels_and_no_detections() -> None:
-    none = np.zeros((0, 4), np.float32)
-    no_classes = np.zeros(0, np.int64)
-    assert matched(prediction([[0, 0, 1, 1]], [0], [0.9]), none, no_classes).tolist() == [False]
-    assert matched(prediction([], [], []), none, no_classes).tolist() == []
-    assert matched(prediction([], [], [], of=0), np.ones((1, 4), np.float32), np.array([0])).tolist() == []

@@ -24,7 +24,10 @@ from backend.settings import Settings
 from backend.store import ProjectRecord
 from tests.support import CONFIG, ROOT, publish, serve
 
-COMMANDS = ("demo", "run", "serve", "worker", "connect", "train", "score", "status", "versions", "rollback")
+COMMANDS = (
+    *("demo", "run", "serve", "worker", "connect", "train", "score", "status", "versions", "rollback"),
+    "label-errors",
+)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_help_names_every_command_and_pays_for_nothing_heavy(environ: dict[str, 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["status", "versions", "score"])
+@pytest.mark.parametrize("command", ["status", "versions", "score", "label-errors"])
 def test_an_unknown_project(environ: dict[str, str], command: str) -> None:
     done = cli(environ, command, "99")
     assert done.returncode == 1

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from backend.label_errors import Reviewed, label_quality, softmin
+from backend.label_errors import SURE, Reviewed, label_quality, softmin, sureness
 
 CLEANLAB = [
     0.532170692,
@@ -126,3 +126,23 @@ def test_scores_are_cleanlabs() -> None:
     """What cleanlab 2.9.0's get_label_quality_scores gives for the same images; all 60 agreed to 1e-9."""
     scores = [one.score for one in label_quality(noisy_set())]
     assert scores[:10] == pytest.approx(CLEANLAB, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ([], SURE),
+        ([image([], [], [HERE], [0], [0.3])], SURE),
+        ([image([HERE], [1], [HERE], [0], [0.3])], SURE),
+        ([image([HERE], [0], [HERE], [0], [0.99])], SURE),
+        ([image([HERE], [0], [HERE, AWAY], [0, 0], [0.7, 0.1]), image([AWAY], [1], [AWAY], [1], [0.5])], 0.6),
+    ],
+)
+def test_a_model_accuses_once_it_is_as_sure_as_where_labels_agree(images: list[Reviewed], expected: float) -> None:
+    assert sureness(images) == pytest.approx(expected)
+
+
+def test_a_model_that_is_never_sure_accuses_by_its_own_measure() -> None:
+    images = [image([HERE], [0], [HERE], [0], [0.5]), image([], [], [HERE], [0], [0.6])]
+    assert label_quality(images)[1].score == 1
+    assert label_quality(images, sureness(images))[1].suspicion == "overlooked"

@@ -28,7 +28,7 @@ from backend.errors import (
 )
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.label_studio_http import parse
-from backend.label_studio_project import QUEUE_TAB, UNLABELED, _Project
+from backend.label_studio_project import DOUBTED, QUEUE_TAB, UNLABELED, _Project
 from backend.label_studio_tasks import _Annotation, pick
 from backend.processes import LabelStudioProcess, free_port, personal_access_token
 from backend.types import AnnotatedTask, Json, Region
@@ -346,6 +346,7 @@ def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
         lambda client: client.set_model_version(GONE, "v1"),
         lambda client: client.set_sampling(GONE),
         lambda client: client.ensure_queue_tab(GONE),
+        lambda client: client.ensure_doubts_tab(GONE),
         lambda client: client.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
         lambda client: client.backends(GONE),
         lambda client: client.attach_backend(GONE, "http://backend.example", "yolo"),
@@ -513,6 +514,7 @@ def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project:
     first, second = (client.annotate(task_id, [box()]) for task_id in ids)
     before = client.label_stamps(project)
     assert set(before) == {first, second}
+    assert client.label_stamps(project, [ids[1], GONE]) == {second: before[second]}
     client.update_annotation(first, [])
     client.delete_annotation(second)
     after = client.label_stamps(project)
@@ -649,6 +651,24 @@ def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClie
     rows = [PredictionRow(ids[0], 0.5, (region(),)), PredictionRow(ids[1], 0.5, (region("no such label"),))]
     with pytest.raises(LabelStudioError, match=rf"wrote 1 of 2 predictions.*row 0 \(task {ids[0]}\)"):
         client.import_predictions(project, "v1", rows)
+
+
+def test_a_single_prediction_carries_its_mislabeling(client: LabelStudioClient, project: int) -> None:
+    labeled, unlabeled = add_tasks(client, project, 2)
+    client.annotate(labeled, [box()])
+    for task in (labeled, unlabeled):
+        client.create_prediction("yolo-v1", PredictionRow(task, 1.25, (region(),), mislabeling=0.25))
+    (stored,) = client.predictions_of(labeled)
+    assert (stored.score, stored.mislabeling, stored.version) == (1.25, 0.25, "yolo-v1")
+    assert list(client.prediction_stamps(project, "yolo-v1", UNLABELED, DOUBTED)) == [], "no version is shown yet"
+    client.set_model_version(project, "yolo-v1")
+    (stamp,) = client.prediction_stamps(project, "yolo-v1", UNLABELED, DOUBTED)
+    assert stamp.task_id == unlabeled
+    client.update_prediction(stored.id, "yolo-v1", PredictionRow(labeled, 1.0))
+    (stored,) = client.predictions_of(labeled)
+    assert (stored.score, stored.mislabeling, stored.result) == (1.0, 0.0, ())
+    with pytest.raises(LabelStudioError, match="not finite"):
+        client.create_prediction("yolo-v1", PredictionRow(labeled, math.nan))
 
 
 def test_a_prediction_is_replaced_in_place(client: LabelStudioClient, project: int) -> None:

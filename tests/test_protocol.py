@@ -103,4 +103,5 @@ def status(
         bandit="off",
         arms=(),
         rewards=(),
+        doubts=(),
     )

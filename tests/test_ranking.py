@@ -9,7 +9,7 @@ from backend import acquisition, ranking
 from backend.acquisition import registry
 from backend.errors import ModelError, SettingError
 from backend.ranking import TOP, Protocol
-from backend.types import FloatArray, Pool, Ranking
+from backend.types import Empty, FloatArray, Pool, Ranking
 from tests.test_acquisition import boxes, make_pool, permuted
 
 
@@ -152,6 +152,13 @@ def test_tasks_that_come_later_take_their_place() -> None:
     later = boxes([[0.5, 0.0]], [[0.99, 0.0]], [], [[0.75, 0.0]])
     places = ranking.place(ranked, later, np.random.default_rng(0))
     assert places.tolist() == pytest.approx([0.0, 1.0, 0.5, 0.6])
+
+
+@pytest.mark.parametrize(("empty", "place"), [("highest", 0.0), ("median", 0.5), ("lowest", 1.0)])
+def test_a_later_task_without_boxes_is_where_the_pool_says(empty: Empty, place: float) -> None:
+    order = rank(make_pool(), "entropy", explore_share=0.0)
+    nothing = Pool(np.array([1]), np.zeros(2, np.int64), np.zeros((0, 5), np.float32), empty=empty)
+    assert ranking.place(order, nothing, np.random.default_rng(0)).tolist() == [place]
 
 
 def test_later_tasks_of_a_random_queue_are_spread_even_without_boxes() -> None:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend import acquisition, projects, protocol, review, tables
+from backend import acquisition, label_config, projects, protocol, ranking, review, tables
 from backend.bandit import Reward
 from backend.context import Context
 from backend.files import file_sha256
+from backend.oracle import as_result
+from backend.processes import LabelStudioProcess
+from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import PoolSigns, ProjectRecord
 from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, Task, TrainingSnapshot
-from tests.support import CONFIG, publish
+from tests.support import CONFIG, open_context, publish
 
 IDS = np.arange(10, 15)
 
@@ -106,6 +109,50 @@ def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
     version = project.store.version(7, 2)
     overlapping = replace(version.snapshot, train_tasks=tuple(range(40)))
     assert review.reward(project, replace(version, snapshot=overlapping)) is None
+
+
+@pytest.mark.label_studio
+def test_a_round_of_labels_is_rewarded(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path
+) -> None:
+    """Version 3 gained .1 by two labels that version 2 lacked; it had found all of the first, and one box too many."""
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project_id = client.create_project("rewards", CONFIG)
+        client.http.send("POST", f"/api/projects/{project_id}/import", [{"image": f"{n}.png"} for n in range(5)])
+        context.store.save_project(ProjectRecord(project_id, CONFIG, "", "", "", ""))
+        tasks = [task.id for task in client.unlabeled_tasks(project_id)]
+        tag = label_config.parse(CONFIG)[0]
+        boxes = [[human(0, "cat"), human(50, "dog")], [human(0, "cat")], [human(0, "dog")]]
+        annotations = [client.annotate(task, as_result(tag, each)) for task, each in zip(tasks, boxes, strict=False)]
+        stamps = client.label_stamps(project_id)
+        first = publish(context.store, project_id, tiny_weights)
+        old = TrainingSnapshot(project_id, "hash", {annotations[2]: stamps[annotations[2]]}, (tasks[2],), ())
+        parent = replace(first, number=context.store.reserve_number(project_id), name="yolo11n-v2", snapshot=old)
+        context.store.publish(parent, tiny_weights)
+        new = TrainingSnapshot(project_id, "hash", stamps, tuple(tasks[:3]), (999,))
+        child = replace(
+            parent,
+            number=context.store.reserve_number(project_id),
+            name="yolo11n-v3",
+            parent=parent.number,
+            snapshot=new,
+            champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30),
+        )
+        context.store.publish(child, tiny_weights)
+        shard = PoolShard(0, np.array(tasks[:2]), (prediction((0, 0), (50, 1)),) * 2)
+        context.store.save_shard(project_id, parent.number, shard)
+        pool, _ = context.store.load_pool(project_id, parent.number, None)
+        order = ranking.rank(pool, "margin", explore_share=0.0, rng=np.random.default_rng(0))
+        context.store.save_ranking(project_id, parent.number, order)
+        found = review.reward(context, child)
+        assert found is not None
+        assert (found.version, found.strategy, found.images, found.boxes) == (3, "margin", 2, 3)
+        assert found.gain == pytest.approx(0.1)
+        assert found.disagreement == pytest.approx((0 + 1 / 3) / 2)
+        assert context.store.rewards(project_id) == (found,)
+        assert review.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, "no new label"
 
 
 def test_the_status_shows_all_of_it(project: Context) -> None:

@@ -66,7 +66,8 @@ def test_setup_keeps_what_label_studio_says(context: Context) -> None:
         (CONFIG, '{"PROTOCOL": "datahunt"}', SettingError, "PROTOCOL.*allowed: top, datahunt1, datahunt2"),
         (CONFIG, '{"RATE": "100/week"}', SettingError, "RATE='100/week'.*0% to 100%.*100/day"),
         (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy, entropi"}', SettingError, "unknown strategy 'entropi'"),
-        (CONFIG, '{"STRATEGY": "bald"}', SettingError, "'bald' needs committee, which the loop does not gather.*auto"),
+        (CONFIG, '{"COMMITTEE": "jury"}', SettingError, "COMMITTEE.*allowed: augmented, snapshots, perturbed"),
+        (CONFIG, '{"COMMITTEE_SIZE": 1}', SettingError, "COMMITTEE_SIZE=1.*allowed: whole number ≥ 2, ≤ 8"),
         (CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": " ,"}', SettingError, "BANDIT_ARMS names no strategy"),
         (CONFIG, '{"BASE_MODEL": "other.pt"}', ModelError, "other.pt are not approved.*sha256sum other.pt"),
         (CONFIG, '{"BASE_MODEL": "../other.pt"}', ModelError, "not the plain name"),
@@ -216,7 +217,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     assert record is not None
     model = model_for(served, record, accepted=False)
     served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 0, tasks[:4]))
-    order = scoring._rank(served, served.settings, model, 7)
+    order = scoring._rank(served, record, model)
     served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 1, tasks[4:5]))  # came later
     pushed = {
         row.task_id: row for row in scoring._rows(served, served.settings, model, label_config.parse(CONFIG)[0], order)

@@ -16,7 +16,7 @@ from backend.acquisition import (
     ppal,
     uncertainty,
 )
-from backend.acquisition.registry import Acquisition, acquisition, get, names, usable
+from backend.acquisition.registry import Acquisition, acquisition, get, names
 
 __all__ = [
     "Acquisition",
@@ -32,5 +32,4 @@ __all__ = [
     "names",
     "ppal",
     "uncertainty",
-    "usable",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import FloatArray, IntArray, Pool, Prediction
+from backend.types import Empty, FloatArray, IntArray, Pool, Prediction
 
-Empty = Literal["lowest", "median", "highest"]
 Floats = npt.NDArray[np.floating[Any]]
 Sums = npt.NDArray[np.float64]
 

@@ -9,7 +9,13 @@ from backend.acquisition.registry import Values, acquisition
 from backend.types import IntArray, Pool
 
 
-@acquisition("random", asks="nothing: chance decides", cost="one hash per image", paper="the control of every study")
+@acquisition(
+    "random",
+    asks="nothing: chance decides",
+    cost="one hash per image",
+    paper="the control of every study",
+    when="the labels must stand for the whole pool, or to see what another strategy gains",
+)
 def uniform(pool: Pool, rng: np.random.Generator) -> Values:
     """Return one uniform draw in [0, 1) per image (n,).
 

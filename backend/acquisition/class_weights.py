@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import FloatArray
+from backend.types import FloatArray, IntArray
 
 
 def class_weights(quality: npt.NDArray[np.floating[Any]], *, alpha: float = 0.3, beta: float = 0.2) -> FloatArray:
@@ -22,6 +22,21 @@ def class_weights(quality: npt.NDArray[np.floating[Any]], *, alpha: float = 0.3,
     q = np.clip(np.nan_to_num(np.asarray(quality, dtype=np.float64)), 0.0, 1.0)
     weights = 1.0 + alpha * beta * np.log((np.exp(1.0 / alpha) - 1.0) * (1.0 - q) + 1.0)
     return np.asarray(weights, dtype=np.float32)
+
+
+def match_quality(confidence: FloatArray, classes: IntArray, overlap: FloatArray, count: int) -> FloatArray:
+    """Return PPAL's quality of each class, the mean over its matches of p^0.6·IoU^0.4, NaN where there is none: (C,).
+
+    Of k detections: `confidence` (k,), predicted `classes` (k,) of C = `count`, `overlap` (k,) 0 for no match.
+
+    >>> match_quality(np.array([.9, .9, .4]), np.array([0, 0, 1]), np.array([.8, 0., 0.]), 2).round(4)
+    array([0.8586,    nan])
+    """
+    hit = overlap > 0
+    quality = confidence[hit] ** 0.6 * overlap[hit] ** 0.4
+    sums = np.bincount(classes[hit], weights=quality, minlength=count)
+    matches = np.bincount(classes[hit], minlength=count)
+    return np.where(matches > 0, sums / np.maximum(matches, 1), np.nan)
 
 
 def long_tail(ap: npt.NDArray[np.floating[Any]]) -> FloatArray:

@@ -57,4 +57,4 @@ def image_localization(pool: Pool, _rng: np.random.Generator) -> Values:
             "strategy 'localization' needs box_variance, the DFL variance of the box sides, and this model has no DFL",
             fix="use a base model with DFL, like yolo11n.pt (YOLO26 has none), or another strategy",
         )
-    return top_sum(blur(pool.box_variance, pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+    return top_sum(blur(pool.box_variance, pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)

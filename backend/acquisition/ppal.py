@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from backend.acquisition.aggregation import top_rows
 from backend.acquisition.embeddings import Floats, by_task, places, unit
+from backend.acquisition.parts import ragged
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
 from backend.types import FloatArray, IntArray, Pool
@@ -105,14 +106,13 @@ def ppal(pool: Pool, rng: np.random.Generator) -> Values:
 
 def _distances(pool: Pool, rows: IntArray) -> npt.NDArray[np.floating[Any]]:
     """Return 1 − matching similarity of the images `rows`, by their 10 most confident boxes: (c,) -> (c, c)."""
-    counts = np.diff(pool.offsets)[rows]
-    boxes = np.arange(counts.sum()) + np.repeat(pool.offsets[rows] - (np.cumsum(counts) - counts), counts)
+    boxes, offsets = ragged(pool.offsets, rows)
     probs = pool.class_probs[boxes]
     confidence = probs.max(axis=1, initial=0.0)
-    kept = top_rows(confidence, np.concatenate([[0], np.cumsum(counts)]), BOXES_PER_IMAGE)
+    kept = top_rows(confidence, offsets, BOXES_PER_IMAGE)
     if not len(kept):
         return np.ones((len(rows), len(rows))) - np.eye(len(rows))
-    image = np.repeat(np.arange(len(rows)), counts)[kept]
+    image = np.repeat(np.arange(len(rows)), np.diff(offsets))[kept]
     vectors = cast(FloatArray, pool.box_embeddings)[boxes[kept]]
     distances = 1.0 - matching_similarity(image, probs[kept].argmax(axis=1), confidence[kept], vectors, len(rows))
     np.fill_diagonal(distances, 0.0)

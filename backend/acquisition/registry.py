@@ -29,16 +29,39 @@ class Acquisition:
     when: str = ""  # when to use it
     relative: bool = False  # the values compare only within this very pool, so a task alone has none
 
+    @property
+    def alone(self) -> bool:
+        """Whether one image by itself, with what one forward pass says of it, has a value."""
+        return not self.relative and self.needs <= _OF_ONE_IMAGE
+
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
         """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
         missing = sorted(need for need in self.needs if getattr(pool, need) is None)
         if missing:
-            raise ModelError(
-                f"strategy {self.name!r} needs {missing[0]}, which this model does not give", fix="choose another"
-            )
+            what, fix = _WANTED.get(missing[0], ("which is not known of this pool", "choose another strategy"))
+            raise ModelError(f"strategy {self.name!r} needs {missing[0]}, {what}", fix=fix)
         return self.function(pool, rng) if len(pool) else np.zeros(0)
 
 
+# field of Pool -> what a strategy misses without it, and how to get it
+_WANTED = {
+    "box_variance": (
+        "the spread of DFL box sides, and this model's head has no DFL (YOLO26 has none)",
+        "set BASE_MODEL to one with DFL, like yolo11n.pt, or choose another strategy",
+    ),
+    "committee": (
+        "what two or more members say of the pool",
+        "use COMMITTEE=augmented, or publish a second version for COMMITTEE=snapshots, or choose another strategy",
+    ),
+    "embeddings": ("and no image of this pool has one: there is no trained version yet", "label more images first"),
+    "labeled_embeddings": ("and no labeled image was scored by this version", "label more images first"),
+    "labeled_losses": ("and no labeled image was scored by this version", "label more images first"),
+    "box_embeddings": (
+        "and this model embeds no boxes, or found none in the pool",
+        "label more images first, or choose another strategy",
+    ),
+}
+_OF_ONE_IMAGE = frozenset({"class_probs", "class_weights", "embeddings", "box_variance"})
 _registry: dict[str, Acquisition] = {}
 
 
@@ -68,20 +91,6 @@ def get(name: str) -> Acquisition:
     if name not in _registry:
         raise SettingError(f"unknown strategy {name!r}", where="STRATEGY", fix=f"use one of {', '.join(names())}")
     return _registry[name]
-
-
-def usable(name: str, gathered: frozenset[str]) -> Acquisition:
-    """Return the strategy of that name; raises SettingError if it needs a field of Pool that is not in `gathered`."""
-    found = get(name)
-    missing = sorted(found.needs - gathered)
-    if missing:
-        others = ", ".join(other for other in names() if _registry[other].needs <= gathered)
-        raise SettingError(
-            f"strategy {name!r} needs {missing[0]}, which the loop does not gather yet",
-            where="STRATEGY",
-            fix=f"use one of {others}",
-        )
-    return found
 
 
 def names() -> tuple[str, ...]:

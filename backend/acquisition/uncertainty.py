@@ -104,7 +104,7 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return least confidence of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(least_confidence(with_nothing(pool.class_probs)), pool.offsets)
+    return top_sum(least_confidence(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -117,7 +117,7 @@ def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return 1 − margin of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(margin(with_nothing(pool.class_probs)), pool.offsets)
+    return top_sum(margin(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -130,7 +130,7 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the variance measure of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(variance(with_nothing(pool.class_probs)), pool.offsets)
+    return top_sum(variance(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -143,7 +143,7 @@ def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_entropy(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return h(s) of the top class score, summed over the top 10 boxes of each image (n,), nats."""
-    return top_sum(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+    return top_sum(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -156,7 +156,7 @@ def image_entropy(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the largest h(s) of each image's boxes (n,), nats."""
-    return largest(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+    return largest(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -169,7 +169,7 @@ def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the mean h(s) of each image's boxes (n,), nats."""
-    return mean(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+    return mean(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -182,7 +182,7 @@ def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the sum of h(s) over all boxes of each image (n,), nats."""
-    return total(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets)
+    return total(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -198,7 +198,7 @@ def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     if pool.class_weights is None or not pool.class_probs.size:
         return image_entropy(pool, rng)
     weight = pool.class_weights[pool.class_probs.argmax(axis=1)]
-    return top_sum(weight * binary_entropy(pool.class_probs.max(axis=1)), pool.offsets)
+    return top_sum(weight * binary_entropy(pool.class_probs.max(axis=1)), pool.offsets, empty=pool.empty)
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:

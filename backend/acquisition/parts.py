@@ -1,0 +1,47 @@
+"""Some images of a pool, or of what a committee says of it, as if they were all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from backend.types import Committee, IntArray, Pool
+
+
+def ragged(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return which boxes the images `rows` have (m',), and the offsets of these alone (len(rows) + 1,).
+
+    >>> ragged(np.array([0, 2, 3, 6]), np.array([2, 0]))
+    (array([3, 4, 5, 0, 1]), array([0, 3, 5]))
+    """
+    counts = np.diff(offsets)[rows]
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return np.arange(ends[-1]) + np.repeat(offsets[:-1][rows] - ends[:-1], counts), ends
+
+
+def pool_part(pool: Pool, rows: IntArray) -> Pool:
+    """Return the pool of the images `rows`, in their order."""
+    boxes, offsets = ragged(pool.offsets, rows)
+    return replace(
+        pool,
+        task_ids=pool.task_ids[rows],
+        offsets=offsets,
+        class_probs=pool.class_probs[boxes],
+        embeddings=None if pool.embeddings is None else pool.embeddings[rows],
+        box_variance=None if pool.box_variance is None else pool.box_variance[boxes],
+        box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[boxes],
+        committee=None if pool.committee is None else committee_part(pool.committee, rows),
+    )
+
+
+def committee_part(committee: Committee, rows: IntArray) -> Committee:
+    """Return what the committee says of the images `rows`, in their order."""
+    anchors, offsets = ragged(committee.offsets, rows)
+    variance = committee.member_variance
+    return Committee(
+        offsets,
+        committee.member_probs[:, anchors],
+        committee.member_boxes[:, anchors],
+        None if variance is None else variance[:, anchors],
+    )

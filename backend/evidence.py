@@ -1,0 +1,144 @@
+"""What a strategy may look at beside the boxes of a scored pool: quality, labeled images, their losses, a committee."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from backend import acquisition, committee, label_config, tags
+from backend.acquisition.learning_loss import image_loss
+from backend.acquisition.parts import committee_part
+from backend.calibration import calibrated
+from backend.committee import Member, Votes
+from backend.context import Context
+from backend.errors import MediaError, ModelError
+from backend.geometry import label_arrays
+from backend.models import ServedModel, committee_for
+from backend.store import ProjectRecord
+from backend.types import Committee, ControlTag, FloatArray, IntArray, LabeledBox, ModelVersion, Pool, Prediction, Task
+
+_SHARD = 256
+
+
+def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strategy: str) -> Pool:
+    """Return the stored pool of a version with all that `strategy` asks for.
+
+    What it asks for and was not gathered when the pool was scored is gathered now. Raises ModelError where the model
+    cannot give it.
+    """
+    needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
+    pool, _ = context.store.load_pool(
+        model.project_id, model.number, model.class_weights, box_embeddings="box_embeddings" in needs
+    )
+    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True)
+    metrics = context.store.version(model.project_id, model.number).metrics if model.number else None
+    return replace(
+        calibrated(pool, model.temperature),
+        empty=settings.empty,
+        batch=settings.retrain_every,
+        map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,
+        labeled_embeddings=labeled.embeddings,
+        labeled_losses=_losses(context, record, model, labeled.task_ids) if "labeled_losses" in needs else None,
+        committee=_votes(context, record, model, pool.task_ids) if "committee" in needs else None,
+    )
+
+
+def _losses(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> FloatArray:
+    """Return how badly images were predicted (l,) by the newest version that had not learned from them, else NaN.
+
+    That is this version for validation images, and an earlier one, whose pool they were in, for the others.
+    """
+    tag = label_config.parse(record.label_config)[0]
+    labels = {
+        task.task.id: tags.decode(tag, task.result) for task in context.label_studio.annotated_tasks(model.project_id)
+    }
+    versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
+    losses = (_loss(context, versions[::-1], task_id, labels.get(task_id)) for task_id in task_ids.tolist())
+    return np.array(list(losses), dtype=np.float32)
+
+
+def _loss(
+    context: Context, versions: Sequence[ModelVersion], task_id: int, labels: Sequence[LabeledBox] | None
+) -> float:
+    for version in versions if labels is not None else ():
+        if task_id in version.snapshot.train_tasks:
+            continue
+        found = _prediction(context, version, task_id)
+        if found is not None:
+            boxes, classes = label_arrays(labels or (), version.classes, found.width, found.height)
+            known = classes >= 0  # a label this version had never heard of is none of its mistakes
+            return image_loss(found, boxes[known].astype(np.float32), classes[known])
+    return math.nan
+
+
+def _prediction(context: Context, version: ModelVersion, task_id: int) -> Prediction | None:
+    store, project_id, number = context.store, version.project_id, version.number
+    late = store.prediction(project_id, number, task_id, labeled=True)
+    return late if late is not None else store.prediction(project_id, number, task_id)
+
+
+def asks_committee(strategies: Iterable[str]) -> bool:
+    """Return whether one of these strategies needs a committee."""
+    return any("committee" in acquisition.get(name).needs for name in strategies)
+
+
+def save_votes(context: Context, record: ProjectRecord, model: ServedModel, index: int, tasks: Sequence[Task]) -> None:
+    """Ask the committee about one shard of the pool, and keep what it says."""
+    members = committee_for(context, context.project_settings(record), model)
+    ids, votes = _ask(context, members, label_config.parse(record.label_config)[0], tasks)
+    context.store.save_votes(model.project_id, model.number, index, ids, committee.committee_of(votes))
+
+
+def _ask(
+    context: Context, members: Sequence[Member], tag: ControlTag, tasks: Sequence[Task]
+) -> tuple[IntArray, list[Votes]]:
+    """Return the votes on the tasks whose image can be read, and their ids."""
+    media = context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks])
+    fetched = [
+        (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
+    ]
+    votes = list(committee.consult(members, [path for _, path in fetched]))
+    return np.array([task_id for task_id, _ in fetched], dtype=np.int64), votes
+
+
+def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
+    """Return the votes on the pool's images, row by row; on an image that came or failed since there are none."""
+    stored = list(context.store.votes(model.project_id, model.number))
+    if not stored:
+        stored = list(_ask_now(context, record, model, task_ids))
+    if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:
+        raise ModelError("the pool was put to different committees", fix=f"run `yolo-backend score {model.project_id}`")
+    return _joined(stored, task_ids)
+
+
+def _ask_now(
+    context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray
+) -> Iterator[tuple[IntArray, Committee]]:
+    """Ask the committee about the whole pool, where the strategy was another when it was scored."""
+    members = committee_for(context, context.project_settings(record), model)
+    tag = label_config.parse(record.label_config)[0]
+    for begin in range(0, len(task_ids), _SHARD):
+        tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + _SHARD].tolist())
+        ids, votes = _ask(context, members, tag, tasks)
+        yield ids, committee.committee_of(votes)
+
+
+def _joined(stored: Sequence[tuple[IntArray, Committee]], task_ids: IntArray) -> Committee:
+    """Return the votes of all shards in the order of `task_ids` (n,)."""
+    voted = [(ids, each) for ids, each in stored if each.offsets[-1]]
+    if not voted:
+        return committee.nobody(len(task_ids))
+    known = np.concatenate([ids for ids, _ in voted])
+    counts = np.concatenate([*(np.diff(each.offsets) for _, each in voted), [0]])  # the last stands for no votes
+    variances = [each.member_variance for _, each in voted if each.member_variance is not None]
+    together = Committee(
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate([each.member_probs for _, each in voted], axis=1),
+        np.concatenate([each.member_boxes for _, each in voted], axis=1),
+        np.concatenate(variances, axis=1) if len(variances) == len(voted) else None,
+    )
+    row = {task_id: index for index, task_id in enumerate(known.tolist())}
+    return committee_part(together, np.array([row.get(one, len(known)) for one in task_ids.tolist()], dtype=np.int64))

@@ -1,0 +1,163 @@
+"""Labels that look wrong: scored beside what the serving version predicts, and marked in Label Studio for a look.
+
+ObjectLab wants predictions of a model that has not seen the label. Of the validation images, and of tasks labeled since
+the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of them
+than there are. `LabelDoubt.learned` tells which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from backend import label_config, tags
+from backend.context import Context
+from backend.errors import NotFoundError
+from backend.geometry import label_arrays
+from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
+from backend.label_studio import LABELED, PredictionRow
+from backend.models import model_for
+from backend.scoring import LAST, encode, project_record, same, serving_number
+from backend.types import AnnotatedTask, ControlTag, ModelVersion, Prediction
+
+MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
+CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
+
+
+def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
+    """Judge the labels of all annotated tasks by the serving version; keep and return the result, worst first.
+
+    Not judged: tasks whose image failed, and those with a label that the version never learned. Nothing before there is
+    a version.
+    """
+    record, version = project_record(context, project_id), context.store.serving(project_id)
+    if version is None:
+        return ()
+    tag = label_config.parse(record.label_config)[0]
+    annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
+    pairs = {}
+    for task_id, prediction in _predictions(context, version, annotated):
+        reviewed = pair(tag, version.classes, annotated[task_id], prediction)
+        if reviewed is not None:
+            pairs[task_id] = reviewed
+    learned, images = set(version.snapshot.train_tasks), list(pairs.values())
+    doubts = [
+        _doubt(annotated[task_id], pairs[task_id], quality, version.classes, task_id in learned)
+        for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)
+    ]
+    found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
+    context.store.save_doubts(project_id, version.number, found)
+    return found
+
+
+def _predictions(context: Context, version: ModelVersion, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
+    """Yield what the version says of each annotated task, one shard in memory at a time.
+
+    Of a task labeled after the scoring that stands in the pool.
+    """
+    project_id, number = version.project_id, version.number
+    left = set(annotated)
+    for shard in context.store.shards(project_id, number, labeled=True):
+        for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
+            if task_id in left and prediction is not None:
+                left.remove(task_id)
+                yield task_id, prediction
+    for task_id in sorted(left):
+        prediction = context.store.prediction(project_id, number, task_id)
+        if prediction is not None:
+            yield task_id, prediction
+
+
+def pair(
+    tag: ControlTag, classes: tuple[str, ...], annotated: AnnotatedTask, prediction: Prediction
+) -> Reviewed | None:
+    """Return a task's labels beside its predictions, in percent; None if the version cannot judge one of the labels.
+
+    Predictions of classes that the label config no longer has accuse nobody.
+    """
+    labels, kinds = label_arrays(tags.decode(tag, annotated.result), classes, 100, 100)
+    if (kinds < 0).any():
+        return None
+    found = prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)
+    kept = np.isin(found, [number for number, name in enumerate(classes) if name in tag.labels])
+    percent = prediction.boxes.astype(np.float64) * 100 / np.tile([prediction.width, prediction.height], 2)
+    confidence = prediction.confidence.astype(np.float64)
+    return Reviewed(labels, kinds, percent[kept], found[kept].astype(np.int64), confidence[kept])
+
+
+def _doubt(
+    annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, classes: tuple[str, ...], learned: bool
+) -> LabelDoubt:
+    """Return the verdict on one annotation, with the one box that its suspicion is about."""
+    label, box, suspicion = "", None, quality.suspicion if quality.score < SUSPECT else ""
+    if suspicion:
+        overlooked = suspicion == "overlooked"
+        boxes = reviewed.predictions if overlooked else reviewed.labels
+        kinds = reviewed.predicted_classes if overlooked else reviewed.label_classes
+        worst = int(np.nanargmin(getattr(quality, suspicion)))
+        label = classes[kinds[worst]]
+        left, top, right, bottom = boxes[worst].round(2).tolist()
+        box = (left, top, right, bottom)
+    judged = (annotated.task.id, annotated.annotation_id, annotated.updated_at)
+    return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned)
+
+
+def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:
+    """Write the worst MARKED doubts into Label Studio and take back those that stand no longer; return the writes.
+
+    A marked task's prediction has `mislabeling` = 1 − quality and the score 1 + mislabeling. Places in the queue are at
+    most 1, so no marked task gets in front of it, not even right after its labels were deleted. A mark that is taken
+    back leaves the last place.
+    """
+    record = project_record(context, project_id)
+    model, settings = model_for(context, record, accepted=False), context.project_settings(record)
+    tag, client, number = label_config.parse(record.label_config)[0], context.label_studio, model.number
+    worst = {doubt.task_id: 1 - doubt.score for doubt in list(doubts)[:MARKED] if doubt.score < CLEAN}
+    present = list(client.prediction_stamps(project_id, model.name, LABELED))
+
+    def row(task_id: int) -> PredictionRow:
+        wrong = worst.get(task_id, 0.0)
+        regions = encode(settings, model, tag, task_id, _prediction(context, project_id, number, task_id))
+        return PredictionRow(task_id, LAST + wrong, regions, mislabeling=wrong)
+
+    written = 0
+    for stamp in present:
+        stale = stamp.task_id in worst or (stamp.score is not None and stamp.score > LAST)
+        if stale and not same(stamp.score, LAST + worst.get(stamp.task_id, 0.0)):
+            client.update_prediction(stamp.id, model.name, row(stamp.task_id))
+            written += 1
+    for task_id in worst.keys() - {stamp.task_id for stamp in present}:
+        client.create_prediction(model.name, row(task_id))
+        written += 1
+    return written
+
+
+def _prediction(context: Context, project_id: int, number: int, task_id: int) -> Prediction | None:
+    labeled = context.store.prediction(project_id, number, task_id, labeled=True)
+    return labeled or context.store.prediction(project_id, number, task_id)
+
+
+def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
+    """Return the verdicts of the last review on annotations that are still what was judged, worst first.
+
+    Raises NotFoundError for a project that was never set up.
+    """
+    if context.store.project(project_id) is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    doubts = context.store.doubts(project_id, serving_number(context, project_id))
+    return _unchanged(doubts, context.label_studio.label_stamps(project_id)) if doubts else ()
+
+
+def outdated(context: Context, project_id: int) -> bool:
+    """Return whether somebody changed or deleted labels that are marked in Label Studio: time for another review."""
+    doubts = context.store.doubts(project_id, serving_number(context, project_id))[:MARKED]
+    marked = tuple(doubt for doubt in doubts if doubt.suspicious)
+    if not marked:
+        return False
+    stamps = context.label_studio.label_stamps(project_id, [doubt.task_id for doubt in marked])
+    return _unchanged(marked, stamps) != marked
+
+
+def _unchanged(doubts: tuple[LabelDoubt, ...], stamps: Mapping[int, str]) -> tuple[LabelDoubt, ...]:
+    return tuple(doubt for doubt in doubts if stamps.get(doubt.annotation_id) == doubt.updated_at)

@@ -1,0 +1,365 @@
+"""Wrong labels, planted on purpose: found, marked in a real Label Studio, listed by its tab, and mended."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+from rich.console import Console
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from backend import arrivals, jobs, label_config, label_review, projects, protocol, scoring, tables
+from backend.context import Context
+from backend.errors import NotFoundError
+from backend.label_errors import LabelDoubt
+from backend.label_studio import LabelStudioClient
+from backend.label_studio_project import DOUBTS_TAB
+from backend.processes import LabelStudioProcess, personal_access_token
+from backend.queues import CONTROL, Jobs
+from backend.settings import Settings
+from backend.shards import PoolShard
+from backend.store import ProjectRecord
+from backend.types import AnnotatedTask, Json, Prediction, Task
+from tests.support import CLASSES, CONFIG, ImageSite, open_context, publish, serve, sign_up
+
+TAG = label_config.parse(CONFIG)[0]
+HERE, THERE, ASIDE = (10.0, 20.0, 30.0, 40.0), (60.0, 60.0, 80.0, 90.0), (25.0, 35.0, 45.0, 55.0)
+CAT, DOG = 0, 1
+
+
+def seen(*found: tuple[tuple[float, float, float, float], int]) -> Prediction:
+    """Return what a sure version says of an image of 200 x 100: boxes in percent, each of a class."""
+    probs = np.full((len(found), 2), 0.001, dtype=np.float32)
+    probs[np.arange(len(found)), [kind for _, kind in found]] = 0.99
+    boxes = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
+    boxes[:, ::2] *= 2
+    return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), np.ones(2, dtype=np.float32))
+
+
+def human(*found: tuple[tuple[float, float, float, float], str]) -> tuple[Json, ...]:
+    """Return an annotation's result."""
+    return tuple(
+        {
+            "id": f"r{number}",
+            "type": "rectanglelabels",
+            "from_name": "label",
+            "to_name": "image",
+            "original_width": 200,
+            "original_height": 100,
+            "value": {
+                "x": x1,
+                "y": y1,
+                "width": x2 - x1,
+                "height": y2 - y1,
+                "rotation": 0,
+                "rectanglelabels": [label],
+            },
+        }
+        for number, ((x1, y1, x2, y2), label) in enumerate(found)
+    )
+
+
+RIGHT = human((HERE, "cat"), (THERE, "dog"))
+BOTH = seen((HERE, CAT), (THERE, DOG))
+# name -> labels, what the version says, the suspicion and the label it is about; worst last
+PLANTED: dict[str, tuple[tuple[Json, ...], Prediction | None, str, str]] = {
+    "right": (RIGHT, BOTH, "", ""),
+    "background": ((), seen(), "", ""),
+    "moved": (human((ASIDE, "cat"), (THERE, "dog")), BOTH, "misplaced", "cat"),
+    "swapped": (human((HERE, "cat"), (THERE, "cat")), BOTH, "swapped", "cat"),
+    "missing": (human((HERE, "cat")), BOTH, "overlooked", "dog"),
+    "nothing": ((), BOTH, "overlooked", "cat"),
+}
+WRONG = [name for name, (_, _, suspicion, _) in PLANTED.items() if suspicion]
+
+
+# One task's labels beside its predictions
+
+
+def annotated(result: Sequence[Json]) -> AnnotatedTask:
+    return AnnotatedTask(Task(5, {}), 50, "2026-01-01", tuple(result))
+
+
+def test_a_pair_is_in_percent() -> None:
+    pair = label_review.pair(TAG, CLASSES, annotated(RIGHT), BOTH)
+    assert pair is not None
+    assert pair.labels == pytest.approx(np.array([HERE, THERE]))
+    assert pair.predictions == pytest.approx(np.array([HERE, THERE]))
+    assert (pair.label_classes.tolist(), pair.predicted_classes.tolist()) == ([CAT, DOG], [CAT, DOG])
+
+
+def test_a_pair_of_nothing() -> None:
+    pair = label_review.pair(TAG, CLASSES, annotated([]), seen())
+    assert pair is not None
+    assert (pair.labels.shape, pair.predictions.shape, pair.confidence.shape) == ((0, 4), (0, 4), (0,))
+
+
+def test_a_label_that_the_version_never_learned_is_not_judged() -> None:
+    assert label_review.pair(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
+
+
+def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
+    only_cats = label_config.parse(CONFIG.replace('<Label value="dog"/>', ""))[0]
+    pair = label_review.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
+    assert pair is not None
+    assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
+
+
+# Without Label Studio
+
+
+def doubt(task_id: int, score: float) -> LabelDoubt:
+    return LabelDoubt(task_id, task_id + 100, "then", score, "swapped", "cat", (1.0, 2.0, 3.5, 4.0), learned=True)
+
+
+@pytest.fixture
+def reviewed(context: Context, tiny_weights: Path) -> Context:
+    """Project 7, whose version 1 doubts one label of two."""
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    context.store.save_doubts(7, 1, (doubt(5, 0.2), doubt(6, 0.9)))
+    return context
+
+
+def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
+    assert reviewed.store.doubts(7, 1) == (doubt(5, 0.2), doubt(6, 0.9))
+    assert reviewed.store.doubts(7, 2) == ()
+
+
+def test_the_status_counts_them(reviewed: Context) -> None:
+    status = projects.status(reviewed, 7)
+    out = protocol.project_out(status).label_errors
+    assert (out.judged, out.suspicious) == (2, 1)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(tables.status(status), tables.label_errors(status.doubts))
+    shown = console.export_text()
+    assert "1 of 2 labeled tasks look wrong" in shown
+    assert "1, 2, 4, 4" in shown
+
+
+def test_an_unknown_project_is_named(context: Context) -> None:
+    with pytest.raises(NotFoundError, match="project 9 was never set up"):
+        label_review.standing(context, 9)
+    with serve(context) as client:
+        answer = client.get("/api/projects/9/label-errors")
+        assert (answer.status_code, answer.json()["error"]) == (404, "project 9 was never set up")
+
+
+def test_before_the_first_review_there_is_nothing_to_ask_label_studio(context: Context) -> None:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    assert label_review.standing(context, 7) == ()
+    assert not label_review.outdated(context, 7)
+
+
+@pytest.mark.parametrize(("serving", "number"), [(1, 2), (1, 0), (0, 0)])
+def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
+    reviewed: Context, monkeypatch: pytest.MonkeyPatch, serving: int, number: int
+) -> None:
+    reviewed.store.activate(7, serving)
+    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
+    jobs.review_labels(7, number)  # it would need the Label Studio that is not there
+    assert reviewed.store.doubts(7, number) == ()
+
+
+def test_a_review_waits_while_predictions_are_pushed(
+    reviewed: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
+    with reviewed.progress.lock(7, "push"):
+        jobs.review_labels(7, 1)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
+    assert waiting.count == 1
+
+
+# Through Label Studio
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project with planted errors, three unlabeled tasks in its queue, and one whose image failed."""
+
+    context: Context
+    project: int
+    tasks: dict[str, int]  # name of PLANTED -> task
+    annotations: dict[int, int]  # task -> annotation
+    queue: list[int]  # unlabeled tasks, next first
+
+    @property
+    def client(self) -> LabelStudioClient:
+        return self.context.label_studio
+
+    def review(self) -> int:
+        return label_review.mark(self.context, self.project, label_review.examine(self.context, self.project))
+
+    def marks(self, name: str) -> list[tuple[float, float]]:
+        """Return (mislabeling, score - 1) of a task's predictions."""
+        found = self.client.predictions_of(self.tasks[name])
+        assert all(one.version == "yolo11n-v1" for one in found)
+        return [(round(one.mislabeling, 4), round((one.score or 0) - 1, 4)) for one in found]
+
+    def tab(self) -> list[str]:
+        """Return what the Data Manager's tab lists, in its order."""
+        views = self.client.http.get("/api/dm/views/", project=self.project)
+        view = next(each["id"] for each in views if each["data"]["title"] == DOUBTS_TAB)
+        listed = self.client.http.get("/api/tasks", view=view, include="id")["tasks"]
+        names = {task: name for name, task in self.tasks.items()}
+        return [names[task["id"]] for task in listed]
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> Iterator[Studio]:
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("label errors", CONFIG)
+        url = images.add("one.png")
+        body = [{"image": url}] * (len(PLANTED) + 4)
+        client.http.send("POST", f"/api/projects/{project}/import", body)
+        ids = [task.id for task in client.unlabeled_tasks(project)]
+        tasks, failed, queue = dict(zip(PLANTED, ids, strict=False)), ids[len(PLANTED)], ids[len(PLANTED) + 1 :]
+        annotations = {task: client.annotate(task, PLANTED[name][0]) for name, task in tasks.items()}
+        client.annotate(failed, RIGHT)
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        learned = (tasks["right"], tasks["swapped"])
+        publish(context.store, project, tiny_weights, train_tasks=learned)
+        pool = PoolShard(0, np.array(queue), (BOTH,) * len(queue))
+        context.store.save_shard(project, 1, pool)
+        said = [*(PLANTED[name][1] for name in tasks), None]
+        labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
+        context.store.save_shard(project, 1, labeled, labeled=True)
+        scoring.rank_and_push(context, project, 1)
+        client.set_sampling(project)
+        client.ensure_doubts_tab(project)
+        order = context.store.ranking(project, 1)
+        assert order is not None
+        yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
+
+
+@pytest.mark.label_studio
+def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(studio: Studio) -> None:
+    doubts = label_review.examine(studio.context, studio.project)
+    assert studio.context.store.doubts(studio.project, 1) == doubts
+    names = {task: name for name, task in studio.tasks.items()}
+    assert {names[doubt.task_id] for doubt in doubts} == set(PLANTED), "all are judged, but for the failed image"
+    for doubt in doubts:
+        _, _, suspicion, label = PLANTED[names[doubt.task_id]]
+        assert (doubt.suspicion, doubt.label) == (suspicion, label)
+        assert doubt.suspicious is bool(suspicion)
+        assert (doubt.score > 0.99) is not doubt.suspicious
+        assert doubt.learned is (names[doubt.task_id] in ("right", "swapped"))
+    worst_first = [names[doubt.task_id] for doubt in doubts if doubt.suspicious]
+    assert label_review.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert studio.tab() == worst_first
+    for doubt in doubts:
+        marks, wrong = studio.marks(names[doubt.task_id]), 1 - doubt.score
+        assert marks == ([pytest.approx((wrong, wrong), abs=1e-4)] if doubt.suspicious else [])
+    (stored,) = studio.client.predictions_of(studio.tasks["missing"])
+    assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
+    assert studio.review() == 0, "a second review writes nothing"
+    assert studio.client.predictions_of(studio.tasks["missing"]) == [stored]
+
+
+@pytest.mark.label_studio
+def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First it is not accused any longer; the next check has it reviewed anew, and it leaves the tab."""
+    context, project = studio.context, studio.project
+    studio.review()
+    assert not label_review.outdated(context, project)
+    studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
+    standing = {doubt.task_id for doubt in label_review.standing(context, project)}
+    assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    jobs.check(project)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
+    assert [(job.func_name, job.args) for job in waiting] == [("backend.jobs.review_labels", [project, 1])]
+    jobs.review_labels(project, 1)
+    assert studio.marks("swapped") == [(0.0, 0.0)]
+    assert set(studio.tab()) == set(WRONG) - {"swapped"}
+    assert len(label_review.standing(context, project)) == len(PLANTED)
+
+
+@pytest.mark.label_studio
+def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at_its_front(studio: Studio) -> None:
+    """Nobody has answered the webhook yet: the mark stands, and the queue still starts as it did."""
+    studio.review()
+    for name in WRONG:
+        studio.client.delete_annotation(studio.annotations[studio.tasks[name]])
+    first = studio.client.next_task(studio.project)
+    assert first is not None
+    assert first.id == studio.queue[0]
+    assert arrivals.score_new(studio.context, studio.project) == len(WRONG)
+    for name in WRONG:
+        ((mislabeling, score),) = studio.marks(name)
+        assert mislabeling == 0
+        assert -1 <= score <= 0
+    assert studio.tab() == []
+    assert arrivals.score_new(studio.context, studio.project) == 0
+    assert studio.review() == 0
+    assert set(studio.context.store.doubts(studio.project, 1)) == set(
+        label_review.standing(studio.context, studio.project)
+    )
+
+
+@pytest.mark.label_studio
+def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_studio: LabelStudioProcess) -> None:
+    """A labeled task is not handed out at all, whatever its score."""
+    studio.review()
+    login = {"email": "reviewer@example.com", "password": "another-password"}
+    sign_up(studio.client, **login)
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as colleague:
+        handed = []
+        while (task := colleague.next_task(studio.project)) is not None:
+            handed.append(task.id)
+            colleague.annotate(task.id, [])
+    assert handed == studio.queue
+
+
+@pytest.mark.label_studio
+def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio: Studio) -> None:
+    """Its prediction is in Label Studio already, with a place in the queue: that one becomes the mark."""
+    task = studio.queue[0]
+    studio.client.annotate(task, PLANTED["nothing"][0])
+    assert studio.review() == len(WRONG) + 1
+    (stored,) = studio.client.predictions_of(task)
+    assert (stored.score or 0) - 1 == pytest.approx(stored.mislabeling)
+    assert stored.mislabeling > 0.5
+
+
+@pytest.mark.label_studio
+def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio.review()
+    monkeypatch.setattr(label_review, "MARKED", 2)
+    assert studio.review() == len(WRONG) - 2, "the others are taken back"
+    assert len(studio.tab()) == 2
+
+
+@pytest.mark.label_studio
+def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> None:
+    studio.context.store.clear_shards(studio.project, 1)
+    assert label_review.examine(studio.context, studio.project) == ()
+    assert studio.review() == 0
+    studio.context.store.activate(studio.project, 0)
+    assert label_review.examine(studio.context, studio.project) == ()
+
+
+@pytest.mark.label_studio
+def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio) -> None:
+    studio.review()
+    assert not studio.client.ensure_doubts_tab(studio.project)
+    with serve(studio.context) as client:
+        listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
+        counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
+    assert counted == {"judged": len(PLANTED), "suspicious": len(WRONG)}
+    assert [one["score"] for one in listed] == sorted(one["score"] for one in listed)
+    missing = next(one for one in listed if one["task"] == studio.tasks["missing"])
+    assert (missing["suspicion"], missing["label"], missing["suspicious"]) == ("overlooked", "dog", True)
+    assert missing["box"] == pytest.approx(THERE)
+    assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
