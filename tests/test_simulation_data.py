@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend import simulation_data
+from backend.errors import DataError
+
+BOX = "0 0.5 0.5 0.4 0.4\n"
+
+
+def write(root: Path, train: int = 4, test: int = 2) -> Path:
+    """Write a data set of noise with one box each; return its data.yaml."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", test)):
+        for number in range(count):
+            image = root / "images" / split / f"{number}.png"
+            labels = root / "labels" / split / f"{number}.txt"
+            for path in (image, labels):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(image)
+            labels.write_text(BOX)
+    data_yaml = root / "data.yaml"
+    data_yaml.write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    return data_yaml
+
+
+def test_a_good_data_set_passes(tmp_path: Path) -> None:
+    data = simulation_data.read(write(tmp_path))
+    simulation_data.check(data, 4)
+    assert (len(data.pool), len(data.test)) == (4, 2)
+    assert data.name(0) == "images/train/0.png"
+    image = data.labeled(1, 77, random=True)
+    assert (image.task_id, image.path.name, image.boxes[0].label, image.random) == (77, "1.png", "cat", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("2 0.5 0.5 0.4 0.4", "no class 2"),
+        ("0 0.9 0.5 0.4 0.4", "leaves the image"),
+        ("0 0.5 0.5 0.4", "not a box"),
+    ],
+)
+def test_a_bad_box_is_named_with_file_and_line(tmp_path: Path, line: str, reason: str) -> None:
+    data_yaml = write(tmp_path)
+    (tmp_path / "labels/train/2.txt").write_text(BOX + line + "\n")
+    with pytest.raises(DataError, match=reason) as caught:
+        simulation_data.read(data_yaml)
+    assert caught.value.where.endswith("labels/train/2.txt, line 2")
+
+
+def test_an_empty_split_is_named(tmp_path: Path) -> None:
+    data_yaml = write(tmp_path)
+    for image in (tmp_path / "images/val").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match="images/val holds no images") as caught:
+        simulation_data.read(data_yaml)
+    assert str(data_yaml) in caught.value.where
+
+
+def test_a_pool_smaller_than_the_budget_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 4 images, and the experiment labels 5"):
+        simulation_data.check(simulation_data.read(write(tmp_path)), 5)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_boxes_is_refused(tmp_path: Path, split: str) -> None:
+    data_yaml = write(tmp_path)
+    for labels in (tmp_path / "labels" / split).iterdir():
+        labels.unlink()
+    data = simulation_data.read(data_yaml)
+    assert len([note for note in data.notes if "taken as background" in note]) in (2, 4)
+    with pytest.raises(DataError, match=f"the {split}.* split has no box|{split}\\) split has no box"):
+        simulation_data.check(data, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"not an image", "not an image"), (b"", "not an image"), (None, "smaller than 10 pixels")]
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, reason: str, split: str) -> None:
+    data_yaml = write(tmp_path)
+    image = tmp_path / "images" / split / "1.png"
+    if content is None:
+        Image.new("RGB", (9, 40)).save(image)
+    else:
+        image.write_bytes(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        simulation_data.check(simulation_data.read(data_yaml), 4)
+    assert caught.value.where == str(image)
+
+
+def test_images_must_not_be_trained_and_measured_on(tmp_path: Path) -> None:
+    data_yaml = write(tmp_path)
+    data_yaml.write_text("train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    with pytest.raises(DataError, match="in the train and in the test split"):
+        simulation_data.check(simulation_data.read(data_yaml), 4)
+
+
+def test_the_sum_changes_with_labels_and_images_but_not_with_the_place(tmp_path: Path) -> None:
+    first = simulation_data.read(write(tmp_path / "a"))
+    elsewhere = simulation_data.read(write(tmp_path / "b"))
+    assert first.sha256() == elsewhere.sha256()
+    (tmp_path / "b/labels/train/2.txt").write_text("1 0.5 0.5 0.4 0.4\n")
+    assert simulation_data.read(tmp_path / "b/data.yaml").sha256() != first.sha256()
+
+
+def test_each_seed_numbers_the_tasks_anew(tmp_path: Path) -> None:
+    data = simulation_data.read(write(tmp_path, train=30))
+    first, again, other = (simulation_data.task_ids(data, seed) for seed in (0, 0, 1))
+    assert sorted(first.tolist()) == list(range(1, 31))
+    assert first.tolist() == again.tolist() != other.tolist()
