@@ -15,8 +15,9 @@ from backend.calibration import calibrated
 from backend.context import Context
 from backend.evidence import pool_for
 from backend.label_studio import DOUBTED, UNLABELED, PredictionRow
-from backend.models import ServedModel, model_for
-from backend.scoring import LAST, SHARD_TASKS, encode, flip, predict_shard, project_record, serving_number, write
+from backend.models import ServedModel, model_for, project_record, serving_number
+from backend.push import LAST, encode, flip, write
+from backend.scoring import SHARD_TASKS, predict_shard
 from backend.settings import Settings
 from backend.store import PoolShard
 from backend.types import IntArray, Prediction, Ranking

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend import settings as settings_table
-from backend.errors import BackendError, NotFoundError
+from backend.errors import BackendError
+from backend.startup import (
+    check_token,
+    log_to_stderr,
+    open_context,
+    read_settings,
+    require_project,
+    until_told,
+    with_redis,
+)
 
 if TYPE_CHECKING:
-    from backend.context import Context
-    from backend.settings import Settings
+    pass
 
 app = typer.Typer(
     help="Active learning inside Label Studio: YOLO pre-annotations, retraining, a queue that teaches the model most.",
@@ -52,7 +55,7 @@ def demo(
     """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""
     from backend.demo import run
 
-    _log("WARNING")
+    log_to_stderr("WARNING")
     run(data, rounds, stay=not exit_, folder=folder)
 
 
@@ -64,9 +67,9 @@ def run(
     """Run the whole backend for an existing Label Studio: server, worker, and redis unless REDIS_URL is set."""
     from backend.embedded import backend_processes
 
-    settings = _settings(host=host, port=port)
-    _check_token(settings)
-    with _until_told() as stop, backend_processes(settings, os.environ) as url:
+    settings = read_settings(host=host, port=port)
+    check_token(settings)
+    with until_told() as stop, backend_processes(settings, os.environ) as url:
         typer.echo(f"backend: {url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
         stop.wait()
 
@@ -80,8 +83,8 @@ def serve(
     from backend.context import build
     from backend.listener import listen
 
-    settings = _with_redis(_settings(host=host, port=port))
-    _check_token(settings)
+    settings = with_redis(read_settings(host=host, port=port))
+    check_token(settings)
     listen(build(settings))
 
 
@@ -93,7 +96,7 @@ def worker(
     from backend import queues as rq_queues
     from backend import workers
 
-    settings = _with_redis(_settings())
+    settings = with_redis(read_settings())
     if queues:
         chosen = tuple(queues.split(","))
         if unknown := set(chosen) - set(rq_queues.QUEUES):
@@ -105,7 +108,7 @@ def worker(
         quiet_ultralytics()
         rq_queues.work(settings.redis_url, chosen)
         return
-    with _until_told() as stop:
+    with until_told() as stop:
         workers.run(settings, os.environ, stop)
 
 
@@ -119,7 +122,7 @@ def connect(
     """Attach the backend to a project and set its queue up, saying what was done."""
     from backend import projects
 
-    context = _context()
+    context = open_context()
     for line in projects.connect(context, project, url):
         typer.echo(line)
 
@@ -130,7 +133,7 @@ def train(project: Project) -> None:
     from backend import retraining, review
     from backend.queues import Jobs
 
-    context = _context()
+    context = open_context()
     version = retraining.retrain(context, project)
     review.reward(context, version)
     typer.echo(f"{version.name}: {version.reason}")
@@ -144,8 +147,8 @@ def score(project: Project) -> None:
     """Score and rank the unlabeled tasks anew with the accepted version, by the worker."""
     from backend.queues import Jobs
 
-    context = _context()
-    _known(context, project)
+    context = open_context()
+    require_project(context, project)
     Jobs(context.redis).once("start_scoring", project)
     typer.echo("scoring is queued; `yolo-backend status` shows how far it is")
 
@@ -157,7 +160,7 @@ def status(project: Project) -> None:
 
     from backend import projects, tables
 
-    Console().print(tables.status(projects.status(_context(), project)))
+    Console().print(tables.status(projects.status(open_context(), project)))
 
 
 @app.command()
@@ -167,8 +170,8 @@ def versions(project: Project) -> None:
 
     from backend import tables
 
-    context = _context()
-    _known(context, project)
+    context = open_context()
+    require_project(context, project)
     Console().print(tables.versions(context.store.versions(project)))
 
 
@@ -191,13 +194,13 @@ def rank(
     """Show the next 20 tasks as a strategy would order the pool scored last."""
     from rich.console import Console
 
-    from backend import scoring, tables
+    from backend import priorities, tables
 
     if not dry_run:
         raise typer.BadParameter(
             "add --dry-run; to use a strategy, set STRATEGY and run `yolo-backend score`", param_hint="--dry-run"
         )
-    Console().print(tables.order(scoring.preview(_context(), project, strategy), 20))
+    Console().print(tables.order(priorities.preview(open_context(), project, strategy), 20))
 
 
 @app.command()
@@ -207,7 +210,7 @@ def label_errors(project: Project) -> None:
 
     from backend import label_review, tables
 
-    Console().print(tables.label_errors(label_review.standing(_context(), project)[:20]))
+    Console().print(tables.label_errors(label_review.standing(open_context(), project)[:20]))
 
 
 @app.command()
@@ -215,7 +218,7 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
     """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
     from backend.queues import Jobs
 
-    context = _context()
+    context = open_context()
     version = context.store.rollback(project, number)
     Jobs(context.redis).once("start_scoring", project)
     typer.echo(f"accepted {version.name} again; the queue flips once the pool is scored with it")
@@ -261,9 +264,9 @@ def simulate(
         "protocol": protocol,
         "uncertain_share": uncertain_share,
     }
-    settings = _settings(**given)
+    settings = read_settings(**given)
     if settings.redis_url:
-        _with_redis(settings)
+        with_redis(settings)
     names = simulation.parse_strategies(strategies)
     order = simulation.Order(data, names, seeds, initial, batch, rounds, continue_training, out, jobs)
     simulation.run(order, settings, Console(soft_wrap=True))
@@ -274,77 +277,8 @@ def simulate_unit(folder: Path, strategy: str, seed: int) -> None:
     """Run one strategy with one seed of an experiment: what `simulate` starts for each."""
     from backend import simulation
 
-    _log("WARNING")
+    log_to_stderr("WARNING")
     simulation.run_unit(folder, strategy, seed)
-
-
-def _settings(**given: object) -> Settings:
-    settings = settings_table.from_env(os.environ, **given)
-    _log(settings.log_level)
-    return settings
-
-
-def _with_redis(settings: Settings) -> Settings:
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    if not settings.redis_url:
-        raise BackendError(
-            "no redis", where="REDIS_URL", fix="set REDIS_URL, or use `yolo-backend run`, which brings its own redis"
-        )
-    try:
-        with Redis.from_url(settings.redis_url) as redis:
-            redis.ping()
-    except (RedisError, ValueError) as error:
-        raise BackendError(
-            f"redis does not answer: {error}", where="REDIS_URL", fix="start it, or correct it"
-        ) from None
-    return settings
-
-
-def _context() -> Context:
-    from backend.context import build
-    from backend.embedded import running_redis
-
-    settings = _settings()
-    redis_url = settings.redis_url or running_redis(settings)
-    return build(_with_redis(settings.model_copy(update={"redis_url": redis_url})))
-
-
-def _known(context: Context, project: int) -> None:
-    if context.store.project(project) is None:
-        raise NotFoundError(f"project {project} was never set up", fix=f"run `yolo-backend connect {project}`")
-
-
-def _check_token(settings: Settings) -> None:
-    """A wrong token ends the start with its message; an unreachable Label Studio may come up later."""
-    from backend.errors import LabelStudioAuthError, LabelStudioError
-    from backend.label_studio import LabelStudioClient
-
-    try:
-        user = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key).check()
-    except LabelStudioAuthError:
-        raise
-    except LabelStudioError as error:
-        if not settings.label_studio_url:
-            raise
-        logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
-    else:
-        typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
-
-
-def _log(level: str) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-@contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C or a TERM signal sets."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    yield stop
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from backend import arrivals, label_review, projects, retraining, review, scoring, snapshot, unit_process
+from backend import arrivals, label_review, models, projects, push, retraining, review, scoring, snapshot, unit_process
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
@@ -76,7 +76,7 @@ def start_scoring(project_id: int) -> None:
     try:
         total = scoring.start(context, jobs, project_id)
     except (ModelError, SettingError) as error:
-        scoring.give_up(context, project_id, error)
+        push.give_up(context, project_id, error)
         return
     log.info("project %d: scoring %d tasks", project_id, total)
 
@@ -93,13 +93,13 @@ def rank_and_push(project_id: int, number: int) -> None:
     context, jobs = _open()
     with context.progress.lock(project_id, "push"):
         try:
-            pushed = scoring.rank_and_push(context, project_id, number)
+            pushed = push.rank_and_push(context, project_id, number)
         except (ModelError, SettingError) as error:  # nothing was written
-            scoring.give_up(context, project_id, error)
+            push.give_up(context, project_id, error)
             return
-    scoring.succeed(context, project_id)
+    push.succeed(context, project_id)
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
-    if scoring.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
+    if push.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
         jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
     jobs.once("review_labels", project_id, number)
@@ -112,7 +112,7 @@ def score_new(project_id: int) -> None:
     """Give new unlabeled tasks their prediction and their place in the queue."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
-    if not scoring.is_ranked(context, project_id):
+    if not push.is_ranked(context, project_id):
         if context.progress.scoring(project_id) is None:
             jobs.once("start_scoring", project_id)
         return
@@ -130,7 +130,7 @@ def review_labels(project_id: int, number: int) -> None:
     """Look for wrong labels with version `number`, and mark them in Label Studio; moot once another one serves."""
     context, jobs = _open()
     context.progress.unclaim(hint("review_labels", project_id, number))
-    if not number or number != scoring.serving_number(context, project_id):
+    if not number or number != models.serving_number(context, project_id):
         return
     try:
         with context.progress.lock(project_id, "push"):
@@ -146,7 +146,7 @@ def delete_old(project_id: int) -> None:
     """Delete a few predictions of old versions, then make room for annotators before the next few."""
     context, jobs = _open()
     context.progress.unclaim(hint("delete_old", project_id))
-    if scoring.delete_old(context, project_id, DELETE_BATCH):
+    if push.delete_old(context, project_id, DELETE_BATCH):
         jobs.put("delete_old", project_id, delay_s=DELETE_PAUSE_S)
 
 
@@ -172,10 +172,10 @@ def reconcile() -> None:
 
 
 def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
-    record = scoring.project_record(context, project_id)
+    record = models.project_record(context, project_id)
     if projects.drifted(context, record):
         jobs.once("configure", project_id)
-    if scoring.is_pending(context, project_id):
+    if push.is_pending(context, project_id):
         jobs.once("start_scoring", project_id)
     _check(context, jobs, project_id)
     tasks = str(context.label_studio.project(project_id).task_count)
@@ -186,7 +186,7 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
 
 def _check(context: Context, jobs: Jobs, project_id: int) -> None:
     if label_review.outdated(context, project_id):
-        jobs.once("review_labels", project_id, scoring.serving_number(context, project_id))
+        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
     if _is_due(context, project_id):
         _enqueue_training(context, jobs, project_id, forced=False)
 

@@ -17,8 +17,8 @@ from backend.errors import NotFoundError
 from backend.geometry import label_arrays
 from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
 from backend.label_studio import LABELED, PredictionRow
-from backend.models import model_for
-from backend.scoring import LAST, encode, project_record, same, serving_number
+from backend.models import model_for, project_record, serving_number
+from backend.push import LAST, encode, same
 from backend.types import AnnotatedTask, ControlTag, ModelVersion, Prediction
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`

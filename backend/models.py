@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from backend import committee, label_config, training, weights
 from backend.acquisition import class_weights
 from backend.committee import Member
 from backend.context import Context
-from backend.errors import ModelError
+from backend.errors import ModelError, NotFoundError
 from backend.inference import Detector, load_detector
 from backend.media import MediaFile
 from backend.settings import Settings
@@ -42,6 +42,20 @@ class ServedModel:
         if self.weights is None:
             return (_nothing(file, len(self.classes)) for file in files)
         return _detector(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+
+
+def project_record(context: Context, project_id: int) -> ProjectRecord:
+    """Return the project as Label Studio has it now, with the settings its last /setup brought."""
+    record = context.store.project(project_id)
+    if record is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    return replace(record, label_config=context.label_studio.project(project_id).label_config)
+
+
+def serving_number(context: Context, project_id: int) -> int:
+    """Return the number of the version that serves; 0 is the base model."""
+    serving = context.store.serving(project_id)
+    return serving.number if serving else 0
 
 
 def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) -> str:

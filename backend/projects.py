@@ -11,10 +11,11 @@ from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
 from backend.label_errors import LabelDoubt
-from backend.models import name_of
+from backend.models import name_of, project_record, serving_number
+from backend.priorities import arms
 from backend.progress import Counts, ScoringRun
+from backend.push import flip, is_pending
 from backend.queues import Jobs
-from backend.scoring import arms, flip, is_pending, project_record, serving_number
 from backend.stopping import Recommendation
 from backend.store import ProjectRecord
 from backend.types import ModelVersion, TrainingProgress

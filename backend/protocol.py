@@ -96,6 +96,7 @@ class VersionOut(BaseModel):
     map50_95: float | None
     images: int
     boxes: int | None
+    temperature: float  # of its confidences, 1: as they are
     created: datetime
     promoted: bool
     reason: str
@@ -220,6 +221,7 @@ def _version_out(version: ModelVersion) -> VersionOut:
         map50_95=metrics.map50_95 if metrics else None,
         images=len(version.snapshot.annotations),
         boxes=metrics.boxes if metrics else None,
+        temperature=version.calibration.temperature,
         created=version.created,
         promoted=version.promoted,
         reason=version.reason,

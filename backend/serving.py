@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, arrivals, label_config, scoring, stream
+from backend import acquisition, arrivals, label_config, priorities, push, scoring, stream
 from backend.context import Context
 from backend.models import ServedModel, check_base, model_for
 from backend.settings import Settings
@@ -52,7 +52,7 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
 
 def _check_names(settings: Settings) -> None:
     """Raise SettingError for a strategy or a bandit's arm that does not exist, or a rate that is none."""
-    for name in (settings.strategy, *(scoring.arms(settings) if settings.bandit != "off" else ())):
+    for name in (settings.strategy, *(priorities.arms(settings) if settings.bandit != "off" else ())):
         acquisition.get(name)
     stream.parse_rate(settings.rate)
 
@@ -70,7 +70,7 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     scores = _scores(context, settings, model, tasks, predictions)
     results = []
     for task, prediction, score in zip(tasks, predictions, scores, strict=True):
-        regions = scoring.encode(settings, model, tag, task.id, prediction)
+        regions = push.encode(settings, model, tag, task.id, prediction)
         results.append(TaskResult(tuple(region.as_json() for region in regions), score, model.name))
     return results
 

@@ -29,7 +29,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
-        *("context", "progress", "queues", "models", "snapshot", "retraining", "scoring", "evidence", "arrivals"),
+        *(
+            "context",
+            "progress",
+            "queues",
+            "models",
+            "snapshot",
+            "retraining",
+            "evidence",
+            "priorities",
+            "scoring",
+            "push",
+            "arrivals",
+        ),
         *("serving", "review", "label_review", "projects", "jobs"),
         *("experiment", "unit_process", "simulation", "simulation_data", "simulated_pool"),
     ),
@@ -37,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
         *("workers", "embedded", "tables", "demo", "simulate", "report"),
     ),
+    ("startup",),
     ("cli",),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import arrivals, ranking, scoring, snapshot
+from backend import arrivals, models, priorities, push, ranking, scoring, snapshot
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError, SettingError
 from backend.models import model_for
@@ -92,7 +92,7 @@ def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tm
         return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "models/projects").rglob("*.*")}
 
     before = files()
-    found = scoring.preview(served, 7, "least_confidence")
+    found = priorities.preview(served, 7, "least_confidence")
     assert files() == before
     chosen = found.task_ids[np.argsort(found.priority)][~found.explored[np.argsort(found.priority)]]
     assert chosen.tolist() == sorted(chosen.tolist(), reverse=True)
@@ -101,26 +101,26 @@ def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tm
 
 def test_a_preview_names_what_is_wrong(served: Context) -> None:
     with pytest.raises(SettingError, match="unknown strategy 'best'"):
-        scoring.preview(served, 7, "best")
+        priorities.preview(served, 7, "best")
     served.store.save_project(ProjectRecord(7, CONFIG, '{"COMMITTEE": "snapshots"}', "", "", ""))
     with pytest.raises(ModelError, match="needs two published versions, there are 1"):
-        scoring.preview(served, 7, "bald")
+        priorities.preview(served, 7, "bald")
     with pytest.raises(NotFoundError, match="no scored pool"):
-        scoring.preview(served, 8, "entropy")
+        priorities.preview(served, 8, "entropy")
 
 
 @pytest.mark.parametrize("protocol", ["top", "datahunt1", "datahunt2"])
 def test_the_settings_choose_the_protocol(served: Context, protocol: str) -> None:
     extra = json.dumps({"PROTOCOL": protocol, "EXPLORE_SHARE": 0, "RETRAIN_EVERY": 4})
     served.store.save_project(ProjectRecord(7, CONFIG, extra, "", "", ""))
-    found = scoring.preview(served, 7, "entropy")
+    found = priorities.preview(served, 7, "entropy")
     queue = found.task_ids[np.argsort(found.priority)].tolist()
     assert (queue == sorted(queue, reverse=True)) is (protocol == "top")
     assert (queue[:10] == sorted(queue[:10], reverse=True)) is (protocol != "datahunt2")
 
 
 def test_a_batch_of_most_of_the_pool_is_warned_of(served: Context, caplog: pytest.LogCaptureFixture) -> None:
-    scoring.preview(served, 7, "entropy")
+    priorities.preview(served, 7, "entropy")
     assert "a batch of 20 out of 50 candidates" in caplog.text
 
 
@@ -128,8 +128,8 @@ def test_the_bandit_chooses_the_strategy(served: Context) -> None:
     record = ProjectRecord(7, CONFIG, json.dumps({"BANDIT": "ucb1", "BANDIT_ARMS": "margin, entropy"}), "", "", "")
     served.store.save_project(record)
     settings, model = served.project_settings(record), model_for(served, record, accepted=True)
-    assert scoring.strategy_for(served, settings, model) == "margin"
-    assert scoring.strategy_for(served, Settings(strategy="entropy"), model) == "entropy"
+    assert priorities.strategy_for(served, settings, model) == "margin"
+    assert priorities.strategy_for(served, Settings(strategy="entropy"), model) == "entropy"
 
 
 def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served: Context) -> None:
@@ -137,13 +137,13 @@ def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served
     served.store.save_project(record)
     before = served.store.ranking(7, 1)
     with pytest.raises(ModelError, match="needs two published versions"):
-        scoring._rank(served, record, model_for(served, record, accepted=True))
+        priorities.rank_pool(served, record, model_for(served, record, accepted=True))
     after = served.store.ranking(7, 1)
     assert before is not None
     assert after is not None
     assert (after.priority == before.priority).all()
     assert after.strategy == "class_entropy"
-    assert scoring.serving_number(served, 7) == 1
+    assert models.serving_number(served, 7) == 1
 
 
 # Through Label Studio
@@ -162,11 +162,11 @@ def test_a_new_task_is_scored_at_once_and_next(
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
         ids = [task.id for task in client.unlabeled_tasks(project)]
-        model = model_for(context, scoring.project_record(context, project), accepted=True)
+        model = model_for(context, models.project_record(context, project), accepted=True)
         tasks = client.tasks(project, ids)
-        record = scoring.project_record(context, project)
+        record = models.project_record(context, project)
         context.store.save_shard(project, 1, scoring.predict_shard(context, record, model, 0, tasks))
-        scoring.rank_and_push(context, project, 1)
+        push.rank_and_push(context, project, 1)
         client.set_sampling(project)
         order = context.store.ranking(project, 1)
         assert order is not None

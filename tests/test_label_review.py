@@ -14,7 +14,7 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, jobs, label_config, label_review, projects, protocol, scoring, tables
+from backend import arrivals, jobs, label_config, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.label_errors import LabelDoubt
@@ -235,7 +235,7 @@ def studio(
         said = [*(PLANTED[name][1] for name in tasks), None]
         labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
         context.store.save_shard(project, 1, labeled, labeled=True)
-        scoring.rank_and_push(context, project, 1)
+        push.rank_and_push(context, project, 1)
         client.set_sampling(project)
         client.ensure_doubts_tab(project)
         order = context.store.ranking(project, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import arrivals, label_config, scoring, serving
+from backend import arrivals, label_config, priorities, push, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
 from backend.models import model_for
@@ -217,10 +217,10 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     assert record is not None
     model = model_for(served, record, accepted=False)
     served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 0, tasks[:4]))
-    order = scoring._rank(served, record, model)
+    order = priorities.rank_pool(served, record, model)
     served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 1, tasks[4:5]))  # came later
     pushed = {
-        row.task_id: row for row in scoring._rows(served, served.settings, model, label_config.parse(CONFIG)[0], order)
+        row.task_id: row for row in push._rows(served, served.settings, model, label_config.parse(CONFIG)[0], order)
     }
     for path in images.folder.iterdir():
         path.unlink()  # what is stored needs no image

@@ -1,0 +1,90 @@
+"""How a command starts: settings from the environment, logging, redis, the context, and the end by a signal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from backend import settings as settings_table
+from backend.errors import BackendError, NotFoundError
+
+if TYPE_CHECKING:
+    from backend.context import Context
+    from backend.settings import Settings
+
+
+def read_settings(**given: object) -> Settings:
+    settings = settings_table.from_env(os.environ, **given)
+    log_to_stderr(settings.log_level)
+    return settings
+
+
+def with_redis(settings: Settings) -> Settings:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    if not settings.redis_url:
+        raise BackendError(
+            "no redis", where="REDIS_URL", fix="set REDIS_URL, or use `yolo-backend run`, which brings its own redis"
+        )
+    try:
+        with Redis.from_url(settings.redis_url) as redis:
+            redis.ping()
+    except (RedisError, ValueError) as error:
+        raise BackendError(
+            f"redis does not answer: {error}", where="REDIS_URL", fix="start it, or correct it"
+        ) from None
+    return settings
+
+
+def open_context() -> Context:
+    from backend.context import build
+    from backend.embedded import running_redis
+
+    settings = read_settings()
+    redis_url = settings.redis_url or running_redis(settings)
+    return build(with_redis(settings.model_copy(update={"redis_url": redis_url})))
+
+
+def require_project(context: Context, project: int) -> None:
+    if context.store.project(project) is None:
+        raise NotFoundError(f"project {project} was never set up", fix=f"run `yolo-backend connect {project}`")
+
+
+def check_token(settings: Settings) -> None:
+    """A wrong token ends the start with its message; an unreachable Label Studio may come up later."""
+    from backend.errors import LabelStudioAuthError, LabelStudioError
+    from backend.label_studio import LabelStudioClient
+
+    try:
+        user = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key).check()
+    except LabelStudioAuthError:
+        raise
+    except LabelStudioError as error:
+        if not settings.label_studio_url:
+            raise
+        logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
+    else:
+        typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
+
+
+def log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def until_told() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or a TERM signal sets."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop
