@@ -226,7 +226,7 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
 
 @app.command()
 def simulate(
-    data: Annotated[str, typer.Option(help="ultralytics data.yaml, or scenes, or scenes-balanced: generated ones")],
+    data: Annotated[str, typer.Option(help="data.yaml, or generated: scenes, scenes-balanced, scenes-repeated")],
     out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
     strategies: Annotated[str, typer.Option(help="comma list; see `yolo-backend strategies`")] = "class_entropy,random",
     seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,

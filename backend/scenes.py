@@ -6,8 +6,9 @@ made of digits that the pool never shows. The digits are scikit-learn's `load_di
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 MAX_OBJECTS = 6
 _TEST_SHARE = 0.25  # of the digits
 _MAX_OVERLAP = 0.1  # of the smaller of two squares
+_SMALLEST = 4  # pixels of a side that is still a label, where a copy moves it over the edge
 _INK = 0.35  # opacity that counts as part of the digit
 
 ClassDraw = Callable[[], int]
@@ -35,23 +37,38 @@ class Scene:
     boxes: tuple[tuple[int, int, int, int], ...]  # n times xyxy in pixels, tight around the ink
 
 
-def generate(root: Path, *, pool: int, test: int, seed: int, tail: float = 1.3, size: int = 160) -> Path:
+def generate(
+    root: Path,
+    *,
+    pool: int,
+    test: int,
+    seed: int,
+    tail: float = 1.3,
+    size: int = 160,
+    copies: int = 1,
+    foreign: float = 0.0,
+) -> Path:
     """Write `pool` training and `test` test scenes of size x size pixels under `root`; return its data.yaml.
 
-    The same arguments write the same files. `val` and `test` are both the test set.
-    Raises RequestError when a count is below 1 or the size below 96, where six digits do not fit.
+    Of each scene of the pool there are `copies` in all, nearly alike as frames of a video are; `foreign` is the share
+    of the pool that does not belong: characters that are no digits, without a label. The same arguments write the same
+    files. `val` and `test` are both the test set. Raises RequestError when a count is below 1, the share not below 1,
+    or the size below 96, where six digits do not fit.
     """
-    if min(pool, test) < 1 or size < 96:
+    if min(pool, test, copies) < 1 or size < 96 or not 0 <= foreign < 1:
         raise RequestError(
-            f"cannot generate {pool} pool and {test} test scenes of {size} px",
+            f"cannot generate {pool} pool and {test} test scenes of {size} px, {copies} of each, {foreign:.0%} foreign",
             where="scenes.generate",
-            fix="ask for at least 1 scene each and at least 96 px",
+            fix="ask for at least 1 scene each, at least 96 px and less than 100% foreign scenes",
         )
     rng = np.random.default_rng(seed)
     pool_digits, test_digits = _split_digits(rng)
     weights = np.arange(1, len(CLASSES) + 1, dtype=np.float64) ** -tail
-    _write_split(root, "pool", pool, size, pool_digits, lambda: _long_tail(weights, rng), rng)
-    _write_split(root, "test", test, size, test_digits, _deck(rng), rng)
+    strangers, deck = round(pool * foreign), _deck(rng)
+    originals = (compose(pool_digits, lambda: _long_tail(weights, rng), size, rng) for _ in range(pool - strangers))
+    _write_split(root, "pool", islice(_repeated(originals, copies, rng), pool - strangers), size)
+    _write_split(root, "test", (compose(test_digits, deck, size, rng) for _ in range(test)), size)
+    _write_split(root, "pool", (_nonsense(pool_digits, size, rng) for _ in range(strangers)), size, pool - strangers)
     names = "".join(f"  {index}: {name}\n" for index, name in enumerate(CLASSES))
     data_yaml = root / "data.yaml"
     data_yaml.write_text(f"train: pool.txt\nval: test.txt\ntest: test.txt\nnames:\n{names}")
@@ -71,6 +88,38 @@ def compose(digits: list[FloatArray], draw_class: ClassDraw, size: int, rng: np.
         classes.append(label)
     canvas += rng.normal(0, rng.uniform(2, 10), canvas.shape)
     return Scene(canvas.clip(0, 255).astype(np.uint8), tuple(classes), tuple(boxes))
+
+
+def near_copy(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Return the scene as the next frame of a video has it: moved by up to 2 pixels, lighter or darker, new noise."""
+    dx, dy = (int(step) for step in rng.integers(-2, 3, 2))
+    size = len(scene.pixels)
+    rows, columns = (np.clip(np.arange(size) - step, 0, size - 1) for step in (dy, dx))
+    moved = scene.pixels[np.ix_(rows, columns)] * rng.uniform(0.95, 1.05) + rng.normal(0, 3, scene.pixels.shape)
+    boxes = (np.array(scene.boxes, dtype=np.int64).reshape(-1, 4) + np.array([dx, dy, dx, dy])).clip(0, size)
+    x1, y1, x2, y2 = boxes.T
+    kept = (x2 - x1 >= _SMALLEST) & (y2 - y1 >= _SMALLEST)
+    return Scene(
+        moved.clip(0, 255).astype(np.uint8),
+        tuple(label for label, stays in zip(scene.classes, kept, strict=True) if stays),
+        tuple((int(x1), int(y1), int(x2), int(y2)) for x1, y1, x2, y2 in boxes[kept]),
+    )
+
+
+def _repeated(originals: Iterable[Scene], copies: int, rng: np.random.Generator) -> Iterator[Scene]:
+    for scene in originals:
+        yield scene
+        yield from (near_copy(scene, rng) for _ in range(copies - 1))
+
+
+def _nonsense(digits: list[FloatArray], size: int, rng: np.random.Generator) -> Scene:
+    """Return a canvas of characters that are no digits, two printed over each other; it has no boxes."""
+    canvas = _background(size, digits, rng)
+    for x, y, side in _squares(MAX_OBJECTS, size, rng):
+        one, other = rng.choice(len(digits), 2, replace=False)
+        ink = np.maximum(_ink(_pick(digits[one], rng), side, rng), _ink(_pick(digits[other], rng).T, side, rng))
+        _paint(canvas, ink, x, y, rng)
+    return Scene((canvas + rng.normal(0, 6, canvas.shape)).clip(0, 255).astype(np.uint8), (), ())
 
 
 def _split_digits(rng: np.random.Generator) -> tuple[list[FloatArray], list[FloatArray]]:
@@ -104,24 +153,17 @@ def _deck(rng: np.random.Generator) -> ClassDraw:
     return draw
 
 
-def _write_split(
-    root: Path,
-    name: str,
-    count: int,
-    size: int,
-    digits: list[FloatArray],
-    draw_class: ClassDraw,
-    rng: np.random.Generator,
-) -> None:
+def _write_split(root: Path, name: str, scenes: Iterable[Scene], size: int, first: int = 0) -> None:
     """Write images, labels and the list `<name>.txt`: a list, so that files of an earlier, larger set do not count."""
     images, labels = root / "images" / name, root / "labels" / name
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        scene = compose(digits, draw_class, size, rng)
+    end = first
+    for end, scene in enumerate(scenes, first + 1):
+        index = end - 1
         Image.fromarray(scene.pixels).save(images / f"{index:05d}.jpg", quality=90)
         (labels / f"{index:05d}.txt").write_text("".join(_label_lines(scene, size)))
-    (root / f"{name}.txt").write_text("".join(f"./images/{name}/{index:05d}.jpg\n" for index in range(count)))
+    (root / f"{name}.txt").write_text("".join(f"./images/{name}/{index:05d}.jpg\n" for index in range(end)))
 
 
 def _label_lines(scene: Scene, size: int) -> list[str]:

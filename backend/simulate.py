@@ -33,7 +33,8 @@ from backend.inference import select_device
 from backend.queues import Jobs
 from backend.settings import Settings
 
-SCENES = {"scenes": 1.3, "scenes-balanced": 0.0}  # name of the generated data -> its long tail
+# name of the generated data -> its long tail, how often each scene is in the pool, share of scenes that do not belong
+SCENES = {"scenes": (1.3, 1, 0.0), "scenes-balanced": (0.0, 1, 0.0), "scenes-repeated": (1.3, 5, 0.05)}
 POOL, TEST = 1000, 150  # generated scenes
 POLL_S = 0.5
 _LONG_S = 24 * 3600.0  # the ETA looks at all that was done, not at the last half minute
@@ -140,7 +141,8 @@ def _data_yaml(order: Order) -> Path:
         return Path(order.data)
     folder = order.out / "data"
     if not (folder / "data.yaml").is_file():  # written last
-        scenes.generate(folder, pool=POOL, test=TEST, seed=0, tail=SCENES[order.data])
+        tail, copies, foreign = SCENES[order.data]
+        scenes.generate(folder, pool=POOL, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
     return folder / "data.yaml"
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import RequestError
-from backend.scenes import CLASSES, MAX_OBJECTS, Scene, _split_digits, compose, generate
+from backend.scenes import CLASSES, MAX_OBJECTS, Scene, _split_digits, compose, generate, near_copy
 from backend.types import FloatArray
 from backend.yolo_data import YoloData, read
 
@@ -54,6 +54,34 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     )
     assert first == second
     assert first != other
+
+
+def test_near_copies_and_strangers(tmp_path: Path) -> None:
+    """Six scenes, of each one three frames, and two canvases of nonsense; nothing of it in the test set."""
+    data = read(generate(tmp_path, pool=20, test=3, seed=0, copies=3, foreign=0.1))
+    assert (len(data.train), len(data.test)) == (20, 3)
+    assert [len(file.boxes) == 0 for file in data.train] == [False] * 18 + [True] * 2
+    pixels = [np.asarray(Image.open(file.path).convert("L"), dtype=np.float64).ravel() for file in data.train[:18]]
+    alike = np.corrcoef(pixels)
+    same = np.arange(18)[:, None] // 3 == np.arange(18) // 3
+    assert alike[same].min() > alike[~same].max()
+    for first, *others in (data.train[begin : begin + 3] for begin in range(0, 18, 3)):
+        for other in others:
+            assert [box.label for box in other.boxes] == [box.label for box in first.boxes]
+            moved = np.array([box.xywh for box in other.boxes]) - [box.xywh for box in first.boxes]
+            assert np.abs(moved * 160).max() <= 2.01
+
+
+def test_what_a_copy_pushes_over_the_edge_is_no_label() -> None:
+    scene = Scene(np.zeros((160, 160, 3), np.uint8), (1, 2), ((0, 0, 4, 30), (50, 50, 80, 80)))
+    found = [near_copy(scene, np.random.default_rng(seed)) for seed in range(20)]
+    assert {one.classes for one in found} == {(1, 2), (2,)}
+    assert all(0 <= edge <= 160 for one in found for box in one.boxes for edge in box)
+
+
+def test_a_copy_of_nothing_is_nothing() -> None:
+    empty = Scene(np.zeros((160, 160, 3), np.uint8), (), ())
+    assert near_copy(empty, np.random.default_rng(0)).boxes == ()
 
 
 def test_a_smaller_set_in_the_same_place_leaves_no_strays(tmp_path: Path) -> None:
