@@ -79,7 +79,7 @@ class Settings(BaseModel):
         "versions, or one model with parts of its head switched off",
     )
     committee_size: Annotated[int, Field(ge=2, le=8)] = Field(
-        3, description="members of the committee; scoring takes that many times as long"
+        3, description="members of the committee; scoring costs that many scorings more"
     )
     rate: str = Field(
         "", description='new tasks that may enter the queue\'s front, e.g. "100/day", "10/hour", "5%", "5%, 100/day"'
