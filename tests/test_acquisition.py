@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend import acquisition
-from backend.acquisition import class_weights, registry
-from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_sum, total
+from backend.acquisition import aggregation, class_weights, registry
+from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_rows, top_sum, total
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
 from backend.errors import ModelError, SettingError
 from backend.types import Committee, Empty, Pool, Prediction
@@ -151,6 +152,19 @@ def test_with_nothing_are_distributions() -> None:
 def test_top_sum_takes_the_largest_k() -> None:
     crowd = np.full(30, 0.1)
     assert top_sum(np.concatenate([crowd, [0.9, 0.8]]), np.array([0, 30, 32]), k=10) == pytest.approx([1.0, 1.7])
+
+
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """An image's boxes are never torn apart, not even where it has more of them than a block."""
+    pool = make_pool(images=30)
+    values = pool.class_probs[:, 0]
+    whole, sums = top_rows(values, pool.offsets, 4), acquisition.get("margin")(pool, np.random.default_rng(0))
+    expected = [row for begin, end in pairwise(pool.offsets) for row in begin + np.argsort(-values[begin:end])[:4]]
+    monkeypatch.setattr(aggregation, "_BLOCK", block)
+    assert top_rows(values, pool.offsets, 4).tolist() == whole.tolist() == expected
+    assert (acquisition.get("margin")(pool, np.random.default_rng(0)) == sums).all()
+    assert top_rows(values[:0], np.zeros(3, np.int64), 4).tolist() == []
 
 
 @pytest.mark.parametrize("name", ["class_entropy", "entropy_max", "entropy_mean", "margin", "localization"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from backend.types import Empty, FloatArray, IntArray, Pool, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
 Sums = npt.NDArray[np.float64]
+_BLOCK = 16_384  # rows at a time: what is made on the way stays in the cache
 
 
 def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_weights: FloatArray | None) -> Pool:
@@ -30,15 +31,26 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
     return Pool(np.array(ids, dtype=np.int64), offsets, probs, embeddings, class_weights, box_variance=variance)
 
 
+def blockwise(measure: Callable[[Floats], Floats], values: Floats) -> Floats:
+    """Return a measure of each row, some rows at a time: (m, ...) -> (m,)."""
+    starts = range(0, len(values), _BLOCK)
+    return np.concatenate([np.zeros(0), *(measure(values[start : start + _BLOCK]) for start in starts)])
+
+
 def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
     """Return the rows of the k largest values of each image, images in place, largest first within each.
 
     >>> top_rows(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), 2)
     array([1, 2, 3])
     """
-    counts = np.diff(offsets)
-    order = np.lexsort((-values, np.repeat(np.arange(len(counts)), counts)))
-    return np.asarray(order[np.arange(len(values)) - np.repeat(offsets[:-1], counts) < k])
+    kept = [np.zeros(0, dtype=np.int64)]
+    cuts = np.searchsorted(offsets, np.arange(0, max(len(values), 1), _BLOCK))
+    for begin, end in zip(cuts, [*cuts[1:], len(offsets) - 1], strict=True):
+        start, stop = offsets[begin], offsets[end]
+        counts = np.diff(offsets[begin : end + 1])
+        order = np.lexsort((-values[start:stop], np.repeat(np.arange(end - begin), counts)))
+        kept.append(start + order[np.arange(stop - start) - np.repeat(offsets[begin:end] - start, counts) < k])
+    return np.concatenate(kept)
 
 
 def top_sum(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:

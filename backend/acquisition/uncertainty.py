@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.aggregation import largest, mean, top_sum, total
+from backend.acquisition.aggregation import blockwise, largest, mean, top_sum, total
 from backend.acquisition.registry import Values, acquisition
 from backend.types import FloatArray, Pool
 
@@ -104,7 +104,9 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return least confidence of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(least_confidence(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
+    return top_sum(
+        blockwise(lambda p: least_confidence(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty
+    )
 
 
 @acquisition(
@@ -117,7 +119,7 @@ def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return 1 − margin of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(margin(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
+    return top_sum(blockwise(lambda p: margin(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -130,7 +132,7 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the variance measure of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(variance(with_nothing(pool.class_probs)), pool.offsets, empty=pool.empty)
+    return top_sum(blockwise(lambda p: variance(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty)
 
 
 @acquisition(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import latency, memory, predict, push, report
+from tests.benchmarks import committee, latency, memory, predict, push, report, sampler
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
@@ -18,6 +18,8 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "push": push.run,
     "latency": latency.run,
     "memory": memory.run,
+    "committee": committee.run,
+    "sampler": sampler.run,
 }
 RESULTS = Path(__file__).parent / "results.json"
 
