@@ -113,7 +113,8 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     record = project_record(context, project_id)
     model, settings = model_for(context, record, accepted=False), context.project_settings(record)
     tag, client, number = label_config.parse(record.label_config)[0], context.label_studio, model.number
-    worst = {doubt.task_id: 1 - doubt.score for doubt in list(doubts)[:MARKED] if doubt.score < CLEAN}
+    doubted = tuple(doubt for doubt in list(doubts)[:MARKED] if doubt.score < CLEAN)
+    worst = {doubt.task_id: 1 - doubt.score for doubt in doubted}
     present = list(client.prediction_stamps(project_id, model.name, LABELED))
 
     def row(task_id: int) -> PredictionRow:
@@ -127,8 +128,10 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
         if stale and not same(stamp.score, LAST + worst.get(stamp.task_id, 0.0)):
             client.update_prediction(stamp.id, model.name, row(stamp.task_id))
             written += 1
-    for task_id in worst.keys() - {stamp.task_id for stamp in present}:
-        client.create_prediction(model.name, row(task_id))
+    # Whose label still stands had it when `present` was read; a task that lost it has a prediction that is not in there.
+    lacking = sorted(worst.keys() - {stamp.task_id for stamp in present})
+    for doubt in _unchanged(doubted, client.label_stamps(project_id, lacking)) if lacking else ():
+        client.create_prediction(model.name, row(doubt.task_id))
         written += 1
     return written
 

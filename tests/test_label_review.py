@@ -334,6 +334,19 @@ def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio
 
 
 @pytest.mark.label_studio
+def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(studio: Studio) -> None:
+    """Its task is in the queue with a prediction already, which the labeled tasks do not show: never two of them."""
+    task = studio.queue[0]
+    annotation = studio.client.annotate(task, PLANTED["nothing"][0])
+    doubts = label_review.examine(studio.context, studio.project)
+    assert task in {doubt.task_id for doubt in doubts}
+    before = studio.client.predictions_of(task)
+    studio.client.delete_annotation(annotation)
+    assert label_review.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert studio.client.predictions_of(task) == before
+
+
+@pytest.mark.label_studio
 def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.review()
     monkeypatch.setattr(label_review, "MARKED", 2)
