@@ -5,11 +5,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from backend.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import report, timing
+from tests.benchmarks import proof, report, timing
 from tests.benchmarks.report import Result
 
 FAST = Result("predict", "throughput", 1.234567, 0.9, "x", details={"ours images/s": 12.34567})
@@ -79,6 +81,30 @@ def test_an_unknown_benchmark_is_answered_with_the_known(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         bench.main(["speed"])
     assert "predict_single" in capsys.readouterr().err
+
+
+def test_the_page_of_results_is_that_of_the_committed_experiments() -> None:
+    """`python -m tests.benchmarks.proof` writes it."""
+    assert proof.PAGE.read_text(encoding="utf-8") == proof.page()
+
+
+def test_every_experiment_is_complete_and_names_no_path() -> None:
+    assert {path.stem for path in proof.FOLDER.glob("*.json")} == {one.name for one in proof.EXPERIMENTS}
+    for experiment in proof.EXPERIMENTS:
+        plan, rows = experiment.results.plan, experiment.results.rows
+        assert len(rows) == len(plan.strategies) * plan.seeds * plan.rounds
+        assert not Path(plan.data).is_absolute()
+
+
+def test_the_share_of_labels_is_held_against_the_target(tmp_path: Path) -> None:
+    wanted = [one for one in proof.EXPERIMENTS if one.target is not None]
+    found = proof.run(tmp_path)
+    assert [one.target for one in found] == [one.target for one in wanted]
+    for one, result in zip(wanted, found, strict=True):
+        curve, random = (proof.curve(one.results, name) for name in (one.default, proof.RANDOM))
+        seeds = np.arange(one.results.plan.seeds)
+        needed = labels_to_target(*curve.mean(seeds), float(random.quality[:, -1].mean()))
+        assert result.value == pytest.approx(needed / random.labels[0, -1])
 
 
 def test_the_committed_results_are_of_every_benchmark() -> None:

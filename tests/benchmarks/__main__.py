@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import committee, latency, memory, predict, push, report, sampler
+from tests.benchmarks import committee, latency, memory, predict, proof, push, report, sampler
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "memory": memory.run,
     "committee": committee.run,
     "sampler": sampler.run,
+    "proof": proof.run,
 }
 RESULTS = Path(__file__).parent / "results.json"
 
