@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.calibration import COLDEST, HOTTEST, calibrated, fit, scaled
-from backend.types import Calibration, Pool, Prediction
+from backend.types import Calibration, Pool
 
 
 def detections(temperature: float, n: int = 4000, seed: int = 0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -20,19 +20,6 @@ def detections(temperature: float, n: int = 4000, seed: int = 0) -> tuple[npt.ND
     rng = np.random.default_rng(seed)
     honest = rng.uniform(0.02, 0.98, n)
     return scaled(honest, 1 / temperature), rng.random(n) < honest
-
-
-def prediction(boxes: list[list[float]], classes: list[int], confidence: list[float], of: int = 2) -> Prediction:
-    probs = np.full((len(boxes), of), 0.01, dtype=np.float32)
-    probs[np.arange(len(boxes)), classes] = confidence
-    return Prediction(
-        100,
-        100,
-        np.array(boxes, np.float32).reshape(-1, 4),
-        probs,
-        np.array(confidence, np.float32),
-        np.zeros(3, np.float32),
-    )
 
 
 def test_worked_example() -> None:
