@@ -107,13 +107,8 @@ def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> Ser
 
 def weights_of(version: ModelVersion, settings: Settings) -> FloatArray | None:
     """Return how much each class of a version counts (C,), as CLASS_WEIGHTS says; None: all the same."""
-    if settings.class_weights == "none":
-        return None
-    if settings.class_weights == "ppal":
-        quality = [version.class_quality.get(name, 0.0) for name in version.classes]
-        return class_weights.class_weights(np.array(quality))
-    ap = version.metrics.class_ap50 if version.metrics else {}
-    return class_weights.long_tail(np.array([ap.get(name, 0.0) for name in version.classes]))
+    ap50 = version.metrics.class_ap50 if version.metrics else {}
+    return class_weights.chosen(settings.class_weights, version.classes, ap50, version.class_quality)
 
 
 def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:

@@ -6,15 +6,12 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from backend import calibration, dataset, snapshot, training, validation
-from backend.acquisition.class_weights import match_quality
 from backend.context import Context
 from backend.files import file_sha256
 from backend.gate import judge
@@ -141,13 +138,6 @@ def _calibration(found: Detections | None) -> Calibration:
     return calibration.fit(found.confidence, found.overlap > 0)
 
 
-def _class_quality(found: Detections | None, classes: Sequence[str]) -> dict[str, float]:
-    if found is None:
-        return {}
-    quality = match_quality(found.confidence, found.classes, found.overlap, len(classes))
-    return {name: float(value) for name, value in zip(classes, quality, strict=True) if not np.isnan(value)}
-
-
 def _version(
     context: Context,
     plan: Plan,
@@ -177,7 +167,7 @@ def _version(
         created=datetime.now(UTC),
         promoted=verdict.promoted,
         calibration=_calibration(verdict.detections),
-        class_quality=_class_quality(verdict.detections, plan.tag.labels),
+        class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
         reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
     )
 

@@ -57,9 +57,12 @@ def score_shard(
     if model.number != number:
         return False  # a newer version was accepted meanwhile
     tasks = context.label_studio.tasks(project_id, task_ids)
-    context.store.save_shard(project_id, number, predict_shard(context, record, model, index, tasks), labeled=labeled)
+    shard = predict_shard(context, record, model, index, tasks)
+    context.store.save_shard(project_id, number, shard, labeled=labeled)
     if number and not labeled and evidence.asks_committee(priorities.candidates(settings)):
-        evidence.save_votes(context, record, model, index, tasks)
+        # A cached file may be damaged: what could not be predicted is not put to the vote either.
+        seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
+        evidence.save_votes(context, record, model, index, seen)
     return context.progress.shard_done(project_id, number, index, len(task_ids))
 
 

@@ -21,7 +21,7 @@ from backend.geometry import label_arrays
 from backend.inference import Detector, load_detector
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
-from backend.validation import detections
+from backend.validation import class_quality, detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,14 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     detector = _detector(known, 0, settings)
     found, losses = _predict(detector, known.unlabeled, needs)
     pool = replace(
-        pool_of(ids, found, _weights(detector, known.validation)),
+        pool_of(ids, found, None),
         box_embeddings=_box_embeddings(found) if "box_embeddings" in needs else None,
         committee=_committee(detector, known, settings) if "committee" in needs else None,
+        empty=settings.empty,
         batch=batch,
         map50=known.validation.map50 if math.isfinite(known.validation.map50) else None,
     )
-    return Scored(_with_labeled(detector, pool, known, needs), losses)
+    return Scored(_with_labeled(detector, pool, known, needs, settings.class_weights), losses)
 
 
 def _detector(known: Known, version: int, settings: Settings) -> Detector:
@@ -83,11 +84,6 @@ def _predict(
     return found, losses
 
 
-def _weights(detector: Detector, validation: Metrics) -> FloatArray:
-    ap = [validation.class_ap50.get(name, 0.0) for name in detector.classes]
-    return class_weights.long_tail(np.array(ap, dtype=np.float32))
-
-
 def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
     """Return the embeddings of all boxes (m, E), None where there is no box."""
     parts = [one.box_embeddings for one in found if one.box_embeddings is not None and len(one.box_embeddings)]
@@ -107,8 +103,8 @@ def _committee(detector: Detector, known: Known, settings: Settings) -> Committe
     return committee.committee_of(list(committee.consult(members, [image.path for image in known.unlabeled])))
 
 
-def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset[str]) -> Pool:
-    """Add what the labeled images tell: embeddings, losses of images not learned from, and the temperature."""
+def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset[str], weights: str) -> Pool:
+    """Add what the labeled images tell: embeddings, losses of images not learned from, weights, the temperature."""
     held = known.split.val if known.split.held_out else ()
     held_ids = {image.task_id for image in held}
     images = (*known.split.train, *held)
@@ -120,12 +116,14 @@ def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset
             validated.append((replace(prediction, box_embeddings=None), image.boxes))
         else:
             losses.append(known.losses.get(image.task_id, math.nan))
+    found = detections(validated, detector.classes)
+    quality = class_quality(found, detector.classes)
     pool = replace(
         pool,
+        class_weights=class_weights.chosen(weights, detector.classes, known.validation.class_ap50, quality),
         labeled_embeddings=np.stack(embeddings),
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
-    found = detections(validated, detector.classes)
     return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)
 
 

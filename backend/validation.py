@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.class_weights import match_quality
 from backend.geometry import iou, label_arrays
 from backend.types import FloatArray, IntArray, LabeledBox, Prediction
 
@@ -32,6 +33,12 @@ def detections(validated: Iterable[tuple[Prediction, Sequence[LabeledBox]]], cla
         predicted.append(_predicted(prediction))
         overlap.append(matched(prediction, boxes, kinds))
     return Detections(np.concatenate(confidence), np.concatenate(predicted), np.concatenate(overlap))
+
+
+def class_quality(found: Detections, classes: Sequence[str]) -> dict[str, float]:
+    """Return PPAL's quality of each class that was matched, by its name."""
+    quality = match_quality(found.confidence, found.classes, found.overlap, len(classes))
+    return {name: float(value) for name, value in zip(classes, quality, strict=True) if not np.isnan(value)}
 
 
 def matched(prediction: Prediction, boxes: npt.ArrayLike, classes: IntArray) -> FloatArray:

@@ -186,5 +186,28 @@ def test_a_new_task_is_scored_at_once_and_next(
         assert not set(late) & snapshot.chance_tasks(context, project, annotated)
 
 
+@pytest.mark.label_studio
+def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> None:
+    """It costs its own task the place, not the shard its votes."""
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys | {"strategy": "bald"})) as context:
+        client = context.label_studio
+        project = client.create_project("votes", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 0, 3))
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        publish(context.store, project, tiny_weights)
+        tasks = list(client.unlabeled_tasks(project))
+        (images.folder / "1.png").unlink()
+        ids = [task.id for task in tasks]
+        context.progress.start_scoring(project, 1, 1, len(ids))
+        assert scoring.score_shard(context, project, 1, 0, False, ids)
+        ((voted, votes),) = context.store.votes(project, 1)
+        assert voted.tolist() == [ids[0], ids[2]]
+        assert (np.diff(votes.offsets) > 0).all()
+        assert context.progress.failures(project).keys() == {ids[1]}
+
+
 def _tasks(images: ImageSite, begin: int, end: int) -> list[dict[str, str]]:
     return [{"image": images.add(f"{n}.png", n)} for n in range(begin, end)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import label_config, retraining
+from backend import label_config, retraining, validation
 from backend.dataset import LabeledImage, Split
 from backend.settings import Settings
 from backend.snapshot import Plan
@@ -39,7 +39,8 @@ def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImag
     assert found.reason == ""
     assert found.temperature != 1.0
     assert found.nll_after < found.nll_before
-    quality = retraining._class_quality(detected, ("cat", "dog"))
+    assert detected is not None
+    quality = validation.class_quality(detected, ("cat", "dog"))
     assert quality
     assert all(0 < value < 1 for value in quality.values())
 
@@ -49,4 +50,4 @@ def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], t
     found = retraining._calibration(detected)
     assert (found.temperature, found.detections) == (1.0, 0)
     assert "no validation images" in found.reason
-    assert retraining._class_quality(detected, ("cat", "dog")) == {}
+    assert detected is None

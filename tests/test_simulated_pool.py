@@ -102,3 +102,17 @@ def test_chance_costs_no_prediction(known: Known) -> None:
 def test_a_quality_that_is_not_known_is_none(known: Known) -> None:
     unknown = Known(known.versions, known.unlabeled, known.split, {}, Metrics(math.nan, 0, {}, 0, 0, 0), 1)
     assert simulated_pool.gather(unknown, "entropy", SETTINGS).pool.map50 is None
+
+
+def test_the_settings_choose_class_weights_and_what_nothing_counts_as(known: Known) -> None:
+    pools = {}
+    for kind in ("long_tail", "ppal", "none"):
+        settings = SETTINGS.model_copy(update={"class_weights": kind, "empty": "lowest"})
+        pools[kind] = simulated_pool.gather(known, "class_entropy", settings).pool
+    assert pools["none"].class_weights is None
+    assert {pool.empty for pool in pools.values()} == {"lowest"}
+    long_tail, ppal = pools["long_tail"].class_weights, pools["ppal"].class_weights
+    assert long_tail is not None
+    assert ppal is not None
+    assert ppal.max() <= np.float32(1.2)
+    assert long_tail.tolist() != ppal.tolist()

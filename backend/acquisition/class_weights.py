@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,20 @@ def long_tail(ap: npt.NDArray[np.floating[Any]]) -> FloatArray:
     if best <= 0.0:
         return np.ones(known.shape, dtype=np.float32)
     return np.asarray(1.0 + 2.0 * (1.0 - known / best), dtype=np.float32)
+
+
+def chosen(
+    kind: str, classes: Sequence[str], ap50: Mapping[str, float], quality: Mapping[str, float]
+) -> FloatArray | None:
+    """Return how much each class counts (C,), as the setting CLASS_WEIGHTS says; None: all the same.
+
+    `ap50` and `quality` (PPAL's) are by class name; a class that is not among them counts as badly known.
+
+    >>> chosen("long_tail", ("cat", "dog"), {"cat": 0.8}, {}), chosen("none", ("cat",), {"cat": 0.8}, {})
+    (array([1., 3.], dtype=float32), None)
+    """
+    if kind == "none":
+        return None
+    if kind == "ppal":
+        return class_weights(np.array([quality.get(name, 0.0) for name in classes]))
+    return long_tail(np.array([ap50.get(name, 0.0) for name in classes]))
