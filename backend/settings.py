@@ -98,9 +98,13 @@ class Settings(BaseModel):
     )
     batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
     train_steps: Annotated[int, Field(ge=1)] = Field(
-        500, description="optimiser steps per training; epochs = steps * batch / images within the two bounds below"
+        500, description="optimiser steps of a training on up to 50 images; more images get more, see `STEPS_GROWTH`"
     )
-    min_epochs: Annotated[int, Field(ge=1)] = Field(30, description="fewest epochs, so that steps grow with the labels")
+    steps_growth: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="steps = `TRAIN_STEPS` * (images / 50) ^ this: 0 the same for all, 1 the same number of epochs",
+    )
+    min_epochs: Annotated[int, Field(ge=1)] = Field(30, description="fewest epochs, however many labels there are")
     max_epochs: Annotated[int, Field(ge=1)] = Field(300, description="most epochs, however few labels there are")
     tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.02, description="mAP50 a new version may lose against the current one and still be published"

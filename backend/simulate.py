@@ -93,7 +93,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     for name in order.strategies:
         acquisition.get(name)
     ranking.protocol(settings.protocol, batch=order.batch)
-    data_yaml = _data_yaml(order)
+    data_yaml = generated(order.data, order.out / "data") if order.data in SCENES else Path(order.data)
     data = simulation_data.read(data_yaml)
     simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
     for note in data.notes[:5]:
@@ -135,13 +135,10 @@ def parse_strategies(text: str) -> tuple[str, ...]:
     return names
 
 
-def _data_yaml(order: Order) -> Path:
-    """Return the data set's file; scenes are generated once, in the experiment's folder."""
-    if order.data not in SCENES:
-        return Path(order.data)
-    folder = order.out / "data"
+def generated(name: str, folder: Path) -> Path:
+    """Return the data.yaml of a set of SCENES, generated once in `folder`."""
     if not (folder / "data.yaml").is_file():  # written last
-        tail, copies, foreign = SCENES[order.data]
+        tail, copies, foreign = SCENES[name]
         scenes.generate(folder, pool=POOL, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
     return folder / "data.yaml"
 

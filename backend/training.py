@@ -20,6 +20,7 @@ from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralyt
 from backend.settings import Settings
 from backend.types import Metrics
 
+STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
 DOWNLOAD_S = 60.0  # longest wait for pretrained weights
 RETRY_S = 3600.0  # between attempts to download them
 _CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
@@ -68,13 +69,25 @@ class Trained:
     losses_finite: bool
 
 
-def epochs_for(images: int, settings: Settings) -> int:
-    """Return the epochs that spend the step budget: clip(ceil(train_steps * batch / images), min, max).
+def steps_for(images: int, settings: Settings) -> float:
+    """Return the optimiser steps of a training: train_steps * (images / 50) ^ steps_growth, and no fewer below 50.
 
-    >>> epochs_for(100, Settings(train_steps=500, batch=16, min_epochs=30, max_epochs=300))
+    A fixed number is a curve that falls as labels grow, because each image is seen ever more rarely; the root of the
+    images is the measured law (docs/results.md).
+
+    >>> steps_for(200, Settings(train_steps=500, steps_growth=0.5)), steps_for(10, Settings(train_steps=500))
+    (1000.0, 500.0)
+    """
+    return float(settings.train_steps * max(images / STEPS_IMAGES, 1.0) ** settings.steps_growth)
+
+
+def epochs_for(images: int, settings: Settings) -> int:
+    """Return the epochs of a training: clip(ceil(steps_for * batch / images), min_epochs, max_epochs).
+
+    >>> epochs_for(200, Settings(train_steps=500, batch=16, min_epochs=10, max_epochs=300))
     80
     """
-    wanted = math.ceil(settings.train_steps * settings.batch / max(images, 1))
+    wanted = math.ceil(steps_for(images, settings) * settings.batch / max(images, 1))
     return min(max(wanted, settings.min_epochs), settings.max_epochs)
 
 

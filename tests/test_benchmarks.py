@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from rich.console import Console
 from backend.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import proof, report, timing
+from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial
+from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
 
 FAST = Result("predict", "throughput", 1.234567, 0.9, "x", details={"ours images/s": 12.34567})
@@ -88,23 +91,65 @@ def test_the_page_of_results_is_that_of_the_committed_experiments() -> None:
     assert proof.PAGE.read_text(encoding="utf-8") == proof.page()
 
 
-def test_every_experiment_is_complete_and_names_no_path() -> None:
-    assert {path.stem for path in proof.FOLDER.glob("*.json")} == {one.name for one in proof.EXPERIMENTS}
-    for experiment in proof.EXPERIMENTS:
-        plan, rows = experiment.results.plan, experiment.results.rows
-        assert len(rows) == len(plan.strategies) * plan.seeds * plan.rounds
-        assert not Path(plan.data).is_absolute()
+def test_every_committed_experiment_is_known_and_complete() -> None:
+    known = {one.name: one for one in proof.SECTIONS}
+    assert len(known) == len(proof.SECTIONS)
+    for path in COMMITTED.glob("*.json"):
+        table = load(path.stem)
+        names = [line.name for line in table.lines]
+        assert known[path.stem].control in names
+        assert len(set(names)) == len(names)
+        assert {len(line.images) for line in table.lines} == {len(table.lines[0].images)}  # seeds
+
+
+def test_an_experiment_has_a_line_for_every_strategy_and_arm() -> None:
+    for experiment in EXPERIMENTS:
+        if (COMMITTED / f"{experiment.name}.json").is_file():
+            wanted = [arm.name or strategy for arm in experiment.arms for strategy in arm.strategies]
+            assert [line.name for line in load(experiment.name).lines] == wanted
 
 
 def test_the_share_of_labels_is_held_against_the_target(tmp_path: Path) -> None:
-    wanted = [one for one in proof.EXPERIMENTS if one.target is not None]
-    found = proof.run(tmp_path)
+    wanted = [one for one in proof.committed() if one.target is not None]
+    found = [one for one in proof.run(tmp_path) if one.unit == "x"]
     assert [one.target for one in found] == [one.target for one in wanted]
     for one, result in zip(wanted, found, strict=True):
-        curve, random = (proof.curve(one.results, name) for name in (one.default, proof.RANDOM))
-        seeds = np.arange(one.results.plan.seeds)
+        table = load(one.name)
+        curve, random = (table.line(name).curve for name in (DEFAULT, one.control))
+        seeds = np.arange(len(random.labels))
         needed = labels_to_target(*curve.mean(seeds), float(random.quality[:, -1].mean()))
-        assert result.value == pytest.approx(needed / random.labels[0, -1])
+        expected = needed / random.labels[0, -1]
+        assert result.value == pytest.approx(expected if math.isfinite(expected) else 9.99)
+
+
+@pytest.mark.parametrize(
+    ("ours", "worst"),
+    [
+        ([[0.4, 0.5], [0.4, 0.5]], 0.0),  # no worse
+        ([[0.3, 0.5], [0.4, 0.5]], 0.0),  # worse by chance: one seed is not
+        ([[0.3, 0.5], [0.3, 0.6]], 0.1),  # worse with both seeds, in the first round
+    ],
+)
+def test_behind_is_what_no_seed_makes_up_for(ours: list[list[float]], worst: float) -> None:
+    images = ((1.0, 2.0), (1.0, 2.0))
+    lines = [
+        Line(name=DEFAULT, images=images, quality=tuple(map(tuple, ours))),
+        Line(name="random", images=images, quality=((0.4, 0.5), (0.4, 0.5))),
+    ]
+    table = Table(lines=tuple(lines), facts="", date=datetime.now(UTC), machine="", software={})
+    assert proof.behind(Experiment("x", "?", ()), table) == pytest.approx(worst)
+
+
+def test_a_shared_first_training_is_taken_over_once_it_is_finished(tmp_path: Path) -> None:
+    half, done = tmp_path / "a" / "seed-0" / "initial", tmp_path / "a" / "seed-1" / "initial"
+    for unit in (half, done):
+        unit.mkdir(parents=True)
+        (unit / "weights-001.pt").write_bytes(b"w")
+        (unit / "progress.txt").write_text("1")
+    (done / "round-001.json").write_text("{}")
+    copy_initial(tmp_path / "a", tmp_path / "b", seeds=3)
+    assert [path.name for path in sorted((tmp_path / "b").iterdir())] == ["seed-1"]
+    assert (tmp_path / "b" / "seed-1" / "initial" / "weights-001.pt").read_bytes() == b"w"
 
 
 def test_the_committed_results_are_of_every_benchmark() -> None:

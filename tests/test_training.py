@@ -68,10 +68,15 @@ def trained(data_yaml: Path, reports: list[EpochReport], tmp_path_factory: pytes
 
 
 @pytest.mark.parametrize(
-    ("images", "epochs"), [(1, 300), (26, 300), (27, 297), (100, 80), (101, 80), (300, 30), (10**6, 30), (0, 300)]
+    ("images", "epochs"), [(0, 300), (1, 300), (50, 160), (51, 159), (200, 80), (800, 40), (10**6, 30)]
 )
 def test_epochs_spend_the_step_budget_within_bounds(images: int, epochs: int) -> None:
     assert training.epochs_for(images, Settings()) == epochs
+
+
+@pytest.mark.parametrize(("growth", "steps"), [(0.0, 500.0), (0.5, 1000.0), (1.0, 2000.0)])
+def test_steps_grow_with_the_images(growth: float, steps: float) -> None:
+    assert training.steps_for(200, Settings(steps_growth=growth)) == steps
 
 
 def test_training_from_scratch_learns(trained: Trained, data_yaml: Path) -> None:

@@ -1,4 +1,4 @@
-"""Does the sampler save labels? The committed experiments of docs/experiments, compared with random.
+"""Does the sampler save labels? The committed tables of docs/experiments, held against their controls.
 
 `python -m tests.benchmarks.proof` writes docs/results.md from them; `make bench` holds them against their targets.
 """
@@ -7,124 +7,140 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from backend.curves import Comparison, Curve, Interval, compare
-from backend.experiment import Results, load_results
+from tests.benchmarks import digits
+from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, RANDOM, Experiment
+from tests.benchmarks.findings import FINDINGS
+from tests.benchmarks.lines import COMMITTED, Table, load
 from tests.benchmarks.report import Result
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE, FOLDER = DOCS / "results.md", DOCS / "experiments"
-RANDOM = "random"
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """One committed run of `yolo-backend simulate`."""
-
-    name: str  # of its file
-    question: str
-    command: str
-    default: str  # the strategy held against the target
-    target: float | None = None  # most labels to random's final mAP50, as a share of random's
-
-    @property
-    def results(self) -> Results:
-        return load_results(FOLDER / f"{self.name}.json")
-
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 
 _INTRODUCTION = """# Does the sampler save labels?
 
-Experiments of `yolo-backend simulate`; `python -m tests.benchmarks.proof` writes this page from
-[experiments/](experiments). In brackets stands the 95% bootstrap interval over seeds, paired by seed: a gain whose
-interval holds 0 is no difference beyond noise. "Labels needed" is the share of random's labels at which a strategy
-reaches the mAP50 that random ends with. [simulate.md](simulate.md) says how an experiment runs.
+`python -m tests.benchmarks.proof` writes this page from [experiments/](experiments), which `yolo-backend simulate` and
+the commands below have written. In brackets stands the 95% bootstrap interval over seeds, paired by seed: a gain whose
+interval holds 0 is no difference beyond noise, and with one seed there is none. "Labels needed" is the share of the
+control's labels at which a line reaches what the control ends with. "Refused" counts versions that were worse on the
+held-out images, so that the queue kept its order. [simulate.md](simulate.md) says how an experiment runs.
+No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has learned to find letters
+(`python -m tests.benchmarks.base FOLDER`), `yolo11n.yaml` starts from nothing.
 """
-EXPERIMENTS: tuple[Experiment, ...] = (
-    Experiment(
-        "scenes",
-        "The default and `auto` against random, on scenes with a long tail",
-        "yolo-backend simulate --data scenes --strategies random,class_entropy,auto --seeds 2 --jobs 2 --out DIR",
-        default="class_entropy",
-        target=0.35,
-    ),
+
+# Experiments with a command of their own.
+_SCRATCH = Experiment("scenes", "The default and `auto` on scenes with a long tail, from scratch", (), target=0.35)
+_DIGITS = Experiment(
+    digits.NAME, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
 )
+_COMMANDS = {
+    _SCRATCH.name: "STEPS_GROWTH=0 yolo-backend simulate --data scenes "
+    "--strategies random,class_entropy,auto --seeds 2 --jobs 2 --out FOLDER",
+    _DIGITS.name: "python -m tests.benchmarks.digits",
+}
+SECTIONS = (_SCRATCH, *EXPERIMENTS, _DIGITS)
+
+
+def committed() -> tuple[Experiment, ...]:
+    """Return the experiments that have results."""
+    return tuple(one for one in SECTIONS if (COMMITTED / f"{one.name}.json").is_file())
 
 
 def run(_folder: Path) -> list[Result]:
-    """Return which share of random's labels the default needs to random's final mAP50, where there is a target."""
+    """Return the experiments with a target: the labels the default needs, or how far it ends behind the control."""
     found = []
-    for experiment in EXPERIMENTS:
-        if experiment.target is not None:
-            share = comparison(experiment.results, experiment.default).share
-            what = f"{experiment.name}: labels to random's final mAP50, {experiment.default} vs random"
+    for one in committed():
+        against = comparison(one, load(one.name), DEFAULT) if (one.target, one.behind) != (None, None) else None
+        if against is not None and one.target is not None:
+            share = against.share
             value = share.value if math.isfinite(share.value) else 9.99  # JSON knows no infinity
-            details = {"low": share.low, "high": share.high} if math.isfinite(share.high) else {}
-            found.append(Result("proof", what, value, experiment.target, "x", at_most=True, details=details))
+            what = f"{one.name}: labels to random's final mAP50, {DEFAULT} vs random"
+            found.append(Result("proof", what, value, one.target, "x", at_most=True, details=_details(share)))
+        if against is not None and one.behind is not None:
+            what = f"{one.name}: most mAP50 behind random beyond noise, {DEFAULT}"
+            found.append(Result("proof", what, behind(one, load(one.name)), one.behind, "mAP50", at_most=True))
     return found
 
 
-def comparison(results: Results, strategy: str) -> Comparison:
-    """Return a strategy against random, by images."""
-    return compare(curve(results, strategy), curve(results, RANDOM))
+def comparison(experiment: Experiment, table: Table, name: str) -> Comparison:
+    """Return a line against the experiment's control, by images."""
+    return compare(table.line(name).curve, table.line(experiment.control).curve)
 
 
-def curve(results: Results, strategy: str) -> Curve:
-    """Return mAP50 over images, a row per seed."""
-    seeds = range(results.plan.seeds)
-    rows = [[row for row in results.rows if (row.strategy, row.seed) == (strategy, seed)] for seed in seeds]
-    return Curve(
-        np.array([[row.images for row in each] for each in rows], dtype=np.float64),
-        np.array([[row.map50 for row in each] for each in rows]),
-    )
+def behind(experiment: Experiment, table: Table) -> float:
+    """Return the most mAP50 that DEFAULT is behind the control at any round, with its whole interval."""
+    ours, control = table.line(DEFAULT).curve, table.line(experiment.control).curve
+    rounds = range(1, ours.labels.shape[1] + 1)
+    gains = [compare(_until(ours, last), _until(control, last)).final_gain for last in rounds]
+    return max(0.0, *(-(gain.value if math.isnan(gain.high) else gain.high) for gain in gains))
+
+
+def _until(curve: Curve, last: int) -> Curve:
+    return Curve(curve.labels[:, :last], curve.quality[:, :last])
 
 
 def page() -> str:
     """Return docs/results.md."""
-    return "".join(
-        [
-            _INTRODUCTION,
-            *(part for experiment in EXPERIMENTS for part in _section(experiment)),
-        ]
-    )
+    done = committed()
+    parts = [_INTRODUCTION, *(part for one in done for part in _section(one, load(one.name)))]
+    if missing := [one for one in SECTIONS if one not in done]:
+        parts += ["\n## Not run yet\n\n", *(f"- {one.question}: `{_command(one)}`\n" for one in missing)]
+    return "".join(parts)
 
 
-def _section(experiment: Experiment) -> Iterator[str]:
-    results = experiment.results
-    plan = results.plan
-    yield f"\n## {experiment.question}\n\n"
-    software = ", ".join(f"{name} {version}" for name, version in plan.software.items())
-    yield f"`{experiment.command}`\n\n"
-    yield f"{results.date:%Y-%m-%d}, {results.machine}, seeds 0 to {plan.seeds - 1}, {software}.\n"
-    yield f"Pool of {plan.pool} images, {plan.test} test images, epochs at least {plan.settings['min_epochs']}.\n\n"
-    images = curve(results, RANDOM).labels[0]
-    yield "| strategy | " + " | ".join(f"{count:.0f}" for count in images) + " | gain at the end | labels needed |\n"
-    yield "|---|" + "---|" * (len(images) + 2) + "\n"
-    for strategy in plan.strategies:
-        means = curve(results, strategy).quality.mean(axis=0)
-        against = comparison(results, strategy)
-        last = (
-            "| control | 100% |" if strategy == RANDOM else f"| {_gain(against.final_gain)} | {_share(against.share)} |"
-        )
-        yield f"| `{strategy}` | " + " | ".join(f"{value:.3f}" for value in means) + f" {last}\n"
+def _section(experiment: Experiment, table: Table) -> Iterator[str]:
+    seeds = len(table.lines[0].images)
+    software = ", ".join(f"{name} {version}" for name, version in table.software.items())
+    yield f"\n## {experiment.question}\n\n`{_command(experiment)}`\n\n"
+    yield f"{table.date:%Y-%m-%d}, {table.machine}, {seeds} seed{'s' * (seeds > 1)}, {software}.\n{table.facts}\n\n"
+    yield from _rows(experiment, table)
     if experiment.target is not None:
-        share = comparison(results, experiment.default).share.value
-        met = "met" if share <= experiment.target else "missed"
-        yield f"\nTarget for `{experiment.default}`: at most {experiment.target:.0%} of random's labels: **{met}**.\n"
+        share = comparison(experiment, table, DEFAULT).share
+        verdict = "met" if share.value <= experiment.target else "missed"
+        yield f"\nTarget for `{DEFAULT}`: at most {experiment.target:.0%} of random's labels: **{verdict}**.\n"
+    if experiment.behind is not None:
+        verdict = "met" if behind(experiment, table) <= experiment.behind else "missed"
+        yield f"\nTarget for `{DEFAULT}`: never over {experiment.behind} behind random beyond noise: **{verdict}**.\n"
+    if experiment.name in FINDINGS:
+        yield f"\n{FINDINGS[experiment.name]}\n"
+
+
+def _rows(experiment: Experiment, table: Table) -> Iterator[str]:
+    """Yield the table: the mean over seeds at every round, or at the last where lines have rounds of their own."""
+    steps = {line.images[0] for line in table.lines}
+    counts = [f"{count:.0f}" for count in table.lines[0].images[0]] if len(steps) == 1 else ["at the end"]
+    yield "| line | " + " | ".join(counts) + " | gain at the end | labels needed | refused |\n"
+    yield "|---|" + "---|" * (len(counts) + 3) + "\n"
+    for line in table.lines:
+        means = line.curve.quality.mean(axis=0)[-len(counts) :]
+        against = comparison(experiment, table, line.name)
+        last = (
+            "control | 100%"
+            if line.name == experiment.control
+            else f"{_gain(against.final_gain)} | {_share(against.share)}"
+        )
+        shown = f"`{line.name}`" if experiment.control == RANDOM else line.name
+        yield f"| {shown} | " + " | ".join(f"{value:.3f}" for value in means) + f" | {last} | {line.refused} |\n"
+
+
+def _command(experiment: Experiment) -> str:
+    return _COMMANDS.get(experiment.name, f"python -m tests.benchmarks.experiments {experiment.name} --out FOLDER")
+
+
+def _details(interval: Interval) -> dict[str, float]:
+    return {"low": interval.low, "high": interval.high} if math.isfinite(interval.high) else {}
 
 
 def _gain(gain: Interval) -> str:
-    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"{gain.value:+.3f}" + (f" [{gain.low:+.3f}, {gain.high:+.3f}]" if math.isfinite(gain.low) else "")
 
 
 def _share(share: Interval) -> str:
     low, high, value = (
         f"{one:.0%}" if math.isfinite(one) else "not reached" for one in (share.low, share.high, share.value)
     )
-    return f"{value} [{low}, {high}]"
+    return value if math.isnan(share.low) else f"{value} [{low}, {high}]"
 
 
 if __name__ == "__main__":

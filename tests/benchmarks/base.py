@@ -1,0 +1,68 @@
+"""The weights that experiments start from, since none can be downloaded: YOLO11n that has learned to find letters.
+
+`python -m tests.benchmarks.base FOLDER` writes FOLDER/letters.pt. Fine-tuning is what users do, and it needs far fewer
+steps than training from scratch, so that more seeds fit into a day. The letters share the scenes' style, no digit.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from backend import scenes, training
+from backend.dataset import LabeledImage, split, write
+from backend.inference import fix_threads
+from backend.scenes import Scene
+from backend.training import BaseWeights, Hyper
+from backend.types import FloatArray, LabeledBox
+
+NAME = "letters.pt"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+SCENES, SIZE, STEPS, BATCH = 800, 128, 1200, 16
+_PRINTED, _SCAN = 32, 8  # pixels of a side: as printed, and as scikit-learn's digits are
+
+
+def letter(character: str) -> FloatArray:
+    """Return the scans (1, 8, 8) of a printed letter, ink in [0, 1]."""
+    picture = Image.new("L", (_PRINTED, _PRINTED))
+    ImageDraw.Draw(picture).text((_PRINTED / 2,) * 2, character, 255, ImageFont.load_default(_PRINTED), anchor="mm")
+    small = picture.resize((_SCAN, _SCAN), Image.Resampling.BOX)
+    ink = np.asarray(small, dtype=np.float32)
+    scan: FloatArray = ink[None] / ink.max()
+    return scan
+
+
+def train(folder: Path) -> Path:
+    """Train on generated letters with one thread, and return the weights in `folder`."""
+    fix_threads(1)
+    rng = np.random.default_rng(0)
+    scans = [letter(character) for character in LETTERS]
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as name:
+        work = Path(name)
+        images = []
+        for index in range(SCENES):
+            scene = scenes.compose(scans, lambda: int(rng.integers(len(LETTERS))), SIZE, rng)
+            path = work / f"{index:05d}.jpg"
+            Image.fromarray(scene.pixels).save(path, quality=90)
+            images.append(LabeledImage(index + 1, path, _labels(scene), random=True))
+        data = write(split(images, val_share=0.05, project_id=1), tuple(LETTERS), work / "data")
+        hyper = Hyper(epochs=STEPS * BATCH // SCENES, batch=BATCH, imgsz=SIZE, seed=0, device="")
+        done = training.train(data, BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, work / "run", print)
+        return Path(shutil.move(done.weights, folder / NAME))
+
+
+def _labels(scene: Scene) -> tuple[LabeledBox, ...]:
+    return tuple(
+        LabeledBox(LETTERS[label], ((x1 + x2) / 2 / SIZE, (y1 + y2) / 2 / SIZE, (x2 - x1) / SIZE, (y2 - y1) / SIZE))
+        for label, (x1, y1, x2, y2) in zip(scene.classes, scene.boxes, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]))

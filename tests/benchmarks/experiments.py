@@ -1,0 +1,201 @@
+"""The experiments of docs/results.md: `python -m tests.benchmarks.experiments NAME --out FOLDER` runs one, resumable.
+
+An experiment is one or more arms, each a `yolo-backend simulate` of its own with something changed. What all arms have
+in common, the base weights, the data and the trainings on the initial images, is made once and kept in FOLDER.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from backend import experiment, simulate
+from backend.experiment import INITIAL
+from backend.settings import Settings
+from tests.benchmarks import base
+from tests.benchmarks.lines import COMMITTED, Line, Table, facts_of, line_of
+
+BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd" / "data.yaml"
+DEFAULT, RANDOM = "class_entropy", "random"
+
+# Fine-tuning from letters on small pictures: see base.py.
+_COMMON = {"base_model": base.NAME, "imgsz": base.SIZE, "train_steps": 150, "min_epochs": 10, "tolerance": 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One run of `yolo-backend simulate`; `settings` are what it changes."""
+
+    name: str  # of its line, unless it has several strategies: each is a line then
+    strategies: tuple[str, ...] = (DEFAULT,)
+    batch: int = 60
+    rounds: int = 3
+    continue_training: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A question, and the arms that answer it."""
+
+    name: str  # of its file
+    question: str
+    arms: tuple[Arm, ...]
+    data: str = "scenes"  # a generated set, or "bccd"
+    seeds: int = 2
+    initial: int = 60
+    control: str = RANDOM  # the line that others are held against
+    target: float | None = None  # most labels that DEFAULT may need to the control's final mAP50, as a share
+    behind: float | None = None  # most mAP50 that DEFAULT may end behind the control, beyond noise
+
+
+# One strategy of every family that is not in the comparison anyway.
+_FAMILIES = ("entropy", "localization", "bald", "core_set", "max_herding", "information_density", "kmeans", "ppal")
+_PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is about
+
+
+def _heuristics(name: str, question: str, *others: str, initial: int = 60, batch: int = 60, **more: Any) -> Experiment:
+    arm = Arm("", (RANDOM, DEFAULT, "auto", *others), batch)
+    return Experiment(name, question, (arm,), seeds=3, initial=initial, **more)
+
+
+def _datahunt(data: str, *, initial: int, batch: int) -> Experiment:
+    arms = (
+        Arm("random", (RANDOM,), batch, 5, settings=_PURE),
+        Arm("method 1", (DEFAULT,), batch, 5, settings=_PURE | {"protocol": "datahunt1"}),
+        Arm("method 2", (DEFAULT,), batch, 5, settings=_PURE | {"protocol": "datahunt2"}),
+    )
+    question = f"DataHunt's table on {data}: 2% of the pool, then 10% a round"
+    return Experiment(f"datahunt-{data}", question, arms, data=data, initial=initial)
+
+
+def _schedule(name: str, steps: int, growth: float) -> Arm:
+    settings = {"train_steps": steps, "steps_growth": growth, "min_epochs": 1, "max_epochs": 999}
+    return Arm(name, (RANDOM,), 120, settings=settings)
+
+
+def _explore(share: float) -> Arm:
+    return Arm(f"{share:.0%}", settings={"explore_share": share})
+
+
+def _batch(size: int) -> Arm:
+    return Arm(f"batch {size}", batch=size, rounds=1 + 200 // size)
+
+
+def _uncertain(share: float) -> Arm:
+    return Arm(f"{share:.0%}", ("margin",), rounds=2, settings=_PURE | {"uncertain_share": share})
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", target=0.35),
+    _heuristics("heuristics-bccd", "The heuristics on BCCD", data="bccd", initial=20, batch=20, target=0.8),
+    _heuristics("heuristics-balanced", "The heuristics on balanced scenes", data="scenes-balanced", behind=0.01),
+    _heuristics(
+        "heuristics-repeated",
+        "The heuristics where every scene is there five times, and 5% do not belong",
+        "class_entropy_unique",
+        data="scenes-repeated",
+        target=0.7,
+    ),
+    _datahunt("scenes", initial=20, batch=100),
+    _datahunt("bccd", initial=4, batch=20),
+    Experiment(
+        "share-scenes",
+        "The share of a batch picked by margin, scenes",
+        tuple(_uncertain(share / 10) for share in range(11)),
+        control="0%",
+    ),
+    Experiment(
+        "explore",
+        "The share of the queue drawn by chance",
+        tuple(_explore(share) for share in (0.0, 0.1, 0.2, 0.5)),
+        control="20%",
+    ),
+    Experiment(
+        "batch", "Labels between two trainings", tuple(map(_batch, (200, 100, 50, 20, 10))), control="batch 200"
+    ),
+    Experiment(
+        "continue",
+        "From the base weights every time, or on from the last version",
+        (Arm("restart"), Arm("continue", continue_training=True)),
+        control="restart",
+    ),
+    Experiment(
+        "schedule",
+        "How should the steps of a training grow? The same random images, another number of steps",
+        (
+            _schedule("150 steps", 150, 0.0),
+            _schedule("300 steps", 300, 0.0),
+            _schedule("150 · (n/50)^½", 150, 0.5),
+            _schedule("300 · (n/50)^½", 300, 0.5),
+        ),
+        control="150 steps",
+    ),
+)
+
+
+def by_name(name: str) -> Experiment:
+    """Return an experiment; raises typer.BadParameter that lists them."""
+    found = {one.name: one for one in EXPERIMENTS}
+    if name not in found:
+        raise typer.BadParameter(f"unknown experiment {name!r}, known: {', '.join(found)}")
+    return found[name]
+
+
+def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
+    """Run what is missing of an experiment in `folder`."""
+    weights = folder / "base" / base.NAME
+    if not weights.is_file():
+        base.train(weights.parent)
+    data = BCCD if what.data == "bccd" else simulate.generated(what.data, folder / "data" / what.data)
+    lines: list[Line] = []
+    for number, arm in enumerate(what.arms, 1):
+        settings = Settings(model_dir=str(weights.parent), **_COMMON | dict(arm.settings))
+        out = folder / what.name / f"arm-{number}"
+        shared = folder / "initial" / f"{what.data}-{what.initial}-{settings.train_steps}"
+        copy_initial(shared, out, what.seeds)
+        order = simulate.Order(
+            str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, arm.continue_training, out, jobs
+        )
+        results = simulate.run(order, settings, console)
+        copy_initial(out, shared, what.seeds)
+        lines += [
+            line_of(arm.name or name, [row for row in results.rows if row.strategy == name]) for name in arm.strategies
+        ]
+    return Table(
+        lines=tuple(lines),
+        facts=facts_of(results.plan),
+        date=results.date,
+        machine=results.machine,
+        software=results.plan.software,
+    )
+
+
+def copy_initial(source: Path, target: Path, seeds: int) -> None:
+    """Take over trainings on the initial images that are finished: weights first, the record makes them count."""
+    for seed in range(seeds):
+        unit, copy = experiment.unit_folder(source, INITIAL, seed), experiment.unit_folder(target, INITIAL, seed)
+        if (unit / "round-001.json").is_file() and not (copy / "round-001.json").is_file():
+            copy.mkdir(parents=True, exist_ok=True)
+            for name in ("weights-001.pt", "progress.txt", "round-001.json"):
+                shutil.copy(unit / name, copy / name)
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="of the experiment")],
+    out: Annotated[Path, typer.Option(help="where it is run; go on after a kill with the same folder")],
+    jobs: Annotated[int, typer.Option(help="units at a time")] = 1,
+) -> None:
+    """Run an experiment, and write its results into docs/experiments."""
+    table = run(by_name(name), out, jobs, Console(soft_wrap=True))
+    experiment.write(COMMITTED, f"{name}.json", table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

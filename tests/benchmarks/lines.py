@@ -1,0 +1,79 @@
+"""The committed form of an experiment: a learning curve of every seed for each line of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from backend.curves import Curve
+from backend.experiment import Frozen, Plan, Row
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "experiments"
+
+Grid = tuple[tuple[float, ...], ...]  # a row per seed, a column per round
+
+
+class Line(Frozen):
+    """One line of the table; the metric is mAP50, or accuracy where images are classified."""
+
+    name: str
+    images: Grid
+    quality: Grid
+    boxes: Grid = ()
+    map50_95: Grid = ()
+    refused: int = 0  # versions that the gate did not publish
+
+    @property
+    def curve(self) -> Curve:
+        """Return the quality over images."""
+        return Curve(np.array(self.images), np.array(self.quality))
+
+
+class Table(Frozen):
+    """The lines of one experiment, and what it ran on."""
+
+    lines: tuple[Line, ...]
+    facts: str  # pool, test set, training, in words
+    date: datetime
+    machine: str
+    software: dict[str, str]
+
+    def line(self, name: str) -> Line:
+        """Return a line; raises KeyError for a name that is none."""
+        return {one.name: one for one in self.lines}[name]
+
+
+def line_of(name: str, rows: Sequence[Row]) -> Line:
+    """Return the rows of one strategy as a line."""
+    seeds = sorted({row.seed for row in rows})
+    by_seed = [sorted((row for row in rows if row.seed == seed), key=lambda row: row.round) for seed in seeds]
+    return Line(
+        name=name,
+        images=tuple(tuple(float(row.images) for row in each) for each in by_seed),
+        boxes=tuple(tuple(float(row.boxes) for row in each) for each in by_seed),
+        quality=tuple(tuple(round(row.map50, 4) for row in each) for each in by_seed),
+        map50_95=tuple(tuple(round(row.map50_95, 4) for row in each) for each in by_seed),
+        refused=sum(not row.published for row in rows),
+    )
+
+
+def facts_of(plan: Plan) -> str:
+    """Return what the numbers of a plan rest on, in words."""
+    settings = plan.settings
+    start = "fine-tuned from " if plan.base.sha256 else "from scratch: "
+    growth = settings.get("steps_growth", 0)
+    steps = f"{settings['train_steps']}" + (f" · (n/50)^{growth:g}" if growth else "")
+    return (
+        f"Pool of {plan.pool} images, {plan.test} test images, {settings['imgsz']} px, "
+        f"{start}{Path(plan.base.source).name}, {steps} steps and at least "
+        f"{settings['min_epochs']} epochs, explore share {settings['explore_share']:.0%}."
+    )
+
+
+def load(name: str) -> Table:
+    """Return the committed table of an experiment."""
+    table: Table = Table.model_validate_json((COMMITTED / f"{name}.json").read_bytes())
+    return table
