@@ -107,6 +107,7 @@ def _hyper(plan: Plan) -> training.Hyper:
         imgsz=settings.imgsz,
         seed=settings.seed,
         device=settings.device,
+        minutes=settings.train_minutes,
     )
 
 

@@ -106,6 +106,9 @@ class Settings(BaseModel):
     )
     min_epochs: Annotated[int, Field(ge=1)] = Field(30, description="fewest epochs, however many labels there are")
     max_epochs: Annotated[int, Field(ge=1)] = Field(300, description="most epochs, however few labels there are")
+    train_minutes: Annotated[float, Field(ge=0)] = Field(
+        0, description="most minutes of a training: epochs are cut to what fits at the measured pace; 0: no limit"
+    )
     tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.02, description="mAP50 a new version may lose against the current one and still be published"
     )

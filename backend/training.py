@@ -38,6 +38,7 @@ class Hyper:
     imgsz: int
     seed: int
     device: str
+    minutes: float = 0.0  # the budget of time; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def train(
         losses = {name: float(value) for name, value in run.tloss.items()}
         finite = finite and all(map(math.isfinite, losses.values()))
         done = run.epoch + 1
+        if hyper.minutes:
+            _cut(run, done, hyper.minutes)
         eta = (time.time() - run.train_time_start) / done * (run.epochs - done)
         on_epoch(EpochReport(done, run.epochs, losses, eta))
 
@@ -147,6 +150,15 @@ def train(
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TrainingError(f"the training failed: {reason}", where=str(data_yaml)) from error
     return Trained(_stripped(run.last, out), run.epoch + 1, time.monotonic() - started, finite)
+
+
+def _cut(run: Any, done: int, minutes: float) -> None:
+    """Lower the epochs of a training to what fits into its minutes, at the pace so far; the learning rate follows."""
+    pace = (time.time() - run.train_time_start) / done
+    most = max(done + 1, int(minutes * 60 / pace))  # the last epoch writes the weights, so one more it must be
+    if done < run.epochs and most < run.epochs:
+        run.epochs = run.args.epochs = most
+        run.args.close_mosaic = math.ceil(most / 10)
 
 
 def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics:

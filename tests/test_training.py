@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def trained(data_yaml: Path, reports: list[EpochReport], tmp_path_factory: pytes
 )
 def test_epochs_spend_the_step_budget_within_bounds(images: int, epochs: int) -> None:
     assert training.epochs_for(images, Settings()) == epochs
+
+
+def test_a_training_ends_within_its_minutes(data_yaml: Path, tmp_path: Path) -> None:
+    seen: list[EpochReport] = []
+    short = replace(hyper(epochs=500), minutes=0.001)  # the first epoch is longer
+    done = training.train(data_yaml, SCRATCH, short, tmp_path, seen.append)
+    assert (done.epochs, [each.epochs for each in seen]) == (2, [2, 2])
+    assert done.weights.is_file()
 
 
 @pytest.mark.parametrize(("growth", "steps"), [(0.0, 500.0), (0.5, 1000.0), (1.0, 2000.0)])
