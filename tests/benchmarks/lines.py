@@ -31,6 +31,11 @@ class Line(Frozen):
         """Return the quality over images."""
         return Curve(np.array(self.images), np.array(self.quality))
 
+    @property
+    def by_boxes(self) -> Curve | None:
+        """Return the quality over boxes, None where images are classified."""
+        return Curve(np.array(self.boxes), np.array(self.quality)) if self.boxes else None
+
 
 class Table(Frozen):
     """The lines of one experiment, and what it ran on."""

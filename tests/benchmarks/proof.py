@@ -13,7 +13,7 @@ from backend.curves import Comparison, Curve, Interval, compare
 from tests.benchmarks import digits
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, RANDOM, Experiment
 from tests.benchmarks.findings import FINDINGS
-from tests.benchmarks.lines import COMMITTED, Table, load
+from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -22,9 +22,10 @@ _INTRODUCTION = """# Does the sampler save labels?
 
 `python -m tests.benchmarks.proof` writes this page from [experiments/](experiments), which `yolo-backend simulate` and
 the commands below have written. In brackets stands the 95% bootstrap interval over seeds, paired by seed: a gain whose
-interval holds 0 is no difference beyond noise, and with one seed there is none. "Labels needed" is the share of the
-control's labels at which a line reaches what the control ends with. "Refused" counts versions that were worse on the
-held-out images, so that the queue kept its order. [simulate.md](simulate.md) says how an experiment runs.
+interval holds 0 is no difference beyond noise, and with one seed there is none. "Images needed" is the share of the
+control's images at which a line reaches what the control ends with, "boxes needed" the same of the boxes drawn.
+"Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
+[simulate.md](simulate.md) says how an experiment runs.
 No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has learned to find letters
 (`python -m tests.benchmarks.base FOLDER`), `yolo11n.yaml` starts from nothing.
 """
@@ -110,18 +111,23 @@ def _rows(experiment: Experiment, table: Table) -> Iterator[str]:
     """Yield the table: the mean over seeds at every round, or at the last where lines have rounds of their own."""
     steps = {line.images[0] for line in table.lines}
     counts = [f"{count:.0f}" for count in table.lines[0].images[0]] if len(steps) == 1 else ["at the end"]
-    yield "| line | " + " | ".join(counts) + " | gain at the end | labels needed | refused |\n"
-    yield "|---|" + "---|" * (len(counts) + 3) + "\n"
+    yield "| line | " + " | ".join(counts) + " | gain at the end | images needed | boxes needed | refused |\n"
+    yield "|---|" + "---|" * (len(counts) + 4) + "\n"
     for line in table.lines:
         means = line.curve.quality.mean(axis=0)[-len(counts) :]
         against = comparison(experiment, table, line.name)
         last = (
-            "control | 100%"
+            "control | 100% | 100%"
             if line.name == experiment.control
-            else f"{_gain(against.final_gain)} | {_share(against.share)}"
+            else f"{_gain(against.final_gain)} | {_share(against.share)} | {_by_boxes(experiment, table, line)}"
         )
         shown = f"`{line.name}`" if experiment.control == RANDOM else line.name
         yield f"| {shown} | " + " | ".join(f"{value:.3f}" for value in means) + f" | {last} | {line.refused} |\n"
+
+
+def _by_boxes(experiment: Experiment, table: Table, line: Line) -> str:
+    ours, control = line.by_boxes, table.line(experiment.control).by_boxes
+    return "-" if ours is None or control is None else _share(compare(ours, control).share)
 
 
 def _command(experiment: Experiment) -> str:
