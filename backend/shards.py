@@ -53,6 +53,7 @@ class ShardArrays:
     embeddings: FloatArray  # (k, D)
     box_variance: FloatArray  # (m, 4)
     has_variance: BoolArray  # (k,)
+    rotated: FloatArray  # (m, 5), or (0, 5) where the boxes are upright
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -67,6 +68,7 @@ class ShardArrays:
             confidence=self.confidence[box],
             embedding=self.embeddings[row],
             box_variance=self.box_variance[box] if self.has_variance[row] else None,
+            rotated=self.rotated[box] if len(self.rotated) else None,
         )
 
 
@@ -100,6 +102,7 @@ def encode(shard: PoolShard) -> bytes:
         embeddings=embeddings,
         box_variance=_stack([_variance(prediction) for prediction in found], 4),
         has_variance=has_variance,
+        rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
     return buffer.getvalue()
@@ -112,7 +115,7 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
-    names = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance")
+    names = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 

@@ -19,9 +19,9 @@ from tests.support import ROOT
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
-    ("settings", "geometry", "acquisition", "scenes", "curves", "charts"),
+    ("settings", "geometry", "yolo_tasks", "acquisition", "scenes", "curves", "charts"),
     (
-        *("label_config", "tags", "ranking", "yolo_data", "gate"),
+        *("label_config", "tags", "regions", "ranking", "yolo_data", "gate"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (

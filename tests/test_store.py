@@ -460,6 +460,16 @@ def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Stor
     assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
 
 
+def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    turned = [replace(make_prediction(n), rotated=np.random.default_rng(n).random((n, 5), np.float32)) for n in (2, 3)]
+    store.save_shard(7, 0, make_shard(0, turned[0], None, turned[1]))
+    for task_id, expected in zip((100, 102), turned, strict=True):
+        found = reopen().prediction(7, 0, task_id)
+        assert found is not None
+        assert expected.rotated is not None
+        np.testing.assert_array_equal(found.rotated, expected.rotated)
+
+
 def test_box_embeddings_are_not_stored(store: Store) -> None:
     prediction = replace(make_prediction(2), box_embeddings=np.ones((2, 5), dtype=np.float32))
     store.save_shard(7, 0, make_shard(0, prediction))
