@@ -171,6 +171,22 @@ def ring_area(ring: Ring) -> float:
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
 
 
+def bridged(rings: Sequence[Ring]) -> Ring:
+    """Return parts and holes as one ring, joined by lines there and back between nearest points; empty for none.
+
+    By the rule of even and odd it encloses what the rings do, for formats that know nothing but one ring.
+
+    >>> bridged([((0, 0), (9, 0), (9, 9), (0, 9)), ((3, 3), (3, 6), (6, 3))])
+    ((0, 0), (3, 3), (3, 6), (6, 3), (3, 3), (0, 0), (9, 0), (9, 9), (0, 9))
+    """
+    joined, *others = [ring for ring in rings if ring] or [()]
+    for ring in others:
+        distance = np.linalg.norm(np.array(joined)[:, None] - np.array(ring)[None], axis=2)
+        here, there = (int(index) for index in np.unravel_index(distance.argmin(), distance.shape))
+        joined = (*joined[: here + 1], *ring[there:], *ring[: there + 1], *joined[here:])
+    return joined
+
+
 def clip_ring(ring: Ring) -> Ring:
     """Return the part of a ring inside the unit square, empty where there is none (Sutherland and Hodgman, 1974).
 

@@ -24,8 +24,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from backend.errors import MediaError, ModelError, SettingError
-from backend.geometry import corners_of
-from backend.types import FloatArray, Prediction, YoloTask
+from backend.shapes import hulls, mask_outlines
+from backend.types import FloatArray, Outline, Prediction, YoloTask
 from backend.yolo_tasks import RECIPES, example
 
 if TYPE_CHECKING:
@@ -169,6 +169,13 @@ class Letterboxed:
         moved: FloatArray = scale_boxes(self.pixels.shape[:2], boxes.copy(), (self.height, self.width))
         return moved
 
+    def upright_points(self, points: FloatArray) -> FloatArray:
+        """Return points (k, 2) in pixels of the original, clipped to it."""
+        from ultralytics.utils.ops import scale_coords
+
+        moved: FloatArray = scale_coords(self.pixels.shape[:2], points.copy(), (self.height, self.width))
+        return moved
+
     def upright_rotated(self, rotated: FloatArray) -> FloatArray:
         """Return rotated boxes (n, 5), as Prediction has them, in pixels of the original."""
         from ultralytics.utils.ops import scale_boxes
@@ -264,12 +271,13 @@ class Detector:
         with self._alone():
             decoded, raw = self._model(self.stack(images))
             table, counts = self._table(decoded, raw)
+            outlines = self._outlines(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
         if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
             raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
-        return [self._prediction(*each) for each in zip(images, parts, embeddings, strict=True)]
+        return [self._prediction(*each) for each in zip(images, parts, embeddings, outlines, strict=True)]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -297,9 +305,10 @@ class Detector:
             finally:
                 for hook in hooks:
                     hook.remove()
+            found = decoded[0] if self.task == "segment" else decoded  # the other one are the masks' prototypes
             return Dense(
-                probs=decoded[:, 4 : 4 + len(self.classes)],
-                boxes=decoded[:, :4],
+                probs=found[:, 4 : 4 + len(self.classes)],
+                boxes=found[:, :4],
                 sides=raw["boxes"] if self._head.reg_max > 1 else None,
                 strides=self._head.strides[0],
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
@@ -337,10 +346,32 @@ class Detector:
         columns += [found[:, 6:], _anchor_features(raw["feats"], image, anchor)]
         return torch.cat(columns, 1), counts
 
-    def _prediction(self, image: Letterboxed, rows: FloatArray, embedding: FloatArray) -> Prediction:
-        end = 5 + len(self.classes)
-        dfl = 4 * (self._head.reg_max > 1)
-        features = end + dfl + self._extra
+    def _columns(self) -> tuple[int, int, int]:
+        """Return where the variances, what the task adds, and the embeddings begin in a row of `_table`."""
+        variances = 5 + len(self.classes)
+        extra = variances + 4 * (self._head.reg_max > 1)
+        return variances, extra, extra + self._extra
+
+    def _outlines(
+        self, decoded: Any, rows: Sequence[torch.Tensor], images: Sequence[Letterboxed]
+    ) -> list[tuple[Outline, ...] | None]:
+        """Return the outlines of all kept objects of each image; None where the task has none."""
+        if self.task != "segment":
+            return [None] * len(images)
+        _, begin, end = self._columns()
+        found = zip(images, rows, decoded[1], strict=True)
+        return [
+            tuple(
+                tuple(image.upright_points(ring) for ring in outline)
+                for outline in mask_outlines(protos, each[:, begin:end], each[:, :4], image.pixels.shape[:2])
+            )
+            for image, each, protos in found
+        ]
+
+    def _prediction(
+        self, image: Letterboxed, rows: FloatArray, embedding: FloatArray, outlines: tuple[Outline, ...] | None
+    ) -> Prediction:
+        end, extra, features = self._columns()
         rotated = None
         boxes = rows[:, :4]
         if self.task == "obb":
@@ -353,16 +384,11 @@ class Detector:
             class_probs=rows[:, 5:end],
             confidence=rows[:, 4],
             embedding=embedding,
-            box_variance=rows[:, end : end + 4] / image.gain**2 if dfl else None,
+            box_variance=rows[:, end:extra] / image.gain**2 if extra > end else None,
             box_embeddings=rows[:, features:],
             rotated=rotated,
+            outlines=outlines,
         )
-
-
-def hulls(rotated: FloatArray) -> FloatArray:
-    """Return the upright boxes xyxy (n, 4) around rotated ones (n, 5)."""
-    corners = corners_of(rotated).astype(np.float32)
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def not_finite() -> ModelError:

@@ -18,6 +18,7 @@ Empty = Literal["lowest", "median", "highest"]
 YoloTask = Literal["detect", "obb", "segment", "pose", "classify"]
 Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
+Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of one object, none where nothing is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class LabeledBox:
 
     label: str
     xywh: tuple[float, float, float, float]
-    outline: tuple[Ring, ...] = ()  # as shares of the image, may leave it; obb: one ring, the four corners
+    # As shares of the image, may leave it. obb: one ring, the four corners; segment: parts and holes, by even and odd.
+    outline: tuple[Ring, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Prediction:
     box_variance: FloatArray | None = None  # (n, 4) DFL variance in px², None where the head has no DFL
     box_embeddings: FloatArray | None = None  # (n, D)
     rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
+    outlines: tuple[Outline, ...] | None = None  # segment: n
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,7 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Quality on one validation set, measured on what the task finds: boxes or rotated boxes."""
+    """Quality on one validation set, measured on what the task finds: boxes, rotated boxes or masks."""
 
     map50: float
     map50_95: float

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.geometry import clip_ring
+from backend.geometry import bridged, clip_ring
 from backend.types import LabeledBox, YoloTask
 
 
@@ -34,6 +34,10 @@ def _corners(label: LabeledBox) -> Sequence[float]:
     return _flat(clip_ring(label.outline[0]))
 
 
+def _one_ring(label: LabeledBox) -> Sequence[float]:
+    return _flat(clip_ring(bridged(label.outline)))
+
+
 def _flat(points: Iterable[Sequence[float]]) -> list[float]:
     return [number for point in points for number in point]
 
@@ -59,6 +63,17 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         metric="box",
         numbers=_corners,
         extra="ne",
+    ),
+    "segment": Recipe(
+        noun="segmentation",
+        suffix="-seg",
+        model="SegmentationModel",
+        head="Segment",
+        trainer="segment.SegmentationTrainer",
+        validator="segment.SegmentationValidator",
+        metric="seg",
+        numbers=_one_ring,
+        extra="nm",
     ),
 }
 

@@ -51,3 +51,15 @@ def bar(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.rando
     pen.polygon(corners, fill=COLOURS[colour])
     ring = tuple((a / SIZE[0], b / SIZE[1]) for a, b in corners)
     return LabeledBox(colour, ring_hull(ring), outline=(ring,))
+
+
+def donut(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
+    """Draw an ellipse with a hole; its outline are two rings."""
+    radii = rng.uniform(12, 17, 2)
+    angle = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outer, inner = circle * radii + (x, y), circle * 5 + (x, y)
+    pen.polygon([(float(a), float(b)) for a, b in outer], fill=COLOURS[colour])
+    pen.polygon([(float(a), float(b)) for a, b in inner], fill=(120, 120, 120))
+    rings = tuple(tuple((float(a), float(b)) for a, b in ring / SIZE) for ring in (outer, inner))
+    return LabeledBox(colour, ring_hull(rings[0]), outline=rings)

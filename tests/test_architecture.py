@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
+        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -55,8 +55,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training"),
-    "torch": ("inference", "training", "committee"),
+    "ultralytics": ("inference", "training", "shapes"),
+    "torch": ("inference", "training", "committee", "shapes"),
     "torchvision": ("inference", "training"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),

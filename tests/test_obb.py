@@ -10,7 +10,8 @@ import pytest
 
 from backend import dataset, tags, training
 from backend.dataset import LabeledImage, Split
-from backend.inference import hulls, load_detector
+from backend.inference import load_detector
+from backend.shapes import hulls
 from backend.training import BaseWeights, Hyper
 from backend.types import ControlTag, LabeledBox, Ring
 from tests import drawings
@@ -57,7 +58,7 @@ def test_the_hull_of_a_quarter_turn_has_its_sides_exchanged() -> None:
 def test_rotated_boxes_are_learned(tmp_path: Path) -> None:
     split = drawings.split(tmp_path / "pictures", drawings.bar)
     data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "obb")
-    hyper = Hyper(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    hyper = Hyper(epochs=60, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
     metrics = training.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")

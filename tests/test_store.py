@@ -470,6 +470,23 @@ def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], St
         np.testing.assert_array_equal(found.rotated, expected.rotated)
 
 
+def test_outlines_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    rng = np.random.default_rng(0)
+    outlines = [
+        tuple(tuple(rng.random((points, 2), np.float32) for points in rings) for rings in boxes)
+        for boxes in (((4, 3), (), (5,)), (), ((3,),))
+    ]
+    seen = [replace(make_prediction(len(one)), outlines=one) for one in outlines]
+    store.save_shard(7, 0, make_shard(0, *seen))
+    for at, expected in enumerate(outlines):
+        found = reopen().prediction(7, 0, 100 + at)
+        assert found is not None
+        assert found.outlines is not None
+        assert [len(each) for each in found.outlines] == [len(each) for each in expected]
+        for rings, true in zip(found.outlines, expected, strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(rings, true, strict=True))
+
+
 def test_box_embeddings_are_not_stored(store: Store) -> None:
     prediction = replace(make_prediction(2), box_embeddings=np.ones((2, 5), dtype=np.float32))
     store.save_shard(7, 0, make_shard(0, prediction))
