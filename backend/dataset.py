@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import TrainingError
-from backend.types import LabeledBox
+from backend.types import LabeledBox, YoloTask
 from backend.yolo_data import LabeledFile
+from backend.yolo_tasks import RECIPES
 
 MIN_IMAGES = 2
 _ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
@@ -76,7 +77,7 @@ def write_test_set(files: Sequence[LabeledFile], classes: Sequence[str], root: P
     return write(Split(train=images, val=images, held_out=False), classes, root)
 
 
-def write(split: Split, classes: Sequence[str], root: Path) -> Path:
+def write(split: Split, classes: Sequence[str], root: Path, task: YoloTask = "detect") -> Path:
     """Write images/ (hard links) and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
 
     Raises TrainingError for a label that is not in `classes` or a box that leaves its image.
@@ -84,9 +85,9 @@ def write(split: Split, classes: Sequence[str], root: Path) -> Path:
     root = root.absolute()
     for folder in ("images", "labels"):
         shutil.rmtree(root / folder, ignore_errors=True)
-    _write_part(split.train, classes, root, "train")
+    _write_part(split.train, classes, root, "train", task)
     if split.held_out:
-        _write_part(split.val, classes, root, "val")
+        _write_part(split.val, classes, root, "val", task)
     data = {
         "path": str(root),
         "train": "images/train",
@@ -98,18 +99,18 @@ def write(split: Split, classes: Sequence[str], root: Path) -> Path:
     return data_yaml
 
 
-def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Path, part: str) -> None:
+def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Path, part: str, task: YoloTask) -> None:
     number = {name: index for index, name in enumerate(classes)}
     for folder in ("images", "labels"):
         (root / folder / part).mkdir(parents=True)
     for image in images:
-        lines = [_line(box, number, image.task_id) for box in image.boxes]
+        lines = [_line(box, number, image.task_id, task) for box in image.boxes]
         (root / "labels" / part / f"{image.task_id}.txt").write_text("".join(lines), encoding="ascii")
         _link(image.path, root / "images" / part / f"{image.task_id}{image.path.suffix}")
 
 
-def _line(box: LabeledBox, number: dict[str, int], task_id: int) -> str:
-    """Return one line of a YOLO label file: class number, then x centre, y centre, width, height in [0, 1]."""
+def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:
+    """Return one line of a YOLO label file: class number, then what the task takes, in [0, 1]."""
     if box.label not in number:
         raise TrainingError(
             f"label {box.label!r} is not in the label config",
@@ -124,7 +125,7 @@ def _line(box: LabeledBox, number: dict[str, int], task_id: int) -> str:
             where=f"task {task_id}",
             fix="draw the box inside the image",
         )
-    return f"{number[box.label]} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n"
+    return " ".join([str(number[box.label]), *(f"{each:.6f}" for each in RECIPES[task].numbers(box))]) + "\n"
 
 
 def _link(source: Path, target: Path) -> None:

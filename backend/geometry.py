@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import IntArray, LabeledBox
+from backend.types import IntArray, LabeledBox, Point, Ring
 
 Box = tuple[float, float, float, float]
 Boxes = npt.NDArray[np.float64]
@@ -115,6 +115,104 @@ def rotated_hull(box: Box, rotation: float, width: float, height: float) -> Box:
     left, right = min(c[0] for c in corners), max(c[0] for c in corners)
     top, bottom = min(c[1] for c in corners), max(c[1] for c in corners)
     return x + 100 * left / width, y + 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height
+
+
+def rotated_corners(box: Box, rotation: float, width: float, height: float) -> Ring:
+    """Return the corners, as shares of the image, of a percent box turned by `rotation` degrees.
+
+    They begin with the one Label Studio turns about, its top left, and go on clockwise; `width` and `height` of the
+    image as in `rotated_hull`.
+
+    >>> [(round(x, 9), round(y, 9)) for x, y in rotated_corners((50.0, 50.0, 10.0, 20.0), 90.0, 200, 100)]
+    [(0.5, 0.5), (0.5, 0.7), (0.4, 0.7), (0.4, 0.5)]
+    """
+    x, y, w, h = box
+    cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    across, down = w * width / 100, h * height / 100
+    return tuple(
+        (x / 100 + (a * cos - d * sin) / width, y / 100 + (a * sin + d * cos) / height)
+        for a, d in ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
+    )
+
+
+def corners_of(rotated: npt.ArrayLike) -> Boxes:
+    """Return the corners (n, 4, 2) of boxes (n, 5): x centre, y centre, width, height, radians clockwise.
+
+    In the order of `rotated_corners`.
+
+    >>> corners_of([[50, 50, 20, 10, 0]]).tolist()
+    [[[40.0, 45.0], [60.0, 45.0], [60.0, 55.0], [40.0, 55.0]]]
+    """
+    x, y, w, h, angle = np.asarray(rotated, dtype=np.float64).reshape(-1, 5).T
+    across = np.stack([w * np.cos(angle), w * np.sin(angle)], axis=1) / 2
+    down = np.stack([-h * np.sin(angle), h * np.cos(angle)], axis=1) / 2
+    centre = np.stack([x, y], axis=1)
+    return np.stack([centre - across - down, centre + across - down, centre + across + down, centre - across + down], 1)
+
+
+def ring_hull(ring: Ring) -> Box:
+    """Return the smallest upright box around a ring, with its centre.
+
+    >>> ring_hull(((0.25, 0.25), (0.75, 0.25), (0.5, 0.5)))
+    (0.5, 0.375, 0.5, 0.25)
+    """
+    across, down = [x for x, _ in ring], [y for _, y in ring]
+    left, right, top, bottom = min(across), max(across), min(down), max(down)
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def ring_area(ring: Ring) -> float:
+    """Return the area inside a ring that does not cross itself (the shoelace formula).
+
+    >>> ring_area(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))), ring_area(())
+    (0.25, 0.0)
+    """
+    pairs = zip(ring, ring[1:] + ring[:1], strict=True)
+    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
+
+
+def bridged(rings: Sequence[Ring]) -> Ring:
+    """Return parts and holes as one ring, joined by lines there and back between nearest points; empty for none.
+
+    By the rule of even and odd it encloses what the rings do, for formats that know nothing but one ring.
+
+    >>> bridged([((0, 0), (9, 0), (9, 9), (0, 9)), ((3, 3), (3, 6), (6, 3))])
+    ((0, 0), (3, 3), (3, 6), (6, 3), (3, 3), (0, 0), (9, 0), (9, 9), (0, 9))
+    """
+    joined, *others = [ring for ring in rings if ring] or [()]
+    for ring in others:
+        distance = np.linalg.norm(np.array(joined)[:, None] - np.array(ring)[None], axis=2)
+        here, there = (int(index) for index in np.unravel_index(distance.argmin(), distance.shape))
+        joined = (*joined[: here + 1], *ring[there:], *ring[: there + 1], *joined[here:])
+    return joined
+
+
+def clip_ring(ring: Ring) -> Ring:
+    """Return the part of a ring inside the unit square, empty where there is none (Sutherland and Hodgman, 1974).
+
+    >>> clip_ring(((-0.5, 0.25), (0.5, 0.25), (0.5, 0.75), (-0.5, 0.75)))
+    ((0.0, 0.25), (0.5, 0.25), (0.5, 0.75), (0.0, 0.75))
+    >>> clip_ring(((2.0, 0.0), (3.0, 0.0), (3.0, 1.0)))
+    ()
+    """
+    for axis in (0, 1):
+        for limit, sign in ((0.0, 1.0), (1.0, -1.0)):
+            ring = _clip_side(ring, axis, limit, sign)
+    return ring
+
+
+def _clip_side(ring: Ring, axis: int, limit: float, sign: float) -> Ring:
+    kept: list[Point] = []
+    for before, after in zip(ring[-1:] + ring[:-1], ring, strict=True):
+        inside = [sign * (point[axis] - limit) for point in (before, after)]
+        if (inside[0] < 0) != (inside[1] < 0):
+            share = inside[0] / (inside[0] - inside[1])
+            cut = [a + share * (b - a) for a, b in zip(before, after, strict=True)]
+            cut[axis] = limit
+            kept.append((cut[0], cut[1]))
+        if inside[1] >= 0:
+            kept.append(after)
+    return tuple(kept)
 
 
 def iou(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Boxes:

@@ -24,7 +24,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from backend.errors import MediaError, ModelError, SettingError
-from backend.types import FloatArray, Prediction
+from backend.shapes import hulls, mask_outlines
+from backend.types import FloatArray, Outline, Prediction, YoloTask
+from backend.yolo_tasks import RECIPES, example
 
 if TYPE_CHECKING:
     import torch
@@ -69,14 +71,13 @@ def quiet_ultralytics() -> None:
     data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
 
 
-def load_model(weights: Path) -> Any:
-    """Return the ultralytics detection model in a weights file, in float32 on the CPU.
+def load_model(weights: Path, task: YoloTask | None = None) -> Any:
+    """Return the ultralytics model in a weights file, in float32 on the CPU; `task`: the only one it may be for.
 
-    Raises ModelError for a missing or damaged file and for anything but a detection model.
+    Raises ModelError for a missing or damaged file and for a model of another task.
     """
     quiet_ultralytics()
-    from ultralytics.nn.modules import Detect
-    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+    from ultralytics.nn.tasks import load_checkpoint
 
     if not weights.is_file():  # ultralytics would try to download it
         raise ModelError("no such weights", where=str(weights), fix="put the file there, or train a version first")
@@ -85,13 +86,25 @@ def load_model(weights: Path) -> Any:
     except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
-    if type(model) is not DetectionModel or not isinstance(model.model[-1], Detect):  # other tasks are subclasses
+    found = task_of(model)
+    if found is None or task not in (None, found):
+        wanted = task or "detect"
         raise ModelError(
-            f"a {type(model).__name__}, not a YOLO detection model",
+            f"the model is of the class {type(model).__name__}, not a YOLO {RECIPES[wanted].noun} model",
             where=str(weights),
-            fix="use weights like yolo11n.pt",
+            fix=f"use weights like {example(wanted)}",
         )
     return model
+
+
+def task_of(model: Any) -> YoloTask | None:
+    """Return the task of an ultralytics model, None for one that is of no use here."""
+    from ultralytics.nn import modules
+
+    for task, recipe in RECIPES.items():  # by its exact class: the models of other tasks are subclasses of this one
+        if type(model).__name__ == recipe.model and isinstance(model.model[-1], getattr(modules, recipe.head)):
+            return task
+    return None
 
 
 def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
@@ -156,6 +169,20 @@ class Letterboxed:
         moved: FloatArray = scale_boxes(self.pixels.shape[:2], boxes.copy(), (self.height, self.width))
         return moved
 
+    def upright_points(self, points: FloatArray) -> FloatArray:
+        """Return points (k, 2) in pixels of the original, clipped to it."""
+        from ultralytics.utils.ops import scale_coords
+
+        moved: FloatArray = scale_coords(self.pixels.shape[:2], points.copy(), (self.height, self.width))
+        return moved
+
+    def upright_rotated(self, rotated: FloatArray) -> FloatArray:
+        """Return rotated boxes (n, 5), as Prediction has them, in pixels of the original."""
+        from ultralytics.utils.ops import scale_boxes
+
+        moved: FloatArray = scale_boxes(self.pixels.shape[:2], rotated.copy(), (self.height, self.width), xywh=True)
+        return moved
+
 
 @dataclass(frozen=True, slots=True)
 class Dense:
@@ -179,6 +206,11 @@ class Detector:
         self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
         self._model = model.eval()
         self._head = model.model.model[-1]
+        task = task_of(model.model)
+        assert task is not None, "load_model lets no other through"
+        self.task: YoloTask = task
+        extra = RECIPES[task].extra
+        self._extra = int(getattr(self._head, extra)) if extra else 0
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
         self._letterbox = LetterBox(size, auto=True, stride=model.stride)
@@ -239,12 +271,13 @@ class Detector:
         with self._alone():
             decoded, raw = self._model(self.stack(images))
             table, counts = self._table(decoded, raw)
+            outlines = self._outlines(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
         if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
             raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
-        return [self._prediction(*each) for each in zip(images, parts, embeddings, strict=True)]
+        return [self._prediction(*each) for each in zip(images, parts, embeddings, outlines, strict=True)]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -272,9 +305,10 @@ class Detector:
             finally:
                 for hook in hooks:
                     hook.remove()
+            found = decoded[0] if self.task == "segment" else decoded  # the other one are the masks' prototypes
             return Dense(
-                probs=decoded[:, 4:],
-                boxes=decoded[:, :4],
+                probs=found[:, 4 : 4 + len(self.classes)],
+                boxes=found[:, :4],
                 sides=raw["boxes"] if self._head.reg_max > 1 else None,
                 strides=self._head.strides[0],
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
@@ -283,39 +317,77 @@ class Detector:
     def _table(self, decoded: torch.Tensor, raw: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
         """Return the kept boxes of all images, one per row, and their number per image.
 
-        Columns: xyxy in letterboxed pixels, confidence, C class probabilities, 4 variances (with DFL only), embedding.
+        Columns: xyxy in letterboxed pixels (of rotated boxes centre, width and height), confidence, C class
+        probabilities, 4 variances (with DFL only), what the task adds, embedding.
         """
         import torch
         from ultralytics.utils.nms import non_max_suppression
 
         kept, anchors = non_max_suppression(
-            decoded, KEEP_CONFIDENCE, _IOU, nc=len(self.classes), max_time_img=_NMS_SECONDS, return_idxs=True
+            decoded,
+            KEEP_CONFIDENCE,
+            _IOU,
+            nc=len(self.classes),
+            max_time_img=_NMS_SECONDS,
+            return_idxs=True,
+            rotated=self.task == "obb",
         )
         counts = [len(boxes) for boxes in kept]
         image = torch.arange(len(counts), device=self._model.device).repeat_interleave(
             torch.tensor(counts, device=self._model.device)
         )
         anchor = torch.cat([index.view(-1).long() for index in anchors])
-        columns = [torch.cat(kept)[:, :5], raw["scores"][image, :, anchor].sigmoid()]
+        found = torch.cat(kept)
+        columns = [found[:, :5], raw["scores"][image, :, anchor].sigmoid()]
         if self._head.reg_max > 1:
             columns.append(
                 dfl_variance(raw["boxes"][image, :, anchor].unflatten(1, (4, -1)), self._head.strides[0, anchor])
             )
-        columns.append(_anchor_features(raw["feats"], image, anchor))
+        columns += [found[:, 6:], _anchor_features(raw["feats"], image, anchor)]
         return torch.cat(columns, 1), counts
 
-    def _prediction(self, image: Letterboxed, rows: FloatArray, embedding: FloatArray) -> Prediction:
-        end = 5 + len(self.classes)
-        dfl = 4 * (self._head.reg_max > 1)
+    def _columns(self) -> tuple[int, int, int]:
+        """Return where the variances, what the task adds, and the embeddings begin in a row of `_table`."""
+        variances = 5 + len(self.classes)
+        extra = variances + 4 * (self._head.reg_max > 1)
+        return variances, extra, extra + self._extra
+
+    def _outlines(
+        self, decoded: Any, rows: Sequence[torch.Tensor], images: Sequence[Letterboxed]
+    ) -> list[tuple[Outline, ...] | None]:
+        """Return the outlines of all kept objects of each image; None where the task has none."""
+        if self.task != "segment":
+            return [None] * len(images)
+        _, begin, end = self._columns()
+        found = zip(images, rows, decoded[1], strict=True)
+        return [
+            tuple(
+                tuple(image.upright_points(ring) for ring in outline)
+                for outline in mask_outlines(protos, each[:, begin:end], each[:, :4], image.pixels.shape[:2])
+            )
+            for image, each, protos in found
+        ]
+
+    def _prediction(
+        self, image: Letterboxed, rows: FloatArray, embedding: FloatArray, outlines: tuple[Outline, ...] | None
+    ) -> Prediction:
+        end, extra, features = self._columns()
+        rotated = None
+        boxes = rows[:, :4]
+        if self.task == "obb":
+            letterboxed = np.concatenate([boxes, rows[:, features - 1 : features]], axis=1)
+            rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
         return Prediction(
             width=image.width,
             height=image.height,
-            boxes=image.upright(rows[:, :4]),
+            boxes=image.upright(boxes),
             class_probs=rows[:, 5:end],
             confidence=rows[:, 4],
             embedding=embedding,
-            box_variance=rows[:, end : end + 4] / image.gain**2 if dfl else None,
-            box_embeddings=rows[:, end + dfl :],
+            box_variance=rows[:, end:extra] / image.gain**2 if extra > end else None,
+            box_embeddings=rows[:, features:],
+            rotated=rotated,
+            outlines=outlines,
         )
 
 

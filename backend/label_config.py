@@ -49,11 +49,14 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
 
 
 def config_hash(label_config: str) -> str:
-    """Return a hash of what a training depends on: names, kinds, data fields and labels of the control tags.
+    """Return a hash of what a training depends on: names, kinds, data fields, labels and tasks of the control tags.
 
     Colours, hotkeys, thresholds, layout and order do not change it. Raises LabelConfigError as `parse` does.
     """
-    matters = sorted([tag.from_name, tag.kind, tag.data_key, sorted(tag.labels)] for tag in parse(label_config))
+    matters = sorted(
+        [tag.from_name, tag.kind, tag.data_key, sorted(tag.labels), *([tag.task] if tag.task != "detect" else [])]
+        for tag in parse(label_config)
+    )
     return hashlib.sha256(json.dumps(matters).encode()).hexdigest()
 
 
@@ -119,6 +122,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         score_threshold=_score_threshold(element),
         model_path=_model_path(element),
         attributes={n: v for n, v in attributes.items() if n.startswith("model_") and n not in _READ_HERE},
+        task=tag.task(attributes),
     )
 
 

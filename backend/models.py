@@ -18,7 +18,8 @@ from backend.inference import Detector, load_detector
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
-from backend.types import FloatArray, ModelVersion, Prediction
+from backend.types import FloatArray, ModelVersion, Prediction, YoloTask
+from backend.yolo_tasks import weights_name
 
 _LOADED = 8  # detectors kept in memory: a served version, its successor while it is being scored, or a committee
 
@@ -65,24 +66,28 @@ def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) 
 
 
 def base_model(context: Context, record: ProjectRecord) -> str:
-    """Return the weights a project starts from: the config's model_path wins over BASE_MODEL."""
-    path = label_config.parse(record.label_config)[0].model_path
-    return path or context.project_settings(record).base_model
+    """Return the weights a project starts from: the config's model_path, else BASE_MODEL's counterpart for the task."""
+    tag = label_config.parse(record.label_config)[0]
+    return tag.model_path or weights_name(context.project_settings(record).base_model, tag.task)
+
+
+def _admins_own(context: Context, name: str, task: YoloTask) -> bool:
+    return name == weights_name(context.settings.base_model, task)
 
 
 def check_base(context: Context, record: ProjectRecord) -> None:
     """Raise ModelError if the project names weights that the admin has not approved; opens no weights."""
-    name = base_model(context, record)
-    if name != context.settings.base_model:
+    name, task = base_model(context, record), label_config.parse(record.label_config)[0].task
+    if not _admins_own(context, name, task):
         weights.listed(name, context.work_dir)
 
 
 def open_base(context: Context, record: ProjectRecord) -> training.BaseWeights:
     """Find the weights a project starts from; raises ModelError if they are not approved, or cannot be used."""
-    name = base_model(context, record)
-    if name != context.settings.base_model:
+    name, task = base_model(context, record), label_config.parse(record.label_config)[0].task
+    if not _admins_own(context, name, task):
         weights.check(name, context.work_dir)
-    return training.base_weights(name, context.work_dir)
+    return training.base_weights(name, context.work_dir, task)
 
 
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:

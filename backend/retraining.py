@@ -64,7 +64,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     show = _Reporter(context, project_id, started)
     show("snapshot")
     plan = snapshot.take(context, project_id, lambda: show("images"))
-    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data")
+    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task)
     base = open_base(context, plan.record)
     prepared = time.monotonic()
     trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
@@ -169,16 +169,17 @@ def _version(
         promoted=verdict.promoted,
         calibration=_calibration(verdict.detections),
         class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
+        task=plan.tag.task,
         reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
     )
 
 
 def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
-    """Measure the challenger and, where there is one, the champion on the same validation set."""
+    """Measure the challenger and, where there is one for the same task, the champion on the same validation set."""
     size, device = plan.settings.imgsz, plan.settings.device
     challenger = training.evaluate(weights, data_yaml, size, device)
     champion = context.store.current(plan.snapshot.project_id)
-    if champion is None:
+    if champion is None or champion.task != plan.tag.task:
         return challenger, None
     return challenger, training.evaluate(context.store.weights(champion), data_yaml, size, device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import time
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import BoolArray, Committee, FloatArray, IntArray, Prediction
+from backend.types import BoolArray, Committee, FloatArray, IntArray, Outline, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ class ShardArrays:
     embeddings: FloatArray  # (k, D)
     box_variance: FloatArray  # (m, 4)
     has_variance: BoolArray  # (k,)
+    rotated: FloatArray  # (m, 5), or (0, 5) where the boxes are upright
+    outline_points: FloatArray  # (p, 2) of all rings
+    outline_rings: IntArray  # (r + 1,) where each ring begins, and the end
+    outlines: IntArray  # (m + 1,) where each box's rings begin, and the end; (1,) where the boxes have none
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -67,6 +72,16 @@ class ShardArrays:
             confidence=self.confidence[box],
             embedding=self.embeddings[row],
             box_variance=self.box_variance[box] if self.has_variance[row] else None,
+            rotated=self.rotated[box] if len(self.rotated) else None,
+            outlines=self._outlines(box) if len(self.outlines) > 1 else None,
+        )
+
+    def _outlines(self, box: slice) -> tuple[Outline, ...]:
+        rings = self.outlines[box.start : box.stop + 1].tolist()
+        begin = self.outline_rings
+        return tuple(
+            tuple(self.outline_points[begin[ring] : begin[ring + 1]] for ring in range(*ends))
+            for ends in itertools.pairwise(rings)
         )
 
 
@@ -100,6 +115,8 @@ def encode(shard: PoolShard) -> bytes:
         embeddings=embeddings,
         box_variance=_stack([_variance(prediction) for prediction in found], 4),
         has_variance=has_variance,
+        **_outline_arrays(found),
+        rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
     return buffer.getvalue()
@@ -112,7 +129,8 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
-    names = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance")
+    boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
+    names = (*boxes, "outline_points", "outline_rings", "outlines")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -168,6 +186,16 @@ def _variance(prediction: Prediction) -> FloatArray:
     if prediction.box_variance is None:
         return np.zeros((len(prediction.boxes), 4), dtype=np.float32)
     return prediction.box_variance
+
+
+def _outline_arrays(found: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
+    outlines = [outline for prediction in found for outline in prediction.outlines or ()]
+    rings = [ring for outline in outlines for ring in outline]
+    return {
+        "outline_points": _stack(rings, 2),
+        "outline_rings": np.cumsum([0, *map(len, rings)], dtype=np.int64),
+        "outlines": np.cumsum([0, *map(len, outlines)], dtype=np.int64),
+    }
 
 
 def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:

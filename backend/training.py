@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import re
 import shutil
@@ -16,9 +17,10 @@ from typing import Any
 
 from backend.errors import BackendError, ModelError, TrainingError
 from backend.files import file_sha256
-from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralytics, select_device
+from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralytics, select_device, task_of
 from backend.settings import Settings
-from backend.types import Metrics
+from backend.types import Metrics, YoloTask
+from backend.yolo_tasks import RECIPES, example
 
 STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
 DOWNLOAD_S = 60.0  # longest wait for pretrained weights
@@ -48,6 +50,7 @@ class BaseWeights:
     source: str
     pretrained: bool
     note: str  # a warning for people; empty when pretrained
+    task: YoloTask = "detect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,10 @@ def epochs_for(images: int, settings: Settings) -> int:
     return min(max(wanted, settings.min_epochs), settings.max_epochs)
 
 
-def base_weights(name: str, model_dir: Path) -> BaseWeights:
+def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseWeights:
     """Find the base weights `name` in `model_dir` or `model_dir`/base, else download them, else start from scratch.
 
-    Raises ModelError for a name with a folder in it, an unknown architecture, and a file that is no detection model.
+    Raises ModelError for a name with a folder in it, an unknown architecture, and a file for another task.
     """
     if not re.fullmatch(r"[\w-][\w.-]*\.pt", name):
         raise ModelError(
@@ -105,17 +108,17 @@ def base_weights(name: str, model_dir: Path) -> BaseWeights:
     base = model_dir / "base" / name
     for path in (model_dir / name, base):
         if path.is_file():
-            _check(path, file_sha256(path))
-            return BaseWeights(str(path), pretrained=True, note="")
-    architecture = _architecture(name)
+            _check(path, file_sha256(path), task)
+            return BaseWeights(str(path), pretrained=True, note="", task=task)
+    architecture = _architecture(name, task)
     if _download(base):
-        _check(base, file_sha256(base))
-        return BaseWeights(str(base), pretrained=True, note="")
+        _check(base, file_sha256(base), task)
+        return BaseWeights(str(base), pretrained=True, note="", task=task)
     note = (
         f"No pretrained weights {name}: not in MODEL_DIR, and they could not be downloaded. Training {architecture} "
         f"from scratch, which needs more labels. Fix: put {name} into {model_dir}."
     )
-    return BaseWeights(architecture, pretrained=False, note=note)
+    return BaseWeights(architecture, pretrained=False, note=note, task=task)
 
 
 def train(
@@ -141,7 +144,7 @@ def train(
         on_epoch(EpochReport(done, run.epochs, losses, eta))
 
     try:
-        run = _run_class()(overrides=_overrides(data_yaml, base, hyper, out))
+        run = _run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, out))
         run.add_callback("on_fit_epoch_end", after_epoch)
         run.train()
     except BackendError:
@@ -166,14 +169,16 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
 
     The model's classes are matched to the data's by name, so versions from before and after a change of labels compare:
     a class the model lacks gets AP 0, a class the data lacks is ignored. mAP is over the classes with boxes in `val`,
-    measured as ultralytics does (confidence >= 0.001). Raises ModelError as `load_model` does.
+    measured as ultralytics does (confidence >= 0.001), on what the model's task finds; the data set must be one for
+    this task. Raises ModelError as `load_model` does.
     """
     model = load_model(weights)
+    task = task_of(model) or "detect"
     with tempfile.TemporaryDirectory() as folder:
-        validator = _validator_class()(
+        validator = _validator_class(task)(
             args={
                 "mode": "val",
-                "task": "detect",
+                "task": task,
                 "data": str(data_yaml),
                 "split": "val",
                 "rect": True,
@@ -187,11 +192,12 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
             }
         )
         validator(model=model)
-    box = validator.metrics.box
+    found = getattr(validator.metrics, RECIPES[task].metric)
+    ap50 = zip(found.ap_class_index, found.ap50, strict=True)
     return Metrics(
-        map50=float(box.map50),
-        map50_95=float(box.map),
-        class_ap50={validator.names[index]: float(ap) for index, ap in zip(box.ap_class_index, box.ap50, strict=True)},
+        map50=float(found.map50),
+        map50_95=float(found.map),
+        class_ap50={validator.names[index]: float(ap) for index, ap in ap50},
         images=validator.seen,
         boxes=int(validator.metrics.nt_per_class.sum()),
         detections=validator.detections,
@@ -203,7 +209,7 @@ def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path) -> d
     device = select_device(hyper.device)
     images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
     return {
-        "task": "detect",
+        "task": base.task,
         "model": base.source,
         "data": str(data_yaml),
         "epochs": hyper.epochs,
@@ -237,12 +243,18 @@ def _has_bf16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-@functools.cache
-def _run_class() -> Any:
-    """Return ultralytics' detection trainer without any validation: `evaluate` judges both models afterwards."""
-    from ultralytics.models.yolo.detect import DetectionTrainer
+def _ultralytics(path: str) -> Any:
+    """Return a class of ultralytics.models.yolo, e.g. "obb.OBBTrainer"."""
+    package, _, name = path.partition(".")
+    return getattr(importlib.import_module(f"ultralytics.models.yolo.{package}"), name)
 
-    class Run(DetectionTrainer):
+
+@functools.cache
+def _run_class(task: YoloTask) -> Any:
+    """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
+    trainer: Any = _ultralytics(RECIPES[task].trainer)
+
+    class Run(trainer):
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
             if mode == "val":
                 return self.train_loader  # never read
@@ -258,12 +270,13 @@ def _run_class() -> Any:
 
 
 @functools.cache
-def _validator_class() -> Any:
-    """Return ultralytics' detection validator with the model's classes renumbered to those of the data."""
+def _validator_class(task: YoloTask) -> Any:
+    """Return ultralytics' validator of a task with the model's classes renumbered to those of the data."""
     import torch
-    from ultralytics.models.yolo.detect import DetectionValidator
 
-    class ByName(DetectionValidator):
+    validator: Any = _ultralytics(RECIPES[task].validator)
+
+    class ByName(validator):
         def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
             self.names = self.data["names"]  # with fewer names than the data it skips the labels of the others
             return super().get_dataloader(dataset_path, batch_size)
@@ -271,7 +284,6 @@ def _validator_class() -> Any:
         def init_metrics(self, model: Any) -> None:
             super().init_metrics(model)
             self.names = self.metrics.names = self.data["names"]
-            self.nc = len(self.names)
             number = {name: index for index, name in self.names.items()}
             self.to_data = torch.tensor([number.get(model.names[i], -1) for i in range(len(model.names))])
             self.detections = 0
@@ -301,28 +313,29 @@ def _stripped(last: Path, out: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=8)
-def _check(path: Path, sha256: str) -> None:  # noqa: ARG001 - the sum tells one content from the next
-    """Raise ModelError for a file that is no detection model; a good one is opened once, not at every /predict."""
-    load_model(path)
+def _check(path: Path, sha256: str, task: YoloTask) -> None:  # noqa: ARG001 - the sum tells one content from the next
+    """Raise ModelError for a file that is no model for the task; a good one is opened once, not at every /predict."""
+    load_model(path, task)
 
 
 @functools.cache
-def _architecture(name: str) -> str:
+def _architecture(name: str, task: YoloTask) -> str:
     """Return the name of the architecture of some weights, e.g. yolo11n.pt -> yolo11n.yaml."""
     quiet_ultralytics()
     from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 
     architecture = f"{Path(name).stem}.yaml"
     try:
-        task = guess_model_task(yaml_model_load(architecture))
+        found = guess_model_task(yaml_model_load(architecture))
     except FileNotFoundError:
         raise ModelError(
             f"BASE_MODEL={name}: no such file in MODEL_DIR, and no architecture of that name",
-            fix="put the file into MODEL_DIR, or use a name like yolo11n.pt",
+            fix=f"put the file into MODEL_DIR, or use a name like {example(task)}",
         ) from None
-    if task != "detect":
+    if found != task:
         raise ModelError(
-            f"BASE_MODEL={name} is a {task} model, not a detection model", fix="use a name like yolo11n.pt"
+            f"BASE_MODEL={name} is a {found} model, not a {RECIPES[task].noun} model",
+            fix=f"use a name like {example(task)}",
         )
     return architecture
 

@@ -15,6 +15,10 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Json = dict[str, Any]
 Empty = Literal["lowest", "median", "highest"]
+YoloTask = Literal["detect", "obb", "segment", "pose", "classify"]
+Point = tuple[float, float]
+Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
+Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of one object, none where nothing is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class ControlTag:
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
     model_path: str | None = None  # weights the config asks for, a file in MODEL_DIR
     attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
+    task: YoloTask = "detect"  # what its models do
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,15 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class LabeledBox:
-    """One training label: a label of the config and a box (x centre, y centre, width, height), all in [0, 1]."""
+    """One training label: a label of the config and a box (x centre, y centre, width, height), all in [0, 1].
+
+    What a task knows beyond the box stands beside it: the box is its upright hull inside the image.
+    """
 
     label: str
     xywh: tuple[float, float, float, float]
+    # As shares of the image, may leave it. obb: one ring, the four corners; segment: parts and holes, by even and odd.
+    outline: tuple[Ring, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,8 @@ class Prediction:
     embedding: FloatArray  # (D,)
     box_variance: FloatArray | None = None  # (n, 4) DFL variance in px², None where the head has no DFL
     box_embeddings: FloatArray | None = None  # (n, D)
+    rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
+    outlines: tuple[Outline, ...] | None = None  # segment: n
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +237,7 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Detection quality on one validation set."""
+    """Quality on one validation set, measured on what the task finds: boxes, rotated boxes or masks."""
 
     map50: float
     map50_95: float
@@ -268,6 +280,7 @@ class ModelVersion:
     reason: str  # why it was, or was not, promoted
     calibration: Calibration = Calibration()
     class_quality: Mapping[str, float] = field(default_factory=dict)  # PPAL's, of the classes matched in validation
+    task: YoloTask = "detect"
 
 
 @dataclass(frozen=True, slots=True)

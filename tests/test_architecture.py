@@ -19,13 +19,13 @@ from tests.support import ROOT
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
-    ("settings", "geometry", "acquisition", "scenes", "curves", "charts"),
+    ("settings", "geometry", "yolo_tasks", "acquisition", "scenes", "curves", "charts"),
     (
-        *("label_config", "tags", "ranking", "yolo_data", "gate"),
+        *("label_config", "tags", "regions", "ranking", "yolo_data", "gate"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "safe_http", "label_studio*", "inference", "training", "dataset"),
+        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -55,8 +55,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training"),
-    "torch": ("inference", "training", "committee"),
+    "ultralytics": ("inference", "training", "shapes"),
+    "torch": ("inference", "training", "committee", "shapes"),
     "torchvision": ("inference", "training"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),

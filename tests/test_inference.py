@@ -289,11 +289,16 @@ def test_weights_cannot_run_code(tmp_path: Path) -> None:
 
 def test_another_task_is_refused(tmp_path: Path) -> None:
     import torch
-    from ultralytics.nn.tasks import SegmentationModel
+    from ultralytics.nn.tasks import OBBModel, SemanticSegmentationModel
 
-    torch.save({"model": SegmentationModel("yolo11n-seg.yaml", nc=3, verbose=False)}, tmp_path / "seg.pt")
-    with pytest.raises(ModelError, match="a SegmentationModel, not a YOLO detection model"):
-        load_detector(tmp_path / "seg.pt", IMGSZ)
+    torch.save({"model": OBBModel("yolo11n-obb.yaml", nc=3, verbose=False)}, tmp_path / "obb.pt")
+    with pytest.raises(ModelError, match="class OBBModel, not a YOLO detection model"):
+        inference.load_model(tmp_path / "obb.pt", "detect")
+    assert inference.task_of(inference.load_model(tmp_path / "obb.pt", "obb")) == "obb"
+    semantic = SemanticSegmentationModel("yolo26n-sem.yaml", nc=3, verbose=False)
+    torch.save({"model": semantic}, tmp_path / "sem.pt")
+    with pytest.raises(ModelError, match="class SemanticSegmentationModel, not a YOLO detection model"):
+        load_detector(tmp_path / "sem.pt", IMGSZ)
 
 
 @pytest.mark.parametrize("device", ["99", "cuda:99", "toaster"])

@@ -8,6 +8,7 @@ from backend import label_config
 from backend.errors import LabelConfigError
 
 IMAGE = '<Image name="image" value="$image"/>'
+EXAMPLES = Path(__file__).parent.parent / "label_config"
 CAR = '<Label value="Car"/>'
 
 
@@ -25,11 +26,19 @@ def test_a_plain_config() -> None:
 
 
 def test_the_example_config_parses() -> None:
-    example = Path(__file__).parent.parent / "label_config" / "rectanglelabels.xml"
+    example = EXAMPLES / "rectanglelabels.xml"
     (tag,) = label_config.parse(example.read_text())
     assert tag.labels == ("Vehicle", "Person")
     assert tag.class_to_label["truck"] == "Vehicle"
     assert tag.score_threshold == 0.25
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.xml")), ids=lambda path: path.stem)
+def test_every_example_config_parses_to_one_tag_of_its_kind(example: Path) -> None:
+    kind, _, task = example.stem.partition("-")
+    (tag,) = label_config.parse(example.read_text())
+    assert tag.kind == kind
+    assert not task or tag.task == task
 
 
 def test_other_control_tags_beside_are_ignored() -> None:
@@ -157,9 +166,22 @@ def test_remaining_model_attributes_are_kept() -> None:
     assert tag.attributes == {"model_index": "3", "model_obb": "false"}
 
 
-def test_rotated_boxes_are_refused_not_ignored() -> None:
-    with pytest.raises(LabelConfigError, match='model_obb="true" is not supported'):
-        label_config.parse(config(attributes='model_obb="true"'))
+@pytest.mark.parametrize(
+    ("attributes", "task"), [("", "detect"), ('model_obb="False"', "detect"), ('model_obb="true"', "obb")]
+)
+def test_the_task_follows_from_the_tag(attributes: str, task: str) -> None:
+    assert label_config.parse(config(attributes=attributes))[0].task == task
+
+
+def test_a_model_obb_that_is_neither_true_nor_false_is_refused() -> None:
+    with pytest.raises(LabelConfigError, match='model_obb="maybe" is not supported'):
+        label_config.parse(config(attributes='model_obb="maybe"'))
+
+
+def test_another_task_is_another_config() -> None:
+    plain, turned = config(), config(attributes='model_obb="true"')
+    assert label_config.config_hash(plain) == label_config.config_hash(config(attributes='model_obb="false"'))
+    assert label_config.config_hash(plain) != label_config.config_hash(turned)
 
 
 def test_a_skipped_tag_is_left_out_whatever_is_wrong_with_it() -> None:

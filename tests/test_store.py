@@ -460,6 +460,33 @@ def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Stor
     assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
 
 
+def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    turned = [replace(make_prediction(n), rotated=np.random.default_rng(n).random((n, 5), np.float32)) for n in (2, 3)]
+    store.save_shard(7, 0, make_shard(0, turned[0], None, turned[1]))
+    for task_id, expected in zip((100, 102), turned, strict=True):
+        found = reopen().prediction(7, 0, task_id)
+        assert found is not None
+        assert expected.rotated is not None
+        np.testing.assert_array_equal(found.rotated, expected.rotated)
+
+
+def test_outlines_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    rng = np.random.default_rng(0)
+    outlines = [
+        tuple(tuple(rng.random((points, 2), np.float32) for points in rings) for rings in boxes)
+        for boxes in (((4, 3), (), (5,)), (), ((3,),))
+    ]
+    seen = [replace(make_prediction(len(one)), outlines=one) for one in outlines]
+    store.save_shard(7, 0, make_shard(0, *seen))
+    for at, expected in enumerate(outlines):
+        found = reopen().prediction(7, 0, 100 + at)
+        assert found is not None
+        assert found.outlines is not None
+        assert [len(each) for each in found.outlines] == [len(each) for each in expected]
+        for rings, true in zip(found.outlines, expected, strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(rings, true, strict=True))
+
+
 def test_box_embeddings_are_not_stored(store: Store) -> None:
     prediction = replace(make_prediction(2), box_embeddings=np.ones((2, 5), dtype=np.float32))
     store.save_shard(7, 0, make_shard(0, prediction))

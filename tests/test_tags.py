@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend import label_config, tags
+from backend import geometry, label_config, tags
 from backend.errors import LabelConfigError
 from backend.tags import rectanglelabels
 from backend.types import ControlTag, LabeledBox, Prediction
@@ -222,6 +222,65 @@ def test_the_known_label_of_a_region_survives_an_unknown_one() -> None:
     result = [region(["Dog", "Person"])]
     assert [box.label for box in rectanglelabels.decode(TAG, result)] == ["Person"]
     assert len(rectanglelabels.explain(TAG, result)) == 1
+
+
+# Rotated boxes
+
+OBB = dataclasses.replace(TAG, task="obb")
+
+
+def test_the_corners_of_a_rotated_region_are_kept() -> None:
+    (box,) = rectanglelabels.decode(OBB, [region(box=(50, 50, 10, 20), rotation=90)])
+    assert box.xywh == pytest.approx((0.45, 0.6, 0.1, 0.2), abs=1e-12)
+    np.testing.assert_allclose(box.outline, [[(0.5, 0.5), (0.5, 0.7), (0.4, 0.7), (0.4, 0.5)]], atol=1e-12)
+
+
+def test_the_hull_of_a_rotated_region_is_that_of_its_part_inside() -> None:
+    (box,) = rectanglelabels.decode(OBB, [region(box=(5, 50, 10, 20), rotation=90)])
+    assert box.xywh == pytest.approx((0.025, 0.6, 0.05, 0.2), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (region(["Dog"]), "the label 'Dog', which is not in the label config"),
+        (region(box=(10, 10, 0, 5), rotation=30), "no area"),
+        (region(box=(10, 10, 5, 0)), "no area"),
+        (region(box=(10, 10, -5, -5)), "no area"),
+        (region(box=(120, 10, 5, 5), rotation=10), "no area"),
+        (region(rotation=30, original_width=None), "original_width"),
+        (region(rotation="30"), "no usable x, y"),
+    ],
+)
+def test_rotated_regions_that_are_left_out_are_explained(item: dict[str, Any], reason: str) -> None:
+    assert rectanglelabels.decode(OBB, [item]) == ()
+    (explained,) = rectanglelabels.explain(OBB, [item])
+    assert reason in explained
+
+
+def test_a_model_for_upright_boxes_answers_for_a_rotated_tag_meanwhile() -> None:
+    (found,) = rectanglelabels.encode(OBB, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
+    assert (found.value["x"], found.value["width"], found.value["rotation"]) == (10, 20, 0)
+
+
+turned = st.tuples(*(st.floats(low, high, width=32) for low, high in ((0, 1), (0, 1), (0.125, 1), (0.125, 1), (-4, 4))))
+
+
+@settings(deadline=None)
+@given(st.lists(turned, max_size=5), st.integers(1, 10_000), st.integers(1, 10_000))
+def test_decode_undoes_encode_of_rotated_boxes(
+    drawn: list[tuple[float, float, float, float, float]], width: int, height: int
+) -> None:
+    scale = (width, height, width, height, 1)
+    rotated = np.array(drawn, dtype=np.float32).reshape(-1, 5) * np.array(scale, dtype=np.float32)
+    hulls: list[tuple[float, ...]] = [(0, 0, width, height)] * len(drawn)
+    seen = prediction(hulls, [0] * len(drawn), [0.9] * len(drawn), of=2, size=(width, height))
+    seen = dataclasses.replace(seen, rotated=rotated)
+    sent = [json.loads(json.dumps(item.as_json())) for item in rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")]
+    decoded = rectanglelabels.decode(OBB, sent)
+    expected = geometry.corners_of(rotated) / (width, height)
+    found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 # Round trip

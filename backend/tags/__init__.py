@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from backend.errors import LabelConfigError
-from backend.types import ControlTag, LabeledBox, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Prediction, Region, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
 
@@ -28,6 +28,7 @@ class Tag:
     encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
     decode: Callable[[ControlTag, Result], tuple[LabeledBox, ...]]
     explain: Callable[[ControlTag, Result], tuple[str, ...]]  # what decode leaves out, one reason each
+    task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
 
     @property

@@ -105,6 +105,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "heuristics-repeated",
         "The heuristics where every scene is there five times, and 5% do not belong",
         "auto",
+        "class_entropy_unique",
         data="scenes-repeated",
         target=0.7,
     ),

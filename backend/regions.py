@@ -1,0 +1,125 @@
+"""What control tags share: which detections are shown, as which regions, and how regions of an annotation are read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from backend import geometry
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+Item = Mapping[str, Any]
+
+
+def shown(tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float) -> list[tuple[int, str]]:
+    """Return the rows of a prediction that become regions and their labels, in the prediction's order.
+
+    Left out: boxes under the tag's own threshold (else `threshold`), boxes without area inside the image, and classes
+    no label of the tag stands for.
+    """
+    if not len(prediction.boxes):
+        return []
+    lowest = threshold if tag.score_threshold is None else tag.score_threshold
+    labels = class_labels(tag, classes)
+    kept = (prediction.confidence >= lowest) & np.isfinite(prediction.boxes).all(axis=1)
+    kept &= (percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
+    top = prediction.class_probs.argmax(axis=1)
+    rows = np.flatnonzero(kept).tolist()
+    return [(row, label) for row in rows if (label := labels[top[row]]) is not None]
+
+
+def percent_boxes(prediction: Prediction) -> geometry.Boxes:
+    """Return a prediction's boxes in percent, clipped to the image (n, 4)."""
+    inside = geometry.clip_pixels(prediction.boxes, prediction.width, prediction.height)
+    return geometry.pixels_to_percent(inside, prediction.width, prediction.height)
+
+
+def class_labels(tag: ControlTag, classes: Sequence[str]) -> list[str | None]:
+    """Return the label of each class, None where the tag has none."""
+    # A model trained here has the labels themselves as classes; a predicted_values written for the base model that
+    # gives one label's name to another label must not swap them.
+    if set(classes) <= set(tag.labels):
+        return list(classes)
+    return [tag.class_to_label.get(name.strip().casefold()) for name in classes]
+
+
+def build(tag: ControlTag, prediction: Prediction, key: str, row: int, value: Mapping[str, Any]) -> Region:
+    """Return one row of a prediction as a region: its score is the detection's, its id depends on `key` only."""
+    return Region(
+        id=region_id(key, tag.from_name, row),
+        kind=tag.kind,
+        from_name=tag.from_name,
+        to_name=tag.to_name,
+        value=value,
+        score=float(prediction.confidence[row]),
+        original_width=prediction.width,
+        original_height=prediction.height,
+    )
+
+
+def region_id(key: str, from_name: str, index: int) -> str:
+    """Return an id that is the same each time."""
+    return hashlib.sha1(f"{key}/{from_name}/{index}".encode(), usedforsecurity=False).hexdigest()[:10]
+
+
+def read(
+    tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | str]
+) -> Iterator[LabeledBox | str]:
+    """Yield a training label for each label of each region of this tag, or why there is none.
+
+    `shape` gives what a region encloses, without a label, or what is wrong with it.
+    """
+    for item in result:
+        if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
+            continue
+        labels = labels_of(item, tag.kind)
+        if not labels:
+            yield f"{name_of(item)} has no label"
+            continue
+        found = shape(item)
+        if isinstance(found, str):
+            yield f"{name_of(item)} {found}"
+            continue
+        for label in labels:
+            if label in tag.labels:
+                yield replace(found, label=label)
+            else:
+                yield f"{name_of(item)} has the label {label!r}, which is not in the label config"
+
+
+def labels_of(item: Item, kind: str) -> list[Any]:
+    """Return what stands under `kind` in a region's value, empty where that is no list."""
+    value = item.get("value")
+    labels = value.get(kind) if isinstance(value, Mapping) else None
+    return labels if isinstance(labels, list) else []
+
+
+def name_of(item: Item) -> str:
+    """Return how people are told of a region."""
+    return f"region {item.get('id', 'without id')}"
+
+
+def percent_box(value: Item) -> tuple[geometry.Box, float] | None:
+    """Return x, y, width, height in percent and the rotation in degrees; None where they are not all numbers."""
+    x, y, width, height, rotation = (
+        number(value.get(name, 0 if name == "rotation" else None)) for name in ("x", "y", "width", "height", "rotation")
+    )
+    if not all(math.isfinite(each) for each in (x, y, width, height, rotation)):
+        return None
+    return (x, y, width, height), rotation
+
+
+def image_size(item: Item) -> tuple[float, float] | None:
+    """Return the width and the height of the image that a region was drawn on, None where it does not say."""
+    width, height = number(item.get("original_width")), number(item.get("original_height"))
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def number(value: Any) -> float:
+    """Return a JSON number, or NaN for anything else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

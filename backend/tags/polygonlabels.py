@@ -1,0 +1,117 @@
+"""PolygonLabels on an Image: outlines of objects.
+
+Label Studio's polygons are one ring each. An object of several parts, or with holes, is sent as one ring that runs
+from part to part and back on the same line; an annotator makes one by putting the other polygons under the first in the
+region tree (parentID), where parts inside one another are holes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from backend import geometry, regions
+from backend.tags import Tag
+from backend.types import ControlTag, LabeledBox, Prediction, Region, Ring
+
+KIND = "polygonlabels"
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return a prediction's outlines as polygons, in its order; boxes where the model knows no outlines.
+
+    What is left out says `regions.shown`; also objects without an outline.
+    """
+    return tuple(
+        regions.build(tag, prediction, key, row, {"points": points, "closed": True, KIND: [label]})
+        for row, label in regions.shown(tag, prediction, classes, threshold)
+        if (points := _points(prediction, row))
+    )
+
+
+def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
+    """Return the outlines of an annotation's result: one for each label of each object; `explain` says what is not."""
+    return tuple(found for found in _read(tag, result) if isinstance(found, LabeledBox))
+
+
+def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return why polygons of this tag, or labels on them, are not learned: one reason each."""
+    return tuple(found for found in _read(tag, result) if isinstance(found, str))
+
+
+def _points(prediction: Prediction, row: int) -> list[list[float]]:
+    """Return an object's outline as one ring in percent, empty where nothing is seen."""
+    if prediction.outlines is None:
+        left, top, right, bottom = prediction.boxes[row].tolist()
+        rings: list[Ring] = [((left, top), (right, top), (right, bottom), (left, bottom))]
+    else:
+        rings = [tuple((float(x), float(y)) for x, y in ring) for ring in prediction.outlines[row]]
+    size = np.array([prediction.width, prediction.height])
+    ring = np.array(geometry.bridged(rings), dtype=np.float64).reshape(-1, 2)
+    points: list[list[float]] = (100 * ring / size).tolist()
+    return points
+
+
+def _read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterable[LabeledBox | str]:
+    mine = [item for item in result if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    parents = {item["id"]: str(item.get("parentID", "")) for item in mine if isinstance(item.get("id"), str)}
+    roots = [_root(item, parents) for item in mine]
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for item, root in zip(mine, roots, strict=True):
+        if root != item.get("id"):
+            parts.setdefault(root, []).append(item)
+    wholes = [item for item, root in zip(mine, roots, strict=True) if root in ("", item.get("id"))]
+    return regions.read(tag, wholes, partial(_shape, parts))
+
+
+def _root(item: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Return the id of the polygon at the top of the tree above `item`, its own or none at the top; of a circle any."""
+    path = [str(item.get("id", ""))]
+    above = str(item.get("parentID", ""))
+    while above in parents:
+        if above in path:
+            return min(path[path.index(above) :])
+        path.append(above)
+        above = parents[above]
+    return path[-1]
+
+
+def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | str:
+    """Return what a polygon and those under it enclose, or what is wrong with one of them."""
+    rings: list[Ring] = []
+    for each in (item, *parts.get(item.get("id", ""), ())):
+        found = _ring(each["value"])
+        if isinstance(found, str):
+            return found if each is item else f"cannot be used: its part {regions.name_of(each)} {found}"
+        rings.append(found)
+    inside = [geometry.clip_ring(ring) for ring in rings]
+    if not geometry.ring_area(inside[0]) > 0:
+        return "has no area inside the image"
+    hull = geometry.ring_hull(tuple(point for ring in inside for point in ring))
+    return LabeledBox("", hull, outline=tuple(rings))
+
+
+def _ring(value: Any) -> Ring | str:
+    points = value.get("points") if isinstance(value, Mapping) else None
+    if not isinstance(points, list) or len(points) < 3:
+        return "has fewer than 3 points"
+    ring = [[regions.number(each) / 100 for each in point] for point in points if isinstance(point, list)]
+    if len(ring) < len(points) or not all(len(point) == 2 and all(map(math.isfinite, point)) for point in ring):
+        return "has points that are not two numbers"
+    return tuple((x, y) for x, y in ring)
+
+
+TAG = Tag(
+    name="PolygonLabels",
+    object_name="Image",
+    encode=encode,
+    decode=decode,
+    explain=explain,
+    task=lambda _: "segment",
+)

@@ -1,0 +1,97 @@
+"""What differs between the tasks of ultralytics: names of its classes, of its weights, and its label format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.geometry import bridged, clip_ring
+from backend.types import LabeledBox, YoloTask
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How ultralytics does one task; trainer and validator are in ultralytics.models.yolo."""
+
+    noun: str  # of its models, for people
+    suffix: str  # of the names of its weights and architectures, as in yolo11n-obb.pt
+    model: str  # class in ultralytics.nn.tasks
+    head: str  # class in ultralytics.nn.modules
+    trainer: str
+    validator: str
+    metric: str  # the attribute of the validator's metrics that the task is judged by
+    numbers: Callable[[LabeledBox], Sequence[float]]  # of a line in a label file, after the class
+    extra: str = ""  # attribute of the head: how many columns it gives beside box and classes
+
+
+def _box(label: LabeledBox) -> Sequence[float]:
+    return label.xywh
+
+
+def _corners(label: LabeledBox) -> Sequence[float]:
+    """Return the corners inside the image; ultralytics takes the smallest rectangle around any number of points."""
+    return _flat(clip_ring(label.outline[0]))
+
+
+def _one_ring(label: LabeledBox) -> Sequence[float]:
+    return _flat(clip_ring(bridged(label.outline)))
+
+
+def _flat(points: Iterable[Sequence[float]]) -> list[float]:
+    return [number for point in points for number in point]
+
+
+RECIPES: Mapping[YoloTask, Recipe] = {
+    "detect": Recipe(
+        noun="detection",
+        suffix="",
+        model="DetectionModel",
+        head="Detect",
+        trainer="detect.DetectionTrainer",
+        validator="detect.DetectionValidator",
+        metric="box",
+        numbers=_box,
+    ),
+    "obb": Recipe(
+        noun="OBB",
+        suffix="-obb",
+        model="OBBModel",
+        head="OBB",
+        trainer="obb.OBBTrainer",
+        validator="obb.OBBValidator",
+        metric="box",
+        numbers=_corners,
+        extra="ne",
+    ),
+    "segment": Recipe(
+        noun="segmentation",
+        suffix="-seg",
+        model="SegmentationModel",
+        head="Segment",
+        trainer="segment.SegmentationTrainer",
+        validator="segment.SegmentationValidator",
+        metric="seg",
+        numbers=_one_ring,
+        extra="nm",
+    ),
+}
+
+
+def weights_name(name: str, task: YoloTask) -> str:
+    """Return the weights of a task that are the counterpart of weights for boxes.
+
+    >>> weights_name("yolo11n.pt", "obb"), weights_name("yolo11n-obb.pt", "obb"), weights_name("yolo11n.pt", "detect")
+    ('yolo11n-obb.pt', 'yolo11n-obb.pt', 'yolo11n.pt')
+    """
+    path, suffix = Path(name), RECIPES[task].suffix
+    return name if path.stem.endswith(suffix) else f"{path.stem}{suffix}{path.suffix}"
+
+
+def example(task: YoloTask) -> str:
+    """Return the name of weights for a task.
+
+    >>> example("obb")
+    'yolo11n-obb.pt'
+    """
+    return weights_name("yolo11n.pt", task)

@@ -1,0 +1,65 @@
+"""Generated pictures with shapes whose exact outline is known: what tests train the other tasks on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from backend.dataset import LabeledImage, Split
+from backend.geometry import corners_of, ring_hull
+from backend.types import LabeledBox
+
+SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
+COLOURS = {"red": (220, 40, 40), "blue": (50, 60, 230)}
+CLASSES = tuple(COLOURS)
+
+Draw = Callable[[ImageDraw.ImageDraw, float, float, str, np.random.Generator], LabeledBox]
+
+
+def split(folder: Path, draw: Draw, train: int = 32, val: int = 8, seed: int = 0) -> Split:
+    """Draw training and validation pictures with a shape in the left and one in the right half."""
+    return Split(pictures(folder, draw, train, seed), pictures(folder, draw, val, seed + 1000), held_out=True)
+
+
+def pictures(folder: Path, draw: Draw, count: int, seed: int) -> tuple[LabeledImage, ...]:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    return tuple(_picture(folder / f"{seed + index}.png", draw, seed + index, rng) for index in range(count))
+
+
+def _picture(path: Path, draw: Draw, task_id: int, rng: np.random.Generator) -> LabeledImage:
+    width, height = SIZE
+    noise = rng.normal(120, 10, (height, width, 3)).clip(0, 255).astype(np.uint8)
+    picture = Image.fromarray(noise)
+    pen = ImageDraw.Draw(picture)
+    labels = []
+    for x, colour in zip((width / 4, 3 * width / 4), rng.permutation(CLASSES), strict=True):
+        dx, dy = rng.uniform(-3, 3), rng.uniform(-8, 8)
+        labels.append(draw(pen, x + dx, height / 2 + dy, str(colour), rng))
+    picture.save(path)
+    return LabeledImage(task_id, path, tuple(labels), random=True)
+
+
+def bar(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
+    """Draw a rectangle at any angle; its outline are the four corners."""
+    rotated = [x, y, rng.uniform(26, 36), rng.uniform(10, 14), rng.uniform(0, math.pi)]
+    corners = [(float(a), float(b)) for a, b in corners_of(rotated)[0]]
+    pen.polygon(corners, fill=COLOURS[colour])
+    ring = tuple((a / SIZE[0], b / SIZE[1]) for a, b in corners)
+    return LabeledBox(colour, ring_hull(ring), outline=(ring,))
+
+
+def donut(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
+    """Draw an ellipse with a hole; its outline are two rings."""
+    radii = rng.uniform(12, 17, 2)
+    angle = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outer, inner = circle * radii + (x, y), circle * 5 + (x, y)
+    pen.polygon([(float(a), float(b)) for a, b in outer], fill=COLOURS[colour])
+    pen.polygon([(float(a), float(b)) for a, b in inner], fill=(120, 120, 120))
+    rings = tuple(tuple((float(a), float(b)) for a, b in ring / SIZE) for ring in (outer, inner))
+    return LabeledBox(colour, ring_hull(rings[0]), outline=rings)
