@@ -5,6 +5,7 @@ BackendError                    500  something of ours broke
 │   ├── SettingError            400  an unknown setting, or a value out of range
 │   ├── TooLargeError           413  more was sent than we take
 │   ├── DataError               400  a data set on disk that cannot be read
+│   ├── RegionError             400  a region of an annotation that cannot be read
 │   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
 ├── AuthError                   401  missing or wrong credentials
 ├── NotFoundError               404  no such project or version
@@ -51,6 +52,10 @@ class TooLargeError(RequestError):
 
 
 class DataError(RequestError):
+    pass
+
+
+class RegionError(RequestError):
     pass
 
 

@@ -19,7 +19,18 @@ from tests.support import ROOT
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "software"),
-    ("settings", "geometry", "yolo_tasks", "acquisition", "scenes", "curves", "charts"),
+    (
+        "settings",
+        "geometry",
+        "yolo_tasks",
+        "acquisition",
+        "scenes",
+        "curves",
+        "charts",
+        "brush",
+        "keyframes",
+        "timeline",
+    ),
     (
         *("label_config", "tags", "regions", "ranking", "yolo_data", "gate"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import tracemalloc
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_studio_sdk.converter import brush as sdk
+
+from backend import brush
+from backend.errors import RegionError
+from backend.types import BoolArray
+
+SHAPES = [(1, 1), (1, 97), (97, 1), (13, 200), (200, 13), (64, 64), (48, 64)]
+# What the front end's @thi.ng/rle-pack 3.2 writes for a stroke with soft edges, alpha as in SOFT on all four channels.
+SOFT = np.array([[0, 60, 255, 255], [0, 127, 128, 0]])
+SOFT_RLE = [0, 0, 0, 32, 57, 27, 252, 96, 17, 158, 79, 255, 24, 4, 111, 241, 192, 70, 0]
+# And for three pixels of 1 to 12, a run that does not repeat.
+LITERAL_RLE = [0, 0, 0, 12, 57, 27, 249, 176, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192]
+GOOD = brush.encode_rle(np.eye(5, 7))
+
+
+def blob(shape: tuple[int, int], seed: int) -> BoolArray:
+    """Return an ellipse somewhere in the image, with some noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    (b, c), (a, d) = rng.random(2) * shape, (rng.random(2) + 0.2) * shape
+    noise = rng.random(shape) < 0.01
+    return np.asarray(noise ^ (((y - b) / a) ** 2 + ((x - c) / d) ** 2 < 0.3))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0, "blob"])
+def test_bytes_are_those_of_the_sdk(shape: tuple[int, int], share: float | str) -> None:
+    for seed in range(3):
+        mask = blob(shape, seed) if isinstance(share, str) else np.random.default_rng(seed).random(shape) < share
+        rle = brush.encode_rle(mask)
+        assert rle == sdk.mask2rle(mask.astype(np.uint8) * 255)
+        assert np.array_equal(brush.decode_rle(rle, *shape), mask)
+        assert np.array_equal(brush.decode_rle(rle, *shape), sdk.decode_rle(rle).reshape(*shape, 4)[..., 3] > 0)
+
+
+@pytest.mark.parametrize("pixels", [2, 3, 4, 5, 64, 65, 16383, 16384, 16385, 32768, 49153])
+def test_runs_at_the_limits_of_each_run_size(pixels: int) -> None:
+    mask = np.arange(pixels + 1)[None] < pixels
+    rle = brush.encode_rle(mask)
+    assert rle == sdk.mask2rle(mask.astype(np.uint8) * 255)
+    assert np.array_equal(brush.decode_rle(rle, *mask.shape), mask)
+
+
+def test_soft_edges_of_the_front_end_are_cut_at_half() -> None:
+    assert brush.decode_rle(SOFT_RLE, 2, 4).tolist() == (SOFT > 127).tolist()
+    assert sdk.decode_rle(SOFT_RLE).reshape(2, 4, 4)[..., 3].tolist() == SOFT.tolist()
+
+
+@pytest.mark.parametrize("value", [1, 100, 255])
+def test_a_mask_of_any_opacity_is_whole(value: int) -> None:
+    mask = blob((20, 30), 1)
+    assert np.array_equal(brush.decode_rle(sdk.mask2rle(mask.astype(np.uint8) * value), 20, 30), mask)
+
+
+def test_values_that_do_not_repeat() -> None:
+    assert sdk.decode_rle(LITERAL_RLE).tolist() == list(range(1, 13))
+    assert brush.decode_rle(LITERAL_RLE, 1, 3).tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("mask", [np.zeros((0, 4)), np.zeros((4, 0)), np.zeros(4), np.zeros((2, 2, 4))], ids=np.shape)
+def test_a_mask_without_pixels_or_of_another_form_is_refused(mask: BoolArray) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        brush.encode_rle(mask)
+
+
+@pytest.mark.parametrize(
+    ("rle", "what"),
+    [
+        ([], "0 bytes, fewer than its header"),
+        (GOOD[:6], "6 bytes, fewer"),
+        (GOOD[:-4], "it ends after"),
+        (GOOD[:7], "it ends after 0 of 140"),
+        ([0, 0, 0, 141, *GOOD[4:]], "holds 141 values where the image has 140"),
+        ([255] * 4 + GOOD[4:], "holds 4294967295 values"),
+        (brush.encode_rle(np.ones((5, 8))), "holds 160 values"),
+        ([*GOOD[:4], 0x79, *GOOD[5:]], "16 bits instead of 8"),
+        ([*GOOD[:7], 255, 255, 255, 255, 255], "a run passes the last of 140"),
+        ([0.5, *GOOD[1:]], "not a list of integers"),
+        ([256, *GOOD[1:]], "not a list of integers"),
+        ([-1, *GOOD[1:]], "not a list of integers"),
+        ([None], "not a list of integers"),
+        ("AAAA", "not a list of integers"),
+        (10**9, "not a list of integers"),
+        (None, "not a list of integers"),
+        ({"rle": []}, "not a list of integers"),
+    ],
+)
+def test_a_damaged_rle_says_what_where_and_how_to_fix_it(rle: list[int], what: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(RegionError) as caught:
+        brush.decode_rle(rle, 5, 7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert what in caught.value.what
+    assert caught.value.where.startswith("value.rle, byte ")
+    assert "label_studio_sdk.converter.brush" in caught.value.fix
+    assert peak < 100_000
+
+
+@pytest.mark.parametrize("size", [(0, 7), (5, 0), (-5, -7)])
+def test_an_image_without_size_has_no_mask(size: tuple[int, int]) -> None:
+    with pytest.raises(RegionError, match="has the size"):
+        brush.decode_rle(GOOD, *size)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 255), max_size=60), st.integers(1, 40), st.integers(1, 40), st.booleans())
+def test_any_bytes_are_a_mask_or_refused(noise: list[int], height: int, width: int, honest: bool) -> None:
+    rle = [*(4 * height * width).to_bytes(4, "big"), 0x38 | noise[0] & 7, *noise[1:]] if honest and noise else noise
+    with suppress(RegionError):
+        assert brush.decode_rle(rle, height, width).shape == (height, width)
+
+
+def test_memory_stays_that_of_the_image() -> None:
+    mask = np.zeros((1000, 1500), dtype=np.bool_)
+    mask[200:700, 300:900] = True
+    rle = brush.encode_rle(mask)
+    tracemalloc.start()
+    brush.decode_rle(rle, 1000, 1500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.1 * mask.size
+
+
+def padding(size: int, width: int, height: int) -> BoolArray:
+    """Return where ultralytics pads an image of this size, (size, size)."""
+    from ultralytics.data.augment import LetterBox
+
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    return np.asarray(LetterBox((size, size), auto=False, padding_value=255)(image=image)[..., 0] > 127)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([(64, 1), (64, 4), (96, 2)]))
+def test_the_padding_is_cropped_and_nothing_else(width: int, height: int, network: tuple[int, int]) -> None:
+    size, stride = network
+    shown = ~padding(size, width, height)
+    # A pixel of a smaller mask belongs to the image when its centre does; that lies between pixels of the input.
+    after = np.arange(stride // 2, size, stride)
+    sides = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    down, across = (np.isin(after, side) | np.isin(after - (stride > 1), side) for side in sides)
+    content = np.outer(down, across)
+    if content.any():  # else the image is thinner than a pixel of the mask
+        assert brush.letterbox_crop(content, size, width, height).all()
+        assert not brush.letterbox_crop(~content, size, width, height).any()
+
+
+def test_an_image_thinner_than_a_pixel_of_the_mask_takes_the_one_it_lies_in() -> None:
+    mask = np.zeros((16, 16))
+    mask[:, 7] = 1
+    assert brush.letterbox_crop(mask, 64, 1, 64).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.floats(-3.5, 3.5).map(lambda power: 2**power),
+    st.integers(40, 600),
+    st.tuples(*[st.floats(0.0, 1.0)] * 4),
+    st.sampled_from([1, 4]),
+)
+def test_a_box_comes_back_where_it_was_at_every_aspect_ratio(
+    aspect: float, longest: int, corners: tuple[float, float, float, float], stride: int
+) -> None:
+    width, height = (max(round(side), 1) for side in (longest * min(aspect, 1), longest / max(aspect, 1)))
+    size = 128
+    inside = ~padding(size, width, height)
+    y, x = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    left, right = sorted(corners[:2])
+    top, bottom = sorted(corners[2:])
+    centres = (np.arange(0, size, stride) + stride / 2)[:, None]
+    down, across = (centres - y[0]) / len(y), (centres.T - x[0]) / len(x)
+    network = (top <= down) & (down <= bottom) & (left <= across) & (across <= right)
+    found = brush.letterbox_crop(network, size, width, height)
+    # An edge lands within one pixel of the mask, seen in the image, and the rounding of one pixel there.
+    down, across = ((np.arange(length)[:, None] + 0.5) / length for length in (height, width))
+    slack = stride / len(y) + 1 / height, stride / len(x) + 1 / width
+    deep = _within(down, top, bottom, -slack[0]) & _within(across, left, right, -slack[1]).T
+    near = _within(down, top, bottom, slack[0]) & _within(across, left, right, slack[1]).T
+    assert found[deep].all()
+    assert not found[~near].any()
+
+
+def _within(at: np.ndarray[tuple[int, ...], np.dtype[np.float64]], low: float, high: float, slack: float) -> BoolArray:
+    return np.asarray((low - slack <= at) & (at <= high + slack))
