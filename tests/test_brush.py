@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -64,6 +65,34 @@ def test_a_mask_of_any_opacity_is_whole(value: int) -> None:
 def test_values_that_do_not_repeat() -> None:
     assert sdk.decode_rle(LITERAL_RLE).tolist() == list(range(1, 13))
     assert brush.decode_rle(LITERAL_RLE, 1, 3).tolist() == [[False, True, True]]
+
+
+def packed(runs: Sequence[tuple[bool, int, Sequence[int]]]) -> list[int]:
+    """Return runs (repeats, which run size, its values) as an RLE."""
+    sizes = (3, 4, 8, 16)
+    total = sum(len(values) for _, _, values in runs)
+    bits = f"{total:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    for repeats, which, values in runs:
+        bits += f"{repeats:b}{which:02b}{len(values) - 1:0{sizes[which]}b}"
+        bits += "".join(f"{value:08b}" for value in (values[:1] if repeats else values))
+    return list(int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big"))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.lists(st.integers(0, 255), min_size=1, max_size=8))))
+def test_runs_of_every_kind_may_start_and_end_inside_a_pixel(runs: list[tuple[bool, int, list[int]]]) -> None:
+    runs = [(repeats, which, values[:1] * len(values) if repeats else values) for repeats, which, values in runs]
+    total = sum(len(values) for _, _, values in runs)
+    rle = packed([*runs, (True, 0, [255] * (4 + -total % 4))])
+    alpha = sdk.decode_rle(rle)[3::4]
+    assert brush.decode_rle(rle, 1, len(alpha)).tolist() == [(alpha >= 128).tolist()]
+
+
+def test_a_run_that_passes_the_last_value_by_one_is_refused() -> None:
+    rle = packed([(True, 0, [9] * 5)])
+    rle[:4] = 0, 0, 0, 4
+    with pytest.raises(RegionError, match="a run passes the last of 4"):
+        brush.decode_rle(rle, 1, 1)
 
 
 @pytest.mark.parametrize("mask", [np.zeros((0, 4)), np.zeros((4, 0)), np.zeros(4), np.zeros((2, 2, 4))], ids=np.shape)
@@ -180,11 +209,14 @@ def test_a_box_comes_back_where_it_was_at_every_aspect_ratio(
     down, across = (centres - y[0]) / len(y), (centres.T - x[0]) / len(x)
     network = (top <= down) & (down <= bottom) & (left <= across) & (across <= right)
     found = brush.letterbox_crop(network, size, width, height)
-    # An edge lands within one pixel of the mask, seen in the image, and the rounding of one pixel there.
     down, across = ((np.arange(length)[:, None] + 0.5) / length for length in (height, width))
-    slack = stride / len(y) + 1 / height, stride / len(x) + 1 / width
-    deep = _within(down, top, bottom, -slack[0]) & _within(across, left, right, -slack[1]).T
-    near = _within(down, top, bottom, slack[0]) & _within(across, left, right, slack[1]).T
+    pixel = stride / len(y), stride / len(x)
+    # The network's mask itself knows an edge to half of its pixel; the resize rounds corners by another quarter.
+    deep = _within(down, top, bottom, -0.75 * pixel[0]) & _within(across, left, right, -0.75 * pixel[1]).T
+    # Up to the border the outermost pixel that is not padding decides.
+    top, left = (edge * (edge >= step) for edge, step in zip((top, left), pixel, strict=True))
+    bottom, right = (1 - (1 - edge) * (1 - edge >= step) for edge, step in zip((bottom, right), pixel, strict=True))
+    near = _within(down, top, bottom, 0.501 * pixel[0]) & _within(across, left, right, 0.501 * pixel[1]).T
     assert found[deep].all()
     assert not found[~near].any()
 
