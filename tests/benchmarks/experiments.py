@@ -166,6 +166,7 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
         base.train(weights.parent)
     data = BCCD if what.data == "bccd" else simulate.generated(what.data, folder / "data" / what.data)
     lines: list[Line] = []
+    plans = []
     for number, arm in enumerate(what.arms, 1):
         settings = Settings(model_dir=str(weights.parent), **_COMMON | dict(arm.settings))
         out = folder / what.name / f"arm-{number}"
@@ -176,12 +177,13 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
         )
         results = simulate.run(order, settings, console)
         copy_initial(out, shared, what.seeds)
+        plans.append(results.plan)
         lines += [
             line_of(arm.name or name, [row for row in results.rows if row.strategy == name]) for name in arm.strategies
         ]
     return Table(
         lines=tuple(lines),
-        facts=facts_of(results.plan),
+        facts=facts_of(plans),
         date=results.date,
         machine=results.machine,
         software=results.plan.software,

@@ -65,17 +65,25 @@ def line_of(name: str, rows: Sequence[Row]) -> Line:
     )
 
 
-def facts_of(plan: Plan) -> str:
-    """Return what the numbers of a plan rest on, in words."""
-    settings = plan.settings
-    start = "fine-tuned from " if plan.base.sha256 else "from scratch: "
-    growth = settings.get("steps_growth", 0)
-    steps = f"{settings['train_steps']}" + (f" · (n/50)^{growth:g}" if growth else "")
-    return (
-        f"Pool of {plan.pool} images, {plan.test} test images, {settings['imgsz']} px, "
-        f"{start}{Path(plan.base.source).name}, {steps} steps and at least "
-        f"{settings['min_epochs']} epochs, explore share {settings['explore_share']:.0%}."
-    )
+def facts_of(plans: Sequence[Plan]) -> str:
+    """Return what the numbers rest on, in words; what the plans do not have in common is left to the lines' names."""
+    plan = plans[0]
+    start = f"{'fine-tuned from' if plan.base.sha256 else 'from scratch:'} {Path(plan.base.source).name}"
+    facts = [f"Pool of {plan.pool} images, {plan.test} test images, {plan.settings['imgsz']} px, {start}"]
+    for told in (_steps, _chance):
+        if len({told(each) for each in plans}) == 1:
+            facts.append(told(plan))
+    return ", ".join(facts) + "."
+
+
+def _steps(plan: Plan) -> str:
+    growth = plan.settings.get("steps_growth", 0)
+    law = f" · (n/50)^{growth:g}" if growth else ""
+    return f"{plan.settings['train_steps']}{law} steps and at least {plan.settings['min_epochs']} epochs"
+
+
+def _chance(plan: Plan) -> str:
+    return f"explore share {plan.settings['explore_share']:.0%}"
 
 
 def load(name: str) -> Table:
