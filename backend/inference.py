@@ -114,6 +114,8 @@ def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0)
     Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
     """
     model = load_model(weights)
+    if task_of(model) == "classify":
+        raise ModelError("a classification model finds no objects", where=str(weights))
     from ultralytics.nn.autobackend import AutoBackend
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
@@ -236,14 +238,7 @@ class Detector:
                 yield from self._by_shape(images, forward)
 
     def _read(self, path: Path) -> Letterboxed:
-        from ultralytics.utils.patches import imread
-
-        try:
-            pixels = imread(path)
-        except Exception as error:  # cv2.error and the decoders' own; all mean the same here
-            raise MediaError(f"cannot decode the image: {error}", where=str(path), fix="replace the file") from error
-        if pixels is None:
-            raise MediaError("not an image that can be read", where=str(path), fix="replace the file")
+        pixels = read_pixels(path)
         height, width = pixels.shape[:2]
         return Letterboxed(self._letterbox(image=pixels), height, width)
 
@@ -389,6 +384,19 @@ class Detector:
             rotated=rotated,
             outlines=outlines,
         )
+
+
+def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """Return an image (h, w, 3) in BGR; raises MediaError naming a file that is not an image."""
+    from ultralytics.utils.patches import imread
+
+    try:
+        pixels: npt.NDArray[np.uint8] | None = imread(path)
+    except Exception as error:  # cv2.error and the decoders' own; all mean the same here
+        raise MediaError(f"cannot decode the image: {error}", where=str(path), fix="replace the file") from error
+    if pixels is None:
+        raise MediaError("not an image that can be read", where=str(path), fix="replace the file")
+    return pixels
 
 
 def not_finite() -> ModelError:

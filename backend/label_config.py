@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from backend import tags
 from backend.errors import LabelConfigError
+from backend.label_paths import SEPARATOR, joined
 from backend.types import ControlTag
 
 WHERE = "label config of the project"
@@ -28,15 +29,13 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
     """
     root = _xml(label_config)
     known = tags.registry()
-    controls = [element for element in root.iter() if element.tag.lower() in known]
+    controls = [element for element in root.iter() if element.tag.lower() in known and not _of_others(element, root)]
     if not controls:
-        example = " or ".join(
-            f'<{tag.name} name="label" toName="image"><Label value="..."/></{tag.name}>' for tag in known.values()
-        )
         raise LabelConfigError(
             "no control tag that this backend can predict",
             where=WHERE,
-            fix=f'add {example}, with toName the name of an <Image value="$image"/>',
+            fix='add <RectangleLabels name="label" toName="image"><Label value="..."/></RectangleLabels>, with toName '
+            f'the name of an <Image value="$image"/>, or another of {", ".join(tag.name for tag in known.values())}',
         )
     kept = [element for element in controls if not _skipped(element)]
     if not kept:
@@ -45,7 +44,22 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
             where=WHERE,
             fix=f'remove model_skip="true" from one of {", ".join(map(_spell, controls))}',
         )
+    kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
     return tuple(_control_tag(element, root) for element in kept)
+
+
+def _is_of_whole_image(element: ET.Element) -> bool:
+    return tags.get(element.tag.lower()).label_tag == "Choice"
+
+
+def _of_others(element: ET.Element, root: ET.Element) -> bool:
+    """Return whether choices are none for a model of images: about a text, about a region, or written in the task."""
+    if not _is_of_whole_image(element):
+        return False
+    attributes = _attributes(element)
+    images = {_attributes(node).get("name") for node in _nodes(root, "Image")}
+    per_region = attributes.get("perregion", "false").strip().lower() == "true"
+    return per_region or attributes.get("toname") not in images or not _nodes(element, "Choice")
 
 
 def config_hash(label_config: str) -> str:
@@ -54,7 +68,13 @@ def config_hash(label_config: str) -> str:
     Colours, hotkeys, thresholds, layout and order do not change it. Raises LabelConfigError as `parse` does.
     """
     matters = sorted(
-        [tag.from_name, tag.kind, tag.data_key, sorted(tag.labels), *([tag.task] if tag.task != "detect" else [])]
+        [
+            tag.from_name,
+            tag.kind,
+            tag.data_key,
+            sorted(tag.labels),
+            *([tag.task, tag.multiple] if tag.task != "detect" else []),
+        ]
         for tag in parse(label_config)
     )
     return hashlib.sha256(json.dumps(matters).encode()).hexdigest()
@@ -111,7 +131,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         if value.strip().lower() not in allowed:
             fix = f"write one of {', '.join(allowed)}, {_SKIP}"
             raise _refuse(element, name, value, "is not supported", fix)
-    labels, class_to_label = _labels(element)
+    labels, class_to_label = _labels(element, tag)
     return ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -123,6 +143,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         model_path=_model_path(element),
         attributes={n: v for n, v in attributes.items() if n.startswith("model_") and n not in _READ_HERE},
         task=tag.task(attributes),
+        multiple=tag.multiple(attributes),
     )
 
 
@@ -148,7 +169,7 @@ def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:
     return field[1]
 
 
-def _labels(element: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
+def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """Return the labels as they stand in results, and casefolded class name -> label.
 
     Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
@@ -157,14 +178,15 @@ def _labels(element: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
     labels: dict[str, None] = {}
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
-    for node in _nodes(element, "Label"):
+    found = _paths(element, ()) if tag.tree else ((node, ()) for node in _nodes(element, tag.label_tag))
+    for node, above in found:
         attributes = _attributes(node)
         alias, value = attributes.get("alias", ""), attributes.get("value", "")
-        label = alias or value
-        if not label:
+        if not (alias or value):
             continue
+        label = joined((*above, alias or value))
         labels[label] = None
-        for name in (alias, value):
+        for name in (label,) if tag.tree else (alias, value):
             _claim(own, name, label, element)
         for name in attributes.get("predicted_values", "").split(","):
             _claim(predicted, name, label, element)
@@ -172,9 +194,23 @@ def _labels(element: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
         value = _attributes(element).get("value", "")
         problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
         raise LabelConfigError(
-            f"{_spell(element)} {problem}", where=WHERE, fix=f'write <Label value="..."/> into it, {_SKIP}'
+            f"{_spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {_SKIP}'
         )
     return tuple(labels), own | predicted
+
+
+def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
+    """Yield the choices of a tree, each with the names above it."""
+    for node in element:
+        attributes = _attributes(node)
+        name = attributes.get("alias", "") or attributes.get("value", "")
+        if SEPARATOR in name:
+            raise _refuse(
+                node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
+            )
+        if node.tag.lower() == "choice":
+            yield node, above
+        yield from _paths(node, (*above, name) if name else above)
 
 
 def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:

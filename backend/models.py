@@ -11,10 +11,11 @@ import numpy as np
 
 from backend import committee, label_config, training, weights
 from backend.acquisition import class_weights
+from backend.classifying import Classifier, load_predictor
 from backend.committee import Member
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError
-from backend.inference import Detector, load_detector
+from backend.inference import Detector
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
@@ -42,7 +43,7 @@ class ServedModel:
         """Yield a Prediction per file, in order."""
         if self.weights is None:
             return (_nothing(file, len(self.classes)) for file in files)
-        return _detector(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+        return _predictor(self.weights, self.imgsz, self.device).predict([file.path for file in files])
 
 
 def project_record(context: Context, project_id: int) -> ProjectRecord:
@@ -105,7 +106,7 @@ def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> Ser
         base = open_base(context, record)
         path = Path(base.source) if base.pretrained else None
         number, name, tail, temperature = 0, version_name(base_model(context, record), 0), None, 1.0
-        classes = _detector(path, settings.imgsz, settings.device).classes if path else ()
+        classes = _predictor(path, settings.imgsz, settings.device).classes if path else ()
     size, device = settings.imgsz, settings.device
     return ServedModel(record.project_id, number, name, classes, tail, temperature, path, size, device)
 
@@ -143,8 +144,18 @@ def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersi
 
 
 @functools.lru_cache(maxsize=_LOADED)
+def _predictor(weights: Path, imgsz: int, device: str) -> Detector | Classifier:
+    return load_predictor(weights, imgsz, device)
+
+
 def _detector(weights: Path, imgsz: int, device: str) -> Detector:
-    return load_detector(weights, imgsz, device)
+    found = _predictor(weights, imgsz, device)
+    if isinstance(found, Classifier):
+        raise ModelError(
+            "a committee votes on objects, and this project's labels are of whole images",
+            fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
+        )
+    return found
 
 
 def _nothing(file: MediaFile, classes: int) -> Prediction:

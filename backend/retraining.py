@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backend import calibration, dataset, snapshot, training, validation
+from backend.classifying import load_predictor
 from backend.context import Context
 from backend.files import file_sha256
 from backend.gate import judge
-from backend.inference import load_detector
 from backend.models import base_model, open_base
 from backend.progress import Fence
 from backend.snapshot import Plan
@@ -64,7 +64,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     show = _Reporter(context, project_id, started)
     show("snapshot")
     plan = snapshot.take(context, project_id, lambda: show("images"))
-    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task)
+    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, plan.tag.multiple)
     base = open_base(context, plan.record)
     prepared = time.monotonic()
     trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
@@ -127,7 +127,7 @@ def _detections(plan: Plan, weights: Path) -> Detections | None:
     """Predict the validation images; None where the model has learned from them."""
     if not plan.split.held_out:
         return None
-    detector = load_detector(weights, plan.settings.imgsz, plan.settings.device)
+    detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
     found = detector.predict([image.path for image in plan.split.val])
     pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
     return validation.detections(pairs, plan.tag.labels)

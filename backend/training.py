@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend import classifying
 from backend.errors import BackendError, ModelError, TrainingError
 from backend.files import file_sha256
 from backend.inference import BATCH, KEEP_CONFIDENCE, load_model, quiet_ultralytics, select_device, task_of
@@ -174,6 +175,8 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
     """
     model = load_model(weights)
     task = task_of(model) or "detect"
+    if task == "classify":
+        return classifying.evaluate(model, data_yaml, imgsz, device)
     with tempfile.TemporaryDirectory() as folder:
         validator = _validator_class(task)(
             args={
@@ -252,7 +255,7 @@ def _ultralytics(path: str) -> Any:
 @functools.cache
 def _run_class(task: YoloTask) -> Any:
     """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
-    trainer: Any = _ultralytics(RECIPES[task].trainer)
+    trainer: Any = classifying.trainer_class() if task == "classify" else _ultralytics(RECIPES[task].trainer)
 
     class Run(trainer):
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:

@@ -35,6 +35,7 @@ class ControlTag:
     model_path: str | None = None  # weights the config asks for, a file in MODEL_DIR
     attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
     task: YoloTask = "detect"  # what its models do
+    multiple: bool = False  # classify: an image may have several labels at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Quality on one validation set, measured on what the task finds: boxes, rotated boxes or masks."""
+    """Quality on one validation set, measured on what the task finds: boxes, rotated boxes, masks or classes."""
 
     map50: float
     map50_95: float

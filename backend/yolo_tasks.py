@@ -34,6 +34,10 @@ def _corners(label: LabeledBox) -> Sequence[float]:
     return _flat(clip_ring(label.outline[0]))
 
 
+def _nothing(_: LabeledBox) -> Sequence[float]:
+    return ()
+
+
 def _one_ring(label: LabeledBox) -> Sequence[float]:
     return _flat(clip_ring(bridged(label.outline)))
 
@@ -74,6 +78,16 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         metric="seg",
         numbers=_one_ring,
         extra="nm",
+    ),
+    "classify": Recipe(
+        noun="classification",
+        suffix="-cls",
+        model="ClassificationModel",
+        head="Classify",
+        trainer="classify.ClassificationTrainer",
+        validator="classify.ClassificationValidator",
+        metric="top1",
+        numbers=_nothing,
     ),
 }
 

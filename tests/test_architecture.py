@@ -32,11 +32,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "timeline",
     ),
     (
-        *("label_config", "tags", "regions", "ranking", "yolo_data", "gate"),
+        *("label_config", "tags", "regions", "label_paths", "ranking", "yolo_data", "gate"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes"),
+        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes", "classifying"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -66,9 +66,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training", "shapes"),
-    "torch": ("inference", "training", "committee", "shapes"),
-    "torchvision": ("inference", "training"),
+    "ultralytics": ("inference", "training", "shapes", "classifying"),
+    "torch": ("inference", "training", "committee", "shapes", "classifying"),
+    "torchvision": ("inference", "training", "classifying"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),
     "rq": ("queues",),

@@ -42,7 +42,7 @@ def test_every_example_config_parses_to_one_tag_of_its_kind(example: Path) -> No
 
 
 def test_other_control_tags_beside_are_ignored() -> None:
-    beside = '<Choices name="c" toName="image"><Choice value="x"/></Choices><TextArea name="t" toName="image"/>'
+    beside = '<Rating name="r" toName="image"/><TextArea name="t" toName="image"/>'
     assert [tag.from_name for tag in label_config.parse(config(beside=beside))] == ["label"]
 
 

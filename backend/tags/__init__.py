@@ -29,6 +29,9 @@ class Tag:
     decode: Callable[[ControlTag, Result], tuple[LabeledBox, ...]]
     explain: Callable[[ControlTag, Result], tuple[str, ...]]  # what decode leaves out, one reason each
     task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
+    multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
+    label_tag: str = "Label"  # the tags inside that are its labels
+    tree: bool = False  # they stand inside one another, and a label is the path to one
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
 
     @property

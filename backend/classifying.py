@@ -1,0 +1,252 @@
+"""Whole images: predicted, learned and judged with ultralytics' classifiers.
+
+A data set is laid out as for the other tasks, with one class number a line in the label files, so that an image may
+have several classes and names may hold any character; ultralytics' own layout, a folder for each class, allows neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from backend.inference import (
+    BATCH,
+    Detector,
+    load_detector,
+    load_model,
+    not_finite,
+    read_pixels,
+    select_device,
+    task_of,
+)
+from backend.types import FloatArray, Metrics, Prediction, YoloTask
+
+_LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove one of its classes
+MULTIPLE = "multiple"  # in a data.yaml and in a model's: an image may have several classes at once
+
+
+def load_predictor(weights: Path, imgsz: int, device: str = "") -> Detector | Classifier:
+    """Return what predicts with a weights file, whatever its task; raises as `load_detector`."""
+    model = load_model(weights)
+    if task_of(model) != "classify":
+        return load_detector(weights, imgsz, device)
+    return Classifier(model, imgsz, device)
+
+
+class Classifier:
+    """A model of whole images in memory, safe to share between threads."""
+
+    task: YoloTask = "classify"
+
+    def __init__(self, model: Any, imgsz: int, device: str = "") -> None:
+        """Take an ultralytics ClassificationModel and the side, in pixels, of the square that images are scaled to."""
+        from torchvision import transforms
+
+        self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
+        self.multiple = bool(model.yaml.get(MULTIPLE, False))
+        self._device = select_device(device)
+        self._model = model.to(self._device).eval()
+        # ultralytics cuts out the middle, but what decides may lie at the border.
+        self._transform = transforms.Compose([transforms.Resize((imgsz, imgsz)), transforms.ToTensor()])
+        self._lock = threading.Lock()
+
+    def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
+        """Give one Prediction per path, in order: one box, the image, with the probabilities of all classes.
+
+        Raises MediaError naming a file that is not an image, ModelError when the model's output is not finite.
+        """
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+            for start in range(0, len(paths), BATCH):
+                read = list(readers.map(self._read, paths[start : start + BATCH]))
+                probs, embeddings = self._forward([pixels for pixels, _ in read])
+                for (_, size), *found in zip(read, probs, embeddings, strict=True):
+                    yield _prediction(size, *found)
+
+    def _read(self, path: Path) -> tuple[Any, tuple[int, int]]:
+        from PIL import Image
+
+        pixels = read_pixels(path)
+        height, width = pixels.shape[:2]
+        return self._transform(Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))), (width, height)
+
+    def _forward(self, images: Sequence[Any]) -> tuple[FloatArray, FloatArray]:
+        """Return the probabilities (n, C) and what the last layer sees (n, D)."""
+        import torch
+
+        seen: list[torch.Tensor] = []
+        with self._lock, torch.inference_mode():
+            last = self._model.model[-1].linear
+            hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            try:
+                probs, logits = self._model(torch.stack(list(images)).to(self._device))
+            finally:
+                hook.remove()
+            probs = (logits.sigmoid() if self.multiple else probs).float().cpu().numpy()
+            embeddings = seen[0].float().cpu().numpy()
+        if not (np.isfinite(probs).all() and np.isfinite(embeddings).all()):
+            raise not_finite()
+        return probs, embeddings
+
+
+def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray) -> Prediction:
+    return Prediction(
+        width=size[0],
+        height=size[1],
+        boxes=np.array([[0, 0, *size]], dtype=np.float32),
+        class_probs=probs[None],
+        confidence=probs.max(keepdims=True),
+        embedding=embedding,
+        box_embeddings=embedding[None],
+    )
+
+
+def read_part(data_yaml: Path, part: str) -> tuple[list[Path], list[tuple[int, ...]]]:
+    """Return the images of a split, "train" or "val", and the class numbers of each."""
+    data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+    folder = Path(data["path"]) / data[part]
+    images = sorted(folder.iterdir())
+    labels = folder.parent.parent / "labels" / folder.name
+    return images, [tuple(map(int, (labels / f"{path.stem}.txt").read_text().split())) for path in images]
+
+
+def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+    """Return the quality of a classifier on the `val` split, classes matched by name.
+
+    Of a model that gives one class the share of images whose most likely class is right, and for each class the share
+    of its images; of one that gives several the average precision. It stands where other tasks have mAP50.
+    """
+    data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+    images, labels = read_part(data_yaml, "val")
+    classifier = Classifier(model, imgsz, device)
+    found = list(classifier.predict(images))
+    probs = _by_name(np.concatenate([one.class_probs for one in found]), classifier.classes, data["names"])
+    true = _multi_hot(labels, len(data["names"]))
+    known = true.any(axis=1)
+    if classifier.multiple:
+        quality = {c: average_precision(probs[:, c], true[:, c]) for c in np.flatnonzero(true.any(axis=0)).tolist()}
+        overall = float(np.mean(list(quality.values()))) if quality else 0.0
+    else:
+        right = true[np.arange(len(true)), probs.argmax(axis=1)] & (probs.max(axis=1) > 0)
+        quality = {c: float(right[true[:, c]].mean()) for c in np.flatnonzero(true.any(axis=0)).tolist()}
+        overall = float(right[known].mean()) if known.any() else 0.0
+    return Metrics(
+        map50=overall,
+        map50_95=overall,
+        class_ap50={data["names"][c]: value for c, value in quality.items()},
+        images=len(images),
+        boxes=int(true.sum()),
+        detections=int((probs.max(axis=1) > 0).sum()),
+    )
+
+
+def average_precision(scores: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Return the mean, over the true ones, of the precision of all that score as high.
+
+    >>> average_precision([0.9, 0.8, 0.7], [True, False, True])  # (1 / 1 + 2 / 3) / 2
+    0.8333333333333333
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    hits = np.asarray(true, dtype=bool)[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean()) if hits.any() else 0.0
+
+
+def _by_name(probs: FloatArray, classes: Sequence[str], names: Sequence[str]) -> FloatArray:
+    """Return the columns of `classes` in the order of `names`, 0 for one that the model does not know."""
+    column = {name: index for index, name in enumerate(classes)}
+    ordered = np.zeros((len(probs), len(names)), dtype=np.float32)
+    for index, name in enumerate(names):
+        if name in column:
+            ordered[:, index] = probs[:, column[name]]
+    return ordered
+
+
+def _multi_hot(labels: Sequence[Sequence[int]], classes: int) -> npt.NDArray[np.bool_]:
+    hot = np.zeros((len(labels), classes), dtype=np.bool_)
+    for row, numbers in enumerate(labels):
+        hot[row, list(numbers)] = True
+    return hot
+
+
+def _multiple_loss(preds: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return binary cross-entropy, summed over the classes of an image: each class is a question of its own."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    logits = preds[1] if isinstance(preds, list | tuple) else preds
+    loss = binary_cross_entropy_with_logits(logits, batch["cls"], reduction="none").sum(1).mean()
+    return loss, {"loss": loss.detach()}
+
+
+@functools.cache
+def trainer_class() -> Any:
+    """Return ultralytics' trainer of classifiers, on a data set of ours."""
+    from ultralytics.models.yolo.classify import ClassificationTrainer
+
+    class Trainer(ClassificationTrainer):  # type: ignore[misc]
+        def get_dataset(self) -> dict[str, Any]:
+            data = yaml.safe_load(Path(self.args.data).read_text(encoding="utf-8"))
+            names = dict(enumerate(data["names"]))
+            return {"train": "train", "val": "val", "names": names, "nc": len(names), "channels": 3} | {
+                MULTIPLE: data.get(MULTIPLE, False)
+            }
+
+        def build_dataset(self, img_path: str, mode: str = "train", batch: Any = None) -> Any:  # noqa: ARG002
+            return _dataset_class()(Path(self.args.data), img_path, self.args, self.data)
+
+        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+            model = super().get_model(cfg, weights, verbose)
+            model.yaml[MULTIPLE] = self.data[MULTIPLE]
+            return model
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if self.data[MULTIPLE]:
+                self.model.criterion = _multiple_loss
+            moved: dict[str, Any] = super().preprocess_batch(batch)
+            return moved
+
+    return Trainer
+
+
+@functools.cache
+def _dataset_class() -> Any:
+    """Return a data set of augmented images and their classes, as shares of one where an image has one class only."""
+    import torch
+    from PIL import Image
+    from ultralytics.data.augment import classify_augmentations
+
+    class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]
+        def __init__(self, data_yaml: Path, part: str, args: Any, data: dict[str, Any]) -> None:
+            paths, labels = read_part(data_yaml, part)
+            hot = _multi_hot(labels, data["nc"]).astype(np.float32)
+            rows = np.arange(len(hot)) if data[MULTIPLE] else np.flatnonzero(hot.any(axis=1))
+            self.samples = [paths[row] for row in rows.tolist()]
+            self.targets = hot[rows] if data[MULTIPLE] else hot[rows] / hot[rows].sum(axis=1, keepdims=True)
+            self.transform = classify_augmentations(
+                size=args.imgsz,
+                scale=(_LEAST_SEEN if data[MULTIPLE] else 1.0 - args.scale, 1.0),
+                hflip=args.fliplr,
+                vflip=args.flipud,
+                erasing=0.0 if data[MULTIPLE] else args.erasing,
+                auto_augment=args.auto_augment,
+                hsv_h=args.hsv_h,
+                hsv_s=args.hsv_s,
+                hsv_v=args.hsv_v,
+            )
+
+        def __len__(self) -> int:
+            return len(self.samples)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            with Image.open(self.samples[index]) as image:
+                return {"img": self.transform(image.convert("RGB")), "cls": torch.from_numpy(self.targets[index])}
+
+    return Images

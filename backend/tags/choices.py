@@ -1,0 +1,85 @@
+"""Choices about an Image: the classes of the whole image, one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend import regions
+from backend.tags import Tag
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return the answer to a tag: the likeliest label, or all of a tag that takes several; none under the threshold.
+
+    The threshold is the tag's own, else `threshold`. The answer's score is that of its least likely label.
+    """
+    return answer(tag, prediction, classes, threshold, key, list)
+
+
+def answer(
+    tag: ControlTag,
+    prediction: Prediction,
+    classes: Sequence[str],
+    threshold: float,
+    key: str,
+    spell: Callable[[list[str]], list[Any]],
+) -> tuple[Region, ...]:
+    """Return the one region that answers; `spell` writes labels as the tag's results have them."""
+    if len(prediction.boxes) != 1:  # a model of objects, or none at all
+        return ()
+    scores: dict[str, float] = {}
+    for label, score in zip(regions.class_labels(tag, classes), prediction.class_probs[0].tolist(), strict=True):
+        if label is not None and np.isfinite(score):
+            scores[label] = max(score, scores.get(label, 0.0))
+    lowest = threshold if tag.score_threshold is None else tag.score_threshold
+    chosen = sorted((label for label in scores if scores[label] >= lowest), key=lambda label: -scores[label])
+    chosen = chosen if tag.multiple else chosen[:1]
+    if not chosen:
+        return ()
+    return (
+        Region(
+            id=regions.region_id(key, tag.from_name, 0),
+            kind=tag.kind,
+            from_name=tag.from_name,
+            to_name=tag.to_name,
+            value={tag.kind: spell(chosen)},
+            score=scores[chosen[-1]],
+            original_width=prediction.width,
+            original_height=prediction.height,
+        ),
+    )
+
+
+def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
+    """Return the whole image as a training box of each label chosen; `explain` says what is left out."""
+    return tuple(found for found in regions.read(tag, result, _whole) if isinstance(found, LabeledBox))
+
+
+def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return why choices are not learned: one reason each."""
+    return tuple(found for found in regions.read(tag, result, _whole) if isinstance(found, str))
+
+
+def _whole(_: Mapping[str, Any]) -> LabeledBox:
+    return LabeledBox("", WHOLE)
+
+
+TAG = Tag(
+    name="Choices",
+    object_name="Image",
+    encode=encode,
+    decode=decode,
+    explain=explain,
+    task=lambda _: "classify",
+    multiple=lambda attributes: attributes.get("choice", "single").strip().lower() == "multiple",
+    label_tag="Choice",
+    attributes={"choice": ("single", "single-radio", "multiple")},
+)

@@ -1,0 +1,61 @@
+"""Taxonomy about an Image: as Choices, with labels that are paths in a tree.
+
+A path is one label here, "Animals > Birds"; Label Studio's results spell it out, ["Animals", "Birds"].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from backend.label_paths import SEPARATOR, joined
+from backend.tags import Tag, choices
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+KIND = "taxonomy"
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return the answer to a tag, as `choices.encode` does."""
+    return choices.answer(tag, prediction, classes, threshold, key, _paths)
+
+
+def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
+    """Return the whole image as a training box of each path chosen; `explain` says what is left out."""
+    return choices.decode(tag, _flat(result))
+
+
+def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return why paths are not learned: one reason each."""
+    return choices.explain(tag, _flat(result))
+
+
+def _paths(labels: list[str]) -> list[Any]:
+    return [label.split(SEPARATOR) for label in labels]
+
+
+def _flat(result: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield results with each path as one label."""
+    for item in result:
+        value = item.get("value")
+        paths = value.get(KIND) if isinstance(value, Mapping) else None
+        if isinstance(paths, list):
+            labels = [joined(path) if isinstance(path, list) else path for path in paths]
+            yield {**item, "value": {KIND: labels}}
+        else:
+            yield item
+
+
+TAG = Tag(
+    name="Taxonomy",
+    object_name="Image",
+    encode=encode,
+    decode=decode,
+    explain=explain,
+    task=lambda _: "classify",
+    multiple=lambda attributes: attributes.get("maxusages", "").strip() != "1",
+    label_tag="Choice",
+    tree=True,
+)
