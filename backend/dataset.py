@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backend.errors import TrainingError
 from backend.types import LabeledBox, YoloTask
@@ -77,8 +78,16 @@ def write_test_set(files: Sequence[LabeledFile], classes: Sequence[str], root: P
     return write(Split(train=images, val=images, held_out=False), classes, root)
 
 
-def write(split: Split, classes: Sequence[str], root: Path, task: YoloTask = "detect", multiple: bool = False) -> Path:
+def write(
+    split: Split,
+    classes: Sequence[str],
+    root: Path,
+    task: YoloTask = "detect",
+    details: Mapping[str, Any] | None = None,
+) -> Path:
     """Write images/ (hard links) and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
+
+    `details` is what else data.yaml says.
 
     Raises TrainingError for a label that is not in `classes` or a box that leaves its image.
     """
@@ -93,7 +102,7 @@ def write(split: Split, classes: Sequence[str], root: Path, task: YoloTask = "de
         "train": "images/train",
         "val": "images/val" if split.held_out else "images/train",
         "names": list(classes),
-        **({"multiple": multiple} if task == "classify" else {}),
+        **(details or {}),
     }
     data_yaml = root / "data.yaml"
     data_yaml.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")  # every JSON is YAML

@@ -178,6 +178,11 @@ class Letterboxed:
         moved: FloatArray = scale_coords(self.pixels.shape[:2], points.copy(), (self.height, self.width))
         return moved
 
+    def upright_keypoints(self, keypoints: FloatArray) -> FloatArray:
+        """Return keypoints (n, K, 2 or 3) as Prediction has them; without a third column all of them are seen."""
+        sure = keypoints[:, :, 2:] if keypoints.shape[2] > 2 else np.ones_like(keypoints[:, :, :1])
+        return np.concatenate([self.upright_points(keypoints[:, :, :2]), sure], axis=2)
+
     def upright_rotated(self, rotated: FloatArray) -> FloatArray:
         """Return rotated boxes (n, 5), as Prediction has them, in pixels of the original."""
         from ultralytics.utils.ops import scale_boxes
@@ -372,6 +377,10 @@ class Detector:
         if self.task == "obb":
             letterboxed = np.concatenate([boxes, rows[:, features - 1 : features]], axis=1)
             rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
+        keypoints = None
+        if self.task == "pose":
+            keypoints = rows[:, extra:features].reshape(len(rows), *self._head.kpt_shape)
+            keypoints = image.upright_keypoints(keypoints)
         return Prediction(
             width=image.width,
             height=image.height,
@@ -383,6 +392,7 @@ class Detector:
             box_embeddings=rows[:, features:],
             rotated=rotated,
             outlines=outlines,
+            keypoints=keypoints,
         )
 
 

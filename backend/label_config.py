@@ -53,9 +53,15 @@ def _is_of_whole_image(element: ET.Element) -> bool:
 
 
 def _of_others(element: ET.Element, root: ET.Element) -> bool:
-    """Return whether choices are none for a model of images: about a text, about a region, or written in the task."""
+    """Return whether a tag is none that a model of images answers by itself.
+
+    Choices about a text, about a region, or written in the task; points without boxes; the boxes of points.
+    """
+    if element.tag.lower() == "keypointlabels":
+        return _boxes_of(element, root) is None
     if not _is_of_whole_image(element):
-        return False
+        # The boxes of a skeleton are part of it.
+        return any(_boxes_of(points, root) is element for points in _nodes(root, "KeyPointLabels"))
     attributes = _attributes(element)
     images = {_attributes(node).get("name") for node in _nodes(root, "Image")}
     per_region = attributes.get("perregion", "false").strip().lower() == "true"
@@ -73,11 +79,16 @@ def config_hash(label_config: str) -> str:
             tag.kind,
             tag.data_key,
             sorted(tag.labels),
-            *([tag.task, tag.multiple] if tag.task != "detect" else []),
+            *_more(tag),
         ]
         for tag in parse(label_config)
     )
     return hashlib.sha256(json.dumps(matters).encode()).hexdigest()
+
+
+def _more(tag: ControlTag) -> list[object]:
+    """Return what a training depends on beside boxes; nothing for boxes, whose hash must stay what it was."""
+    return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 
 class _Builder(ET.TreeBuilder):
@@ -131,7 +142,8 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         if value.strip().lower() not in allowed:
             fix = f"write one of {', '.join(allowed)}, {_SKIP}"
             raise _refuse(element, name, value, "is not supported", fix)
-    labels, class_to_label = _labels(element, tag)
+    boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
+    labels, class_to_label = _labels(element, tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
     return ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -144,6 +156,8 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         attributes={n: v for n, v in attributes.items() if n.startswith("model_") and n not in _READ_HERE},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
+        points=() if boxes is None else _points(element, tag),
+        parent="" if boxes is None else _attributes(boxes).get("name", ""),
     )
 
 
@@ -197,6 +211,33 @@ def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mappin
             f"{_spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {_SKIP}'
         )
     return tuple(labels), own | predicted
+
+
+def _boxes_of(element: ET.Element, root: ET.Element) -> ET.Element | None:
+    """Return the RectangleLabels that hold a skeleton's points: NAME_bbox, or else one that is skipped by itself."""
+    mine = _attributes(element)
+    beside = [
+        node
+        for node in _nodes(root, "RectangleLabels")
+        if _attributes(node).get("toname") == mine.get("toname") and _attributes(node).get("name")
+    ]
+    if mine.get("model_skip", "").strip().lower() in ("true", "1"):
+        return None
+    named = [node for node in beside if _attributes(node)["name"] == f"{mine.get('name')}_bbox"]
+    skipped = [node for node in beside if _attributes(node).get("model_skip", "").strip().lower() in ("true", "1")]
+    return next(iter(named + skipped), None)
+
+
+def _points(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
+    """Return the labels of a skeleton in the order of model_index, else in the config's."""
+    labels, _ = _labels(element, tag)
+    indices = [_attributes(node).get("model_index", "").strip() for node in _nodes(element, tag.label_tag)]
+    if not any(indices):
+        return labels
+    if sorted(indices) != sorted(str(index) for index in range(len(labels))):
+        why = f"does not number the {len(labels)} labels from 0"
+        raise _refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
+    return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
 
 
 def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:

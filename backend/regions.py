@@ -114,6 +114,14 @@ def percent_box(value: Item) -> tuple[geometry.Box, float] | None:
     return (x, y, width, height), rotation
 
 
+def setting(tag: ControlTag, name: str, default: float) -> float:
+    """Return a number among the tag's attributes, the default where there is none that can be read."""
+    try:
+        return float(tag.attributes[name])
+    except (KeyError, ValueError):
+        return default
+
+
 def image_size(item: Item) -> tuple[float, float] | None:
     """Return the width and the height of the image that a region was drawn on, None where it does not say."""
     width, height = number(item.get("original_width")), number(item.get("original_height"))

@@ -24,6 +24,7 @@ from backend.store import version_name
 from backend.training import BaseWeights
 from backend.types import Calibration, Metrics, ModelVersion, TrainingProgress
 from backend.validation import Detections
+from backend.yolo_tasks import details
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     show = _Reporter(context, project_id, started)
     show("snapshot")
     plan = snapshot.take(context, project_id, lambda: show("images"))
-    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, plan.tag.multiple)
+    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
     base = open_base(context, plan.record)
     prepared = time.monotonic()
     trained = _train(plan, base, data_yaml, scratch / "run", fence, show)

@@ -59,6 +59,8 @@ class ShardArrays:
     outline_rings: IntArray  # (r + 1,) where each ring begins, and the end
     outlines: IntArray  # (m + 1,) where each box's rings begin, and the end; (1,) where the boxes have none
 
+    keypoints: FloatArray  # (m, K, 3), or (0, 0, 3) where the boxes have none
+
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
         if self.header.failed[row]:
@@ -74,6 +76,7 @@ class ShardArrays:
             box_variance=self.box_variance[box] if self.has_variance[row] else None,
             rotated=self.rotated[box] if len(self.rotated) else None,
             outlines=self._outlines(box) if len(self.outlines) > 1 else None,
+            keypoints=self.keypoints[box] if len(self.keypoints) else None,
         )
 
     def _outlines(self, box: slice) -> tuple[Outline, ...]:
@@ -116,6 +119,7 @@ def encode(shard: PoolShard) -> bytes:
         box_variance=_stack([_variance(prediction) for prediction in found], 4),
         has_variance=has_variance,
         **_outline_arrays(found),
+        keypoints=_keypoints(found),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -130,7 +134,7 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    names = (*boxes, "outline_points", "outline_rings", "outlines")
+    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -196,6 +200,11 @@ def _outline_arrays(found: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
         "outline_rings": np.cumsum([0, *map(len, rings)], dtype=np.int64),
         "outlines": np.cumsum([0, *map(len, outlines)], dtype=np.int64),
     }
+
+
+def _keypoints(found: Sequence[Prediction]) -> FloatArray:
+    points = [one.keypoints for one in found if one.keypoints is not None and len(one.keypoints)]
+    return np.concatenate(points) if points else np.zeros((0, 0, 3), dtype=np.float32)
 
 
 def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:

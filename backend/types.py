@@ -18,6 +18,7 @@ Empty = Literal["lowest", "median", "highest"]
 YoloTask = Literal["detect", "obb", "segment", "pose", "classify"]
 Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
+Keypoint = tuple[float, float, int]  # x, y as shares of the image; 0 not labeled, 1 covered, 2 visible
 Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of one object, none where nothing is seen
 
 
@@ -35,6 +36,8 @@ class ControlTag:
     model_path: str | None = None  # weights the config asks for, a file in MODEL_DIR
     attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
     task: YoloTask = "detect"  # what its models do
+    points: tuple[str, ...] = ()  # pose: labels of the points, in the skeleton's order; `labels` are those of the boxes
+    parent: str = ""  # pose: from_name of the boxes
     multiple: bool = False  # classify: an image may have several labels at once
 
 
@@ -50,9 +53,11 @@ class Region:
     score: float
     original_width: int
     original_height: int
+    parent_id: str = ""  # the region above it in the tree
 
     def as_json(self) -> Json:
         """Return the region as Label Studio stores it in `result`."""
+        above = {"parentID": self.parent_id} if self.parent_id else {}
         return {
             "id": self.id,
             "type": self.kind,
@@ -63,6 +68,7 @@ class Region:
             "original_width": self.original_width,
             "original_height": self.original_height,
             "image_rotation": 0,
+            **above,
         }
 
 
@@ -77,6 +83,7 @@ class LabeledBox:
     xywh: tuple[float, float, float, float]
     # As shares of the image, may leave it. obb: one ring, the four corners; segment: parts and holes, by even and odd.
     outline: tuple[Ring, ...] = ()
+    keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Prediction:
     box_embeddings: FloatArray | None = None  # (n, D)
     rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
     outlines: tuple[Outline, ...] | None = None  # segment: n
+    keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +246,7 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Quality on one validation set, measured on what the task finds: boxes, rotated boxes, masks or classes."""
+    """Quality on one validation set, of what the task finds: boxes, rotated boxes, masks, points or classes."""
 
     map50: float
     map50_95: float

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backend.geometry import bridged, clip_ring
-from backend.types import LabeledBox, YoloTask
+from backend.types import ControlTag, LabeledBox, YoloTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ def _box(label: LabeledBox) -> Sequence[float]:
 def _corners(label: LabeledBox) -> Sequence[float]:
     """Return the corners inside the image; ultralytics takes the smallest rectangle around any number of points."""
     return _flat(clip_ring(label.outline[0]))
+
+
+def _box_and_points(label: LabeledBox) -> Sequence[float]:
+    return [*label.xywh, *_flat(label.keypoints)]
 
 
 def _nothing(_: LabeledBox) -> Sequence[float]:
@@ -79,6 +84,17 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         numbers=_one_ring,
         extra="nm",
     ),
+    "pose": Recipe(
+        noun="pose",
+        suffix="-pose",
+        model="PoseModel",
+        head="Pose",
+        trainer="pose.PoseTrainer",
+        validator="pose.PoseValidator",
+        metric="pose",
+        numbers=_box_and_points,
+        extra="nk",
+    ),
     "classify": Recipe(
         noun="classification",
         suffix="-cls",
@@ -90,6 +106,28 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         numbers=_nothing,
     ),
 }
+
+
+def details(tag: ControlTag) -> Mapping[str, Any]:
+    """Return what a data.yaml says of a task beside images and names."""
+    if tag.task == "classify":
+        return {"multiple": tag.multiple}
+    if tag.task == "pose":
+        return {"kpt_shape": [len(tag.points), 3], **_mirror(tag.points)}
+    return {}
+
+
+def _mirror(points: Sequence[str]) -> Mapping[str, Any]:
+    """Return which point each becomes in a mirror, by left and right in their names; without such, none is mirrored.
+
+    >>> _mirror(["nose", "left_eye", "right_eye"]), _mirror(["nose", "tail"])
+    ({'flip_idx': [0, 2, 1]}, {})
+    """
+    folded = [point.casefold() for point in points]
+    swapped = [point.replace("left", "\0").replace("right", "left").replace("\0", "right") for point in folded]
+    if swapped == folded or not set(swapped) <= set(folded):
+        return {}
+    return {"flip_idx": [folded.index(point) for point in swapped]}
 
 
 def weights_name(name: str, task: YoloTask) -> str:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from backend.dataset import LabeledImage, Split
 from backend.geometry import corners_of, ring_hull
-from backend.types import LabeledBox
+from backend.types import Keypoint, LabeledBox
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
 COLOURS = {"red": (220, 40, 40), "blue": (50, 60, 230)}
@@ -63,3 +63,14 @@ def donut(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.ran
     pen.polygon([(float(a), float(b)) for a, b in inner], fill=(120, 120, 120))
     rings = tuple(tuple((float(a), float(b)) for a, b in ring / SIZE) for ring in (outer, inner))
     return LabeledBox(colour, ring_hull(rings[0]), outline=rings)
+
+
+def arrow(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
+    """Draw a bar with a bright head and a dark tail; its keypoints are those two."""
+    box = bar(pen, x, y, colour, rng)
+    corners = np.array(box.outline[0]) * SIZE
+    ends = [corners[[0, 3]].mean(axis=0), corners[[1, 2]].mean(axis=0)]
+    for (across, down), shade in zip(ends, ((255, 255, 255), (0, 0, 0)), strict=True):
+        pen.ellipse((across - 4, down - 4, across + 4, down + 4), fill=shade)
+    points: list[Keypoint] = [(float(a) / SIZE[0], float(b) / SIZE[1], 2) for a, b in ends]
+    return LabeledBox(colour, box.xywh, keypoints=tuple(points))

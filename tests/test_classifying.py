@@ -198,7 +198,7 @@ def test_what_is_left_out_is_explained(tag: ControlTag, item: dict[str, Any], re
 
 
 def train(split: Split, folder: Path, multiple: bool, epochs: int) -> tuple[Path, Path, float]:
-    data_yaml = dataset.write(split, LABELS, folder / "data", "classify", multiple)
+    data_yaml = dataset.write(split, LABELS, folder / "data", "classify", {"multiple": multiple})
     hyper = Hyper(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, folder / "run", lambda _: None)
     assert trained.losses_finite

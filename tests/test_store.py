@@ -470,6 +470,18 @@ def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], St
         np.testing.assert_array_equal(found.rotated, expected.rotated)
 
 
+def test_keypoints_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    seen = [
+        replace(make_prediction(n), keypoints=np.random.default_rng(n).random((n, 4, 3), np.float32)) for n in (2, 3)
+    ]
+    store.save_shard(7, 0, make_shard(0, seen[0], make_prediction(0), seen[1]))
+    for task_id, expected in zip((100, 102), seen, strict=True):
+        found = reopen().prediction(7, 0, task_id)
+        assert found is not None
+        assert expected.keypoints is not None
+        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+
+
 def test_outlines_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
     rng = np.random.default_rng(0)
     outlines = [
