@@ -41,6 +41,13 @@ class Base(Frozen):
     sha256: str = ""
 
 
+class Project(Frozen):
+    """A live project whose chance an experiment repeats: production draws by hashes of these ids."""
+
+    id: int
+    task_ids: tuple[int, ...]  # of the pool's images, in their order
+
+
 class Plan(Frozen):
     """What is compared, on which data, under which settings."""
 
@@ -58,6 +65,7 @@ class Plan(Frozen):
     base: Base
     settings: dict[str, Any]  # the settings a project learns with, and the device
     software: dict[str, str]
+    project: Project | None = None  # None: one for each seed, that does not exist
 
     def without_paths(self) -> Plan:
         """Return the plan as it may be shown to others: files by their names."""
@@ -73,7 +81,7 @@ class Plan(Frozen):
 
         More strategies, seeds or rounds do not: what is finished stays as it would have been.
         """
-        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software"):
+        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software", "project"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} was {mine}, now {theirs}"

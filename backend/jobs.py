@@ -105,7 +105,7 @@ def rank_and_push(project_id: int, number: int) -> None:
     jobs.once("review_labels", project_id, number)
     review.observe(context, project_id, number)
     settings = context.project_settings(context.store.project(project_id))
-    context.store.prune(project_id, keep=max(3, settings.committee_size))
+    context.store.prune(project_id, keep=settings_table.versions_kept(settings))
 
 
 def score_new(project_id: int) -> None:

@@ -160,6 +160,11 @@ def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None
     return _validated(settings.model_dump() | overrides, where=where, spell=str.upper)
 
 
+def versions_kept(settings: Settings) -> int:
+    """Return of how many published versions weights and scored pools are kept."""
+    return max(3, settings.committee_size)
+
+
 def allowed(name: str) -> str:
     """Return the values a setting may have, in words.
 

@@ -27,7 +27,7 @@ from backend import (
     unit_process,
 )
 from backend.errors import BackendError, SettingError
-from backend.experiment import INITIAL, Base, Plan, Results, Round
+from backend.experiment import INITIAL, Base, Plan, Project, Results, Round
 from backend.files import LocalFiles, file_sha256
 from backend.inference import select_device
 from backend.queues import Jobs
@@ -55,6 +55,7 @@ class Order:
     continue_training: bool
     out: Path
     jobs: int
+    project: Project | None = None  # not from there: a live project to be repeated
 
 
 def run(order: Order, settings: Settings, console: Console) -> Results:
@@ -96,6 +97,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     data_yaml = generated(order.data, order.out / "data") if order.data in SCENES else Path(order.data)
     data = simulation_data.read(data_yaml)
     simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
+    _check_project(order.project, len(data.pool))
     for note in data.notes[:5]:
         console.print(f"note: {note}", style="yellow")
     if len(data.notes) > 5:
@@ -120,7 +122,17 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else ""),
         settings=experiment.learning_settings(settings),
         software=experiment.software(),
+        project=order.project,
     )
+
+
+def _check_project(project: Project | None, images: int) -> None:
+    if project and not len(project.task_ids) == len(set(project.task_ids)) == images:
+        raise SettingError(
+            f"{len(set(project.task_ids))} tasks for {images} images",
+            where=f"project {project.id}",
+            fix="name the task of each image of the train split, in its order",
+        )
 
 
 def parse_strategies(text: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from backend.geometry import label_arrays
 from backend.inference import Detector, load_detector
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
-from backend.validation import class_quality, detections
+from backend.validation import Detections, class_quality, detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +107,15 @@ def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset
     """Add what the labeled images tell: embeddings, losses of images not learned from, weights, the temperature."""
     held = known.split.val if known.split.held_out else ()
     held_ids = {image.task_id for image in held}
-    images = (*known.split.train, *held)
-    embeddings, losses, validated = [], [], []
+    images = sorted((*known.split.train, *held), key=lambda image: image.task_id)
+    embeddings, losses = [], []
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         embeddings.append(prediction.embedding)
         if image.task_id in held_ids:
             losses.append(_loss(prediction, image, detector.classes))
-            validated.append((replace(prediction, box_embeddings=None), image.boxes))
         else:
             losses.append(known.losses.get(image.task_id, math.nan))
-    found = detections(validated, detector.classes)
+    found = _validated(detector, held)
     quality = class_quality(found, detector.classes)
     pool = replace(
         pool,
@@ -125,6 +124,12 @@ def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
     return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)
+
+
+def _validated(detector: Detector, held: Sequence[LabeledImage]) -> Detections:
+    """Predict the held-out images by themselves, as after a training: last bits depend on what is in a batch."""
+    predictions = detector.predict([image.path for image in held])
+    return detections(zip(predictions, (image.boxes for image in held), strict=True), detector.classes)
 
 
 def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,11 @@ import numpy as np
 from backend import dataset, experiment, ranking, simulation_data, training
 from backend.dataset import LabeledImage, Split
 from backend.errors import DataError, ModelError
-from backend.experiment import INITIAL, Pick, Plan, Round
+from backend.experiment import INITIAL, Pick, Plan, Project, Round
 from backend.files import LocalFiles
 from backend.gate import judge
 from backend.inference import fix_threads
-from backend.settings import Settings
+from backend.settings import Settings, versions_kept
 from backend.simulated_pool import Known, gather
 from backend.simulation_data import SimulationData
 from backend.training import BaseWeights, EpochReport, Hyper
@@ -84,8 +85,9 @@ class Unit:
         self._unit = experiment.unit_folder(folder, strategy, seed)
         self._shared = experiment.unit_folder(folder, INITIAL, seed)
         self._work = self._unit / "work"
-        self._project_id = seed + 1  # decides who is held out, as in production
-        self._ids = simulation_data.task_ids(self._data, seed)
+        project = _project(self._plan, self._data, seed)
+        self._project_id = project.id  # decides who is held out, as in production
+        self._ids = np.array(project.task_ids, dtype=np.int64)
         self._image_of = {task_id: image for image, task_id in enumerate(self._ids.tolist())}
         self._rounds: list[Round] = list(experiment.load_rounds(self._unit))
 
@@ -143,9 +145,10 @@ class Unit:
         """Return the queue after a ranking by the version of round `before`; the one kept if it cannot rank."""
         settings = self._settings
         started = time.perf_counter()
+        losses = kept.losses
         try:
             scored = gather(self._known(before), self._strategy, settings)
-            ended = time.perf_counter()
+            losses, ended = scored.losses, time.perf_counter()
             found = ranking.rank(
                 scored.pool,
                 self._strategy,
@@ -160,13 +163,13 @@ class Unit:
             )
         except ModelError as error:  # production keeps the order, too, and says why on the status page
             log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
-            return replace(kept, unranked=str(error), score_s=time.perf_counter() - started)
+            return replace(kept, losses=losses, unranked=str(error), score_s=time.perf_counter() - started)
         order = found.task_ids[np.argsort(found.priority, kind="stable")].tolist()
         explored = frozenset(found.task_ids[found.explored].tolist())
         return Queue(
             tuple(order),
             explored,
-            scored.losses,
+            losses,
             score_s=ended - started,
             rank_s=time.perf_counter() - ended,
         )
@@ -177,10 +180,17 @@ class Unit:
             versions=tuple(self._weights(one.round) for one in reversed(self._committee())),
             unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
             split=dataset.split(self._labeled(()), val_share=self._settings.val_share, project_id=self._project_id),
-            losses={pick.id: pick.loss for one in self._rounds for pick in one.picked if pick.loss is not None},
+            losses=self._losses(),
             validation=before.validation,
             threads=THREADS,
         )
+
+    def _losses(self) -> dict[int, float]:
+        """Return the losses of labeled tasks by the versions whose pools production still keeps."""
+        published = [one.round for one in self._rounds if one.published]
+        kept = published[-1 - versions_kept(self._settings) : -1]
+        picks = (pick for last, one in pairwise(self._rounds) if last.champion in kept for pick in one.picked)
+        return {pick.id: pick.loss for pick in picks if pick.loss is not None}
 
     def _committee(self) -> list[Round]:
         """Return the last rounds whose version was published, as many as could vote on a pool."""
@@ -248,9 +258,10 @@ class Unit:
         return experiment.weights_of(self._shared if number == 1 else self._unit, number)
 
     def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
-        """Return all images labeled so far, with the picks."""
+        """Return all images labeled so far, with the picks, by task id as Label Studio gives them."""
         known = [pick for one in self._rounds for pick in one.picked]
-        return tuple(self._task(pick.id, random=pick.random) for pick in (*known, *picks))
+        every = sorted((*known, *picks), key=lambda pick: pick.id)
+        return tuple(self._task(pick.id, random=pick.random) for pick in every)
 
     def _task(self, task_id: int, *, random: bool) -> LabeledImage:
         return self._data.labeled(self._image_of[task_id], task_id, random=random)
@@ -269,6 +280,11 @@ def _data(plan: Plan) -> SimulationData:
     if data.sha256() != plan.data_sha256:
         raise DataError("the data set has changed since the experiment began", where=plan.data, fix="use another --out")
     return data
+
+
+def _project(plan: Plan, data: SimulationData, seed: int) -> Project:
+    """Return the plan's project, else one of the seed's own."""
+    return plan.project or Project(id=seed + 1, task_ids=tuple(simulation_data.task_ids(data, seed).tolist()))
 
 
 @contextmanager

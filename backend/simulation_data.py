@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from backend import yolo_data
+from backend import geometry, yolo_data
 from backend.dataset import LabeledImage
 from backend.errors import DataError
-from backend.types import IntArray
+from backend.types import IntArray, LabeledBox
 from backend.yolo_data import LabeledFile
 
 _SMALLEST_PX = 10  # ultralytics leaves smaller images out of trainings without a word
@@ -37,7 +37,7 @@ class SimulationData:
     def labeled(self, image: int, task_id: int, *, random: bool) -> LabeledImage:
         """Return an image of the pool with its true boxes, as an annotator would have drawn them."""
         file = self.pool[image]
-        return LabeledImage(task_id, file.path, file.boxes, random)
+        return LabeledImage(task_id, file.path, tuple(map(_drawn, file.boxes)), random)
 
     def sha256(self) -> str:
         """Return a sum over classes, images by name and size, and boxes."""
@@ -86,6 +86,12 @@ def task_ids(data: SimulationData, seed: int) -> IntArray:
     Production draws the initial images, the explored ones and the validation set by hashes of ids.
     """
     return np.random.default_rng((seed, len(data.pool))).permutation(len(data.pool)) + 1
+
+
+def _drawn(box: LabeledBox) -> LabeledBox:
+    """Return a box as it comes back from Label Studio, which keeps percent: label files round its last bits."""
+    percent = geometry.clip_percent(geometry.normalised_to_percent(box.xywh))
+    return LabeledBox(box.label, geometry.percent_to_normalised(percent))
 
 
 def _unreadable(files: Sequence[LabeledFile]) -> Iterator[DataError]:

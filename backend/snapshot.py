@@ -10,6 +10,7 @@ from backend import dataset, label_config, tags
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, NotFoundError, TrainingError
+from backend.models import serving_number
 from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
@@ -93,6 +94,8 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     seen = set(before.train_tasks) | set(before.val_tasks) if before else set()
     champion = context.store.current(project_id)
     ranking = context.store.ranking(project_id, champion.number if champion else 0)
+    if ranking is None:  # it cannot be ranked, or not yet: the queue is still the serving version's
+        ranking = context.store.ranking(project_id, serving_number(context, project_id))
     if ranking is None:
         explored, ranked = set[int](), set[int]()
     else:

@@ -7,7 +7,7 @@ import pytest
 
 from backend import experiment
 from backend.errors import DataError, NotFoundError, SettingError
-from backend.experiment import Base, Pick, Plan, Round
+from backend.experiment import Base, Pick, Plan, Project, Round
 from backend.settings import Settings
 from backend.types import Metrics
 
@@ -60,6 +60,7 @@ def finished(number: int) -> Round:
         ({"software": {"torch": "3"}}, "software was {'torch': '2'}, now {'torch': '3'}"),
         ({"settings": PLAN.settings | {"train_steps": 7}}, "TRAIN_STEPS was 500, now 7"),
         ({"settings": PLAN.settings | {"device": "0"}}, "DEVICE was , now 0"),
+        ({"project": Project(id=3, task_ids=(7,))}, "project was None, now id=3 task_ids=(7,)"),
         ({"base": Base(source="yolo11s.yaml")}, "trainings began with yolo11n.yaml, now with yolo11s.yaml"),
         ({"base": Base(source="yolo11n.pt", sha256="1")}, "trainings began with yolo11n.yaml, now with yolo11n.pt"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from backend import experiment, ranking, simulation, simulation_data
-from backend.experiment import INITIAL, Results, Round
+from backend.errors import SettingError
+from backend.experiment import INITIAL, Project, Results, Round
 from backend.processes import running
 from backend.settings import Settings
+from backend.simulate import Order, make_plan
 from backend.simulation import Unit
 from backend.types import Metrics
 from tests.browser import chromium_page
@@ -230,6 +234,38 @@ def test_a_version_that_is_not_published_leaves_the_queue_as_it_is(out: Path, tm
     assert queue.order == order[START:]
     assert queue.explored == set(order[START:])
     assert queue.score_s == 0
+
+
+def test_a_version_that_cannot_rank_has_seen_the_images_all_the_same(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(experiment.unit_folder(out, INITIAL, 0), experiment.unit_folder(tmp_path, INITIAL, 0))
+    experiment.save_plan(tmp_path, experiment.load_plan(out))
+    first = experiment.load_rounds(experiment.unit_folder(out, INITIAL, 0))[0]
+    unit = experiment.unit_folder(tmp_path, "learning_loss", 0)
+    experiment.save_round(unit, first)
+    queue = Unit(tmp_path, "learning_loss", 0)._queue(2)
+    assert "labeled_losses of 10 images" in queue.unranked
+    assert queue.order == first.order
+    assert queue.losses.keys() == set(first.order)
+
+
+def test_losses_are_forgotten_with_the_pools_that_production_deletes(out: Path, tmp_path: Path) -> None:
+    experiment.save_plan(tmp_path, experiment.load_plan(out))
+    first = experiment.load_rounds(experiment.unit_folder(out, INITIAL, 0))[0].model_dump()
+    unit = experiment.unit_folder(tmp_path, "learning_loss", 0)
+    champions = [1, 2, 2, 4, 5, 6, 7]  # the third was not published
+    for number, champion in enumerate(champions, 1):
+        pick = {"id": number, "image": "", "random": False, "loss": number / 10}
+        changed = {"round": number, "picked": [pick], "published": champion == number, "champion": champion}
+        experiment.save_round(unit, Round.model_validate(first | changed))
+    # Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each.
+    assert Unit(tmp_path, "learning_loss", 0)._losses() == {5: 0.5, 6: 0.6, 7: 0.7}
+
+
+def test_a_live_project_has_a_task_for_each_image(data_yaml: Path, tmp_path: Path) -> None:
+    project = Project(id=5, task_ids=(1,) * POOL)
+    order = Order(str(data_yaml), STRATEGIES, 1, START, BATCH, 2, False, tmp_path / "out", 1, project)
+    with pytest.raises(SettingError, match=f"1 tasks for {POOL} images"):
+        make_plan(order, Settings(device="cpu"), Console(quiet=True))
 
 
 def test_a_data_set_that_changed_since_is_refused(out: Path, tmp_path: Path) -> None:

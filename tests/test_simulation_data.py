@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import simulation_data
+from backend import label_config, simulation_data, tags
 from backend.errors import DataError
+from backend.oracle import as_result
+from tests.support import CONFIG
 
 BOX = "0 0.5 0.5 0.4 0.4\n"
 
@@ -107,6 +109,20 @@ def test_the_sum_changes_with_labels_and_images_but_not_with_the_place(tmp_path:
     assert first.sha256() == elsewhere.sha256()
     (tmp_path / "b/labels/train/2.txt").write_text("1 0.5 0.5 0.4 0.4\n")
     assert simulation_data.read(tmp_path / "b/data.yaml").sha256() != first.sha256()
+
+
+def test_boxes_are_what_label_studio_gives_back_of_them(tmp_path: Path) -> None:
+    data_yaml = write(tmp_path)
+    rows = np.random.default_rng(0).uniform(0.2, 0.4, (20, 4)).round(6).tolist()
+    label = "".join(f"1 {x} {y} {width} {height}\n" for x, y, width, height in rows)
+    (tmp_path / "labels/train/1.txt").write_text(label)
+    data = simulation_data.read(data_yaml)
+    (image,) = [place for place, file in enumerate(data.pool) if file.path.name == "1.png"]
+    tag = label_config.parse(CONFIG)[0]
+    drawn = data.labeled(image, 7, random=True).boxes
+    assert drawn == tags.decode(tag, as_result(tag, data.pool[image].boxes))
+    assert drawn != data.pool[image].boxes
+    assert np.allclose([box.xywh for box in drawn], rows, atol=1e-12)
 
 
 def test_each_seed_numbers_the_tasks_anew(tmp_path: Path) -> None:

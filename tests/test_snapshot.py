@@ -40,6 +40,14 @@ def test_chance_is_decided_once_and_for_all(context: Context, tmp_path: Path) ->
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 8, 9)))) == {5, 6}  # 9 came later
 
 
+def test_while_the_champion_cannot_be_ranked_the_queue_is_that_of_the_serving_version(
+    context: Context, tmp_path: Path
+) -> None:
+    publish(context, tmp_path, trained_on=(4,), by_chance=())
+    context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
+    assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 9)))) == {5}
+
+
 def labeled(task_id: int) -> AnnotatedTask:
     return AnnotatedTask(Task(task_id, {}), annotation_id=task_id, updated_at="2026-01-01T00:00:00Z", result=())
 
