@@ -28,9 +28,9 @@ the live control, so 20% stays.""",
     "batch": """\
 One seed: no size of the batch stands out at 260 labels. Small batches cost a training each; 10 was not run.""",
     "continue": """\
-Continuing is far ahead, but not at equal cost: at 180 labels its weights have had 613 steps, those of a restart
-255. It says that 150 steps are too few here, not that an old version is the better start, which needs a run with
-equal steps. Restarting stays the default.""",
+Continuing is far ahead, but not at equal cost: at 180 labels its weights have had about 640 steps, those of a
+restart about 270. It says that 150 steps are too few here, not that an old version is the better start, which needs
+a run with equal steps. Restarting stays the default.""",
     "schedule": """\
 With a fixed number of steps the curve falls or stands still: at 300 images each is seen a fifth as often. With
 steps that grow with the root of the images it rises, at less than the cost of 300 steps on the first 60 images. It
