@@ -142,6 +142,8 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         if value.strip().lower() not in allowed:
             fix = f"write one of {', '.join(allowed)}, {_SKIP}"
             raise _refuse(element, name, value, "is not supported", fix)
+    for name, most in tag.numbers.items():
+        _number(element, name, most)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
     labels, class_to_label = _labels(element, tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
     return ControlTag(
@@ -267,17 +269,22 @@ def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -
 
 
 def _score_threshold(element: ET.Element) -> float | None:
-    attributes = _attributes(element)
-    for name in ("model_score_threshold", "score_threshold"):
-        if name in attributes:
-            try:
-                threshold = float(attributes[name])
-            except ValueError:
-                threshold = -1.0
-            if not 0 <= threshold <= 1:
-                raise _refuse(element, name, attributes[name], "is no number from 0 to 1", "write one, e.g. 0.5")
-            return threshold
-    return None
+    found = [_number(element, name, 1) for name in ("model_score_threshold", "score_threshold")]
+    return next((threshold for threshold in found if threshold is not None), None)
+
+
+def _number(element: ET.Element, name: str, most: float) -> float | None:
+    """Return a number from 0 to `most` among the attributes, None where there is none."""
+    value = _attributes(element).get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:
+        raise _refuse(element, name, value, f"is no number from 0 to {most:g}", f"write one, e.g. {most / 2:g}")
+    return number
 
 
 def _model_path(element: ET.Element) -> str | None:

@@ -115,11 +115,8 @@ def percent_box(value: Item) -> tuple[geometry.Box, float] | None:
 
 
 def setting(tag: ControlTag, name: str, default: float) -> float:
-    """Return a number among the tag's attributes, the default where there is none that can be read."""
-    try:
-        return float(tag.attributes[name])
-    except (KeyError, ValueError):
-        return default
+    """Return a number among the tag's attributes, which the label config has checked, else the default."""
+    return float(tag.attributes.get(name, default))
 
 
 def image_size(item: Item) -> tuple[float, float] | None:

@@ -135,6 +135,23 @@ def test_a_bad_threshold_names_tag_attribute_and_value(name: str, value: str) ->
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("given", "bad", "range_"),
+    [
+        ('model_point_threshold="0.5"', 'model_point_threshold="half"', "from 0 to 1"),
+        ('model_point_threshold="0.5"', 'model_point_threshold="1.5"', "from 0 to 1"),
+        ('model_point_threshold="0.5"', 'model_point_size="-1"', "from 0 to 100"),
+    ],
+)
+def test_a_bad_number_of_a_key_point_tag_is_refused(given: str, bad: str, range_: str) -> None:
+    example = (EXAMPLES / "keypointlabels.xml").read_text(encoding="utf-8")
+    assert given in example
+    with pytest.raises(LabelConfigError) as caught:
+        label_config.parse(example.replace(given, bad))
+    assert bad in caught.value.what
+    assert range_ in caught.value.what
+
+
 @pytest.mark.parametrize(("value", "path"), [("a.pt", "a.pt"), ("a..b.pt", "a..b.pt"), (" x.pt ", "x.pt"), ("", None)])
 def test_model_path_is_a_plain_name(value: str, path: str | None) -> None:
     assert label_config.parse(config(attributes=f'model_path="{value}"'))[0].model_path == path

@@ -33,6 +33,7 @@ class Tag:
     label_tag: str = "Label"  # the tags inside that are its labels
     tree: bool = False  # they stand inside one another, and a label is the path to one
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
+    numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0
 
     @property
     def kind(self) -> str:

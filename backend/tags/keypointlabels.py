@@ -123,4 +123,5 @@ TAG = Tag(
     explain=explain,
     task=lambda _: "pose",
     attributes={"model_add_bboxes": ("true", "false")},
+    numbers={"model_point_threshold": 1, "model_point_size": 100},
 )
