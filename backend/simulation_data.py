@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def task_ids(data: SimulationData, seed: int) -> IntArray:
 def _drawn(box: LabeledBox) -> LabeledBox:
     """Return a box as it comes back from Label Studio, which keeps percent: label files round its last bits."""
     percent = geometry.clip_percent(geometry.normalised_to_percent(box.xywh))
-    return LabeledBox(box.label, geometry.percent_to_normalised(percent))
+    return replace(box, xywh=geometry.percent_to_normalised(percent))
 
 
 def _unreadable(files: Sequence[LabeledFile]) -> Iterator[DataError]:
