@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -19,6 +20,9 @@ from backend.context import Context
 from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio, start_redis
 from backend.settings import Settings
 from tests.support import IMGSZ, ImageSite, open_context, require, tiny_yolo
+
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")  # what CI says depends on the code alone
 
 LOGIN = {"email": "admin@example.com", "password": "a-test-password"}
 
