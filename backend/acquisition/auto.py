@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from backend.acquisition.density import herd_sampled
-from backend.acquisition.diversity import BOTH, repeats
+from backend.acquisition.diversity import BOTH
+from backend.acquisition.duplicates import repeats
 from backend.acquisition.embeddings import Floats, by_task, labeled_units, nearest, places, units
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
@@ -53,7 +54,7 @@ def auto(pool: Pool, rng: np.random.Generator) -> Values:
     """
     order = by_task(pool)
     points, labeled, scores = units(pool, order), labeled_units(pool), image_class_entropy(pool, rng)[order]
-    again = repeats(points, scores, rng)
+    again = repeats(pool, order, scores, rng)
     singles = np.flatnonzero(~again)
     cold = is_cold(pool)
     picks = singles[_batch(points[singles], labeled, None if cold else scores[singles], pool.batch, rng)]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from backend.acquisition.duplicates import repeats
 from backend.acquisition.embeddings import (
     Floats,
-    blocks,
     by_task,
     from_products,
-    half_spread,
     labeled_units,
     nearest,
     places,
@@ -27,8 +25,6 @@ BOTH = frozenset({"class_probs", "embeddings"})
 _FRONT = 1024  # farthest points whose distances k_center keeps up to date; more, and BLAS starts threads for each pick
 _TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
 _TIED = 64
-_CELL = 1024  # points that near_duplicates compares with each other
-_NEAR = 0.1  # near-duplicates lie within this share of the usual distance of two images
 
 
 def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
@@ -98,65 +94,6 @@ def _exact(points: Floats, labeled: Floats, picked: Floats) -> Floats:
     return np.array([((known - point) ** 2).sum(axis=1).min() for point in points])
 
 
-def near_duplicates(points: Floats, radius: float, rng: np.random.Generator) -> IntArray:
-    """Return the leader of each row's group (n,): the lowest row of those within about `radius` of it, or itself.
-
-    Up to 2,048 points all pairs are compared. Beyond, only points of one cell around random pivots, twice with other
-    pivots: copies always meet, and a pair near the radius may be missed.
-
-    >>> near_duplicates(np.array([[0.0], [5.0], [0.1], [5.1], [9.0]]), 0.5, np.random.default_rng(0))
-    array([0, 1, 0, 1, 4])
-    """
-    leader = np.arange(len(points))
-    for _ in range(2):
-        heads = np.flatnonzero(leader == np.arange(len(points)))
-        for cell in _cells(points, heads, rng):
-            leader[cell] = cell[_leaders(points[cell], radius**2)]
-    return np.asarray(leader[leader])
-
-
-def _cells(points: Floats, rows: IntArray, rng: np.random.Generator) -> list[IntArray]:
-    """Return the rows parted by their nearest pivot, ascending in each part."""
-    if len(rows) <= 2 * _CELL:
-        return [rows]
-    pivots = points[rng.choice(rows, len(rows) // _CELL, replace=False)]
-    cell = np.concatenate([squared_distances(points[rows[part]], pivots).argmin(axis=1) for part in blocks(len(rows))])
-    ends = np.cumsum(np.bincount(cell, minlength=len(pivots)))[:-1]
-    return np.split(rows[np.argsort(cell, kind="stable")], ends)
-
-
-def _leaders(points: Floats, squared_radius: float) -> IntArray:
-    """Return the leader of each row (n,): rows lead unless an earlier leader is within the radius."""
-    leader = np.arange(len(points))
-    heads = np.zeros(0, dtype=np.int64)
-    for part in blocks(len(points), 512):
-        left = np.arange(part.start, part.stop)
-        if len(heads):
-            squares = squared_distances(points[left], points[heads])
-            close = squares.min(axis=1) <= squared_radius
-            leader[left[close]] = heads[squares[close].argmin(axis=1)]
-            left = left[~close]
-        near = np.tril(squared_distances(points[left], points[left]) <= squared_radius, -1)
-        for row in np.flatnonzero(near.any(axis=1)):  # few: most images have no twin
-            earlier = np.flatnonzero(near[row] & (leader[left] == left))
-            if len(earlier):
-                leader[left[row]] = left[earlier[0]]
-        heads = np.concatenate([heads, left[leader[left] == left]])
-    return leader
-
-
-def repeats(points: Floats, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return which points are near-duplicates of one with a higher `first`: (n, D), (n,) -> (n,).
-
-    "Near" is a tenth of the root mean square distance of two points, so the scale of an embedding does not matter.
-    """
-    order = np.argsort(-first, kind="stable")
-    leader = near_duplicates(points[order], _NEAR * float(np.sqrt(2.0 * half_spread(points))), rng)
-    found = np.empty(len(points), dtype=np.bool_)
-    found[order] = leader != np.arange(len(points))
-    return found
-
-
 def round_robin(clusters: IntArray, scores: Floats) -> IntArray:
     """Return rows in turns: the best of each cluster, then each second best ...: (n,), (n,) -> (n,).
 
@@ -216,10 +153,10 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     relative=True,
 )
 def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return places (n,): class-weighted entropy, near-duplicates of an image with a higher one behind all others."""
+    """Return places (n,): class-weighted entropy, near-duplicates of labeled images and of higher ones at the back."""
     order = by_task(pool)
     scores = image_class_entropy(pool, rng)[order]
-    again = repeats(units(pool, order), scores, rng)
+    again = repeats(pool, order, scores, rng)
     return places(order, np.lexsort((-scores, again)), scores)
 
 

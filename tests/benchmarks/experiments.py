@@ -55,15 +55,16 @@ class Experiment:
     behind: float | None = None  # most mAP50 that DEFAULT may end behind the control, beyond noise
 
 
-# One strategy of every family that is not in the comparison anyway.
+# One strategy of every family that is not in each comparison anyway.
 _FAMILIES = ("entropy", "localization", "bald", "core_set", "max_herding", "information_density", "kmeans", "ppal")
 _SIZES = {"bccd": {"imgsz": 192}}  # a platelet is 8 pixels wide in a picture of 128: it is never found
+_FREE = {"min_epochs": 1, "max_epochs": 999}  # as many steps as asked for
 _PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is about
 
 
 def _heuristics(name: str, question: str, *others: str, initial: int = 60, batch: int = 60, **more: Any) -> Experiment:
     data = more.get("data", "scenes")
-    arm = Arm("", (RANDOM, DEFAULT, *others), batch, settings=_SIZES.get(data, {}))
+    arm = Arm("", (RANDOM, DEFAULT, "class_entropy_unique", *others), batch, settings=_SIZES.get(data, {}))
     return Experiment(name, question, (arm,), seeds=3, initial=initial, **more)
 
 
@@ -79,8 +80,12 @@ def _datahunt(data: str, *, initial: int, batch: int) -> Experiment:
 
 
 def _schedule(name: str, steps: int, growth: float) -> Arm:
-    settings = {"train_steps": steps, "steps_growth": growth, "min_epochs": 1, "max_epochs": 999}
+    settings = _FREE | {"train_steps": steps, "steps_growth": growth}
     return Arm(name, (RANDOM,), 120, settings=settings)
+
+
+def _few_images(steps: int) -> Arm:
+    return Arm(f"{steps} steps", (RANDOM,), 20, settings=_FREE | _SIZES["bccd"] | {"train_steps": steps})
 
 
 def _explore(share: float) -> Arm:
@@ -96,7 +101,7 @@ def _uncertain(share: float) -> Arm:
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", "auto"),
+    _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", "auto", *_FAMILIES),
     _heuristics("heuristics-bccd", "The heuristics on BCCD", data="bccd", initial=20, batch=20, target=0.8),
     _heuristics(
         "heuristics-balanced", "The heuristics on balanced scenes", "auto", data="scenes-balanced", behind=0.01
@@ -105,7 +110,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "heuristics-repeated",
         "The heuristics where every scene is there five times, and 5% do not belong",
         "auto",
-        "class_entropy_unique",
         data="scenes-repeated",
         target=0.7,
     ),
@@ -127,7 +131,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "batch",
         "Labels between two trainings",
-        tuple(map(_batch, (200, 100, 50, 20))),
+        tuple(map(_batch, (200, 100, 50, 20, 10))),
         seeds=1,
         control="batch 200",
     ),
@@ -139,6 +143,16 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         control="restart",
     ),
     Experiment(
+        "continue-long",
+        "The same with trainings that are long enough",
+        (
+            Arm("restart", settings=_FREE | {"train_steps": 450}),
+            Arm("continue", continue_training=True, settings=_FREE | {"train_steps": 450}),
+        ),
+        seeds=1,
+        control="restart",
+    ),
+    Experiment(
         "schedule",
         "How should the steps of a training grow? The same random images, another number of steps",
         (
@@ -146,6 +160,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             _schedule("300 steps", 300, 0.0),
             _schedule("150 · (n/50)^½", 150, 0.5),
         ),
+        control="150 steps",
+    ),
+    Experiment(
+        "schedule-bccd",
+        "How many steps do few images need? Random images of BCCD",
+        tuple(map(_few_images, (150, 300, 600))),
+        data="bccd",
+        initial=20,
         control="150 steps",
     ),
 )

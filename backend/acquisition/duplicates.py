@@ -1,0 +1,101 @@
+"""Near-duplicates: which images show again what another one shows?"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.acquisition.embeddings import Floats, blocks, nearest, squared_distances
+from backend.types import FloatArray, IntArray, Pool
+
+_CELL = 1024  # points that near_duplicates compares with each other
+_NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
+_MOST, _FEWEST = 64, 8  # dimensions that images are compared in
+_IMAGES = 4  # for each dimension, at least: in as many dimensions as images all are equally far from each other
+_SAMPLE = 10_000  # images that directions are found with
+_ROUNDING = 1e-10  # directions with less than this share of the largest variance hold nothing else
+
+
+def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which images are near-duplicates of a labeled one, or of one with a higher `first`: (n,), (n,) -> (n,).
+
+    Rows count in `order`, as `first` does. "Near" is a share of the root mean square distance of two images. Where the
+    pool is too small or too much of a kind to say what is near, copies only count.
+    """
+    embeddings = cast(FloatArray, pool.embeddings)[order]
+    labeled = embeddings[:0] if pool.labeled_embeddings is None else pool.labeled_embeddings
+    everything = np.concatenate([embeddings, labeled])
+    white = whitened(everything, rng)
+    few = white.shape[1] < _FEWEST
+    space, radius = (everything, 0.0) if few else (white, _NEAR * float(np.sqrt(2.0 * white.shape[1])))
+    points, known = space[: len(order)], space[len(order) :]
+    ranking = np.argsort(-first, kind="stable")
+    found = np.empty(len(order), dtype=np.bool_)
+    found[ranking] = near_duplicates(points[ranking], radius, rng) != np.arange(len(order))
+    return np.asarray(found | (nearest(points, known) <= radius**2))
+
+
+def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
+    """Return points along their main directions, each scaled to variance 1: (n, D) -> (n, d), d ≤ min(64, D, n / 4).
+
+    A few channels hold nearly all variance of a detector's embeddings, among them how bright an image is: copies in
+    another light are far apart, and different images are not. Two points are √(2d) apart in the root mean square.
+    """
+    if len(points) < 2:
+        return np.zeros((len(points), 0), dtype=np.float32)
+    wanted = min(_MOST, points.shape[1], len(points) // _IMAGES)
+    some = points if len(points) <= _SAMPLE else points[np.sort(rng.choice(len(points), _SAMPLE, replace=False))]
+    centre = some.mean(axis=0, dtype=np.float64)
+    variances, directions = np.linalg.eigh(np.cov(some - centre, rowvar=False).reshape(points.shape[1], -1))
+    kept = np.flatnonzero(variances > max(_ROUNDING * variances[-1], np.finfo(np.float32).tiny))[::-1][:wanted]
+    scaled = (directions[:, kept] / np.sqrt(variances[kept])).astype(np.float32)
+    return np.asarray((points - centre.astype(np.float32)) @ scaled, dtype=np.float32)
+
+
+def near_duplicates(points: Floats, radius: float, rng: np.random.Generator) -> IntArray:
+    """Return the leader of each row's group (n,): the lowest row of those within about `radius` of it, or itself.
+
+    Up to 2,048 points all pairs are compared. Beyond, only points of one cell around random pivots, twice with other
+    pivots: copies always meet, and a pair near the radius may be missed.
+
+    >>> near_duplicates(np.array([[0.0], [5.0], [0.1], [5.1], [9.0]]), 0.5, np.random.default_rng(0))
+    array([0, 1, 0, 1, 4])
+    """
+    leader = np.arange(len(points))
+    for _ in range(2):
+        heads = np.flatnonzero(leader == np.arange(len(points)))
+        for cell in _cells(points, heads, rng):
+            leader[cell] = cell[_leaders(points[cell], radius**2)]
+    return np.asarray(leader[leader])
+
+
+def _cells(points: Floats, rows: IntArray, rng: np.random.Generator) -> list[IntArray]:
+    """Return the rows parted by their nearest pivot, ascending in each part."""
+    if len(rows) <= 2 * _CELL:
+        return [rows]
+    pivots = points[rng.choice(rows, len(rows) // _CELL, replace=False)]
+    cell = np.concatenate([squared_distances(points[rows[part]], pivots).argmin(axis=1) for part in blocks(len(rows))])
+    ends = np.cumsum(np.bincount(cell, minlength=len(pivots)))[:-1]
+    return np.split(rows[np.argsort(cell, kind="stable")], ends)
+
+
+def _leaders(points: Floats, squared_radius: float) -> IntArray:
+    """Return the leader of each row (n,): rows lead unless an earlier leader is within the radius."""
+    leader = np.arange(len(points))
+    heads = np.zeros(0, dtype=np.int64)
+    for part in blocks(len(points), 512):
+        left = np.arange(part.start, part.stop)
+        if len(heads):
+            squares = squared_distances(points[left], points[heads])
+            close = squares.min(axis=1) <= squared_radius
+            leader[left[close]] = heads[squares[close].argmin(axis=1)]
+            left = left[~close]
+        near = np.tril(squared_distances(points[left], points[left]) <= squared_radius, -1)
+        for row in np.flatnonzero(near.any(axis=1)):  # few: most images have no twin
+            earlier = np.flatnonzero(near[row] & (leader[left] == left))
+            if len(earlier):
+                leader[left[row]] = left[earlier[0]]
+        heads = np.concatenate([heads, left[leader[left] == left]])
+    return leader
