@@ -1,7 +1,7 @@
 """The weights that experiments start from, since none can be downloaded: YOLO11n that has learned to find letters.
 
-`python -m tests.benchmarks.base FOLDER` writes FOLDER/letters.pt. Fine-tuning is what users do, and it needs far fewer
-steps than training from scratch, so that more seeds fit into a day. The letters share the scenes' style, no digit.
+`python -m tests.benchmarks.base FOLDER` writes FOLDER/letters.pt. Fine-tuning is what users do. The letters share
+the scenes' style, no digit.
 """
 
 from __future__ import annotations

@@ -21,20 +21,18 @@ Missed, and why: of 120 labels `class_entropy` spends 16 on images that do not b
 52 different scenes (random 88). `class_entropy_unique` should find more and finds 55: what it takes for
 near-duplicates is too strict for the embeddings of so early a model. `auto` finds 69, but not more gain.""",
     "share-scenes": """\
-One seed. The gain grows with the share up to 70% and stays there; DataHunt's half is worth 60% of it.""",
+One seed. The gain grows with the share up to 70% and stays there; DataHunt's half is worth .059 of its .105.""",
     "explore": """\
 Up to 20% the explore share costs nothing that two seeds could show, 50% does. It pays for the validation set and
 the live control, so 20% stays.""",
     "batch": """\
 One seed: no size of the batch stands out at 260 labels. Small batches cost a training each; 10 was not run.""",
     "continue": """\
-Continuing is far ahead, but not at equal cost: at 180 labels its weights have had about 640 steps, those of a
-restart about 270. It says that 150 steps are too few here, not that an old version is the better start, which needs
-a run with equal steps. Restarting stays the default.""",
+Continuing is far ahead, at the same number of steps per round: at 180 labels its weights have had those of all three
+trainings, about 640, and those of a restart the last training's, about 270.""",
     "schedule": """\
 With a fixed number of steps the curve falls or stands still: at 300 images each is seen a fifth as often. With
-steps that grow with the root of the images it rises, at less than the cost of 300 steps on the first 60 images. It
-is the default (`STEPS_GROWTH`), on top of `TRAIN_STEPS`.""",
+steps that grow with the root of the images it rises. That is the default (`STEPS_GROWTH`), on top of `TRAIN_STEPS`.""",
     "share-digits": """\
 The more of a batch is picked by margin the better, all the way to 100%: unlike on CIFAR-10, where the talk saw no
 gain.""",
