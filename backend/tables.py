@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from backend.acquisition import Acquisition
 from backend.label_errors import LabelDoubt
@@ -33,9 +34,11 @@ def versions(found: Sequence[ModelVersion]) -> Table:
 
 def strategies(found: Sequence[Acquisition]) -> Table:
     """Return a table of strategies: what each asks of an image, needs and costs, and when to use it."""
-    table = Table("name", "asks", "needs", "cost", "when to use it", "paper", show_lines=True)
+    table = Table(Column("name", no_wrap=True), "what it asks, needs and costs, and when to use it", show_lines=True)
     for one in found:
-        table.add_row(one.name, one.asks, ", ".join(sorted(one.needs)) or "-", one.cost, one.when or "-", one.paper)
+        facts = {"needs": ", ".join(sorted(one.needs)), "costs": one.cost, "use it when": one.when, "paper": one.paper}
+        lines = [one.asks, *(f"{name}: {fact}" for name, fact in facts.items() if fact)]
+        table.add_row(one.name, Text("\n".join(lines)))
     return table
 
 
