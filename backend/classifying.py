@@ -18,17 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from backend.inference import (
-    BATCH,
-    Detector,
-    load_detector,
-    load_model,
-    not_finite,
-    read_pixels,
-    select_device,
-    task_of,
-)
+from backend.inference import BATCH, Detector, load_detector, not_finite
+from backend.letterbox import read_pixels
 from backend.types import FloatArray, Metrics, Prediction, YoloTask
+from backend.yolo_models import load_model, select_device, task_of
 
 _LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove one of its classes
 MULTIPLE = "multiple"  # in a data.yaml and in a model's: an image may have several classes at once

@@ -103,7 +103,7 @@ def worker(
             raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
         # Imported before rq forks, so that no job pays for it again.
         from backend import jobs  # noqa: F401
-        from backend.inference import quiet_ultralytics
+        from backend.yolo_models import quiet_ultralytics
 
         quiet_ultralytics()
         rq_queues.work(settings.redis_url, chosen)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.errors import ModelError, SettingError
-from backend.inference import Dense, Detector, Letterboxed, dfl_variance, not_finite
+from backend.inference import Dense, Detector, dfl_variance, not_finite
+from backend.letterbox import Letterboxed
 from backend.types import Committee, FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from backend import dataset, label_config, scenes, training, yolo_data
+from backend import dataset, evaluation, label_config, scenes, yolo_data
 from backend.embedded import backend_processes
 from backend.errors import BackendError
 from backend.label_studio import LabelStudioClient
@@ -196,7 +196,7 @@ class _Loop:
 
     def _measure(self, version: ModelVersion) -> Metrics:
         weights = self._store.weights(version)
-        return training.evaluate(weights, self._test_set, self._settings.imgsz, self._settings.device)
+        return evaluation.evaluate(weights, self._test_set, self._settings.imgsz, self._settings.device)
 
     def _status(self) -> ProjectOut:
         response = httpx.get(f"{self._url}/api/projects/{self.project_id}", timeout=30)

@@ -7,9 +7,7 @@ of through `YOLO.predict`, keeps the order of the paths, names unreadable files,
 
 from __future__ import annotations
 
-import functools
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from backend.errors import MediaError, ModelError, SettingError
+from backend.errors import ModelError
+from backend.letterbox import Letterboxed, read_pixels
 from backend.shapes import hulls, mask_outlines
 from backend.types import FloatArray, Outline, Prediction, YoloTask
-from backend.yolo_tasks import RECIPES, example
+from backend.yolo_models import load_model, select_device, task_of
+from backend.yolo_tasks import RECIPES
 
 if TYPE_CHECKING:
     import torch
@@ -38,73 +36,6 @@ BATCH = 16
 _CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 10 to 20% longer
 _IOU = 0.7  # ultralytics' default for NMS
 _NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
-_INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
-
-
-@functools.cache
-def quiet_ultralytics() -> None:
-    """Import ultralytics so that it stays offline and silent, installs nothing and writes nothing outside our folders.
-
-    It also opens weights with its restricted unpickler, which knows nothing but model classes.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve their own kind on a busy machine
-    os.environ |= {
-        "YOLO_OFFLINE": "true",
-        "YOLO_VERBOSE": "false",
-        "YOLO_AUTOINSTALL": "false",
-        "ULTRALYTICS_SAFE_LOAD": "true",
-    }
-    before = os.environ.get("YOLO_CONFIG_DIR")
-    # Settings are only read at import, which also changes how numpy prints.
-    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, np.printoptions():
-        os.environ["YOLO_CONFIG_DIR"] = before or folder
-        import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
-        from ultralytics.data import base as data_base
-        from ultralytics.data import utils as data_utils
-        from ultralytics.utils import SETTINGS, patches
-    Image.open = patches._image_open  # theirs needs a package for HEIF that is not there, and fails on any other text
-    if before is None:
-        del os.environ["YOLO_CONFIG_DIR"]
-    dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
-    data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
-    bar = data_base.TQDM  # draws itself over anything that listens, whatever YOLO_VERBOSE says
-    data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
-
-
-def load_model(weights: Path, task: YoloTask | None = None) -> Any:
-    """Return the ultralytics model in a weights file, in float32 on the CPU; `task`: the only one it may be for.
-
-    Raises ModelError for a missing or damaged file and for a model of another task.
-    """
-    quiet_ultralytics()
-    from ultralytics.nn.tasks import load_checkpoint
-
-    if not weights.is_file():  # ultralytics would try to download it
-        raise ModelError("no such weights", where=str(weights), fix="put the file there, or train a version first")
-    try:
-        model, _ = load_checkpoint(weights)
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
-    found = task_of(model)
-    if found is None or task not in (None, found):
-        wanted = task or "detect"
-        raise ModelError(
-            f"the model is of the class {type(model).__name__}, not a YOLO {RECIPES[wanted].noun} model",
-            where=str(weights),
-            fix=f"use weights like {example(wanted)}",
-        )
-    return model
-
-
-def task_of(model: Any) -> YoloTask | None:
-    """Return the task of an ultralytics model, None for one that is of no use here."""
-    from ultralytics.nn import modules
-
-    for task, recipe in RECIPES.items():  # by its exact class: the models of other tasks are subclasses of this one
-        if type(model).__name__ == recipe.model and isinstance(model.model[-1], getattr(modules, recipe.head)):
-            return task
-    return None
 
 
 def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
@@ -120,75 +51,6 @@ def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0)
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
     return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz, threads)
-
-
-def fix_threads(threads: int) -> None:
-    """Let trainings and evaluations of this process compute with that many threads, on whatever machine.
-
-    Sums over threads round differently with each number of them, so the same seed would train other weights.
-    """
-    quiet_ultralytics()
-    import torch
-    from ultralytics.utils import torch_utils
-
-    torch_utils.NUM_THREADS = threads  # select_device sets it anew each time
-    torch.set_num_threads(threads)
-
-
-def select_device(device: str) -> torch.device:
-    """Return the torch device of the DEVICE setting, the first one of a list.
-
-    Raises SettingError where this machine lacks it.
-    """
-    quiet_ultralytics()
-    import torch
-    from ultralytics.utils.torch_utils import select_device as ultralytics_device
-
-    try:
-        return torch.device(ultralytics_device(device.split(",")[0], verbose=False))
-    except (ValueError, RuntimeError, AssertionError) as error:
-        reason = next(line.strip() for line in str(error).splitlines() if line.strip())
-        raise SettingError(f"DEVICE={device!r}: {reason}", fix="use cpu, 0, or leave it empty") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Letterboxed:
-    """An image as the model gets it."""
-
-    pixels: npt.NDArray[np.uint8]  # (h, w, 3) BGR, letterboxed to the model's size
-    height: int  # of the upright original
-    width: int
-
-    @property
-    def gain(self) -> float:
-        """Return how many pixels of the letterboxed image one of the original is."""
-        return min(self.pixels.shape[0] / self.height, self.pixels.shape[1] / self.width)
-
-    def upright(self, boxes: FloatArray) -> FloatArray:
-        """Return boxes xyxy (n, 4) in pixels of the original, clipped to it."""
-        from ultralytics.utils.ops import scale_boxes
-
-        moved: FloatArray = scale_boxes(self.pixels.shape[:2], boxes.copy(), (self.height, self.width))
-        return moved
-
-    def upright_points(self, points: FloatArray) -> FloatArray:
-        """Return points (k, 2) in pixels of the original, clipped to it."""
-        from ultralytics.utils.ops import scale_coords
-
-        moved: FloatArray = scale_coords(self.pixels.shape[:2], points.copy(), (self.height, self.width))
-        return moved
-
-    def upright_keypoints(self, keypoints: FloatArray) -> FloatArray:
-        """Return keypoints (n, K, 2 or 3) as Prediction has them; without a third column all of them are seen."""
-        sure = keypoints[:, :, 2:] if keypoints.shape[2] > 2 else np.ones_like(keypoints[:, :, :1])
-        return np.concatenate([self.upright_points(keypoints[:, :, :2]), sure], axis=2)
-
-    def upright_rotated(self, rotated: FloatArray) -> FloatArray:
-        """Return rotated boxes (n, 5), as Prediction has them, in pixels of the original."""
-        from ultralytics.utils.ops import scale_boxes
-
-        moved: FloatArray = scale_boxes(self.pixels.shape[:2], rotated.copy(), (self.height, self.width), xywh=True)
-        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,19 +256,6 @@ class Detector:
             outlines=outlines,
             keypoints=keypoints,
         )
-
-
-def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
-    """Return an image (h, w, 3) in BGR; raises MediaError naming a file that is not an image."""
-    from ultralytics.utils.patches import imread
-
-    try:
-        pixels: npt.NDArray[np.uint8] | None = imread(path)
-    except Exception as error:  # cv2.error and the decoders' own; all mean the same here
-        raise MediaError(f"cannot decode the image: {error}", where=str(path), fix="replace the file") from error
-    if pixels is None:
-        raise MediaError("not an image that can be read", where=str(path), fix="replace the file")
-    return pixels
 
 
 def not_finite() -> ModelError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, training, weights
+from backend import committee, label_config, pretrained, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, load_predictor
 from backend.committee import Member
@@ -83,12 +83,12 @@ def check_base(context: Context, record: ProjectRecord) -> None:
         weights.listed(name, context.work_dir)
 
 
-def open_base(context: Context, record: ProjectRecord) -> training.BaseWeights:
+def open_base(context: Context, record: ProjectRecord) -> pretrained.BaseWeights:
     """Find the weights a project starts from; raises ModelError if they are not approved, or cannot be used."""
     name, task = base_model(context, record), label_config.parse(record.label_config)[0].task
     if not _admins_own(context, name, task):
         weights.check(name, context.work_dir)
-    return training.base_weights(name, context.work_dir, task)
+    return pretrained.base_weights(name, context.work_dir, task)
 
 
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:

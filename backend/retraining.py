@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import calibration, dataset, snapshot, training, validation
+from backend import calibration, dataset, evaluation, snapshot, training, validation
 from backend.classifying import load_predictor
 from backend.context import Context
 from backend.files import file_sha256
 from backend.gate import judge
 from backend.models import base_model, open_base
+from backend.pretrained import BaseWeights
 from backend.progress import Fence
 from backend.snapshot import Plan
 from backend.software import versions as software_versions
 from backend.store import version_name
-from backend.training import BaseWeights
 from backend.types import Calibration, Metrics, ModelVersion, TrainingProgress
 from backend.validation import Detections
 from backend.yolo_tasks import details
@@ -178,11 +178,11 @@ def _version(
 def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
     """Measure the challenger and, where there is one for the same task, the champion on the same validation set."""
     size, device = plan.settings.imgsz, plan.settings.device
-    challenger = training.evaluate(weights, data_yaml, size, device)
+    challenger = evaluation.evaluate(weights, data_yaml, size, device)
     champion = context.store.current(plan.snapshot.project_id)
     if champion is None or champion.task != plan.tag.task:
         return challenger, None
-    return challenger, training.evaluate(context.store.weights(champion), data_yaml, size, device)
+    return challenger, evaluation.evaluate(context.store.weights(champion), data_yaml, size, device)
 
 
 class _Reporter:

@@ -18,20 +18,20 @@ from rich.progress import TimeRemainingColumn as Remaining
 from backend import (
     acquisition,
     experiment,
+    pretrained,
     ranking,
     report,
     scenes,
     simulation,
     simulation_data,
-    training,
     unit_process,
 )
 from backend.errors import BackendError, SettingError
 from backend.experiment import INITIAL, Base, Plan, Project, Results, Round
 from backend.files import LocalFiles, file_sha256
-from backend.inference import select_device
 from backend.queues import Jobs
 from backend.settings import Settings
+from backend.yolo_models import select_device
 
 # name of the generated data -> its long tail, how often each scene is in the pool, share of scenes that do not belong
 SCENES = {"scenes": (1.3, 1, 0.0), "scenes-balanced": (0.0, 1, 0.0), "scenes-repeated": (1.3, 5, 0.05)}
@@ -104,7 +104,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
     if not settings.redis_url:  # workers may have other devices than this machine
         select_device(settings.device)
-    base = training.base_weights(settings.base_model, Path(settings.model_dir).resolve())
+    base = pretrained.base_weights(settings.base_model, Path(settings.model_dir).resolve())
     if base.note:
         console.print(base.note, style="yellow")
     return Plan(

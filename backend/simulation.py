@@ -18,18 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import dataset, experiment, ranking, simulation_data, training
+from backend import dataset, evaluation, experiment, ranking, simulation_data, training
 from backend.dataset import LabeledImage, Split
 from backend.errors import DataError, ModelError
 from backend.experiment import INITIAL, Pick, Plan, Project, Round
 from backend.files import LocalFiles
 from backend.gate import judge
-from backend.inference import fix_threads
+from backend.pretrained import BaseWeights
 from backend.settings import Settings, versions_kept
 from backend.simulated_pool import Known, gather
 from backend.simulation_data import SimulationData
-from backend.training import BaseWeights, EpochReport, Hyper
+from backend.training import EpochReport, Hyper
 from backend.types import Metrics
+from backend.yolo_models import fix_threads
 
 log = logging.getLogger(__name__)
 
@@ -219,12 +220,12 @@ class Unit:
     def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
         """Measure on the test split, and decide by the validation set alone, as production does."""
         size, device = self._settings.imgsz, self._settings.device
-        test = training.evaluate(weights, self._test_set(), size, device)
-        validation = training.evaluate(weights, data_yaml, size, device)
+        test = evaluation.evaluate(weights, self._test_set(), size, device)
+        validation = evaluation.evaluate(weights, data_yaml, size, device)
         champion = None
         if number := self._champion():  # without a held-out part nothing is compared, and evaluating takes long
             served = self._weights(number)
-            champion = training.evaluate(served, data_yaml, size, device) if split.held_out else validation
+            champion = evaluation.evaluate(served, data_yaml, size, device) if split.held_out else validation
         published, reason = judge(
             validation,
             champion,

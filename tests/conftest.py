@@ -1,4 +1,4 @@
-"""The real servers tests run against, started once per session."""
+"""The real servers and models tests run against, started or trained once per session."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from redis import Redis
 from backend.context import Context
 from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio, start_redis
 from backend.settings import Settings
+from tests import squares
 from tests.support import IMGSZ, ImageSite, open_context, require, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)
@@ -70,6 +71,12 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a YOLO11n that nobody trained, and that finds boxes."""
     return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> squares.Learned:
+    """A model that learned its few pictures well enough to be judged."""
+    return squares.learn(tmp_path_factory.mktemp("squares"))
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -22,11 +22,11 @@ from backend import context as contexts
 from backend import listener
 from backend.context import Context
 from backend.files import file_sha256
-from backend.inference import quiet_ultralytics
 from backend.label_studio import LabelStudioClient
 from backend.settings import Settings
 from backend.store import Store, version_name
 from backend.types import Metrics, ModelVersion, TrainingSnapshot
+from backend.yolo_models import quiet_ultralytics
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("cat", "dog")

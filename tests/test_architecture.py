@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes", "classifying"),
+        *("yolo_models", "letterbox", "pretrained", "evaluation"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -66,9 +67,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training", "shapes", "classifying"),
-    "torch": ("inference", "training", "committee", "shapes", "classifying"),
-    "torchvision": ("inference", "training", "classifying"),
+    "ultralytics": ("inference", "training", "shapes", "classifying", "yolo_models", "letterbox", "pretrained"),
+    "torch": ("inference", "training", "committee", "shapes", "classifying", "yolo_models", "evaluation"),
+    "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),
     "rq": ("queues",),

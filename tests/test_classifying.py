@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from backend import classifying, dataset, label_config, tags, training
+from backend import classifying, dataset, evaluation, label_config, tags, training
 from backend.classifying import Classifier, load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.errors import LabelConfigError, MediaError, ModelError
 from backend.inference import load_detector
+from backend.pretrained import BaseWeights
 from backend.tags.choices import WHOLE
-from backend.training import BaseWeights, Hyper
+from backend.training import Hyper
 from backend.types import ControlTag, LabeledBox, Prediction
 
 IMGSZ = 32
@@ -255,9 +256,9 @@ def test_a_classifier_finds_no_objects(briefly: tuple[Path, Path]) -> None:
 def test_classes_are_matched_by_name(briefly: tuple[Path, Path], tmp_path: Path) -> None:
     images = pictures(tmp_path / "pictures", 6, seed=2)
     split = Split(images, images, held_out=False)
-    before = training.evaluate(briefly[0], dataset.write(split, LABELS, tmp_path / "a", "classify"), IMGSZ, "cpu")
+    before = evaluation.evaluate(briefly[0], dataset.write(split, LABELS, tmp_path / "a", "classify"), IMGSZ, "cpu")
     other = dataset.write(split, ("new", *LABELS[::-1]), tmp_path / "b", "classify")
-    assert training.evaluate(briefly[0], other, IMGSZ, "cpu") == before
+    assert evaluation.evaluate(briefly[0], other, IMGSZ, "cpu") == before
     assert (before.images, before.boxes, set(before.class_ap50)) == (6, 6, set(LABELS))
 
 
@@ -265,7 +266,7 @@ def test_classes_are_matched_by_name(briefly: tuple[Path, Path], tmp_path: Path)
 def test_one_class_of_an_image_is_learned(tmp_path: Path) -> None:
     split = Split(pictures(tmp_path / "p", 36, seed=3), pictures(tmp_path / "p", 12, seed=4), held_out=True)
     weights, data_yaml, seconds = train(split, tmp_path, False, epochs=30)
-    metrics = training.evaluate(weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluation.evaluate(weights, data_yaml, IMGSZ, "cpu")
     print(f"top-1 {metrics.map50:.3f}, {seconds:.0f} s")
     assert metrics.map50 > 0.9
 
@@ -274,7 +275,7 @@ def test_one_class_of_an_image_is_learned(tmp_path: Path) -> None:
 def test_several_classes_of_an_image_are_learned(tmp_path: Path) -> None:
     learned, held = (pictures(tmp_path / "p", count, seed, multiple=True) for count, seed in ((40, 5), (24, 6)))
     weights, data_yaml, seconds = train(Split(learned, held, held_out=True), tmp_path, True, epochs=50)
-    metrics = training.evaluate(weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluation.evaluate(weights, data_yaml, IMGSZ, "cpu")
     print(f"mean average precision {metrics.map50:.3f}, {seconds:.0f} s")
     assert metrics.map50 > 0.75
     classifier = load_predictor(weights, IMGSZ, "cpu")

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from backend import inference
-from backend.errors import BackendError, MediaError, ModelError, SettingError
+from backend.errors import MediaError, ModelError
 from backend.inference import BATCH, KEEP_CONFIDENCE, Detector, load_detector
+from backend.letterbox import Letterboxed
 from backend.types import Prediction
+from backend.yolo_models import quiet_ultralytics
 
 IMGSZ = 96
 CLASSES = ("red", "green", "blue")
@@ -24,7 +23,7 @@ WIDTH = {"yolo11n": 64 + 128 + 256, "yolo26n": 64 + 128 + 256}
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> None:
-    inference.quiet_ultralytics()
+    quiet_ultralytics()
 
 
 @pytest.fixture(scope="module", params=["yolo11n", "yolo26n"])
@@ -216,7 +215,7 @@ def test_the_iterator_reads_two_batches_ahead_at_most(
     read: list[Path] = []
     original = Detector._read
 
-    def count(self: Detector, path: Path) -> inference.Letterboxed:
+    def count(self: Detector, path: Path) -> Letterboxed:
         read.append(path)
         return original(self, path)
 
@@ -259,71 +258,3 @@ def test_weights_that_are_not_finite_are_refused(weights: Path, pictures: list[P
         next(detector._model.model.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         list(detector.predict(pictures[:1]))
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(None, "no such weights"), (b"", "cannot read the weights"), (b"not a checkpoint", "cannot read the weights")],
-)
-def test_damaged_weights(tmp_path: Path, content: bytes | None, reason: str) -> None:
-    path = tmp_path / "yolo11n.pt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ModelError, match=reason) as caught:
-        load_detector(path, IMGSZ)
-    assert str(path) in str(caught.value)
-
-
-def test_weights_cannot_run_code(tmp_path: Path) -> None:
-    import torch
-
-    class Trap:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return os.mkdir, (str(tmp_path / "sprung"),)
-
-    torch.save({"model": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(ModelError):
-        load_detector(tmp_path / "trap.pt", IMGSZ)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_another_task_is_refused(tmp_path: Path) -> None:
-    import torch
-    from ultralytics.nn.tasks import OBBModel, SemanticSegmentationModel
-
-    torch.save({"model": OBBModel("yolo11n-obb.yaml", nc=3, verbose=False)}, tmp_path / "obb.pt")
-    with pytest.raises(ModelError, match="class OBBModel, not a YOLO detection model"):
-        inference.load_model(tmp_path / "obb.pt", "detect")
-    assert inference.task_of(inference.load_model(tmp_path / "obb.pt", "obb")) == "obb"
-    semantic = SemanticSegmentationModel("yolo26n-sem.yaml", nc=3, verbose=False)
-    torch.save({"model": semantic}, tmp_path / "sem.pt")
-    with pytest.raises(ModelError, match="class SemanticSegmentationModel, not a YOLO detection model"):
-        load_detector(tmp_path / "sem.pt", IMGSZ)
-
-
-@pytest.mark.parametrize("device", ["99", "cuda:99", "toaster"])
-def test_a_device_this_machine_lacks(device: str) -> None:
-    with pytest.raises(SettingError, match="DEVICE") as caught:
-        inference.select_device(device)
-    assert isinstance(caught.value, BackendError)
-
-
-def test_ultralytics_does_not_change_how_others_open_images(tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("not an image")
-    with pytest.raises(UnidentifiedImageError):
-        Image.open(tmp_path / "text.jpg")
-
-
-def test_ultralytics_leaves_no_trace_at_home_and_says_nothing(tmp_path: Path) -> None:
-    code = (
-        "from backend.inference import quiet_ultralytics as quiet; quiet(); quiet();"
-        "from ultralytics.utils import ONLINE, SETTINGS, AUTOINSTALL; from ultralytics.utils.events import events;"
-        "assert not (ONLINE or AUTOINSTALL or SETTINGS['sync'] or SETTINGS['mlflow'] or events.enabled)"
-    )
-    home = tmp_path / "home"
-    (home / "tmp").mkdir(parents=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "XDG_", "MPL"))}
-    environ = {**kept, "HOME": str(home), "TMPDIR": str(home / "tmp"), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=home, env=environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [str(path.relative_to(home)) for path in home.rglob("*")] == ["tmp"]

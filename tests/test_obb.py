@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import dataset, tags, training
+from backend import dataset, evaluation, tags, training
 from backend.dataset import LabeledImage, Split
 from backend.inference import load_detector
+from backend.pretrained import BaseWeights
 from backend.shapes import hulls
-from backend.training import BaseWeights, Hyper
+from backend.training import Hyper
 from backend.types import ControlTag, LabeledBox, Ring
 from tests import drawings
 
@@ -60,7 +61,7 @@ def test_rotated_boxes_are_learned(tmp_path: Path) -> None:
     data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "obb")
     hyper = Hyper(epochs=60, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = training.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
     assert metrics.map50 > 0.5
     assert (metrics.images, metrics.boxes) == (8, 16)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend import dataset, label_config, tags, training
+from backend import dataset, evaluation, label_config, tags, training
 from backend.errors import LabelConfigError
 from backend.inference import load_detector
-from backend.training import BaseWeights, Hyper
+from backend.pretrained import BaseWeights
+from backend.training import Hyper
 from backend.types import ControlTag, Prediction
 from backend.yolo_tasks import details
 from tests import drawings
@@ -192,7 +193,7 @@ def test_points_are_learned(tmp_path: Path) -> None:
     data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "pose", details(TAG))
     hyper = Hyper(epochs=60, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = training.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"pose mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
     assert metrics.map50 > 0.4
     detector = load_detector(trained.weights, IMGSZ, "cpu")

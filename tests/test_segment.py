@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from backend import dataset, geometry, tags, training
+from backend import dataset, evaluation, geometry, tags, training
 from backend.inference import load_detector
+from backend.pretrained import BaseWeights
 from backend.shapes import SIMPLIFY, outline_of
-from backend.training import BaseWeights, Hyper
+from backend.training import Hyper
 from backend.types import ControlTag, Outline, Prediction, Ring
 from tests import drawings
 
@@ -185,7 +186,7 @@ def test_masks_are_learned(tmp_path: Path) -> None:
     data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "segment")
     hyper = Hyper(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = training.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"mask mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
     assert metrics.map50 > 0.5
     assert (metrics.images, metrics.boxes) == (8, 16)

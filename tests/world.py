@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
-from backend import dataset, label_config, training, yolo_data
+from backend import dataset, evaluation, label_config, yolo_data
 from backend.embedded import backend_processes, running_redis
 from backend.label_studio import LabelStudioClient
 from backend.oracle import Oracle
@@ -118,7 +118,7 @@ def label(world: World, project_id: int, count: int) -> None:
 def measure(world: World, version: ModelVersion) -> Metrics:
     folder = Path(world.settings.model_dir) / "test-set"
     data_yaml = dataset.write_test_set(world.data.val, world.data.classes, folder)
-    return training.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
+    return evaluation.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
 
 
 def await_shown(world: World, project_id: int, version: str) -> None:

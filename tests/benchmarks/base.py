@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from backend import scenes, training
 from backend.dataset import LabeledImage, split, write
-from backend.inference import fix_threads
+from backend.pretrained import BaseWeights
 from backend.scenes import Scene
-from backend.training import BaseWeights, Hyper
+from backend.training import Hyper
 from backend.types import FloatArray, LabeledBox
+from backend.yolo_models import fix_threads
 
 NAME = "letters.pt"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

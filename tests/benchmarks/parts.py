@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from backend import scenes, training
+from backend import pretrained, scenes, training
 from backend.files import file_sha256
 from backend.inference import KEEP_CONFIDENCE
 from backend.processes import free_port, start_redis
@@ -56,7 +56,7 @@ def weights(folder: Path) -> Path:
     if not made.is_file():
         data_yaml = scenes.generate(folder / "data", pool=64, test=1, seed=0)
         hyper = training.Hyper(epochs=40, batch=8, imgsz=160, seed=0, device="cpu")
-        base = training.BaseWeights("yolo11n.yaml", pretrained=False, note="")
+        base = pretrained.BaseWeights("yolo11n.yaml", pretrained=False, note="")
         training.train(data_yaml, base, hyper, folder, lambda _: None)
     return made
 
