@@ -1,23 +1,56 @@
-"""Generated pictures with shapes whose exact outline is known: what tests train the other tasks on."""
+"""Generated pictures with shapes whose exact outline is known, and what a model from scratch learns from them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from backend import dataset, evaluation, tags, training
 from backend.dataset import LabeledImage, Split
 from backend.geometry import corners_of, ring_hull
-from backend.types import Keypoint, LabeledBox
+from backend.inference import load_detector
+from backend.pretrained import BaseWeights
+from backend.training import Hyper
+from backend.types import ControlTag, Keypoint, LabeledBox, Metrics, YoloTask
+from backend.yolo_tasks import RECIPES, details
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
+IMGSZ = 96
 COLOURS = {"red": (220, 40, 40), "blue": (50, 60, 230)}
 CLASSES = tuple(COLOURS)
 
 Draw = Callable[[ImageDraw.ImageDraw, float, float, str, np.random.Generator], LabeledBox]
+
+
+def control_tag(kind: str, task: YoloTask, **more: Any) -> ControlTag:
+    """Return a tag for the colours."""
+    names = {name: name for name in CLASSES}
+    given = {"from_name": "label", "to_name": "image", "data_key": "image", "labels": CLASSES, "class_to_label": names}
+    return ControlTag(kind=kind, task=task, **given | more)
+
+
+def learn(
+    folder: Path, draw: Draw, tag: ControlTag, epochs: int
+) -> tuple[Metrics, list[tuple[LabeledImage, tuple[LabeledBox, ...]]]]:
+    """Train from scratch; return the metrics, and each validation picture with what the tag reads of what it sends."""
+    drawn = split(folder / "pictures", draw)
+    data_yaml = dataset.write(drawn, CLASSES, folder / "data", tag.task, details(tag))
+    base = BaseWeights(f"yolo11n{RECIPES[tag.task].suffix}.yaml", pretrained=False, note="", task=tag.task)
+    hyper = Hyper(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    trained = training.train(data_yaml, base, hyper, folder / "run", lambda _: None)
+    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
+    print(f"{tag.task} mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
+    detector = load_detector(trained.weights, IMGSZ, "cpu")
+    found = []
+    for image, prediction in zip(drawn.val, detector.predict([image.path for image in drawn.val]), strict=True):
+        sent = tags.encode(tag, prediction, detector.classes, 0.3, "k")
+        found.append((image, tags.decode(tag, [one.as_json() for one in sent])))
+    return metrics, found
 
 
 def split(folder: Path, draw: Draw, train: int = 32, val: int = 8, seed: int = 0) -> Split:

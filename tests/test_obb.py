@@ -8,26 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import dataset, evaluation, tags, training
+from backend import dataset
 from backend.dataset import LabeledImage, Split
-from backend.inference import load_detector
-from backend.pretrained import BaseWeights
 from backend.shapes import hulls
-from backend.training import Hyper
-from backend.types import ControlTag, LabeledBox, Ring
+from backend.types import LabeledBox, Ring
 from tests import drawings
 
-IMGSZ = 96
-SCRATCH = BaseWeights("yolo11n-obb.yaml", pretrained=False, note="", task="obb")
-TAG = ControlTag(
-    kind="rectanglelabels",
-    from_name="label",
-    to_name="image",
-    data_key="image",
-    labels=drawings.CLASSES,
-    class_to_label={name: name for name in drawings.CLASSES},
-    task="obb",
-)
+TAG = drawings.control_tag("rectanglelabels", "obb")
 
 
 def test_corners_are_written_and_cut_off_at_the_border(tmp_path: Path) -> None:
@@ -57,20 +44,11 @@ def test_the_hull_of_a_quarter_turn_has_its_sides_exchanged() -> None:
 
 @pytest.mark.slow
 def test_rotated_boxes_are_learned(tmp_path: Path) -> None:
-    split = drawings.split(tmp_path / "pictures", drawings.bar)
-    data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "obb")
-    hyper = Hyper(epochs=60, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
-    trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
-    print(f"mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
+    metrics, pictures = drawings.learn(tmp_path, drawings.bar, TAG, epochs=60)
     assert metrics.map50 > 0.5
     assert (metrics.images, metrics.boxes) == (8, 16)
 
-    detector = load_detector(trained.weights, IMGSZ, "cpu")
-    errors = []
-    for image, found in zip(split.val, detector.predict([image.path for image in split.val]), strict=True):
-        sent = tags.encode(TAG, found, detector.classes, 0.3, "k")
-        errors += [_error(label.outline[0], tags.decode(TAG, [one.as_json() for one in sent])) for label in image.boxes]
+    errors = [_error(label.outline[0], found) for image, found in pictures for label in image.boxes]
     print(f"median error of the corners {np.median(errors):.2f} px")
     assert np.median(errors) < 4
 

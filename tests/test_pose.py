@@ -12,28 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend import dataset, evaluation, label_config, tags, training
+from backend import dataset, label_config, tags
 from backend.errors import LabelConfigError
-from backend.inference import load_detector
-from backend.pretrained import BaseWeights
-from backend.training import Hyper
-from backend.types import ControlTag, Prediction
+from backend.types import Prediction
 from backend.yolo_tasks import details
 from tests import drawings
 
-IMGSZ = 96
-SCRATCH = BaseWeights("yolo11n-pose.yaml", pretrained=False, note="", task="pose")
-TAG = ControlTag(
-    kind="keypointlabels",
-    from_name="points",
-    to_name="image",
-    data_key="image",
-    labels=drawings.CLASSES,
-    class_to_label={name: name for name in drawings.CLASSES},
-    task="pose",
-    points=("head", "tail"),
-    parent="points_bbox",
-)
+TAG = drawings.control_tag("keypointlabels", "pose", from_name="points", points=("head", "tail"), parent="points_bbox")
 
 
 def box(labels: Any = ("red",), at: Any = (10, 20, 30, 40), **item: Any) -> dict[str, Any]:
@@ -189,18 +174,11 @@ def test_points_reach_the_label_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_points_are_learned(tmp_path: Path) -> None:
-    split = drawings.split(tmp_path / "pictures", drawings.arrow)
-    data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "pose", details(TAG))
-    hyper = Hyper(epochs=60, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
-    trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
-    print(f"pose mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
+    metrics, pictures = drawings.learn(tmp_path, drawings.arrow, TAG, epochs=60)
     assert metrics.map50 > 0.4
-    detector = load_detector(trained.weights, IMGSZ, "cpu")
     errors = []
-    for image, found in zip(split.val, detector.predict([image.path for image in split.val]), strict=True):
-        sent = [one.as_json() for one in tags.encode(TAG, found, detector.classes, 0.3, "k")]
-        objects = [np.array(label.keypoints)[:, :2] * drawings.SIZE for label in tags.decode(TAG, sent)]
+    for image, found in pictures:
+        objects = [np.array(label.keypoints)[:, :2] * drawings.SIZE for label in found]
         for label in image.boxes:
             true = np.array(label.keypoints)[:, :2] * drawings.SIZE
             errors.append(min((np.linalg.norm(true - one, axis=1).mean() for one in objects), default=np.inf))

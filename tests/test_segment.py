@@ -13,25 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from backend import dataset, evaluation, geometry, tags, training
-from backend.inference import load_detector
-from backend.pretrained import BaseWeights
+from backend import dataset, geometry, tags
 from backend.shapes import SIMPLIFY, outline_of
-from backend.training import Hyper
-from backend.types import ControlTag, Outline, Prediction, Ring
+from backend.types import Outline, Prediction, Ring
 from tests import drawings
 
-IMGSZ = 96
-SCRATCH = BaseWeights("yolo11n-seg.yaml", pretrained=False, note="", task="segment")
-TAG = ControlTag(
-    kind="polygonlabels",
-    from_name="label",
-    to_name="image",
-    data_key="image",
-    labels=drawings.CLASSES,
-    class_to_label={name: name for name in drawings.CLASSES},
-    task="segment",
-)
+TAG = drawings.control_tag("polygonlabels", "segment")
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30]]
 HOLE = [[15, 15], [20, 15], [20, 20]]
 
@@ -182,20 +169,13 @@ def test_holes_reach_the_label_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_masks_are_learned(tmp_path: Path) -> None:
-    split = drawings.split(tmp_path / "pictures", drawings.donut)
-    data_yaml = dataset.write(split, drawings.CLASSES, tmp_path / "data", "segment")
-    hyper = Hyper(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
-    trained = training.train(data_yaml, SCRATCH, hyper, tmp_path / "run", lambda _: None)
-    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
-    print(f"mask mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
+    metrics, pictures = drawings.learn(tmp_path, drawings.donut, TAG, epochs=40)
     assert metrics.map50 > 0.5
     assert (metrics.images, metrics.boxes) == (8, 16)
 
-    detector = load_detector(trained.weights, IMGSZ, "cpu")
     overlaps = []
-    for image, found in zip(split.val, detector.predict([image.path for image in split.val]), strict=True):
-        sent = [one.as_json() for one in tags.encode(TAG, found, detector.classes, 0.3, "k")]
-        masks = [painted(geometry.bridged(label.outline), *drawings.SIZE) for label in tags.decode(TAG, sent)]
+    for image, found in pictures:
+        masks = [painted(geometry.bridged(label.outline), *drawings.SIZE) for label in found]
         for label in image.boxes:
             true = painted(geometry.bridged(label.outline), *drawings.SIZE)
             overlaps.append(max(((true & mask).sum() / (true | mask).sum() for mask in masks), default=0.0))

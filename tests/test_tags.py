@@ -84,8 +84,8 @@ def test_every_tag_takes_nothing_and_gives_nothing(tag: tags.Tag) -> None:
     empty = dataclasses.replace(prediction([], [], []), class_probs=np.zeros((0, 0), dtype=np.float32))
     control = dataclasses.replace(TAG, kind=tag.kind)
     assert tag.encode(control, empty, (), 0.5, "k") == ()
-    assert tag.decode(control, []) == ()
-    assert tag.explain(control, []) == ()
+    assert tags.decode(control, []) == ()
+    assert tags.explain(control, []) == ()
 
 
 # Encode
@@ -161,11 +161,11 @@ def test_ids_are_stable_and_tell_tasks_tags_and_detections_apart() -> None:
 
 
 def test_decode_gives_normalised_centres() -> None:
-    assert rectanglelabels.decode(TAG, [region()]) == (LabeledBox("CAR", (0.25, 0.4, 0.3, 0.4)),)
+    assert tags.decode(TAG, [region()]) == (LabeledBox("CAR", (0.25, 0.4, 0.3, 0.4)),)
 
 
 def test_two_labels_on_a_region_are_two_boxes() -> None:
-    assert [box.label for box in rectanglelabels.decode(TAG, [region(["CAR", "Person"])])] == ["CAR", "Person"]
+    assert [box.label for box in tags.decode(TAG, [region(["CAR", "Person"])])] == ["CAR", "Person"]
 
 
 def test_other_tags_relations_and_per_region_answers_are_ignored() -> None:
@@ -177,19 +177,19 @@ def test_other_tags_relations_and_per_region_answers_are_ignored() -> None:
         {"type": "rating", "from_name": "stars", "to_name": "image", "value": {"rating": 3}},
         region(meta={"text": ["note"]}, parentID="x", origin="prediction", score=0.3, locked=True),
     ]
-    assert len(rectanglelabels.decode(TAG, result)) == 1
-    assert rectanglelabels.explain(TAG, result) == ()
+    assert len(tags.decode(TAG, result)) == 1
+    assert tags.explain(TAG, result) == ()
 
 
 def test_a_rotated_region_becomes_its_hull_inside_the_image() -> None:
-    (box,) = rectanglelabels.decode(TAG, [region(box=(50, 50, 10, 20), rotation=90)])
+    (box,) = tags.decode(TAG, [region(box=(50, 50, 10, 20), rotation=90)])
     assert box.xywh == pytest.approx((0.45, 0.6, 0.1, 0.2), abs=1e-12)
-    (cut,) = rectanglelabels.decode(TAG, [region(box=(5, 50, 10, 20), rotation=90)])
+    (cut,) = tags.decode(TAG, [region(box=(5, 50, 10, 20), rotation=90)])
     assert cut.xywh == pytest.approx((0.025, 0.6, 0.05, 0.2), abs=1e-12)
 
 
 def test_a_region_that_sticks_out_is_clipped() -> None:
-    (box,) = rectanglelabels.decode(TAG, [region(box=(-10, 90, 30, 20))])
+    (box,) = tags.decode(TAG, [region(box=(-10, 90, 30, 20))])
     assert box.xywh == pytest.approx((0.1, 0.95, 0.2, 0.1), abs=1e-12)
 
 
@@ -213,15 +213,15 @@ def test_a_region_that_sticks_out_is_clipped() -> None:
     ],
 )
 def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> None:
-    assert rectanglelabels.decode(TAG, [item]) == ()
-    (explained,) = rectanglelabels.explain(TAG, [item])
+    assert tags.decode(TAG, [item]) == ()
+    (explained,) = tags.explain(TAG, [item])
     assert reason in explained
 
 
 def test_the_known_label_of_a_region_survives_an_unknown_one() -> None:
     result = [region(["Dog", "Person"])]
-    assert [box.label for box in rectanglelabels.decode(TAG, result)] == ["Person"]
-    assert len(rectanglelabels.explain(TAG, result)) == 1
+    assert [box.label for box in tags.decode(TAG, result)] == ["Person"]
+    assert len(tags.explain(TAG, result)) == 1
 
 
 # Rotated boxes
@@ -230,13 +230,13 @@ OBB = dataclasses.replace(TAG, task="obb")
 
 
 def test_the_corners_of_a_rotated_region_are_kept() -> None:
-    (box,) = rectanglelabels.decode(OBB, [region(box=(50, 50, 10, 20), rotation=90)])
+    (box,) = tags.decode(OBB, [region(box=(50, 50, 10, 20), rotation=90)])
     assert box.xywh == pytest.approx((0.45, 0.6, 0.1, 0.2), abs=1e-12)
     np.testing.assert_allclose(box.outline, [[(0.5, 0.5), (0.5, 0.7), (0.4, 0.7), (0.4, 0.5)]], atol=1e-12)
 
 
 def test_the_hull_of_a_rotated_region_is_that_of_its_part_inside() -> None:
-    (box,) = rectanglelabels.decode(OBB, [region(box=(5, 50, 10, 20), rotation=90)])
+    (box,) = tags.decode(OBB, [region(box=(5, 50, 10, 20), rotation=90)])
     assert box.xywh == pytest.approx((0.025, 0.6, 0.05, 0.2), abs=1e-12)
 
 
@@ -253,8 +253,8 @@ def test_the_hull_of_a_rotated_region_is_that_of_its_part_inside() -> None:
     ],
 )
 def test_rotated_regions_that_are_left_out_are_explained(item: dict[str, Any], reason: str) -> None:
-    assert rectanglelabels.decode(OBB, [item]) == ()
-    (explained,) = rectanglelabels.explain(OBB, [item])
+    assert tags.decode(OBB, [item]) == ()
+    (explained,) = tags.explain(OBB, [item])
     assert reason in explained
 
 
@@ -277,7 +277,7 @@ def test_decode_undoes_encode_of_rotated_boxes(
     seen = prediction(hulls, [0] * len(drawn), [0.9] * len(drawn), of=2, size=(width, height))
     seen = dataclasses.replace(seen, rotated=rotated)
     sent = [json.loads(json.dumps(item.as_json())) for item in rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")]
-    decoded = rectanglelabels.decode(OBB, sent)
+    decoded = tags.decode(OBB, sent)
     expected = geometry.corners_of(rotated) / (width, height)
     found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
@@ -294,7 +294,7 @@ def test_decode_undoes_encode(drawn: list[tuple[list[float], list[float], int]],
     boxes: list[tuple[float, ...]] = [(x[0] * width, y[0] * height, x[1] * width, y[1] * height) for x, y, _ in drawn]
     seen = prediction(boxes, [label for *_, label in drawn], [0.9] * len(drawn), of=2, size=(width, height))
     regions = rectanglelabels.encode(TAG, seen, TAG.labels, 0.5, "k")
-    decoded = rectanglelabels.decode(TAG, [item.as_json() for item in regions])
+    decoded = tags.decode(TAG, [item.as_json() for item in regions])
     assert [box.label for box in decoded] == [TAG.labels[label] for *_, label in drawn]
     pixels = np.minimum(seen.boxes.astype(np.float64), (width, height, width, height))
     centres, sizes = (pixels[:, :2] + pixels[:, 2:]) / 2, pixels[:, 2:] - pixels[:, :2]

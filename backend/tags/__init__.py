@@ -1,7 +1,7 @@
 """The control tags this backend knows, each in one file of this folder that defines `TAG`.
 
-A tag is two-way: `encode` turns a prediction into Label Studio regions, `decode` turns an annotation's result into
-training labels. To add one, add its file.
+A tag is two-way: `encode` turns a prediction into Label Studio regions, `read` turns an annotation's result into
+training labels and into reasons for what is left out. To add one, add its file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class Tag:
     name: str  # as Label Studio writes it, e.g. "RectangleLabels"
     object_name: str  # the object tag it must point to, e.g. "Image"
     encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
-    decode: Callable[[ControlTag, Result], tuple[LabeledBox, ...]]
-    explain: Callable[[ControlTag, Result], tuple[str, ...]]  # what decode leaves out, one reason each
+    read: Callable[[ControlTag, Result], Iterable[LabeledBox | str]]  # labels, and why what is left out is none
     task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
     multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
     label_tag: str = "Label"  # the tags inside that are its labels
@@ -50,12 +49,12 @@ def encode(
 
 def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
     """Return the training boxes that an annotation's result holds for this control tag."""
-    return get(tag.kind).decode(tag, result)
+    return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, LabeledBox))
 
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return what `decode` leaves out of a result, one reason each."""
-    return get(tag.kind).explain(tag, result)
+    return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, str))
 
 
 def get(kind: str) -> Tag:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from backend import regions
-from backend.tags import Tag
+from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Prediction, Region
 
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image
@@ -58,14 +58,9 @@ def answer(
     )
 
 
-def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
-    """Return the whole image as a training box of each label chosen; `explain` says what is left out."""
-    return tuple(found for found in regions.read(tag, result, _whole) if isinstance(found, LabeledBox))
-
-
-def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return why choices are not learned: one reason each."""
-    return tuple(found for found in regions.read(tag, result, _whole) if isinstance(found, str))
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield the whole image as a training box of each label chosen, or why a choice is not learned."""
+    return regions.read(tag, result, _whole)
 
 
 def _whole(_: Mapping[str, Any]) -> LabeledBox:
@@ -76,8 +71,7 @@ TAG = Tag(
     name="Choices",
     object_name="Image",
     encode=encode,
-    decode=decode,
-    explain=explain,
+    read=read,
     task=lambda _: "classify",
     multiple=lambda attributes: attributes.get("choice", "single").strip().lower() == "multiple",
     label_tag="Choice",

@@ -6,14 +6,14 @@ The boxes are regions of a RectangleLabels, `tag.parent`; a point names its box 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from backend import regions
-from backend.tags import Tag, rectanglelabels
+from backend.tags import Result, Tag, rectanglelabels
 from backend.types import ControlTag, Keypoint, LabeledBox, Prediction, Region
 
 KIND = "keypointlabels"
@@ -56,30 +56,17 @@ def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, pare
             yield replace(point, score=float(seen))
 
 
-def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
-    """Return the objects of an annotation's result: boxes with the points under them, in the order of `tag.points`.
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield boxes with the points under them, in the order of `tag.points`, or why a point or its box is not learned.
 
-    Points are clipped to the image; a hidden one counts as covered, one that is not there as not labeled. `explain`
-    says what is left out.
+    Points are clipped to the image; a hidden one counts as covered, one that is not there as not labeled.
     """
-    return tuple(found for found in _read(tag, list(result)) if isinstance(found, LabeledBox))
-
-
-def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return why points of this tag, or their boxes, are not learned: one reason each."""
-    return tuple(found for found in _read(tag, list(result)) if isinstance(found, str))
-
-
-def _parent(tag: ControlTag) -> ControlTag:
-    return replace(tag, kind=rectanglelabels.KIND, from_name=tag.parent, task="detect")
-
-
-def _read(tag: ControlTag, result: Sequence[Mapping[str, Any]]) -> Iterator[LabeledBox | str]:
     parent = _parent(tag)
-    boxes = [item for item in result if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
+    items = list(result)
+    boxes = [item for item in items if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
     known = {str(item["id"]) for item in boxes if item.get("id")}
     under: dict[str, list[Keypoint]] = {}
-    for item in result:
+    for item in items:
         if item.get("from_name") != tag.from_name or item.get("type") != KIND:
             continue
         above = str(item.get("parentID") or "")
@@ -90,12 +77,13 @@ def _read(tag: ControlTag, result: Sequence[Mapping[str, Any]]) -> Iterator[Labe
         if reason := _place(tag, item, points):
             yield f"{regions.name_of(item)} {reason}"
     for item in boxes:
-        yield from _with_points(parent, item, under.get(str(item.get("id") or ""), [_ABSENT] * len(tag.points)))
+        points = under.get(str(item.get("id") or ""), [_ABSENT] * len(tag.points))
+        for found in rectanglelabels.read(parent, [item]):
+            yield found if isinstance(found, str) else replace(found, keypoints=tuple(points))
 
 
-def _with_points(parent: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> Iterator[LabeledBox | str]:
-    yield from (replace(box, keypoints=tuple(points)) for box in rectanglelabels.decode(parent, [item]))
-    yield from rectanglelabels.explain(parent, [item])
+def _parent(tag: ControlTag) -> ControlTag:
+    return replace(tag, kind=rectanglelabels.KIND, from_name=tag.parent, task="detect")
 
 
 def _place(tag: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> str:
@@ -119,8 +107,7 @@ TAG = Tag(
     name="KeyPointLabels",
     object_name="Image",
     encode=encode,
-    decode=decode,
-    explain=explain,
+    read=read,
     task=lambda _: "pose",
     attributes={"model_add_bboxes": ("true", "false")},
     numbers={"model_point_threshold": 1, "model_point_size": 100},

@@ -8,14 +8,14 @@ region tree (parentID), where parts inside one another are holes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backend import geometry, regions
-from backend.tags import Tag
+from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Prediction, Region, Ring
 
 KIND = "polygonlabels"
@@ -35,14 +35,17 @@ def encode(
     )
 
 
-def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
-    """Return the outlines of an annotation's result: one for each label of each object; `explain` says what is not."""
-    return tuple(found for found in _read(tag, result) if isinstance(found, LabeledBox))
-
-
-def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return why polygons of this tag, or labels on them, are not learned: one reason each."""
-    return tuple(found for found in _read(tag, result) if isinstance(found, str))
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield an object's outline for each label of it, or why a polygon, or a label on it, is not learned."""
+    mine = [item for item in result if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    parents = {item["id"]: str(item.get("parentID", "")) for item in mine if isinstance(item.get("id"), str)}
+    roots = [_root(item, parents) for item in mine]
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for item, root in zip(mine, roots, strict=True):
+        if root != item.get("id"):
+            parts.setdefault(root, []).append(item)
+    wholes = [item for item, root in zip(mine, roots, strict=True) if root in ("", item.get("id"))]
+    return regions.read(tag, wholes, partial(_shape, parts))
 
 
 def _points(prediction: Prediction, row: int) -> list[list[float]]:
@@ -56,18 +59,6 @@ def _points(prediction: Prediction, row: int) -> list[list[float]]:
     ring = np.array(geometry.bridged(rings), dtype=np.float64).reshape(-1, 2)
     points: list[list[float]] = (100 * ring / size).tolist()
     return points
-
-
-def _read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterable[LabeledBox | str]:
-    mine = [item for item in result if item.get("from_name") == tag.from_name and item.get("type") == KIND]
-    parents = {item["id"]: str(item.get("parentID", "")) for item in mine if isinstance(item.get("id"), str)}
-    roots = [_root(item, parents) for item in mine]
-    parts: dict[str, list[Mapping[str, Any]]] = {}
-    for item, root in zip(mine, roots, strict=True):
-        if root != item.get("id"):
-            parts.setdefault(root, []).append(item)
-    wholes = [item for item, root in zip(mine, roots, strict=True) if root in ("", item.get("id"))]
-    return regions.read(tag, wholes, partial(_shape, parts))
 
 
 def _root(item: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -111,7 +102,6 @@ TAG = Tag(
     name="PolygonLabels",
     object_name="Image",
     encode=encode,
-    decode=decode,
-    explain=explain,
+    read=read,
     task=lambda _: "segment",
 )

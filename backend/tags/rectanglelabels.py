@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backend import geometry, regions
-from backend.tags import Tag
+from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Prediction, Region, YoloTask
 
 KIND = "rectanglelabels"
@@ -34,20 +34,13 @@ def encode(
     )
 
 
-def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
-    """Return the training boxes of an annotation's result: one for each label of each region of this tag.
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield a training box for each label of each region of this tag, or why there is none.
 
     Boxes are clipped to the image. A rotated region becomes its upright hull, with its corners as the outline where the
-    tag learns them. `explain` says what is left out.
+    tag learns them.
     """
-    read = regions.read(tag, result, partial(_shape, tag.task == "obb"))
-    return tuple(found for found in read if isinstance(found, LabeledBox))
-
-
-def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return why regions of this tag, or labels on them, are no training boxes: one reason each."""
-    read = regions.read(tag, result, partial(_shape, tag.task == "obb"))
-    return tuple(found for found in read if isinstance(found, str))
+    return regions.read(tag, result, partial(_shape, tag.task == "obb"))
 
 
 def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, Any]:
@@ -100,8 +93,7 @@ TAG = Tag(
     name="RectangleLabels",
     object_name="Image",
     encode=encode,
-    decode=decode,
-    explain=explain,
+    read=read,
     task=_task,
     attributes={"model_obb": ("false", "true")},
 )

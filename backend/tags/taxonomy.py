@@ -5,11 +5,11 @@ A path is one label here, "Animals > Birds"; Label Studio's results spell it out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backend.label_paths import SEPARATOR, joined
-from backend.tags import Tag, choices
+from backend.tags import Result, Tag, choices
 from backend.types import ControlTag, LabeledBox, Prediction, Region
 
 KIND = "taxonomy"
@@ -22,21 +22,16 @@ def encode(
     return choices.answer(tag, prediction, classes, threshold, key, _paths)
 
 
-def decode(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[LabeledBox, ...]:
-    """Return the whole image as a training box of each path chosen; `explain` says what is left out."""
-    return choices.decode(tag, _flat(result))
-
-
-def explain(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return why paths are not learned: one reason each."""
-    return choices.explain(tag, _flat(result))
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield the whole image as a training box of each path chosen, or why a path is not learned."""
+    return choices.read(tag, _flat(result))
 
 
 def _paths(labels: list[str]) -> list[Any]:
     return [label.split(SEPARATOR) for label in labels]
 
 
-def _flat(result: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _flat(result: Result) -> Iterator[Mapping[str, Any]]:
     """Yield results with each path as one label."""
     for item in result:
         value = item.get("value")
@@ -52,8 +47,7 @@ TAG = Tag(
     name="Taxonomy",
     object_name="Image",
     encode=encode,
-    decode=decode,
-    explain=explain,
+    read=read,
     task=lambda _: "classify",
     multiple=lambda attributes: attributes.get("maxusages", "").strip() != "1",
     label_tag="Choice",
