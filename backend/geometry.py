@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -179,12 +180,35 @@ def bridged(rings: Sequence[Ring]) -> Ring:
     >>> bridged([((0, 0), (9, 0), (9, 9), (0, 9)), ((3, 3), (3, 6), (6, 3))])
     ((0, 0), (3, 3), (3, 6), (6, 3), (3, 3), (0, 0), (9, 0), (9, 9), (0, 9))
     """
-    joined, *others = [ring for ring in rings if ring] or [()]
-    for ring in others:
-        distance = np.linalg.norm(np.array(joined)[:, None] - np.array(ring)[None], axis=2)
-        here, there = (int(index) for index in np.unravel_index(distance.argmin(), distance.shape))
-        joined = (*joined[: here + 1], *ring[there:], *ring[: there + 1], *joined[here:])
-    return joined
+    points = [point for ring in rings for point in ring]
+    places = np.array(points, dtype=np.float64).reshape(-1, 2)
+    starts = np.cumsum([0, *(len(ring) for ring in rings if ring)]).tolist()
+    after = list(range(1, len(points) + 1))  # the point that follows each, in its ring and then in the whole
+    for start, stop in pairwise(starts):
+        after[stop - 1] = start
+    for start, stop in pairwise(starts[1:]):
+        here, there = _nearest(places[:start], places[start:stop])
+        there += start
+        after[there - 1 if there > start else stop - 1] = len(after)
+        after += [len(after) + 1, after[here]]  # there once more, and here
+        after[here] = there
+        points += [points[there], points[here]]
+    joined = [0] if points else []
+    while joined and after[joined[-1]]:
+        joined.append(after[joined[-1]])
+    return tuple(points[index] for index in joined)
+
+
+def _nearest(some: Boxes, others: Boxes) -> tuple[int, int]:
+    """Return the numbers of the two points, (n, 2) and (m, 2), that are nearest to each other."""
+    found = (math.inf, 0, 0)
+    rows = max(2**20 // len(others), 1)  # at a time: all distances of two long rings would fill the memory
+    for first in range(0, len(some), rows):
+        part = some[first : first + rows, None]
+        gaps = (part[..., 0] - others[:, 0]) ** 2 + (part[..., 1] - others[:, 1]) ** 2
+        row, column = divmod(int(gaps.argmin()), len(others))
+        found = min(found, (float(gaps[row, column]), first + row, column))
+    return found[1:]
 
 
 def clip_ring(ring: Ring) -> Ring:

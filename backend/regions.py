@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backend import geometry
-from backend.types import ControlTag, LabeledBox, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
 
@@ -37,6 +37,14 @@ def percent_boxes(prediction: Prediction) -> geometry.Boxes:
     """Return a prediction's boxes in percent, clipped to the image (n, 4)."""
     inside = geometry.clip_pixels(prediction.boxes, prediction.width, prediction.height)
     return geometry.pixels_to_percent(inside, prediction.width, prediction.height)
+
+
+def rings(prediction: Prediction, row: int) -> Outline:
+    """Return an object's outline in pixels: its box where the model knows no outlines."""
+    if prediction.outlines is not None:
+        return prediction.outlines[row]
+    left, top, right, bottom = prediction.boxes[row]
+    return (np.array([(left, top), (right, top), (right, bottom), (left, bottom)]),)
 
 
 def class_labels(tag: ControlTag, classes: Sequence[str]) -> list[str | None]:

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curves",
         "charts",
         "brush",
+        "masks",
         "keyframes",
         "timeline",
     ),

@@ -50,11 +50,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
 
 def _points(prediction: Prediction, row: int) -> list[list[float]]:
     """Return an object's outline as one ring in percent, empty where nothing is seen."""
-    if prediction.outlines is None:
-        left, top, right, bottom = prediction.boxes[row].tolist()
-        rings: list[Ring] = [((left, top), (right, top), (right, bottom), (left, bottom))]
-    else:
-        rings = [tuple((float(x), float(y)) for x, y in ring) for ring in prediction.outlines[row]]
+    rings = [tuple((float(x), float(y)) for x, y in ring) for ring in regions.rings(prediction, row)]
     size = np.array([prediction.width, prediction.height])
     ring = np.array(geometry.bridged(rings), dtype=np.float64).reshape(-1, 2)
     points: list[list[float]] = (100 * ring / size).tolist()

@@ -1,0 +1,69 @@
+"""BrushLabels on an Image: masks of objects, each painted pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backend import brush, masks, regions
+from backend.errors import RegionError
+from backend.geometry import ring_hull
+from backend.tags import Result, Tag
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+KIND = "brushlabels"
+MOST_PIXELS = 2**28  # a mask takes a byte for each: a size made up by whoever wrote the region must not fill the memory
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return a prediction's masks as brush regions, in its order; boxes where the model knows no outlines.
+
+    What is left out says `regions.shown`; also objects that cover no pixel's centre.
+    """
+    found = []
+    for row, label in regions.shown(tag, prediction, classes, threshold):
+        mask = masks.fill(regions.rings(prediction, row), prediction.width, prediction.height)
+        if mask.any():
+            value = {"format": "rle", "rle": brush.encode_rle(mask), KIND: [label]}
+            found.append(regions.build(tag, prediction, key, row, value))
+    return tuple(found)
+
+
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+    """Yield the outline of what a region paints for each label of it, or why it is not learned.
+
+    All parts of a region are one object; its outline encloses the pixels painted, and no others.
+    """
+    return regions.read(tag, result, _shape)
+
+
+def _shape(item: Mapping[str, Any]) -> LabeledBox | str:
+    """Return what a region paints, or what is wrong with it."""
+    size = regions.image_size(item)
+    if size is None or not all(map(float.is_integer, size)):
+        return "does not carry original_width and original_height"
+    width, height = map(int, size)
+    if width * height > MOST_PIXELS:
+        return f"says that its image has {width} x {height} pixels, more than can be read"
+    value = item["value"]
+    if value.get("touches") or value.get("maskDataURL"):  # as drafts have them, and what else the magic wand leaves
+        return "holds strokes that are not in its mask yet: open the task in Label Studio and submit it again"
+    try:
+        mask = brush.decode_rle(value.get("rle"), height, width)
+    except RegionError as error:
+        return f"cannot be learned: {error}"
+    rings = [tuple(map(tuple, (ring / (width, height)).tolist())) for ring in masks.trace(mask)]
+    if not rings:
+        return "paints nothing"
+    return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
+
+
+TAG = Tag(
+    name="BrushLabels",
+    object_name="Image",
+    encode=encode,
+    read=read,
+    task=lambda _: "segment",
+)
