@@ -27,11 +27,14 @@ _LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove o
 MULTIPLE = "multiple"  # in a data.yaml and in a model's: an image may have several classes at once
 
 
-def load_predictor(weights: Path, imgsz: int, device: str = "") -> Detector | Classifier:
-    """Return what predicts with a weights file, whatever its task; raises as `load_detector`."""
+def load_predictor(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector | Classifier:
+    """Return what predicts with a weights file, whatever its task; `threads` and what it raises as `load_detector`.
+
+    A Classifier computes with as many threads as its process.
+    """
     model = load_model(weights)
     if task_of(model) != "classify":
-        return load_detector(weights, imgsz, device)
+        return load_detector(weights, imgsz, device, threads)
     return Classifier(model, imgsz, device)
 
 

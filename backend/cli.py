@@ -226,7 +226,9 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
 
 @app.command()
 def simulate(
-    data: Annotated[str, typer.Option(help="data.yaml, or generated: scenes, scenes-balanced, scenes-repeated")],
+    data: Annotated[
+        str, typer.Option(help="data.yaml, folder of classes, or generated: scenes, scenes-balanced, scenes-repeated")
+    ],
     out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
     strategies: Annotated[str, typer.Option(help="comma list; see `yolo-backend strategies`")] = "class_entropy,random",
     seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,
@@ -248,7 +250,7 @@ def simulate(
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="units at a time on this machine, one thread each")] = 1,
 ) -> None:
-    """Ask which strategy saves labels on your data: experiments with the true boxes in the place of annotators.
+    """Ask which strategy saves labels on your data: experiments with the true labels in the place of annotators.
 
     With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
     """

@@ -69,13 +69,19 @@ def unseen_classes(images: Sequence[LabeledImage], classes: Sequence[str]) -> tu
     return tuple(name for name in classes if name not in seen)
 
 
-def write_test_set(files: Sequence[LabeledFile], classes: Sequence[str], root: Path) -> Path:
-    """Write files with known boxes as the `val` split of a data set under `root`; return its data.yaml.
+def write_test_set(
+    files: Sequence[LabeledFile],
+    classes: Sequence[str],
+    root: Path,
+    task: YoloTask = "detect",
+    details: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write files with known labels as the `val` split of a data set under `root`; return its data.yaml.
 
     ultralytics looks for the images of a foreign data.yaml with a relative `path` in a folder of its own settings.
     """
     images = tuple(LabeledImage(place, file.path, file.boxes, random=True) for place, file in enumerate(files))
-    return write(Split(train=images, val=images, held_out=False), classes, root)
+    return write(Split(train=images, val=images, held_out=False), classes, root, task, details)
 
 
 def write(

@@ -22,7 +22,7 @@ from backend.errors import DataError, NotFoundError, SettingError
 from backend.files import LocalFiles
 from backend.settings import PROJECT_SETTINGS, Settings
 from backend.software import versions as software_versions
-from backend.types import Metrics
+from backend.types import Metrics, YoloTask
 
 INITIAL = "initial"  # stands for all strategies before the first ranking
 _GIVEN = ("strategy", "seed")  # settings that the plan has lists of
@@ -51,7 +51,7 @@ class Project(Frozen):
 class Plan(Frozen):
     """What is compared, on which data, under which settings."""
 
-    data: str  # absolute path of data.yaml
+    data: str  # absolute path of data.yaml, or of a folder of classes
     data_sha256: str
     classes: tuple[str, ...]
     pool: int  # images
@@ -66,6 +66,8 @@ class Plan(Frozen):
     settings: dict[str, Any]  # the settings a project learns with, and the device
     software: dict[str, str]
     project: Project | None = None  # None: one for each seed, that does not exist
+    task: YoloTask = "detect"
+    quality: str = "mAP50"  # what stands under map50
 
     def without_paths(self) -> Plan:
         """Return the plan as it may be shown to others: files by their names."""
@@ -81,7 +83,7 @@ class Plan(Frozen):
 
         More strategies, seeds or rounds do not: what is finished stays as it would have been.
         """
-        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software", "project"):
+        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software", "project", "task"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} was {mine}, now {theirs}"
@@ -106,7 +108,7 @@ class Round(Frozen):
 
     round: int  # 1 is the training on the initial images
     images: int  # labeled so far
-    boxes: int
+    boxes: int  # labels in them
     picked: tuple[Pick, ...]  # for this round
     metrics: Metrics  # of this training, on the test split
     validation: Metrics  # on the held-out part of the labeled images: all that a strategy may know

@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 from backend import charts, curves
 from backend.charts import Line
 from backend.curves import Comparison, Curve, Interval
-from backend.experiment import Results, Row
+from backend.experiment import Plan, Results, Row
 from backend.simulation_data import SimulationData
+from backend.yolo_tasks import RECIPES
 
 RANDOM = "random"
 THUMBNAILS = 24  # per round
@@ -59,6 +60,7 @@ background-position: center; background-size: contain; background-repeat: no-rep
 def render(results: Results, data: SimulationData) -> str:
     """Return the page; `data` gives the pictures and the true classes of what was picked."""
     found = {name: _Strategy(name, [row for row in results.rows if row.strategy == name]) for name in _names(results)}
+    quality, labels = results.plan.quality, RECIPES[results.plan.task].labels
     colours = {name: _GREY if name == RANDOM else _COLOURS[at % len(_COLOURS)] for at, name in enumerate(found)}
     return "".join(
         [
@@ -69,8 +71,8 @@ def render(results: Results, data: SimulationData) -> str:
             "<h2>Learning curves</h2>",
             _key(colours),
             '<div class="charts">',
-            charts.line_chart([_line(one, "images", colours) for one in found.values()], "labeled images", "mAP50"),
-            charts.line_chart([_line(one, "boxes", colours) for one in found.values()], "labeled boxes", "mAP50"),
+            charts.line_chart([_line(one, "images", colours) for one in found.values()], "labeled images", quality),
+            charts.line_chart([_line(one, "boxes", colours) for one in found.values()], f"{labels} in them", quality),
             "</div>",
             '<p class="small">Lines are means over seeds, bands reach from the lowest to the highest seed.</p>',
             _classes(results, found, data),
@@ -98,7 +100,7 @@ class _Strategy:
         return Curve(self.images if over == "images" else self.boxes, self.quality)
 
     def class_ap(self, name: str) -> float:
-        """Return the mean AP50 of a class after the last round, NaN where the test split has none of it."""
+        """Return the mean quality of a class after the last round, NaN where the test split has none of it."""
         last = max(row.round for row in self.rows)
         known = [row.class_ap50[name] for row in self.rows if row.round == last and name in row.class_ap50]
         return float(np.mean(known)) if known else math.nan
@@ -116,39 +118,40 @@ def _summary(results: Results, found: dict[str, _Strategy]) -> str:
         f"{plan.pool} images to choose from, {plan.initial} at random and then {plan.batch} at a time, {labeled} in "
         f"all, {plan.seeds} seed{'s' * (plan.seeds > 1)}; measured on {plan.test} other images."
     )
-    verdicts = [_sentence(name, found, plan.seeds) for name in found if name != RANDOM]
+    verdicts = [_sentence(name, found, plan) for name in found if name != RANDOM]
     if RANDOM not in found:
         verdicts = ["Random selection is not among the strategies, so nothing can be said of labels saved."]
     return f"<p>{escape(text)}</p><ul>{''.join(f'<li>{each}</li>' for each in verdicts)}</ul>"
 
 
-def _sentence(name: str, found: dict[str, _Strategy], seeds: int) -> str:
+def _sentence(name: str, found: dict[str, _Strategy], plan: Plan) -> str:
     if RANDOM not in found:
         return ""
     compared = curves.compare(found[name].curve("images"), found[RANDOM].curve("images"))
     gain = compared.area_gain
-    if seeds < 2:
+    if plan.seeds < 2:
         verdict = "one seed says nothing of noise"
     elif gain.sign:
         word = "better" if gain.sign > 0 else "worse"
-        verdict = f'<span class="{word}">{word} than random</span> by {abs(gain.value):.3f} mAP50 on the way'
+        verdict = f'<span class="{word}">{word} than random</span> by {abs(gain.value):.3f} {plan.quality} on the way'
     else:
         verdict = "no difference from random beyond noise"
-    return f"<b>{escape(name)}</b>: {verdict}; {_reached(compared)}"
+    return f"<b>{escape(name)}</b>: {verdict}; {_reached(compared, plan.quality)}"
 
 
-def _reached(compared: Comparison) -> str:
+def _reached(compared: Comparison, quality: str) -> str:
     share = compared.share
     if math.isinf(share.value):
-        return "it did not reach the mAP50 that random ended with"
-    return f"it had reached random's last mAP50 with {share.value:.0%} of the images"
+        return f"it did not reach the {quality} that random ended with"
+    return f"it had reached random's last {quality} with {share.value:.0%} of the images"
 
 
 def _table(results: Results, found: dict[str, _Strategy]) -> str:
     """Return the numbers behind the sentences."""
-    head = ["strategy", "last mAP50", "mean mAP50 on the way"]
+    quality, labels = results.plan.quality, RECIPES[results.plan.task].labels
+    head = ["strategy", f"last {quality}", f"mean {quality} on the way"]
     if RANDOM in found:
-        head += ["last against random", "mean against random", "images to random's last mAP50", "boxes to it"]
+        head += ["last against random", "mean against random", f"images to random's last {quality}", f"{labels} to it"]
     rows = ""
     for name, one in found.items():
         against = found.get(RANDOM, one)
@@ -198,9 +201,9 @@ def _line(one: _Strategy, over: str, colours: dict[str, str]) -> Line:
 
 
 def _classes(results: Results, found: dict[str, _Strategy], data: SimulationData) -> str:
-    """Say which classes were picked, and how well each is detected in the end."""
+    """Say which classes were picked, and how well each is found in the end."""
     contents = {data.name(at): Counter(box.label for box in file.boxes) for at, file in enumerate(data.pool)}
-    classes = results.plan.classes
+    classes, noun = results.plan.classes, RECIPES[results.plan.task].labels
     shares = _row("whole pool", _shares(sum(contents.values(), Counter[str]()), classes))
     for name, one in found.items():
         picked = Counter[str]()
@@ -209,9 +212,19 @@ def _classes(results: Results, found: dict[str, _Strategy], data: SimulationData
         shares += _row(name, _shares(picked, classes))
     quality = "".join(_row(name, [_number(one.class_ap(label)) for label in classes]) for name, one in found.items())
     return (
-        f"<h2>Which classes were picked</h2>{_grid(('share of boxes', *classes), shares)}"
-        f"<h2>AP50 of each class after the last round</h2>{_grid(('strategy', *classes), quality)}"
+        f"<h2>Which classes were picked</h2>{_grid((f'share of {noun}', *classes), shares)}"
+        f"<h2>{_of_a_class(results.plan.quality)} of each class after the last round</h2>"
+        f"{_grid(('strategy', *classes), quality)}"
     )
+
+
+def _of_a_class(quality: str) -> str:
+    """Return the quality of one class: mAP is a mean over classes.
+
+    >>> _of_a_class("mask mAP50"), _of_a_class("top-1 accuracy")
+    ('mask AP50', 'top-1 accuracy')
+    """
+    return quality.replace("mAP", "AP")
 
 
 def _grid(head: Sequence[str], rows: str) -> str:

@@ -24,6 +24,18 @@ def hulls(rotated: FloatArray) -> FloatArray:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
+def smallest_rectangle(points: npt.ArrayLike) -> FloatArray:
+    """Return the smallest rectangle around points (k, 2), as Prediction has rotated boxes: (5,).
+
+    >>> smallest_rectangle([[10, 10], [30, 10], [30, 20], [10, 20]])[:4].tolist()
+    [20.0, 15.0, 10.0, 20.0]
+    """
+    import cv2
+
+    (x, y), (width, height), degrees = cv2.minAreaRect(np.asarray(points, dtype=np.float32))
+    return np.array([x, y, width, height, np.radians(degrees)], dtype=np.float32)
+
+
 def mask_outlines(
     protos: torch.Tensor, coefficients: torch.Tensor, boxes: torch.Tensor, size: Sequence[int]
 ) -> Iterator[Outline]:

@@ -24,6 +24,7 @@ from backend import (
     scenes,
     simulation,
     simulation_data,
+    simulation_task,
     unit_process,
 )
 from backend.errors import BackendError, SettingError
@@ -32,6 +33,7 @@ from backend.files import LocalFiles, file_sha256
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.yolo_models import select_device
+from backend.yolo_tasks import RECIPES, quality
 
 # name of the generated data -> its long tail, how often each scene is in the pool, share of scenes that do not belong
 SCENES = {"scenes": (1.3, 1, 0.0), "scenes-balanced": (0.0, 1, 0.0), "scenes-repeated": (1.3, 5, 0.05)}
@@ -46,7 +48,7 @@ Unit = tuple[str, int]  # strategy and seed
 class Order:
     """What the command line asked for."""
 
-    data: str  # a data.yaml, or a name in SCENES
+    data: str  # a data.yaml, a folder of classes, or a name in SCENES
     strategies: tuple[str, ...]
     seeds: int
     initial: int
@@ -72,7 +74,7 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
     results = collect(folder, plan)
     experiment.write(folder, "results.json", results)
-    page = report.render(results, simulation_data.read(Path(plan.data)))
+    page = report.render(results, simulation_data.read(Path(plan.data), plan.task))
     LocalFiles(folder).write("report.html", page.encode())
     console.print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
     return results
@@ -94,8 +96,12 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     for name in order.strategies:
         acquisition.get(name)
     ranking.protocol(settings.protocol, batch=order.batch)
-    data_yaml = generated(order.data, order.out / "data") if order.data in SCENES else Path(order.data)
-    data = simulation_data.read(data_yaml)
+    model_dir, made = Path(settings.model_dir).resolve(), order.data in SCENES
+    told = "detect" if made else simulation_data.told(Path(order.data))
+    task, weights = simulation_task.choose(told, settings.base_model, model_dir)
+    simulation_task.check(order.strategies, task)
+    place = generated(order.data, order.out / "data") if made else Path(order.data)
+    data = simulation_data.read(place, task)
     simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
     _check_project(order.project, len(data.pool))
     for note in data.notes[:5]:
@@ -104,11 +110,11 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
     if not settings.redis_url:  # workers may have other devices than this machine
         select_device(settings.device)
-    base = pretrained.base_weights(settings.base_model, Path(settings.model_dir).resolve())
+    base = pretrained.base_weights(weights, model_dir, task)
     if base.note:
         console.print(base.note, style="yellow")
     return Plan(
-        data=str(data_yaml.resolve()),
+        data=str(place.resolve()),
         data_sha256=data.sha256(),
         classes=data.classes,
         pool=len(data.pool),
@@ -123,6 +129,8 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         settings=experiment.learning_settings(settings),
         software=experiment.software(),
         project=order.project,
+        task=task,
+        quality=quality(data.tag),
     )
 
 
@@ -239,7 +247,7 @@ def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
                 for path in _round_files(folder, name, seed):
                     if path not in told:
                         told.add(path)
-                        bar.console.print(_line(name, seed, experiment.load_round(path)))
+                        bar.console.print(_line(name, seed, plan, experiment.load_round(path)))
 
         show()
         yield show
@@ -251,10 +259,11 @@ def _round_files(folder: Path, name: str, seed: int) -> list[Path]:
     return found if name == INITIAL else found[1:]
 
 
-def _line(name: str, seed: int, done: Round) -> str:
+def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
+    labels = RECIPES[plan.task].labels
     return (
-        f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} boxes  "
-        f"mAP50 {done.metrics.map50:.3f}  {done.train_s + done.score_s + done.rank_s:.0f} s"
+        f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} {labels}  "
+        f"{plan.quality} {done.metrics.map50:.3f}  {done.train_s + done.score_s + done.rank_s:.0f} s"
     )
 
 

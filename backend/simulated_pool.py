@@ -16,12 +16,16 @@ from backend import acquisition, calibration, committee
 from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
 from backend.acquisition.learning_loss import image_loss
+from backend.classifying import Classifier, load_predictor
 from backend.dataset import LabeledImage, Split
+from backend.errors import ModelError
 from backend.geometry import label_arrays
 from backend.inference import Detector, load_detector
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
 from backend.validation import Detections, class_quality, detections
+
+Predictor = Detector | Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     if not needs:  # chance looks at nothing
         empty = Pool(ids, np.zeros(len(ids) + 1, np.int64), np.zeros((0, 0), np.float32), batch=batch)
         return Scored(empty, {})
-    detector = _detector(known, 0, settings)
+    detector = load_predictor(known.versions[0], settings.imgsz, settings.device, known.threads)
     found, losses = _predict(detector, known.unlabeled, needs)
     pool = replace(
         pool_of(ids, found, None),
@@ -70,7 +74,7 @@ def _detector(known: Known, version: int, settings: Settings) -> Detector:
 
 
 def _predict(
-    detector: Detector, images: Sequence[LabeledImage], needs: frozenset[str]
+    detector: Predictor, images: Sequence[LabeledImage], needs: frozenset[str]
 ) -> tuple[list[Prediction], dict[int, float]]:
     """Return the predictions without what the pool will not hold, and the losses where they are needed."""
     found, losses = [], {}
@@ -80,7 +84,7 @@ def _predict(
         embeddings = prediction.box_embeddings if "box_embeddings" in needs else None
         # Rounded as the shards of a scored pool are.
         rounded = None if embeddings is None else embeddings.astype(np.float16).astype(np.float32)
-        found.append(replace(prediction, boxes=prediction.boxes[:0], box_embeddings=rounded))
+        found.append(replace(prediction, boxes=prediction.boxes[:0], outlines=None, box_embeddings=rounded))
     return found, losses
 
 
@@ -90,8 +94,10 @@ def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
     return np.concatenate(parts) if parts else None
 
 
-def _committee(detector: Detector, known: Known, settings: Settings) -> Committee:
-    """Return the votes of COMMITTEE on the unlabeled images."""
+def _committee(detector: Predictor, known: Known, settings: Settings) -> Committee:
+    """Return the votes of COMMITTEE on the unlabeled images; raises ModelError for a model of whole images."""
+    if isinstance(detector, Classifier):
+        raise ModelError("a committee votes on objects, and these labels are of whole images")
     size = settings.committee_size
     if settings.committee == "snapshots":
         older = [_detector(known, version, settings) for version in range(1, min(size, len(known.versions)))]
@@ -103,7 +109,7 @@ def _committee(detector: Detector, known: Known, settings: Settings) -> Committe
     return committee.committee_of(list(committee.consult(members, [image.path for image in known.unlabeled])))
 
 
-def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset[str], weights: str) -> Pool:
+def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozenset[str], weights: str) -> Pool:
     """Add what the labeled images tell: embeddings, losses of images not learned from, weights, the temperature."""
     held = known.split.val if known.split.held_out else ()
     held_ids = {image.task_id for image in held}
@@ -126,7 +132,7 @@ def _with_labeled(detector: Detector, pool: Pool, known: Known, needs: frozenset
     return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)
 
 
-def _validated(detector: Detector, held: Sequence[LabeledImage]) -> Detections:
+def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
     """Predict the held-out images by themselves, as after a training: last bits depend on what is in a batch."""
     predictions = detector.predict([image.path for image in held])
     return detections(zip(predictions, (image.boxes for image in held), strict=True), detector.classes)

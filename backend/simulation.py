@@ -1,4 +1,4 @@
-"""Offline pool-based experiments: production's ranking, inference and training, with the true boxes for an annotator.
+"""Offline pool-based experiments: production's ranking, inference and training, with the true labels for an annotator.
 
 A unit is one strategy with one seed. Its state is its finished rounds on disk, so a unit that was killed goes on where
 it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
@@ -109,7 +109,7 @@ class Unit:
         picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
         labeled = self._labeled(picks)
         split = dataset.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
-        data_yaml = dataset.write(split, self._data.classes, self._work / "data")
+        data_yaml = dataset.write(split, self._data.classes, self._work / "data", self._plan.task, self._data.details)
         weights, seconds = self._train(number, data_yaml, split)
         judged = self._judge(weights, data_yaml, split)
         weights.replace(experiment.weights_of(self._unit, number))  # before the record, which makes it count
@@ -199,9 +199,9 @@ class Unit:
 
     def _train(self, number: int, data_yaml: Path, split: Split) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
-        start = BaseWeights(base.source, pretrained=bool(base.sha256), note="")
+        start = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
         if self._plan.continue_training and number > 1:
-            start = BaseWeights(str(self._weights(number - 1)), pretrained=True, note="")
+            start = replace(start, source=str(self._weights(number - 1)), pretrained=True)
         hyper = Hyper(
             epochs=training.epochs_for(len(split.train), settings),
             batch=settings.batch,
@@ -237,9 +237,10 @@ class Unit:
 
     def _test_set(self) -> Path:
         """Return the test split's data.yaml, written once: of a large one that takes a while."""
-        root = self._work / "test"
-        written = root / "data.yaml"
-        return written if written.is_file() else dataset.write_test_set(self._data.test, self._data.classes, root)
+        root, data = self._work / "test", self._data
+        if (root / "data.yaml").is_file():
+            return root / "data.yaml"
+        return dataset.write_test_set(data.test, data.classes, root, self._plan.task, data.details)
 
     def _keep(self, finished: Round) -> None:
         """Write the round down, then let go of weights that no later round needs."""
@@ -277,7 +278,7 @@ class Unit:
 
 
 def _data(plan: Plan) -> SimulationData:
-    data = simulation_data.read(Path(plan.data))
+    data = simulation_data.read(Path(plan.data), plan.task)
     if data.sha256() != plan.data_sha256:
         raise DataError("the data set has changed since the experiment began", where=plan.data, fix="use another --out")
     return data

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from backend import geometry, yolo_data
+from backend import class_folders, oracle, tags, yolo_data
 from backend.dataset import LabeledImage
 from backend.errors import DataError
-from backend.types import IntArray, LabeledBox
-from backend.yolo_data import LabeledFile
+from backend.types import ControlTag, IntArray, YoloTask
+from backend.yolo_data import LabeledFile, YoloData
+from backend.yolo_tasks import RECIPES, details
 
+_KINDS: Mapping[YoloTask, str] = {
+    "detect": "rectanglelabels",
+    "obb": "rectanglelabels",
+    "segment": "polygonlabels",
+    "pose": "keypointlabels",
+    "classify": "choices",
+}
 _SMALLEST_PX = 10  # ultralytics leaves smaller images out of trainings without a word
 
 
@@ -24,24 +33,35 @@ _SMALLEST_PX = 10  # ultralytics leaves smaller images out of trainings without 
 class SimulationData:
     """The pool, which is the train split, and the images that the reported metrics are measured on."""
 
-    classes: tuple[str, ...]
+    tag: ControlTag  # under which a project would have these labels
     pool: tuple[LabeledFile, ...]
     test: tuple[LabeledFile, ...]  # the test split, or val where there is none
     root: Path  # images are named relative to it
     notes: tuple[str, ...]  # what was left out
+    details: Mapping[str, Any] = field(default_factory=dict)  # what else data.yaml says of the task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the labels by the number of their class."""
+        return self.tag.labels
 
     def name(self, image: int) -> str:
         """Return the name of an image of the pool."""
         return Path(os.path.relpath(self.pool[image].path, self.root)).as_posix()
 
     def labeled(self, image: int, task_id: int, *, random: bool) -> LabeledImage:
-        """Return an image of the pool with its true boxes, as an annotator would have drawn them."""
+        """Return an image of the pool with its true labels, as they come back from Label Studio.
+
+        It keeps percent, rectangles where boxes are rotated, and no places of points that cannot be told.
+        """
         file = self.pool[image]
-        return LabeledImage(task_id, file.path, tuple(map(_drawn, file.boxes)), random)
+        boxes = tags.decode(self.tag, oracle.annotated(self.tag, file))
+        return LabeledImage(task_id, file.path, boxes, random)
 
     def sha256(self) -> str:
-        """Return a sum over classes, images by name and size, and boxes."""
+        """Return a sum over classes, images by name and size, labels, and what else the task takes."""
         parts = hashlib.sha256(repr(self.classes).encode())
+        parts.update("".join(repr(entry) for entry in sorted(self.details.items())).encode())
         for split in (self.pool, self.test):
             for file in split:
                 name = Path(os.path.relpath(file.path, self.root)).as_posix()
@@ -49,15 +69,31 @@ class SimulationData:
         return parts.hexdigest()
 
 
-def read(data_yaml: Path) -> SimulationData:
-    """Read the data set. Raises DataError naming the file, the line and the cure for whatever cannot be used."""
-    data_yaml = data_yaml.resolve()
-    data = yolo_data.read(data_yaml)
-    return SimulationData(data.classes, data.train, data.test or data.val, data_yaml.parent, data.notes)
+def read(place: Path, task: YoloTask = "detect") -> SimulationData:
+    """Read a data.yaml, or a folder of classes, whose labels are for a task.
+
+    Raises DataError naming the file, the line and the cure for whatever cannot be used.
+    """
+    place = place.resolve()
+    data = class_folders.read(place) if place.is_dir() else yolo_data.read(place, task)
+    tag = _tag(data, task)
+    root = place if place.is_dir() else place.parent
+    known = {"flip_idx": list(data.mirrored)} if data.mirrored else {}
+    return SimulationData(tag, data.train, data.test or data.val, root, data.notes, {**details(tag), **known})
+
+
+def told(place: Path) -> YoloTask | None:
+    """Return the task that a data set can only be for, None where its base weights must tell.
+
+    Raises DataError for a file that is no data.yaml.
+    """
+    if place.is_dir():
+        return "classify"
+    return "pose" if yolo_data.has_points(place) else None
 
 
 def check(data: SimulationData, budget: int) -> None:
-    """Raise DataError if the pool is smaller than `budget` images, a split has no boxes, or an image cannot be used."""
+    """Raise DataError for a pool under `budget` images, a split without labels, and an image that cannot be used."""
     where = str(data.root)
     if len(data.pool) < budget:
         raise DataError(
@@ -67,7 +103,8 @@ def check(data: SimulationData, budget: int) -> None:
         )
     for name, files in (("train", data.pool), ("test (or val)", data.test)):
         if not any(file.boxes for file in files):
-            raise DataError(f"the {name} split has no box", where=where, fix="add label files with boxes")
+            noun = RECIPES[data.tag.task].labels
+            raise DataError(f"the {name} split has no {noun}", where=where, fix=f"add label files with {noun}")
     measured = {file.path.resolve() for file in data.test}
     for file in data.pool:
         if file.path.resolve() in measured:
@@ -88,10 +125,19 @@ def task_ids(data: SimulationData, seed: int) -> IntArray:
     return np.random.default_rng((seed, len(data.pool))).permutation(len(data.pool)) + 1
 
 
-def _drawn(box: LabeledBox) -> LabeledBox:
-    """Return a box as it comes back from Label Studio, which keeps percent: label files round its last bits."""
-    percent = geometry.clip_percent(geometry.normalised_to_percent(box.xywh))
-    return replace(box, xywh=geometry.percent_to_normalised(percent))
+def _tag(data: YoloData, task: YoloTask) -> ControlTag:
+    return ControlTag(
+        kind=_KINDS[task],
+        from_name="label",
+        to_name="image",
+        data_key="image",
+        labels=data.classes,
+        class_to_label={name.casefold(): name for name in data.classes},
+        task=task,
+        points=tuple(map(str, range(data.points))),
+        parent="box" if task == "pose" else "",
+        multiple=data.multiple and task == "classify",
+    )
 
 
 def _unreadable(files: Sequence[LabeledFile]) -> Iterator[DataError]:

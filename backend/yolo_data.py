@@ -1,4 +1,4 @@
-"""An ultralytics detection data set on disk -> paths and labeled boxes.
+"""An ultralytics data set on disk -> paths and labels, for any task.
 
 `path:` is relative to the folder of data.yaml, a split is a folder, a .txt list, or several of these, and a label file
 lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the suffix becomes .txt.
@@ -6,8 +6,7 @@ lies where ultralytics looks for it: `images` becomes `labels` in the image's pa
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,15 @@ from typing import Any
 import yaml
 
 from backend.errors import DataError
-from backend.types import LabeledBox
+from backend.types import LabeledBox, YoloTask
+from backend.yolo_labels import Lines, parse
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_TOLERANCE = 0.01  # of the image; ultralytics allows as much
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledFile:
-    """An image and its boxes; no boxes: a background image."""
+    """An image and its labels; no boxes: a background image."""
 
     path: Path
     boxes: tuple[LabeledBox, ...]
@@ -31,32 +30,36 @@ class LabeledFile:
 
 @dataclass(frozen=True, slots=True)
 class YoloData:
-    """A detection data set; `test` is empty where there is none, `notes` says what was left out and why."""
+    """A data set; `test` is empty where there is none, `notes` says what was left out and why."""
 
     classes: tuple[str, ...]
     train: tuple[LabeledFile, ...]
     val: tuple[LabeledFile, ...]
     test: tuple[LabeledFile, ...]
     notes: tuple[str, ...]
+    points: int = 0  # pose: of an object
+    mirrored: tuple[int, ...] = ()  # pose: which point each becomes in a mirror, none: not known
+    multiple: bool = False  # classify: an image may have several classes at once
 
 
-def read(data_yaml: Path) -> YoloData:
+def read(data_yaml: Path, task: YoloTask = "detect") -> YoloData:
     """Read the data set. Raises DataError naming the file, the line and the cure for whatever cannot be used."""
     config = _load_yaml(data_yaml)
     where = str(data_yaml)
     classes = _classes(config.get("names"), config.get("nc"), where)
-    root = data_yaml.parent / str(config.get("path") or "")
-    notes: list[str] = []
-    splits = {}
-    for name in ("train", "val", "test"):
-        if config.get(name):
-            images = list(_images(config[name], root, f"{where}, {name}"))
-            splits[name] = tuple(LabeledFile(path, tuple(_boxes(path, classes, notes))) for path in images)
-        elif name == "test":
-            splits[name] = ()
-        else:
-            raise DataError(f"no {name} split", where=where, fix=f"add a line like {name}: images/{name}")
-    return YoloData(classes, splits["train"], splits["val"], splits["test"], tuple(notes))
+    shape = _kpt_shape(config.get("kpt_shape"), where) if task == "pose" else (0, 0)
+    lines, notes = Lines(task, classes, shape), list[str]()
+    train, val, test = (tuple(_files(config, split, data_yaml, lines, notes)) for split in ("train", "val", "test"))
+    multiple = config.get("multiple") is True
+    if task == "classify" and not multiple:
+        _check_single((*train, *val, *test))
+    mirrored = _mirrored(config.get("flip_idx"), shape[0], where) if task == "pose" else ()
+    return YoloData(classes, train, val, test, tuple(notes), shape[0], mirrored, multiple)
+
+
+def has_points(data_yaml: Path) -> bool:
+    """Tell whether the labels of a data set have key points; raises DataError for a file that is no data.yaml."""
+    return "kpt_shape" in _load_yaml(data_yaml)
 
 
 def label_path(image: Path) -> Path:
@@ -120,13 +123,24 @@ def _classes(names: Any, count: Any, where: str) -> tuple[str, ...]:
     return classes
 
 
+def _files(
+    config: Mapping[str, Any], split: str, data_yaml: Path, lines: Lines, notes: list[str]
+) -> Iterator[LabeledFile]:
+    if config.get(split):
+        root = data_yaml.parent / str(config.get("path") or "")
+        for path in _images(config[split], root, f"{data_yaml}, {split}"):
+            yield LabeledFile(path, tuple(_labels(path, lines, notes)))
+    elif split != "test":
+        raise DataError(f"no {split} split", where=str(data_yaml), fix=f"add a line like {split}: images/{split}")
+
+
 def _images(split: Any, root: Path, where: str) -> Iterator[Path]:
     """Yield the images of a split in a stable order: lists as written, folders by name."""
     sources = split if isinstance(split, list) else [split]
     found = False
     for source in sources:
         place = root / str(source)
-        images = _in_folder(place) if place.is_dir() else _in_list(place, where)
+        images = images_in(place) if place.is_dir() else _in_list(place, where)
         for image in images:
             found = True
             yield image
@@ -135,7 +149,8 @@ def _images(split: Any, root: Path, where: str) -> Iterator[Path]:
         raise DataError(f"{split} holds no images", where=where, fix=f"put images there: {kinds}")
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
+def images_in(folder: Path) -> Iterator[Path]:
+    """Yield the images in a folder and the folders in it, by name."""
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
@@ -156,7 +171,7 @@ def _in_list(listing: Path, where: str) -> Iterator[Path]:
         yield image
 
 
-def _boxes(image: Path, classes: tuple[str, ...], notes: list[str]) -> Iterator[LabeledBox]:
+def _labels(image: Path, lines: Lines, notes: list[str]) -> Iterator[LabeledBox]:
     labels = label_path(image)
     if not labels.exists():
         notes.append(f"{image}: no label file {labels}, taken as background")
@@ -164,32 +179,37 @@ def _boxes(image: Path, classes: tuple[str, ...], notes: list[str]) -> Iterator[
     for number, line in enumerate(_read_text(labels, fix="make it readable").splitlines(), start=1):
         if not line.strip():
             continue
-        box = _box(line, classes, f"{labels}, line {number}")
-        if min(box.xywh[2:]) <= 0:
-            notes.append(f"{labels}, line {number}: a box without an area, left out")
+        place = f"{labels}, line {number}"
+        label = parse(line, lines, place)
+        if label is None:
+            notes.append(f"{place}: {lines.noun} without an area, left out")
         else:
-            yield box
+            yield label
 
 
-def _box(line: str, classes: tuple[str, ...], where: str) -> LabeledBox:
-    """Parse "class x y width height"; a box that leaves the image by no more than _TOLERANCE is clipped."""
-    try:
-        kind, x, y, width, height = (float(field) for field in line.split())
-    except ValueError:
-        raise DataError(
-            f"not a box: {line.strip()[:80]!r}", where=where, fix='write "class x y width height", all numbers'
-        ) from None
-    if kind not in range(len(classes)):
-        raise DataError(f"no class {kind:g}", where=where, fix=f"use 0 to {len(classes) - 1}, as in names")
-    edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    if (
-        not all(math.isfinite(edge) and -_TOLERANCE <= edge <= 1 + _TOLERANCE for edge in edges)
-        or min(width, height) < 0
-    ):
-        raise DataError(
-            f"the box {line.strip()[:80]!r} leaves the image",
-            where=where,
-            fix="give centre, width and height as shares of the image, between 0 and 1",
-        )
-    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
-    return LabeledBox(classes[int(kind)], ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
+def _check_single(files: Iterable[LabeledFile]) -> None:
+    for file in files:
+        if len(file.boxes) > 1:
+            raise DataError(
+                f"{len(file.boxes)} classes of one image",
+                where=str(label_path(file.path)),
+                fix="leave one line, or write multiple: true into data.yaml",
+            )
+
+
+def _kpt_shape(shape: Any, where: str) -> tuple[int, int]:
+    """Return how many points an object has, and how many numbers a point."""
+    match shape:
+        case [int(points), 2 | 3 as size] if points > 0:
+            return points, size
+    raise DataError(f"kpt_shape is {shape!r}", where=where, fix="write points and numbers of a point: [17, 3]")
+
+
+def _mirrored(order: Any, points: int, where: str) -> tuple[int, ...]:
+    if order is None:
+        return ()
+    numbers = isinstance(order, list) and all(isinstance(each, int) for each in order)
+    if not numbers or sorted(order) != list(range(points)):
+        fix = f"name each of the points 0 to {points - 1} once, or leave it out"
+        raise DataError(f"flip_idx is {order!r}", where=where, fix=fix)
+    return tuple(order)

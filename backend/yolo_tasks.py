@@ -24,6 +24,9 @@ class Recipe:
     metric: str  # the attribute of the validator's metrics that the task is judged by
     numbers: Callable[[LabeledBox], Sequence[float]]  # of a line in a label file, after the class
     extra: str = ""  # attribute of the head: how many columns it gives beside box and classes
+    quality: str = "mAP50"  # the metric in words
+    labels: str = "boxes"  # what people give, in words
+    lacks: frozenset[str] = frozenset()  # fields of a Pool that its models cannot fill
 
 
 def _box(label: LabeledBox) -> Sequence[float]:
@@ -72,6 +75,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         metric="box",
         numbers=_corners,
         extra="ne",
+        quality="OBB mAP50",
     ),
     "segment": Recipe(
         noun="segmentation",
@@ -83,6 +87,8 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         metric="seg",
         numbers=_one_ring,
         extra="nm",
+        quality="mask mAP50",
+        labels="outlines",
     ),
     "pose": Recipe(
         noun="pose",
@@ -94,6 +100,8 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         metric="pose",
         numbers=_box_and_points,
         extra="nk",
+        quality="pose mAP50",
+        labels="objects",
     ),
     "classify": Recipe(
         noun="classification",
@@ -104,6 +112,9 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         validator="classify.ClassificationValidator",
         metric="top1",
         numbers=_nothing,
+        quality="top-1 accuracy",
+        labels="labels",
+        lacks=frozenset({"box_variance", "committee"}),
     ),
 }
 
@@ -138,6 +149,21 @@ def weights_name(name: str, task: YoloTask) -> str:
     """
     path, suffix = Path(name), RECIPES[task].suffix
     return name if path.stem.endswith(suffix) else f"{path.stem}{suffix}{path.suffix}"
+
+
+def task_named(name: str) -> YoloTask:
+    """Return the task that weights are for by their name.
+
+    >>> task_named("yolo11n-seg.pt"), task_named("yolo11n.pt")
+    ('segment', 'detect')
+    """
+    stem = Path(name).stem
+    return next((task for task, one in RECIPES.items() if one.suffix and stem.endswith(one.suffix)), "detect")
+
+
+def quality(tag: ControlTag) -> str:
+    """Return the name of what stands where boxes have mAP50; for several classes of an image it is their mean AP."""
+    return "mAP" if tag.multiple else RECIPES[tag.task].quality
 
 
 def example(task: YoloTask) -> str:

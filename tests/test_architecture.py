@@ -33,7 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "timeline",
     ),
     (
-        *("label_config", "tags", "regions", "label_paths", "ranking", "yolo_data", "gate"),
+        *("label_config", "tags", "regions", "label_paths", "ranking", "gate"),
+        *("yolo_data", "yolo_labels", "class_folders"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
@@ -56,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "arrivals",
         ),
         *("serving", "review", "label_review", "projects", "jobs"),
-        *("experiment", "unit_process", "simulation", "simulation_data", "simulated_pool"),
+        *("experiment", "unit_process", "simulation", "simulation_data", "simulation_task", "simulated_pool"),
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),

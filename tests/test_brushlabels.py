@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from backend import brush, dataset, label_config, masks, tags
 from backend.dataset import LabeledImage, Split
 from backend.geometry import bridged
-from backend.inference import Letterboxed
 from backend.label_studio import LabelStudioClient, PredictionRow
+from backend.letterbox import Letterboxed
 from backend.processes import LabelStudioProcess
 from backend.shapes import outline_of
 from backend.types import BoolArray, LabeledBox, Outline, Prediction

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.settings import Settings
 from backend.simulated_pool import Known
-from backend.types import LabeledBox, Metrics
+from backend.types import LabeledBox, Metrics, Ranking, YoloTask
+from backend.yolo_tasks import RECIPES
 from tests.support import IMGSZ, tiny_yolo
 
 SETTINGS = Settings(imgsz=IMGSZ, device="cpu", retrain_every=3)
@@ -47,6 +49,33 @@ def test_every_strategy_gets_what_it_needs(strategy: str, known: Known) -> None:
     order = ranking.rank(scored.pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
     assert sorted(order.task_ids.tolist()) == [1, 2, 3, 4, 5]
     assert scored.pool.batch == 3
+
+
+@pytest.mark.parametrize("task", ["obb", "segment", "pose", "classify"])
+def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, tmp_path: Path) -> None:
+    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
+    able = [name for name in ("ppal", "bald", "localization") if not acquisition.get(name).needs & RECIPES[task].lacks]
+    assert len(able) == (1 if task == "classify" else 3)
+    for strategy in able:
+        pool = simulated_pool.gather(mine, strategy, SETTINGS).pool
+        order = ranking.rank(pool, strategy, explore_share=0, rng=np.random.default_rng(0))
+        assert sorted(order.task_ids.tolist()) == [1, 2, 3, 4, 5]
+        assert len(np.unique(order.acquisition)) == 5
+        assert pool.labeled_embeddings is not None
+        assert len(pool.labeled_embeddings) == 7
+
+
+@pytest.mark.parametrize(("strategy", "reason"), [("bald", "votes on objects"), ("localization", "needs box_variance")])
+def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Known, tmp_path: Path) -> None:
+    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))
+    assert acquisition.get(strategy).needs & RECIPES["classify"].lacks
+    with pytest.raises(ModelError, match=reason):
+        rank_by(strategy, mine)
+
+
+def rank_by(strategy: str, known: Known) -> Ranking:
+    pool = simulated_pool.gather(known, strategy, SETTINGS).pool
+    return ranking.rank(pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
 
 
 def test_a_strategy_is_told_of_the_validation_images_alone(known: Known) -> None:

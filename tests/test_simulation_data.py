@@ -76,7 +76,7 @@ def test_a_split_without_boxes_is_refused(tmp_path: Path, split: str) -> None:
         labels.unlink()
     data = simulation_data.read(data_yaml)
     assert len([note for note in data.notes if "taken as background" in note]) in (2, 4)
-    with pytest.raises(DataError, match=f"the {split}.* split has no box|{split}\\) split has no box"):
+    with pytest.raises(DataError, match=f"the {split}.* split has no boxes|{split}\\) split has no boxes"):
         simulation_data.check(data, 4)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import DataError
-from backend.yolo_data import YoloData, read
+from backend.yolo_data import YoloData, has_points, read
 from tests.support import ROOT, require
 
 LINE = "0 0.5 0.5 0.2 0.4\n"
@@ -183,3 +183,73 @@ def test_reads_bccd() -> None:
 
 def _count(data: YoloData) -> Counter[str]:
     return Counter(box.label for file in data.train + data.val + data.test for box in file.boxes)
+
+
+# The other tasks
+
+TRIANGLE = "0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+POSE = FOLDERS + "kpt_shape: [2, 3]\n"
+OBJECT = "1 0.5 0.5 0.2 0.4 0.5 0.5 2 0.4 0.4 1\n"
+
+
+def alike(root: Path, yaml: str, labels: str) -> Path:
+    """Write a data set whose two images have the same labels."""
+    path = write(root, yaml, labels)
+    (root / "labels/val/a.txt").write_text(labels)
+    return path
+
+
+def test_reads_the_labels_of_another_task(tmp_path: Path) -> None:
+    data = read(alike(tmp_path, FOLDERS, f"{TRIANGLE}1 0.1 0.1 0.2 0.2 0.3 0.3\n"), "segment")
+    for file in (*data.train, *data.val):
+        assert [box.label for box in file.boxes] == ["cat"]
+        assert file.boxes[0].outline == (((0.1, 0.1), (0.5, 0.1), (0.5, 0.5)),)
+    note = f"{tmp_path / 'labels/train/a.txt'}, line 2: an outline without an area, left out"
+    assert data.notes[0] == note
+
+
+def test_a_line_of_another_task_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not an outline") as caught:
+        read(alike(tmp_path, FOLDERS, TRIANGLE + LINE), "segment")
+    assert caught.value.where == f"{tmp_path / 'labels/train/a.txt'}, line 2"
+
+
+def test_a_skeleton_is_in_the_yaml(tmp_path: Path) -> None:
+    data = read(alike(tmp_path, POSE + "flip_idx: [1, 0]\n", OBJECT), "pose")
+    assert (data.points, data.mirrored) == (2, (1, 0))
+    assert data.train[0].boxes[0].keypoints == ((0.5, 0.5, 2), (0.4, 0.4, 1))
+    assert read(alike(tmp_path, POSE, OBJECT), "pose").mirrored == ()
+    assert has_points(tmp_path / "data.yaml")
+    assert not has_points(write(tmp_path, FOLDERS))
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        ("", "kpt_shape is None"),
+        ("kpt_shape: 17", "kpt_shape is 17"),
+        ("kpt_shape: [2]", r"kpt_shape is \[2\]"),
+        ("kpt_shape: [0, 3]", r"kpt_shape is \[0, 3\]"),
+        ("kpt_shape: [2, 4]", r"kpt_shape is \[2, 4\]"),
+        ("kpt_shape: [two, 3]", "kpt_shape is"),
+        ("kpt_shape: [2, 3]\nflip_idx: [0]", r"flip_idx is \[0\]"),
+        ("kpt_shape: [2, 3]\nflip_idx: [0, 2]", r"flip_idx is \[0, 2\]"),
+        ("kpt_shape: [2, 3]\nflip_idx: [0, a]", "flip_idx is"),
+        ("kpt_shape: [2, 3]\nflip_idx: 1", "flip_idx is 1"),
+    ],
+)
+def test_a_bad_skeleton_is_named(tmp_path: Path, lines: str, what: str) -> None:
+    yaml = alike(tmp_path, f"{FOLDERS}{lines}\n", OBJECT)
+    with pytest.raises(DataError, match=what) as caught:
+        read(yaml, "pose")
+    assert caught.value.where == str(yaml)
+
+
+def test_several_classes_of_an_image_must_be_meant(tmp_path: Path) -> None:
+    yaml = alike(tmp_path, FOLDERS, "0\n1\n")
+    with pytest.raises(DataError, match=r"2 classes of one image.*multiple: true") as caught:
+        read(yaml, "classify")
+    assert caught.value.where == str(tmp_path / "labels/train/a.txt")
+    data = read(alike(tmp_path, FOLDERS + "multiple: true\n", "0\n1\n"), "classify")
+    assert data.multiple
+    assert [box.label for box in data.train[0].boxes] == ["cat", "dog"]
