@@ -12,6 +12,8 @@ from backend import experiment
 from backend.processes import spawn
 
 LOG_FILE, ERROR_FILE = "log.txt", "error.txt"
+# For numpy, which reads it as it is imported: threads that spin wait for each other longer than the work takes.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def start(folder: Path, strategy: str, seed: int, environ: Mapping[str, str] = os.environ) -> Popen[bytes]:
@@ -20,7 +22,7 @@ def start(folder: Path, strategy: str, seed: int, environ: Mapping[str, str] = o
     unit.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "backend.cli", "simulate-unit", str(folder), strategy, str(seed)]
     with (unit / LOG_FILE).open("wb") as log_file:
-        return spawn(command, environ, log_file)
+        return spawn(command, {**environ, **_ONE_THREAD}, log_file)
 
 
 def reason_of(folder: Path, strategy: str, seed: int, status: int) -> str:

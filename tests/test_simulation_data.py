@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import label_config, simulation_data, tags
+from backend import dataset, label_config, simulation_data, tags
 from backend.errors import DataError
 from backend.oracle import as_result
+from backend.types import YoloTask
+from backend.yolo_tasks import quality
 from tests.support import CONFIG
 
 BOX = "0 0.5 0.5 0.4 0.4\n"
@@ -130,3 +132,83 @@ def test_each_seed_numbers_the_tasks_anew(tmp_path: Path) -> None:
     first, again, other = (simulation_data.task_ids(data, seed) for seed in (0, 0, 1))
     assert sorted(first.tolist()) == list(range(1, 31))
     assert first.tolist() == again.tolist() != other.tolist()
+
+
+# The other tasks
+
+LINES: dict[YoloTask, str] = {
+    "obb": "1 0.5 0.3 0.7 0.5 0.5 0.7 0.3 0.5\n",
+    "segment": "1 0.101 0.203 0.7 0.2 0.707 0.6\n",
+    "pose": "1 0.5 0.5 0.4 0.4 0.401 0.6 2 0 0 0\n",
+    "classify": "1\n",
+}
+
+
+def write_for(root: Path, task: YoloTask) -> Path:
+    data_yaml = write(root)
+    if task == "pose":
+        data_yaml.write_text(data_yaml.read_text() + "kpt_shape: [2, 3]\nflip_idx: [1, 0]\n")
+    for labels in root.glob("labels/*/*.txt"):
+        labels.write_text(LINES[task])
+    return data_yaml
+
+
+@pytest.mark.parametrize("task", LINES)
+def test_labels_of_every_task_are_what_its_tag_gives_back(task: YoloTask, tmp_path: Path) -> None:
+    data = simulation_data.read(write_for(tmp_path, task), task)
+    simulation_data.check(data, 4)
+    assert (data.tag.task, data.classes) == (task, ("cat", "dog"))
+    (true,) = data.pool[1].boxes
+    (drawn,) = data.labeled(1, 77, random=False).boxes
+    assert drawn.label == true.label == "dog"
+    assert drawn.xywh == pytest.approx(true.xywh, abs=1e-5)
+    assert np.allclose(drawn.keypoints, true.keypoints)
+    for ring, expected in zip(drawn.outline, true.outline, strict=True):
+        assert sorted(np.round(ring, 5).tolist()) == sorted(np.round(expected, 5).tolist())  # in any order
+
+
+@pytest.mark.parametrize("task", LINES)
+def test_ultralytics_gets_the_lines_that_the_data_set_has(task: YoloTask, tmp_path: Path) -> None:
+    data = simulation_data.read(write_for(tmp_path, task), task)
+    dataset.write_test_set(data.test, data.classes, tmp_path / "test", task, data.details)
+    written = (tmp_path / "test/labels/train/0.txt").read_text().split()
+    assert list(map(float, written)) == list(map(float, LINES[task].split()))
+
+
+def test_the_yaml_of_a_training_says_what_the_task_takes(tmp_path: Path) -> None:
+    pose = simulation_data.read(write_for(tmp_path / "pose", "pose"), "pose")
+    assert pose.details == {"kpt_shape": [2, 3], "flip_idx": [1, 0]}
+    assert simulation_data.read(write_for(tmp_path / "obb", "obb"), "obb").details == {}
+    data_yaml = write_for(tmp_path / "classes", "classify")
+    assert simulation_data.read(data_yaml, "classify").details == {"multiple": False}
+    data_yaml.write_text(data_yaml.read_text() + "multiple: true\n")
+    several = simulation_data.read(data_yaml, "classify")
+    assert several.details == {"multiple": True}
+    assert (quality(several.tag), quality(pose.tag)) == ("mAP", "pose mAP50")
+
+
+def test_another_skeleton_is_another_data_set(tmp_path: Path) -> None:
+    data_yaml = write_for(tmp_path, "pose")
+    before = simulation_data.read(data_yaml, "pose").sha256()
+    data_yaml.write_text(data_yaml.read_text().replace("flip_idx: [1, 0]", ""))
+    assert simulation_data.read(data_yaml, "pose").sha256() != before
+
+
+def test_a_folder_of_classes_is_a_data_set(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        for number in range(count):
+            path = tmp_path / split / "dog" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 20), (number, 0, 0)).save(path)
+    data = simulation_data.read(tmp_path, "classify")
+    simulation_data.check(data, 3)
+    assert (data.name(2), len(data.test)) == ("train/dog/2.png", 1)
+    assert [box.label for box in data.labeled(0, 7, random=True).boxes] == ["dog"]
+
+
+def test_some_data_sets_tell_their_task(tmp_path: Path) -> None:
+    assert simulation_data.told(tmp_path) == "classify"
+    assert simulation_data.told(write_for(tmp_path / "pose", "pose")) == "pose"
+    assert simulation_data.told(write(tmp_path / "boxes")) is None
+    with pytest.raises(DataError, match="no such file"):
+        simulation_data.told(tmp_path / "nowhere.yaml")
