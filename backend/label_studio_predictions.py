@@ -16,7 +16,11 @@ from backend.label_studio_tasks import PAGE, TaskCalls
 from backend.types import Json, Region
 
 BATCH = 1000  # each import recounts the whole project: few, large requests
+BATCH_BYTES = 64 * 2**20  # Label Studio takes up to 250 MB at once, and a mask of a large image takes 70 kB
 VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
+
+
+_Batch = list[tuple[int, str]]  # task ids and predictions in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +92,23 @@ class PredictionCalls(TaskCalls):
         (it does so silently when a region does not fit the label config), with the rest of the batch written.
         """
         created = 0
-        rest = iter(rows)
-        while batch := list(islice(rest, BATCH)):
+        for batch in _batches(rows, version):
             created += self._import(project_id, version, batch, first=created)
         return created
 
-    def _import(self, project_id: int, version: str, batch: list[PredictionRow], first: int) -> int:
+    def _import(self, project_id: int, version: str, batch: _Batch, first: int) -> int:
         try:
             return self._import_all(project_id, version, batch, first)
         except LabelStudioError as error:
             if 'invalid "task"' not in error.what and "Invalid task ID" not in error.what:
                 raise
         # Nothing of the batch was written: someone deleted a task since it was scored.
-        left = {task.id for task in self.tasks(project_id, [row.task_id for row in batch])}
-        batch = [row for row in batch if row.task_id in left]
+        left = {task.id for task in self.tasks(project_id, [task_id for task_id, _ in batch])}
+        batch = [row for row in batch if row[0] in left]
         return self._import_all(project_id, version, batch, first) if batch else 0
 
-    def _import_all(self, project_id: int, version: str, batch: list[PredictionRow], first: int) -> int:
-        body = "[" + ",".join(_encoded(row, version) for row in batch) + "]"
+    def _import_all(self, project_id: int, version: str, batch: _Batch, first: int) -> int:
+        body = "[" + ",".join(text for _, text in batch) + "]"
         answer = self.http.send(
             "POST",
             f"/api/projects/{project_id}/import/predictions",
@@ -116,7 +119,7 @@ class PredictionCalls(TaskCalls):
         if answer["created"] != len(batch):
             raise LabelStudioError(
                 f"Label Studio wrote {answer['created']} of {len(batch)} predictions",
-                where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0].task_id})",
+                where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0][0]})",
                 fix="the label config may have changed since they were made: score again",
             )
         return len(batch)
@@ -186,6 +189,21 @@ class PredictionCalls(TaskCalls):
         """
         missing = f"no prediction {prediction_id} in Label Studio"
         self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
+
+
+def _batches(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:
+    """Yield rows as they are sent, up to BATCH of them and BATCH_BYTES at a time, one at least."""
+    batch: _Batch = []
+    size = 0
+    for row in rows:
+        text = _encoded(row, version)
+        if batch and (len(batch) == BATCH or size + len(text) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((row.task_id, text))
+        size += len(text)
+    if batch:
+        yield batch
 
 
 def _whole(row: PredictionRow, version: str) -> Json:

@@ -18,7 +18,7 @@ import jwt
 import pytest
 from PIL import Image
 
-from backend import label_studio_http
+from backend import label_config, label_studio_http, label_studio_predictions
 from backend.errors import (
     LabelStudioAuthError,
     LabelStudioBlockedError,
@@ -32,7 +32,7 @@ from backend.label_studio_project import DOUBTED, QUEUE_TAB, UNLABELED, _Project
 from backend.label_studio_tasks import _Annotation, pick
 from backend.processes import LabelStudioProcess, free_port, personal_access_token
 from backend.types import AnnotatedTask, Json, Region
-from tests.support import sign_up
+from tests.support import ROOT, sign_up
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
@@ -313,6 +313,13 @@ def test_an_answer_without_a_field_names_it() -> None:
 # ── the project ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("example", sorted((ROOT / "label_config").glob("*.xml")), ids=lambda path: path.stem)
+def test_the_example_configs_are_taken(client: LabelStudioClient, example: Path) -> None:
+    config = example.read_text(encoding="utf-8")
+    project = client.create_project(example.stem, config)
+    assert label_config.parse(client.project(project).label_config) == label_config.parse(config)
+
+
 def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
     info = client.project(project)
     assert (info.id, info.label_config, info.model_version) == (project, CONFIG, "")
@@ -582,6 +589,17 @@ def test_more_images_than_one_request_takes(client: LabelStudioClient, project: 
 
 
 # ── the predictions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_batches_are_cut_by_bytes_too(client: LabelStudioClient, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_studio_predictions, "BATCH_BYTES", 1500)
+    ids = add_tasks(client, project, 7)
+    rows = [PredictionRow(task_id, 0.5, (region(),) * (9 if task_id == ids[5] else 1)) for task_id in ids]
+    batches = [[task_id for task_id, _ in batch] for batch in label_studio_predictions._batches(rows, "v1")]
+    assert batches == [ids[:4], ids[4:5], ids[5:6], ids[6:]]
+    assert list(label_studio_predictions._batches([], "v1")) == []
+    assert client.import_predictions(project, "v1", rows) == 7
+    assert client.prediction_versions(project) == {"v1": 7}
 
 
 def test_predictions_of_more_than_one_batch_arrive_whole(client: LabelStudioClient, project: int) -> None:
