@@ -36,7 +36,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes", "classifying"),
+        *(
+            "media",
+            "video",
+            "tracking",
+            "safe_http",
+            "label_studio*",
+            "inference",
+            "training",
+            "dataset",
+            "shapes",
+            "classifying",
+        ),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
