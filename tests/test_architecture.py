@@ -36,18 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *(
-            "media",
-            "video",
-            "tracking",
-            "safe_http",
-            "label_studio*",
-            "inference",
-            "training",
-            "dataset",
-            "shapes",
-            "classifying",
-        ),
+        *("media", "video", "tracking", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes"),
+        "classifying",
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -77,7 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training", "shapes", "classifying"),
+    "ultralytics": ("inference", "training", "shapes", "classifying", "tracking"),
     "torch": ("inference", "training", "committee", "shapes", "classifying"),
     "torchvision": ("inference", "training", "classifying"),
     "label_studio_sdk": ("label_studio*",),
