@@ -18,7 +18,6 @@ from backend.video import Pixels, Video, frames
 
 CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
 MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
-KEYS = ("track_high_thresh", "track_low_thresh", "new_track_thresh", "match_thresh", "track_buffer")  # a tag may set
 
 
 def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
@@ -119,5 +118,5 @@ def _tracker(tag: ControlTag) -> Any:
 
     name = tag.attributes.get("model_tracker", "botsort").strip().lower()
     settings = YAML.load(check_yaml(f"{name}.yaml"))
-    settings |= {key: float(tag.attributes[f"{name}_{key}"]) for key in KEYS if f"{name}_{key}" in tag.attributes}
+    settings |= {key: float(tag.attributes[f"{name}_{key}"]) for key in settings if f"{name}_{key}" in tag.attributes}
     return {"botsort": BOTSORT, "bytetrack": BYTETracker}[name](IterableSimpleNamespace(**settings))
