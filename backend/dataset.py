@@ -27,6 +27,12 @@ class LabeledImage:
     path: Path
     boxes: tuple[LabeledBox, ...]
     random: bool
+    frame: int = 0  # of the task's video, as Label Studio counts them; 0: the task is the image
+
+    @property
+    def name(self) -> str:
+        """Return its name in a data set."""
+        return f"{self.task_id}-{self.frame}" if self.frame else str(self.task_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,8 @@ def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Pa
         (root / folder / part).mkdir(parents=True)
     for image in images:
         lines = [_line(box, number, image.task_id, task) for box in image.boxes]
-        (root / "labels" / part / f"{image.task_id}.txt").write_text("".join(lines), encoding="ascii")
-        _link(image.path, root / "images" / part / f"{image.task_id}{image.path.suffix}")
+        (root / "labels" / part / f"{image.name}.txt").write_text("".join(lines), encoding="ascii")
+        _link(image.path, root / "images" / part / f"{image.name}{image.path.suffix}")
 
 
 def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:

@@ -67,7 +67,7 @@ def _loss(
         if task_id in version.snapshot.train_tasks:
             continue
         found = _prediction(context, version, task_id)
-        if found is not None:
+        if found is not None and found.tracks is None:  # boxes of many frames cannot be told apart
             boxes, classes = label_arrays(labels or (), version.classes, found.width, found.height)
             known = classes >= 0  # a label this version had never heard of is none of its mistakes
             return image_loss(found, boxes[known].astype(np.float32), classes[known])
@@ -85,9 +85,19 @@ def asks_committee(strategies: Iterable[str]) -> bool:
     return any("committee" in acquisition.get(name).needs for name in strategies)
 
 
+def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
+    """Return who votes on a project's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
+    if label_config.parse(record.label_config)[0].frame_rate:
+        raise ModelError(
+            "a committee votes on images, and this project's tasks are videos",
+            fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
+        )
+    return committee_for(context, context.project_settings(record), model)
+
+
 def save_votes(context: Context, record: ProjectRecord, model: ServedModel, index: int, tasks: Sequence[Task]) -> None:
     """Ask the committee about one shard of the pool, and keep what it says."""
-    members = committee_for(context, context.project_settings(record), model)
+    members = jury(context, record, model)
     ids, votes = _ask(context, members, label_config.parse(record.label_config)[0], tasks)
     context.store.save_votes(model.project_id, model.number, index, ids, committee.committee_of(votes))
 
@@ -118,7 +128,7 @@ def _ask_now(
     context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray
 ) -> Iterator[tuple[IntArray, Committee]]:
     """Ask the committee about the whole pool, where the strategy was another when it was scored."""
-    members = committee_for(context, context.project_settings(record), model)
+    members = jury(context, record, model)
     tag = label_config.parse(record.label_config)[0]
     for begin in range(0, len(task_ids), _SHARD):
         tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + _SHARD].tolist())

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from backend.errors import ModelError
 from backend.letterbox import Letterboxed, read_pixels
@@ -104,8 +106,16 @@ class Detector:
                 reads = [readers.submit(self._read, path) for path in following]
                 yield from self._by_shape(images, forward)
 
+    def watch(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
+        """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time."""
+        left = iter(frames)
+        while images := [self._letterboxed(pixels) for pixels in islice(left, BATCH)]:
+            yield from self._by_shape(images, self._forward)
+
     def _read(self, path: Path) -> Letterboxed:
-        pixels = read_pixels(path)
+        return self._letterboxed(read_pixels(path))
+
+    def _letterboxed(self, pixels: npt.NDArray[np.uint8]) -> Letterboxed:
         height, width = pixels.shape[:2]
         return Letterboxed(self._letterbox(image=pixels), height, width)
 

@@ -1,7 +1,8 @@
 """Label Studio's label config (XML) -> the control tags this backend predicts and learns.
 
-Attributes of a control tag: model_skip, model_score_threshold (or score_threshold), model_path; of its <Label>:
-predicted_values. Tag and attribute names are read in any case, as Label Studio's own editor does.
+Attributes of a control tag: model_skip, model_score_threshold (or score_threshold), model_path, and those that its file
+in backend/tags names; of its <Label>: predicted_values. Tag and attribute names are read in any case, as Label Studio's
+own editor does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from backend.label_paths import SEPARATOR, joined
 from backend.types import ControlTag
 
 WHERE = "label config of the project"
+MAX_FRAME_RATE = 1000.0
 _READ_HERE = {"model_skip", "model_score_threshold", "model_path"}
 _SKIP = 'or set model_skip="true" on this tag'
 
@@ -88,6 +90,8 @@ def config_hash(label_config: str) -> str:
 
 def _more(tag: ControlTag) -> list[object]:
     """Return what a training depends on beside boxes; nothing for boxes, whose hash must stay what it was."""
+    if tag.frame_rate:
+        return [tag.frame_rate]
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 
@@ -145,7 +149,9 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
     for name, most in tag.numbers.items():
         _number(element, name, most)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
-    labels, class_to_label = _labels(element, tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
+    labels, class_to_label = (
+        _labels(_labels_of(element, root, tag), tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
+    )
     return ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -155,12 +161,47 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         class_to_label=class_to_label,
         score_threshold=_score_threshold(element),
         model_path=_model_path(element),
-        attributes={n: v for n, v in attributes.items() if n.startswith("model_") and n not in _READ_HERE},
+        attributes={n: v for n, v in attributes.items() if _is_models(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
         points=() if boxes is None else _points(element, tag),
         parent="" if boxes is None else _attributes(boxes).get("name", ""),
+        frame_rate=_frame_rate(element, root) if tag.object_name == "Video" else 0.0,
     )
+
+
+def _is_models(name: str, tag: tags.Tag) -> bool:
+    return name in tag.numbers or (name.startswith("model_") and name not in _READ_HERE)
+
+
+def _labels_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Element:
+    """Return the tag that has a control tag's labels inside: itself, or the one beside it."""
+    if not tag.labels_beside:
+        return element
+    to_name = _attributes(element).get("toname")
+    beside = [node for node in _nodes(root, tag.labels_beside) if _attributes(node).get("toname") == to_name]
+    if len(beside) != 1:
+        raise LabelConfigError(
+            f"{_spell(element)} has {len(beside) or 'no'} <{tag.labels_beside}> of the same toName beside it",
+            where=WHERE,
+            fix=f'write one: <{tag.labels_beside} name="labels" toName="{to_name}"><Label value="..."/>, {_SKIP}',
+        )
+    return beside[0]
+
+
+def _frame_rate(element: ET.Element, root: ET.Element) -> float:
+    """Return at how many frames per second Label Studio counts the frames of a tag's video."""
+    to_name = _attributes(element).get("toname")
+    (video,) = [node for node in _nodes(root, "Video") if _attributes(node).get("name") == to_name][:1]
+    value = _attributes(video).get("framerate", "24")  # Label Studio's own default
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MAX_FRAME_RATE:
+        fix = f"write the frames per second of your videos, up to {MAX_FRAME_RATE:g}, e.g. 25"
+        raise _refuse(video, "frameRate", value, "is no number of frames per second", fix)
+    return number if number >= 1 else 1 / number  # as Label Studio reads it: the seconds of one frame
 
 
 def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:

@@ -72,10 +72,14 @@ def _predictions(context: Context, version: ModelVersion, annotated: Iterable[in
 def pair(
     tag: ControlTag, classes: tuple[str, ...], annotated: AnnotatedTask, prediction: Prediction
 ) -> Reviewed | None:
-    """Return a task's labels beside its predictions, in percent; None if the version cannot judge one of the labels.
+    """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
+
+    That is where it never learned one of the labels, and in videos, whose boxes are of many frames.
 
     Predictions of classes that the label config no longer has accuse nobody.
     """
+    if prediction.tracks is not None:
+        return None
     labels, kinds = label_arrays(tags.decode(tag, annotated.result), classes, 100, 100)
     if (kinds < 0).any():
         return None

@@ -1,4 +1,4 @@
-"""A task's image as a local file that OpenCV reads as the browser shows it: fetched safely, checked, cached."""
+"""A task's image or video as a local file, read by OpenCV as the browser shows it: fetched safely, checked, cached."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ import re
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from backend import video
 from backend.errors import BackendError, MediaError
 from backend.safe_http import SafeHttp
 from backend.settings import Settings
+from backend.video import Video
 
+T = TypeVar("T")
 CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})  # which Label Studio resolves
 WORKERS = 8
 LOCKS = 256
@@ -83,11 +86,18 @@ class MediaCache:
 
         Raises MediaError, and nothing else: missing, unreachable, forbidden, too large, not an image, damaged.
         """
+        return self._fetch(uri, task_id, self._image)
+
+    def fetch_video(self, uri: object, task_id: int | None = None) -> Video:
+        """Return the checked video of a URI, from the cache if it is there; raises as `fetch`."""
+        return self._fetch(uri, task_id, self._video)
+
+    def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T]) -> T:
         try:
             text = _checked_uri(uri)
             key = sha256(f"{self._http.origin}\n{text}".encode()).hexdigest()
             with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
-                return self._cached(key) or self._store(text, task_id, key)
+                return find(text, task_id, key)
         except BackendError as error:
             raise MediaError(error.what, where=_place(uri, task_id), fix=error.fix) from error
         except OSError as error:
@@ -115,6 +125,40 @@ class MediaCache:
         except MediaError as error:
             return error
 
+    def _image(self, uri: str, task_id: int | None, key: str) -> MediaFile:
+        return self._cached(key) or self._store(uri, task_id, key)
+
+    def _video(self, uri: str, task_id: int | None, key: str) -> Video:
+        path = self._root / f"{key}.video"
+        if not path.is_file():
+            with self._temporary() as raw:
+                with raw.open("wb") as sink:
+                    self._read(uri, task_id, sink)
+                self._check_pixels(video.probe(raw), "video")
+                self._publish(raw, path.name, (0, 0))
+        return video.probe(path)
+
+    def stills(self, clip: Video, numbers: Sequence[int], rate: float) -> Iterator[Path]:
+        """Return images of Label Studio's frames `numbers`, ascending, of a cached video; raises as `video.frames`.
+
+        Frames past the end of the file have none.
+        """
+        paths = [self._root / f"{clip.path.stem}-{clip.shown(number, rate)}.png" for number in numbers]
+        missing = [place for place, path in enumerate(paths) if not path.is_file()]
+        found = video.frames(clip, [numbers[place] for place in missing], rate)
+        for place, pixels in zip(missing, found, strict=False):
+            with self._temporary() as encoded:
+                Image.fromarray(pixels[:, :, ::-1]).save(encoded, "PNG", compress_level=1)
+                self._publish(encoded, paths[place].name, (clip.width, clip.height))
+        return (path for path in paths if path.is_file())
+
+    def _check_pixels(self, shown: Image.Image | Video, what: str) -> None:
+        if shown.width * shown.height > self._max_pixels:
+            raise MediaError(
+                f"{shown.width}x{shown.height} pixels are more than {self._max_pixels / 1e6:g} megapixels",
+                fix=f"shrink the {what} or raise MAX_MEGAPIXELS",
+            )
+
     def _cached(self, key: str) -> MediaFile | None:
         for suffix in PLAIN_SUFFIX.values():
             path = self._root / f"{key}{suffix}"
@@ -130,13 +174,8 @@ class MediaCache:
             with raw.open("wb") as sink:
                 content_type = self._read(uri, task_id, sink)
             with _opened(raw, content_type) as image:
-                pixels = image.width * image.height
-                if pixels > self._max_pixels:
-                    raise MediaError(
-                        f"{image.width}x{image.height} pixels are more than {self._max_pixels / 1e6:g} megapixels",
-                        fix="shrink the image or raise MAX_MEGAPIXELS",
-                    )
-                with self._big if pixels > BIG_PIXELS else nullcontext():
+                self._check_pixels(image, "image")
+                with self._big if image.width * image.height > BIG_PIXELS else nullcontext():
                     return self._keep(image, raw, key)
 
     def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:

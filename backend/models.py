@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, pretrained, weights
+from backend import committee, label_config, pretrained, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, load_predictor
 from backend.committee import Member
@@ -19,7 +19,8 @@ from backend.inference import Detector
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
-from backend.types import FloatArray, ModelVersion, Prediction, YoloTask
+from backend.types import ControlTag, FloatArray, ModelVersion, Prediction, YoloTask
+from backend.video import Video
 from backend.yolo_tasks import weights_name
 
 _LOADED = 8  # detectors kept in memory: a served version, its successor while it is being scored, or a committee
@@ -44,6 +45,12 @@ class ServedModel:
         if self.weights is None:
             return (_nothing(file, len(self.classes)) for file in files)
         return _predictor(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+
+    def watch(self, video: Video, tag: ControlTag) -> Prediction:
+        """Return the objects of a video. Raises MediaError where it does not decode to its end."""
+        if self.weights is None:
+            return _nothing(video, len(self.classes))
+        return tracking.watch(_detector(self.weights, self.imgsz, self.device), video, tag)
 
 
 def project_record(context: Context, project_id: int) -> ProjectRecord:
@@ -158,7 +165,7 @@ def _detector(weights: Path, imgsz: int, device: str) -> Detector:
     return found
 
 
-def _nothing(file: MediaFile, classes: int) -> Prediction:
+def _nothing(file: MediaFile | Video, classes: int) -> Prediction:
     return Prediction(
         width=file.width,
         height=file.height,

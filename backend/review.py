@@ -57,8 +57,10 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
     return found
 
 
-def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
-    """Return 1 − F1@.5 between the boxes a model shows and a human's; 0 where both say nothing."""
+def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float | None:
+    """Return 1 − F1@.5 between the boxes a model shows and a human's; 0 where both say nothing, None of a video."""
+    if prediction.tracks is not None:  # its boxes are of many frames
+        return None
     human = list(boxes)
     labels = label_arrays(human, classes, prediction.width, prediction.height)
     hits, count = stopping.agreement(*stopping.shown(prediction), *labels)

@@ -11,7 +11,7 @@ from backend import evidence, label_config, priorities
 from backend.context import Context
 from backend.errors import MediaError
 from backend.media import MediaFile
-from backend.models import ServedModel, committee_for, model_for, project_record
+from backend.models import ServedModel, model_for, project_record
 from backend.queues import Jobs
 from backend.store import PoolShard, ProjectRecord
 from backend.types import ControlTag, Prediction, Task
@@ -31,7 +31,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     record = project_record(context, project_id)
     model, settings = model_for(context, record, accepted=True), context.project_settings(record)
     if model.number and evidence.asks_committee(priorities.candidates(settings)):
-        committee_for(context, settings, model)
+        evidence.jury(context, record, model)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
     shards = [(ids, False) for ids in _cut(pool)] + [(ids, True) for ids in _cut(labeled)]
@@ -79,14 +79,31 @@ def predict_shard(
 def predict(
     context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
 ) -> tuple[list[Prediction | None], dict[int, str]]:
-    """Return a prediction per task in order, None where the image failed, and the reasons of those by task id."""
-    fetched = list(context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks]))
-    found = _each(model, [file for file in fetched if not isinstance(file, MediaError)])
-    results = [file if isinstance(file, MediaError) else next(found) for file in fetched]
+    """Return a prediction per task in order, None where its file failed, and the reasons of those by task id."""
+    answer = _of_videos if tag.frame_rate else _of_images
+    results = list(answer(context, model, tag, tasks))
     reasons = {task.id: str(each) for task, each in zip(tasks, results, strict=True) if isinstance(each, MediaError)}
     for task_id, reason in reasons.items():
         log.warning("task %d has no prediction: %s", task_id, reason)
     return [None if isinstance(each, MediaError) else each for each in results], reasons
+
+
+def _of_images(
+    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
+) -> Iterator[Prediction | MediaError]:
+    fetched = list(context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks]))
+    found = _each(model, [file for file in fetched if not isinstance(file, MediaError)])
+    return (file if isinstance(file, MediaError) else next(found) for file in fetched)
+
+
+def _of_videos(
+    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
+) -> Iterator[Prediction | MediaError]:
+    for task in tasks:
+        try:
+            yield model.watch(context.media.fetch_video(task.data.get(tag.data_key), task.id), tag)
+        except MediaError as error:
+            yield error
 
 
 def _each(model: ServedModel, files: Sequence[MediaFile]) -> Iterator[Prediction | MediaError]:

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
     allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
     max_media_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        50.0, description="largest image file in megabytes"
+        50.0, description="largest image or video file in megabytes"
     )
     max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         100.0, description="largest image in megapixels"

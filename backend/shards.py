@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import BoolArray, Committee, FloatArray, IntArray, Outline, Prediction
+from backend.types import BoolArray, Committee, FloatArray, IntArray, Outline, Prediction, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class ShardArrays:
     outlines: IntArray  # (m + 1,) where each box's rings begin, and the end; (1,) where the boxes have none
 
     keypoints: FloatArray  # (m, K, 3), or (0, 0, 3) where the boxes have none
+    tracks: IntArray  # (m, 3) frame, object, enabled; (0, 3) where the boxes are of images
+    clocks: npt.NDArray[np.float64]  # (k, 2) length in frames, frames per second; 0 of an image
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -77,7 +79,13 @@ class ShardArrays:
             rotated=self.rotated[box] if len(self.rotated) else None,
             outlines=self._outlines(box) if len(self.outlines) > 1 else None,
             keypoints=self.keypoints[box] if len(self.keypoints) else None,
+            tracks=self._tracks(row, box) if self.clocks[row, 0] else None,
         )
+
+    def _tracks(self, row: int, box: slice) -> Tracks:
+        frames, objects, enabled = self.tracks[box].T
+        length, rate = self.clocks[row].tolist()
+        return Tracks(frames, objects, enabled.astype(np.bool_), int(length), rate)
 
     def _outlines(self, box: slice) -> tuple[Outline, ...]:
         rings = self.outlines[box.start : box.stop + 1].tolist()
@@ -120,6 +128,8 @@ def encode(shard: PoolShard) -> bytes:
         has_variance=has_variance,
         **_outline_arrays(found),
         keypoints=_keypoints(found),
+        tracks=_tracks(found),
+        clocks=_clocks(shard.predictions),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -134,7 +144,7 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints")
+    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -205,6 +215,18 @@ def _outline_arrays(found: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
 def _keypoints(found: Sequence[Prediction]) -> FloatArray:
     points = [one.keypoints for one in found if one.keypoints is not None and len(one.keypoints)]
     return np.concatenate(points) if points else np.zeros((0, 0, 3), dtype=np.float32)
+
+
+def _tracks(found: Sequence[Prediction]) -> IntArray:
+    known = [one.tracks for one in found if one.tracks is not None]
+    rows = [np.stack([one.frames, one.objects, one.enabled], axis=1).astype(np.int64) for one in known]
+    return np.concatenate([np.zeros((0, 3), np.int64), *rows])
+
+
+def _clocks(predictions: Sequence[Prediction | None]) -> npt.NDArray[np.float64]:
+    known = [None if one is None else one.tracks for one in predictions]
+    rows = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in known]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backend import dataset, label_config, tags
@@ -14,7 +14,7 @@ from backend.models import serving_number
 from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from backend.types import AnnotatedTask, ControlTag, TrainingSnapshot
+from backend.types import AnnotatedTask, ControlTag, LabeledBox, TrainingSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,16 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Pl
         project_id=project_id,
         label_config_hash=label_config.config_hash(record.label_config),
         annotations={task.annotation_id: task.updated_at for task in annotated},
-        train_tasks=tuple(image.task_id for image in split.train),
-        val_tasks=tuple(image.task_id for image in split.val),
+        train_tasks=_tasks(split.train),
+        val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),
     )
     return Plan(record, settings, tag, snapshot, split)
+
+
+def _tasks(images: Sequence[LabeledImage]) -> tuple[int, ...]:
+    """Return the tasks of images, each once: a video has many."""
+    return tuple(dict.fromkeys(image.task_id for image in images))
 
 
 def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTask, ...]) -> frozenset[int]:
@@ -111,20 +116,20 @@ def _labeled_images(
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
 ) -> tuple[LabeledImage, ...]:
-    """Fetch the images of all labeled tasks.
+    """Fetch the images of all labeled tasks, of videos those of their key frames.
 
     An image that fails is left out, and so is a region that cannot be learned: its reason is on the status page.
     """
-    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
     images: list[LabeledImage] = []
     unread: dict[int, str] = {}
     unlearned: dict[int, str] = {}
-    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
+    read = _of_videos if tag.frame_rate else _of_images
+    for task, found in zip(annotated, read(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
-        if isinstance(media, MediaError):
-            unread[task_id] = f"left out of training: {media}"
+        if isinstance(found, MediaError):
+            unread[task_id] = f"left out of training: {found}"
             continue
-        images.append(LabeledImage(task_id, media.path, tags.decode(tag, task.result), random=task_id in chance))
+        images += found
         if left_out := tags.explain(tag, task.result):
             unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
     reasons = unread | unlearned
@@ -134,3 +139,39 @@ def _labeled_images(
     if unread and not images:
         raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
     return tuple(images)
+
+
+def _of_images(
+    context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
+) -> Iterator[list[LabeledImage] | MediaError]:
+    """Yield the one image of each task, or why there is none."""
+    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
+    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
+        if isinstance(media, MediaError):
+            yield media
+        else:
+            boxes, random = tags.decode(tag, task.result), task.task.id in chance
+            yield [LabeledImage(task.task.id, media.path, boxes, random)]
+
+
+def _of_videos(
+    context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
+) -> Iterator[list[LabeledImage] | MediaError]:
+    """Yield the images of each task's key frames, or why there are none; a video without regions has none."""
+    for task in annotated:
+        try:
+            yield _key_frames(context, tag, task, random=task.task.id in chance)
+        except MediaError as error:
+            yield error
+
+
+def _key_frames(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> list[LabeledImage]:
+    boxes: dict[int, list[LabeledBox]] = {}
+    for box in tags.decode(tag, task.result):
+        boxes.setdefault(box.frame, []).append(box)
+    clip = context.media.fetch_video(task.task.data.get(tag.data_key), task.task.id)
+    stills = context.media.stills(clip, list(boxes), tag.frame_rate)
+    return [
+        LabeledImage(task.task.id, path, tuple(drawn), random, frame)
+        for (frame, drawn), path in zip(boxes.items(), stills, strict=False)  # a frame past the end has no image
+    ]

@@ -39,6 +39,7 @@ class ControlTag:
     points: tuple[str, ...] = ()  # pose: labels of the points, in the skeleton's order; `labels` are those of the boxes
     parent: str = ""  # pose: from_name of the boxes
     multiple: bool = False  # classify: an image may have several labels at once
+    frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,23 @@ class LabeledBox:
     # As shares of the image, may leave it. obb: one ring, the four corners; segment: parts and holes, by even and odd.
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
+    frame: int = 0  # of a video, as Label Studio counts them, from 1; 0: an image
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """What makes n boxes the key frames of objects in a video, all in the frames that Label Studio counts from 1."""
+
+    frames: IntArray  # (n,) where each box is
+    objects: IntArray  # (n,) whose box it is, ascending from 0; frames ascend within each object
+    enabled: BoolArray  # (n,) False: it is not seen in the frames after this one
+    length: int  # of the video, frames
+    rate: float  # frames per second
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of one image: n boxes, C classes, D embedding dimensions."""
+    """What a model says of one image, or of one video: n boxes, C classes, D embedding dimensions."""
 
     width: int
     height: int
@@ -101,6 +114,7 @@ class Prediction:
     rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
     outlines: tuple[Outline, ...] | None = None  # segment: n
     keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
+    tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes", "classifying"),
-        *("yolo_models", "letterbox", "pretrained", "evaluation"),
+        *("media", "video", "tracking", "safe_http", "label_studio*", "inference", "training", "dataset", "shapes"),
+        *("classifying", "yolo_models", "letterbox", "pretrained", "evaluation"),
         *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
     ),
     (
@@ -69,7 +69,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # External package -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": ("inference", "training", "shapes", "classifying", "yolo_models", "letterbox", "pretrained"),
+    "ultralytics": (
+        "inference",
+        "training",
+        "shapes",
+        "classifying",
+        "tracking",
+        "yolo_models",
+        "letterbox",
+        "pretrained",
+    ),
     "torch": ("inference", "training", "committee", "shapes", "classifying", "yolo_models", "evaluation"),
     "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),

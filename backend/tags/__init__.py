@@ -30,6 +30,7 @@ class Tag:
     task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
     multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
     label_tag: str = "Label"  # the tags inside that are its labels
+    labels_beside: str = ""  # the tag of the same object that has them inside instead, e.g. "Labels"
     tree: bool = False  # they stand inside one another, and a label is the path to one
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0

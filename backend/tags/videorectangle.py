@@ -1,0 +1,143 @@
+"""VideoRectangle on a Video, with the labels of the Labels beside it: one region per object, stored as key frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backend import geometry, keyframes, regions
+from backend.errors import RegionError
+from backend.keyframes import KeyFrames, Track
+from backend.tags import Tag
+from backend.types import ControlTag, LabeledBox, Prediction, Region
+
+LABELS = "labels"  # where a region's value has them
+TRACKERS = ("botsort", "bytetrack")
+SETTINGS = {
+    "track_high_thresh": 1,
+    "track_low_thresh": 1,
+    "new_track_thresh": 1,
+    "match_thresh": 1,
+    "track_buffer": 1e4,
+}
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return the objects of a video as regions; each has the label and the score of its key frames' mean.
+
+    Left out: objects under the tag's own threshold (else `threshold`), and classes no label of the tag stands for.
+    """
+    if prediction.tracks is None:  # no model yet
+        return ()
+    tracks, labels = prediction.tracks, regions.class_labels(tag, classes)
+    percent = regions.percent_boxes(prediction)
+    lowest = threshold if tag.score_threshold is None else tag.score_threshold
+    found = []
+    for one in range(tracks.objects.max(initial=-1) + 1):
+        mine = tracks.objects == one
+        probs = prediction.class_probs[mine].mean(axis=0)
+        label, score = labels[int(probs.argmax())], float(probs.max())
+        if label is not None and score >= lowest:
+            keys = KeyFrames(tracks.frames[mine], percent[mine], tracks.enabled[mine])
+            value = keyframes.to_sequence(keys, tracks.length, tracks.rate) | {LABELS: [label]}
+            found.append(_region(tag, prediction, key, one, value, score))
+    return tuple(found)
+
+
+def _region(
+    tag: ControlTag, prediction: Prediction, key: str, one: int, value: Mapping[str, Any], score: float
+) -> Region:
+    return Region(
+        id=regions.region_id(key, tag.from_name, one),
+        kind=tag.kind,
+        from_name=tag.from_name,
+        to_name=tag.to_name,
+        value=value,
+        score=score,
+        original_width=prediction.width,
+        original_height=prediction.height,
+    )
+
+
+def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | str]:
+    """Yield the training boxes of every frame that is a key frame of some region, by frame, and why others are none.
+
+    In such a frame the other objects are labeled too, where Label Studio draws them: unlabeled they would be learned as
+    background. A frame in which an object is not seen has no box of it.
+    """
+    drawn = []
+    for each in _drawn(tag, result):
+        if isinstance(each, str):
+            yield each
+        else:
+            drawn.append(each)
+    frames = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.keys.frames for each in drawn)]))
+    boxes = [box for each in drawn for box in _boxes(each, keyframes.interpolate(each.keys, frames))]
+    yield from sorted(boxes, key=lambda box: box.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """One label of one region; `size` of the video in pixels, where the region says it."""
+
+    label: str
+    keys: KeyFrames
+    size: tuple[float, float] | None
+
+
+def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
+    if drawn.size is not None:
+        track = keyframes.upright(track, *drawn.size)
+    for frame, box in zip(track.frames.tolist(), track.boxes.tolist(), strict=True):
+        inside = geometry.clip_percent((box[0], box[1], box[2], box[3]))
+        if inside[2] > 0 and inside[3] > 0:
+            yield LabeledBox(drawn.label, geometry.percent_to_normalised(inside), frame=frame)
+
+
+def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | str]:
+    """Yield what each label of each region of this tag means, or why it is left out."""
+    for item in result:
+        if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
+            continue
+        name, labels = regions.name_of(item), regions.labels_of(item, LABELS)
+        keys = _keys(tag, item) if labels else "has no label"
+        if isinstance(keys, str):
+            yield f"{name} {keys}"
+            continue
+        for label in labels:
+            if label in tag.labels:
+                yield _Drawn(label, keys, regions.image_size(item))
+            else:
+                yield f"{name} has the label {label!r}, which is not in the label config"
+
+
+def _keys(tag: ControlTag, item: Mapping[str, Any]) -> KeyFrames | str:
+    """Return the key frames of a region, or what is wrong with it."""
+    try:
+        keys = keyframes.from_sequence(item["value"])
+    except RegionError as error:
+        return f"({error.where}): {error.what}"
+    if keys.rotation is not None and regions.image_size(item) is None:
+        return "is rotated but does not carry original_width and original_height"
+    rate = keyframes.frame_rate(item["value"])
+    # The whole number of frames may be off by one at either end.
+    if rate is not None and abs(tag.frame_rate / rate - 1) * item["value"]["framesCount"] > 2:
+        return f"was drawn at {rate:g} frames per second, and the label config says {tag.frame_rate:g}"
+    return keys if len(keys.frames) else "has no key frame"
+
+
+TAG = Tag(
+    name="VideoRectangle",
+    object_name="Video",
+    encode=encode,
+    read=read,
+    task=lambda _: "detect",
+    labels_beside="Labels",
+    attributes={"model_tracker": TRACKERS, "model_iou": ("0.7",)},
+    numbers={"model_conf": 1, **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()}},
+)

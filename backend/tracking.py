@@ -1,0 +1,122 @@
+"""The objects of a video: a detector looks at every frame, a tracker of ultralytics says which boxes are one object.
+
+Only key frames are kept: Label Studio draws what is between them.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import tee
+from typing import Any
+
+import numpy as np
+
+from backend import geometry, keyframes
+from backend.inference import Detector
+from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
+from backend.video import Pixels, Video, frames
+
+CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
+MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
+
+
+def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
+    """Return the key frames of the objects in a video, in the frames that Label Studio counts.
+
+    Memory grows with the boxes found, not with the pixels seen. Raises MediaError as `video.frames` does.
+    """
+    rate = tag.frame_rate
+    pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most
+    follower = Follower(tag)
+    # A header may promise a frame too many.
+    for number, prediction, image in zip(video.numbers(rate), detector.watch(pixels), images, strict=False):
+        follower.add(number, prediction, image)
+    step = math.ceil(rate / video.fps)  # Label Studio shows each frame of the file that often
+    return follower.prediction(video, rate, bridge=(MISSED + 1) * step - 1)
+
+
+class Follower:
+    """Follows the objects of one video from frame to frame, and remembers their boxes."""
+
+    def __init__(self, tag: ControlTag) -> None:
+        """Take a tag; its `model_tracker`, `model_conf` and `<tracker>_<key>` say how to follow."""
+        self._tracker = _tracker(tag)
+        self._lowest = float(tag.attributes.get("model_conf", CONFIDENCE))
+        self._confirmed: set[int] = set()  # a tracker believes in a new object when it sees it twice
+        self._frames: list[IntArray] = []  # one item per frame, of k boxes each: (k,)
+        self._ids: list[IntArray] = []  # (k,)
+        self._boxes: list[FloatArray] = []  # (k, 4)
+        self._probs: list[FloatArray] = []  # (k, C)
+        self._embeddings: FloatArray = np.zeros(1, np.float32)  # (D,) their sum so far
+
+    def add(self, number: int, found: Prediction, pixels: Pixels) -> None:
+        """Follow the objects into the next frame; BoT-SORT looks at the pixels for how the camera moves."""
+        rows = np.flatnonzero(found.confidence >= self._lowest)
+        self._confirmed |= set(self._update(found, rows, pixels))
+        here = [track for track in self._tracker.tracked_stracks if track.frame_id == self._tracker.frame_id]
+        kept = rows[[int(track.idx) for track in here]]
+        self._frames.append(np.full(len(kept), number, dtype=np.int64))
+        self._ids.append(np.array([track.track_id for track in here], dtype=np.int64))
+        self._boxes.append(found.boxes[kept])
+        self._probs.append(found.class_probs[kept])
+        self._embeddings = self._embeddings + found.embedding
+
+    def prediction(self, video: Video, rate: float, bridge: int) -> Prediction:
+        """Return the key frames of all objects; `bridge`: so many frames without one are interpolated.
+
+        Raises ValueError where no frame was added.
+        """
+        ids, numbers = np.concatenate(self._ids), np.concatenate(self._frames)
+        order = np.lexsort((numbers, ids))
+        order = order[np.isin(ids[order], list(self._confirmed))]
+        _, objects = np.unique(ids[order], return_inverse=True)
+        boxes = np.concatenate(self._boxes)[order]
+        rows, enabled = _key_rows(numbers[order], objects, boxes, video, bridge)
+        probs = np.concatenate(self._probs)[order][rows]
+        return Prediction(
+            width=video.width,
+            height=video.height,
+            boxes=boxes[rows],
+            class_probs=probs,
+            confidence=probs.max(axis=1, initial=0),
+            embedding=self._embeddings / np.float32(len(self._frames)),
+            tracks=Tracks(numbers[order][rows], objects[rows], enabled, video.length(rate), rate),
+        )
+
+    def _update(self, found: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:
+        """Give the tracker the boxes of a frame; return the ids of the objects it is sure of."""
+        from ultralytics.engine.results import Boxes
+
+        classes = found.class_probs[rows].argmax(axis=1)
+        columns = (found.boxes[rows], found.confidence[rows, None], classes[:, None])
+        table = np.concatenate(columns, axis=1, dtype=np.float32)
+        tracked = self._tracker.update(Boxes(table, pixels.shape[:2]), pixels)
+        return [int(row[4]) for row in tracked]
+
+
+def _key_rows(
+    numbers: IntArray, objects: IntArray, boxes: FloatArray, video: Video, bridge: int
+) -> tuple[IntArray, BoolArray]:
+    """Return which boxes become key frames, and after which of them the object is still seen."""
+    inside = geometry.clip_pixels(boxes, video.width, video.height)
+    percent = geometry.pixels_to_percent(inside, video.width, video.height)
+    kept, enabled = np.zeros(len(objects), np.bool_), np.zeros(len(objects), np.bool_)
+    for one in range(objects.max(initial=-1) + 1):
+        mine = np.arange(*np.searchsorted(objects, [one, one + 1]))
+        keys = keyframes.select(keyframes.Track(numbers[mine], percent[mine]), bridge=bridge)
+        rows = mine[np.searchsorted(numbers[mine], keys.frames)]
+        kept[rows], enabled[rows] = True, keys.enabled
+    return np.flatnonzero(kept), enabled[kept]
+
+
+def _tracker(tag: ControlTag) -> Any:
+    """Return a new tracker of ultralytics, with its own settings but for those that the tag names."""
+    from ultralytics.trackers.bot_sort import BOTSORT
+    from ultralytics.trackers.byte_tracker import BYTETracker
+    from ultralytics.utils import YAML, IterableSimpleNamespace
+    from ultralytics.utils.checks import check_yaml
+
+    name = tag.attributes.get("model_tracker", "botsort").strip().lower()
+    settings = YAML.load(check_yaml(f"{name}.yaml"))
+    settings |= {key: float(tag.attributes[f"{name}_{key}"]) for key in settings if f"{name}_{key}" in tag.attributes}
+    return {"botsort": BOTSORT, "bytetrack": BYTETracker}[name](IterableSimpleNamespace(**settings))

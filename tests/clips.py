@@ -1,0 +1,67 @@
+"""Small videos made for tests: rectangles that move on a plain ground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+GROUND = (40, 40, 40)
+COLOURS = {"red": (40, 40, 220), "blue": (220, 60, 40)}  # BGR
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A rectangle that goes back and forth, seen from frame `first` to frame `last` of the file, which count from 0."""
+
+    label: str
+    start: tuple[float, float]  # pixels, of the top-left corner
+    speed: tuple[float, float]  # pixels per frame
+    size: tuple[int, int]
+    first: int = 0
+    last: int = 10**9
+
+    def box(self, frame: int, width: int, height: int) -> tuple[int, int, int, int] | None:
+        """Return its x, y, width, height in pixels, None where it is not seen."""
+        if not self.first <= frame <= self.last:
+            return None
+        x, y = (
+            round(_reflect(start + frame * speed, room - side))
+            for start, speed, side, room in zip(self.start, self.speed, self.size, (width, height), strict=True)
+        )
+        return x, y, *self.size
+
+
+def _reflect(at: float, room: float) -> float:
+    at %= 2 * room
+    return min(at, 2 * room - at)
+
+
+def draw(movers: Sequence[Mover], count: int, size: tuple[int, int] = (160, 120)) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield `count` frames."""
+    width, height = size
+    for frame in range(count):
+        pixels = np.full((height, width, 3), GROUND, np.uint8)
+        for mover in movers:
+            box = mover.box(frame, width, height)
+            if box is not None:
+                x, y, w, h = box
+                pixels[y : y + h, x : x + w] = COLOURS[mover.label]
+        yield pixels
+
+
+def write(
+    path: Path, movers: Sequence[Mover], count: int, size: tuple[int, int] = (160, 120), fps: float = 25.0
+) -> Path:
+    """Write a video: Motion JPEG, whose frames do not depend on one another, in .avi; MPEG-4 in .mp4."""
+    code = {".avi": "MJPG", ".mp4": "mp4v", ".webm": "VP80"}[path.suffix]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, size)
+    assert writer.isOpened()
+    for pixels in draw(movers, count, size):
+        writer.write(pixels)
+    writer.release()
+    return path

@@ -1,0 +1,262 @@
+"""Tasks with a video, all the way: predicted, ranked, pushed into Label Studio, annotated, learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from redis import Redis
+
+from backend import (
+    dataset,
+    evidence,
+    label_config,
+    label_review,
+    push,
+    review,
+    scoring,
+    serving,
+    snapshot,
+    tags,
+    video,
+)
+from backend.context import Context
+from backend.dataset import LabeledImage, Split
+from backend.errors import MediaError, ModelError
+from backend.models import ServedModel, model_for
+from backend.processes import LabelStudioProcess
+from backend.queues import Jobs
+from backend.settings import Settings
+from backend.shards import PoolShard
+from backend.store import ProjectRecord
+from backend.types import AnnotatedTask, Json, Prediction, Task
+from tests import clips
+from tests.clips import Mover
+from tests.support import CLASSES, ImageSite, open_context, publish
+
+LAX = " ".join(f'bytetrack_{key}="0.05"' for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh"))
+CONFIG = (
+    '<View><Labels name="labels" toName="video"><Label value="cat"/><Label value="dog"/></Labels>'
+    '<Video name="video" value="$video" frameRate="25"/><VideoRectangle name="box" toName="video" '
+    f'model_tracker="bytetrack" model_conf="0.05" model_score_threshold="0.05" {LAX}/></View>'
+)
+(TAG,) = label_config.parse(CONFIG)
+MOVERS = [Mover("red", (0, 10), (2, 0), (40, 30)), Mover("blue", (100, 60), (-1, 0.5), (30, 40))]
+
+
+def add(site: ImageSite, name: str, count: int = 12) -> str:
+    clips.write(site.folder / name, MOVERS, count=count)
+    return f"{site.url}/{name}"
+
+
+def region(*keys: tuple[int, float, bool], label: str = "cat", name: str = "r1", count: int = 12) -> Json:
+    sequence = [
+        {"frame": frame, "x": x, "y": 10, "width": 20, "height": 20, "rotation": 0, "enabled": on, "time": frame / 25}
+        for frame, x, on in keys
+    ]
+    value = {"framesCount": count, "duration": count / 25, "sequence": sequence, "labels": [label]}
+    return {"id": name, "type": "videorectangle", "from_name": "box", "to_name": "video", "value": value}
+
+
+@pytest.fixture
+def served(context: Context, tiny_weights: Path) -> Context:
+    """Project 7 of videos with a published and served version."""
+    serving.setup(context, 7, CONFIG, "http://studio.example", "", "http://backend.example:9090")
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    return context
+
+
+def model_of(context: Context) -> ServedModel:
+    record = context.store.project(7)
+    assert record is not None
+    return model_for(context, record, accepted=False)
+
+
+def watched(context: Context, url: str) -> Prediction:
+    (found,), reasons = scoring.predict(context, model_of(context), TAG, [Task(1, {"video": url})])
+    assert found is not None, reasons
+    return found
+
+
+# Predict
+
+
+def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: ImageSite) -> None:
+    (images.folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(400))
+    tasks = [
+        Task(1, {"video": f"{images.url}/bad.mp4"}),
+        Task(2, {"video": add(images, "a.avi")}),
+        Task(3, {"video": images.add("image.png")}),
+        Task(4, {}),
+    ]
+    bad, good, image, nothing = serving.predict(served, 7, CONFIG, tasks)
+    assert {region["type"] for region in good.regions} == {"videorectangle"}
+    assert tags.explain(TAG, good.regions) == ()
+    assert tags.decode(TAG, good.regions)
+    assert math.isfinite(good.score)
+    for failed in (bad, image, nothing):
+        assert (failed.regions, failed.score) == ((), push.LAST)
+    failures = served.progress.failures(7)
+    assert set(failures) == {1, 3, 4}
+    assert "cannot be decoded" in failures[1]
+    assert "not a video" in failures[3]
+
+
+def test_a_project_without_a_trained_version_answers_with_nothing(context: Context, images: ImageSite) -> None:
+    (found,) = serving.predict(context, None, CONFIG, [Task(1, {"video": add(images, "a.avi")})])
+    assert found.regions == ()
+    assert math.isfinite(found.score)
+
+
+def test_the_store_keeps_the_tracks(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    assert seen.tracks is not None
+    assert len(seen.tracks.frames)
+    image = replace(seen, tracks=None)
+    nothing = replace(
+        seen,
+        boxes=seen.boxes[:0],
+        class_probs=seen.class_probs[:0],
+        confidence=seen.confidence[:0],
+        tracks=replace(
+            seen.tracks, **{name: getattr(seen.tracks, name)[:0] for name in ("frames", "objects", "enabled")}
+        ),
+    )
+    for kept in ((seen, None, nothing, seen), (image, image)):
+        served.store.clear_shards(7, 1)
+        served.store.save_shard(7, 1, PoolShard(0, np.arange(len(kept)), kept))
+        for task, one in enumerate(kept):
+            found = served.store.prediction(7, 1, task)
+            encoded = [tags.encode(TAG, each, CLASSES, 0.0, "k") for each in (one, found) if each is not None]
+            assert len(encoded) in (0, 2)
+            assert encoded[::2] == encoded[1::2]
+
+
+def test_a_video_is_fetched_once_and_checked(context: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    clip = context.media.fetch_video(url)
+    assert (clip.width, clip.height, clip.fps, clip.frames) == (160, 120, 25.0, 12)
+    (images.folder / "a.avi").unlink()
+    assert context.media.fetch_video(url) == clip
+
+
+def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    with (
+        open_context(settings.model_copy(update={"max_megapixels": 0.01})) as context,
+        pytest.raises(MediaError, match=r"160x120 pixels are more than 0\.01 megapixels") as caught,
+    ):
+        context.media.fetch_video(url)
+    assert caught.value.fix == "shrink the video or raise MAX_MEGAPIXELS"
+
+
+# What asks about single images leaves videos alone
+
+
+def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
+    record = served.store.project(7)
+    assert record is not None
+    with pytest.raises(ModelError, match="this project's tasks are videos"):
+        evidence.jury(served, record, model_of(served))
+
+
+def test_boxes_of_many_frames_are_not_compared_as_one_image(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    drawn = (region((1, 10, True)),)
+    annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
+    assert label_review.pair(TAG, CLASSES, annotated, seen) is None
+    assert review.disagreement(seen, tags.decode(TAG, drawn), CLASSES) is None
+
+
+# Train
+
+
+def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    drawn = [region((1, 0, True), (9, 20, False)), region((5, 60, True), (99, 60, True), label="dog", name="r2")]
+    drawn.append(region(label="dog", name="r3"))
+    annotated = [
+        AnnotatedTask(Task(number, {"video": address}), number, "2026-01-01T00:00:00Z", result)
+        for number, address, result in ((1, url, tuple(drawn)), (2, f"{images.url}/404.mp4", ()), (3, url, ()))
+    ]
+    found = snapshot._labeled_images(context, 7, TAG, tuple(annotated), frozenset({1}))
+    assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
+        (1, 1, "1-1", True),
+        (1, 5, "1-5", True),
+        (1, 9, "1-9", True),
+    ]
+    assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
+    failures = context.progress.failures(7)
+    assert set(failures) == {1, 2}
+    assert "region r3 has no key frame" in failures[1]
+    for one in found:
+        expected = next(video.frames(context.media.fetch_video(url), [one.frame], 25))
+        np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
+
+
+def test_frames_of_one_video_lie_side_by_side_in_a_data_set(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
+    box = tags.decode(TAG, [region((1, 10, True))])
+    shots = tuple(LabeledImage(7, tmp_path / "still.png", box, random=True, frame=frame) for frame in (1, 5))
+    dataset.write(Split(shots, shots, held_out=False), CLASSES, tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data/images/train").iterdir()) == ["7-1.png", "7-5.png"]
+    assert sorted(path.name for path in (tmp_path / "data/labels/train").iterdir()) == ["7-1.txt", "7-5.txt"]
+
+
+# Through Label Studio
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project of three videos, one of them damaged, and a version that finds something."""
+
+    context: Context
+    project: int
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> Iterator[Studio]:
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("videos", CONFIG)
+        (images.folder / "bad.mp4").write_bytes(b"hello")
+        urls = [add(images, "a.avi"), add(images, "b.avi", count=20), f"{images.url}/bad.mp4"]
+        client.http.send("POST", f"/api/projects/{project}/import", [{"video": url} for url in urls])
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        publish(context.store, project, tiny_weights)
+        yield Studio(context, project)
+
+
+@pytest.mark.label_studio
+def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
+    context, project, client = studio.context, studio.project, studio.context.label_studio
+    tasks = {task.id: str(task.data["video"])[-5:] for task in client.unlabeled_tasks(project)}
+    assert scoring.start(context, Jobs(redis), project) == 3
+    assert scoring.score_shard(context, project, 1, 0, False, list(tasks))
+    pushed = push.rank_and_push(context, project, 1)
+    assert (pushed.created, pushed.failed) == (3, 1)
+    assert client.project(project).model_version == "yolo11n-v1"
+    stored = {tasks[task]: one for task in tasks for one in client.predictions_of(task)}
+    scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]
+    assert sorted(score for score in scores[:2] if score is not None)[0] == 0
+    assert scores[2] == push.LAST
+    assert not stored["d.mp4"].result
+    regions = stored["b.avi"].result
+    assert {each["type"] for each in regions} == {"videorectangle"}
+    assert {each["value"]["framesCount"] for each in regions} == {20}
+
+    for task, name in tasks.items():
+        if name != "d.mp4":
+            client.annotate(task, [dict(each) for each in stored[name].result[:2]])
+    plan = snapshot.take(context, project, lambda: None)
+    assert set(plan.snapshot.train_tasks) == {task for task, name in tasks.items() if name != "d.mp4"}
+    learned = {image.frame for image in plan.split.train if tasks[image.task_id] == "b.avi"}
+    assert learned == {key["frame"] for each in regions[:2] for key in each["value"]["sequence"]}

@@ -1,0 +1,222 @@
+"""Tracks as VideoRectangle regions, and what a training learns of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend import keyframes, label_config, tags
+from backend.errors import LabelConfigError
+from backend.types import Prediction, Tracks
+
+EXAMPLE = (Path(__file__).parent.parent / "label_config" / "videorectangle.xml").read_text(encoding="utf-8")
+(TAG,) = label_config.parse(EXAMPLE)
+CLASSES = ("Vehicle", "Person")
+
+
+def key(frame: int, x: float = 10, *, enabled: bool = True, **more: Any) -> dict[str, Any]:
+    base = {"frame": frame, "x": x, "y": 20, "width": 10, "height": 30, "rotation": 0, "enabled": enabled}
+    return base | {"time": frame / 25} | more
+
+
+def region(*keys: dict[str, Any], labels: Any = ("Person",), name: str = "r1", **item: Any) -> dict[str, Any]:
+    value = {"framesCount": 100, "duration": 4.0, "sequence": list(keys), "labels": list(labels)}
+    return {"id": name, "type": "videorectangle", "from_name": "box", "to_name": "video", "value": value} | item
+
+
+def prediction(keys: list[tuple[int, int, bool]], boxes: Any, probs: Any, length: int = 100) -> Prediction:
+    """Return what a model says of a video of 200x100; `keys` are object, frame, enabled."""
+    columns = np.array(keys, np.int64).reshape(-1, 3)
+    certain = np.array(probs, np.float32).reshape(-1, 2)
+    return Prediction(
+        width=200,
+        height=100,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        class_probs=certain,
+        confidence=certain.max(axis=1, initial=0),
+        embedding=np.zeros(3, np.float32),
+        tracks=Tracks(columns[:, 1], columns[:, 0], columns[:, 2].astype(np.bool_), length, 25.0),
+    )
+
+
+# Label config
+
+
+def test_labels_come_from_the_labels_beside_it() -> None:
+    assert (TAG.kind, TAG.from_name, TAG.to_name, TAG.data_key) == ("videorectangle", "box", "video", "video")
+    assert TAG.labels == ("Vehicle", "Person")
+    assert TAG.class_to_label["bus"] == "Vehicle"
+    assert (TAG.task, TAG.frame_rate, TAG.score_threshold) == ("detect", 25.0, 0.25)
+    assert TAG.attributes == {"model_tracker": "botsort", "model_conf": "0.25"}
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"), [("", 24), ('frameRate="29.97"', 29.97), ('framerate="10"', 10), ('frameRate="0.04"', 25)]
+)
+def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> None:
+    assert label_config.parse(EXAMPLE.replace('frameRate="25"', given))[0].frame_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('frameRate="25"', 'frameRate="$fps"', r'frameRate="\$fps" is no number of frames per second'),
+        ('frameRate="25"', 'frameRate="0"', 'frameRate="0" is no number'),
+        ('frameRate="25"', 'frameRate="nan"', 'frameRate="nan" is no number'),
+        ('name="labels" toName="video"', 'name="labels" toName="other"', "has no <Labels> of the same toName"),
+        ('model_tracker="botsort"', 'model_tracker="deepsort"', 'model_tracker="deepsort" is not supported'),
+        ('model_conf="0.25"', 'model_conf="2"', 'model_conf="2" is no number from 0 to 1'),
+        ('model_conf="0.25"', 'model_iou="0.5"', 'model_iou="0.5" is not supported'),
+        ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
+        ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
+    ],
+)
+def test_what_cannot_be_used_is_refused(old: str, new: str, message: str) -> None:
+    assert old in EXAMPLE
+    with pytest.raises(LabelConfigError, match=message):
+        label_config.parse(EXAMPLE.replace(old, new))
+
+
+def test_another_frame_rate_is_another_training() -> None:
+    assert label_config.config_hash(EXAMPLE) != label_config.config_hash(EXAMPLE.replace('"25"', '"24"'))
+    assert label_config.config_hash(EXAMPLE) == label_config.config_hash(EXAMPLE.replace("botsort", "bytetrack"))
+
+
+def test_the_trackers_own_settings_are_kept() -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_conf=", 'botsort_track_buffer="60" model_conf='))
+    assert tag.attributes["botsort_track_buffer"] == "60"
+
+
+# Encode
+
+
+def test_an_object_becomes_one_region() -> None:
+    seen = prediction(
+        [(0, 1, True), (0, 50, False), (1, 10, True), (1, 100, False)],
+        [[20, 10, 40, 60], [60, 10, 80, 60], [0, 0, 20, 10], [190, 90, 210, 110]],
+        [[0.7, 0.2], [0.5, 0.2], [0.1, 0.4], [0.1, 0.2]],
+    )
+    first, second = (one.as_json() for one in tags.encode(TAG, seen, CLASSES, 0.5, "k"))
+    assert first["value"] == {
+        "framesCount": 100,
+        "duration": 4.0,
+        "labels": ["Vehicle"],
+        "sequence": [
+            {"frame": 1, "time": 0.04, "x": 10, "y": 10, "width": 10, "height": 50, "rotation": 0, "enabled": True},
+            {"frame": 50, "time": 2.0, "x": 30, "y": 10, "width": 10, "height": 50, "rotation": 0, "enabled": False},
+        ],
+    }
+    assert (first["type"], first["from_name"], first["to_name"]) == ("videorectangle", "box", "video")
+    assert (first["score"], second["score"]) == (pytest.approx(0.6), pytest.approx(0.3))
+    assert second["value"]["labels"] == ["Person"]
+    assert second["value"]["sequence"][1]["width"] == pytest.approx(5)  # clipped to the frame
+    assert first["id"] != second["id"]
+
+
+def test_unsure_objects_and_classes_without_a_label_are_left_out() -> None:
+    seen = prediction([(0, 1, True), (0, 2, False), (1, 1, False)], [[0, 0, 9, 9]] * 3, [[0.2, 0], [0.2, 0], [0, 0.9]])
+    assert [one.value["labels"] for one in tags.encode(TAG, seen, CLASSES, 0.5, "k")] == [["Person"]]
+    assert tags.encode(TAG, seen, ("ghost", "spirit"), 0.5, "k") == ()
+
+
+def test_nothing_found_and_no_model() -> None:
+    nothing = prediction([], [], [])
+    assert tags.encode(TAG, nothing, CLASSES, 0.0, "k") == ()
+    blank = Prediction(9, 9, nothing.boxes, nothing.class_probs, nothing.confidence, nothing.embedding)
+    assert tags.encode(TAG, blank, (), 0.0, "k") == ()
+
+
+# Decode
+
+
+def test_every_object_is_labeled_in_each_frame_that_is_a_key_frame_of_one() -> None:
+    drawn = [region(key(1, 10), key(11, 30)), region(key(6, 50), key(21, 50), labels=["Vehicle"], name="r2")]
+    found = [(box.frame, box.label, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(TAG, drawn)]
+    assert found == [
+        *((1, "Person", 10), (6, "Person", 20), (6, "Vehicle", 50)),
+        *((11, "Person", 30), (11, "Vehicle", 50), (21, "Person", 30), (21, "Vehicle", 50)),
+    ]
+    assert tags.explain(TAG, drawn) == ()
+
+
+def test_frames_in_which_an_object_is_not_enabled_have_no_box_of_it() -> None:
+    drawn = [
+        region(key(1), key(5, enabled=False), key(20), key(30, enabled=False)),
+        region(*(key(frame, 50) for frame in (3, 10, 25, 40)), labels=["Vehicle"], name="r2"),
+    ]
+    people = [box.frame for box in tags.decode(TAG, drawn) if box.label == "Person"]
+    assert people == [1, 3, 5, 20, 25, 30]
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (region(), "region r1 has no key frame"),
+        (region(key(1), labels=[]), "region r1 has no label"),
+        (region(key(1), labels=["Ghost"]), "the label 'Ghost', which is not in the label config"),
+        (region(key(0)), "has the frame 0, and frames count from 1"),
+        (region(key(1, x="left")), r"frame 1 has no usable x"),  # type: ignore[arg-type]
+        (region(key(1), value=None), "has no label"),
+        (region(key(1), value={"labels": ["Person"], "sequence": None}), "no list of key frames"),
+        (region(key(1, rotation=30)), "is rotated but does not carry original_width"),
+    ],
+)
+def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> None:
+    assert tags.decode(TAG, [item]) == ()
+    (explained,) = tags.explain(TAG, [item])
+    assert reason in explained
+
+
+def test_a_region_drawn_at_another_frame_rate_is_left_out() -> None:
+    other = region(key(1))
+    other["value"]["framesCount"] = 96  # of 4 seconds: 24 per second
+    assert tags.decode(TAG, [other]) == ()
+    assert tags.explain(TAG, [other]) == ("region r1 was drawn at 24 frames per second, and the label config says 25",)
+    other["value"]["framesCount"] = 99  # a rounded one
+    assert len(tags.decode(TAG, [other])) == 1
+
+
+def test_boxes_outside_the_frame_are_clipped_or_dropped() -> None:
+    (box,) = tags.decode(TAG, [region(key(1, -5), key(2, 120, enabled=False))])
+    assert box.xywh == pytest.approx((0.025, 0.35, 0.05, 0.3))
+
+
+def test_a_rotated_box_becomes_its_hull() -> None:
+    turned = region(key(1, 50, rotation=90), original_width=200, original_height=100)
+    (box,) = tags.decode(TAG, [turned])
+    assert box.xywh == pytest.approx((0.425, 0.3, 0.15, 0.2))
+
+
+def test_regions_of_other_tags_are_none_of_ours() -> None:
+    others = [region(key(1), from_name="else"), region(key(1), type="labels"), {"id": "x"}]
+    assert tags.decode(TAG, others) == ()
+    assert tags.explain(TAG, others) == ()
+
+
+def test_no_result() -> None:
+    assert tags.decode(TAG, []) == ()
+    assert tags.explain(TAG, []) == ()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=8, unique_by=lambda pair: pair[0]),
+    st.integers(0, 2**32),
+)
+def test_decode_undoes_encode(keys: list[tuple[int, bool]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corner, side = rng.uniform(0, 50, (len(keys), 2)), rng.uniform(1, 50, (len(keys), 2))
+    boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+    seen = prediction([(0, frame, on) for frame, on in sorted(keys)], boxes, [[0.9, 0.1]] * len(keys))
+    (sent,) = (json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, CLASSES, 0.5, "k"))
+    found = tags.decode(TAG, [sent])
+    assert [box.frame for box in found] == sorted(frame for frame, _ in keys)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / (200, 100)
+    np.testing.assert_allclose([box.xywh[:2] for box in found], centres, atol=1e-6)
+    assert keyframes.from_sequence(sent["value"]).enabled.tolist() == [on for _, on in sorted(keys)]
