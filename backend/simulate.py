@@ -32,6 +32,7 @@ from backend.experiment import INITIAL, Base, Plan, Project, Results, Round
 from backend.files import LocalFiles, file_sha256
 from backend.queues import Jobs
 from backend.settings import Settings
+from backend.types import YoloTask
 from backend.yolo_models import select_device
 from backend.yolo_tasks import RECIPES, quality
 
@@ -96,11 +97,8 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     for name in order.strategies:
         acquisition.get(name)
     ranking.protocol(settings.protocol, batch=order.batch)
-    model_dir, made = Path(settings.model_dir).resolve(), order.data in SCENES
-    told = "detect" if made else simulation_data.told(Path(order.data))
-    task, weights = simulation_task.choose(told, settings.base_model, model_dir)
-    simulation_task.check(order.strategies, task)
-    place = generated(order.data, order.out / "data") if made else Path(order.data)
+    task, weights = _task(order, settings)
+    place = generated(order.data, order.out / "data") if order.data in SCENES else Path(order.data)
     data = simulation_data.read(place, task)
     simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
     _check_project(order.project, len(data.pool))
@@ -110,7 +108,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
     if not settings.redis_url:  # workers may have other devices than this machine
         select_device(settings.device)
-    base = pretrained.base_weights(weights, model_dir, task)
+    base = pretrained.base_weights(weights, Path(settings.model_dir).resolve(), task)
     if base.note:
         console.print(base.note, style="yellow")
     return Plan(
@@ -132,6 +130,14 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         task=task,
         quality=quality(data.tag),
     )
+
+
+def _task(order: Order, settings: Settings) -> tuple[YoloTask, str]:
+    """Return the task and the name of its base weights; raises SettingError for strategies that do not suit it."""
+    told = "detect" if order.data in SCENES else simulation_data.told(Path(order.data))
+    task, weights = simulation_task.choose(told, settings.base_model, Path(settings.model_dir).resolve())
+    simulation_task.check(order.strategies, task)
+    return task, weights
 
 
 def _check_project(project: Project | None, images: int) -> None:

@@ -49,7 +49,7 @@ def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
     form, shown = _FORMS[lines.task], repr(line.strip()[:80])
     kind, numbers = _numbers(line)
     if kind is None or not form.fits(numbers, lines):
-        fix = f"write {form.written}, all numbers; labels of another task need base weights for it"
+        fix = f"write {form.written}, all numbers; labels of another task need a BASE_MODEL of that task"
         raise DataError(f"not {form.noun}: {shown}", where=where, fix=fix)
     if kind not in range(len(lines.classes)):
         raise DataError(f"no class {kind:g}", where=where, fix=f"use 0 to {len(lines.classes) - 1}, as in names")
