@@ -60,6 +60,7 @@ class ShardArrays:
     outlines: IntArray  # (m + 1,) where each box's rings begin, and the end; (1,) where the boxes have none
 
     keypoints: FloatArray  # (m, K, 3), or (0, 0, 3) where the boxes have none
+    shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -77,6 +78,7 @@ class ShardArrays:
             rotated=self.rotated[box] if len(self.rotated) else None,
             outlines=self._outlines(box) if len(self.outlines) > 1 else None,
             keypoints=self.keypoints[box] if len(self.keypoints) else None,
+            shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
         )
 
     def _outlines(self, box: slice) -> tuple[Outline, ...]:
@@ -120,6 +122,7 @@ def encode(shard: PoolShard) -> bytes:
         has_variance=has_variance,
         **_outline_arrays(found),
         keypoints=_keypoints(found),
+        shape_confidence=_shape_confidence(found),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -134,7 +137,7 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints")
+    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints", "shape_confidence")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -205,6 +208,13 @@ def _outline_arrays(found: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
 def _keypoints(found: Sequence[Prediction]) -> FloatArray:
     points = [one.keypoints for one in found if one.keypoints is not None and len(one.keypoints)]
     return np.concatenate(points) if points else np.zeros((0, 0, 3), dtype=np.float32)
+
+
+def _shape_confidence(found: Sequence[Prediction]) -> FloatArray:
+    known = [one.shape_confidence for one in found if one.shape_confidence is not None and len(one.boxes)]
+    if sum(map(len, known)) != sum(len(one.boxes) for one in found):
+        return np.zeros(0, dtype=np.float32)
+    return np.concatenate([np.zeros(0, dtype=np.float32), *known])
 
 
 def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:
