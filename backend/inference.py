@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from backend.errors import ModelError
 from backend.letterbox import Letterboxed, read_pixels
-from backend.shapes import hulls, mask_outlines
+from backend.shapes import hulls, mask_confidence, mask_outlines, points_confidence
 from backend.types import FloatArray, Outline, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
 from backend.yolo_tasks import RECIPES
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+_Masks = tuple[tuple[Outline, ...] | None, FloatArray | None]  # outlines, how sure they are; None where there are none
 
 KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
 BATCH = 16
@@ -143,13 +144,13 @@ class Detector:
         with self._alone():
             decoded, raw = self._model(self.stack(images))
             table, counts = self._table(decoded, raw)
-            outlines = self._outlines(decoded, table.split(counts), images)
+            masks = self._masks(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
         if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
             raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
-        return [self._prediction(*each) for each in zip(images, parts, embeddings, outlines, strict=True)]
+        return [self._prediction(*each) for each in zip(images, parts, embeddings, masks, strict=True)]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -224,25 +225,19 @@ class Detector:
         extra = variances + 4 * (self._head.reg_max > 1)
         return variances, extra, extra + self._extra
 
-    def _outlines(
-        self, decoded: Any, rows: Sequence[torch.Tensor], images: Sequence[Letterboxed]
-    ) -> list[tuple[Outline, ...] | None]:
-        """Return the outlines of all kept objects of each image; None where the task has none."""
+    def _masks(self, decoded: Any, rows: Sequence[torch.Tensor], images: Sequence[Letterboxed]) -> list[_Masks]:
+        """Return the masks of all kept objects of each image."""
         if self.task != "segment":
-            return [None] * len(images)
+            return [(None, None)] * len(images)
         _, begin, end = self._columns()
-        found = zip(images, rows, decoded[1], strict=True)
-        return [
-            tuple(
-                tuple(image.upright_points(ring) for ring in outline)
-                for outline in mask_outlines(protos, each[:, begin:end], each[:, :4], image.pixels.shape[:2])
-            )
-            for image, each, protos in found
-        ]
+        found: list[_Masks] = []
+        for image, each, protos in zip(images, rows, decoded[1], strict=True):
+            of = protos, each[:, begin:end], each[:, :4], image.pixels.shape[:2]
+            outlines = tuple(tuple(image.upright_points(ring) for ring in outline) for outline in mask_outlines(*of))
+            found.append((outlines, mask_confidence(*of)))
+        return found
 
-    def _prediction(
-        self, image: Letterboxed, rows: FloatArray, embedding: FloatArray, outlines: tuple[Outline, ...] | None
-    ) -> Prediction:
+    def _prediction(self, image: Letterboxed, rows: FloatArray, embedding: FloatArray, masks: _Masks) -> Prediction:
         end, extra, features = self._columns()
         rotated = None
         boxes = rows[:, :4]
@@ -250,9 +245,11 @@ class Detector:
             letterboxed = np.concatenate([boxes, rows[:, features - 1 : features]], axis=1)
             rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
         keypoints = None
+        outlines, sure = masks
         if self.task == "pose":
             keypoints = rows[:, extra:features].reshape(len(rows), *self._head.kpt_shape)
             keypoints = image.upright_keypoints(keypoints)
+            sure = points_confidence(keypoints)
         return Prediction(
             width=image.width,
             height=image.height,
@@ -265,6 +262,7 @@ class Detector:
             rotated=rotated,
             outlines=outlines,
             keypoints=keypoints,
+            shape_confidence=sure,
         )
 
 

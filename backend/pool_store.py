@@ -96,7 +96,8 @@ class PoolStore:
         probs = np.empty((int(offsets[-1]), classes), dtype=np.float32)
         embeddings = np.empty((len(ids), dimensions), dtype=np.float32)
         variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
-        has_variance = True
+        shapes = np.empty(int(offsets[-1]), dtype=np.float32)
+        has_variance = has_shapes = True
         row = 0
         for name, keep in scored.items():
             end = row + int(keep.sum())
@@ -106,6 +107,9 @@ class PoolStore:
                 boxes = np.repeat(keep, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
                 variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
+                has_shapes &= len(arrays.shape_confidence) == len(boxes)
+                if has_shapes:
+                    shapes[offsets[row] : offsets[end]] = arrays.shape_confidence[boxes]
                 has_variance &= bool((arrays.has_variance | (np.diff(arrays.header.offsets) == 0))[keep].all())
             row = end
         pool = Pool(
@@ -116,6 +120,7 @@ class PoolStore:
             class_weights,
             box_variance=variance if has_variance else None,
             box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
+            shape_confidence=shapes if has_shapes else None,
         )
         return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 

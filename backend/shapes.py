@@ -1,4 +1,4 @@
-"""What the tasks find beyond boxes, from the columns of a model's output: rotated boxes and the outlines of masks."""
+"""What the tasks find beyond boxes, from the columns of a model's output: rotated boxes, masks, and how sure it is."""
 
 from __future__ import annotations
 
@@ -49,6 +49,43 @@ def mask_outlines(
         these = slice(begin, begin + _MASKS)
         masks = process_mask(protos, coefficients[these], boxes[these], tuple(size), upsample=True)
         yield from map(outline_of, masks.cpu().numpy())
+
+
+def mask_confidence(
+    protos: torch.Tensor, coefficients: torch.Tensor, boxes: torch.Tensor, size: Sequence[int]
+) -> FloatArray:
+    """Return how sure each mask is of the pixels in its box (n,): the mean of |2p - 1|, p the probability of a pixel.
+
+    Pixels are as coarse as the prototypes; a box has one at least. Arguments as of `mask_outlines`.
+    """
+    import torch
+
+    rows, columns = protos.shape[1:]
+    scale = boxes.new_tensor([columns / size[1], rows / size[0]]).repeat(2)
+    found = [boxes.new_zeros(0)]
+    for begin in range(0, len(boxes), _MASKS):
+        these = slice(begin, begin + _MASKS)
+        logits = torch.einsum("nk,kyx->nyx", coefficients[these], protos.float())
+        left, top, right, bottom = (boxes[these] * scale).T
+        across, down = _within(left, right, columns), _within(top, bottom, rows)
+        sure = torch.einsum("nyx,ny,nx->n", (logits / 2).tanh().abs(), down, across)
+        found.append(sure / (down.sum(1) * across.sum(1)))
+    confidence: FloatArray = torch.cat(found).cpu().numpy()
+    return confidence
+
+
+def _within(low: torch.Tensor, high: torch.Tensor, length: int) -> torch.Tensor:
+    """Return which of `length` pixels lie between two edges (n,), one at least: (n, length) of zeros and ones."""
+    first = low.floor().clamp(0, length - 1)[:, None]
+    last = (high.ceil() - 1)[:, None].clamp(max=length - 1).maximum(first)
+    place = low.new_tensor(range(length))[None]
+    return ((first <= place) & (place <= last)).to(low.dtype)
+
+
+def points_confidence(keypoints: FloatArray) -> FloatArray:
+    """Return how sure a skeleton is of which of its points are seen (n,): the mean of |2v - 1| of points (n, K, 3)."""
+    sure: FloatArray = np.abs(2 * keypoints[:, :, 2] - 1).mean(axis=1)
+    return sure
 
 
 def outline_of(mask: npt.NDArray[np.uint8]) -> Outline:

@@ -62,6 +62,7 @@ class ShardArrays:
     keypoints: FloatArray  # (m, K, 3), or (0, 0, 3) where the boxes have none
     tracks: IntArray  # (m, 3) frame, object, enabled; (0, 3) where the boxes are of images
     clocks: npt.NDArray[np.float64]  # (k, 2) length in frames, frames per second; 0 of an image
+    shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -80,6 +81,7 @@ class ShardArrays:
             outlines=self._outlines(box) if len(self.outlines) > 1 else None,
             keypoints=self.keypoints[box] if len(self.keypoints) else None,
             tracks=self._tracks(row, box) if self.clocks[row, 0] else None,
+            shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
         )
 
     def _tracks(self, row: int, box: slice) -> Tracks:
@@ -130,6 +132,7 @@ def encode(shard: PoolShard) -> bytes:
         keypoints=_keypoints(found),
         tracks=_tracks(found),
         clocks=_clocks(shard.predictions),
+        shape_confidence=_shape_confidence(found),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -144,9 +147,9 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    names = (*boxes, "outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
-    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
-    return ShardArrays(_header(arrays), *(arrays[name] for name in names))
+    drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks", "shape_confidence")
+    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *boxes, *drawn))
+    return ShardArrays(_header(arrays), *(arrays[name] for name in (*boxes, *drawn)))
 
 
 def read_box_embeddings(file: BinaryIO, where: str) -> FloatArray:
@@ -227,6 +230,13 @@ def _clocks(predictions: Sequence[Prediction | None]) -> npt.NDArray[np.float64]
     known = [None if one is None else one.tracks for one in predictions]
     rows = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in known]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _shape_confidence(found: Sequence[Prediction]) -> FloatArray:
+    known = [one.shape_confidence for one in found if one.shape_confidence is not None and len(one.boxes)]
+    if sum(map(len, known)) != sum(len(one.boxes) for one in found):
+        return np.zeros(0, dtype=np.float32)
+    return np.concatenate([np.zeros(0, dtype=np.float32), *known])
 
 
 def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:

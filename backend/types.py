@@ -115,6 +115,7 @@ class Prediction:
     outlines: tuple[Outline, ...] | None = None  # segment: n
     keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
     tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
+    shape_confidence: FloatArray | None = None  # segment, pose: (n,) in [0, 1], how sure its mask or its points are
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ class Pool:
     labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
     labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
     box_embeddings: FloatArray | None = None  # (m, E)
+    shape_confidence: FloatArray | None = None  # (m,) of masks or points, None where the model finds boxes alone
     empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
@@ -181,6 +183,10 @@ class Pool:
         if variance is not None and variance.shape != (len(self.class_probs), 4):
             raise ValueError(f"box_variance {variance.shape} do not fit {len(self.class_probs)} boxes")
         _check_finite("box_variance", variance, "; drop those boxes before ranking")
+        shapes = self.shape_confidence
+        if shapes is not None and shapes.shape != (len(self.class_probs),):
+            raise ValueError(f"shape_confidence {shapes.shape} do not fit {len(self.class_probs)} boxes")
+        _check_finite("shape_confidence", shapes, "; drop those boxes before ranking")
         if self.committee is not None and self.committee.offsets.shape != self.offsets.shape:
             raise ValueError(f"a committee on {len(self.committee.offsets) - 1} images does not fit {len(self)}")
         self._check_embeddings()

@@ -50,6 +50,7 @@ def complete(pool: Pool, batch: int = 8) -> Pool:
         pool,
         embeddings=embeddings,
         box_variance=rng.random((boxes, 4), dtype=np.float32),
+        shape_confidence=rng.random(boxes, dtype=np.float32),
         box_embeddings=rng.random((boxes, 6), dtype=np.float32),
         committee=Committee(pool.offsets, members, rng.random((3, boxes, 4), dtype=np.float32)),
         labeled_embeddings=rng.random((60, embeddings.shape[1]), dtype=np.float32),
@@ -74,7 +75,9 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
     """Return the same images in another order."""
     rows = np.concatenate([np.arange(pool.offsets[i], pool.offsets[i + 1]) for i in order])
     offsets = np.concatenate([[0], np.cumsum(np.diff(pool.offsets)[order])]).astype(np.int64)
-    per_box = {name: getattr(pool, name) for name in ("class_probs", "box_variance", "box_embeddings")}
+    per_box = {
+        name: getattr(pool, name) for name in ("class_probs", "box_variance", "box_embeddings", "shape_confidence")
+    }
     moved: dict[str, Any] = {name: None if array is None else array[rows] for name, array in per_box.items()}
     committee = pool.committee
     if committee is not None:
@@ -383,7 +386,11 @@ def test_class_entropy_weighs_the_predicted_class() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize(
-    "field", ["class_probs", "class_weights", "embeddings", "labeled_embeddings", "box_embeddings", "box_variance"]
+    "field",
+    [
+        *("class_probs", "class_weights", "embeddings", "labeled_embeddings", "box_embeddings"),
+        *("box_variance", "shape_confidence"),
+    ],
 )
 def test_what_is_not_finite_is_refused_by_name(field: str, bad: float) -> None:
     pool = POOLS["usual"]

@@ -96,13 +96,14 @@ def make_prediction(n: int, seed: int = 0, *, variance: bool = True) -> Predicti
         confidence=rng.random(n, dtype=np.float32),
         embedding=rng.random(5, dtype=np.float32),
         box_variance=rng.random((n, 4), dtype=np.float32) if variance else None,
+        shape_confidence=rng.random(n, dtype=np.float32),
     )
 
 
 def same(one: Prediction | None, other: Prediction | None) -> bool:
     if one is None or other is None:
         return one is other
-    fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance")
+    fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance", "shape_confidence")
     pairs = [(getattr(one, field), getattr(other, field)) for field in fields]
     return (one.width, one.height) == (other.width, other.height) and all(
         (a is None and b is None) or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
@@ -648,7 +649,7 @@ def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
         with path.open("wb") as file:
             np.savez(file, written=np.array([object()], dtype=object))
     else:
-        data[data.index(b"class_probs.npy") + 200] ^= 0xFF  # past the names, in the numbers
+        data[data.index(b"class_probs.npy") + 200] ^= 0xFF  # in the numbers: in a header of the zip it may do no harm
         path.write_bytes({"empty": b"", "cut": bytes(data[: len(data) // 2]), "flipped": bytes(data)}[damage])
     with pytest.raises(ModelError, match=r"damaged file.*pool-000000\.npz.*score the project again"):
         local.load_pool(7, 1, None)

@@ -14,6 +14,7 @@ from backend.acquisition import (
     learning_loss,
     localization,
     ppal,
+    shape,
     uncertainty,
 )
 from backend.acquisition.registry import Acquisition, acquisition, get, names
@@ -31,5 +32,6 @@ __all__ = [
     "localization",
     "names",
     "ppal",
+    "shape",
     "uncertainty",
 ]

@@ -22,13 +22,27 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
         task_id for task_id, prediction in zip(task_ids.tolist(), predictions, strict=True) if prediction is not None
     ]
     offsets = np.cumsum([0, *(len(prediction.class_probs) for prediction in found)], dtype=np.int64)
-    boxes = [prediction.class_probs for prediction in found if len(prediction.class_probs)]
-    probs = np.concatenate(boxes) if boxes else np.zeros((0, 0), dtype=np.float32)
+    shown = [prediction for prediction in found if len(prediction.class_probs)]
     embeddings = np.stack([prediction.embedding for prediction in found]) if found else None
-    variances = [prediction.box_variance for prediction in found if len(prediction.class_probs)]
-    known = [variance for variance in variances if variance is not None]
-    variance = np.concatenate([np.zeros((0, 4), dtype=np.float32), *known]) if len(known) == len(variances) else None
-    return Pool(np.array(ids, dtype=np.int64), offsets, probs, embeddings, class_weights, box_variance=variance)
+    probs = _joined([prediction.class_probs for prediction in shown], np.zeros((0, 0), dtype=np.float32))
+    assert probs is not None, "every prediction has class probabilities"
+    return Pool(
+        np.array(ids, dtype=np.int64),
+        offsets,
+        probs,
+        embeddings,
+        class_weights,
+        box_variance=_joined([prediction.box_variance for prediction in shown], np.zeros((0, 4), dtype=np.float32)),
+        shape_confidence=_joined([prediction.shape_confidence for prediction in shown], np.zeros(0, dtype=np.float32)),
+    )
+
+
+def _joined(arrays: Sequence[FloatArray | None], empty: FloatArray) -> FloatArray | None:
+    """Return arrays as one, `empty` for none of them; None if one of them is missing."""
+    known = [array for array in arrays if array is not None]
+    if len(known) < len(arrays):
+        return None
+    return np.concatenate(known) if known else empty
 
 
 def blockwise(measure: Callable[[Floats], Floats], values: Floats) -> Floats:

@@ -53,6 +53,10 @@ _WANTED = {
         "what two or more members say of the pool",
         "use COMMITTEE=augmented, or publish a second version for COMMITTEE=snapshots, or choose another strategy",
     ),
+    "shape_confidence": (
+        "how sure the model is of masks or points, and this one finds boxes alone",
+        "choose another strategy, or label with PolygonLabels, BrushLabels or KeyPointLabels",
+    ),
     "embeddings": ("and no image of this pool has one: there is no trained version yet", "label more images first"),
     "labeled_embeddings": ("and no labeled image was scored by this version", "label more images first"),
     "labeled_losses": ("and no labeled image was scored by this version", "label more images first"),
@@ -61,7 +65,7 @@ _WANTED = {
         "label more images first, or choose another strategy",
     ),
 }
-_OF_ONE_IMAGE = frozenset({"class_probs", "class_weights", "embeddings", "box_variance"})
+_OF_ONE_IMAGE = frozenset({"class_probs", "class_weights", "embeddings", "box_variance", "shape_confidence"})
 _registry: dict[str, Acquisition] = {}
 
 
