@@ -154,6 +154,16 @@ def test_frames_in_which_an_object_is_not_enabled_have_no_box_of_it() -> None:
     assert people == [1, 3, 5, 20, 25, 30]
 
 
+def test_frames_between_the_key_frames_are_learned_where_the_tag_says_so() -> None:
+    (every,) = label_config.parse(EXAMPLE.replace("model_conf=", 'model_every="10" model_conf='))
+    drawn = [region(key(5, 0), key(25, 20, enabled=False))]
+    found = [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(every, drawn)]
+    assert found == [(5, 0), (11, 6), (21, 16), (25, 20)]
+    drawn[0]["value"]["framesCount"] = 10**400  # JSON has no largest number
+    assert [box.frame for box in tags.decode(every, drawn)] == [5, 25]
+    assert tags.decode(every, []) == ()
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
