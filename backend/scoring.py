@@ -35,7 +35,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
         evidence.jury(context, record, model)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
-    size = SHARD_VIDEOS if label_config.parse(record.label_config)[0].frame_rate else SHARD_TASKS
+    size = shard_size(label_config.parse(record.label_config)[0])
     shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
     context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
@@ -44,6 +44,11 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     if not shards:
         jobs.put("rank_and_push", project_id, model.number)
     return len(pool) + len(labeled)
+
+
+def shard_size(tag: ControlTag) -> int:
+    """Return how many tasks are predicted before the result is kept."""
+    return SHARD_VIDEOS if tag.frame_rate else SHARD_TASKS
 
 
 def _cut(task_ids: list[int], size: int) -> list[list[int]]:

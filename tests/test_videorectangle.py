@@ -73,6 +73,7 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_tracker="botsort"', 'model_tracker="deepsort"', 'model_tracker="deepsort" is not supported'),
         ('model_conf="0.25"', 'model_conf="2"', 'model_conf="2" is no number from 0 to 1'),
         ('model_conf="0.25"', 'model_iou="0.5"', 'model_iou="0.5" is not supported'),
+        ('model_conf="0.25"', 'botsort_with_reid="True"', 'botsort_with_reid="True" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
         ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
     ],

@@ -150,7 +150,12 @@ TAG = Tag(
     explain=explain,
     task=lambda _: "detect",
     labels_beside="Labels",
-    attributes={"model_tracker": TRACKERS, "model_iou": ("0.7",)},
+    attributes={
+        "model_tracker": TRACKERS,
+        # Written with another value these would be wrong promises.
+        **{"model_iou": ("0.7",), "botsort_fuse_score": ("true",), "bytetrack_fuse_score": ("true",)},
+        **{"botsort_gmc_method": ("sparseoptflow",), "botsort_with_reid": ("false",)},
+    },
     numbers={
         "model_conf": 1,
         "model_every": MAX_FRAMES,
