@@ -17,7 +17,7 @@ from backend.evidence import pool_for
 from backend.label_studio import DOUBTED, UNLABELED, PredictionRow
 from backend.models import ServedModel, model_for, project_record, serving_number
 from backend.push import LAST, encode, flip, write
-from backend.scoring import SHARD_TASKS, predict_shard
+from backend.scoring import predict_shard, shard_size
 from backend.settings import Settings
 from backend.store import PoolShard
 from backend.types import IntArray, Prediction, Ranking
@@ -45,8 +45,9 @@ def score_new(context: Context, project_id: int) -> int:
     known_alone = acquisition.get(order.strategy).alone
     known = order if known_alone else ranking.stand_in(order, pool_for(context, record, model, ranking.STAND_IN))
     created = 0
-    for begin in range(0, len(fresh), SHARD_TASKS):
-        shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + SHARD_TASKS])
+    size = shard_size(tag)
+    for begin in range(0, len(fresh), size):
+        shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + size])
         context.store.save_shard(project_id, model.number, shard)
         places = alone(settings, model, known, shard.task_ids, shard.predictions)
         scores = admitted(context, settings, project_id, order, shard, places)

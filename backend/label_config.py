@@ -91,7 +91,7 @@ def config_hash(label_config: str) -> str:
 def _more(tag: ControlTag) -> list[object]:
     """Return what a training depends on beside boxes; nothing for boxes, whose hash must stay what it was."""
     if tag.frame_rate:
-        return [tag.frame_rate]
+        return [tag.frame_rate, float(tag.attributes.get("model_every", 0))]
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 

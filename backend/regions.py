@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -134,5 +135,6 @@ def image_size(item: Item) -> tuple[float, float] | None:
 
 
 def number(value: Any) -> float:
-    """Return a JSON number, or NaN for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    """Return a JSON number, or NaN for anything else; JSON's integers may be larger than any float."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return float(value) if usable else math.nan

@@ -19,6 +19,7 @@ from backend.types import ControlTag, Prediction, Task
 log = logging.getLogger(__name__)
 
 SHARD_TASKS = 256
+SHARD_VIDEOS = 4  # each takes as long as hundreds of images
 
 
 def start(context: Context, jobs: Jobs, project_id: int) -> int:
@@ -34,7 +35,8 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
         evidence.jury(context, record, model)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
-    shards = [(ids, False) for ids in _cut(pool)] + [(ids, True) for ids in _cut(labeled)]
+    size = shard_size(label_config.parse(record.label_config)[0])
+    shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
     context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
@@ -44,8 +46,13 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     return len(pool) + len(labeled)
 
 
-def _cut(task_ids: list[int]) -> list[list[int]]:
-    return [task_ids[begin : begin + SHARD_TASKS] for begin in range(0, len(task_ids), SHARD_TASKS)]
+def shard_size(tag: ControlTag) -> int:
+    """Return how many tasks are predicted before the result is kept."""
+    return SHARD_VIDEOS if tag.frame_rate else SHARD_TASKS
+
+
+def _cut(task_ids: list[int], size: int) -> list[list[int]]:
+    return [task_ids[begin : begin + size] for begin in range(0, len(task_ids), size)]
 
 
 def score_shard(

@@ -73,6 +73,7 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_tracker="botsort"', 'model_tracker="deepsort"', 'model_tracker="deepsort" is not supported'),
         ('model_conf="0.25"', 'model_conf="2"', 'model_conf="2" is no number from 0 to 1'),
         ('model_conf="0.25"', 'model_iou="0.5"', 'model_iou="0.5" is not supported'),
+        ('model_conf="0.25"', 'botsort_with_reid="True"', 'botsort_with_reid="True" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
         ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
     ],
@@ -152,6 +153,16 @@ def test_frames_in_which_an_object_is_not_enabled_have_no_box_of_it() -> None:
     ]
     people = [box.frame for box in tags.decode(TAG, drawn) if box.label == "Person"]
     assert people == [1, 3, 5, 20, 25, 30]
+
+
+def test_frames_between_the_key_frames_are_learned_where_the_tag_says_so() -> None:
+    (every,) = label_config.parse(EXAMPLE.replace("model_conf=", 'model_every="10" model_conf='))
+    drawn = [region(key(5, 0), key(25, 20, enabled=False))]
+    found = [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(every, drawn)]
+    assert found == [(5, 0), (11, 6), (21, 16), (25, 20)]
+    drawn[0]["value"]["framesCount"] = 10**400  # JSON has no largest number
+    assert [box.frame for box in tags.decode(every, drawn)] == [5, 25]
+    assert tags.decode(every, []) == ()
 
 
 @pytest.mark.parametrize(

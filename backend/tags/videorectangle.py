@@ -12,8 +12,9 @@ from backend import geometry, keyframes, regions
 from backend.errors import RegionError
 from backend.keyframes import KeyFrames, Track
 from backend.tags import Tag
-from backend.types import ControlTag, LabeledBox, Prediction, Region
+from backend.types import ControlTag, IntArray, LabeledBox, Prediction, Region
 
+MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
 LABELS = "labels"  # where a region's value has them
 TRACKERS = ("botsort", "bytetrack")
 SETTINGS = {
@@ -67,27 +68,36 @@ def _region(
 def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | str]:
     """Yield the training boxes of every frame that is a key frame of some region, by frame, and why others are none.
 
+    With `model_every` also those of every so many frames, where Label Studio interpolates.
+
     In such a frame the other objects are labeled too, where Label Studio draws them: unlabeled they would be learned as
     background. A frame in which an object is not seen has no box of it.
     """
-    drawn = []
+    drawn: list[_Drawn] = []
     for each in _drawn(tag, result):
         if isinstance(each, str):
             yield each
         else:
             drawn.append(each)
-    frames = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.keys.frames for each in drawn)]))
+    frames = np.unique(np.concatenate([_between(tag, drawn), *(each.keys.frames for each in drawn)]))
     boxes = [box for each in drawn for box in _boxes(each, keyframes.interpolate(each.keys, frames))]
     yield from sorted(boxes, key=lambda box: box.frame)
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """One label of one region; `size` of the video in pixels, where the region says it."""
+    """One label of one region; what it says of its video: the size in pixels, None if nothing, and the frames."""
 
     label: str
     keys: KeyFrames
     size: tuple[float, float] | None
+    length: float  # NaN where it does not say
+
+
+def _between(tag: ControlTag, drawn: Sequence[_Drawn]) -> IntArray:
+    every = int(regions.setting(tag, "model_every", 0))
+    longest = max((each.length for each in drawn if each.length > 0), default=0)
+    return np.arange(1, min(longest, MAX_FRAMES) + 1, every, dtype=np.int64) if every else np.zeros(0, np.int64)
 
 
 def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
@@ -111,7 +121,8 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
             continue
         for label in labels:
             if label in tag.labels:
-                yield _Drawn(label, keys, regions.image_size(item))
+                length = regions.number(item["value"].get("framesCount"))
+                yield _Drawn(label, keys, regions.image_size(item), length)
             else:
                 yield f"{name} has the label {label!r}, which is not in the label config"
 
@@ -138,6 +149,15 @@ TAG = Tag(
     read=read,
     task=lambda _: "detect",
     labels_beside="Labels",
-    attributes={"model_tracker": TRACKERS, "model_iou": ("0.7",)},
-    numbers={"model_conf": 1, **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()}},
+    attributes={
+        "model_tracker": TRACKERS,
+        # Written with another value these would be wrong promises.
+        **{"model_iou": ("0.7",), "botsort_fuse_score": ("true",), "bytetrack_fuse_score": ("true",)},
+        **{"botsort_gmc_method": ("sparseoptflow",), "botsort_with_reid": ("false",)},
+    },
+    numbers={
+        "model_conf": 1,
+        "model_every": MAX_FRAMES,
+        **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()},
+    },
 )
