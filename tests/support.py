@@ -110,6 +110,7 @@ def tiny_yolo(
     seed: int = 0,
     architecture: str = "yolo11n",
     task: YoloTask = "detect",
+    **options: Any,
 ) -> Path:
     """Save untrained weights that find many objects, different ones on different images."""
     quiet_ultralytics()
@@ -118,7 +119,7 @@ def tiny_yolo(
 
     torch.manual_seed(seed)
     kind = getattr(tasks, RECIPES[task].model)
-    model = kind(f"{architecture}{RECIPES[task].suffix}.yaml", nc=len(classes), verbose=False)
+    model = kind(f"{architecture}{RECIPES[task].suffix}.yaml", nc=len(classes), verbose=False, **options)
     model.names = dict(enumerate(classes))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -127,13 +128,25 @@ def tiny_yolo(
         model.train()
         for _ in range(3):
             model.predict(torch.nn.functional.interpolate(torch.rand(8, 3, 6, 6), (IMGSZ, IMGSZ), mode="bicubic"))
-        for branch in () if task == "classify" else model.model[-1].cv3:
-            branch[-1].weight.normal_(0, 0.2)
-            branch[-1].bias.fill_(-2.0)
-        for branch in () if task == "classify" else model.model[-1].cv2:
-            branch[-1].weight.normal_(0, 0.5)
+        if task == "classify":
+            model.model[-1].linear.weight.normal_(0, 0.2)
+        else:
+            _make_curious(model.model[-1])
     torch.save({"model": model, "train_args": {}}, path)
     return path
+
+
+def _make_curious(head: Any) -> None:
+    """Let a head find objects everywhere."""
+    for branch in head.cv3:
+        branch[-1].weight.normal_(0, 0.2)
+        branch[-1].bias.fill_(-2.0)
+    for branch in head.cv2:
+        branch[-1].weight.normal_(0, 0.5)
+    if hasattr(head, "kpt_shape"):
+        for branch in head.cv4:
+            branch[-1].weight.normal_(0, 0.1)
+            branch[-1].bias.fill_(2.0)  # points that are seen, near the middle of their box
 
 
 def publish(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -263,24 +264,67 @@ def test_a_model_for_upright_boxes_answers_for_a_rotated_tag_meanwhile() -> None
     assert (found.value["x"], found.value["width"], found.value["rotation"]) == (10, 20, 0)
 
 
-turned = st.tuples(*(st.floats(low, high, width=32) for low, high in ((0, 1), (0, 1), (0.125, 1), (0.125, 1), (-4, 4))))
+def turned(*ranges: tuple[float, float]) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.tuples(*(st.floats(low, high, width=32) for low, high in ranges))
+
+
+INSIDE = turned((0.4375, 0.5625), (0.4375, 0.5625), (0.125, 0.375), (0.125, 0.375), (-4, 4))
+ANYWHERE = turned((-1, 2), (-1, 2), (0.0078125, 3), (0.0078125, 3), (-4, 4))
 
 
 @settings(deadline=None)
-@given(st.lists(turned, max_size=5), st.integers(1, 10_000), st.integers(1, 10_000))
-def test_decode_undoes_encode_of_rotated_boxes(
-    drawn: list[tuple[float, float, float, float, float]], width: int, height: int
-) -> None:
+@given(st.lists(INSIDE, max_size=5), st.integers(800, 1000), st.integers(800, 1000))
+def test_decode_undoes_encode_of_rotated_boxes(drawn: list[tuple[float, ...]], width: int, height: int) -> None:
+    rotated, sent = sent_rotated(drawn, width, height)
+    decoded = tags.decode(OBB, sent)
+    expected = geometry.corners_of(rotated) / (width, height)
+    found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def sent_rotated(drawn: list[tuple[float, ...]], width: int, height: int) -> tuple[Any, list[dict[str, Any]]]:
+    """Return rotated boxes (n, 5), given as shares of the image, and the regions that are sent of them."""
     scale = (width, height, width, height, 1)
     rotated = np.array(drawn, dtype=np.float32).reshape(-1, 5) * np.array(scale, dtype=np.float32)
     hulls: list[tuple[float, ...]] = [(0, 0, width, height)] * len(drawn)
     seen = prediction(hulls, [0] * len(drawn), [0.9] * len(drawn), of=2, size=(width, height))
     seen = dataclasses.replace(seen, rotated=rotated)
-    sent = [json.loads(json.dumps(item.as_json())) for item in rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")]
-    decoded = tags.decode(OBB, sent)
-    expected = geometry.corners_of(rotated) / (width, height)
-    found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    regions = rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")
+    return rotated, [json.loads(json.dumps(item.as_json())) for item in regions]
+
+
+@settings(deadline=None)
+@given(ANYWHERE, st.integers(1, 10_000), st.integers(1, 10_000))
+def test_label_studio_would_take_any_rotated_box(drawn: tuple[float, ...], width: int, height: int) -> None:
+    rotated, sent = sent_rotated([drawn], width, height)
+    corners = (geometry.corners_of(rotated)[0] / (width, height)).tolist()
+    inside = geometry.ring_area(geometry.clip_ring(tuple((x, y) for x, y in corners)))
+    assert len(sent) == (inside > 0)
+    for each in sent:
+        assert all(each["value"][name] <= 100 for name in ("x", "y", "width", "height"))
+        assert 0 <= each["value"]["rotation"] <= 360
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "value"),
+    [
+        # An upright pole, 300 px long, in a portrait of 100 × 400: its length is three times the width.
+        ((50, 200, 300, 20, math.pi / 2), (100, 400), (60, 87.5, 20, 75, 180)),
+        # Its first two corners are right of the image: the third one stands for them.
+        ((195, 50, 40, 20, math.pi / 2), (200, 100), (92.5, 70, 20, 20, 270)),
+        # Longer than the image is wide by all of them: cut to what is inside.
+        ((100, 50, 400, 20, 0), (200, 100), (0, 40, 100, 20, 0)),
+        # Longer than the image, and all of it inside: shortened at both ends.
+        ((50, 50, 130, 1, math.pi / 4), (100, 100), (14.998, 14.291, 100, 1, 45)),
+    ],
+)
+def test_a_rotated_box_is_written_as_label_studio_takes_it(
+    box: tuple[float, ...], size: tuple[int, int], value: tuple[float, ...]
+) -> None:
+    width, height = size
+    (sent,) = sent_rotated([tuple(np.array(box) / (width, height, width, height, 1))], width, height)[1]
+    found = [sent["value"][name] for name in ("x", "y", "width", "height", "rotation")]
+    assert found == pytest.approx(value, abs=1e-3)
 
 
 # Round trip

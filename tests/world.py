@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,7 @@ from redis import Redis
 
 from backend import dataset, evaluation, label_config, yolo_data
 from backend.embedded import backend_processes, running_redis
-from backend.label_studio import LabelStudioClient
+from backend.label_studio import LabelStudioClient, StoredPrediction
 from backend.oracle import Oracle
 from backend.processes import LabelStudioProcess
 from backend.protocol import ProjectOut
@@ -28,8 +28,8 @@ PATIENCE_S = 1800
 
 
 @dataclass(frozen=True)
-class World:
-    """The servers of the story."""
+class Servers:
+    """Label Studio and a backend that runs."""
 
     studio: LabelStudioProcess
     client: LabelStudioClient
@@ -38,10 +38,6 @@ class World:
     environ: Mapping[str, str]  # that the backend runs with
     store: Store
     redis: Redis
-    data: yolo_data.YoloData
-    config: str
-    tag: ControlTag
-    oracle: Oracle
 
     def status(self, project_id: int) -> ProjectOut:
         answer = httpx.get(f"{self.url}/api/projects/{project_id}", timeout=30).raise_for_status()
@@ -50,13 +46,16 @@ class World:
     def shown(self, project_id: int) -> str:
         return self.client.project(project_id).model_version
 
-    def scores(self, project_id: int) -> dict[int, list[float | None]]:
-        """Scores of the shown version's predictions by unlabeled task."""
+    def predictions(self, project_id: int) -> dict[int, list[StoredPrediction]]:
+        """The shown version's predictions by unlabeled task."""
         version = self.shown(project_id)
         return {
-            task.id: [one.score for one in self.client.predictions_of(task.id) if one.version == version]
+            task.id: [one for one in self.client.predictions_of(task.id) if one.version == version]
             for task in self.client.unlabeled_tasks(project_id)
         }
+
+    def scores(self, project_id: int) -> dict[int, list[float | None]]:
+        return {task: [one.score for one in found] for task, found in self.predictions(project_id).items()}
 
     def command(self, *words: str | int) -> str:
         """Run `yolo-backend` with these words as an admin does; return what it printed."""
@@ -64,14 +63,22 @@ class World:
         command = [sys.executable, "-m", "backend.cli", *map(str, words)]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
 
+
+@dataclass(frozen=True)
+class World(Servers):
+    """The servers of a story about boxes, with a data set and someone who knows its true ones."""
+
+    data: yolo_data.YoloData
+    config: str
+    tag: ControlTag
+    oracle: Oracle
+
     def annotate(self, task: Task, result: list[Json] | None = None) -> int:
         return self.client.annotate(task.id, self.oracle.answer(self.tag, task) if result is None else result)
 
 
 @contextmanager
-def open_world(
-    studio: LabelStudioProcess, folder: Path, data_yaml: Path, settings: Mapping[str, str]
-) -> Iterator[World]:
+def open_servers(studio: LabelStudioProcess, folder: Path, settings: Mapping[str, str]) -> Iterator[Servers]:
     """Run a backend for `studio` with `settings` on top of what every story needs."""
     environ = {
         "LABEL_STUDIO_URL": studio.url,
@@ -82,30 +89,29 @@ def open_world(
         "LOG_LEVEL": "INFO",
         **settings,
     }
-    chosen, data = from_env(environ), yolo_data.read(data_yaml)
-    labels = "".join(f'<Label value="{name}"/>' for name in data.classes)
-    config = (
-        '<View><Image name="image" value="$image"/>'
-        f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
-    )
+    chosen = from_env(environ)
     with (
         LabelStudioClient(studio.url, studio.api_key) as client,
         backend_processes(chosen, {**os.environ, **environ}) as url,
         Redis.from_url(running_redis(chosen)) as redis,
     ):
-        yield World(
-            studio=studio,
-            client=client,
-            url=url,
-            settings=chosen,
-            environ=environ,
-            store=Store(chosen.model_dir),
-            redis=redis,
-            data=data,
-            config=config,
-            tag=label_config.parse(config)[0],
-            oracle=Oracle(data.train),
-        )
+        yield Servers(studio, client, url, chosen, environ, Store(chosen.model_dir), redis)
+
+
+@contextmanager
+def open_world(
+    studio: LabelStudioProcess, folder: Path, data_yaml: Path, settings: Mapping[str, str]
+) -> Iterator[World]:
+    """Run a backend for `studio` beside a data set of boxes."""
+    data = yolo_data.read(data_yaml)
+    labels = "".join(f'<Label value="{name}"/>' for name in data.classes)
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels></View>'
+    )
+    with open_servers(studio, folder, settings) as servers:
+        parts = {field.name: getattr(servers, field.name) for field in fields(servers)}
+        yield World(**parts, data=data, config=config, tag=label_config.parse(config)[0], oracle=Oracle(data.train))
 
 
 def label(world: World, project_id: int, count: int) -> None:
@@ -121,7 +127,7 @@ def measure(world: World, version: ModelVersion) -> Metrics:
     return evaluation.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
 
 
-def await_shown(world: World, project_id: int, version: str) -> None:
+def await_shown(world: Servers, project_id: int, version: str) -> None:
     def shown() -> bool:
         # A project nobody has set up yet has no status page.
         if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:

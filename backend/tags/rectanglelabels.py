@@ -21,13 +21,12 @@ def encode(
 ) -> tuple[Region, ...]:
     """Return a prediction's boxes as regions, in its order; upright ones are clipped to the image.
 
-    What is left out says `regions.shown`.
+    What is left out says `regions.shown`; also rotated boxes of which nothing is inside the image.
     """
     rows = regions.shown(tag, prediction, classes, threshold)
     if tag.task == "obb" and prediction.rotated is not None:
-        return tuple(
-            regions.build(tag, prediction, key, row, _rotated_value(prediction, row, label)) for row, label in rows
-        )
+        turned = [(row, _rotated_value(prediction, row, label)) for row, label in rows]
+        return tuple(regions.build(tag, prediction, key, row, value) for row, value in turned if value)
     percent = regions.percent_boxes(prediction)
     return tuple(
         regions.build(tag, prediction, key, row, _value(percent[row].tolist(), 0, label)) for row, label in rows
@@ -49,13 +48,40 @@ def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, A
 
 
 def _rotated_value(prediction: Prediction, row: int, label: str) -> dict[str, Any]:
-    """Return a rotated box as Label Studio draws it: unturned, with its top-left corner where it is after turning."""
+    """Return a rotated box as Label Studio draws it: unturned, with its top-left corner where it is after turning.
+
+    LS refuses predictions with x, y, width or height above 100. Each of the four corners may stand for the top-left
+    one; a box that is too large or too far out by all of them is cut to what is inside the image. Empty for nothing.
+    """
     assert prediction.rotated is not None
     rotated = prediction.rotated[row].astype(np.float64)
-    size = np.array([prediction.width, prediction.height])
-    corner = 100 * geometry.corners_of(rotated)[0, 0] / size
-    sides = 100 * rotated[2:4] / size
-    return _value([*corner.tolist(), *sides.tolist()], math.degrees(rotated[4]), label)
+    size = np.array([prediction.width, prediction.height], dtype=np.float64)
+    ring = geometry.clip_ring(tuple((float(x), float(y)) for x, y in geometry.corners_of(rotated)[0] / size))
+    if not geometry.ring_area(ring) > 0:
+        return {}
+    for box in (rotated, _cut(rotated, np.array(ring) * size, size)):
+        for x, y, width, height, angle in _turns(box):
+            corner = 100 * geometry.corners_of([x, y, width, height, angle])[0, 0] / size
+            percent = [*corner.tolist(), *(100 * np.array([width, height]) / size).tolist()]
+            if max(percent) <= 100:
+                return _value(percent, math.degrees(angle) % 360, label)
+    return _value(geometry.normalised_to_percent(geometry.ring_hull(ring)), 0, label)
+
+
+def _turns(rotated: geometry.Boxes) -> Iterator[tuple[float, float, float, float, float]]:
+    """Yield a rotated box (5,) as seen from each of its corners."""
+    x, y, width, height, angle = rotated.tolist()
+    for turn in range(4):
+        yield x, y, *((height, width) if turn % 2 else (width, height)), angle + turn * math.pi / 2
+
+
+def _cut(rotated: geometry.Boxes, inside: geometry.Boxes, size: geometry.Boxes) -> geometry.Boxes:
+    """Return the box (5,) at the same angle around the points `inside` (k, 2), no side longer than the image's."""
+    angle = float(rotated[4])
+    axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    low, high = (inside @ axes.T).min(axis=0), (inside @ axes.T).max(axis=0)
+    sides = max((np.minimum(high - low, each) for each in (size, size[::-1])), key=np.prod)
+    return np.array([*((low + high) / 2 @ axes), *sides, angle])
 
 
 def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | str:

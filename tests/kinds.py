@@ -1,0 +1,227 @@
+"""Every kind of control tag: its label config, pictures, and what an annotator and a perfect model say of them."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend import geometry, label_config
+from backend.dataset import LabeledImage
+from backend.types import ControlTag, FloatArray, Json, LabeledBox, Prediction, YoloTask
+from tests import drawings
+from tests.drawings import SIZE
+from tests.support import ROOT
+
+Annotate = Callable[[ControlTag, Sequence[LabeledBox]], list[Json]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A control tag: its label config, pictures, and what an annotator says of one."""
+
+    config: str  # file in label_config/
+    task: YoloTask
+    draw: drawings.Draw
+    annotate: Annotate
+    types: tuple[str, ...]  # of the regions that a prediction consists of
+    classes: tuple[str, ...]  # of the base model, in the order of the labels that they stand for
+    change: tuple[str, str] = ("", "")  # of the label config
+    options: dict[str, Any] = field(default_factory=dict)  # of the base model
+
+    def label_config(self) -> str:
+        return (ROOT / "label_config" / self.config).read_text(encoding="utf-8").replace(*self.change)
+
+    def tag(self) -> ControlTag:
+        return label_config.parse(self.label_config())[0]
+
+
+def region(tag: ControlTag, kind: str, value: Json, from_name: str = "", **more: Any) -> Json:
+    """Return a region as Label Studio's editor writes it."""
+    found = {
+        "id": uuid.uuid4().hex[:10],
+        "type": kind,
+        "from_name": from_name or tag.from_name,
+        "to_name": tag.to_name,
+        "value": value,
+        "original_width": SIZE[0],
+        "original_height": SIZE[1],
+        "image_rotation": 0,
+        "origin": "manual",
+    }
+    return found | more
+
+
+def boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    return [region(tag, "rectanglelabels", _box(shape)) for shape in shapes]
+
+
+def _box(shape: LabeledBox) -> Json:
+    x, y, width, height = geometry.normalised_to_percent(shape.xywh)
+    return {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [shape.label]}
+
+
+def turned_boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    found = []
+    for shape in shapes:
+        corners = np.array(shape.outline[0]) * SIZE
+        along, across = corners[1] - corners[0], corners[3] - corners[0]
+        x, y = 100 * corners[0] / SIZE
+        width, height = 100 * math.hypot(*along) / SIZE[0], 100 * math.hypot(*across) / SIZE[1]
+        rotation = math.degrees(math.atan2(along[1], along[0])) % 360
+        value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
+        found.append(region(tag, "rectanglelabels", {**value, "rectanglelabels": [shape.label]}))
+    return found
+
+
+def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    """Draw the outline of each shape, and its hole as a polygon under it."""
+    found: list[Json] = []
+    for shape in shapes:
+        above: Json = {}
+        for ring in shape.outline:
+            points = [[100 * x, 100 * y] for x, y in ring]
+            value = {"points": points, "closed": True, "polygonlabels": [shape.label]}
+            found.append(region(tag, "polygonlabels", value, **above))
+            above = above or {"parentID": found[-1]["id"]}
+    return found
+
+
+def skeletons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    found: list[Json] = []
+    for shape in shapes:
+        box = region(tag, "rectanglelabels", _box(shape), tag.parent)
+        found.append(box)
+        for name, (across, down, _) in zip(tag.points, shape.keypoints, strict=True):
+            point = {"x": 100 * across, "y": 100 * down, "width": 1, "keypointlabels": [name]}
+            found.append(region(tag, "keypointlabels", point, parentID=box["id"]))
+    return found
+
+
+def choices(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    return [region(tag, "choices", {"choices": [shape.label for shape in shapes]})]
+
+
+def paths(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    return [region(tag, "taxonomy", {"taxonomy": [shape.label.split(" > ") for shape in shapes]})]
+
+
+def of_image(tag: ControlTag, shapes: Sequence[LabeledBox]) -> tuple[LabeledBox, ...]:
+    """Return what the whole image is, by its left shape, and by its right one too where that is red."""
+    chosen = [shape.label for shape in shapes[: 1 + (tag.multiple and shapes[1].label == tag.labels[0])]]
+    return tuple(LabeledBox(label, (0.5, 0.5, 1.0, 1.0)) for label in sorted(set(chosen), key=tag.labels.index))
+
+
+def drawn(tag: ControlTag, picture: LabeledImage) -> tuple[LabeledBox, ...]:
+    """Return the shapes on a picture, red ones with the first label, as the tag learns them."""
+    number = {"red": 0, "blue": len(tag.labels) > 1}
+    shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in picture.boxes]
+    return of_image(tag, shapes) if tag.task == "classify" else tuple(shapes)
+
+
+def seen(tag: ControlTag, shapes: Sequence[LabeledBox]) -> Prediction:
+    """Return what a model says that finds exactly these shapes."""
+    size = np.array(SIZE, dtype=np.float32)
+    xywh = np.array([shape.xywh for shape in shapes], dtype=np.float32).reshape(-1, 2, 2) * size
+    probs = np.array([[0.9 * (shape.label == label) for label in tag.labels] for shape in shapes], dtype=np.float32)
+    if tag.task == "classify":
+        xywh, probs = xywh[:1], probs.max(axis=0, keepdims=True)
+    return Prediction(
+        width=SIZE[0],
+        height=SIZE[1],
+        boxes=np.concatenate([xywh[:, 0] - xywh[:, 1] / 2, xywh[:, 0] + xywh[:, 1] / 2], axis=1),
+        class_probs=probs,
+        confidence=probs.max(axis=1),
+        embedding=np.zeros(1, dtype=np.float32),
+        rotated=np.stack([_rotated(shape) for shape in shapes]) if tag.task == "obb" else None,
+        outlines=tuple(_outline(shape) for shape in shapes) if tag.task == "segment" else None,
+        keypoints=np.array([shape.keypoints for shape in shapes], dtype=np.float32) * [*size, 0.5]
+        if tag.task == "pose"
+        else None,
+    )
+
+
+def _rotated(shape: LabeledBox) -> FloatArray:
+    corners = np.array(shape.outline[0]) * SIZE
+    along, across = corners[1] - corners[0], corners[3] - corners[0]
+    return np.array([*corners.mean(axis=0), math.hypot(*along), math.hypot(*across), math.atan2(along[1], along[0])])
+
+
+def _outline(shape: LabeledBox) -> tuple[FloatArray, ...]:
+    return tuple(np.array(ring, dtype=np.float32) * np.array(SIZE, dtype=np.float32) for ring in shape.outline)
+
+
+def assert_same(found: Sequence[LabeledBox], wanted: Sequence[LabeledBox]) -> None:
+    assert [one.label for one in found] == [one.label for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.xywh == pytest.approx(other.xywh, abs=1e-6)
+        for ring, same in zip(one.outline, other.outline, strict=bool(one.outline)):
+            np.testing.assert_allclose(ring, same, atol=1e-6)
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-6)
+
+
+KINDS = {
+    "RectangleLabels": Kind(
+        config="rectanglelabels.xml",
+        task="detect",
+        draw=drawings.bar,
+        annotate=boxes,
+        types=("rectanglelabels",),
+        classes=("vehicle", "person"),
+    ),
+    "RectangleLabels model_obb": Kind(
+        config="rectanglelabels-obb.xml",
+        task="obb",
+        draw=drawings.bar,
+        annotate=turned_boxes,
+        types=("rectanglelabels",),
+        classes=("ship", "plane"),
+    ),
+    "PolygonLabels": Kind(
+        config="polygonlabels.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=polygons,
+        types=("polygonlabels",),
+        classes=("leaf", "stem"),
+    ),
+    "KeyPointLabels": Kind(
+        config="keypointlabels.xml",
+        task="pose",
+        draw=drawings.arrow,
+        annotate=skeletons,
+        types=("keypointlabels", "rectanglelabels"),
+        classes=("fish",),
+        options={"data_kpt_shape": (2, 3)},
+    ),
+    "Choices": Kind(
+        config="choices.xml",
+        task="classify",
+        draw=drawings.bar,
+        annotate=choices,
+        types=("choices",),
+        classes=("tabby", "dog", "plants"),
+    ),
+    "Choices multiple": Kind(
+        config="choices.xml",
+        task="classify",
+        draw=drawings.bar,
+        annotate=choices,
+        types=("choices",),
+        classes=("tabby", "dog", "plants"),
+        change=('choice="single"', 'choice="multiple"'),
+    ),
+    "Taxonomy": Kind(
+        config="taxonomy.xml",
+        task="classify",
+        draw=drawings.bar,
+        annotate=paths,
+        types=("taxonomy",),
+        classes=("tabby", "dog", "plants"),
+    ),
+}
