@@ -72,7 +72,9 @@ class Plan(Frozen):
     def without_paths(self) -> Plan:
         """Return the plan as it may be shown to others: files by their names."""
         base = self.base.model_copy(update={"source": Path(self.base.source).name})
-        return self.model_copy(update={"data": "/".join(Path(self.data).parts[-2:]), "base": base})
+        data = Path(self.data)
+        shown = f"{data.parent.name}/{data.name}" if data.suffix else data.name  # of a folder its own name says enough
+        return self.model_copy(update={"data": shown, "base": base})
 
     def settings_for(self, seed: int) -> Settings:
         """Return the settings of the simulated project."""

@@ -57,6 +57,7 @@ def finished(number: int) -> Round:
         ({"initial": 9}, "initial was 8, now 9"),
         ({"data_sha256": "def"}, "data_sha256 was abc, now def"),
         ({"continue_training": True}, "continue_training was False, now True"),
+        ({"task": "obb"}, "task was detect, now obb"),
         ({"software": {"torch": "3"}}, "software was {'torch': '2'}, now {'torch': '3'}"),
         ({"settings": PLAN.settings | {"train_steps": 7}}, "TRAIN_STEPS was 500, now 7"),
         ({"settings": PLAN.settings | {"device": "0"}}, "DEVICE was , now 0"),
@@ -94,6 +95,7 @@ def test_a_plan_holds_no_secret_and_no_path(tmp_path: Path) -> None:
     assert "secret" not in (tmp_path / "plan.json").read_text()
     shown = PLAN.model_copy(update={"base": Base(source="/models/yolo11n.pt", sha256="1")}).without_paths()
     assert (shown.data, shown.base.source) == ("blood/data.yaml", "yolo11n.pt")
+    assert PLAN.model_copy(update={"data": "/somewhere/pets"}).without_paths().data == "pets"
 
 
 def test_each_seed_is_a_project_of_its_own() -> None:
