@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend import tracking, video
+from backend import geometry, keyframes, tags, tracking, video
 from backend.inference import load_detector
 from backend.tracking import Follower
 from backend.types import ControlTag, Prediction
@@ -16,7 +19,7 @@ from backend.video import Video
 from backend.yolo_models import quiet_ultralytics
 from tests import clips
 from tests.clips import Mover
-from tests.support import CLASSES, IMGSZ
+from tests.support import CLASSES, IMGSZ, ROOT
 
 quiet_ultralytics()
 
@@ -39,15 +42,17 @@ def tag(attributes: Mapping[str, str] | None = None, rate: float = 25.0) -> Cont
     )
 
 
-def seen(movers: Sequence[Mover], frame: int, sure: float = 0.9, shake: float = 0.0) -> Prediction:
+def seen(
+    movers: Sequence[Mover], frame: int, sure: float = 0.9, shake: float = 0.0, size: tuple[int, int] = SIZE
+) -> Prediction:
     """Return what a detector that is never wrong would say of a frame; red things are cats."""
     rng = np.random.default_rng(frame)
-    found = [(mover, box) for mover in movers if (box := mover.box(frame, *SIZE)) is not None]
+    found = [(mover, box) for mover in movers if (box := mover.box(frame, *size)) is not None]
     boxes = np.array([(x, y, x + w, y + h) for _, (x, y, w, h) in found], np.float32).reshape(-1, 4)
     probs = np.full((len(found), 2), 0.01, np.float32)
     probs[range(len(found)), [("red", "blue").index(mover.label) for mover, _ in found]] = sure
     noise = rng.normal(0, shake, boxes.shape).astype(np.float32)
-    return Prediction(*SIZE, boxes + noise, probs, probs.max(axis=1, initial=0), np.full(3, frame, np.float32))
+    return Prediction(*size, boxes + noise, probs, probs.max(axis=1, initial=0), np.full(3, frame, np.float32))
 
 
 def followed(predictions: Mapping[int, Prediction], of: ControlTag | None = None, bridge: int = 5) -> Prediction:
@@ -136,3 +141,68 @@ def test_a_video_is_watched_in_label_studios_frames(tmp_path: Path, tiny_weights
     alone = list(detector.watch(video.frames(clip, [1], 50)))
     first = found.boxes[found.tracks.frames == 1]
     assert all(np.isclose(alone[0].boxes, box, atol=0.5).all(axis=1).any() for box in first)
+
+
+# A whole minute
+
+MINUTE = 1500  # frames
+LARGE = (640, 480)
+CROWD = [
+    Mover("red", (30, 40), (3.1, 0.9), (120, 90)),
+    Mover("blue", (400, 300), (-1.7, 2.3), (90, 120), first=100, last=1300),
+    Mover("red", (200, 100), (0.4, -1.3), (100, 140), first=0, last=700),
+]
+PEAK = """
+import resource, sys
+from pathlib import Path
+from backend import tracking, video
+from backend.inference import load_detector
+from tests.test_tracking import tag
+clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 64, "cpu")
+found = tracking.watch(detector, clip, tag())
+print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("tracker", [pytest.param("botsort", marks=pytest.mark.slow), "bytetrack"])
+def test_a_minute_of_shaken_boxes_needs_few_key_frames(tracker: str) -> None:
+    """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
+    clip = Video(Path("minute.avi"), *LARGE, fps=25.0, frames=MINUTE)
+    follower, pixels = Follower(tag({"model_tracker": tracker})), np.full((480, 640, 3), 40, np.uint8)
+    said = {}
+    for number in range(1, MINUTE + 1):
+        complete = seen(CROWD, number - 1, shake=1.0, size=LARGE)
+        kept = np.random.default_rng(number).random(len(complete.boxes)) < 0.9
+        fields = ("boxes", "class_probs", "confidence")
+        said[number] = replace(complete, **{name: getattr(complete, name)[kept] for name in fields})
+        follower.add(number, said[number], pixels)
+    found = follower.prediction(clip, 25.0, bridge=tracking.MISSED)
+    regions = [one.as_json() for one in tags.encode(tag(), found, CLASSES, 0.25, "k")]
+    assert len(regions) == len(CROWD)
+    keys = [keyframes.from_sequence(one["value"]) for one in regions]
+    drawn = [keyframes.interpolate(each, range(1, MINUTE + 1)) for each in keys]
+    overlaps = [
+        geometry.iou([[x, y, x + w, y + h]], said[frame].boxes).max(initial=0.0)
+        for track in drawn
+        for frame, (x, y, w, h) in zip(track.frames.tolist(), track.boxes * (6.4, 4.8, 6.4, 4.8), strict=True)
+    ]
+    share = sum(len(each.frames) for each in keys) / len(overlaps)
+    overlap = np.mean([one for one in overlaps if one > 0.5])  # without the boxes overlooked
+    print(f"{tracker}: {share:.1%} of the frames are key frames, mean IoU {overlap:.3f}")
+    assert share <= 0.15
+    assert overlap >= 0.9
+    assert np.mean(np.array(overlaps) > 0.5) > 0.85
+
+
+@pytest.mark.slow
+def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path, tiny_weights: Path) -> None:
+    peaks = []
+    for count in (MINUTE // 6, MINUTE):
+        path = clips.write(tmp_path / f"{count}.avi", CROWD, count, LARGE)
+        command = [sys.executable, "-c", PEAK, str(path), str(tiny_weights)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600)
+        frames, peak = map(int, done.stdout.split())
+        assert frames == count
+        peaks.append(peak)
+    print(f"peak memory in MB: {peaks}")
+    assert peaks[1] < peaks[0] + 20  # all frames would take 1.4 GB
