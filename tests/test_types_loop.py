@@ -196,6 +196,7 @@ def assert_predicted(seen: Look, kind: Kind, count: int) -> None:
     assert sorted(one.score for one in found if one.score is not None) == pytest.approx(
         [place / (count - 1) for place in range(count)], abs=1e-6
     )
-    for one in found:
-        assert {each["type"] for each in one.result} == set(kind.types)
-        assert all(0 < each["score"] <= 1 for each in one.result)
+    # Of a base model's classes some may be no label, so a picture may have no region.
+    regions = [each for one in found for each in one.result]
+    assert {each["type"] for each in regions} == set(kind.types)
+    assert all(0 < each["score"] <= 1 for each in regions)
