@@ -8,7 +8,6 @@ run     1 bit "one value repeats" · 2 bits which run size · length - 1 in that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -23,7 +22,6 @@ SIZES = (3, 4, 8, 16)  # bits of a run's length, what the front end and the SDK 
 LONGEST = 1 << SIZES[-1]
 HEADER = 32 + 5 + 4 * len(SIZES)
 MOST_PIXELS = (2**32 - 1) // 4
-ROWS = 256  # resized at a time
 
 
 def encode_rle(mask: npt.ArrayLike) -> list[int]:
@@ -87,25 +85,6 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> BoolArray:
     return mask.reshape(height, width)
 
 
-def letterbox_crop(mask: npt.ArrayLike, size: int, width: int, height: int) -> BoolArray:
-    """Return a square network mask (m, m) as the mask (height, width) of the image that was letterboxed into it.
-
-    `size` is the side of the network's input in pixels, a multiple of m or m itself. The mask is cropped where
-    ultralytics' LetterBox pads and resized bilinearly, true above 0.5; no padding pixel is ever looked at.
-    """
-    values = np.asarray(mask, dtype=np.float32)
-    gain = min(size / width, size / height)
-    left, right, across = _sample(width, gain, size, values.shape[1])
-    top, bottom, down = _sample(height, gain, size, values.shape[0])
-    stretched = values[:, left] * (1 - across) + values[:, right] * across
-    whole = np.empty((height, width), dtype=np.bool_)
-    for first in range(0, height, ROWS):
-        rows = slice(first, first + ROWS)
-        share = down[rows, None]
-        whole[rows] = stretched[top[rows]] * (1 - share) + stretched[bottom[rows]] * share > 0.5
-    return whole
-
-
 def _flat(mask: npt.ArrayLike) -> BoolArray:
     array = np.asarray(mask)
     if array.ndim != 2 or not 0 < array.size <= MOST_PIXELS:
@@ -158,18 +137,3 @@ def _refuse(what: str, byte: int) -> NoReturn:
         where=f"value.rle, byte {byte}",
         fix="paint the region anew, or import it with the RLE of label_studio_sdk.converter.brush and the image's size",
     )
-
-
-def _sample(length: int, gain: float, size: int, pixels: int) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
-    """Return for each pixel along one side of the image its two neighbours in the mask, and the second one's share."""
-    side = max(round(length * gain), 1)
-    first = round((size - side) / 2 - 0.1)  # as LetterBox rounds
-    scale = pixels / size
-    # Pixels of the mask whose centres lie inside; one on the border is half padding.
-    low, high = math.floor(first * scale - 0.5) + 1, math.ceil((first + side) * scale - 0.5) - 1
-    if low > high:  # the image is thinner than a pixel of the mask
-        low = high = int((first + side / 2) * scale)
-    centres = (first + (np.arange(length) + 0.5) * side / length) * scale - 0.5
-    at = np.clip(centres, low, high)
-    near = at.astype(np.int64)
-    return near, np.minimum(near + 1, high), (at - near).astype(np.float32)

@@ -8,9 +8,15 @@ MIN_JUDGED_IMAGES = 10  # a validation set smaller than this only guards against
 
 
 def judge(
-    challenger: Metrics, champion: Metrics | None, *, finite: bool, held_out: bool, tolerance: float
+    challenger: Metrics,
+    champion: Metrics | None,
+    *,
+    finite: bool,
+    held_out: bool,
+    tolerance: float,
+    quality: str = "mAP50",
 ) -> tuple[bool, str]:
-    """Return whether the challenger is published, and why.
+    """Return whether the challenger is published, and why; `quality` is what the task calls its mAP50.
 
     A validation set that is not held out, or is under 10 images, only guards against collapse.
     """
@@ -22,7 +28,7 @@ def judge(
         return True, "published: the first version"
     if not held_out or challenger.images < MIN_JUDGED_IMAGES:
         return True, f"published: the validation set ({challenger.images} images) is too small to judge, no collapse"
-    scores = f"mAP50 {challenger.map50:.3f} against {champion.map50:.3f} on {challenger.images} images"
+    scores = f"{quality} {challenger.map50:.3f} against {champion.map50:.3f} on {challenger.images} images"
     if challenger.map50 < champion.map50 - tolerance:
         return False, f"not published: {scores}, worse than the tolerance {tolerance:g}"
     return True, f"published: {scores}"

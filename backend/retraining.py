@@ -24,7 +24,7 @@ from backend.software import versions as software_versions
 from backend.store import version_name
 from backend.types import Calibration, Metrics, ModelVersion, TrainingProgress
 from backend.validation import Detections
-from backend.yolo_tasks import details
+from backend.yolo_tasks import details, quality
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ def _verdict(context: Context, plan: Plan, trained: training.Trained, data_yaml:
         finite=trained.losses_finite,
         held_out=plan.split.held_out,
         tolerance=plan.settings.tolerance,
+        quality=quality(plan.tag),
     )
     return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights))
 

@@ -232,6 +232,7 @@ class Unit:
             finite=self._finite,
             held_out=split.held_out,
             tolerance=self._settings.tolerance,
+            quality=self._plan.quality,
         )
         return Judged(test, validation, published, reason)
 

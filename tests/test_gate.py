@@ -31,3 +31,8 @@ def test_judge(
 ) -> None:
     verdict, said = judge(challenger, champion, finite=finite, held_out=held_out, tolerance=0.02)
     assert (verdict, reason in said) == (promoted, True), said
+
+
+def test_the_reason_speaks_of_the_tasks_own_metric() -> None:
+    _, said = judge(GOOD, GOOD, finite=True, held_out=True, tolerance=0.02, quality="top-1 accuracy")
+    assert said == "published: top-1 accuracy 0.500 against 0.500 on 20 images"

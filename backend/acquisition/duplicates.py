@@ -14,8 +14,8 @@ _CELL = 1024  # points that near_duplicates compares with each other
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
 _MOST, _FEWEST = 64, 8  # dimensions that images are compared in
 _IMAGES = 4  # for each dimension, at least: in as many dimensions as images all are equally far from each other
-_SAMPLE = 10_000  # images that directions are found with
-_ROUNDING = 1e-10  # directions with less than this share of the largest variance hold nothing else
+_SAMPLE = 2_000  # images that directions are found with
+_ROUNDING = 1e-5  # directions with less than this share of the largest deviation hold nothing else
 
 
 def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -48,9 +48,9 @@ def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
     wanted = min(_MOST, points.shape[1], len(points) // _IMAGES)
     some = points if len(points) <= _SAMPLE else points[np.sort(rng.choice(len(points), _SAMPLE, replace=False))]
     centre = some.mean(axis=0, dtype=np.float64)
-    variances, directions = np.linalg.eigh(np.cov(some - centre, rowvar=False).reshape(points.shape[1], -1))
-    kept = np.flatnonzero(variances > max(_ROUNDING * variances[-1], np.finfo(np.float32).tiny))[::-1][:wanted]
-    scaled = (directions[:, kept] / np.sqrt(variances[kept])).astype(np.float32)
+    lengths, directions = np.linalg.svd(some - centre, full_matrices=False)[1:]
+    kept = lengths[:wanted] > max(_ROUNDING * lengths[0], float(np.finfo(np.float32).tiny))
+    scaled = (directions[:wanted][kept] / lengths[:wanted][kept, None] * np.sqrt(len(some))).T.astype(np.float32)
     return np.asarray((points - centre.astype(np.float32)) @ scaled, dtype=np.float32)
 
 
