@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from backend import tags
 from backend.errors import LabelConfigError
 from backend.label_paths import SEPARATOR, joined
+from backend.label_xml import WHERE, attributes_of, nodes, number_of, read, refuse, spell
 from backend.types import ControlTag
 
-WHERE = "label config of the project"
 MAX_FRAME_RATE = 1000.0
 _READ_HERE = {"model_skip", "model_score_threshold", "model_path"}
 _SKIP = 'or set model_skip="true" on this tag'
@@ -29,7 +29,7 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
 
     Raises LabelConfigError when the config is not XML, has no such tag, or one of them cannot be used as it stands.
     """
-    root = _xml(label_config)
+    root = read(label_config)
     known = tags.registry()
     controls = [element for element in root.iter() if element.tag.lower() in known and not _of_others(element, root)]
     if not controls:
@@ -44,7 +44,7 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
         raise LabelConfigError(
             "every supported control tag is skipped",
             where=WHERE,
-            fix=f'remove model_skip="true" from one of {", ".join(map(_spell, controls))}',
+            fix=f'remove model_skip="true" from one of {", ".join(map(spell, controls))}',
         )
     kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
     return tuple(_control_tag(element, root) for element in kept)
@@ -63,11 +63,11 @@ def _of_others(element: ET.Element, root: ET.Element) -> bool:
         return _boxes_of(element, root) is None
     if not _is_of_whole_image(element):
         # The boxes of a skeleton are part of it.
-        return any(_boxes_of(points, root) is element for points in _nodes(root, "KeyPointLabels"))
-    attributes = _attributes(element)
-    images = {_attributes(node).get("name") for node in _nodes(root, "Image")}
+        return any(_boxes_of(points, root) is element for points in nodes(root, "KeyPointLabels"))
+    attributes = attributes_of(element)
+    images = {attributes_of(node).get("name") for node in nodes(root, "Image")}
     per_region = attributes.get("perregion", "false").strip().lower() == "true"
-    return per_region or attributes.get("toname") not in images or not _nodes(element, "Choice")
+    return per_region or attributes.get("toname") not in images or not nodes(element, "Choice")
 
 
 def config_hash(label_config: str) -> str:
@@ -95,49 +95,15 @@ def _more(tag: ControlTag) -> list[object]:
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 
-class _Builder(ET.TreeBuilder):
-    """Refuses a DOCTYPE before its entities are read: they can blow up memory or name files."""
-
-    def doctype(self, name: str, *_: str | None) -> None:
-        raise LabelConfigError(f"a DOCTYPE ({name}) is not allowed", where=WHERE, fix="remove the <!DOCTYPE ...> part")
-
-
-def _xml(label_config: str) -> ET.Element:
-    parser = ET.XMLParser(target=_Builder())  # noqa: S314  entities need a DOCTYPE, which the builder refuses
-    try:
-        parser.feed(label_config.strip())
-        root: ET.Element = parser.close()
-    except (ET.ParseError, UnicodeError) as error:
-        problem = f"not XML: {error}" if label_config.strip() else "the label config is empty"
-        raise LabelConfigError(problem, where=WHERE, fix="set one up under Settings, Labeling interface") from None
-    return root
-
-
-def _nodes(root: ET.Element, name: str) -> list[ET.Element]:
-    return [node for node in root.iter() if node.tag.lower() == name.lower()]
-
-
-def _attributes(element: ET.Element) -> dict[str, str]:
-    return {name.lower(): value for name, value in element.attrib.items()}
-
-
-def _spell(element: ET.Element) -> str:
-    return f'<{element.tag} name="{_attributes(element).get("name", "")}">'
-
-
-def _refuse(element: ET.Element, attribute: str, value: str, why: str, fix: str) -> LabelConfigError:
-    return LabelConfigError(f'{_spell(element)}: {attribute}="{value}" {why}', where=WHERE, fix=fix)
-
-
 def _skipped(element: ET.Element) -> bool:
-    value = _attributes(element).get("model_skip", "false")
+    value = attributes_of(element).get("model_skip", "false")
     if value.strip().lower() not in ("true", "false", "1", "0"):
-        raise _refuse(element, "model_skip", value, "is neither true nor false", "write true or false")
+        raise refuse(element, "model_skip", value, "is neither true nor false", "write true or false")
     return value.strip().lower() in ("true", "1")
 
 
 def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
-    attributes = _attributes(element)
+    attributes = attributes_of(element)
     tag = tags.get(element.tag.lower())
     if not attributes.get("name"):
         raise LabelConfigError(f"a <{element.tag}> has no name", where=WHERE, fix='give it one: name="label"')
@@ -145,9 +111,9 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         value = attributes.get(name, allowed[0])
         if value.strip().lower() not in allowed:
             fix = f"write one of {', '.join(allowed)}, {_SKIP}"
-            raise _refuse(element, name, value, "is not supported", fix)
+            raise refuse(element, name, value, "is not supported", fix)
     for name, most in tag.numbers.items():
-        _number(element, name, most)
+        number_of(element, name, most)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
     labels, class_to_label = (
         _labels(_labels_of(element, root, tag), tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
@@ -165,7 +131,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
         points=() if boxes is None else _points(element, tag),
-        parent="" if boxes is None else _attributes(boxes).get("name", ""),
+        parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=_frame_rate(element, root) if tag.object_name == "Video" else 0.0,
     )
 
@@ -178,51 +144,52 @@ def _labels_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Eleme
     """Return the tag that has a control tag's labels inside: itself, or the one beside it."""
     if not tag.labels_beside:
         return element
-    to_name = _attributes(element).get("toname")
-    beside = [node for node in _nodes(root, tag.labels_beside) if _attributes(node).get("toname") == to_name]
+    to_name = attributes_of(element).get("toname")
+    inside = tag.labels_beside
+    beside = [node for node in nodes(root, inside) if attributes_of(node).get("toname") == to_name]
     if len(beside) != 1:
         raise LabelConfigError(
-            f"{_spell(element)} has {len(beside) or 'no'} <{tag.labels_beside}> of the same toName beside it",
+            f"{spell(element)} has {len(beside) or 'no'} <{inside}> of the same toName beside it",
             where=WHERE,
-            fix=f'write one: <{tag.labels_beside} name="labels" toName="{to_name}"><Label value="..."/>, {_SKIP}',
+            fix=f'write one: <{inside} name="labels" toName="{to_name}"><Label value="..."/></{inside}>, {_SKIP}',
         )
     return beside[0]
 
 
 def _frame_rate(element: ET.Element, root: ET.Element) -> float:
     """Return at how many frames per second Label Studio counts the frames of a tag's video."""
-    to_name = _attributes(element).get("toname")
-    (video,) = [node for node in _nodes(root, "Video") if _attributes(node).get("name") == to_name][:1]
-    value = _attributes(video).get("framerate", "24")  # Label Studio's own default
+    to_name = attributes_of(element).get("toname")
+    (video,) = [node for node in nodes(root, "Video") if attributes_of(node).get("name") == to_name][:1]
+    value = attributes_of(video).get("framerate", "24")  # Label Studio's own default
     try:
         number = float(value)
     except ValueError:
         number = 0.0
     if not 0 < number <= MAX_FRAME_RATE:
         fix = f"write the frames per second of your videos, up to {MAX_FRAME_RATE:g}, e.g. 25"
-        raise _refuse(video, "frameRate", value, "is no number of frames per second", fix)
+        raise refuse(video, "frameRate", value, "is no number of frames per second", fix)
     return number if number >= 1 else 1 / number  # as Label Studio reads it: the seconds of one frame
 
 
 def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:
     """Return the task data field of the object tag that `element` points to."""
-    to_name = _attributes(element).get("toname", "")
-    objects = _nodes(root, object_name)
-    shown = [node for node in objects if to_name and _attributes(node).get("name") == to_name]
+    to_name = attributes_of(element).get("toname", "")
+    objects = nodes(root, object_name)
+    shown = [node for node in objects if to_name and attributes_of(node).get("name") == to_name]
     if not shown:
-        names = ", ".join(_attributes(node).get("name", "") for node in objects) or "none yet"
+        names = ", ".join(attributes_of(node).get("name", "") for node in objects) or "none yet"
         fix = f"point it to an <{object_name}> ({names}), {_SKIP}"
-        raise _refuse(element, "toName", to_name, f"is not the name of an <{object_name}>", fix)
-    attributes = _attributes(shown[0])
+        raise refuse(element, "toName", to_name, f"is not the name of an <{object_name}>", fix)
+    attributes = attributes_of(shown[0])
     fix = f'write value="$image" with the task field that holds one file, {_SKIP}'
     if attributes.get("valuelist"):
         why = "shows several files per task, which is not supported"
-        raise _refuse(shown[0], "valueList", attributes["valuelist"], why, fix)
+        raise refuse(shown[0], "valueList", attributes["valuelist"], why, fix)
     value = attributes.get("value", "")
     # "$undefined$" is Label Studio's placeholder for files uploaded before the config had a field for them.
     field = re.fullmatch(r"\$([^${}\[\]]+)", value.strip())
     if field is None:
-        raise _refuse(shown[0], "value", value, "does not name one field of the task", fix)
+        raise refuse(shown[0], "value", value, "does not name one field of the task", fix)
     return field[1]
 
 
@@ -235,9 +202,9 @@ def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mappin
     labels: dict[str, None] = {}
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
-    found = _paths(element, ()) if tag.tree else ((node, ()) for node in _nodes(element, tag.label_tag))
+    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
     for node, above in found:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         alias, value = attributes.get("alias", ""), attributes.get("value", "")
         if not (alias or value):
             continue
@@ -248,48 +215,48 @@ def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mappin
         for name in attributes.get("predicted_values", "").split(","):
             _claim(predicted, name, label, element)
     if not labels:
-        value = _attributes(element).get("value", "")
+        value = attributes_of(element).get("value", "")
         problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
         raise LabelConfigError(
-            f"{_spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {_SKIP}'
+            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {_SKIP}'
         )
     return tuple(labels), own | predicted
 
 
 def _boxes_of(element: ET.Element, root: ET.Element) -> ET.Element | None:
     """Return the RectangleLabels that hold a skeleton's points: NAME_bbox, or else one that is skipped by itself."""
-    mine = _attributes(element)
+    mine = attributes_of(element)
     beside = [
         node
-        for node in _nodes(root, "RectangleLabels")
-        if _attributes(node).get("toname") == mine.get("toname") and _attributes(node).get("name")
+        for node in nodes(root, "RectangleLabels")
+        if attributes_of(node).get("toname") == mine.get("toname") and attributes_of(node).get("name")
     ]
     if mine.get("model_skip", "").strip().lower() in ("true", "1"):
         return None
-    named = [node for node in beside if _attributes(node)["name"] == f"{mine.get('name')}_bbox"]
-    skipped = [node for node in beside if _attributes(node).get("model_skip", "").strip().lower() in ("true", "1")]
+    named = [node for node in beside if attributes_of(node)["name"] == f"{mine.get('name')}_bbox"]
+    skipped = [node for node in beside if attributes_of(node).get("model_skip", "").strip().lower() in ("true", "1")]
     return next(iter(named + skipped), None)
 
 
 def _points(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
     """Return the labels of a skeleton in the order of model_index, else in the config's."""
     labels, _ = _labels(element, tag)
-    indices = [_attributes(node).get("model_index", "").strip() for node in _nodes(element, tag.label_tag)]
+    indices = [attributes_of(node).get("model_index", "").strip() for node in nodes(element, tag.label_tag)]
     if not any(indices):
         return labels
     if sorted(indices) != sorted(str(index) for index in range(len(labels))):
         why = f"does not number the {len(labels)} labels from 0"
-        raise _refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
+        raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
 
 
 def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
     """Yield the choices of a tree, each with the names above it."""
     for node in element:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         name = attributes.get("alias", "") or attributes.get("value", "")
         if SEPARATOR in name:
-            raise _refuse(
+            raise refuse(
                 node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
             )
         if node.tag.lower() == "choice":
@@ -303,34 +270,20 @@ def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -
         return
     if claims.setdefault(folded, label) != label:
         raise LabelConfigError(
-            f"{_spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
+            f"{spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
             where=WHERE,
             fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
         )
 
 
 def _score_threshold(element: ET.Element) -> float | None:
-    found = [_number(element, name, 1) for name in ("model_score_threshold", "score_threshold")]
+    found = [number_of(element, name, 1) for name in ("model_score_threshold", "score_threshold")]
     return next((threshold for threshold in found if threshold is not None), None)
 
 
-def _number(element: ET.Element, name: str, most: float) -> float | None:
-    """Return a number from 0 to `most` among the attributes, None where there is none."""
-    value = _attributes(element).get(name)
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= most:
-        raise _refuse(element, name, value, f"is no number from 0 to {most:g}", f"write one, e.g. {most / 2:g}")
-    return number
-
-
 def _model_path(element: ET.Element) -> str | None:
-    value = _attributes(element).get("model_path", "").strip()
+    value = attributes_of(element).get("model_path", "").strip()
     if value and not re.fullmatch(r"\w[\w.-]*\.pt", value, re.ASCII):
         fix = "write the name of a file that lies in MODEL_DIR itself, e.g. yolo11n.pt"
-        raise _refuse(element, "model_path", value, "is not the plain name of a .pt file", fix)
+        raise refuse(element, "model_path", value, "is not the plain name of a .pt file", fix)
     return value or None

@@ -167,6 +167,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "How many steps do few images need? Random images of BCCD",
         tuple(map(_few_images, (150, 300, 600))),
         data="bccd",
+        seeds=1,
         initial=20,
         control="150 steps",
     ),
