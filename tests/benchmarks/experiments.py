@@ -165,7 +165,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "schedule-bccd",
         "How many steps do few images need? Random images of BCCD",
-        tuple(map(_few_images, (150, 300, 600))),
+        tuple(map(_few_images, (150, 300))),
         data="bccd",
         seeds=1,
         initial=20,
