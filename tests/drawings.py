@@ -16,7 +16,7 @@ from backend.geometry import corners_of, ring_hull
 from backend.inference import load_detector
 from backend.pretrained import BaseWeights
 from backend.training import Hyper
-from backend.types import ControlTag, Keypoint, LabeledBox, Metrics, YoloTask
+from backend.types import ControlTag, Keypoint, LabeledBox, Metrics, Prediction, YoloTask
 from backend.yolo_tasks import RECIPES, details
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
@@ -32,6 +32,19 @@ def control_tag(kind: str, task: YoloTask, **more: Any) -> ControlTag:
     names = {name: name for name in CLASSES}
     given = {"from_name": "label", "to_name": "image", "data_key": "image", "labels": CLASSES, "class_to_label": names}
     return ControlTag(kind=kind, task=task, **given | more)
+
+
+def prediction(n: int, width: int, height: int, **shapes: Any) -> Prediction:
+    """Return n objects of the first colour, each as large as the image."""
+    return Prediction(
+        width=width,
+        height=height,
+        boxes=np.tile(np.array([0, 0, width, height], np.float32), (n, 1)),
+        class_probs=np.tile(np.array([0.9, 0.1], np.float32), (n, 1)),
+        confidence=np.full(n, 0.9, np.float32),
+        embedding=np.zeros(2, np.float32),
+        **shapes,
+    )
 
 
 def learn(

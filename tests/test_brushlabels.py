@@ -49,15 +49,7 @@ def region(mask: Any = None, labels: Sequence[Any] = ("red",), rle: Any = None, 
 def prediction(
     outlines: tuple[Outline, ...] | None, width: int = WIDTH, height: int = HEIGHT, n: int = 1
 ) -> Prediction:
-    return Prediction(
-        width=width,
-        height=height,
-        boxes=np.tile(np.array([0, 0, width, height], np.float32), (n, 1)),
-        class_probs=np.tile(np.array([0.9, 0.1], np.float32), (n, 1)),
-        confidence=np.full(n, 0.9, np.float32),
-        embedding=np.zeros(2, np.float32),
-        outlines=outlines,
-    )
+    return drawings.prediction(n, width, height, outlines=outlines)
 
 
 def outline(mask: BoolArray) -> Outline:

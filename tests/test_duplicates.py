@@ -22,8 +22,8 @@ def looks(n: int, seed: int = 0) -> Points:
     return np.asarray(rng.normal(size=(n, 32)) * np.array([100.0] + [1.0] * 31) + 5.0)
 
 
-def in_another_light(points: Points, seed: int = 1) -> Points:
-    """Return copies of images: they differ in the large channel only, and a little in all."""
+def nearly_alike(points: Points, seed: int = 1) -> Points:
+    """Return near-copies of images: they differ in the large channel, and a little in all."""
     rng = np.random.default_rng(seed)
     return np.asarray(points + rng.normal(size=points.shape) * np.array([10.0] + [0.05] * 31))
 
@@ -58,14 +58,14 @@ def repeated(points: Points, labeled: Points | None = None) -> list[bool]:
     return found
 
 
-def test_copies_in_another_light_are_found_and_different_images_are_not() -> None:
+def test_near_copies_are_found_and_different_images_are_not() -> None:
     originals = looks(200)
-    assert repeated(np.concatenate([originals, in_another_light(originals)])) == [False] * 200 + [True] * 200
+    assert repeated(np.concatenate([originals, nearly_alike(originals)])) == [False] * 200 + [True] * 200
 
 
 def test_copies_of_labeled_images_are_found() -> None:
     labeled, fresh = looks(200), looks(50, seed=2)
-    assert repeated(np.concatenate([in_another_light(labeled[:50]), fresh]), labeled) == [True] * 50 + [False] * 50
+    assert repeated(np.concatenate([nearly_alike(labeled[:50]), fresh]), labeled) == [True] * 50 + [False] * 50
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 31])

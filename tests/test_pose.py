@@ -35,15 +35,8 @@ def point(label: Any = "head", x: Any = 15, y: Any = 25, **item: Any) -> dict[st
 
 def prediction(keypoints: Any, width: int = 200, height: int = 100) -> Prediction:
     n = len(keypoints)
-    return Prediction(
-        width=width,
-        height=height,
-        boxes=np.tile(np.array([0, 0, width, height], np.float32), (n, 1)),
-        class_probs=np.tile(np.array([0.9, 0.1], np.float32), (n, 1)),
-        confidence=np.full(n, 0.9, np.float32),
-        embedding=np.zeros(2, np.float32),
-        keypoints=np.array(keypoints, np.float32).reshape(n, len(keypoints[0]) if n else 2, 3),
-    )
+    points = np.array(keypoints, np.float32).reshape(n, len(keypoints[0]) if n else 2, 3)
+    return drawings.prediction(n, width, height, keypoints=points)
 
 
 # Configs

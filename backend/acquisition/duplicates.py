@@ -40,8 +40,8 @@ def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator
 def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
     """Return points along their main directions, each scaled to variance 1: (n, D) -> (n, d), d ≤ min(64, D, n / 4).
 
-    A few channels hold nearly all variance of a detector's embeddings, among them how bright an image is: copies in
-    another light are far apart, and different images are not. Two points are √(2d) apart in the root mean square.
+    A few directions hold nearly all variance of a detector's embeddings: by them alone near-copies may lie far apart,
+    and different images close together. Two points are √(2d) apart in the root mean square.
     """
     if len(points) < 2:
         return np.zeros((len(points), 0), dtype=np.float32)

@@ -9,9 +9,8 @@ below, which is the default now. `auto` does not beat `class_entropy`, so `class
     "heuristics-scenes": """\
 What is uncertain about classes gains at every seed: `information_density`, `entropy`, `class_entropy` and its kin
 are alike within noise, so `class_entropy` stays the default. By boxes the gain is smaller, because uncertain images
-hold more of them. What spreads over the pool (`max_herding`, `core_set`) is at random's level or below it, and so
-are `localization` and `bald`, with one model seen in several ways as its committee: so early a model is not to be
-trusted about where boxes end.""",
+hold more of them. `max_herding` and `localization` are no different from random beyond noise; `core_set` is worse,
+and so is `bald`, whose committee is one model on changed images (`COMMITTEE=augmented`).""",
     "heuristics-bccd": """\
 Read with care: random's own curve falls, so that the first 20 images reach its end already and the target is met by
 that alone. What remains is the gain at the end. 150 steps are too few here: see the steps of few images below. No
