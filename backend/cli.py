@@ -245,9 +245,7 @@ def simulate(
     uncertain_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="share of a batch picked by value")
     ] = None,
-    continue_training: Annotated[
-        bool, typer.Option("--continue-training/--restart", help="from the last round's weights, or the base weights")
-    ] = False,
+    train_from: Annotated[str | None, typer.Option(help="last or base: where every training starts")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="units at a time on this machine, one thread each")] = 1,
 ) -> None:
     """Ask which strategy saves labels on your data: experiments with the true labels in the place of annotators.
@@ -265,12 +263,13 @@ def simulate(
         "explore_share": explore_share,
         "protocol": protocol,
         "uncertain_share": uncertain_share,
+        "train_from": train_from,
     }
     settings = read_settings(**given)
     if settings.redis_url:
         with_redis(settings)
     names = simulation.parse_strategies(strategies)
-    order = simulation.Order(data, names, seeds, initial, batch, rounds, continue_training, out, jobs)
+    order = simulation.Order(data, names, seeds, initial, batch, rounds, out, jobs)
     simulation.run(order, settings, Console(soft_wrap=True))
 
 

@@ -61,7 +61,6 @@ class Plan(Frozen):
     rounds: Annotated[int, Field(ge=1)]  # trainings, the one on the initial images included
     initial: Annotated[int, Field(ge=2)]  # images drawn at random
     batch: Annotated[int, Field(ge=1)]  # images labeled between two trainings
-    continue_training: bool  # from the last round's weights instead of the base weights
     base: Base
     settings: dict[str, Any]  # the settings a project learns with, and the device
     software: dict[str, str]
@@ -85,7 +84,7 @@ class Plan(Frozen):
 
         More strategies, seeds or rounds do not: what is finished stays as it would have been.
         """
-        for name in ("data_sha256", "classes", "initial", "batch", "continue_training", "software", "project", "task"):
+        for name in ("data_sha256", "classes", "initial", "batch", "software", "project", "task"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} was {mine}, now {theirs}"

@@ -294,12 +294,11 @@ def _thumbnail(path: Path) -> str:
 def _origin(results: Results) -> str:
     """Say how the numbers came about, so that they can be had again."""
     plan, settings = results.plan, results.plan.settings
-    shown = ("imgsz", "train_steps", "min_epochs", "max_epochs", "batch", "explore_share", "protocol", "tolerance")
-    start = "the last round's weights" if plan.continue_training else plan.base.source
+    names = "imgsz train_steps min_epochs max_epochs batch train_from explore_share protocol tolerance"
     facts = [
         f"{results.date:%Y-%m-%d %H:%M} UTC on {results.machine}",
-        f"data {plan.data}; trained from {start}",
-        ", ".join(f"{name.upper()} {settings[name]}" for name in shown if name in settings),
+        f"data {plan.data}; base weights {plan.base.source}",
+        ", ".join(f"{name.upper()} {settings[name]}" for name in names.split() if name in settings),
         ", ".join(f"{name} {version}" for name, version in plan.software.items()),
     ]
     return f'<p class="small">{"<br>".join(escape(fact) for fact in facts)}</p>'

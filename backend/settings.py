@@ -97,6 +97,11 @@ class Settings(BaseModel):
         640, description="image size for training and prediction, pixels"
     )
     batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
+    train_from: Literal["last", "base"] = Field(
+        "base",
+        description="where a training starts: from the accepted version, unless that has learned other labels or from "
+        "images that are held out now; or from the base weights every time",
+    )
     train_steps: Annotated[int, Field(ge=1)] = Field(
         500, description="optimiser steps of a training on up to 50 images; more images get more, see `STEPS_GROWTH`"
     )

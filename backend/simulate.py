@@ -55,7 +55,6 @@ class Order:
     initial: int
     batch: int
     rounds: int
-    continue_training: bool
     out: Path
     jobs: int
     project: Project | None = None  # not from there: a live project to be repeated
@@ -122,7 +121,6 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         rounds=order.rounds,
         initial=order.initial,
         batch=order.batch,
-        continue_training=order.continue_training,
         base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else ""),
         settings=experiment.learning_settings(settings),
         software=experiment.software(),

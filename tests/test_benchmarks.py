@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from backend import scenes, simulation_data
 from backend.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import proof, report, timing
-from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial
+from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
 
@@ -100,6 +101,14 @@ def test_every_committed_experiment_is_known_and_complete() -> None:
         assert known[path.stem].control in names
         assert len(set(names)) == len(names)
         assert {len(line.images) for line in table.lines} == {len(table.lines[0].images)}  # seeds
+
+
+def test_the_distinct_scenes_are_the_repeated_ones_each_once(tmp_path: Path) -> None:
+    data = scenes.generate(tmp_path, pool=20, test=1, seed=0, copies=5, foreign=0.05)
+    found = simulation_data.read(distinct(data))
+    assert [found.name(image) for image in range(len(found.pool))] == [
+        f"images/pool/{place:05d}.jpg" for place in (0, 5, 10, 15)
+    ]
 
 
 def test_an_experiment_has_a_line_for_every_strategy_and_arm() -> None:

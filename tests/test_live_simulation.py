@@ -105,7 +105,6 @@ def simulated(live: Live, data_yaml: Path, tmp_path_factory: pytest.TempPathFact
         initial=BATCH,
         batch=BATCH,
         rounds=ROUNDS,
-        continue_training=False,
         out=out,
         jobs=1,
         project=live.project,

@@ -263,7 +263,7 @@ def test_losses_are_forgotten_with_the_pools_that_production_deletes(out: Path, 
 
 def test_a_live_project_has_a_task_for_each_image(data_yaml: Path, tmp_path: Path) -> None:
     project = Project(id=5, task_ids=(1,) * POOL)
-    order = Order(str(data_yaml), STRATEGIES, 1, START, BATCH, 2, False, tmp_path / "out", 1, project)
+    order = Order(str(data_yaml), STRATEGIES, 1, START, BATCH, 2, tmp_path / "out", 1, project)
     with pytest.raises(SettingError, match=f"1 tasks for {POOL} images"):
         make_plan(order, Settings(device="cpu"), Console(quiet=True))
 

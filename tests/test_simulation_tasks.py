@@ -55,7 +55,7 @@ def settings_for(folder: Path, base: str) -> Settings:
 
 
 def order_for(data: Path, out: Path) -> Order:
-    return Order(str(data), STRATEGIES, 1, START, BATCH, 2, False, out, 1)
+    return Order(str(data), STRATEGIES, 1, START, BATCH, 2, out, 1)
 
 
 @pytest.fixture

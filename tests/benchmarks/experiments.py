@@ -23,9 +23,17 @@ from tests.benchmarks.lines import COMMITTED, Line, Table, facts_of, line_of
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd" / "data.yaml"
 DEFAULT, RANDOM = "class_entropy", "random"
+REPEATED, DISTINCT = "scenes-repeated", "scenes-distinct"
 
 # Fine-tuning from letters on small pictures: see base.py.
-_COMMON = {"base_model": base.NAME, "imgsz": base.SIZE, "train_steps": 150, "min_epochs": 10, "tolerance": 0.05}
+_COMMON = {
+    "base_model": base.NAME,
+    "imgsz": base.SIZE,
+    "train_steps": 150,
+    "min_epochs": 10,
+    "tolerance": 0.05,
+    "train_from": "base",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,6 @@ class Arm:
     strategies: tuple[str, ...] = (DEFAULT,)
     batch: int = 60
     rounds: int = 3
-    continue_training: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,6 +70,7 @@ _UNIQUE = "class_entropy_unique"  # where something is there twice
 _SIZES = {"bccd": {"imgsz": 192}}  # a platelet is 8 pixels wide in a picture of 128: it is never found
 _LONGER = {"bccd": {"train_steps": 300}}  # with 150 random's own curve falls: see schedule-bccd
 _FREE = {"min_epochs": 1, "max_epochs": 999}  # as many steps as asked for
+_GOES_ON = {"train_from": "last"}
 _PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is about
 
 
@@ -119,9 +127,10 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "heuristics-repeated",
         "The heuristics where every scene is there five times, and 5% do not belong",
         *(_UNIQUE, *_FAMILIES),
-        data="scenes-repeated",
+        data=REPEATED,
         target=0.7,
     ),
+    _heuristics("heuristics-distinct", "The same scenes, each once, and nothing that does not belong", data=DISTINCT),
     _datahunt("scenes", initial=20, batch=100),
     _datahunt("bccd", initial=4, batch=20),
     Experiment(
@@ -147,7 +156,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "continue",
         "From the base weights every time, or on from the last version",
-        (Arm("restart"), Arm("continue", continue_training=True)),
+        (Arm("restart"), Arm("continue", settings=_GOES_ON)),
         seeds=2,
         control="restart",
     ),
@@ -156,7 +165,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "The same with trainings that are long enough",
         (
             Arm("restart", settings=_FREE | {"train_steps": 450}),
-            Arm("continue", continue_training=True, settings=_FREE | {"train_steps": 450}),
+            Arm("continue", settings=_FREE | _GOES_ON | {"train_steps": 450}),
         ),
         seeds=1,
         control="restart",
@@ -196,7 +205,7 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
     weights = folder / "base" / base.NAME
     if not weights.is_file():
         base.train(weights.parent)
-    data = BCCD if what.data == "bccd" else simulate.generated(what.data, folder / "data" / what.data)
+    data = _data(what.data, folder / "data")
     lines: list[Line] = []
     plans = []
     for number, arm in enumerate(what.arms, 1):
@@ -204,9 +213,7 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
         out = folder / what.name / f"arm-{number}"
         shared = folder / "initial" / f"{what.data}-{settings.imgsz}-{what.initial}-{settings.train_steps}"
         copy_initial(shared, out, what.seeds)
-        order = simulate.Order(
-            str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, arm.continue_training, out, jobs
-        )
+        order = simulate.Order(str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, out, jobs)
         results = simulate.run(order, settings, console)
         copy_initial(out, shared, what.seeds)
         plans.append(results.plan)
@@ -220,6 +227,26 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
         machine=results.machine,
         software=results.plan.software,
     )
+
+
+def _data(name: str, folder: Path) -> Path:
+    """Return the data.yaml of a data set, made in `folder` unless it is BCCD."""
+    if name == "bccd":
+        return BCCD
+    if name == DISTINCT:
+        return distinct(simulate.generated(REPEATED, folder / REPEATED))
+    return simulate.generated(name, folder / name)
+
+
+def distinct(repeated: Path) -> Path:
+    """Return a data.yaml beside that of the repeated scenes, with each scene once and nothing that does not belong."""
+    _, copies, foreign = simulate.SCENES[REPEATED]
+    pool = (repeated.parent / "pool.txt").read_text(encoding="utf-8").splitlines()
+    belong = pool[: len(pool) - round(len(pool) * foreign)]
+    (repeated.parent / "distinct.txt").write_text("".join(f"{line}\n" for line in belong[::copies]), encoding="utf-8")
+    data_yaml = repeated.with_name("distinct.yaml")
+    data_yaml.write_text(repeated.read_text(encoding="utf-8").replace("train: pool.txt", "train: distinct.txt"))
+    return data_yaml
 
 
 def copy_initial(source: Path, target: Path, seeds: int) -> None:
