@@ -117,6 +117,7 @@ class Round(Frozen):
     published: bool  # as production decides; if not, the queue keeps its order
     reason: str
     champion: int  # the round whose version serves after this one, 0: none
+    started_from: int = 0  # the round whose weights the training went on from, 0: the base weights
     order: tuple[int, ...]  # the queue behind these picks, which lasts until a version is published
     explored: tuple[int, ...]  # the tasks in it that chance placed
     losses: dict[int, float]  # of the tasks in it, where the strategy learns from losses

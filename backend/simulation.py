@@ -110,7 +110,8 @@ class Unit:
         labeled = self._labeled(picks)
         split = dataset.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
         data_yaml = dataset.write(split, self._data.classes, self._work / "data", self._plan.task, self._data.details)
-        weights, seconds = self._train(data_yaml, split)
+        start = self._start(split)
+        weights, seconds = self._train(data_yaml, split, start)
         judged = self._judge(weights, data_yaml, split)
         weights.replace(experiment.weights_of(self._unit, number))  # before the record, which makes it count
         return Round(
@@ -124,6 +125,7 @@ class Unit:
             published=judged.published,
             reason=judged.reason,
             champion=number if judged.published else self._champion(),
+            started_from=start,
             order=queue.order[count:],
             explored=tuple(task_id for task_id in queue.order[count:] if task_id in queue.explored),
             losses={task_id: queue.losses[task_id] for task_id in queue.order[count:] if task_id in queue.losses},
@@ -197,8 +199,11 @@ class Unit:
         """Return the last rounds whose version was published, as many as could vote on a pool."""
         return [one for one in self._rounds if one.published][-self._settings.committee_size :]
 
-    def _train(self, data_yaml: Path, split: Split) -> tuple[Path, float]:
-        settings = self._settings
+    def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
+        settings, base = self._settings, self._plan.base
+        begin = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
+        if start:
+            begin = replace(begin, source=str(self._weights(start)), pretrained=True)
         hyper = Hyper(
             epochs=training.epochs_for(len(split.train), settings),
             batch=settings.batch,
@@ -210,20 +215,19 @@ class Unit:
         def on_epoch(report: EpochReport) -> None:
             self._report(report.epoch / report.epochs)
 
-        done = training.train(data_yaml, self._start(split), hyper, self._work / "run", on_epoch)
+        done = training.train(data_yaml, begin, hyper, self._work / "run", on_epoch)
         self._finite = done.losses_finite
         return done.weights, done.seconds
 
-    def _start(self, split: Split) -> BaseWeights:
-        """Return where production would start: without a held-out part a version learns from all its images."""
-        base = self._plan.base
-        start = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
+    def _start(self, split: Split) -> int:
+        """Return the round whose weights production would go on from, 0: it would start from the base weights.
+
+        Without a held-out part a version has learned from all its images, those that are held out later among them.
+        """
         champion = self._champion()
         if self._settings.train_from == "base" or not champion:
-            return start
-        if split.held_out and not self._rounds[champion - 1].held_out:
-            return start
-        return replace(start, source=str(self._weights(champion)), pretrained=True)
+            return 0
+        return champion if self._rounds[champion - 1].held_out or not split.held_out else 0
 
     def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
         """Measure on the test split, and decide by the validation set alone, as production does."""

@@ -125,6 +125,28 @@ def test_only_images_that_chance_chose_are_held_out(out: Path) -> None:
     assert rounds[0].validation != rounds[0].metrics  # a strategy is told of other images than those reported
 
 
+def test_a_training_goes_on_from_the_version_that_serves(
+    environ: dict[str, str], data_yaml: Path, out: Path, tmp_path: Path
+) -> None:
+    simulate(environ, data_yaml, tmp_path / "on", strategies="random", train_from="last")
+    anew, on = (experiment.load_rounds(experiment.unit_folder(each, "random", 0)) for each in (out, tmp_path / "on"))
+    assert [one.started_from for one in anew] == [0, 0, 0]
+    assert [one.started_from for one in on] == [0, *(one.champion for one in on[:-1])]
+    assert [one.picked for one in on] == [one.picked for one in anew]
+    assert [one.metrics == other.metrics for one, other in zip(on, anew, strict=True)] == [True, False, False]
+
+
+def test_no_training_goes_on_from_what_has_learned_the_held_out_images(
+    environ: dict[str, str], data_yaml: Path, tmp_path: Path
+) -> None:
+    given = {"strategies": "random", "train_from": "last", "initial": 2, "batch": 7, "explore_share": 1.0}
+    simulate({**environ, "VAL_SHARE": "0.45"}, data_yaml, tmp_path, **given)
+    rounds = experiment.load_rounds(experiment.unit_folder(tmp_path, "random", 0))
+    assert [one.champion for one in rounds] == [1, 2, 3]
+    assert [one.held_out for one in rounds] == [False, True, True]
+    assert [one.started_from for one in rounds] == [0, 0, 2]
+
+
 def test_results_name_no_path_of_this_machine(out: Path, data_yaml: Path) -> None:
     text = (out / "results.json").read_text()
     assert str(data_yaml.parent.parent) not in text
@@ -153,7 +175,7 @@ def test_a_killed_experiment_goes_on_where_it_was(
         time.sleep(0.02)
     process.kill()
     process.wait()
-    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("round-*.json")}
+    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("seed-*/*/round-*.json")}
     assert len(kept) >= 3
     assert not (folder / "results.json").exists()
     assert simulate(environ, data_yaml, folder, jobs=2).returncode == 0  # at a time: the numbers stay the same
