@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend import geometry
-from backend.types import ControlTag, LabeledBox, Outline, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Nothing, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
 
@@ -77,8 +77,8 @@ def region_id(key: str, from_name: str, index: int) -> str:
 
 
 def read(
-    tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | str]
-) -> Iterator[LabeledBox | str]:
+    tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | Nothing | str]
+) -> Iterator[LabeledBox | Nothing | str]:
     """Yield a training label for each label of each region of this tag, or why there is none.
 
     `shape` gives what a region encloses, without a label, or what is wrong with it.
@@ -91,6 +91,9 @@ def read(
             yield f"{name_of(item)} has no label"
             continue
         found = shape(item)
+        if isinstance(found, Nothing):
+            yield Nothing(f"{name_of(item)} {found.reason}")
+            continue
         if isinstance(found, str):
             yield f"{name_of(item)} {found}"
             continue

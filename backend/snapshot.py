@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -118,27 +119,41 @@ def _labeled_images(
 ) -> tuple[LabeledImage, ...]:
     """Fetch the images of all labeled tasks, of videos those of their key frames.
 
-    An image that fails is left out, and so is a region that cannot be learned: its reason is on the status page.
+    A task is left out whose image fails, or which has a region that cannot be learned from: what it shows would be
+    learned as background. Its reason is on the status page.
     """
     images: list[LabeledImage] = []
-    unread: dict[int, str] = {}
-    unlearned: dict[int, str] = {}
+    left_out: dict[int, str] = {}
+    reduced: dict[int, str] = {}
+    dropped = 0
     read = _of_videos if tag.frame_rate else _of_images
     for task, found in zip(annotated, read(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
-        if isinstance(found, MediaError):
-            unread[task_id] = f"left out of training: {found}"
+        unreadable = (str(found),) if isinstance(found, MediaError) else tags.unreadable(tag, task.result)
+        if unreadable or isinstance(found, MediaError):
+            left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
             continue
         images += found
-        if left_out := tags.explain(tag, task.result):
-            unlearned[task_id] = f"not all of it can be learned: {'; '.join(left_out)}"
-    reasons = unread | unlearned
+        if nothing := tags.explain(tag, task.result):
+            reduced[task_id] = f"not all of it can be learned: {'; '.join(nothing)}"
+            dropped += len(nothing)
+    _warn(project_id, images, dropped)
+    reasons = left_out | reduced
     for task_id, reason in reasons.items():
         log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, [task.task.id for task in annotated], reasons)
-    if unread and not images:
-        raise TrainingError("no image of any labeled task could be read", fix=next(iter(unread.values())))
+    if left_out and not images:
+        raise TrainingError("no labeled task could be read", fix=next(iter(left_out.values())))
     return tuple(images)
+
+
+def _warn(project_id: int, images: Sequence[LabeledImage], dropped: int) -> None:
+    """Warn how many labels are not learned as they were drawn, and how many regions show nothing."""
+    notes = Counter(box.note for image in images for box in image.boxes if box.note)
+    for note, count in notes.items():
+        log.warning("project %d: %d %s", project_id, count, note)
+    if dropped:
+        log.warning("project %d: %d regions dropped: they show nothing inside their images", project_id, dropped)
 
 
 def _of_images(

@@ -86,6 +86,14 @@ class LabeledBox:
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
     frame: int = 0  # of a video, as Label Studio counts them, from 1; 0: an image
+    note: str = ""  # how it differs from what was drawn, in the plural, e.g. "turned boxes learned as ..."
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A region that shows nothing inside the image, and so takes nothing from what its image teaches."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

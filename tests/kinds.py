@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import geometry, label_config
+from backend import brush, geometry, label_config, masks
 from backend.dataset import LabeledImage
-from backend.types import ControlTag, FloatArray, Json, LabeledBox, Prediction, YoloTask
+from backend.types import BoolArray, ControlTag, FloatArray, Json, LabeledBox, Prediction, YoloTask
 from tests import drawings
 from tests.drawings import SIZE
 from tests.support import ROOT
@@ -92,6 +92,26 @@ def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     return found
 
 
+def brushed(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    value = {"format": "rle"}
+    return [
+        region(tag, tag.kind, value | {"rle": brush.encode_rle(pixels(shape)), tag.kind: [shape.label]})
+        for shape in shapes
+    ]
+
+
+def pixels(shape: LabeledBox) -> BoolArray:
+    """Return the pixels that a shape covers."""
+    return masks.fill([np.array(ring) * SIZE for ring in shape.outline], *SIZE)
+
+
+def _painted(shape: LabeledBox) -> LabeledBox:
+    """Return a shape as the outline of its pixels."""
+    rings = [tuple((float(x), float(y)) for x, y in ring / SIZE) for ring in masks.trace(pixels(shape))]
+    hull = geometry.ring_hull(tuple(point for ring in rings for point in ring))
+    return replace(shape, xywh=hull, outline=tuple(rings))
+
+
 def skeletons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     found: list[Json] = []
     for shape in shapes:
@@ -121,6 +141,8 @@ def drawn(tag: ControlTag, picture: LabeledImage) -> tuple[LabeledBox, ...]:
     """Return the shapes on a picture, red ones with the first label, as the tag learns them."""
     number = {"red": 0, "blue": len(tag.labels) > 1}
     shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in picture.boxes]
+    if tag.kind == "brushlabels":
+        shapes = list(map(_painted, shapes))
     return of_image(tag, shapes) if tag.task == "classify" else tuple(shapes)
 
 
@@ -188,6 +210,14 @@ KINDS = {
         draw=drawings.donut,
         annotate=polygons,
         types=("polygonlabels",),
+        classes=("leaf", "stem"),
+    ),
+    "BrushLabels": Kind(
+        config="brushlabels.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=brushed,
+        types=("brushlabels",),
         classes=("leaf", "stem"),
     ),
     "KeyPointLabels": Kind(

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "timeline",
     ),
     (
-        *("label_config", "tags", "regions", "label_paths", "label_xml", "ranking", "gate"),
+        *("label_config", "tags", "regions", "ellipses", "label_paths", "label_xml", "ranking", "gate"),
         *("yolo_data", "yolo_labels", "class_folders"),
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),

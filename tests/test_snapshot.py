@@ -83,7 +83,9 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
     context.store.publish(version, weights)
 
 
-def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, images: ImageSite) -> None:
+def test_what_cannot_be_learned_is_said_of_its_task_alone(
+    context: Context, images: ImageSite, caplog: pytest.LogCaptureFixture
+) -> None:
     def region(label: str) -> Json:
         value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
         return {"id": "r1", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
@@ -91,6 +93,8 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, imag
     def annotated(task_id: int, image: object, *regions: Json) -> AnnotatedTask:
         return AnnotatedTask(Task(task_id, {"image": image}), task_id, "2026-01-01T00:00:00Z", regions)
 
+    outside = region("cat") | {"value": region("cat")["value"] | {"x": 120}}
+    turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
     context.progress.note_failures(7, [1], {1: "mended by now"})
     found = snapshot._labeled_images(
@@ -102,17 +106,23 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(context: Context, imag
             annotated(2, images.add("2.png"), region("cat"), region("gone")),
             annotated(3, f"{images.url}/404.png", region("cat")),
             annotated(4, images.add("4.png")),
+            annotated(5, images.add("5.png"), outside, region("cat"), outside),
+            annotated(6, images.add("6.png"), turned | {"original_height": 60}, turned | {"original_height": 60}),
         ),
-        frozenset({2}),
+        frozenset({4}),
     )
     assert [(image.task_id, len(image.boxes), image.random) for image in found] == [
         (1, 1, False),
-        (2, 1, True),
-        (4, 0, False),  # a background image
+        (4, 0, True),  # a background image
+        (5, 1, False),
+        (6, 2, False),
     ]
     failures = context.progress.failures(7)
-    assert set(failures) == {2, 3}
-    assert "the label 'gone', which is not in the label config" in failures[2]
+    assert set(failures) == {2, 3, 5}
+    assert failures[2].startswith("left out of training: region r1 has the label 'gone'")
     assert "404" in failures[3]
-    with pytest.raises(TrainingError, match=r"no image of any labeled task.*404"):
+    assert failures[5].startswith("not all of it can be learned: region r1 has no area inside the image")
+    assert "project 7: 2 turned boxes learned as the upright boxes around them" in caplog.text
+    assert "project 7: 2 regions dropped" in caplog.text
+    with pytest.raises(TrainingError, match=r"no labeled task could be read.*404"):
         snapshot._labeled_images(context, 7, tag, (annotated(3, f"{images.url}/404.png"),), frozenset())

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from backend.errors import LabelConfigError
-from backend.types import ControlTag, LabeledBox, Prediction, Region, YoloTask
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
 
@@ -26,7 +26,8 @@ class Tag:
     name: str  # as Label Studio writes it, e.g. "RectangleLabels"
     object_name: str  # the object tag it must point to, e.g. "Image"
     encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
-    read: Callable[[ControlTag, Result], Iterable[LabeledBox | str]]  # labels, and why what is left out is none
+    # Labels, regions that show nothing, and why what else is left out is no label.
+    read: Callable[[ControlTag, Result], Iterable[LabeledBox | Nothing | str]]
     task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
     multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
     label_tag: str = "Label"  # the tags inside that are its labels
@@ -55,6 +56,14 @@ def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return what `decode` leaves out of a result, one reason each."""
+    found = get(tag.kind).read(tag, result)
+    return tuple(
+        each.reason if isinstance(each, Nothing) else each for each in found if not isinstance(each, LabeledBox)
+    )
+
+
+def unreadable(tag: ControlTag, result: Result) -> tuple[str, ...]:
+    """Return why a result cannot be learned from: who skips what it means learns it as background."""
     return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, str))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backend import brush, masks, regions
+from backend import brush, ellipses, masks, regions
 from backend.errors import RegionError
 from backend.geometry import ring_hull
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
 
 KIND = "brushlabels"
 MOST_PIXELS = 2**28  # a mask takes a byte for each: a size made up by whoever wrote the region must not fill the memory
@@ -31,15 +31,17 @@ def encode(
     return tuple(found)
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
     """Yield the outline of what a region paints for each label of it, or why it is not learned.
 
     All parts of a region are one object; its outline encloses the pixels painted, and no others.
     """
-    return regions.read(tag, result, _shape)
+    items = list(result)
+    yield from regions.read(tag, items, _shape)
+    yield from ellipses.read(tag, items)
 
 
-def _shape(item: Mapping[str, Any]) -> LabeledBox | str:
+def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     """Return what a region paints, or what is wrong with it."""
     size = regions.image_size(item)
     if size is None or not all(map(float.is_integer, size)):
@@ -56,7 +58,7 @@ def _shape(item: Mapping[str, Any]) -> LabeledBox | str:
         return f"cannot be learned: {error}"
     rings = [tuple(map(tuple, (ring / (width, height)).tolist())) for ring in masks.trace(mask)]
     if not rings:
-        return "paints nothing"
+        return Nothing("paints nothing")
     return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
 
 

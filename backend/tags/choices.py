@@ -9,7 +9,7 @@ import numpy as np
 
 from backend import regions
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
 
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image
 
@@ -58,7 +58,7 @@ def answer(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
     """Yield the whole image as a training box of each label chosen, or why a choice is not learned."""
     return regions.read(tag, result, _whole)
 

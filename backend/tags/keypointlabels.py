@@ -14,7 +14,7 @@ import numpy as np
 
 from backend import regions
 from backend.tags import Result, Tag, rectanglelabels
-from backend.types import ControlTag, Keypoint, LabeledBox, Prediction, Region
+from backend.types import ControlTag, Keypoint, LabeledBox, Nothing, Prediction, Region
 
 KIND = "keypointlabels"
 _ABSENT: Keypoint = (0.0, 0.0, 0)
@@ -56,7 +56,7 @@ def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, pare
             yield replace(point, score=float(seen))
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
     """Yield boxes with the points under them, in the order of `tag.points`, or why a point or its box is not learned.
 
     Points are clipped to the image; a hidden one counts as covered, one that is not there as not labeled.
@@ -79,7 +79,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
     for item in boxes:
         points = under.get(str(item.get("id") or ""), [_ABSENT] * len(tag.points))
         for found in rectanglelabels.read(parent, [item]):
-            yield found if isinstance(found, str) else replace(found, keypoints=tuple(points))
+            yield replace(found, keypoints=tuple(points)) if isinstance(found, LabeledBox) else found
 
 
 def _parent(tag: ControlTag) -> ControlTag:

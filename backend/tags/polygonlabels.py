@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from backend import geometry, regions
+from backend import ellipses, geometry, regions
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Prediction, Region, Ring
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, Ring
 
 KIND = "polygonlabels"
 
@@ -35,9 +35,10 @@ def encode(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
     """Yield an object's outline for each label of it, or why a polygon, or a label on it, is not learned."""
-    mine = [item for item in result if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    items = list(result)
+    mine = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
     parents = {item["id"]: str(item.get("parentID", "")) for item in mine if isinstance(item.get("id"), str)}
     roots = [_root(item, parents) for item in mine]
     parts: dict[str, list[Mapping[str, Any]]] = {}
@@ -45,7 +46,8 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
         if root != item.get("id"):
             parts.setdefault(root, []).append(item)
     wholes = [item for item, root in zip(mine, roots, strict=True) if root in ("", item.get("id"))]
-    return regions.read(tag, wholes, partial(_shape, parts))
+    yield from regions.read(tag, wholes, partial(_shape, parts))
+    yield from ellipses.read(tag, items)
 
 
 def _points(prediction: Prediction, row: int) -> list[list[float]]:
@@ -69,7 +71,7 @@ def _root(item: Mapping[str, Any], parents: Mapping[str, str]) -> str:
     return path[-1]
 
 
-def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | str:
+def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     """Return what a polygon and those under it enclose, or what is wrong with one of them."""
     rings: list[Ring] = []
     for each in (item, *parts.get(item.get("id", ""), ())):
@@ -79,7 +81,7 @@ def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]
         rings.append(found)
     inside = [geometry.clip_ring(ring) for ring in rings]
     if not geometry.ring_area(inside[0]) > 0:
-        return "has no area inside the image"
+        return Nothing("has no area inside the image")
     hull = geometry.ring_hull(tuple(point for ring in inside for point in ring))
     return LabeledBox("", hull, outline=tuple(rings))
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from backend import geometry, regions
+from backend import ellipses, geometry, regions
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Prediction, Region, YoloTask
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 KIND = "rectanglelabels"
+TURNED = 'turned boxes learned as the upright boxes around them; model_obb="true" would learn their angle'
 
 
 def encode(
@@ -33,13 +34,15 @@ def encode(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
     """Yield a training box for each label of each region of this tag, or why there is none.
 
     Boxes are clipped to the image. A rotated region becomes its upright hull, with its corners as the outline where the
     tag learns them.
     """
-    return regions.read(tag, result, partial(_shape, tag.task == "obb"))
+    items = list(result)
+    yield from regions.read(tag, items, partial(_shape, tag.task == "obb"))
+    yield from ellipses.read(tag, items)
 
 
 def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def _cut(rotated: geometry.Boxes, inside: geometry.Boxes, size: geometry.Boxes) 
     return np.array([*((low + high) / 2 @ axes), *sides, angle])
 
 
-def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | str:
+def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     """Return what a region encloses inside the image, or what is wrong with it."""
     found = regions.percent_box(item["value"])
     if found is None:
@@ -99,15 +102,15 @@ def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | str:
         box = geometry.rotated_hull(box, rotation, *size)
     box = geometry.clip_percent(box)
     if not (box[2] > 0 and box[3] > 0):
-        return "has no area inside the image"
-    return LabeledBox("", geometry.percent_to_normalised(box))
+        return Nothing("has no area inside the image")
+    return LabeledBox("", geometry.percent_to_normalised(box), note=TURNED if rotation % 90 else "")
 
 
-def _rotated(box: geometry.Box, rotation: float, size: tuple[float, float]) -> LabeledBox | str:
+def _rotated(box: geometry.Box, rotation: float, size: tuple[float, float]) -> LabeledBox | Nothing:
     corners = geometry.rotated_corners(box, rotation, *size)
     inside = geometry.clip_ring(corners)
     if not (box[2] > 0 and box[3] > 0 and geometry.ring_area(inside) > 0):
-        return "has no area inside the image"
+        return Nothing("has no area inside the image")
     return LabeledBox("", geometry.ring_hull(inside), outline=(corners,))
 
 
