@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,25 @@ class Classifier:
         """
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             for start in range(0, len(paths), BATCH):
-                read = list(readers.map(self._read, paths[start : start + BATCH]))
-                probs, embeddings = self._forward([pixels for pixels, _ in read])
-                for (_, size), *found in zip(read, probs, embeddings, strict=True):
-                    yield _prediction(size, *found)
+                yield from self._predictions(list(readers.map(self._read, paths[start : start + BATCH])))
+
+    def watch(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
+        """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time."""
+        left = iter(frames)
+        while seen := [self._scaled(pixels) for pixels in islice(left, BATCH)]:
+            yield from self._predictions(seen)
+
+    def _predictions(self, read: Sequence[tuple[Any, tuple[int, int]]]) -> Iterator[Prediction]:
+        probs, embeddings = self._forward([pixels for pixels, _ in read])
+        for (_, size), *found in zip(read, probs, embeddings, strict=True):
+            yield _prediction(size, *found)
 
     def _read(self, path: Path) -> tuple[Any, tuple[int, int]]:
+        return self._scaled(read_pixels(path))
+
+    def _scaled(self, pixels: npt.NDArray[np.uint8]) -> tuple[Any, tuple[int, int]]:
         from PIL import Image
 
-        pixels = read_pixels(path)
         height, width = pixels.shape[:2]
         return self._transform(Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))), (width, height)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, pretrained, tracking, weights
+from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, load_predictor
 from backend.committee import Member
@@ -47,10 +47,13 @@ class ServedModel:
         return _predictor(self.weights, self.imgsz, self.device).predict([file.path for file in files])
 
     def watch(self, video: Video, tag: ControlTag) -> Prediction:
-        """Return the objects of a video. Raises MediaError where it does not decode to its end."""
-        if self.weights is None:
-            return _nothing(video, len(self.classes))
-        return tracking.watch(_detector(self.weights, self.imgsz, self.device), video, tag)
+        """Return the objects of a video, or what its frames show. Raises MediaError where it does not decode."""
+        found = None if self.weights is None else _predictor(self.weights, self.imgsz, self.device)
+        if tag.task == "classify" and isinstance(found, Classifier):
+            return timeline_frames.watch(found, video, tag)
+        if tag.task != "classify" and isinstance(found, Detector):
+            return tracking.watch(found, video, tag)
+        return _nothing(video, len(self.classes))  # no model, or one from before the label config was changed
 
 
 def project_record(context: Context, project_id: int) -> ProjectRecord:

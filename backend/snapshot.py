@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from backend import dataset, label_config, tags
+from backend import dataset, label_config, tags, video_shots
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, NotFoundError, TrainingError
@@ -15,7 +15,8 @@ from backend.models import serving_number
 from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from backend.types import AnnotatedTask, ControlTag, LabeledBox, TrainingSnapshot
+from backend.types import AnnotatedTask, ControlTag, TrainingSnapshot
+from backend.video_shots import Shots
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +134,11 @@ def _labeled_images(
         if unreadable or isinstance(found, MediaError):
             left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
             continue
-        images += found
-        if nothing := tags.explain(tag, task.result):
-            reduced[task_id] = f"not all of it can be learned: {'; '.join(nothing)}"
-            dropped += len(nothing)
+        images += found.images
+        nothing = tags.explain(tag, task.result)
+        dropped += len(nothing)
+        if missing := (*nothing, *found.left_out):
+            reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
     _warn(project_id, images, dropped)
     reasons = left_out | reduced
     for task_id, reason in reasons.items():
@@ -158,7 +160,7 @@ def _warn(project_id: int, images: Sequence[LabeledImage], dropped: int) -> None
 
 def _of_images(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[list[LabeledImage] | MediaError]:
+) -> Iterator[Shots | MediaError]:
     """Yield the one image of each task, or why there is none."""
     requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
@@ -166,27 +168,15 @@ def _of_images(
             yield media
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
-            yield [LabeledImage(task.task.id, media.path, boxes, random)]
+            yield Shots([LabeledImage(task.task.id, media.path, boxes, random)])
 
 
 def _of_videos(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[list[LabeledImage] | MediaError]:
-    """Yield the images of each task's key frames, or why there are none; a video without regions has none."""
+) -> Iterator[Shots | MediaError]:
+    """Yield the images of each task's frames, or why there are none."""
     for task in annotated:
         try:
-            yield _key_frames(context, tag, task, random=task.task.id in chance)
+            yield video_shots.take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
             yield error
-
-
-def _key_frames(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> list[LabeledImage]:
-    boxes: dict[int, list[LabeledBox]] = {}
-    for box in tags.decode(tag, task.result):
-        boxes.setdefault(box.frame, []).append(box)
-    clip = context.media.fetch_video(task.task.data.get(tag.data_key), task.task.id)
-    stills = context.media.stills(clip, list(boxes), tag.frame_rate)
-    return [
-        LabeledImage(task.task.id, path, tuple(drawn), random, frame)
-        for (frame, drawn), path in zip(boxes.items(), stills, strict=False)  # a frame past the end has no image
-    ]

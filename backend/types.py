@@ -86,6 +86,7 @@ class LabeledBox:
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
     frame: int = 0  # of a video, as Label Studio counts them, from 1; 0: an image
+    last: int = 0  # of a timeline, from `frame` to this one; 0: a single frame
     note: str = ""  # how it differs from what was drawn, in the plural, e.g. "turned boxes learned as ..."
 
 

@@ -1,0 +1,88 @@
+"""The frames of a video, one by one, as a classifier sees them, and which of them a training learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from backend import timeline
+from backend.classifying import Classifier
+from backend.regions import setting
+from backend.tags.choices import WHOLE
+from backend.tags.timelinelabels import EVERY
+from backend.timeline import Segment
+from backend.types import BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks
+from backend.video import Video, frames
+
+MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say
+BLUR = 3  # frames: nearer to the border of a segment people do not agree what a frame shows
+
+
+def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
+    """Return what every so many frames of a video show: n whole frames, with the probabilities of all classes.
+
+    Memory grows with the probabilities, not with the pixels seen. Raises MediaError as `video.frames` does.
+    """
+    rate, length = tag.frame_rate, video.length(tag.frame_rate)
+    wanted = range(1, length + 1, every(tag))
+    probs: list[FloatArray] = []
+    embedding: FloatArray = np.zeros(1, np.float32)  # (D,) the sum so far
+    for found in classifier.watch(frames(video, wanted, rate)):
+        probs.append(found.class_probs[0])
+        embedding = embedding + found.embedding
+    n = len(probs)  # a header may promise a frame too many
+    table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
+    return Prediction(
+        width=video.width,
+        height=video.height,
+        boxes=np.tile(np.array([0, 0, video.width, video.height], np.float32), (n, 1)),
+        class_probs=table,
+        confidence=table.max(axis=1, initial=0),
+        embedding=embedding / np.float32(max(n, 1)),
+        tracks=Tracks(np.array(wanted[:n]), np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
+    )
+
+
+def every(tag: ControlTag) -> int:
+    """Return how many frames further on the next one is looked at."""
+    return max(1, int(setting(tag, "model_every", EVERY)))
+
+
+def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping[int, tuple[LabeledBox, ...]]:
+    """Return the frames of a video that are learned, ascending, and the labels of each; none: nothing is to be seen.
+
+    Of the frames looked at, those near a border are left out, and of many with the same labels some: MOST at even
+    distances. A segment that would have none of its own has the one in its middle.
+    """
+    segments = [Segment(one.frame, one.last, one.label) for one in found if one.frame <= length]
+    marks = timeline.frame_labels(segments, length, tag.labels)
+    middles = [(one.start + min(one.end, length)) // 2 - 1 for one in segments]
+    rows = np.union1d(_clear(marks, every(tag)), np.array(middles, np.int64))
+    kept = np.sort(np.concatenate([np.zeros(0, np.int64), *(_spread(group) for group in _alike(marks, rows))]))
+    return {
+        int(row) + 1: tuple(
+            LabeledBox(tag.labels[label], WHOLE, frame=int(row) + 1) for label in np.flatnonzero(marks[row])
+        )
+        for row in kept
+    }
+
+
+def _clear(marks: BoolArray, step: int) -> IntArray:
+    """Return every `step`-th row of (n, L) that is like those BLUR before and after it."""
+    rows = np.arange(0, len(marks), step)
+    around = (np.clip(rows + shift, 0, len(marks) - 1) for shift in (-BLUR, BLUR))
+    same = np.all([(marks[other] == marks[rows]).all(axis=1) for other in around], axis=0)
+    return rows[same]
+
+
+def _alike(marks: BoolArray, rows: IntArray) -> Iterator[IntArray]:
+    """Yield the rows that have the same marks, group by group."""
+    _, group = np.unique(marks[rows], axis=0, return_inverse=True)
+    for number in range(int(group.max(initial=-1)) + 1):
+        yield rows[group.ravel() == number]
+
+
+def _spread(rows: IntArray) -> IntArray:
+    """Return MOST of the rows at most, at even distances."""
+    return rows if len(rows) <= MOST else rows[np.linspace(0, len(rows) - 1, MOST).round().astype(np.int64)]

@@ -1,0 +1,50 @@
+"""The frames of an annotated video that a training learns, as images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from backend import tags, timeline_frames
+from backend.context import Context
+from backend.dataset import LabeledImage
+from backend.types import AnnotatedTask, ControlTag, LabeledBox
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """What a training gets of one task, and why it does not get the rest."""
+
+    images: Sequence[LabeledImage]
+    left_out: tuple[str, ...] = ()
+
+
+def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> Shots:
+    """Return the images of a video's key frames, or of a sample of its frames where a tag is of frames.
+
+    Raises MediaError where the video cannot be read.
+    """
+    clip = context.media.fetch_video(task.task.data.get(tag.data_key), task.task.id)
+    found, length = tags.decode(tag, task.result), clip.length(tag.frame_rate)
+    sampled = tag.task == "classify"
+    labels = timeline_frames.sample(found, tag, length) if sampled else _by_frame(found)
+    stills = list(context.media.stills(clip, list(labels), tag.frame_rate))
+    images = [
+        LabeledImage(task.task.id, path, labels[frame], random, frame)
+        for frame, path in zip(labels, stills, strict=False)  # a frame past the end has no image
+    ]
+    past = {one.frame for one in found if one.frame > length} if sampled else list(labels)[len(stills) :]
+    left_out = []
+    if past:
+        named = ", ".join(map(str, sorted(past)[:5]))
+        left_out.append(f"frames past the end of the video, which has {length}: {named}")
+    if not labels and not tags.explain(tag, task.result):
+        left_out.append("nothing is drawn in the video, and it is learned by its key frames")
+    return Shots(images, tuple(left_out))
+
+
+def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:
+    boxes: dict[int, list[LabeledBox]] = {}
+    for box in found:
+        boxes.setdefault(box.frame, []).append(box)
+    return {frame: tuple(drawn) for frame, drawn in boxes.items()}
