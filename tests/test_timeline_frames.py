@@ -1,0 +1,195 @@
+"""The frames of a video: classified one by one, and which of them are learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend import dataset, evaluation, label_config, tags, timeline_frames, training, video
+from backend.classifying import Classifier, load_predictor
+from backend.dataset import LabeledImage, Split
+from backend.pretrained import BaseWeights
+from backend.tags.choices import WHOLE
+from backend.timeline import LAST_FRAME
+from backend.timeline_frames import MOST, sample
+from backend.training import Hyper
+from backend.types import LabeledBox
+from backend.yolo_tasks import details
+from tests import clips
+from tests.clips import Mover
+from tests.support import IMGSZ, tiny_yolo
+
+CONFIG = (
+    '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video" '
+    'model_every="5"><Label value="red"/><Label value="blue"/></TimelineLabels></View>'
+)
+(TAG,) = label_config.parse(CONFIG)
+LABELS = TAG.labels
+
+
+def stretch(label: str, first: int, last: int) -> LabeledBox:
+    return LabeledBox(label, WHOLE, frame=first, last=last)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    weights = tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", LABELS, task="classify")
+    found = load_predictor(weights, IMGSZ, "cpu")
+    assert isinstance(found, Classifier)
+    return found
+
+
+# Watch
+
+
+@pytest.mark.parametrize(("count", "rate", "frames"), [(23, 25.0, 5), (1, 25.0, 1), (20, 50.0, 8), (20, 12.5, 2)])
+def test_every_fifth_frame_is_classified(
+    tmp_path: Path, classifier: Classifier, count: int, rate: float, frames: int
+) -> None:
+    clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=count))
+    found = timeline_frames.watch(classifier, clip, replace(TAG, frame_rate=rate))
+    assert found.tracks is not None
+    assert found.tracks.frames.tolist() == [1 + 5 * index for index in range(frames)]
+    assert (found.tracks.length, found.tracks.rate) == (round(count * rate / 25), rate)
+    assert found.class_probs.shape == (frames, 2)
+    assert (found.confidence == found.class_probs.max(axis=1)).all()
+    assert (found.boxes == [0, 0, 160, 120]).all()
+    assert np.isfinite(found.embedding).all()
+
+
+def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classifier) -> None:
+    path = clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40)
+    clip = video.probe(path)
+    found = timeline_frames.watch(classifier, clip, TAG)
+    for row, pixels in enumerate(video.frames(clip, range(1, 41, 5), 25)):
+        Image.fromarray(pixels[:, :, ::-1]).save(tmp_path / f"{row}.png")
+    alone = list(classifier.predict([tmp_path / f"{row}.png" for row in range(8)]))
+    np.testing.assert_allclose(found.class_probs, np.concatenate([one.class_probs for one in alone]), atol=1e-5)
+
+
+# Sample
+
+
+def test_frames_near_a_border_are_left_out() -> None:
+    found = sample([stretch("red", 21, 60)], TAG, 100)
+    assert list(found) == [1, 6, 11, 16, 26, 31, 36, 40, 41, 46, 51, 56, 66, 71, 76, 81, 86, 91, 96]
+    assert {frame for frame, labels in found.items() if labels} == {26, 31, 36, 40, 41, 46, 51, 56}
+    assert {box for labels in found.values() for box in labels} == {
+        LabeledBox("red", WHOLE, frame=frame) for frame in (26, 31, 36, 40, 41, 46, 51, 56)
+    }
+
+
+def test_where_labels_overlap_a_frame_has_both() -> None:
+    found = sample([stretch("red", 1, 60), stretch("blue", 31, LAST_FRAME)], TAG, 100)
+    assert [box.label for box in found[46]] == ["red", "blue"]
+    assert [box.label for box in found[96]] == ["blue"]
+
+
+def test_a_short_segment_has_its_middle() -> None:
+    assert [box.label for box in sample([stretch("blue", 42, 44)], TAG, 100)[43]] == ["blue"]
+
+
+def test_what_nobody_drew_on_is_nothing() -> None:
+    assert sample([], TAG, 12) == {1: (), 6: (), 11: ()}
+    assert sample([stretch("red", 13, 99)], TAG, 12) == {1: (), 6: (), 11: ()}
+
+
+def test_a_long_video_gives_no_more_frames_than_a_short_one() -> None:
+    long = sample([stretch("red", 1001, 1100)], TAG, 90_000)
+    shown = [frame for frame, labels in long.items() if labels]
+    assert len(long) - len(shown) == MOST
+    assert len(shown) == 20
+    assert min(long) == 1
+    assert max(long) > 89_990
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(LABELS), st.integers(1, 400), st.integers(0, 90)), max_size=6),
+    st.integers(1, 400),
+)
+def test_what_is_learned_is_what_was_drawn(drawn: list[tuple[str, int, int]], length: int) -> None:
+    boxes = [stretch(label, first, first + more) for label, first, more in drawn]
+    found = sample(boxes, TAG, length)
+    assert list(found) == sorted(found)
+    for frame, labels in found.items():
+        assert 1 <= frame <= length
+        assert {box.label for box in labels} == {box.label for box in boxes if box.frame <= frame <= box.last}
+    for box in boxes:
+        assert box.frame > length or any(box.frame <= frame <= box.last for frame in found)
+
+
+# A model that learned some videos
+
+
+def story(seed: int, count: int = 300) -> tuple[list[Mover], list[LabeledBox]]:
+    """Return what moves in a video: a red thing and a blue thing, each for some of the time, and their labels."""
+    rng = np.random.default_rng(seed)
+    movers, labels = [], []
+    for label in LABELS:
+        first = int(rng.integers(20, 120))
+        last = first + int(rng.integers(60, 150))
+        start = (float(rng.uniform(0, 100)), float(rng.uniform(0, 80)))
+        movers.append(Mover(label, start, tuple(rng.uniform(-2, 2, 2)), (45, 35), first - 1, last - 1))
+        labels.append(stretch(label, first, min(last, count)))
+    return movers, labels
+
+
+def shots(folder: Path, seeds: range) -> tuple[LabeledImage, ...]:
+    found = []
+    for seed in seeds:
+        movers, labels = story(seed)
+        clip = video.probe(clips.write(folder / f"{seed}.avi", movers, 300))
+        learned = sample(labels, TAG, 300)
+        for (frame, boxes), pixels in zip(learned.items(), video.frames(clip, learned, 25), strict=True):
+            path = folder / f"{seed}-{frame}.png"
+            Image.fromarray(pixels[:, :, ::-1]).save(path)
+            found.append(LabeledImage(seed, path, boxes, random=True, frame=frame))
+    return tuple(found)
+
+
+@pytest.mark.slow
+def test_segments_are_found_where_they_are(tmp_path: Path) -> None:
+    """Six videos learned, four judged by: frames right in all their labels > .9, temporal IoU of segments > .8."""
+    split = Split(shots(tmp_path, range(6)), shots(tmp_path, range(6, 8)), held_out=True)
+    data_yaml = dataset.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
+    base = BaseWeights("yolo11n-cls.yaml", pretrained=False, note="", task="classify")
+    hyper = Hyper(epochs=12, batch=16, imgsz=64, seed=0, device="cpu")
+    trained = training.train(data_yaml, base, hyper, tmp_path / "run", lambda _: None)
+    metrics = evaluation.evaluate(trained.weights, data_yaml, 64, "cpu")
+    classifier = load_predictor(trained.weights, 64, "cpu")
+    assert isinstance(classifier, Classifier)
+    overlaps, right, extra = [], [], 0
+    for seed in range(10, 14):
+        movers, labels = story(seed)
+        clip = video.probe(clips.write(tmp_path / f"{seed}.avi", movers, 300))
+        seen = timeline_frames.watch(classifier, clip, TAG)
+        regions = [one.as_json() for one in tags.encode(TAG, seen, classifier.classes, 0.5, "k")]
+        found = tags.decode(TAG, regions)
+        assert seen.tracks is not None
+        for frame, probs in zip(seen.tracks.frames.tolist(), seen.class_probs, strict=True):
+            shown = {box.label for box in labels if box.frame <= frame <= box.last}
+            right.append({LABELS[row] for row in np.flatnonzero(probs >= 0.5)} == shown)
+        extra += len(found) - len(labels)
+        overlaps += [max((_overlap(box, one) for one in found), default=0.0) for box in labels]
+    print(
+        f"frame mAP {metrics.map50:.3f}, frames right {np.mean(right):.3f}, segments: IoU {np.mean(overlaps):.3f}, "
+        f"lowest {min(overlaps):.3f}, {extra} too many; {trained.seconds:.0f} s on {len(split.train)} frames"
+    )
+    assert metrics.map50 > 0.9
+    assert np.mean(right) > 0.9
+    assert np.mean(overlaps) > 0.8
+    assert abs(extra) <= 2
+
+
+def _overlap(one: LabeledBox, other: LabeledBox) -> float:
+    """Return the temporal IoU of two segments, 0 for those of different labels."""
+    shared = min(one.last, other.last) - max(one.frame, other.frame) + 1
+    both = max(one.last, other.last) - min(one.frame, other.frame) + 1
+    return max(0, shared) / both if one.label == other.label else 0.0
