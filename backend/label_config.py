@@ -114,6 +114,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
             raise refuse(element, name, value, "is not supported", fix)
     for name, most in tag.numbers.items():
         number_of(element, name, most)
+    _check_spelling(element, tag)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
     labels, class_to_label = (
         _labels(_labels_of(element, root, tag), tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
@@ -134,6 +135,16 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=_frame_rate(element, root) if tag.object_name == "Video" else 0.0,
     )
+
+
+def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
+    """Refuse an attribute that begins like a tag's own, as botsort_match_thresh does, and is none of them."""
+    known = sorted(name for name in (*tag.attributes, *tag.numbers) if "_" in name and not name.startswith("model_"))
+    for name, value in attributes_of(element).items():
+        family = f"{name.partition('_')[0]}_"
+        alike = [one for one in known if one.startswith(family)]
+        if alike and name not in known:
+            raise refuse(element, name, value, "is no such setting", f"use one of {', '.join(alike)}, or remove it")
 
 
 def _is_models(name: str, tag: tags.Tag) -> bool:

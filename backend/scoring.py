@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from backend import evidence, label_config, priorities
+from backend import evidence, label_config, priorities, watched
 from backend.context import Context
 from backend.errors import MediaError
 from backend.media import MediaFile
@@ -108,7 +108,7 @@ def _of_videos(
 ) -> Iterator[Prediction | MediaError]:
     for task in tasks:
         try:
-            yield model.watch(context.media.fetch_video(task.data.get(tag.data_key), task.id), tag)
+            yield watched.watch(context, model, tag, task)
         except MediaError as error:
             yield error
 

@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "models",
             "snapshot",
             "video_shots",
+            "watched",
             "retraining",
             "evidence",
             "priorities",

@@ -25,6 +25,7 @@ from backend import (
     tags,
     video,
 )
+from backend import watched as watching
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, ModelError
@@ -105,6 +106,40 @@ def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: 
     assert set(failures) == {1, 3, 4}
     assert "cannot be decoded" in failures[1]
     assert "not a video" in failures[3]
+
+
+def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    first = watched(served, url)
+    clip = served.media.fetch_video(url)
+    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(clip.path)  # would show if it was looked at
+    (answer,) = serving.predict(served, 7, CONFIG, [Task(1, {"video": url})])
+    assert [dict(one) for one in answer.regions] == [
+        one.as_json() for one in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")
+    ]
+    surer = replace(TAG, attributes={**TAG.attributes, "model_conf": "0.06"})  # another question
+    seen = watching.watch(served, model_of(served), surer, Task(1, {"video": url}))
+    assert seen.tracks is not None
+    assert seen.tracks.length == 7
+
+
+def test_a_damaged_answer_is_asked_for_again(served: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    first = watched(served, url)
+    (kept,) = (served.work_dir / "watched").iterdir()
+    kept.write_bytes(b"hello")
+    np.testing.assert_array_equal(watched(served, url).boxes, first.boxes)
+    assert kept.stat().st_size > 100
+
+
+def test_what_old_versions_said_is_forgotten(served: Context, images: ImageSite, tiny_weights: Path) -> None:
+    url, folder = add(images, "a.avi"), served.work_dir / "watched"
+    for number, left in ((1, {"1"}), (2, {"1", "2"}), (3, {"2", "3"})):
+        if number > 1:
+            publish(served.store, 7, tiny_weights)
+            served.store.activate(7, number)
+        watched(served, url)
+        assert {path.name.split("-")[1] for path in folder.iterdir()} == left
 
 
 def test_a_project_without_a_trained_version_answers_with_nothing(context: Context, images: ImageSite) -> None:

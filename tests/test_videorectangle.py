@@ -75,6 +75,8 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_conf="0.25"', 'model_iou="0.5"', 'model_iou="0.5" is not supported'),
         ('model_conf="0.25"', 'botsort_with_reid="True"', 'botsort_with_reid="True" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
+        ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is no such setting"),
+        ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is no such setting"),
         ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
     ],
 )
@@ -82,6 +84,14 @@ def test_what_cannot_be_used_is_refused(old: str, new: str, message: str) -> Non
     assert old in EXAMPLE
     with pytest.raises(LabelConfigError, match=message):
         label_config.parse(EXAMPLE.replace(old, new))
+
+
+def test_a_misspelled_setting_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(LabelConfigError) as caught:
+        label_config.parse(EXAMPLE.replace("model_conf=", 'ByteTrack_buffer="60" model_conf='))
+    assert 'bytetrack_buffer="60"' in caught.value.what
+    assert "bytetrack_fuse_score, bytetrack_match_thresh, bytetrack_new_track_thresh" in caught.value.fix
+    assert "botsort" not in caught.value.fix
 
 
 def test_another_frame_rate_is_another_training() -> None:

@@ -159,5 +159,6 @@ TAG = Tag(
         "model_conf": 1,
         "model_every": MAX_FRAMES,
         **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()},
+        **{"botsort_proximity_thresh": 1, "botsort_appearance_thresh": 1},
     },
 )
