@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -297,8 +297,29 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class TagModel:
+    """What a version has for one control tag: a model of its own, its parent's carried over, or none yet."""
+
+    from_name: str  # of the tag; "" in manifests from before there were several: the config's first
+    task: YoloTask
+    classes: tuple[str, ...]
+    sha256: str  # of its weights; "": it has none yet
+    base_model: str
+    metrics: Metrics | None
+    champion_metrics: Metrics | None
+    hyper_parameters: Mapping[str, Any]
+    reason: str  # why it was, or was not, accepted
+    calibration: Calibration = Calibration()
+    class_quality: Mapping[str, float] = field(default_factory=dict)
+    carried: bool = False  # its weights are the parent's
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One published training; `number` is never reused within a project."""
+    """One published training; `number` is never reused within a project.
+
+    It has a model for each control tag of the label config; that of the first tag is told of in its own fields.
+    """
 
     project_id: int
     number: int
@@ -319,6 +340,19 @@ class ModelVersion:
     calibration: Calibration = Calibration()
     class_quality: Mapping[str, float] = field(default_factory=dict)  # PPAL's, of the classes matched in validation
     task: YoloTask = "detect"
+    from_name: str = ""
+    carried: bool = False
+    others: tuple[TagModel, ...] = ()
+
+    @property
+    def models(self) -> tuple[TagModel, ...]:
+        """All its models, that of the first control tag first."""
+        return (TagModel(**{each.name: getattr(self, each.name) for each in fields(TagModel)}), *self.others)
+
+    def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
+        """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""
+        known = (each for each in self.models if each.from_name == tag.from_name or (first and not each.from_name))
+        return next((each for each in known if each.sha256 and each.task == tag.task), None)
 
 
 @dataclass(frozen=True, slots=True)

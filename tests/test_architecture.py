@@ -51,7 +51,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "shapes",
         ),
         *("classifying", "yolo_models", "letterbox", "pretrained", "evaluation"),
-        *("store", "pool_store", "shards", "manifest", "files", "weights", "processes", "oracle", "committee"),
+        *("store", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
+        *("processes", "oracle", "committee"),
     ),
     (
         *(

@@ -1,0 +1,76 @@
+"""What the rounds so far taught: small files of the store, each written by one job at a time."""
+
+from __future__ import annotations
+
+from backend import manifest
+from backend.bandit import Reward
+from backend.files import Files
+from backend.label_errors import LabelDoubt
+from backend.manifest import DoubtsFile, F, PoolSigns, RewardsFile, SignsFile, StreamFile
+from backend.stream import StreamState
+
+_FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
+
+
+class Lessons:
+    """The part of the store that remembers how labeling went."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def stream(self, project_id: int) -> StreamState:
+        """Return what the stream rule remembers, a fresh state if nothing."""
+        found = self._read(StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
+        return found.stream if found else StreamState()
+
+    def save_stream(self, project_id: int, state: StreamState) -> None:
+        self._files.write(f"{project_folder(project_id)}/stream.json", StreamFile(stream=state).encode())
+
+    def rewards(self, project_id: int) -> tuple[Reward, ...]:
+        """Return what the labels of each round gained, by version."""
+        found = self._read(RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
+        return found.rewards if found else ()
+
+    def save_reward(self, project_id: int, reward: Reward) -> None:
+        """Keep a version's reward, replacing the one before."""
+        others = [one for one in self.rewards(project_id) if one.version != reward.version]
+        rewards = tuple(sorted([*others, reward], key=lambda one: one.version))
+        self._files.write(f"{project_folder(project_id)}/rewards.json", RewardsFile(rewards=rewards).encode())
+
+    def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
+        """Return what the scored pools say of stopping, by version."""
+        found = self._read(SignsFile, f"{project_folder(project_id)}/signs.json", fix=_FORGET)
+        return found.signs if found else ()
+
+    def save_signs(self, project_id: int, signs: PoolSigns) -> None:
+        """Keep what a version's pool says, replacing what it said before."""
+        others = [one for one in self.signs(project_id) if one.version != signs.version]
+        kept = tuple(sorted([*others, signs], key=lambda one: one.version))
+        self._files.write(f"{project_folder(project_id)}/signs.json", SignsFile(signs=kept).encode())
+
+    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
+        """Return what a version thinks of the labels, worst first; nothing before its first review."""
+        found = self._read(DoubtsFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
+        return found.doubts if found else ()
+
+    def save_doubts(self, project_id: int, number: int, doubts: tuple[LabelDoubt, ...]) -> None:
+        """Keep what a version thinks of the labels, replacing what it thought before."""
+        self._files.write(f"{version_folder(project_id, number)}/label_errors.json", DoubtsFile(doubts=doubts).encode())
+
+    def _read(self, kind: type[F], path: str, *, fix: str) -> F | None:
+        try:
+            with self._files.open(path) as file:
+                data = file.read()
+        except FileNotFoundError:
+            return None
+        return manifest.decode(kind, data, where=self._files.where(path), fix=fix)
+
+
+def project_folder(project_id: int) -> str:
+    """Return where all of a project is kept."""
+    return f"projects/{project_id}"
+
+
+def version_folder(project_id: int, number: int) -> str:
+    """Return where a version of a project is kept."""
+    return f"projects/{project_id}/versions/{number}"
