@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 
-from backend import acquisition, label_config, ranking, stream
+from backend import acquisition, ranking, stream
 from backend.acquisition.aggregation import pool_of
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.evidence import pool_for
 from backend.label_studio import DOUBTED, UNLABELED, PredictionRow
-from backend.models import ServedModel, model_for, project_record, serving_number
+from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.push import LAST, encode, flip, write
-from backend.scoring import predict_shard, shard_size
+from backend.scoring import predict_shards, save_shards, shard_size
 from backend.settings import Settings
-from backend.store import PoolShard
+from backend.store import PoolShard, ProjectRecord
 from backend.types import IntArray, Prediction, Ranking
 
 
@@ -32,7 +32,8 @@ def score_new(context: Context, project_id: int) -> int:
     order = context.store.ranking(project_id, serving_number(context, project_id))
     if order is None:
         return 0
-    model = model_for(context, record, accepted=False)
+    models = models_for(context, record, accepted=False)
+    model = models[0]
     # A task whose labels were doubted, and deleted since, still carries the doubt where its place should be.
     doubted = list(context.label_studio.prediction_stamps(project_id, model.name, UNLABELED, DOUBTED))
     present = set(context.label_studio.predicted_tasks(project_id, model.name)) - {stamp.task_id for stamp in doubted}
@@ -40,26 +41,83 @@ def score_new(context: Context, project_id: int) -> int:
     if not fresh:
         return 0
     settings = context.project_settings(record)
-    tag = label_config.parse(record.label_config)[0]
-    indices = count(context.store.next_shard(project_id, model.number))
-    known_alone = acquisition.get(order.strategy).alone
-    known = order if known_alone else ranking.stand_in(order, pool_for(context, record, model, ranking.STAND_IN))
+    indices = count(context.store.next_shard(project_id, model.number, tag=model.beside))
+    known = _comparable(context, record, models, Known(order, parts_of(context, models)))
     created = 0
-    size = shard_size(tag)
+    size = shard_size(models)
     for begin in range(0, len(fresh), size):
-        shard = predict_shard(context, record, model, next(indices), fresh[begin : begin + size])
-        context.store.save_shard(project_id, model.number, shard)
-        places = alone(settings, model, known, shard.task_ids, shard.predictions)
+        shards = predict_shards(context, models, next(indices), fresh[begin : begin + size])
+        save_shards(context, models, shards)
+        by_task = list(zip(*(shard.predictions for shard in shards), strict=True))
+        # What is known of a task by any tag stands for it.
+        seen = tuple(next((one for one in found if one is not None), None) for found in by_task)
+        shard = replace(shards[0], predictions=seen)
+        places = placed(settings, models, known, shard.task_ids, [each.predictions for each in shards])
         scores = admitted(context, settings, project_id, order, shard, places)
         rows = [
-            PredictionRow(task_id, score, encode(settings, model, tag, task_id, prediction))
-            for task_id, score, prediction in zip(shard.task_ids.tolist(), scores, shard.predictions, strict=True)
+            PredictionRow(task_id, score, encode(settings, models, task_id, found))
+            for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
         created += write(context.label_studio, project_id, model.name, iter(rows), doubted)
         order = joined(order, shard, places, scores)
         context.store.save_ranking(project_id, model.number, order)
     flip(context, project_id, model.name)
     return created
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What late tasks are placed in: a version's ranking, and where several tags made it, how each did by itself."""
+
+    order: Ranking | None
+    parts: Mapping[str, Ranking]  # by the name of the tag
+
+
+def parts_of(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
+    """Return how each of several tags ranked the pool by itself; nothing where there was one."""
+    names = [(model, model.tag.from_name) for model in models]
+    found = {name: context.store.ranking(model.project_id, model.number, tag=name) for model, name in names}
+    return {name: part for name, part in found.items() if part is not None}
+
+
+def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], known: Known) -> Known:
+    """Return rankings that a task scored alone has a value in."""
+
+    def of(model: ServedModel, part: Ranking) -> Ranking:
+        if acquisition.get(part.strategy).alone:
+            return part
+        return ranking.stand_in(part, pool_for(context, record, model, ranking.STAND_IN))
+
+    if known.order is None:
+        return known
+    if not known.parts:
+        return Known(of(models[0], known.order), {})
+    by_name = {model.tag.from_name: model for model in models}
+    return Known(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
+
+
+def placed(
+    settings: Settings,
+    models: Sequence[ServedModel],
+    known: Known,
+    task_ids: IntArray,
+    predictions: Sequence[Sequence[Prediction | None]],
+) -> list[float]:
+    """Return the priority of tasks scored outside a ranking, from each model's predictions of them.
+
+    Among several tags that is where the lowest of a task's places would be in the ranking that they made together.
+    """
+    if not known.parts:
+        return alone(settings, models[0], known.order, task_ids, predictions[0])
+    lowest = np.full(len(task_ids), LAST)
+    for model, found in zip(models, predictions, strict=True):
+        if part := known.parts.get(model.tag.from_name):
+            lowest = np.minimum(lowest, alone(settings, model, part, task_ids, found))
+    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
+    return [
+        LAST if bad else ranking.quantile_of(known.order, 1 - low)
+        for bad, low in zip(failed, lowest.tolist(), strict=True)
+    ]
 
 
 def admitted(

@@ -24,17 +24,19 @@ _SHARD = 256
 
 
 def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strategy: str) -> Pool:
-    """Return the stored pool of a version with all that `strategy` asks for.
+    """Return the stored pool of a version's model with all that `strategy` asks for.
 
     What it asks for and was not gathered when the pool was scored is gathered now. Raises ModelError where the model
     cannot give it.
     """
     needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
     pool, _ = context.store.load_pool(
-        model.project_id, model.number, model.class_weights, box_embeddings="box_embeddings" in needs
+        *(model.project_id, model.number, model.class_weights),
+        box_embeddings="box_embeddings" in needs,
+        tag=model.beside,
     )
-    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True)
-    metrics = context.store.version(model.project_id, model.number).metrics if model.number else None
+    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
+    metrics = model.metrics
     return replace(
         calibrated(pool, model.temperature),
         empty=settings.empty,
@@ -64,7 +66,7 @@ def _loss(
     context: Context, versions: Sequence[ModelVersion], task_id: int, labels: Sequence[LabeledBox] | None
 ) -> float:
     for version in versions if labels is not None else ():
-        if task_id in version.snapshot.train_tasks:
+        if task_id in version.snapshot.train_tasks or not version.sha256:
             continue
         found = _prediction(context, version, task_id)
         if found is not None and found.tracks is None:  # boxes of many frames cannot be told apart

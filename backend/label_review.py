@@ -7,7 +7,7 @@ than there are. `LabelDoubt.learned` tells which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from backend.errors import NotFoundError
 from backend.geometry import label_arrays
 from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
 from backend.label_studio import LABELED, PredictionRow
-from backend.models import model_for, project_record, serving_number
+from backend.models import ServedModel, model_for, models_for, project_record, serving_number
 from backend.push import LAST, encode, same
+from backend.scoring import stored
 from backend.types import AnnotatedTask, ControlTag, ModelVersion, Prediction
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
@@ -32,7 +33,7 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     a version.
     """
     record, version = project_record(context, project_id), context.store.serving(project_id)
-    if version is None:
+    if version is None or not _is_of_first_tag(model_for(context, record, accepted=False)):
         return ()
     tag = label_config.parse(record.label_config)[0]
     annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
@@ -49,6 +50,11 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
     context.store.save_doubts(project_id, version.number, found)
     return found
+
+
+def _is_of_first_tag(model: ServedModel) -> bool:
+    """Return whether a version has a model of its own for the config's first tag, and keeps its predictions as such."""
+    return model.trained and not model.beside
 
 
 def _predictions(context: Context, version: ModelVersion, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
@@ -115,15 +121,15 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     back leaves the last place.
     """
     record = project_record(context, project_id)
-    model, settings = model_for(context, record, accepted=False), context.project_settings(record)
-    tag, client, number = label_config.parse(record.label_config)[0], context.label_studio, model.number
+    models, settings = models_for(context, record, accepted=False), context.project_settings(record)
+    model, client = models[0], context.label_studio
     doubted = tuple(doubt for doubt in list(doubts)[:MARKED] if doubt.score < CLEAN)
     worst = {doubt.task_id: 1 - doubt.score for doubt in doubted}
     present = list(client.prediction_stamps(project_id, model.name, LABELED))
 
     def row(task_id: int) -> PredictionRow:
         wrong = worst.get(task_id, 0.0)
-        regions = encode(settings, model, tag, task_id, _prediction(context, project_id, number, task_id))
+        regions = encode(settings, models, task_id, _predicted(context, models, task_id))
         return PredictionRow(task_id, LAST + wrong, regions, mislabeling=wrong)
 
     written = 0
@@ -140,9 +146,9 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     return written
 
 
-def _prediction(context: Context, project_id: int, number: int, task_id: int) -> Prediction | None:
-    labeled = context.store.prediction(project_id, number, task_id, labeled=True)
-    return labeled or context.store.prediction(project_id, number, task_id)
+def _predicted(context: Context, models: Sequence[ServedModel], task_id: int) -> list[Prediction | None]:
+    late = stored(context, models, task_id, labeled=True)
+    return [one or other for one, other in zip(late, stored(context, models, task_id), strict=True)]
 
 
 def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:

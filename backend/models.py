@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from backend.inference import Detector
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
-from backend.types import ControlTag, FloatArray, ModelVersion, Prediction, YoloTask
+from backend.types import ControlTag, FloatArray, Metrics, ModelVersion, Prediction, TagModel, YoloTask
 from backend.video import Video
 from backend.yolo_tasks import weights_name
 
@@ -28,7 +29,7 @@ _LOADED = 8  # detectors kept in memory: a served version, its successor while i
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A version's name and how to predict with it; without weights it predicts nothing, and says so by its name v0."""
+    """What a version says of one control tag, and how to predict with it; without weights it predicts nothing."""
 
     project_id: int
     number: int
@@ -39,6 +40,10 @@ class ServedModel:
     weights: Path | None
     imgsz: int
     device: str
+    tag: ControlTag  # whose regions its predictions become
+    beside: str = ""  # the tag's name in the store, where it is not the first of the version
+    trained: bool = True  # False: these are the base weights
+    metrics: Metrics | None = None
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield a Prediction per file, in order."""
@@ -77,8 +82,12 @@ def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) 
 
 
 def base_model(context: Context, record: ProjectRecord) -> str:
-    """Return the weights a project starts from: the config's model_path, else BASE_MODEL's counterpart for the task."""
-    tag = label_config.parse(record.label_config)[0]
+    """Return the weights a project starts from, and its versions are called by: those of its first control tag."""
+    return base_of(context, record, label_config.parse(record.label_config)[0])
+
+
+def base_of(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
+    """Return the weights a tag starts from: the config's model_path, else BASE_MODEL's counterpart for the task."""
     return tag.model_path or weights_name(context.project_settings(record).base_model, tag.task)
 
 
@@ -88,43 +97,76 @@ def _admins_own(context: Context, name: str, task: YoloTask) -> bool:
 
 def check_base(context: Context, record: ProjectRecord) -> None:
     """Raise ModelError if the project names weights that the admin has not approved; opens no weights."""
-    name, task = base_model(context, record), label_config.parse(record.label_config)[0].task
-    if not _admins_own(context, name, task):
-        weights.listed(name, context.work_dir)
+    for tag in label_config.parse(record.label_config):
+        name = base_of(context, record, tag)
+        if not _admins_own(context, name, tag.task):
+            weights.listed(name, context.work_dir)
 
 
-def open_base(context: Context, record: ProjectRecord) -> pretrained.BaseWeights:
-    """Find the weights a project starts from; raises ModelError if they are not approved, or cannot be used."""
-    name, task = base_model(context, record), label_config.parse(record.label_config)[0].task
-    if not _admins_own(context, name, task):
+def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> pretrained.BaseWeights:
+    """Find the weights a tag starts from; raises ModelError if they are not approved, or cannot be used."""
+    name = base_of(context, record, tag)
+    if not _admins_own(context, name, tag.task):
         weights.check(name, context.work_dir)
-    return pretrained.base_weights(name, context.work_dir, task)
+    return pretrained.base_weights(name, context.work_dir, tag.task)
 
 
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
-    """Return the served model, or with `accepted` the newest published one, whose scores may not be in LS yet.
-
-    Raises ModelError if the weights are damaged or are not ours.
-    """
-    settings = context.project_settings(record)
+    """Return the served model of the first control tag, as `models_for` does."""
     version = _version(context, record.project_id, accepted=accepted)
-    if version is not None:
-        path: Path | None = context.store.weights(version)
-        number, name, classes, tail = version.number, version.name, version.classes, weights_of(version, settings)
-        temperature = version.calibration.temperature
+    first, *_ = label_config.parse(record.label_config)
+    return _model(context, record, version, first, first=True)
+
+
+def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tuple[ServedModel, ...]:
+    """Return the served model of each control tag, in the config's order.
+
+    With `accepted` those of the newest published version, whose scores may not be in LS yet. A tag that the version has
+    no model for is answered by its base weights. Raises ModelError if weights are damaged or are not ours.
+    """
+    version = _version(context, record.project_id, accepted=accepted)
+    first, *others = label_config.parse(record.label_config)
+    beside = (_model(context, record, version, tag, first=False) for tag in others)
+    return (_model(context, record, version, first, first=True), *beside)
+
+
+def _model(
+    context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag, *, first: bool
+) -> ServedModel:
+    settings = context.project_settings(record)
+    known = version.model_of(tag, first=first) if version else None
+    if version is not None and known is not None:
+        path: Path | None = context.store.weights(version, known.from_name)
+        classes, tail, temperature = known.classes, weights_of(known, settings), known.calibration.temperature
     else:
-        base = open_base(context, record)
+        base = open_base(context, record, tag)
         path = Path(base.source) if base.pretrained else None
-        number, name, tail, temperature = 0, version_name(base_model(context, record), 0), None, 1.0
-        classes = _predictor(path, settings.imgsz, settings.device).classes if path else ()
-    size, device = settings.imgsz, settings.device
-    return ServedModel(record.project_id, number, name, classes, tail, temperature, path, size, device)
+        classes, tail, temperature = (), None, 1.0
+        if path:
+            classes = _predictor(path, settings.imgsz, settings.device).classes
+    number, name = (version.number, version.name) if version else (0, version_name(base_model(context, record), 0))
+    leads = first if version is None or not version.from_name else version.from_name == tag.from_name
+    return ServedModel(
+        project_id=record.project_id,
+        number=number,
+        name=name,
+        classes=classes,
+        class_weights=tail,
+        temperature=temperature,
+        weights=path,
+        imgsz=settings.imgsz,
+        device=settings.device,
+        tag=tag,
+        beside="" if leads else tag.from_name,
+        trained=known is not None,
+        metrics=known.metrics if known else None,
+    )
 
 
-def weights_of(version: ModelVersion, settings: Settings) -> FloatArray | None:
-    """Return how much each class of a version counts (C,), as CLASS_WEIGHTS says; None: all the same."""
-    ap50 = version.metrics.class_ap50 if version.metrics else {}
-    return class_weights.chosen(settings.class_weights, version.classes, ap50, version.class_quality)
+def weights_of(model: ModelVersion | TagModel, settings: Settings) -> FloatArray | None:
+    """Return how much each class of a model counts (C,), as CLASS_WEIGHTS says; None: all the same."""
+    ap50 = model.metrics.class_ap50 if model.metrics else {}
+    return class_weights.chosen(settings.class_weights, model.classes, ap50, model.class_quality)
 
 
 def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:
@@ -144,9 +186,10 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
 
 
 def _last(context: Context, model: ServedModel, count: int) -> list[ModelVersion]:
-    """Return the newest promoted versions up to the model's own, newest first."""
+    """Return the newest promoted versions up to the model's own that know its tag, newest first."""
     versions = context.store.versions(model.project_id)
-    return [one for one in reversed(versions) if one.promoted and one.number <= model.number][:count]
+    known = (one for one in reversed(versions) if one.promoted and one.number <= model.number and one.sha256)
+    return list(islice(known, count))
 
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:

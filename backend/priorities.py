@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from backend import acquisition, bandit, evidence, ranking
 from backend.context import Context
 from backend.errors import NotFoundError, SettingError
-from backend.models import ServedModel, model_for, serving_number
+from backend.models import ServedModel, models_for, serving_number
+from backend.ranking import STAND_IN, Protocol
 from backend.settings import Settings
 from backend.store import ProjectRecord
 from backend.types import Ranking
@@ -17,34 +20,66 @@ from backend.types import Ranking
 log = logging.getLogger(__name__)
 
 
-def rank_pool(context: Context, record: ProjectRecord, model: ServedModel) -> Ranking:
+_OF_THE_FIRST = {"committee", "labeled_losses"}  # what is gathered for the first tag alone
+
+
+def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> Ranking:
     """Rank the stored pool of a version under the project's settings, and keep the ranking.
 
     Before the first training nothing tells one image from another: the order is random and says so. Raises ModelError
     if the model lacks what the strategy needs.
     """
-    settings = context.project_settings(record)
+    model, settings = models[0], context.project_settings(record)
     strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
-    if not model.number:
+    if not any(one.trained for one in models):
         strategy, explore = "random", 1.0
-    order = _order(context, record, model, strategy, explore)
+    order, parts = _order(context, record, models, strategy, explore)
+    for tag, part in parts.items():
+        context.store.save_ranking(model.project_id, model.number, part, tag=tag)
     context.store.save_ranking(model.project_id, model.number, order)
     return order
 
 
-def _order(context: Context, record: ProjectRecord, model: ServedModel, strategy: str, explore: float) -> Ranking:
-    pool, settings = evidence.pool_for(context, record, model, strategy), context.project_settings(record)
+def _order(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], strategy: str, explore: float
+) -> tuple[Ranking, Mapping[str, Ranking]]:
+    """Return the ranking of a version's pool and, where there are several tags, how each of them ranks it by itself."""
+    model, settings = models[0], context.project_settings(record)
     protocol = ranking.protocol(
         settings.protocol,
         batch=settings.retrain_every,
         uncertain_share=settings.uncertain_share,
         pool_limit=settings.pool_limit,
     )
-    warning = ranking.crowded(protocol.batch, protocol.size(len(pool)))
-    if warning and len(pool):
+    seed = (settings.seed, model.project_id, model.number)
+    parts: dict[str, Ranking] = {}
+    if len(models) == 1:
+        pool, rng = evidence.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        order = ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
+    else:
+        whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
+        for one in [each for each in models if each.trained] or models:
+            parts[one.tag.from_name] = _part(context, record, one, strategy, whole, first=one is model)
+        rng = np.random.default_rng(seed)
+        order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
+    count = len(order.task_ids)
+    if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
         log.warning("project %d: %s", model.project_id, warning)
-    rng = np.random.default_rng((settings.seed, model.project_id, model.number))
-    return ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
+    return order, parts
+
+
+def _part(
+    context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, *, first: bool
+) -> Ranking:
+    """Return how one tag among several ranks the pool: a further one by STAND_IN, where it cannot by the strategy."""
+    needs, seed = acquisition.get(strategy).needs, context.project_settings(record).seed
+    if not first and needs & _OF_THE_FIRST:
+        strategy = STAND_IN
+    pool = evidence.pool_for(context, record, model, strategy)
+    if not first and any(getattr(pool, need) is None for need in acquisition.get(strategy).needs):
+        strategy = STAND_IN
+    rng = np.random.default_rng((seed, model.project_id, model.number))  # all draw the same candidates
+    return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
 
 
 def arms(settings: Settings) -> tuple[str, ...]:
@@ -81,4 +116,5 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
     if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
     explore = context.project_settings(record).explore_share
-    return _order(context, record, model_for(context, record, accepted=False), strategy, explore)
+    order, _ = _order(context, record, models_for(context, record, accepted=False), strategy, explore)
+    return order

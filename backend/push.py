@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from backend import label_config, priorities, tags
+from backend import priorities, tags
 from backend.context import Context
 from backend.errors import BackendError
 from backend.label_studio import LabelStudioClient, PredictionRow, PredictionStamp
-from backend.models import ServedModel, base_model, model_for, name_of, project_record, serving_number
+from backend.models import ServedModel, base_model, models_for, name_of, project_record, serving_number
+from backend.scoring import stored
 from backend.settings import Settings
 from backend.store import version_name
-from backend.types import ControlTag, Prediction, Ranking, Region
+from backend.types import Prediction, Ranking, Region
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +37,14 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     Safe to run again: a ranking once made is kept, tasks that have their prediction are left alone.
     """
     record = project_record(context, project_id)
-    model = model_for(context, record, accepted=True)
+    models = models_for(context, record, accepted=True)
+    model = models[0]
     if model.number != number:
         return Pushed(model.name, 0, 0)
     settings = context.project_settings(record)
-    order = context.store.ranking(project_id, number) or priorities.rank_pool(context, record, model)
-    tag = label_config.parse(record.label_config)[0]
-    _, failed = context.store.load_pool(project_id, number, None)
-    created = _import(context, project_id, model, _rows(context, settings, model, tag, order))
+    order = context.store.ranking(project_id, number) or priorities.rank_pool(context, record, models)
+    _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
+    created = _import(context, project_id, model, _rows(context, settings, models, order))
     context.store.activate(project_id, number)
     flip(context, project_id, model.name)
     context.progress.end_scoring(project_id)
@@ -51,24 +52,29 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
 
 
 def _rows(
-    context: Context, settings: Settings, model: ServedModel, tag: ControlTag, order: Ranking
+    context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking
 ) -> Iterator[PredictionRow]:
     """Yield a row per task, one shard's predictions in memory at a time."""
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
-    for shard in context.store.shards(model.project_id, model.number):
+    model, *others = models
+    for shard in context.store.shards(model.project_id, model.number, tag=model.beside):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
-            regions = encode(settings, model, tag, task_id, prediction)
-            yield PredictionRow(task_id, LAST if prediction is None else priority.get(task_id, LAST), regions)
+            predictions = [prediction, *stored(context, others, task_id)]
+            regions = encode(settings, models, task_id, predictions)
+            failed = all(one is None for one in predictions)
+            yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
 
 
 def encode(
-    settings: Settings, model: ServedModel, tag: ControlTag, task_id: int, prediction: Prediction | None
+    settings: Settings, models: Sequence[ServedModel], task_id: int, predictions: Iterable[Prediction | None]
 ) -> tuple[Region, ...]:
-    """Return the regions of one task; region ids depend on task and version only, so twice gives the same."""
-    if prediction is None:
-        return ()
-    key = f"{task_id}/{model.name}"
-    return tags.encode(tag, prediction, model.classes, settings.model_score_threshold, key)
+    """Return the regions of one task, tag by tag; region ids depend on task, version and tag only."""
+    found: list[Region] = []
+    for model, prediction in zip(models, predictions, strict=True):
+        if prediction is not None:
+            key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
+            found += tags.encode(model.tag, prediction, model.classes, lowest, key)
+    return tuple(found)
 
 
 def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,18 +67,60 @@ def rank(
     salts = rng.spawn(1)[0].integers(2**63, size=2)  # leaves `rng` as it is, which `place` starts from too
     looked = draw(pool.task_ids, protocol.size(len(pool)), int(salts[0]))
     values = _values(pool, strategy, looked, rng)
-    slot = _spread(len(pool), explore_share)
-    explored = draw(pool.task_ids, int(slot.sum()))
-    order = np.empty(len(pool), dtype=np.int64)
+    order, explored = _order(pool.task_ids, values, looked, explore_share, protocol, int(salts[1]))
+    return Ranking(pool.task_ids, _quantiles(order), values, explored, strategy)
+
+
+def jointly(
+    parts: Sequence[Ranking], strategy: str, *, explore_share: float, rng: np.random.Generator, protocol: Protocol = TOP
+) -> Ranking:
+    """Return one ranking of all that was ranked by several tags, each by itself and without an explore share.
+
+    A task's value is 1 - the lowest of its priorities: one that is useful for any tag comes early, and the queue takes
+    from the front of each tag's own in turn. The mean would put what is new to one tag and old to another in the
+    middle. Of the protocol only batches and the uncertain share are left to apply; `strategy` is the name it goes by.
+    """
+    task_ids, values = together([part.task_ids for part in parts], [1 - part.priority for part in parts])
+    salts = rng.spawn(1)[0].integers(2**63, size=2)
+    looked = np.ones(len(task_ids), dtype=np.bool_)
+    order, explored = _order(task_ids, values, looked, explore_share, protocol, int(salts[1]))
+    return Ranking(task_ids, _quantiles(order), values, explored, strategy)
+
+
+def together(task_ids: Sequence[IntArray], values: Sequence[FloatArray]) -> tuple[IntArray, FloatArray]:
+    """Return all tasks (n,), ascending, and the highest value of each (n,).
+
+    >>> ids, best = together([np.array([7, 3]), np.array([3, 5])], [np.float32([.25, .5]), np.float32([.75, 0])])
+    >>> ids.tolist(), best.tolist()
+    ([3, 5, 7], [0.75, 0.0, 0.25])
+    """
+    every, row = np.unique(np.concatenate([np.zeros(0, np.int64), *task_ids]), return_inverse=True)
+    best = np.zeros(len(every), dtype=np.float32)
+    np.maximum.at(best, row, np.concatenate([np.zeros(0, np.float32), *values]))
+    return every, best
+
+
+def _order(
+    task_ids: IntArray, values: FloatArray, looked: BoolArray, explore_share: float, protocol: Protocol, salt: int
+) -> tuple[IntArray, BoolArray]:
+    """Return the rows in the order of the queue, and which of them chance chose."""
+    slot = _spread(len(task_ids), explore_share)
+    explored = draw(task_ids, int(slot.sum()))
+    order = np.empty(len(task_ids), dtype=np.int64)
     by_chance = np.flatnonzero(explored)
-    order[slot] = by_chance[shuffled(pool.task_ids[by_chance])]
+    order[slot] = by_chance[shuffled(task_ids[by_chance])]
     rest = np.flatnonzero(~explored)
-    first = top(values[rest], pool.task_ids[rest], looked[rest])
-    mix = mixed(first, shuffled(pool.task_ids[rest], int(salts[1])), batch=protocol.batch, share=protocol.uncertain)
+    first = top(values[rest], task_ids[rest], looked[rest])
+    mix = mixed(first, shuffled(task_ids[rest], salt), batch=protocol.batch, share=protocol.uncertain)
     order[~slot] = rest[mix]
-    priority = np.empty(len(pool), dtype=np.float32)
-    priority[order] = np.arange(len(pool)) / max(len(pool) - 1, 1)
-    return Ranking(pool.task_ids, priority, values, explored, strategy)
+    return order, explored
+
+
+def _quantiles(order: IntArray) -> FloatArray:
+    """Return each row's place in an order as a quantile; no two alike."""
+    priority = np.empty(len(order), dtype=np.float32)
+    priority[order] = np.arange(len(order)) / max(len(order) - 1, 1)
+    return priority
 
 
 def top(values: FloatArray, task_ids: IntArray, looked: BoolArray | None = None) -> IntArray:

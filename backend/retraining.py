@@ -66,7 +66,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     show("snapshot")
     plan = snapshot.take(context, project_id, lambda: show("images"))
     data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
-    base = open_base(context, plan.record)
+    base = open_base(context, plan.record, plan.tag)
     prepared = time.monotonic()
     trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
     show("evaluate")

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from backend import evidence, label_config, priorities, watched
+from backend import evidence, priorities, watched
 from backend.context import Context
 from backend.errors import MediaError
 from backend.media import MediaFile
-from backend.models import ServedModel, model_for, project_record
+from backend.models import ServedModel, models_for, project_record
 from backend.queues import Jobs
-from backend.store import PoolShard, ProjectRecord
+from backend.store import PoolShard
 from backend.types import ControlTag, Prediction, Task
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,13 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     none to ask.
     """
     record = project_record(context, project_id)
-    model, settings = model_for(context, record, accepted=True), context.project_settings(record)
-    if model.number and evidence.asks_committee(priorities.candidates(settings)):
+    models, settings = models_for(context, record, accepted=True), context.project_settings(record)
+    model = models[0]
+    if model.trained and evidence.asks_committee(priorities.candidates(settings)):
         evidence.jury(context, record, model)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
-    size = shard_size(label_config.parse(record.label_config)[0])
+    size = shard_size(models)
     shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
     context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
@@ -46,9 +47,9 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     return len(pool) + len(labeled)
 
 
-def shard_size(tag: ControlTag) -> int:
+def shard_size(models: Sequence[ServedModel]) -> int:
     """Return how many tasks are predicted before the result is kept."""
-    return SHARD_VIDEOS if tag.frame_rate else SHARD_TASKS
+    return SHARD_VIDEOS if any(model.tag.frame_rate for model in models) else SHARD_TASKS
 
 
 def _cut(task_ids: list[int], size: int) -> list[list[int]]:
@@ -60,27 +61,69 @@ def score_shard(
 ) -> bool:
     """Predict one shard and store it; return True if it was the last one missing. Running it twice changes nothing."""
     record = project_record(context, project_id)
-    model, settings = model_for(context, record, accepted=True), context.project_settings(record)
+    models, settings = models_for(context, record, accepted=True), context.project_settings(record)
+    model = models[0]
     if model.number != number:
         return False  # a newer version was accepted meanwhile
     tasks = context.label_studio.tasks(project_id, task_ids)
-    shard = predict_shard(context, record, model, index, tasks)
-    context.store.save_shard(project_id, number, shard, labeled=labeled)
-    if number and not labeled and evidence.asks_committee(priorities.candidates(settings)):
+    shard, *others = predict_shards(context, models, index, tasks)
+    save_shards(context, models, (shard, *others), labeled=labeled)
+    if model.trained and not labeled and evidence.asks_committee(priorities.candidates(settings)):
         # A cached file may be damaged: what could not be predicted is not put to the vote either.
         seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
         evidence.save_votes(context, record, model, index, seen)
     return context.progress.shard_done(project_id, number, index, len(task_ids))
 
 
-def predict_shard(
-    context: Context, record: ProjectRecord, model: ServedModel, index: int, tasks: Sequence[Task]
-) -> PoolShard:
-    """Return the predictions of `tasks`; None marks a task whose image failed, with its reason recorded."""
-    tag = label_config.parse(record.label_config)[0]
-    predictions, reasons = predict(context, model, tag, tasks)
-    context.progress.note_failures(record.project_id, [task.id for task in tasks], reasons)
-    return PoolShard(index, np.array([task.id for task in tasks], dtype=np.int64), tuple(predictions))
+def predict_shards(
+    context: Context, models: Sequence[ServedModel], index: int, tasks: Sequence[Task]
+) -> tuple[PoolShard, ...]:
+    """Return each model's predictions of `tasks`; None marks one whose file failed, with its reason recorded."""
+    predictions, reasons = predict_all(context, models, tasks)
+    context.progress.note_failures(models[0].project_id, [task.id for task in tasks], reasons)
+    ids = np.array([task.id for task in tasks], dtype=np.int64)
+    return tuple(PoolShard(index, ids, tuple(found)) for found in predictions)
+
+
+def save_shards(
+    context: Context, models: Sequence[ServedModel], shards: Sequence[PoolShard], *, labeled: bool = False
+) -> None:
+    """Keep what each model says of the same tasks."""
+    for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
+        context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.beside)
+
+
+def stored(
+    context: Context, models: Sequence[ServedModel], task_id: int, *, labeled: bool = False
+) -> list[Prediction | None]:
+    """Return what the store holds of a task, by model."""
+    return [
+        context.store.prediction(model.project_id, model.number, task_id, labeled=labeled, tag=model.beside)
+        for model in models
+    ]
+
+
+def predict_all(
+    context: Context, models: Sequence[ServedModel], tasks: Sequence[Task]
+) -> tuple[list[list[Prediction | None]], dict[int, str]]:
+    """Return each model's predictions of the tasks in order, None where a file failed, and the reasons by task id.
+
+    Models of the same weights that look at the same images share one pass over them.
+    """
+    passes: dict[tuple[object, ...], list[Prediction | None]] = {}
+    reasons: dict[int, str] = {}
+    for model in models:
+        if _pass(model) not in passes:
+            passes[_pass(model)], found = predict(context, model, model.tag, tasks)
+            for task_id, reason in found.items():
+                known = reasons.get(task_id, reason)
+                reasons[task_id] = known if reason in known else f"{known}; {reason}"
+    return [passes[_pass(model)] for model in models], reasons
+
+
+def _pass(model: ServedModel) -> tuple[object, ...]:
+    """Return what a model's predictions depend on; of a video they depend on all that its tag says."""
+    return model.weights, model.tag.data_key, model.tag.from_name if model.tag.frame_rate else ""
 
 
 def predict(

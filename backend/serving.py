@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,12 +9,10 @@ import numpy as np
 
 from backend import acquisition, arrivals, label_config, priorities, push, scoring, stream
 from backend.context import Context
-from backend.models import ServedModel, check_base, model_for
+from backend.models import ServedModel, check_base, models_for
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from backend.types import ControlTag, Json, Prediction, Task
-
-log = logging.getLogger(__name__)
+from backend.types import Json, Prediction, Task
 
 NO_PROJECT = 0  # stands for a project that nobody set up; Label Studio counts from 1
 
@@ -37,16 +34,11 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     """
     known = context.store.project(project_id)
     record = ProjectRecord(project_id, schema, extra_params, hostname, url, known.configured if known else "")
-    first, *others = label_config.parse(schema)
+    label_config.parse(schema)
     _check_names(context.project_settings(record))
     check_base(context, record)
     if record != known:
         context.store.save_project(record)
-        if others:
-            names = ", ".join(tag.from_name for tag in others)
-            log.warning(
-                "project %d: only the first control tag is served, %s; not %s", project_id, first.from_name, names
-            )
     return record
 
 
@@ -64,14 +56,13 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     empty result with the lowest priority, and its reason in the log and in GET /api/projects/{id}.
     """
     record = _record(context, project_id, schema)
-    model = model_for(context, record, accepted=False)
-    tag, settings = label_config.parse(schema)[0], context.project_settings(record)
-    predictions = _predictions(context, record, model, tag, tasks)
-    scores = _scores(context, settings, model, tasks, predictions)
+    models, settings = models_for(context, record, accepted=False), context.project_settings(record)
+    predictions = _predictions(context, record, models, tasks)
+    scores = _scores(context, settings, models, tasks, predictions)
     results = []
-    for task, prediction, score in zip(tasks, predictions, scores, strict=True):
-        regions = push.encode(settings, model, tag, task.id, prediction)
-        results.append(TaskResult(tuple(region.as_json() for region in regions), score, model.name))
+    for task, found, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
+        regions = push.encode(settings, models, task.id, found)
+        results.append(TaskResult(tuple(region.as_json() for region in regions), score, models[0].name))
     return results
 
 
@@ -84,35 +75,36 @@ def _record(context: Context, project_id: int | None, schema: str) -> ProjectRec
 
 
 def _predictions(
-    context: Context, record: ProjectRecord, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
-) -> list[Prediction | None]:
-    """Return what the store holds of this version; the other tasks are predicted now, in one batch."""
-    found = [context.store.prediction(record.project_id, model.number, task.id) for task in tasks]
-    places = [place for place, prediction in enumerate(found) if prediction is None]
-    fresh, reasons = scoring.predict(context, model, tag, [tasks[place] for place in places])
-    for place, prediction in zip(places, fresh, strict=True):
-        found[place] = prediction
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], tasks: Sequence[Task]
+) -> list[list[Prediction | None]]:
+    """Return each model's predictions: what the store holds of this version; the other tasks are predicted now."""
+    known = [scoring.stored(context, models, task.id) for task in tasks]
+    places = [place for place, found in enumerate(known) if any(one is None for one in found)]
+    fresh, reasons = scoring.predict_all(context, models, [tasks[place] for place in places])
+    for place, *now in zip(places, *fresh, strict=True):
+        known[place] = [one or other for one, other in zip(known[place], now, strict=True)]
     if record.project_id != NO_PROJECT:
         context.progress.note_failures(record.project_id, [tasks[place].id for place in places], reasons)
-    return found
+    return [[found[row] for found in known] for row in range(len(models))]
 
 
 def _scores(
     context: Context,
     settings: Settings,
-    model: ServedModel,
+    models: Sequence[ServedModel],
     tasks: Sequence[Task],
-    predictions: Sequence[Prediction | None],
+    predictions: Sequence[Sequence[Prediction | None]],
 ) -> list[float]:
     """Return each task's place in the last ranking of this version; of one that is not in it, where it would be."""
-    order = context.store.ranking(model.project_id, model.number)
+    order = context.store.ranking(models[0].project_id, models[0].number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    scores = arrivals.alone(settings, model, order, ids, predictions)
+    known = arrivals.Known(order, arrivals.parts_of(context, models))
+    scores = arrivals.placed(settings, models, known, ids, predictions)
     if order is None:
         return scores
     rows = np.flatnonzero(np.isin(order.task_ids, ids))
     ranked = dict(zip(order.task_ids[rows].tolist(), order.priority[rows].tolist(), strict=True))
+    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
     return [
-        score if prediction is None else ranked.get(task.id, score)
-        for task, prediction, score in zip(tasks, predictions, scores, strict=True)
+        score if bad else ranked.get(task.id, score) for task, bad, score in zip(tasks, failed, scores, strict=True)
     ]

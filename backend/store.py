@@ -207,9 +207,9 @@ class Store(Lessons):
         """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
         return self._pools.votes(version_folder(project_id, number))
 
-    def next_shard(self, project_id: int, number: int) -> int:
+    def next_shard(self, project_id: int, number: int, *, tag: str = "") -> int:
         """Return an index above those of all stored shards."""
-        return self._pools.next_shard(version_folder(project_id, number))
+        return self._pools.next_shard(_scored(project_id, number, False, tag))
 
     def clear_shards(self, project_id: int, number: int) -> None:
         """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
@@ -235,9 +235,9 @@ class Store(Lessons):
         folder = _scored(project_id, number, labeled, tag)
         return self._pools.load_pool(folder, class_weights, box_embeddings=box_embeddings)
 
-    def shards(self, project_id: int, number: int, *, labeled: bool = False) -> Iterator[PoolShard]:
+    def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> Iterator[PoolShard]:
         """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
-        return self._pools.shards(_scored(project_id, number, labeled, ""))
+        return self._pools.shards(_scored(project_id, number, labeled, tag))
 
     def prediction(
         self, project_id: int, number: int, task_id: int, *, labeled: bool = False, tag: str = ""

@@ -137,7 +137,7 @@ def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served
     served.store.save_project(record)
     before = served.store.ranking(7, 1)
     with pytest.raises(ModelError, match="needs two published versions"):
-        priorities.rank_pool(served, record, model_for(served, record, accepted=True))
+        priorities.rank_pool(served, record, models.models_for(served, record, accepted=True))
     after = served.store.ranking(7, 1)
     assert before is not None
     assert after is not None
@@ -162,10 +162,9 @@ def test_a_new_task_is_scored_at_once_and_next(
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
         ids = [task.id for task in client.unlabeled_tasks(project)]
-        model = model_for(context, models.project_record(context, project), accepted=True)
+        served = models.models_for(context, models.project_record(context, project), accepted=True)
         tasks = client.tasks(project, ids)
-        record = models.project_record(context, project)
-        context.store.save_shard(project, 1, scoring.predict_shard(context, record, model, 0, tasks))
+        scoring.save_shards(context, served, scoring.predict_shards(context, served, 0, tasks))
         push.rank_and_push(context, project, 1)
         client.set_sampling(project)
         order = context.store.ranking(project, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import evidence, models
+from backend import evidence, label_config, models
 from backend.acquisition.learning_loss import image_loss
 from backend.context import Context
 from backend.errors import ModelError
@@ -170,6 +170,6 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
 
 
 def test_without_a_model_there_is_nobody_to_ask(context: Context) -> None:
-    nobody = models.ServedModel(7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu")
+    nobody = models.ServedModel(7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0])
     with pytest.raises(ModelError, match="needs a trained version"):
         models.committee_for(context, context.settings, nobody)

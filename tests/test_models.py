@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend import models
+from backend import label_config, models
 from backend.context import Context
 from backend.errors import ModelError
 from backend.media import MediaFile
@@ -48,7 +49,7 @@ def test_the_served_version_wins_over_the_accepted_one_until_its_scores_are_in(
 
 
 def test_without_weights_nothing_is_found_and_the_name_says_so(context: Context, model_dir: Path) -> None:
-    class_less = models.ServedModel(7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu")
+    class_less = models.ServedModel(7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0])
     (found,) = class_less.predict([MediaFile(Path("unread.png"), 80, 60)])
     assert (found.width, found.height, len(found.boxes), found.class_probs.shape) == (80, 60, 0, (0, 0))
     assert list(class_less.predict([])) == []
@@ -67,9 +68,14 @@ def test_weights_a_project_names_must_be_approved_and_stay_the_same(
     context: Context, tiny_weights: Path, model_dir: Path, images: ImageSite
 ) -> None:
     put(model_dir, "mine.pt", tiny_weights)
-    for refuse in (models.check_base, models.open_base):
+    (tag,) = label_config.parse(OWN.label_config)
+    refused: list[Callable[[], object]] = [
+        lambda: models.check_base(context, OWN),
+        lambda: models.open_base(context, OWN, tag),
+    ]
+    for refuse in refused:
         with pytest.raises(ModelError, match=r"mine\.pt are not approved"):
-            refuse(context, OWN)
+            refuse()
     approve(model_dir, "mine.pt")
     models.check_base(context, OWN)
     model = model_for(context, OWN, accepted=False)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import arrivals, label_config, priorities, push, scoring, serving
+from backend import arrivals, priorities, push, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
-from backend.models import model_for
+from backend.models import model_for, models_for
 from backend.serving import TaskResult
 from backend.store import ProjectRecord
 from backend.types import Task
-from tests.support import CONFIG, TWO_TAGS, ImageSite, publish
+from tests.support import CONFIG, ImageSite, publish
 
 URL = "http://backend.example:9090"
 
@@ -91,13 +90,6 @@ def test_a_setup_that_cannot_work_keeps_the_record_before(
 
 def test_the_admins_own_base_model_may_be_named(context: Context) -> None:
     assert setup(context, extra_params='{"BASE_MODEL": "yolo11n.pt"}')
-
-
-def test_a_second_control_tag_is_named_in_the_log_once(context: Context, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(2):
-        setup(context, TWO_TAGS)
-    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert "project 7: only the first control tag is served, label; not second" in warning.getMessage()
 
 
 # ── predict ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -215,13 +207,11 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     tasks = [Task(n, {"image": images.add(f"{n}.png", n)}) for n in range(1, 7)]
     record = served.store.project(7)
     assert record is not None
-    model = model_for(served, record, accepted=False)
-    served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 0, tasks[:4]))
-    order = priorities.rank_pool(served, record, model)
-    served.store.save_shard(7, 1, scoring.predict_shard(served, record, model, 1, tasks[4:5]))  # came later
-    pushed = {
-        row.task_id: row for row in push._rows(served, served.settings, model, label_config.parse(CONFIG)[0], order)
-    }
+    models = models_for(served, record, accepted=False)
+    scoring.save_shards(served, models, scoring.predict_shards(served, models, 0, tasks[:4]))
+    order = priorities.rank_pool(served, record, models)
+    scoring.save_shards(served, models, scoring.predict_shards(served, models, 1, tasks[4:5]))  # came later
+    pushed = {row.task_id: row for row in push._rows(served, served.settings, models, order)}
     for path in images.folder.iterdir():
         path.unlink()  # what is stored needs no image
     for media in Path(served.settings.model_dir, "media").iterdir():
@@ -234,7 +224,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
         assert json.dumps(result.regions) == json.dumps(wanted)
     late = served.store.prediction(7, 1, 5)
     assert results[4].regions
-    assert [results[4].score] == arrivals.alone(served.settings, model, order, np.array([5]), [late])
+    assert [results[4].score] == arrivals.alone(served.settings, models[0], order, np.array([5]), [late])
     assert sorted(result.score for result in results[:4]) == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 

@@ -90,7 +90,7 @@ def _score(
     everything = [Task(number + 1, data[number % len(data)]) for number in range(count)]
     for index, begin in enumerate(range(0, count, scoring.SHARD_TASKS)):
         chosen = everything[begin : begin + scoring.SHARD_TASKS]
-        shard = scoring.predict_shard(context, record, model, index, chosen)
+        (shard,) = scoring.predict_shards(context, (model,), index, chosen)
         assert all(prediction is not None for prediction in shard.predictions)
         context.store.save_shard(parts.PROJECT, model.number, shard)
     pool, _ = context.store.load_pool(parts.PROJECT, model.number, model.class_weights)
