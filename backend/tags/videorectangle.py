@@ -12,7 +12,7 @@ from backend import geometry, keyframes, regions
 from backend.errors import RegionError
 from backend.keyframes import KeyFrames, Track
 from backend.tags import Tag
-from backend.types import ControlTag, IntArray, LabeledBox, Prediction, Region
+from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region
 
 MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
 LABELS = "labels"  # where a region's value has them
@@ -65,7 +65,7 @@ def _region(
     )
 
 
-def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | str]:
+def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | Nothing | str]:
     """Yield the training boxes of every frame that is a key frame of some region, by frame, and why others are none.
 
     With `model_every` also those of every so many frames, where Label Studio interpolates.
@@ -75,10 +75,10 @@ def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[Label
     """
     drawn: list[_Drawn] = []
     for each in _drawn(tag, result):
-        if isinstance(each, str):
-            yield each
-        else:
+        if isinstance(each, _Drawn):
             drawn.append(each)
+        else:
+            yield each
     frames = np.unique(np.concatenate([_between(tag, drawn), *(each.keys.frames for each in drawn)]))
     boxes = [box for each in drawn for box in _boxes(each, keyframes.interpolate(each.keys, frames))]
     yield from sorted(boxes, key=lambda box: box.frame)
@@ -109,7 +109,7 @@ def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
             yield LabeledBox(drawn.label, geometry.percent_to_normalised(inside), frame=frame)
 
 
-def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | str]:
+def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | Nothing | str]:
     """Yield what each label of each region of this tag means, or why it is left out."""
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
@@ -118,6 +118,9 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
         keys = _keys(tag, item) if labels else "has no label"
         if isinstance(keys, str):
             yield f"{name} {keys}"
+            continue
+        if not len(keys.frames):
+            yield Nothing(f"{name} has no key frame")
             continue
         for label in labels:
             if label in tag.labels:
@@ -139,7 +142,7 @@ def _keys(tag: ControlTag, item: Mapping[str, Any]) -> KeyFrames | str:
     # The whole number of frames may be off by one at either end.
     if rate is not None and abs(tag.frame_rate / rate - 1) * item["value"]["framesCount"] > 2:
         return f"was drawn at {rate:g} frames per second, and the label config says {tag.frame_rate:g}"
-    return keys if len(keys.frames) else "has no key frame"
+    return keys
 
 
 TAG = Tag(
