@@ -22,6 +22,8 @@ from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord
 from backend.types import IntArray, Prediction, Ranking
 
+_MIDDLE = 0.5  # the priority of a task that nothing tells of how it compares
+
 
 def score_new(context: Context, project_id: int) -> int:
     """Score the unlabeled tasks that have no place in the served version's queue: new ones, or ones unlabeled again.
@@ -107,13 +109,15 @@ def placed(
 
     Among several tags that is where the lowest of a task's places would be in the ranking that they made together.
     """
+    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
     if not known.parts:
-        return alone(settings, models[0], known.order, task_ids, predictions[0])
+        places = alone(settings, models[0], known.order, task_ids, predictions[0])
+        unplaced = [one is None and not bad for one, bad in zip(predictions[0], failed, strict=True)]
+        return [_MIDDLE if only_others else place for only_others, place in zip(unplaced, places, strict=True)]
     lowest = np.full(len(task_ids), LAST)
     for model, found in zip(models, predictions, strict=True):
         if part := known.parts.get(model.tag.from_name):
             lowest = np.minimum(lowest, alone(settings, model, part, task_ids, found))
-    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
     return [
         LAST if bad else ranking.quantile_of(known.order, 1 - low)
         for bad, low in zip(failed, lowest.tolist(), strict=True)

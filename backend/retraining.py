@@ -1,4 +1,4 @@
-"""From labels to a published version: snapshot, images, train, evaluate, judge, publish."""
+"""From labels to a published version: snapshot, images; train, evaluate and judge each tag's model; publish."""
 
 from __future__ import annotations
 
@@ -6,41 +6,25 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import calibration, dataset, evaluation, snapshot, training, validation
-from backend.classifying import load_predictor
+from backend import challenger, snapshot, training
+from backend.challenger import Candidate
 from backend.context import Context
-from backend.files import file_sha256
-from backend.gate import judge
-from backend.models import base_model, open_base
-from backend.pretrained import BaseWeights
+from backend.models import base_model, base_of
 from backend.progress import Fence
-from backend.snapshot import Plan
+from backend.snapshot import Labels
 from backend.software import versions as software_versions
 from backend.store import version_name
-from backend.types import Calibration, Metrics, ModelVersion, TrainingProgress
-from backend.validation import Detections
-from backend.yolo_tasks import details, quality
+from backend.types import ModelVersion, TagModel, TrainingProgress
 
 log = logging.getLogger(__name__)
 
 # Where each stage begins on the one progress bar, from measured shares of a training's time.
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the evaluation gave, and whether the version is published for it."""
-
-    challenger: Metrics
-    champion: Metrics | None
-    promoted: bool
-    reason: str
-    detections: Detections | None  # on the held-out images
 
 
 def retrain(context: Context, project_id: int) -> ModelVersion:
@@ -64,153 +48,128 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     started = time.monotonic()
     show = _Reporter(context, project_id, started)
     show("snapshot")
-    plan = snapshot.take(context, project_id, lambda: show("images"))
-    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
-    base = open_base(context, plan.record, plan.tag)
-    prepared = time.monotonic()
-    trained = _train(plan, base, data_yaml, scratch / "run", fence, show)
-    show("evaluate")
-    verdict = _verdict(context, plan, trained, data_yaml)
-    timings = {
-        "prepare": prepared - started,
-        "train": trained.seconds,
-        "evaluate": time.monotonic() - prepared - trained.seconds,
-    }
+    labels = snapshot.take(context, project_id, lambda: show("images"))
+    gathered = time.monotonic() - started
+    candidates = _candidates(context, labels, fence, scratch, show)
     show("publish")
     fence.check()  # the last moment: a stalled training must not publish over its successor
-    version = _version(context, plan, base, trained, verdict, timings)
-    context.store.publish(version, trained.weights)
+    version = publish(context, labels, candidates, gathered)
     log.info("project %d: %s %s", project_id, version.name, version.reason)
     return version
 
 
-def _train(
-    plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, fence: Fence, show: _Reporter
-) -> training.Trained:
-    images, hyper = len(plan.split.train), _hyper(plan)
-    name = f"project {plan.record.project_id}"
-    log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
-    if not base.pretrained:
-        log.warning("%s: %s", name, base.note)
+def _candidates(context: Context, labels: Labels, fence: Fence, scratch: Path, show: _Reporter) -> list[Candidate]:
+    """Train the model of each tag in turn."""
+    current, found = context.store.current(labels.record.project_id), []
+    for place, tag in enumerate(labels.tags):
+        before = challenger.champion_of(context, current, tag, first=place == 0)
+        plan = labels.plans.get(tag.from_name)
+        if plan is None:
+            base, why = base_of(context, labels.record, tag), labels.lacking[tag.from_name]
+            found.append(challenger.untrained(tag, base, before, why))
+            continue
+        part = show.part(len(found), len(labels.tags))
 
-    def on_epoch(report: training.EpochReport) -> None:
-        fence.check()
-        show.epoch(report)
+        def on_epoch(report: training.EpochReport, part: _Reporter = part) -> None:
+            fence.check()
+            part.epoch(report)
 
-    return training.train(data_yaml, base, hyper, out, on_epoch)
+        def on_evaluate(part: _Reporter = part) -> None:
+            part("evaluate")
 
-
-def _hyper(plan: Plan) -> training.Hyper:
-    settings = plan.settings
-    return training.Hyper(
-        epochs=training.epochs_for(len(plan.split.train), settings),
-        batch=settings.batch,
-        imgsz=settings.imgsz,
-        seed=settings.seed,
-        device=settings.device,
-        minutes=settings.train_minutes,
-    )
+        found.append(challenger.train(context, plan, before, scratch / str(place), on_epoch, on_evaluate))
+    return found
 
 
-def _verdict(context: Context, plan: Plan, trained: training.Trained, data_yaml: Path) -> Verdict:
-    challenger, champion = _evaluate(context, plan, trained.weights, data_yaml)
-    promoted, reason = judge(
-        challenger,
-        champion,
-        finite=trained.losses_finite,
-        held_out=plan.split.held_out,
-        tolerance=plan.settings.tolerance,
-        quality=quality(plan.tag),
-    )
-    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights))
+def publish(context: Context, labels: Labels, candidates: Sequence[Candidate], gathered: float) -> ModelVersion:
+    """Publish what a training has for each tag; `gathered` is how long it took to gather the labels, in seconds.
+
+    It becomes the current version if the model of one tag at least is accepted; the other tags keep what they had.
+    """
+    promoted = any(candidate.accepted for candidate in candidates)
+    (first, *others) = chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
+    timings = {"prepare": gathered, "train": 0.0, "evaluate": 0.0}
+    for candidate in candidates:
+        timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
+    version = _version(context, labels, [model for model, _ in chosen], promoted=promoted, timings=timings)
+    context.store.publish(version, first[1], {model.from_name: path for model, path in others if path})
+    return version
 
 
-def _detections(plan: Plan, weights: Path) -> Detections | None:
-    """Predict the validation images; None where the model has learned from them."""
-    if not plan.split.held_out:
-        return None
-    detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
-    found = detector.predict([image.path for image in plan.split.val])
-    pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
-    return validation.detections(pairs, plan.tag.labels)
-
-
-def _calibration(found: Detections | None) -> Calibration:
-    if found is None:
-        return Calibration(reason="there are no validation images yet that the model has not learned from")
-    return calibration.fit(found.confidence, found.overlap > 0)
+def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
+    """Return what a version has of one tag: of one that is not published, for the record, what was trained."""
+    if candidate.accepted or not promoted:
+        return candidate.challenger, candidate.weights
+    return candidate.kept, candidate.kept_weights
 
 
 def _version(
-    context: Context,
-    plan: Plan,
-    base: BaseWeights,
-    trained: training.Trained,
-    verdict: Verdict,
-    timings: Mapping[str, float],
+    context: Context, labels: Labels, models: Sequence[TagModel], *, promoted: bool, timings: Mapping[str, float]
 ) -> ModelVersion:
     """Return the manifest of a finished training, under a number of its own."""
-    project_id, name = plan.record.project_id, base_model(context, plan.record)
+    project_id, name = labels.record.project_id, base_model(context, labels.record)
     champion = context.store.current(project_id)
     number = context.store.reserve_number(project_id)
+    first, *others = models
+    reasons = [f"{model.from_name}: {model.reason}" for model in models]
+    told = {each.name: getattr(first, each.name) for each in fields(TagModel)}
+    told["reason"] = "; ".join(reasons) if others else first.reason
     return ModelVersion(
         project_id=project_id,
         number=number,
         name=version_name(name, number),
-        sha256=file_sha256(trained.weights),
-        base_model=name,
         parent=champion.number if champion else None,
-        classes=plan.tag.labels,
-        snapshot=plan.snapshot,
-        metrics=verdict.challenger,
-        champion_metrics=verdict.champion,
-        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": base.pretrained},
+        snapshot=labels.snapshot,
         software=software_versions(),
         timings=timings,
         created=datetime.now(UTC),
-        promoted=verdict.promoted,
-        calibration=_calibration(verdict.detections),
-        class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
-        task=plan.tag.task,
-        reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
+        promoted=promoted,
+        others=tuple(others),
+        **told,
     )
-
-
-def _evaluate(context: Context, plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Metrics | None]:
-    """Measure the challenger and, where there is one for the same task, the champion on the same validation set."""
-    size, device = plan.settings.imgsz, plan.settings.device
-    challenger = evaluation.evaluate(weights, data_yaml, size, device)
-    champion = context.store.current(plan.snapshot.project_id)
-    if champion is None or champion.task != plan.tag.task:
-        return challenger, None
-    return challenger, evaluation.evaluate(context.store.weights(champion), data_yaml, size, device)
 
 
 class _Reporter:
     """Writes the training's stage, progress and ETA where GET /api/projects/{id} reads them."""
 
-    def __init__(self, context: Context, project_id: int, started: float) -> None:
+    def __init__(self, context: Context, project_id: int, started: float, place: int = 0, parts: int = 1) -> None:
         self._context = context
         self._project_id = project_id
         self._started = started
+        self._place = place
+        self._parts = parts
+
+    def part(self, place: int, parts: int) -> _Reporter:
+        """Return the reporter of one of several trainings; says that it starts."""
+        reporter = _Reporter(self._context, self._project_id, self._started, place, parts)
+        reporter("train")
+        return reporter
 
     def __call__(self, stage: str) -> None:
-        self._write(TrainingProgress("running", stage, _STAGE_STARTS[stage], self._eta(_STAGE_STARTS[stage])))
+        share = self._share(_STAGE_STARTS[stage])
+        self._write(TrainingProgress("running", stage, share, self._eta(share)))
 
     def epoch(self, report: training.EpochReport) -> None:
         begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["evaluate"]
-        share = begin + (end - begin) * report.epoch / report.epochs
+        share = self._share(begin + (end - begin) * report.epoch / report.epochs)
         self._write(
             TrainingProgress(
                 "running",
                 "train",
                 share,
-                report.eta_s,
+                report.eta_s if self._place == self._parts - 1 else self._eta(share),
                 epoch=report.epoch,
                 epochs=report.epochs,
                 losses=dict(report.losses),
             )
         )
+
+    def _share(self, share: float) -> float:
+        """Return where all trainings are, when this one is at `share` of the bar."""
+        begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["publish"]
+        if self._parts == 1 or not begin <= share < end:
+            return share
+        return begin + (end - begin) * (self._place + (share - begin) / (end - begin)) / self._parts
 
     def _eta(self, share: float) -> float | None:
         spent = time.monotonic() - self._started

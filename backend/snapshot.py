@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from backend import dataset, label_config, tags, video_shots
 from backend.context import Context
@@ -23,13 +23,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that one training works from."""
+    """All that the training of one control tag works from."""
 
     record: ProjectRecord
     settings: Settings
     tag: ControlTag
     snapshot: TrainingSnapshot
     split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a training finds of each control tag: a plan, or why its labels allow none."""
+
+    record: ProjectRecord
+    tags: tuple[ControlTag, ...]
+    plans: Mapping[str, Plan]  # by the tag's name; one at least
+    lacking: Mapping[str, str]
+
+    @property
+    def snapshot(self) -> TrainingSnapshot:
+        """What the version says it was made of: the annotations, and the split of the first tag that has one."""
+        return next(iter(self.plans.values())).snapshot
 
 
 def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
@@ -58,19 +73,44 @@ def count(context: Context, project_id: int) -> Counts:
     return counts
 
 
-def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Plan:
-    """Read the labels from Label Studio, fetch their images and split them."""
+def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Labels:
+    """Read the labels from Label Studio, fetch their images and split them, for each control tag.
+
+    Raises TrainingError if the labels of no tag allow a training.
+    """
     record = context.store.project(project_id)
     if record is None:
         raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
     # The config may have changed since /setup: Label Studio's own is the truth.
     record = replace(record, label_config=context.label_studio.project(project_id).label_config)
-    tag = label_config.parse(record.label_config)[0]
-    settings = context.project_settings(record)
+    found = label_config.parse(record.label_config)
     annotated = tuple(context.label_studio.annotated_tasks(project_id))
     on_images()
     chance = chance_tasks(context, project_id, annotated)
-    images = _labeled_images(context, project_id, tag, annotated, chance)
+    plans: dict[str, Plan] = {}
+    lacking: dict[str, TrainingError] = {}
+    for tag, images in zip(found, _labeled_images(context, project_id, found, annotated, chance), strict=True):
+        try:
+            plans[tag.from_name] = _plan(context, record, tag, images, annotated, chance)
+        except TrainingError as error:
+            lacking[tag.from_name] = error
+    if not plans:
+        raise lacking[found[0].from_name]
+    reasons = {name: each.what for name, each in lacking.items()}
+    for name, reason in reasons.items():
+        log.warning("project %d: %s is not trained: %s", project_id, name, reason)
+    return Labels(record, found, plans, reasons)
+
+
+def _plan(
+    context: Context,
+    record: ProjectRecord,
+    tag: ControlTag,
+    images: tuple[LabeledImage, ...],
+    annotated: tuple[AnnotatedTask, ...],
+    chance: frozenset[int],
+) -> Plan:
+    project_id, settings = record.project_id, context.project_settings(record)
     split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
     unseen = dataset.unseen_classes(images, tag.labels)
     if unseen:
@@ -114,39 +154,60 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
 def _labeled_images(
     context: Context,
     project_id: int,
-    tag: ControlTag,
+    found: Sequence[ControlTag],
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
-) -> tuple[LabeledImage, ...]:
-    """Fetch the images of all labeled tasks, of videos those of their key frames.
+) -> list[tuple[LabeledImage, ...]]:
+    """Fetch for each tag the images of all labeled tasks, of videos those of their key frames.
 
     A task is left out whose image fails, or which has a region that cannot be learned from: what it shows would be
     learned as background. Its reason is on the status page.
     """
-    images: list[LabeledImage] = []
-    left_out: dict[int, str] = {}
-    reduced: dict[int, str] = {}
-    dropped = 0
-    read = _of_videos if tag.frame_rate else _of_images
-    for task, found in zip(annotated, read(context, tag, annotated, chance), strict=True):
+    read = [_read(context, project_id, tag, annotated, chance) for tag in found]
+    reasons: dict[int, list[str]] = {}
+    for each in read:
+        for task_id, reason in (each.left_out | each.reduced).items():
+            reasons.setdefault(task_id, []).append(reason)
+    told = {task_id: "; ".join(dict.fromkeys(several)) for task_id, several in reasons.items()}
+    for task_id, reason in told.items():
+        log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, [task.task.id for task in annotated], told)
+    if any(each.left_out for each in read) and not any(each.images for each in read):
+        raise TrainingError("no labeled task could be read", fix=next(iter(told.values())))
+    return [tuple(each.images) for each in read]
+
+
+@dataclass(slots=True)
+class _Read:
+    """The images of one tag; by task why it teaches nothing, or less than was drawn."""
+
+    images: list[LabeledImage] = field(default_factory=list)
+    left_out: dict[int, str] = field(default_factory=dict)
+    reduced: dict[int, str] = field(default_factory=dict)
+
+
+def _read(
+    context: Context,
+    project_id: int,
+    tag: ControlTag,
+    annotated: tuple[AnnotatedTask, ...],
+    chance: frozenset[int],
+) -> _Read:
+    read, dropped = _Read(), 0
+    fetch = _of_videos if tag.frame_rate else _of_images
+    for task, found in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
         unreadable = (str(found),) if isinstance(found, MediaError) else tags.unreadable(tag, task.result)
         if unreadable or isinstance(found, MediaError):
-            left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
+            read.left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
             continue
-        images += found.images
+        read.images += found.images
         nothing = tags.explain(tag, task.result)
         dropped += len(nothing)
         if missing := (*nothing, *found.left_out):
-            reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
-    _warn(project_id, images, dropped)
-    reasons = left_out | reduced
-    for task_id, reason in reasons.items():
-        log.warning("project %d: task %d: %s", project_id, task_id, reason)
-    context.progress.note_failures(project_id, [task.task.id for task in annotated], reasons)
-    if left_out and not images:
-        raise TrainingError("no labeled task could be read", fix=next(iter(left_out.values())))
-    return tuple(images)
+            read.reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
+    _warn(project_id, read.images, dropped)
+    return read
 
 
 def _warn(project_id: int, images: Sequence[LabeledImage], dropped: int) -> None:

@@ -25,7 +25,7 @@ from backend.files import file_sha256
 from backend.label_studio import LabelStudioClient
 from backend.settings import Settings
 from backend.store import Store, version_name
-from backend.types import Metrics, ModelVersion, TrainingSnapshot, YoloTask
+from backend.types import Metrics, ModelVersion, TagModel, TrainingSnapshot, YoloTask
 from backend.yolo_models import quiet_ultralytics
 from backend.yolo_tasks import RECIPES
 
@@ -157,8 +157,9 @@ def publish(
     promoted: bool = True,
     classes: tuple[str, ...] = CLASSES,
     train_tasks: tuple[int, ...] = (1,),
+    others: Sequence[tuple[TagModel, Path]] = (),
 ) -> ModelVersion:
-    """Publish weights as the next version of a project, as a training does."""
+    """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
     number = store.reserve_number(project_id)
     metrics = Metrics(0.5, 0.3, dict.fromkeys(classes, 0.5), images=12, boxes=20, detections=30)
     version = ModelVersion(
@@ -178,6 +179,8 @@ def publish(
         created=datetime(2026, 1, 1, tzinfo=UTC),
         promoted=promoted,
         reason="published: the first version" if promoted else "not published: worse",
+        from_name="label" if others else "",
+        others=tuple(model for model, _ in others),
     )
-    store.publish(version, weights)
+    store.publish(version, weights, {model.from_name: path for model, path in others})
     return version

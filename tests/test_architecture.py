@@ -63,6 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "snapshot",
             "video_shots",
             "watched",
+            "challenger",
             "retraining",
             "evidence",
             "priorities",

@@ -1,53 +1,209 @@
-"""The calibration that a training keeps; the whole of a training is told by test_loop.py."""
+"""A training of several control tags: a model each, judged against its own champion, published as one version."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from backend import label_config, retraining, validation
-from backend.dataset import LabeledImage, Split
+from backend import label_config, push, retraining, scoring, serving
+from backend.challenger import Candidate
+from backend.context import Context
+from backend.dataset import Split
+from backend.errors import TrainingError
+from backend.files import file_sha256
+from backend.processes import LabelStudioProcess
 from backend.settings import Settings
-from backend.snapshot import Plan
+from backend.snapshot import Labels, Plan
 from backend.store import ProjectRecord
-from backend.types import LabeledBox, TrainingSnapshot
-from tests.support import CONFIG, IMGSZ, ImageSite
+from backend.types import Json, Metrics, ModelVersion, TagModel, Task, TrainingSnapshot
+from tests.support import CLASSES, CONFIG, ImageSite, open_context, tiny_yolo
+
+BOTH = CONFIG.replace(
+    "</View>",
+    '<Choices name="quality" toName="image" model_score_threshold="0">'
+    '<Choice value="good"/><Choice value="bad"/></Choices></View>',
+)
+TAGS = label_config.parse(BOTH)
+QUALITIES = ("good", "bad")
+
+
+# Which model each tag has in a version
+
+
+def model(name: str, sha256: str, reason: str = "published: the first version") -> TagModel:
+    metrics = Metrics(0.5, 0.3, {}, 12, 20, 30)
+    tag = next(one for one in TAGS if one.from_name == name)
+    return TagModel(name, tag.task, tag.labels, sha256, "yolo11n.pt", metrics, None, {}, reason)
+
+
+def candidate(tmp_path: Path, name: str, *, accepted: bool, kept: str = "", trained: bool = True) -> Candidate:
+    """Return what a training has for a tag whose weights hold the tag's name, and before this training `kept`."""
+    path, before = tmp_path / f"{name}.pt", tmp_path / f"{name}-before.pt"
+    path.write_bytes(name.encode())
+    before.write_bytes(kept.encode())
+    reason = "published" if accepted else "not published: worse" if trained else "not trained: no labels"
+    stays = replace(model(name, file_sha256(before) if kept else "", f"{reason}; the model before stays"), carried=True)
+    return Candidate(
+        model(name, file_sha256(path) if trained else "", reason),
+        path if trained else None,
+        accepted,
+        stays,
+        before if kept else None,
+        {"train": 2.0} if trained else {},
+    )
+
+
+def published(context: Context, *candidates: Candidate) -> ModelVersion:
+    record = ProjectRecord(7, BOTH, "", "", "", "")
+    snapshot = TrainingSnapshot(7, "hash", {}, (1,), (2,))
+    plan = Plan(record, context.settings, TAGS[0], snapshot, Split((), (), held_out=False))
+    return retraining.publish(context, Labels(record, TAGS, {"label": plan}, {}), candidates, 1.0)
+
+
+def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_path: Path) -> None:
+    worse = candidate(tmp_path, "label", accepted=False, kept="old boxes")
+    version = published(context, worse, candidate(tmp_path, "quality", accepted=True))
+    assert version.promoted
+    assert context.store.current(7) == version
+    assert context.store.weights(version).read_bytes() == b"old boxes"
+    assert context.store.weights(version, "quality").read_bytes() == b"quality"
+    assert [one.carried for one in version.models] == [True, False]
+    assert version.reason == "label: not published: worse; the model before stays; quality: published"
+    assert version.timings == {"prepare": 1.0, "train": 4.0, "evaluate": 0.0}
+
+
+def test_a_tag_that_was_never_trained_may_wait(context: Context, tmp_path: Path) -> None:
+    waiting = candidate(tmp_path, "quality", accepted=False, trained=False)
+    version = published(context, candidate(tmp_path, "label", accepted=True), waiting)
+    assert version.promoted
+    assert [one.sha256 != "" for one in version.models] == [True, False]
+    assert "quality: not trained: no labels" in version.reason
+    assert version.model_of(TAGS[1], first=False) is None
+
+
+def test_without_a_single_better_model_nothing_changes(context: Context, tmp_path: Path) -> None:
+    worse = [candidate(tmp_path, name, accepted=False, kept="old") for name in ("label", "quality")]
+    version = published(context, *worse)
+    assert not version.promoted
+    assert context.store.current(7) is None
+    assert [one.sha256 for one in version.models] == [one.challenger.sha256 for one in worse]  # for the record
+
+
+def test_one_tag_by_itself_gives_its_reason_as_it_is(context: Context, tmp_path: Path) -> None:
+    version = published(context, candidate(tmp_path, "label", accepted=True))
+    assert (version.reason, version.others, version.from_name) == ("published", (), "label")
+
+
+# Through Label Studio
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project of boxes and choices with six images."""
+
+    context: Context
+    project: int
+    tasks: tuple[Task, ...]
+
+    def annotate(self, task: Task, *, boxes: bool = True, quality: str = "good") -> None:
+        result: list[Json] = []
+        if boxes:
+            value = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
+            result.append({"id": "b", "from_name": "label", "to_name": "image", "type": "rectanglelabels"})
+            result[-1]["value"] = value
+        if quality:
+            value = {"choices": [quality]}
+            result.append({"id": "q", "from_name": "quality", "to_name": "image", "type": "choices", "value": value})
+        self.context.label_studio.annotate(task.id, result)
+
+    def score(self) -> None:
+        """Score and push the accepted version, as the jobs do."""
+        current = self.context.store.current(self.project)
+        assert current is not None
+        unlabeled = [task.id for task in self.context.label_studio.unlabeled_tasks(self.project)]
+        self.context.progress.start_scoring(self.project, current.number, 1, len(unlabeled))
+        assert scoring.score_shard(self.context, self.project, current.number, 0, False, unlabeled)
+        push.rank_and_push(self.context, self.project, current.number)
 
 
 @pytest.fixture
-def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
-    """Twelve images whose label is the left half; what the tiny weights find there is right now and then."""
-    found = []
-    for number in range(12):
-        images.add(f"{number}.png", number)
-        box = LabeledBox("cat" if number % 2 else "dog", (0.5, 0.5, 1.0, 1.0))
-        found.append(LabeledImage(number, images.folder / f"{number}.png", (box,), random=True))
-    return tuple(found)
+def studio(label_studio: LabelStudioProcess, settings: Settings, images: ImageSite) -> Iterator[Studio]:
+    quick = {"train_steps": 1, "min_epochs": 1, "max_epochs": 1, "batch": 4, "model_score_threshold": 0.0}
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys | quick)) as context:
+        folder = Path(settings.model_dir)
+        folder.mkdir(exist_ok=True)
+        tiny_yolo(folder / "yolo11n.pt")
+        tiny_yolo(folder / "yolo11n-cls.pt", QUALITIES, task="classify")
+        client = context.label_studio
+        project = client.create_project("both", BOTH)
+        urls = [images.add(f"{n}.png", n) for n in range(6)]
+        client.http.send("POST", f"/api/projects/{project}/import", [{"image": url} for url in urls])
+        context.store.save_project(ProjectRecord(project, BOTH, "", "", "", ""))
+        yield Studio(context, project, tuple(client.unlabeled_tasks(project)))
 
 
-def plan(split: Split) -> Plan:
-    record = ProjectRecord(7, CONFIG, "", "", "", "")
-    settings = Settings(imgsz=IMGSZ, device="cpu")
-    return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
+def from_names(result: tuple[Json, ...]) -> set[str]:
+    return {region["from_name"] for region in result}
 
 
-def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = retraining._detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
-    found = retraining._calibration(detected)
-    assert found.detections >= 30
-    assert found.reason == ""
-    assert found.temperature != 1.0
-    assert found.nll_after < found.nll_before
-    assert detected is not None
-    quality = validation.class_quality(detected, ("cat", "dog"))
-    assert quality
-    assert all(0 < value < 1 for value in quality.values())
+@pytest.mark.label_studio
+def test_both_tags_learn_and_are_served(studio: Studio) -> None:
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:4]):
+        studio.annotate(task, quality=QUALITIES[place % 2])
+    version = retraining.retrain(context, project)
+    assert [(one.from_name, one.task, one.classes) for one in version.models] == [
+        ("label", "detect", CLASSES),
+        ("quality", "classify", QUALITIES),
+    ]
+    assert version.promoted
+    assert version.reason.startswith("label: published")
+    assert "; quality: published" in version.reason
+    studio.score()
+    rest = {task.id for task in studio.tasks[4:]}
+    stored = {task: context.label_studio.predictions_of(task) for task in rest}
+    assert all(len(found) == 1 for found in stored.values())
+    for (found,) in stored.values():
+        assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}
+    assert sorted(found.score for (found,) in stored.values() if found.score is not None) == [0, 1]
+
+    context.label_studio.annotate(studio.tasks[4].id, [])  # neither boxes nor a choice: nothing for the choices
+    again = retraining.retrain(context, project)
+    assert again.parent == version.number
+    assert [one.champion_metrics is not None for one in again.models] == [True, True]
 
 
-def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = retraining._detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
-    found = retraining._calibration(detected)
-    assert (found.temperature, found.detections) == (1.0, 0)
-    assert "no validation images" in found.reason
-    assert detected is None
+@pytest.mark.label_studio
+def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:4]):
+        studio.annotate(task, boxes=False, quality=QUALITIES[place % 2])
+    version = retraining.retrain(context, project)
+    assert version.promoted
+    assert "label: not trained: none of the 4 labeled images has a box; quality: published" in version.reason
+    assert version.sha256 == ""
+    studio.score()
+    (found,) = context.label_studio.predictions_of(studio.tasks[4].id)
+    assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}  # boxes of the base weights
+    (answer,) = serving.predict(context, project, BOTH, [studio.tasks[4]])
+    assert len(answer.regions) == len(found.result)
+
+    for task in studio.tasks[4:]:
+        studio.annotate(task, quality="")
+    second = retraining.retrain(context, project)
+    assert second.sha256
+    assert second.models[0].reason.startswith("label: published: the first version")
+    assert [one.champion_metrics is not None for one in second.models] == [False, True]
+
+
+@pytest.mark.label_studio
+def test_labels_of_no_tag_are_an_error(studio: Studio) -> None:
+    for task in studio.tasks[:3]:
+        studio.annotate(task, boxes=False, quality="")
+    with pytest.raises(TrainingError, match="none of the 3 labeled images has a box"):
+        retraining.retrain(studio.context, studio.project)
+    assert studio.context.store.versions(studio.project) == ()

@@ -97,10 +97,10 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
     context.progress.note_failures(7, [1], {1: "mended by now"})
-    found = snapshot._labeled_images(
+    (found,) = snapshot._labeled_images(
         context,
         7,
-        tag,
+        (tag,),
         (
             annotated(1, images.add("1.png"), region("cat")),
             annotated(2, images.add("2.png"), region("cat"), region("gone")),
@@ -125,4 +125,4 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     assert "project 7: 2 turned boxes learned as the upright boxes around them" in caplog.text
     assert "project 7: 2 regions dropped" in caplog.text
     with pytest.raises(TrainingError, match=r"no labeled task could be read.*404"):
-        snapshot._labeled_images(context, 7, tag, (annotated(3, f"{images.url}/404.png"),), frozenset())
+        snapshot._labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())

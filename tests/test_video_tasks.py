@@ -219,7 +219,7 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
         AnnotatedTask(Task(number, {"video": address}), number, "2026-01-01T00:00:00Z", result)
         for number, address, result in ((1, url, tuple(drawn)), (2, f"{images.url}/404.mp4", ()), (3, url, ()))
     ]
-    found = snapshot._labeled_images(context, 7, TAG, tuple(annotated), frozenset({1}))
+    (found,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
     assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
         (1, 1, "1-1", True),
         (1, 5, "1-5", True),
@@ -292,7 +292,7 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     for task, name in tasks.items():
         if name != "d.mp4":
             client.annotate(task, [dict(each) for each in stored[name].result[:2]])
-    plan = snapshot.take(context, project, lambda: None)
+    (plan,) = snapshot.take(context, project, lambda: None).plans.values()
     assert set(plan.snapshot.train_tasks) == {task for task, name in tasks.items() if name != "d.mp4"}
     learned = {image.frame for image in plan.split.train if tasks[image.task_id] == "b.avi"}
     assert learned == {key["frame"] for each in regions[:2] for key in each["value"]["sequence"]}

@@ -1,0 +1,185 @@
+"""One control tag's model: trained on the tag's labels and judged against the one before, which may have to stay."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from backend import calibration, dataset, evaluation, training, validation
+from backend.classifying import load_predictor
+from backend.context import Context
+from backend.files import file_sha256
+from backend.gate import judge
+from backend.models import base_of, open_base
+from backend.pretrained import BaseWeights
+from backend.snapshot import Plan
+from backend.types import Calibration, ControlTag, Metrics, ModelVersion, TagModel
+from backend.validation import Detections
+from backend.yolo_tasks import details, quality
+
+log = logging.getLogger(__name__)
+
+_STAYS = "; the model before stays"
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The model that a tag has had so far."""
+
+    model: TagModel
+    weights: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the evaluation gave, and whether the challenger is accepted for it."""
+
+    challenger: Metrics
+    champion: Metrics | None
+    promoted: bool
+    reason: str
+    detections: Detections | None  # on the held-out images
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a training has for one tag: the challenger, and what the tag has where that is not accepted."""
+
+    challenger: TagModel  # without a sha256 where the labels allow no training
+    weights: Path | None  # of the challenger
+    accepted: bool
+    kept: TagModel
+    kept_weights: Path | None
+    timings: Mapping[str, float]  # seconds per stage
+
+
+def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag, *, first: bool) -> Champion | None:
+    """Return the model of a tag in the accepted version, None where it has none for this tag and task."""
+    model = version.model_of(tag, first=first) if version else None
+    if version is None or model is None:
+        return None
+    return Champion(model, context.store.weights(version, model.from_name))
+
+
+def untrained(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
+    """Return what a tag has whose labels allow no training: its model before, else none."""
+    reason = f"not trained: {why}"
+    nothing = TagModel(tag.from_name, tag.task, tag.labels, "", base_model, None, None, {}, reason)
+    return Candidate(nothing, None, False, *_kept(nothing, before), {})
+
+
+def train(
+    context: Context,
+    plan: Plan,
+    before: Champion | None,
+    scratch: Path,
+    on_epoch: Callable[[training.EpochReport], None],
+    on_evaluate: Callable[[], None],
+) -> Candidate:
+    """Train, measure and judge the model of one tag."""
+    started = time.monotonic()
+    data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
+    base = open_base(context, plan.record, plan.tag)
+    prepared = time.monotonic()
+    trained = _train(plan, base, data_yaml, scratch / "run", on_epoch)
+    on_evaluate()
+    verdict = _verdict(plan, before, trained, data_yaml)
+    timings = {
+        "prepare": prepared - started,
+        "train": trained.seconds,
+        "evaluate": time.monotonic() - prepared - trained.seconds,
+    }
+    model = _model(context, plan, base, trained, verdict)
+    return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+
+
+def _kept(
+    challenger: TagModel, before: Champion | None, measured: Metrics | None = None
+) -> tuple[TagModel, Path | None]:
+    """Return what a tag has where its challenger is not accepted; `measured` are the champion's metrics of today."""
+    if before is None:
+        return replace(challenger, sha256="", metrics=None, champion_metrics=None), None
+    stays = replace(
+        before.model,
+        from_name=challenger.from_name,
+        metrics=measured or before.model.metrics,
+        champion_metrics=None,
+        reason=challenger.reason + _STAYS,
+        carried=True,
+    )
+    return stays, before.weights
+
+
+def _train(
+    plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, on_epoch: Callable[[training.EpochReport], None]
+) -> training.Trained:
+    images, hyper = len(plan.split.train), _hyper(plan)
+    name = f"project {plan.record.project_id}, {plan.tag.from_name}"
+    log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
+    if not base.pretrained:
+        log.warning("%s: %s", name, base.note)
+    return training.train(data_yaml, base, hyper, out, on_epoch)
+
+
+def _hyper(plan: Plan) -> training.Hyper:
+    settings = plan.settings
+    return training.Hyper(
+        epochs=training.epochs_for(len(plan.split.train), settings),
+        batch=settings.batch,
+        imgsz=settings.imgsz,
+        seed=settings.seed,
+        device=settings.device,
+        minutes=settings.train_minutes,
+    )
+
+
+def _verdict(plan: Plan, before: Champion | None, trained: training.Trained, data_yaml: Path) -> Verdict:
+    """Measure the challenger and, where there is one, the champion on the same validation set."""
+    size, device = plan.settings.imgsz, plan.settings.device
+    challenger = evaluation.evaluate(trained.weights, data_yaml, size, device)
+    champion = evaluation.evaluate(before.weights, data_yaml, size, device) if before else None
+    promoted, reason = judge(
+        challenger,
+        champion,
+        finite=trained.losses_finite,
+        held_out=plan.split.held_out,
+        tolerance=plan.settings.tolerance,
+        quality=quality(plan.tag),
+    )
+    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights))
+
+
+def _detections(plan: Plan, weights: Path) -> Detections | None:
+    """Predict the validation images; None where the model has learned from them."""
+    if not plan.split.held_out:
+        return None
+    detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
+    found = detector.predict([image.path for image in plan.split.val])
+    pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
+    return validation.detections(pairs, plan.tag.labels)
+
+
+def _calibration(found: Detections | None) -> Calibration:
+    if found is None:
+        return Calibration(reason="there are no validation images yet that the model has not learned from")
+    return calibration.fit(found.confidence, found.overlap > 0)
+
+
+def _model(context: Context, plan: Plan, base: BaseWeights, trained: training.Trained, verdict: Verdict) -> TagModel:
+    """Return what the manifest tells of a finished training."""
+    return TagModel(
+        from_name=plan.tag.from_name,
+        task=plan.tag.task,
+        classes=plan.tag.labels,
+        sha256=file_sha256(trained.weights),
+        base_model=base_of(context, plan.record, plan.tag),
+        metrics=verdict.challenger,
+        champion_metrics=verdict.champion,
+        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": base.pretrained},
+        reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
+        calibration=_calibration(verdict.detections),
+        class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
+    )

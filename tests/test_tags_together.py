@@ -1,0 +1,327 @@
+"""Several control tags in one project: each predicted by its own model, one queue of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend import arrivals, inference, priorities, push, ranking, scoring, serving
+from backend.context import Context
+from backend.errors import ModelError
+from backend.files import file_sha256
+from backend.media import MediaFile
+from backend.models import ServedModel, models_for
+from backend.serving import TaskResult
+from backend.types import Json, ModelVersion, Ranking, TagModel, Task
+from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
+
+CHOICES = (
+    '<Choices name="quality" toName="image" model_score_threshold="0">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices>'
+)
+SECOND = '<RectangleLabels name="second" toName="image"><Label value="cat"/></RectangleLabels>'
+BOXES_AND_CHOICE = CONFIG.replace("</View>", CHOICES + "</View>")
+TWO_BOXES = CONFIG.replace("</View>", SECOND + "</View>")
+TWO_IMAGES = CONFIG.replace(
+    "</View>", '<Image name="other" value="$other"/>' + CHOICES.replace('"image"', '"other"') + "</View>"
+)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that tell pictures apart, if not well."""
+    return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", task="classify")
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each pass over a detector had."""
+    seen: list[int] = []
+    predict = inference.Detector.predict
+
+    def counted(self: inference.Detector, paths: Sequence[Path]) -> Iterator[Any]:
+        seen.append(len(paths))
+        return predict(self, paths)
+
+    monkeypatch.setattr(inference.Detector, "predict", counted)
+    return seen
+
+
+def setup(context: Context, schema: str) -> None:
+    serving.setup(context, 7, schema, "http://studio.example", "", "http://backend.example:9090")
+
+
+def put_base(context: Context, name: str, weights: Path) -> None:
+    folder = Path(context.settings.model_dir)
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(weights.read_bytes())
+
+
+def publish_both(context: Context, boxes: Path, classifier: Path, name: str = "quality") -> ModelVersion:
+    """Publish and serve a version with a model for the boxes and one for the choices."""
+    beside = TagModel(
+        *(name, "classify", CLASSES, file_sha256(classifier), "yolo11n-cls.pt", None, None, {}, "published")
+    )
+    version = publish(context.store, 7, boxes, others=[(beside, classifier)])
+    context.store.activate(7, version.number)
+    return version
+
+
+def served(context: Context) -> tuple[ServedModel, ...]:
+    record = context.store.project(7)
+    assert record is not None
+    return models_for(context, record, accepted=False)
+
+
+def predict(context: Context, schema: str, *tasks: Task) -> list[TaskResult]:
+    return serving.predict(context, 7, schema, tasks)
+
+
+def kinds(regions: Sequence[Json]) -> set[str]:
+    return {region["from_name"] for region in regions}
+
+
+def rank(context: Context, tasks: Sequence[Task]) -> tuple[tuple[ServedModel, ...], Ranking]:
+    """Score and rank a pool as the jobs do."""
+    models, record = served(context), context.store.project(7)
+    assert record is not None
+    scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
+    return models, priorities.rank_pool(context, record, models)
+
+
+def pool(images: ImageSite, count: int, first: int = 1) -> list[Task]:
+    return [Task(n, {"image": images.add(f"{n}.png", n)}) for n in range(first, first + count)]
+
+
+# Predictions
+
+
+def test_one_prediction_holds_the_regions_of_all_tags(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    publish_both(context, tiny_weights, classifier)
+    for result in predict(context, BOXES_AND_CHOICE, *pool(images, 3)):
+        assert kinds(result.regions) == {"label", "quality"}
+        assert sum(region["from_name"] == "quality" for region in result.regions) == 1
+        assert len({region["id"] for region in result.regions}) == len(result.regions)
+        assert result.version == "yolo11n-v1"
+
+
+def test_tags_with_the_same_weights_share_one_pass(
+    context: Context, tiny_weights: Path, images: ImageSite, passes: list[int]
+) -> None:
+    setup(context, TWO_BOXES)
+    put_base(context, "yolo11n.pt", tiny_weights)
+    results = predict(context, TWO_BOXES, *pool(images, 3))
+    assert {name for result in results for name in kinds(result.regions)} == {"label", "second"}
+    assert passes == [3]
+    for result in results:
+        boxes = {
+            name: [
+                region["value"]["x"]
+                for region in result.regions
+                if region["from_name"] == name and region["value"]["rectanglelabels"] == ["cat"]
+            ]
+            for name in ("label", "second")
+        }
+        assert boxes["label"] == boxes["second"]
+
+
+def test_the_same_weights_on_other_images_are_another_pass(
+    context: Context, tiny_weights: Path, images: ImageSite, passes: list[int]
+) -> None:
+    schema = TWO_BOXES.replace("</View>", '<Image name="other" value="$other"/></View>').replace(
+        'name="second" toName="image"', 'name="second" toName="other"'
+    )
+    put_base(context, "yolo11n.pt", tiny_weights)
+    data = {"image": images.add("1.png", 1, (80, 60)), "other": images.add("2.png", 2, (50, 70))}
+    (result,) = predict(context, schema, Task(1, data))
+    assert passes == [1, 1]
+    sizes = {(region["from_name"], region["original_width"]) for region in result.regions}
+    assert sizes == {("label", 80), ("second", 50)}
+
+
+def test_a_tag_without_a_model_of_its_own_shows_its_base(
+    context: Context, tiny_weights: Path, images: ImageSite, passes: list[int]
+) -> None:
+    """It came into the config after the training; what the other one has learned is none of its business."""
+    setup(context, TWO_BOXES)
+    base = tiny_yolo(Path(context.settings.model_dir) / "yolo11n.pt", ("cat", "bird"), seed=5)
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    label, second = served(context)
+    assert (label.trained, label.beside, label.classes) == (True, "", CLASSES)
+    assert (second.trained, second.beside, second.classes) == (False, "second", ("cat", "bird"))
+    assert second.weights == base
+    predict(context, TWO_BOXES, *pool(images, 2))
+    assert passes == [2, 2]
+
+
+def test_a_tag_without_any_weights_leaves_the_others_alone(
+    context: Context, tiny_weights: Path, images: ImageSite
+) -> None:
+    setup(context, TWO_BOXES)
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    (Path(context.settings.model_dir) / "base").mkdir()
+    (Path(context.settings.model_dir) / "base/yolo11n.unavailable").touch()  # as after a download that failed
+    (result,) = predict(context, TWO_BOXES, *pool(images, 1))
+    assert kinds(result.regions) == {"label"}
+
+
+def test_an_image_that_fails_costs_its_own_tag_alone(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, TWO_IMAGES)
+    publish_both(context, tiny_weights, classifier)
+    good, bad = images.add("1.png", 1), f"{images.url}/404.png"
+    tasks = [
+        Task(1, {"image": good, "other": good}),
+        Task(2, {"image": good, "other": bad}),
+        Task(3, {"image": bad, "other": good}),
+        Task(4, {"image": bad, "other": bad}),
+    ]
+    results = predict(context, TWO_IMAGES, *tasks)
+    assert [kinds(result.regions) for result in results] == [{"label", "quality"}, {"label"}, {"quality"}, set()]
+    assert [result.score == push.LAST for result in results] == [False, False, False, True]
+    assert context.progress.failures(7).keys() == {2, 3, 4}
+    assert context.progress.failures(7)[4].count("404") >= 1
+    _, order = rank(context, tasks)
+    assert sorted(order.task_ids.tolist()) == [1, 2, 3]
+
+
+# The queue
+
+
+def test_what_is_stored_is_pushed_and_answered(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    publish_both(context, tiny_weights, classifier)
+    tasks = pool(images, 6)
+    models, order = rank(context, tasks)
+    rows = list(push._rows(context, context.settings, models, order))
+    for media in Path(context.settings.model_dir, "media").iterdir():
+        media.unlink()
+    for path in images.folder.iterdir():
+        path.unlink()  # what is stored needs no image
+    results = predict(context, BOXES_AND_CHOICE, *tasks)
+    assert [row.score for row in rows] == [result.score for result in results]
+    assert [tuple(region.as_json() for region in row.regions) for row in rows] == [result.regions for result in results]
+    assert sorted(row.score for row in rows) == pytest.approx([place / 5 for place in range(6)])
+
+
+def test_the_queue_takes_from_the_front_of_each_tags_own(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    publish_both(context, tiny_weights, classifier)
+    models, order = rank(context, pool(images, 12))
+    parts = arrivals.parts_of(context, models)
+    assert parts.keys() == {"label", "quality"}
+    for part in parts.values():
+        assert sorted(part.task_ids.tolist()) == list(range(1, 13))
+        assert not part.explored.any()
+    best = {
+        task: max(1 - float(part.priority[part.task_ids == task][0]) for part in parts.values())
+        for task in range(1, 13)
+    }
+    assert order.acquisition.tolist() == pytest.approx([best[task] for task in order.task_ids.tolist()])
+    chosen = order.task_ids[~order.explored][np.argsort(order.priority[~order.explored])].tolist()
+    assert chosen == sorted(chosen, key=lambda task: (-best[task], task))
+    assert order.strategy == "class_entropy"
+
+
+def test_a_late_task_is_placed_by_the_tag_that_wants_it_most(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    publish_both(context, tiny_weights, classifier)
+    models, order = rank(context, pool(images, 12))
+    parts = arrivals.parts_of(context, models)
+    known = arrivals.Known(order, parts)
+    late = pool(images, 3, first=50)
+    found, _ = scoring.predict_all(context, models, late)
+    ids = np.array([task.id for task in late])
+    each_tags = [
+        arrivals.alone(context.settings, model, parts[model.tag.from_name], ids, each)
+        for model, each in zip(models, found, strict=True)
+    ]
+    lowest = np.min(np.array(each_tags), axis=0)
+    places = arrivals.placed(context.settings, models, known, ids, found)
+    assert places == [ranking.quantile_of(order, 1 - low) for low in lowest.tolist()]
+    assert [result.score for result in predict(context, BOXES_AND_CHOICE, *late)] == places
+    nothing = arrivals.placed(context.settings, models, known, ids[:1], [[None], [None]])
+    assert nothing == [push.LAST]
+
+
+def test_before_any_training_the_order_is_chance(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    put_base(context, "yolo11n.pt", tiny_weights)
+    put_base(context, "yolo11n-cls.pt", classifier)
+    _, order = rank(context, pool(images, 5))
+    assert order.strategy == "random"
+    assert order.explored.all()
+    (late,) = predict(context, BOXES_AND_CHOICE, Task(50, {"image": images.add("50.png", 50)}))
+    assert 0 <= late.score <= 1
+
+
+def test_a_further_tag_that_lacks_what_a_strategy_needs_is_ranked_by_another(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    serving.setup(context, 7, BOXES_AND_CHOICE, "", '{"STRATEGY": "localization"}', "")
+    publish_both(context, tiny_weights, classifier)
+    models, order = rank(context, pool(images, 4))
+    parts = arrivals.parts_of(context, models)
+    assert (parts["label"].strategy, parts["quality"].strategy) == ("localization", ranking.STAND_IN)
+    assert order.strategy == "localization"
+
+
+def test_a_tag_without_a_model_has_no_say_in_the_queue(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    put_base(context, "yolo11n.pt", tiny_weights)
+    version = publish_both(context, tiny_weights, classifier)
+    number = context.store.reserve_number(7)
+    context.store.publish(
+        replace(version, number=number, name=f"yolo11n-v{number}", sha256="", metrics=None),
+        None,
+        {"quality": classifier},
+    )
+    context.store.activate(7, number)
+    models, order = rank(context, pool(images, 6))
+    assert [model.trained for model in models] == [False, True]
+    assert arrivals.parts_of(context, models).keys() == {"quality"}
+    assert len(order.task_ids) == 6
+
+
+def test_damaged_weights_of_any_tag_are_refused(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    version = publish_both(context, tiny_weights, classifier)
+    context.store.weights(version, "quality").write_bytes(b"a pickle of somebody else")
+    with pytest.raises(ModelError, match="damaged: wrong sha256"):
+        predict(context, BOXES_AND_CHOICE, *pool(images, 1))
+
+
+def test_each_model_predicts_what_it_would_alone(context: Context, tiny_weights: Path, images: ImageSite) -> None:
+    setup(context, TWO_BOXES)
+    put_base(context, "yolo11n.pt", tiny_weights)
+    tasks = pool(images, 2)
+    models = served(context)
+    found, reasons = scoring.predict_all(context, models, tasks)
+    assert reasons == {}
+    files = [MediaFile(images.folder / f"{task.id}.png", 80, 60) for task in tasks]
+    for each in found:
+        for one, wanted in zip(each, models[0].predict(files), strict=True):
+            assert one is not None
+            np.testing.assert_allclose(one.boxes, wanted.boxes, atol=1e-3)
+    assert scoring.predict_all(context, models, []) == ([[], []], {})
