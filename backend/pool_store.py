@@ -97,6 +97,7 @@ class PoolStore:
         embeddings = np.empty((len(ids), dimensions), dtype=np.float32)
         variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
         shapes = np.empty(int(offsets[-1]), dtype=np.float32)
+        doubts = np.empty(len(ids), dtype=np.float32)
         has_variance = has_shapes = True
         row = 0
         for name, keep in scored.items():
@@ -104,6 +105,7 @@ class PoolStore:
             if row < end:
                 arrays = self._read(folder, name, index.headers[name])
                 embeddings[row:end] = arrays.embeddings[keep]
+                doubts[row:end] = arrays.video_doubt[keep]
                 boxes = np.repeat(keep, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
                 variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
@@ -121,6 +123,7 @@ class PoolStore:
             box_variance=variance if has_variance else None,
             box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
             shape_confidence=shapes if has_shapes else None,
+            video_doubt=doubts if len(doubts) and not np.isnan(doubts).any() else None,
         )
         return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 

@@ -63,6 +63,7 @@ class ShardArrays:
     tracks: IntArray  # (m, 3) frame, object, enabled; (0, 3) where the boxes are of images
     clocks: npt.NDArray[np.float64]  # (k, 2) length in frames, frames per second; 0 of an image
     shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
+    video_doubt: FloatArray  # (k,) NaN of an image
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -82,6 +83,7 @@ class ShardArrays:
             keypoints=self.keypoints[box] if len(self.keypoints) else None,
             tracks=self._tracks(row, box) if self.clocks[row, 0] else None,
             shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
+            video_doubt=None if np.isnan(self.video_doubt[row]) else float(self.video_doubt[row]),
         )
 
     def _tracks(self, row: int, box: slice) -> Tracks:
@@ -133,6 +135,7 @@ def encode(shard: PoolShard) -> bytes:
         tracks=_tracks(found),
         clocks=_clocks(shard.predictions),
         shape_confidence=_shape_confidence(found),
+        video_doubt=_doubts(shard.predictions),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -147,9 +150,10 @@ def read_header(file: BinaryIO, where: str) -> ShardHeader:
 def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks", "shape_confidence")
-    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *boxes, *drawn))
-    return ShardArrays(_header(arrays), *(arrays[name] for name in (*boxes, *drawn)))
+    drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
+    names = (*boxes, *drawn, "shape_confidence", "video_doubt")
+    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
+    return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
 
 def read_box_embeddings(file: BinaryIO, where: str) -> FloatArray:
@@ -230,6 +234,11 @@ def _clocks(predictions: Sequence[Prediction | None]) -> npt.NDArray[np.float64]
     known = [None if one is None else one.tracks for one in predictions]
     rows = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in known]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _doubts(predictions: Sequence[Prediction | None]) -> FloatArray:
+    known = [None if one is None else one.video_doubt for one in predictions]
+    return np.array([np.nan if one is None else one for one in known], dtype=np.float32)
 
 
 def _shape_confidence(found: Sequence[Prediction]) -> FloatArray:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from backend import timeline
+from backend import doubt, timeline
 from backend.classifying import Classifier
 from backend.regions import setting
 from backend.tags.choices import WHOLE
@@ -16,6 +16,7 @@ from backend.types import BoolArray, ControlTag, FloatArray, IntArray, LabeledBo
 from backend.video import Video, frames
 
 MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say
+_LIKELY = 0.5  # probability of a label
 BLUR = 3  # frames: nearer to the border of a segment people do not agree what a frame shows
 
 
@@ -33,6 +34,8 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         embedding = embedding + found.embedding
     n = len(probs)  # a header may promise a frame too many
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
+    looked_at = np.array(wanted[:n], np.int64)
+    labels, rows = np.nonzero(table.T >= _LIKELY)
     return Prediction(
         width=video.width,
         height=video.height,
@@ -40,7 +43,10 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         class_probs=table,
         confidence=table.max(axis=1, initial=0),
         embedding=embedding / np.float32(max(n, 1)),
-        tracks=Tracks(np.array(wanted[:n]), np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
+        tracks=Tracks(looked_at, np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
+        video_doubt=doubt.of_video(
+            doubt.of_labels(table), doubt.fragmentation(looked_at[rows], labels, looked_at, rate)
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backend import geometry, keyframes
+from backend import doubt, geometry, keyframes
 from backend.inference import Detector
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
 from backend.video import Pixels, Video, frames
@@ -48,6 +48,8 @@ class Follower:
         self._boxes: list[FloatArray] = []  # (k, 4)
         self._probs: list[FloatArray] = []  # (k, C)
         self._embeddings: FloatArray = np.zeros(1, np.float32)  # (D,) their sum so far
+        self._entropies: list[float] = []  # of each frame
+        self._numbers: list[int] = []
 
     def add(self, number: int, found: Prediction, pixels: Pixels) -> None:
         """Follow the objects into the next frame; BoT-SORT looks at the pixels for how the camera moves."""
@@ -60,6 +62,8 @@ class Follower:
         self._boxes.append(found.boxes[kept])
         self._probs.append(found.class_probs[kept])
         self._embeddings = self._embeddings + found.embedding
+        self._entropies.append(doubt.of_boxes(found.confidence))
+        self._numbers.append(number)
 
     def prediction(self, video: Video, rate: float, bridge: int) -> Prediction:
         """Return the key frames of all objects; `bridge`: so many frames without one are interpolated.
@@ -81,6 +85,9 @@ class Follower:
             confidence=probs.max(axis=1, initial=0),
             embedding=self._embeddings / np.float32(len(self._frames)),
             tracks=Tracks(numbers[order][rows], objects[rows], enabled, video.length(rate), rate),
+            video_doubt=doubt.of_video(
+                float(np.mean(self._entropies)), doubt.fragmentation(numbers, ids, np.array(self._numbers), rate)
+            ),
         )
 
     def _update(self, found: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:

@@ -125,6 +125,7 @@ class Prediction:
     keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
     tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
     shape_confidence: FloatArray | None = None  # segment, pose: (n,) in [0, 1], how sure its mask or its points are
+    video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class Pool:
     labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
     box_embeddings: FloatArray | None = None  # (m, E)
     shape_confidence: FloatArray | None = None  # (m,) of masks or points, None where the model finds boxes alone
+    video_doubt: FloatArray | None = None  # (n,) nats, None where the tasks are images
     empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
@@ -196,6 +198,9 @@ class Pool:
         if shapes is not None and shapes.shape != (len(self.class_probs),):
             raise ValueError(f"shape_confidence {shapes.shape} do not fit {len(self.class_probs)} boxes")
         _check_finite("shape_confidence", shapes, "; drop those boxes before ranking")
+        if self.video_doubt is not None and self.video_doubt.shape != self.task_ids.shape:
+            raise ValueError(f"video_doubt {self.video_doubt.shape} does not fit {len(self)} videos")
+        _check_finite("video_doubt", self.video_doubt, "; leave those videos out of the pool")
         if self.committee is not None and self.committee.offsets.shape != self.offsets.shape:
             raise ValueError(f"a committee on {len(self.committee.offsets) - 1} images does not fit {len(self)}")
         self._check_embeddings()

@@ -94,6 +94,8 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
 
 
 def values(name: str, pool: Pool, seed: int = 0) -> npt.NDArray[Any]:
+    if name == "video" and pool.embeddings is not None:  # the others are about images
+        pool = replace(pool, video_doubt=pool.embeddings[:, 0])
     return acquisition.get(name)(pool, np.random.default_rng(seed))
 
 

@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "video",
             "tracking",
             "timeline_frames",
+            "doubt",
             "safe_http",
             "label_studio*",
             "inference",

@@ -43,8 +43,8 @@ def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFac
     return Known(versions, images[:5], split, {6: 0.5}, VALIDATION, threads=1)
 
 
-# "learning_loss" wants more labels than there are here, "shape" a model of masks or points.
-@pytest.mark.parametrize("strategy", sorted(set(acquisition.names()) - {"learning_loss", "shape"}))
+# "learning_loss" wants more labels than there are here, "shape" a model of masks or points, "video" videos.
+@pytest.mark.parametrize("strategy", sorted(set(acquisition.names()) - {"learning_loss", "shape", "video"}))
 def test_every_strategy_gets_what_it_needs(strategy: str, known: Known) -> None:
     scored = simulated_pool.gather(known, strategy, SETTINGS)
     order = ranking.rank(scored.pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))

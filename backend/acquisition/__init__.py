@@ -16,6 +16,7 @@ from backend.acquisition import (
     ppal,
     shape,
     uncertainty,
+    video,
 )
 from backend.acquisition.registry import Acquisition, acquisition, get, names
 
@@ -34,4 +35,5 @@ __all__ = [
     "ppal",
     "shape",
     "uncertainty",
+    "video",
 ]

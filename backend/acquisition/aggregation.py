@@ -34,7 +34,14 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
         class_weights,
         box_variance=_joined([prediction.box_variance for prediction in shown], np.zeros((0, 4), dtype=np.float32)),
         shape_confidence=_joined([prediction.shape_confidence for prediction in shown], np.zeros(0, dtype=np.float32)),
+        video_doubt=_doubts(found),
     )
+
+
+def _doubts(found: Sequence[Prediction]) -> FloatArray | None:
+    """Return the doubts of videos; None of images."""
+    known = [prediction.video_doubt for prediction in found if prediction.video_doubt is not None]
+    return np.array(known, dtype=np.float32) if known and len(known) == len(found) else None
 
 
 def _joined(arrays: Sequence[FloatArray | None], empty: FloatArray) -> FloatArray | None:
@@ -76,7 +83,7 @@ def top_sum(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "m
     array([0.8 , 0.65, 0.5 ])
     """
     kept = top_rows(values, offsets, k)
-    return _fill(_sum(values[kept], np.minimum(np.diff(offsets), k)), offsets, empty)
+    return fill(_sum(values[kept], np.minimum(np.diff(offsets), k)), offsets, empty)
 
 
 def top_mean(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:
@@ -86,7 +93,7 @@ def top_mean(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "
     array([0.4 , 0.45, 0.5 ])
     """
     counts = np.minimum(np.diff(offsets), k)
-    return _fill(_sum(values[top_rows(values, offsets, k)], counts) / np.maximum(counts, 1), offsets, empty)
+    return fill(_sum(values[top_rows(values, offsets, k)], counts) / np.maximum(counts, 1), offsets, empty)
 
 
 def largest(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
@@ -105,7 +112,7 @@ def mean(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
     array([0.3, 0.4, 0.5])
     """
     counts = np.diff(offsets)
-    return _fill(_sum(values, counts) / np.maximum(counts, 1), offsets, empty)
+    return fill(_sum(values, counts) / np.maximum(counts, 1), offsets, empty)
 
 
 def total(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums:
@@ -114,7 +121,7 @@ def total(values: Floats, offsets: IntArray, *, empty: Empty = "median") -> Sums
     >>> total(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]))
     array([0.9, 0.7, 0.5])
     """
-    return _fill(_sum(values, np.diff(offsets)), offsets, empty)
+    return fill(_sum(values, np.diff(offsets)), offsets, empty)
 
 
 def _sum(values: Floats, counts: IntArray) -> Sums:
@@ -122,7 +129,7 @@ def _sum(values: Floats, counts: IntArray) -> Sums:
     return np.bincount(image, weights=values, minlength=len(counts)).astype(np.float64, copy=False)
 
 
-def _fill(sums: Sums, offsets: IntArray, empty: Empty) -> Sums:
+def fill(sums: Sums, offsets: IntArray, empty: Empty) -> Sums:
     """Give images without boxes the lowest, the median or the highest value of the images that have some, else 0.
 
     The median is the default: "nothing found" means "unknown" to a cold model and "background" to a good one.

@@ -57,6 +57,10 @@ _WANTED = {
         "how sure the model is of masks or points, and this one finds boxes alone",
         "choose another strategy, or label with PolygonLabels, BrushLabels or KeyPointLabels",
     ),
+    "video_doubt": (
+        "how unsure the model is of the frames of videos, and these tasks are images, or no model has watched them",
+        "choose another strategy, or label videos with VideoRectangle or TimelineLabels",
+    ),
     "embeddings": ("and no image of this pool has one: there is no trained version yet", "label more images first"),
     "labeled_embeddings": ("and no labeled image was scored by this version", "label more images first"),
     "labeled_losses": ("and no labeled image was scored by this version", "label more images first"),
@@ -65,7 +69,9 @@ _WANTED = {
         "label more images first, or choose another strategy",
     ),
 }
-_OF_ONE_IMAGE = frozenset({"class_probs", "class_weights", "embeddings", "box_variance", "shape_confidence"})
+_OF_ONE_IMAGE = frozenset(
+    {"class_probs", "class_weights", "embeddings", "box_variance", "shape_confidence", "video_doubt"}
+)
 _registry: dict[str, Acquisition] = {}
 
 

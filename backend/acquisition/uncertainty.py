@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from backend.acquisition.aggregation import blockwise, largest, mean, top_sum, total
 from backend.acquisition.registry import Values, acquisition
+from backend.acquisition.video import video_doubt
 from backend.types import FloatArray, Pool
 
 BOXES = frozenset({"class_probs"})
@@ -143,8 +144,10 @@ def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     paper=SETTLES,
     when="classes are about equally frequent",
 )
-def image_entropy(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return h(s) of the top class score, summed over the top 10 boxes of each image (n,), nats."""
+def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
+    """Return h(s) of the top class score, summed over the top 10 boxes of each image (n,), nats; of videos `video`."""
+    if pool.video_doubt is not None:
+        return video_doubt(pool, rng)
     return top_sum(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
 
 
@@ -197,7 +200,7 @@ def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one."""
-    if pool.class_weights is None or not pool.class_probs.size:
+    if pool.class_weights is None or pool.video_doubt is not None or not pool.class_probs.size:
         return image_entropy(pool, rng)
     weight = pool.class_weights[pool.class_probs.argmax(axis=1)]
     return top_sum(weight * binary_entropy(pool.class_probs.max(axis=1)), pool.offsets, empty=pool.empty)
