@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from backend import dataset, evaluation, label_config, tags, timeline_frames, training, video
+from backend import dataset, doubt, evaluation, label_config, tags, timeline_frames, training, video
 from backend.classifying import Classifier, load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.pretrained import BaseWeights
@@ -71,6 +71,14 @@ def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classi
         Image.fromarray(pixels[:, :, ::-1]).save(tmp_path / f"{row}.png")
     alone = list(classifier.predict([tmp_path / f"{row}.png" for row in range(8)]))
     np.testing.assert_allclose(found.class_probs, np.concatenate([one.class_probs for one in alone]), atol=1e-5)
+
+
+def test_a_video_is_doubted_by_its_frames(tmp_path: Path, classifier: Classifier) -> None:
+    clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40))
+    found = timeline_frames.watch(classifier, clip, TAG)
+    entropy = doubt.of_labels(found.class_probs)
+    assert found.video_doubt is not None
+    assert 0 < entropy <= found.video_doubt <= 2 * entropy
 
 
 # Sample

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from backend import geometry, keyframes, tags, tracking, video
+from backend.acquisition.uncertainty import binary_entropy
 from backend.inference import load_detector
 from backend.tracking import Follower
 from backend.types import ControlTag, Prediction
@@ -99,6 +100,19 @@ def test_what_is_seen_only_once_is_nothing() -> None:
     flicker = Mover("blue", (100, 60), (0, 0), (30, 20), first=10, last=10)
     found = followed({number: seen([SLOW, flicker], number - 1) for number in range(1, 31)})
     assert len(spans(found)) == 1
+
+
+def test_a_video_is_doubted_by_its_unsure_frames_and_by_what_comes_and_goes() -> None:
+    def doubted(*movers: Mover, sure: float = 0.9) -> float:
+        found = followed({number: seen(movers, number - 1, sure) for number in range(1, 101)}).video_doubt
+        assert found is not None
+        return found
+
+    steady, short = doubted(SLOW), doubted(SLOW, replace(OTHER, first=40, last=45))
+    assert steady == pytest.approx(float(binary_entropy(0.9)))
+    assert short > 1.5 * steady
+    assert doubted(SLOW, sure=0.6) > 2 * steady
+    assert doubted() == 0
 
 
 def test_nothing_found() -> None:

@@ -17,6 +17,7 @@ from backend import (
     evidence,
     label_config,
     label_review,
+    priorities,
     push,
     review,
     scoring,
@@ -188,6 +189,23 @@ def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> No
     ):
         context.media.fetch_video(url)
     assert caught.value.fix == "shrink the video or raise MAX_MEGAPIXELS"
+
+
+def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    assert seen.video_doubt is not None
+    assert seen.video_doubt > 0
+    kept = (seen, None, replace(seen, video_doubt=9.0), replace(seen, video_doubt=0.01))
+    served.store.save_shard(7, 1, PoolShard(0, np.arange(4), kept))
+    pool, failed = served.store.load_pool(7, 1, None)
+    assert failed == (1,)
+    assert pool.video_doubt == pytest.approx([seen.video_doubt, 9.0, 0.01])
+    record = served.store.project(7)
+    assert record is not None
+    order = priorities.rank_pool(served, record, model_of(served))
+    assert dict(zip(order.task_ids.tolist(), order.acquisition.tolist(), strict=True)) == pytest.approx(
+        {0: seen.video_doubt, 2: 9.0, 3: 0.01}
+    )
 
 
 # What asks about single images leaves videos alone
