@@ -82,9 +82,10 @@ def train(
     """Train, measure and judge the model of one tag."""
     started = time.monotonic()
     data_yaml = dataset.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
-    base = open_base(context, plan.record, plan.tag)
+    origin = goes_on_from(plan, before, base_of(context, plan.record, plan.tag))
+    start = _start(context, plan, origin)
     prepared = time.monotonic()
-    trained = _train(plan, base, data_yaml, scratch / "run", on_epoch)
+    trained = _train(plan, start, data_yaml, scratch / "run", on_epoch)
     on_evaluate()
     verdict = _verdict(plan, before, trained, data_yaml)
     timings = {
@@ -92,8 +93,33 @@ def train(
         "train": trained.seconds,
         "evaluate": time.monotonic() - prepared - trained.seconds,
     }
-    model = _model(context, plan, base, trained, verdict)
+    model = _model(context, plan, origin, start, trained, verdict)
     return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+
+
+def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
+    """Return the champion if a training starts from its weights, None if it starts from the base weights.
+
+    Not from a champion of other labels or of another base model, and not from one that has learned from images that
+    are held out now: the challenger would be judged by what it knows.
+    """
+    if plan.settings.train_from == "base" or before is None or before.model.learned is None:
+        return None
+    held = {image.task_id for image in plan.split.val} if plan.split.held_out else set()
+    same = (before.model.classes, before.model.base_model) == (plan.tag.labels, base_model)
+    return before if same and held.isdisjoint(before.model.learned) else None
+
+
+def _start(context: Context, plan: Plan, origin: Champion | None) -> BaseWeights:
+    if origin is None:
+        return open_base(context, plan.record, plan.tag)
+    return BaseWeights(str(origin.weights), pretrained=True, note="", task=plan.tag.task)
+
+
+def _learned(plan: Plan, origin: Champion | None) -> tuple[int, ...]:
+    """Return the tasks that a model has learned from, with those of the champion that its training went on from."""
+    known = set(origin.model.learned or ()) if origin else set()
+    return tuple(sorted(known | {image.task_id for image in plan.split.train}))
 
 
 def _kept(
@@ -168,7 +194,14 @@ def _calibration(found: Detections | None) -> Calibration:
     return calibration.fit(found.confidence, found.overlap > 0)
 
 
-def _model(context: Context, plan: Plan, base: BaseWeights, trained: training.Trained, verdict: Verdict) -> TagModel:
+def _model(
+    context: Context,
+    plan: Plan,
+    origin: Champion | None,
+    start: BaseWeights,
+    trained: training.Trained,
+    verdict: Verdict,
+) -> TagModel:
     """Return what the manifest tells of a finished training."""
     return TagModel(
         from_name=plan.tag.from_name,
@@ -178,8 +211,16 @@ def _model(context: Context, plan: Plan, base: BaseWeights, trained: training.Tr
         base_model=base_of(context, plan.record, plan.tag),
         metrics=verdict.challenger,
         champion_metrics=verdict.champion,
-        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": base.pretrained},
-        reason=verdict.reason + ("" if base.pretrained else "; trained from scratch: no pretrained weights"),
+        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": start.pretrained},
+        reason=verdict.reason + _told(start, origin),
         calibration=_calibration(verdict.detections),
         class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
+        learned=_learned(plan, origin),
     )
+
+
+def _told(start: BaseWeights, origin: Champion | None) -> str:
+    """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
+    if origin is not None:
+        return "; went on from the model before"
+    return "" if start.pretrained else "; trained from scratch: no pretrained weights"

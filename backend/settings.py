@@ -98,7 +98,7 @@ class Settings(BaseModel):
     )
     batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
     train_from: Literal["last", "base"] = Field(
-        "base",
+        "last",
         description="where a training starts: from the accepted version, unless that has learned other labels or from "
         "images that are held out now; or from the base weights every time",
     )

@@ -317,6 +317,7 @@ class TagModel:
     calibration: Calibration = Calibration()
     class_quality: Mapping[str, float] = field(default_factory=dict)
     carried: bool = False  # its weights are the parent's
+    learned: tuple[int, ...] | None = None  # the tasks that its weights have ever learned from, None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +348,7 @@ class ModelVersion:
     task: YoloTask = "detect"
     from_name: str = ""
     carried: bool = False
+    learned: tuple[int, ...] | None = None
     others: tuple[TagModel, ...] = ()
 
     @property

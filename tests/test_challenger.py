@@ -1,17 +1,20 @@
-"""The calibration that a training keeps; the whole of a training is told by test_loop.py."""
+"""Where a training starts and the calibration it keeps; the whole of a training is told by test_loop.py."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backend import challenger, label_config, validation
+from backend.challenger import Champion
 from backend.dataset import LabeledImage, Split
 from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
-from backend.types import LabeledBox, TrainingSnapshot
+from backend.types import LabeledBox, TagModel, TrainingSnapshot
 from tests.support import CONFIG, IMGSZ, ImageSite
 
 
@@ -30,6 +33,35 @@ def plan(split: Split) -> Plan:
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     settings = Settings(imgsz=IMGSZ, device="cpu")
     return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
+
+
+MODEL = TagModel("label", "detect", ("cat", "dog"), "abc", "yolo11n.pt", None, None, {}, "published", learned=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "held", "goes_on"),
+    [
+        (MODEL, {}, 4, True),
+        (MODEL, {}, 0, True),  # nothing is held out, so nothing is judged
+        (MODEL, {"train_from": "base"}, 4, False),
+        (MODEL, {}, 2, False),  # task 2 is held out now
+        (replace(MODEL, learned=None), {}, 4, False),  # a manifest from before this was known
+        (replace(MODEL, classes=("dog", "cat")), {}, 4, False),
+        (replace(MODEL, base_model="yolo11s.pt"), {}, 4, False),
+        (None, {}, 4, False),
+    ],
+)
+def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
+    labeled: tuple[LabeledImage, ...],
+    before: TagModel | None,
+    settings: dict[str, Any],
+    held: int,
+    goes_on: bool,
+) -> None:
+    split = Split(labeled[5:], labeled[held : held + 1] if held else labeled, held_out=held > 0)
+    made = replace(plan(split), settings=Settings(imgsz=IMGSZ, device="cpu", **settings))
+    champion = Champion(before, Path("weights.pt")) if before else None
+    assert challenger.goes_on_from(made, champion, "yolo11n.pt") == (champion if goes_on else None)
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:

@@ -55,7 +55,7 @@ def finished(number: int) -> Round:
         ({"batch": 4}, "batch was 3, now 4"),
         ({"initial": 9}, "initial was 8, now 9"),
         ({"data_sha256": "def"}, "data_sha256 was abc, now def"),
-        ({"settings": PLAN.settings | {"train_from": "last"}}, "TRAIN_FROM was base, now last"),
+        ({"settings": PLAN.settings | {"train_from": "base"}}, "TRAIN_FROM was last, now base"),
         ({"task": "obb"}, "task was detect, now obb"),
         ({"software": {"torch": "3"}}, "software was {'torch': '2'}, now {'torch': '3'}"),
         ({"settings": PLAN.settings | {"train_steps": 7}}, "TRAIN_STEPS was 500, now 7"),

@@ -202,7 +202,7 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     assert pool.video_doubt == pytest.approx([seen.video_doubt, 9.0, 0.01])
     record = served.store.project(7)
     assert record is not None
-    order = priorities.rank_pool(served, record, model_of(served))
+    order = priorities.rank_pool(served, record, (model_of(served),))
     assert dict(zip(order.task_ids.tolist(), order.acquisition.tolist(), strict=True)) == pytest.approx(
         {0: seen.video_doubt, 2: 9.0, 3: 0.01}
     )
