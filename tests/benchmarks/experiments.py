@@ -171,6 +171,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         control="restart",
     ),
     Experiment(
+        "goes-on",
+        "Does the sampler gain where trainings go on, too?",
+        (Arm("", (RANDOM, DEFAULT), settings=_GOES_ON),),
+        seeds=3,
+    ),
+    Experiment(
         "schedule",
         "How should the steps of a training grow? The same random images, another number of steps",
         (

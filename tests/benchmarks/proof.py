@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backend.curves import Comparison, Curve, Interval, compare
-from tests.benchmarks import digits
+from tests.benchmarks import corrections, digits
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, RANDOM, Experiment
 from tests.benchmarks.findings import FINDINGS
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
@@ -35,12 +35,16 @@ _SCRATCH = Experiment("scenes", "The default and `auto` on scenes with a long ta
 _DIGITS = Experiment(
     digits.NAME, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
 )
+_CORRECTIONS = Experiment(
+    corrections.NAME, "Do trainings that go on get over labels that were wrong?", (), control=corrections.ARMS[0].name
+)
 _COMMANDS = {
+    _CORRECTIONS.name: "python -m tests.benchmarks.corrections FOLDER",
     _SCRATCH.name: "STEPS_GROWTH=0 yolo-backend simulate --data scenes "
     "--strategies random,class_entropy,auto --seeds 2 --jobs 2 --out FOLDER",
     _DIGITS.name: "python -m tests.benchmarks.digits",
 }
-SECTIONS = (_SCRATCH, *EXPERIMENTS, _DIGITS)
+SECTIONS = (_SCRATCH, *EXPERIMENTS, _CORRECTIONS, _DIGITS)
 
 
 def committed() -> tuple[Experiment, ...]:
