@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,22 +21,27 @@ import yaml
 
 from backend.inference import BATCH, Detector, load_detector, not_finite
 from backend.letterbox import read_pixels
+from backend.semantic import Segmenter
 from backend.types import FloatArray, Metrics, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
 
 _LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove one of its classes
+Predictor: TypeAlias = "Detector | Classifier | Segmenter"
 MULTIPLE = "multiple"  # in a data.yaml and in a model's: an image may have several classes at once
 
 
-def load_predictor(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector | Classifier:
+def load_predictor(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Predictor:
     """Return what predicts with a weights file, whatever its task; `threads` and what it raises as `load_detector`.
 
-    A Classifier computes with as many threads as its process.
+    A Classifier and a Segmenter compute with as many threads as their process.
     """
     model = load_model(weights)
-    if task_of(model) != "classify":
-        return load_detector(weights, imgsz, device, threads)
-    return Classifier(model, imgsz, device)
+    match task_of(model):
+        case "classify":
+            return Classifier(model, imgsz, device)
+        case "semantic":
+            return Segmenter(model, imgsz, device)
+    return load_detector(weights, imgsz, device, threads)
 
 
 class Classifier:

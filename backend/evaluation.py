@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from backend import classifying
+from backend import classifying, semantic
 from backend.inference import BATCH, KEEP_CONFIDENCE
 from backend.types import Metrics, YoloTask
 from backend.yolo_models import load_model, select_device, task_of, yolo_class
@@ -26,6 +26,8 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
     task = task_of(model) or "detect"
     if task == "classify":
         return classifying.evaluate(model, data_yaml, imgsz, device)
+    if task == "semantic":
+        return semantic.evaluate(model, data_yaml, imgsz, device)
     with tempfile.TemporaryDirectory() as folder:
         validator = _validator_class(task)(
             args={

@@ -48,8 +48,8 @@ def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0)
     Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
     """
     model = load_model(weights)
-    if task_of(model) == "classify":
-        raise ModelError("a classification model finds no objects", where=str(weights))
+    if (task := task_of(model)) in ("classify", "semantic"):
+        raise ModelError(f"a {RECIPES[task].noun} model finds no objects", where=str(weights))
     from ultralytics.nn.autobackend import AutoBackend
 
     # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.

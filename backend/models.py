@@ -12,7 +12,7 @@ import numpy as np
 
 from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
-from backend.classifying import Classifier, load_predictor
+from backend.classifying import Classifier, Predictor, load_predictor
 from backend.committee import Member
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError
@@ -197,15 +197,15 @@ def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersi
 
 
 @functools.lru_cache(maxsize=_LOADED)
-def _predictor(weights: Path, imgsz: int, device: str) -> Detector | Classifier:
+def _predictor(weights: Path, imgsz: int, device: str) -> Predictor:
     return load_predictor(weights, imgsz, device)
 
 
 def _detector(weights: Path, imgsz: int, device: str) -> Detector:
     found = _predictor(weights, imgsz, device)
-    if isinstance(found, Classifier):
+    if not isinstance(found, Detector):
         raise ModelError(
-            "a committee votes on objects, and this project's labels are of whole images",
+            "a committee votes on objects, and this project's model finds none",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
         )
     return found

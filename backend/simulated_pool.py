@@ -16,7 +16,7 @@ from backend import acquisition, calibration, committee
 from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
 from backend.acquisition.learning_loss import image_loss
-from backend.classifying import Classifier, load_predictor
+from backend.classifying import Predictor, load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.geometry import label_arrays
@@ -24,8 +24,6 @@ from backend.inference import Detector, load_detector
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
 from backend.validation import Detections, class_quality, detections
-
-Predictor = Detector | Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
 
 def _committee(detector: Predictor, known: Known, settings: Settings) -> Committee:
     """Return the votes of COMMITTEE on the unlabeled images; raises ModelError for a model of whole images."""
-    if isinstance(detector, Classifier):
+    if not isinstance(detector, Detector):
         raise ModelError("a committee votes on objects, and these labels are of whole images")
     size = settings.committee_size
     if settings.committee == "snapshots":

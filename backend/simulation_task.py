@@ -20,6 +20,12 @@ def choose(told: YoloTask | None, base_model: str, model_dir: Path) -> tuple[Yol
     other weights, and ModelError for a damaged file.
     """
     found = _task_of(base_model, model_dir)
+    if found == "semantic":
+        raise SettingError(
+            f"BASE_MODEL={base_model} is a {RECIPES[found].noun} model, of which there are no experiments",
+            where="BASE_MODEL",
+            fix=f"use weights like {example('segment')}: outlines are learned from the same labels",
+        )
     if told in (None, found):
         return found, base_model
     if found == "detect":

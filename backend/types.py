@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Json = dict[str, Any]
 Empty = Literal["lowest", "median", "highest"]
-YoloTask = Literal["detect", "obb", "segment", "pose", "classify"]
+YoloTask = Literal["detect", "obb", "segment", "semantic", "pose", "classify"]
 Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
 Keypoint = tuple[float, float, int]  # x, y as shares of the image; 0 not labeled, 1 covered, 2 visible
@@ -82,7 +82,7 @@ class LabeledBox:
 
     label: str
     xywh: tuple[float, float, float, float]
-    # As shares of the image, may leave it. obb: one ring, the four corners; segment: parts and holes, by even and odd.
+    # As shares of the image, may leave it. obb: one ring, the four corners; masks: parts and holes, by even and odd.
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
     frame: int = 0  # of a video, as Label Studio counts them, from 1; 0: an image
@@ -124,7 +124,7 @@ class Prediction:
     outlines: tuple[Outline, ...] | None = None  # segment: n
     keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
     tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
-    shape_confidence: FloatArray | None = None  # segment, pose: (n,) in [0, 1], how sure its mask or its points are
+    shape_confidence: FloatArray | None = None  # segment, semantic, pose: (n,) in [0, 1], of mask or points
     video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
 
 

@@ -128,6 +128,13 @@ def _object_shares(numbers: Sequence[float], lines: Lines) -> Sequence[float]:
     return [*_edges(numbers, lines), *(share for x, y, _ in _points(numbers, lines) for share in (x, y))]
 
 
+_OUTLINE = _Form(
+    noun="an outline",
+    written='"class x1 y1 x2 y2 x3 y3 ...", three points or more',
+    fits=lambda numbers, _: len(numbers) >= 6 and len(numbers) % 2 == 0,
+    shares=lambda numbers, _: numbers,
+    read=_outline,
+)
 _FORMS: Mapping[YoloTask, _Form] = {
     "detect": _Form(
         noun="a box",
@@ -143,13 +150,8 @@ _FORMS: Mapping[YoloTask, _Form] = {
         shares=lambda numbers, _: numbers,
         read=_corners,
     ),
-    "segment": _Form(
-        noun="an outline",
-        written='"class x1 y1 x2 y2 x3 y3 ...", three points or more',
-        fits=lambda numbers, _: len(numbers) >= 6 and len(numbers) % 2 == 0,
-        shares=lambda numbers, _: numbers,
-        read=_outline,
-    ),
+    "segment": _OUTLINE,
+    "semantic": _OUTLINE,
     "pose": _Form(
         noun="an object with its points",
         written='"class x y width height" and the points, each as kpt_shape says: "x y" or "x y visible" (0, 1 or 2)',

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backend.geometry import bridged, clip_ring
 from backend.types import ControlTag, LabeledBox, YoloTask
+
+SIZES = "nsmlx"  # of the models of a series
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Recipe:
 
     noun: str  # of its models, for people
     suffix: str  # of the names of its weights and architectures, as in yolo11n-obb.pt
+    series: str = field(default="", kw_only=True)  # the only one that has the task, empty: all
     model: str  # class in ultralytics.nn.tasks
     head: str  # class in ultralytics.nn.modules
     trainer: str
@@ -90,6 +93,20 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         quality="mask mAP50",
         labels="outlines",
     ),
+    "semantic": Recipe(
+        noun="semantic segmentation",
+        suffix="-sem",
+        series="yolo26",
+        model="SemanticSegmentationModel",
+        head="SemanticSegment",
+        trainer="semantic.SemanticSegmentationTrainer",
+        validator="semantic.SemanticSegmentationValidator",
+        metric="miou",
+        numbers=_one_ring,
+        quality="mIoU",
+        labels="masks",
+        lacks=frozenset({"box_variance", "committee"}),
+    ),
     "pose": Recipe(
         noun="pose",
         suffix="-pose",
@@ -146,9 +163,14 @@ def weights_name(name: str, task: YoloTask) -> str:
 
     >>> weights_name("yolo11n.pt", "obb"), weights_name("yolo11n-obb.pt", "obb"), weights_name("yolo11n.pt", "detect")
     ('yolo11n-obb.pt', 'yolo11n-obb.pt', 'yolo11n.pt')
+    >>> weights_name("yolo11s.pt", "semantic")
+    'yolo26s-sem.pt'
     """
-    path, suffix = Path(name), RECIPES[task].suffix
-    return name if path.stem.endswith(suffix) else f"{path.stem}{suffix}{path.suffix}"
+    path, recipe = Path(name), RECIPES[task]
+    if path.stem.endswith(recipe.suffix):
+        return name
+    size = path.stem[-1] if path.stem[-1] in SIZES else SIZES[0]
+    return f"{recipe.series + size if recipe.series else path.stem}{recipe.suffix}{path.suffix}"
 
 
 def task_named(name: str) -> YoloTask:

@@ -161,7 +161,7 @@ def seen(tag: ControlTag, shapes: Sequence[LabeledBox]) -> Prediction:
         confidence=probs.max(axis=1),
         embedding=np.zeros(1, dtype=np.float32),
         rotated=np.stack([_rotated(shape) for shape in shapes]) if tag.task == "obb" else None,
-        outlines=tuple(_outline(shape) for shape in shapes) if tag.task == "segment" else None,
+        outlines=tuple(_outline(shape) for shape in shapes) if tag.task in ("segment", "semantic") else None,
         keypoints=np.array([shape.keypoints for shape in shapes], dtype=np.float32) * [*size, 0.5]
         if tag.task == "pose"
         else None,
@@ -219,6 +219,14 @@ KINDS = {
         annotate=brushed,
         types=("brushlabels",),
         classes=("leaf", "stem"),
+    ),
+    "BrushLabels model_semantic": Kind(
+        config="brushlabels-semantic.xml",
+        task="semantic",
+        draw=drawings.donut,
+        annotate=brushed,
+        types=("brushlabels",),
+        classes=("road", "water"),
     ),
     "KeyPointLabels": Kind(
         config="keypointlabels.xml",

@@ -23,11 +23,12 @@ from backend import listener
 from backend.context import Context
 from backend.files import file_sha256
 from backend.label_studio import LabelStudioClient
+from backend.semantic import BACKGROUND
 from backend.settings import Settings
 from backend.store import Store, version_name
 from backend.types import Metrics, ModelVersion, TagModel, TrainingSnapshot, YoloTask
 from backend.yolo_models import quiet_ultralytics
-from backend.yolo_tasks import RECIPES
+from backend.yolo_tasks import RECIPES, weights_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("cat", "dog")
@@ -119,8 +120,11 @@ def tiny_yolo(
 
     torch.manual_seed(seed)
     kind = getattr(tasks, RECIPES[task].model)
-    model = kind(f"{architecture}{RECIPES[task].suffix}.yaml", nc=len(classes), verbose=False, **options)
-    model.names = dict(enumerate(classes))
+    names = (*classes, BACKGROUND) if task == "semantic" else tuple(classes)
+    architecture = Path(weights_name(f"{architecture}.pt", task)).stem
+    kind = getattr(tasks, RECIPES[task].model)
+    model = kind(f"{architecture}.yaml", **{"nc": len(names), "verbose": False, **options})
+    model.names = dict(enumerate(names))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # a plain average: batch norm learns what is usual in a few passes
@@ -130,6 +134,8 @@ def tiny_yolo(
             model.predict(torch.nn.functional.interpolate(torch.rand(8, 3, 6, 6), (IMGSZ, IMGSZ), mode="bicubic"))
         if task == "classify":
             model.model[-1].linear.weight.normal_(0, 0.2)
+        elif task == "semantic":
+            model.model[-1].classifier[-1].weight.normal_(0, 0.2)
         else:
             _make_curious(model.model[-1])
     torch.save({"model": model, "train_args": {}}, path)

@@ -165,7 +165,7 @@ def ellipse(tag: ControlTag, rotation: float = 30, **more: object) -> Json:
 
 
 BOXED = [name for name in OBJECTS if KINDS[name].task in ("detect", "obb")]
-OUTLINED = [name for name in OBJECTS if KINDS[name].task == "segment"]
+OUTLINED = [name for name in OBJECTS if KINDS[name].task in ("segment", "semantic")]
 
 
 @pytest.mark.parametrize("name", BOXED)
@@ -291,7 +291,7 @@ def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Jso
     }
     if name == "PolygonLabels":
         found["has fewer than 3 points"] = [first | {"value": value | {"points": value["points"][:2]}}, *rest]
-    elif name == "BrushLabels":
+    elif tag.kind == "brushlabels":
         found["cannot be learned: the brush mask cannot be read"] = [
             first | {"value": value | {"rle": [1, 2, 3]}},
             *rest,

@@ -52,7 +52,14 @@ class Story:
     submitted: dict[int, tuple[LabeledBox, ...]]  # of pre-annotations that were submitted as they were, by task
 
 
-SLOW = {"RectangleLabels model_obb", "BrushLabels", "KeyPointLabels", "Choices multiple", "Taxonomy"}
+SLOW = {
+    "RectangleLabels model_obb",
+    "BrushLabels",
+    "BrushLabels model_semantic",
+    "KeyPointLabels",
+    "Choices multiple",
+    "Taxonomy",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""BrushLabels on an Image: masks of objects, each painted pixel by pixel."""
+"""BrushLabels on an Image: masks painted pixel by pixel, of objects, or of classes where model_semantic="true"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backend import brush, ellipses, masks, regions
 from backend.errors import RegionError
 from backend.geometry import ring_hull
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 KIND = "brushlabels"
 MOST_PIXELS = 2**28  # a mask takes a byte for each: a size made up by whoever wrote the region must not fill the memory
@@ -62,10 +62,15 @@ def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
 
 
+def _task(attributes: Mapping[str, str]) -> YoloTask:
+    return "semantic" if attributes.get("model_semantic", "false").strip().lower() == "true" else "segment"
+
+
 TAG = Tag(
     name="BrushLabels",
     object_name="Image",
     encode=encode,
     read=read,
-    task=lambda _: "segment",
+    task=_task,
+    attributes={"model_semantic": ("false", "true")},
 )
