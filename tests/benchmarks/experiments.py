@@ -115,11 +115,11 @@ def _uncertain(share: float) -> Arm:
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", _UNIQUE, *_FAMILIES),
-    _heuristics("heuristics-bccd", "The heuristics on BCCD", *_FAMILIES, data="bccd", initial=20, batch=20, target=0.8),
+    _heuristics("heuristics-bccd", "The heuristics on BCCD", data="bccd", initial=20, batch=20, target=0.8),
     _heuristics(
         "heuristics-balanced",
         "The heuristics on balanced scenes",
-        *(_UNIQUE, *_FAMILIES),
+        *(_UNIQUE, "auto"),
         data="scenes-balanced",
         behind=0.01,
     ),
