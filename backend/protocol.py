@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backend.label_errors import LabelDoubt
 from backend.projects import Status
-from backend.types import Json, ModelVersion
+from backend.types import Json, ModelVersion, TagModel
 
 _LARGEST = 2**63 - 1  # of an id in a database
 
@@ -90,6 +90,14 @@ class TrainingOut(BaseModel):
     losses: dict[str, float]
 
 
+class TagOut(BaseModel):
+    tag: str
+    task: str
+    map50: float | None  # null: it has no model yet
+    carried: bool
+    reason: str
+
+
 class VersionOut(BaseModel):
     version: str
     map50: float | None
@@ -100,6 +108,7 @@ class VersionOut(BaseModel):
     created: datetime
     promoted: bool
     reason: str
+    tags: list[TagOut]
 
 
 class ScoringOut(BaseModel):
@@ -225,7 +234,13 @@ def _version_out(version: ModelVersion) -> VersionOut:
         created=version.created,
         promoted=version.promoted,
         reason=version.reason,
+        tags=[_tag_out(model) for model in version.models],
     )
+
+
+def _tag_out(model: TagModel) -> TagOut:
+    map50 = model.metrics.map50 if model.metrics else None
+    return TagOut(tag=model.from_name, task=model.task, map50=map50, carried=model.carried, reason=model.reason)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ from backend.media import MediaFile
 from backend.models import ServedModel, models_for, project_record
 from backend.queues import Jobs
 from backend.store import PoolShard
-from backend.types import ControlTag, Prediction, Task
+from backend.types import Prediction, Task
 
 log = logging.getLogger(__name__)
 
@@ -110,15 +111,21 @@ def predict_all(
 
     Models of the same weights that look at the same images share one pass over them.
     """
-    passes: dict[tuple[object, ...], list[Prediction | None]] = {}
-    reasons: dict[int, str] = {}
+    fetched = functools.cache(lambda data_key: _fetched(context, data_key, tasks))
+    passes: dict[tuple[object, ...], list[Prediction | MediaError]] = {}
     for model in models:
         if _pass(model) not in passes:
-            passes[_pass(model)], found = predict(context, model, model.tag, tasks)
-            for task_id, reason in found.items():
-                known = reasons.get(task_id, reason)
-                reasons[task_id] = known if reason in known else f"{known}; {reason}"
-    return [passes[_pass(model)] for model in models], reasons
+            video = model.tag.frame_rate
+            answers = _of_videos(context, model, tasks) if video else _of_images(model, fetched(model.tag.data_key))
+            passes[_pass(model)] = list(answers)
+    reasons = {}
+    for place, task in enumerate(tasks):
+        failed = [str(each[place]) for each in passes.values() if isinstance(each[place], MediaError)]
+        if failed:
+            reasons[task.id] = "; ".join(dict.fromkeys(failed))
+            log.warning("task %d lacks a prediction: %s", task.id, reasons[task.id])
+    each_pass = (passes[_pass(model)] for model in models)
+    return [[None if isinstance(one, MediaError) else one for one in answers] for answers in each_pass], reasons
 
 
 def _pass(model: ServedModel) -> tuple[object, ...]:
@@ -126,32 +133,19 @@ def _pass(model: ServedModel) -> tuple[object, ...]:
     return model.weights, model.tag.data_key, model.tag.from_name if model.tag.frame_rate else ""
 
 
-def predict(
-    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
-) -> tuple[list[Prediction | None], dict[int, str]]:
-    """Return a prediction per task in order, None where its file failed, and the reasons of those by task id."""
-    answer = _of_videos if tag.frame_rate else _of_images
-    results = list(answer(context, model, tag, tasks))
-    reasons = {task.id: str(each) for task, each in zip(tasks, results, strict=True) if isinstance(each, MediaError)}
-    for task_id, reason in reasons.items():
-        log.warning("task %d has no prediction: %s", task_id, reason)
-    return [None if isinstance(each, MediaError) else each for each in results], reasons
+def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:
+    return list(context.media.fetch_many([(task.data.get(data_key), task.id) for task in tasks]))
 
 
-def _of_images(
-    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
-) -> Iterator[Prediction | MediaError]:
-    fetched = list(context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks]))
+def _of_images(model: ServedModel, fetched: Sequence[MediaFile | MediaError]) -> Iterator[Prediction | MediaError]:
     found = _each(model, [file for file in fetched if not isinstance(file, MediaError)])
     return (file if isinstance(file, MediaError) else next(found) for file in fetched)
 
 
-def _of_videos(
-    context: Context, model: ServedModel, tag: ControlTag, tasks: Sequence[Task]
-) -> Iterator[Prediction | MediaError]:
+def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> Iterator[Prediction | MediaError]:
     for task in tasks:
         try:
-            yield watched.watch(context, model, tag, task)
+            yield watched.watch(context, model, model.tag, task)
         except MediaError as error:
             yield error
 

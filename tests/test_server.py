@@ -308,6 +308,8 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
         ("yolo11n-v2", 0.5, False),
     ]
     assert {"map50_95", "images", "boxes", "created", "reason"} <= set(status["versions"][0])
+    (told,) = status["versions"][0]["tags"]
+    assert (told["task"], told["map50"], told["carried"]) == ("detect", 0.5, False)
     json.dumps(status, allow_nan=False)
 
 

@@ -80,7 +80,7 @@ def model_of(context: Context) -> ServedModel:
 
 
 def watched(context: Context, url: str) -> Prediction:
-    (found,), reasons = scoring.predict(context, model_of(context), TAG, [Task(1, {"video": url})])
+    ((found,),), reasons = scoring.predict_all(context, (model_of(context),), [Task(1, {"video": url})])
     assert found is not None, reasons
     return found
 
