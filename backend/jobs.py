@@ -7,7 +7,19 @@ import logging
 import os
 from pathlib import Path
 
-from backend import arrivals, label_review, models, projects, push, retraining, review, scoring, snapshot, unit_process
+from backend import (
+    arrivals,
+    label_config,
+    label_review,
+    models,
+    projects,
+    push,
+    retraining,
+    review,
+    scoring,
+    snapshot,
+    unit_process,
+)
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
@@ -193,8 +205,11 @@ def _check(context: Context, jobs: Jobs, project_id: int) -> None:
 
 def _is_due(context: Context, project_id: int) -> bool:
     counts = snapshot.count(context, project_id)
-    settings = context.project_settings(context.store.project(project_id))
-    return counts.new >= settings.retrain_every and not _failed_on_these(context, project_id)
+    record = context.store.project(project_id)
+    if record is not None and not any(map(label_config.trains, label_config.parse(record.label_config))):
+        return False
+    enough = counts.new >= context.project_settings(record).retrain_every
+    return enough and not _failed_on_these(context, project_id)
 
 
 def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:

@@ -50,6 +50,11 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
     return tuple(_control_tag(element, root) for element in kept)
 
 
+def trains(tag: ControlTag) -> bool:
+    """Return whether new labels of a tag start a training: unless it says model_trainable="false"."""
+    return tag.attributes.get("model_trainable", "true").strip().lower() in ("true", "1")
+
+
 def _is_of_whole_image(element: ET.Element) -> bool:
     return tags.get(element.tag.lower()).label_tag == "Choice"
 

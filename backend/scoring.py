@@ -67,7 +67,7 @@ def score_shard(
     if model.number != number:
         return False  # a newer version was accepted meanwhile
     tasks = context.label_studio.tasks(project_id, task_ids)
-    shard, *others = predict_shards(context, models, index, tasks)
+    shard, *others = predict_shards(context, models, index, tasks, labeled=labeled)
     save_shards(context, models, (shard, *others), labeled=labeled)
     if model.trained and not labeled and evidence.asks_committee(priorities.candidates(settings)):
         # A cached file may be damaged: what could not be predicted is not put to the vote either.
@@ -77,11 +77,13 @@ def score_shard(
 
 
 def predict_shards(
-    context: Context, models: Sequence[ServedModel], index: int, tasks: Sequence[Task]
+    context: Context, models: Sequence[ServedModel], index: int, tasks: Sequence[Task], *, labeled: bool = False
 ) -> tuple[PoolShard, ...]:
     """Return each model's predictions of `tasks`; None marks one whose file failed, with its reason recorded."""
     predictions, reasons = predict_all(context, models, tasks)
-    context.progress.note_failures(models[0].project_id, [task.id for task in tasks], reasons)
+    # Of labeled tasks the training before has said what it could not learn, and that is true still.
+    mended = [] if labeled else [task.id for task in tasks]
+    context.progress.note_failures(models[0].project_id, mended, reasons)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
     return tuple(PoolShard(index, ids, tuple(found)) for found in predictions)
 

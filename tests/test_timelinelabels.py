@@ -70,6 +70,15 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "trained"), [("", True), ("true", True), ("1", True), ("False", False), ("0", False)]
+)
+def test_a_tag_may_say_that_it_is_not_to_be_trained(given: str, trained: bool) -> None:
+    said = f'model_trainable="{given}" model_every' if given else "model_every"
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", said))
+    assert label_config.trains(tag) == trained
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("model_every", 'model_trainable="maybe" model_every', 'model_trainable="maybe" is not supported'),

@@ -15,6 +15,7 @@ from redis import Redis
 from backend import (
     dataset,
     evidence,
+    jobs,
     label_config,
     label_review,
     priorities,
@@ -208,6 +209,16 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     )
 
 
+def test_what_a_training_could_not_learn_is_still_said_when_the_version_looks_at_it(
+    served: Context, images: ImageSite
+) -> None:
+    task = Task(1, {"video": add(images, "a.avi")})
+    for labeled, left in ((True, {1: "no key frame"}), (False, {})):
+        served.progress.note_failures(7, [], {1: "no key frame"})
+        scoring.predict_shards(served, [model_of(served)], 0, [task], labeled=labeled)
+        assert served.progress.failures(7) == left
+
+
 # What asks about single images leaves videos alone
 
 
@@ -287,6 +298,22 @@ def studio(
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
         yield Studio(context, project)
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("trained", [True, False])
+def test_labels_start_a_training_unless_the_tag_is_not_trained(studio: Studio, trained: bool) -> None:
+    context, client = studio.context, studio.context.label_studio
+    config = (
+        '<View><Video name="video" value="$video"/><TimelineLabels name="event" toName="video" '
+        f'model_trainable="{str(trained).lower()}"><Label value="cat"/></TimelineLabels></View>'
+    )
+    project = client.create_project("timeline", config)
+    client.http.send("POST", f"/api/projects/{project}/import", [{"video": "http://video.example/a.mp4"}])
+    context.store.save_project(ProjectRecord(project, config, '{"RETRAIN_EVERY": 1}', "", "", ""))
+    (task,) = client.unlabeled_tasks(project)
+    client.annotate(task.id, [])
+    assert jobs._is_due(context, project) is trained
 
 
 @pytest.mark.label_studio
