@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from backend.letterbox import read_pixels
 from backend.semantic import Segmenter
 from backend.types import FloatArray, Metrics, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
+
+if TYPE_CHECKING:
+    import torch
 
 _LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove one of its classes
 Predictor: TypeAlias = "Detector | Classifier | Segmenter"
@@ -48,6 +51,7 @@ class Classifier:
     """A model of whole images in memory, safe to share between threads."""
 
     task: YoloTask = "classify"
+    strides: tuple[int, ...] = (32,)  # sides that are multiples of it lose nothing at the model's borders
 
     def __init__(self, model: Any, imgsz: int, device: str = "") -> None:
         """Take an ultralytics ClassificationModel and the side, in pixels, of the square that images are scaled to."""
@@ -66,20 +70,31 @@ class Classifier:
 
         Raises MediaError naming a file that is not an image, ModelError when the model's output is not finite.
         """
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
-            for start in range(0, len(paths), BATCH):
-                yield from self._predictions(list(readers.map(self._read, paths[start : start + BATCH])))
+        for batch, sizes in self.batches(paths):
+            yield from self._predictions(batch, sizes)
 
     def watch(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
         """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time."""
         left = iter(frames)
         while seen := [self._scaled(pixels) for pixels in islice(left, BATCH)]:
-            yield from self._predictions(seen)
+            yield from self._predictions(*self._stacked(seen))
 
-    def _predictions(self, read: Sequence[tuple[Any, tuple[int, int]]]) -> Iterator[Prediction]:
-        probs, embeddings = self._forward([pixels for pixels, _ in read])
-        for (_, size), *found in zip(read, probs, embeddings, strict=True):
-            yield _prediction(size, *found)
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
+        """Yield images as batches (B, 3, side, side), and the width and height of each; raises as `predict` does."""
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+            for start in range(0, len(paths), BATCH):
+                yield self._stacked(list(readers.map(self._read, paths[start : start + BATCH])))
+
+    def _stacked(self, read: Sequence[tuple[Any, tuple[int, int]]]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        import torch
+
+        return torch.stack([pixels for pixels, _ in read]).to(self._device), [size for _, size in read]
+
+    def _predictions(self, batch: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Prediction]:
+        found = (values.float().cpu().numpy() for values in self.ask(batch))
+        probs, embeddings = (check_finite(values) for values in found)
+        for size, *each in zip(sizes, probs, embeddings, strict=True):
+            yield _prediction(size, *each)
 
     def _read(self, path: Path) -> tuple[Any, tuple[int, int]]:
         return self._scaled(read_pixels(path))
@@ -90,23 +105,32 @@ class Classifier:
         height, width = pixels.shape[:2]
         return self._transform(Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))), (width, height)
 
-    def _forward(self, images: Sequence[Any]) -> tuple[FloatArray, FloatArray]:
-        """Return the probabilities (n, C) and what the last layer sees (n, D)."""
+    def ask(
+        self, batch: torch.Tensor, perturb: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the probabilities (B, C) and what the last layer sees (B, D); `perturb` changes what it gets."""
         import torch
 
         seen: list[torch.Tensor] = []
+
+        def look(_: Any, inputs: Any) -> Any:
+            seen.append(inputs[0])
+            return inputs if perturb is None else (perturb(inputs[0]),)
+
         with self._lock, torch.inference_mode():
-            last = self._model.model[-1].linear
-            hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            hook = self._model.model[-1].linear.register_forward_pre_hook(look)
             try:
-                probs, logits = self._model(torch.stack(list(images)).to(self._device))
+                probs, logits = self._model(batch)
             finally:
                 hook.remove()
-            probs = (logits.sigmoid() if self.multiple else probs).float().cpu().numpy()
-            embeddings = seen[0].float().cpu().numpy()
-        if not (np.isfinite(probs).all() and np.isfinite(embeddings).all()):
-            raise not_finite()
-        return probs, embeddings
+            return logits.sigmoid() if self.multiple else probs, seen[0]
+
+
+def check_finite(values: FloatArray) -> FloatArray:
+    """Return the values; raises ModelError for NaN and infinity."""
+    if not np.isfinite(values).all():
+        raise not_finite()
+    return values
 
 
 def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray) -> Prediction:

@@ -1,7 +1,9 @@
 """How a committee is asked: snapshots, test-time augmentation or perturbation; every member on the same anchors.
 
 Members are compared before NMS, which keeps other boxes of each. All of them are detectors on one grid of anchors, so
-an anchor of the plain image has its like in a mirrored or smaller one: the cell that its centre falls into.
+an anchor of the plain image has its like in a mirrored or smaller one: the cell that its centre falls into. Of turned
+boxes the upright hulls are compared, so what disagrees about an angle shows in them. Classifiers have one anchor, the
+image, whose box nobody disagrees about.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from backend.classifying import Classifier, check_finite
 from backend.errors import ModelError, SettingError
 from backend.inference import Dense, Detector, dfl_variance, not_finite
 from backend.letterbox import Letterboxed
@@ -22,6 +25,7 @@ from backend.types import Committee, FloatArray, IntArray
 if TYPE_CHECKING:
     import torch
 
+Voter: TypeAlias = Detector | Classifier
 TOP = 16  # anchors kept of each image, those with the highest score any member gives
 SCALES = (0.83, 0.67)  # as ultralytics' own test-time augmentation
 
@@ -30,7 +34,7 @@ SCALES = (0.83, 0.67)  # as ultralytics' own test-time augmentation
 class Member:
     """One voice: a model, how it sees the image, and how much of its head is switched off."""
 
-    detector: Detector
+    detector: Voter
     flip: bool = False  # left and right
     scale: float = 1.0  # of the image, at most 1: a member costs no more than one scoring
     dropout: float = 0.0  # share of the channels before the head's last convolutions
@@ -46,7 +50,7 @@ class Votes:
     variance: FloatArray | None  # (T, k, 4) DFL variance in px², None where a member has no DFL
 
 
-def snapshots(detectors: Sequence[Detector]) -> tuple[Member, ...]:
+def snapshots(detectors: Sequence[Voter]) -> tuple[Member, ...]:
     """Return the committee of the last versions, the newest first.
 
     Raises ModelError for fewer than two, and for versions that differ in their classes or their anchors.
@@ -57,7 +61,7 @@ def snapshots(detectors: Sequence[Detector]) -> tuple[Member, ...]:
             fix="train once more, or use test-time augmentation",
         )
     first = detectors[0]
-    if any((each.classes, each.strides) != (first.classes, first.strides) for each in detectors):
+    if any(_kind(each) != _kind(first) for each in detectors):
         raise ModelError(
             "a committee of snapshots needs versions with the same classes and the same anchors",
             fix="train once more after a change of the labels or of BASE_MODEL, or use test-time augmentation",
@@ -65,7 +69,12 @@ def snapshots(detectors: Sequence[Detector]) -> tuple[Member, ...]:
     return tuple(map(Member, detectors))
 
 
-def augmented(detector: Detector, scales: Sequence[float] = SCALES) -> tuple[Member, ...]:
+def _kind(voter: Voter) -> tuple[object, ...]:
+    """Return what the members of a committee must share."""
+    return voter.classes, voter.strides, voter.task, isinstance(voter, Classifier) and voter.multiple
+
+
+def augmented(detector: Voter, scales: Sequence[float] = SCALES) -> tuple[Member, ...]:
     """Return the committee of one model on the image, its mirror image, and smaller ones.
 
     Raises SettingError for a scale outside 0.1 … 1.
@@ -75,7 +84,7 @@ def augmented(detector: Detector, scales: Sequence[float] = SCALES) -> tuple[Mem
     return (Member(detector), Member(detector, flip=True), *(Member(detector, scale=scale) for scale in scales))
 
 
-def perturbed(detector: Detector, members: int = 4, rate: float = 0.1) -> tuple[Member, ...]:
+def perturbed(detector: Voter, members: int = 4, rate: float = 0.1) -> tuple[Member, ...]:
     """Return the committee of one model, first whole, then with other channels of its head switched off each time.
 
     Under `bald` this is "perturbation BALD": the head was trained without dropout, so it samples no posterior.
@@ -93,7 +102,24 @@ def consult(members: Sequence[Member], paths: Sequence[Path], top: int = TOP) ->
 
     Costs at most one scoring per member. Raises as `Detector.predict` does.
     """
-    return members[0].detector.run(paths, partial(_votes, members, top))
+    first = members[0].detector
+    if isinstance(first, Classifier):
+        return _class_votes(members, first, paths)
+    return first.run(paths, partial(_votes, members, first, top))
+
+
+def _class_votes(members: Sequence[Member], first: Classifier, paths: Sequence[Path]) -> Iterator[Votes]:
+    """Give what all members, classifiers, say of each image as a whole."""
+    for batch, sizes in first.batches(paths):
+        said = [
+            member.detector.ask(_view(member, batch), partial(_drop, member, 0) if member.dropout else None)[0]
+            for member in members
+            if isinstance(member.detector, Classifier)
+        ]
+        probs = check_finite(np.stack([each.float().cpu().numpy() for each in said]))
+        for index, (width, height) in enumerate(sizes):
+            boxes = np.tile(np.array([0, 0, width, height], dtype=np.float32), (len(said), 1, 1))
+            yield Votes(probs[:, index : index + 1], boxes, None)
 
 
 def committee_of(votes: Sequence[Votes]) -> Committee:
@@ -131,15 +157,15 @@ def same_anchors(grids: Sequence[tuple[int, int]], seen: Sequence[tuple[int, int
     return np.concatenate(indices)
 
 
-def _votes(members: Sequence[Member], top: int, images: Sequence[Letterboxed]) -> list[Votes]:
+def _votes(members: Sequence[Member], first: Detector, top: int, images: Sequence[Letterboxed]) -> list[Votes]:
     """Ask all members about images of one shape."""
     import torch
 
     with torch.inference_mode():
-        plain = members[0].detector.stack(images)
+        plain = first.stack(images)
         views = [_view(member, plain) for member in members]
         said = [_ask(member, view) for member, view in zip(members, views, strict=True)]
-        own = tuple((plain.shape[2] // stride, plain.shape[3] // stride) for stride in members[0].detector.strides)
+        own = tuple((plain.shape[2] // stride, plain.shape[3] // stride) for stride in first.strides)
         places = [
             torch.from_numpy(same_anchors(own, dense.grids, member.flip)).to(dense.probs.device)
             for member, dense in zip(members, said, strict=True)
@@ -169,14 +195,15 @@ def _view(member: Member, plain: torch.Tensor) -> torch.Tensor:
 
 def _ask(member: Member, view: torch.Tensor) -> Dense:
     """Return what a member says of its view."""
+    assert isinstance(member.detector, Detector), "a committee's members are of one kind"
     return member.detector.dense(view, partial(_drop, member) if member.dropout else None)
 
 
 def _drop(member: Member, index: int, x: torch.Tensor) -> torch.Tensor:
-    """Switch off a member's share of the channels, and raise the others to the same sum: (B, F, rows, columns)."""
+    """Switch off a member's share of the channels F, and raise the others to the same sum: (B, F, ...)."""
     rng = np.random.default_rng((member.seed, index))
     keep = (rng.random(x.shape[1]) >= member.dropout) / (1.0 - member.dropout)
-    return x * x.new_tensor(keep.tolist())[:, None, None]
+    return x * x.new_tensor(keep.tolist()).reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _rows(
@@ -190,6 +217,10 @@ def _rows(
 
     image = torch.arange(len(anchors), device=anchors.device)[:, None]
     x, y, width, height = dense.boxes[image, :, anchors].unbind(2)
+    if dense.angles is not None:  # a mirrored box has the same hull
+        angle = dense.angles[image, anchors]
+        across, down = angle.cos().abs(), angle.sin().abs()
+        width, height = width * across + height * down, width * down + height * across
     if member.flip:
         x = seen[3] - x
     gain = dense.boxes.new_tensor([plain[3] / seen[3], plain[2] / seen[2]]).repeat(2)

@@ -63,6 +63,7 @@ class Dense:
     probs: torch.Tensor  # (B, C, A)
     boxes: torch.Tensor  # (B, 4, A) x centre, y centre, width, height in pixels of the batch
     sides: torch.Tensor | None  # (B, 4 * reg_max, A) logits of left, top, right, bottom; None where there is no DFL
+    angles: torch.Tensor | None  # (B, A) radians, by which boxes are turned about their centres; None: upright
     strides: torch.Tensor  # (A,)
     grids: tuple[tuple[int, int], ...]  # rows and columns of each level; anchors lie level by level, row by row
 
@@ -183,6 +184,7 @@ class Detector:
                 probs=found[:, 4 : 4 + len(self.classes)],
                 boxes=found[:, :4],
                 sides=raw["boxes"] if self._head.reg_max > 1 else None,
+                angles=found[:, -1] if self.task == "obb" else None,
                 strides=self._head.strides[0],
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )

@@ -13,11 +13,12 @@ import numpy as np
 from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, Predictor, load_predictor
-from backend.committee import Member
+from backend.committee import Member, Voter
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError
 from backend.inference import Detector
 from backend.media import MediaFile
+from backend.semantic import Segmenter
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Metrics, ModelVersion, Prediction, TagModel, YoloTask
@@ -178,8 +179,8 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
     if settings.committee == "snapshots":
         paths = [context.store.weights(version) for version in _last(context, model, settings.committee_size)]
-        return committee.snapshots([_detector(path, model.imgsz, model.device) for path in paths])
-    detector = _detector(model.weights, model.imgsz, model.device)
+        return committee.snapshots([_voter(path, model.imgsz, model.device) for path in paths])
+    detector = _voter(model.weights, model.imgsz, model.device)
     if settings.committee == "perturbed":
         return committee.perturbed(detector, settings.committee_size)
     return committee.augmented(detector)[: settings.committee_size]
@@ -204,8 +205,15 @@ def _predictor(weights: Path, imgsz: int, device: str) -> Predictor:
 def _detector(weights: Path, imgsz: int, device: str) -> Detector:
     found = _predictor(weights, imgsz, device)
     if not isinstance(found, Detector):
+        raise ModelError("the model finds no objects", where=str(weights), fix="train the project anew")
+    return found
+
+
+def _voter(weights: Path, imgsz: int, device: str) -> Voter:
+    found = _predictor(weights, imgsz, device)
+    if isinstance(found, Segmenter):
         raise ModelError(
-            "a committee votes on objects, and this project's model finds none",
+            "a committee votes on objects or on images, and this project's model on pixels",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
         )
     return found

@@ -17,10 +17,11 @@ from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
 from backend.acquisition.learning_loss import image_loss
 from backend.classifying import Predictor, load_predictor
+from backend.committee import Voter
 from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.geometry import label_arrays
-from backend.inference import Detector, load_detector
+from backend.semantic import Segmenter
 from backend.settings import Settings
 from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
 from backend.validation import Detections, class_quality, detections
@@ -59,7 +60,7 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     pool = replace(
         pool_of(ids, found, None),
         box_embeddings=_box_embeddings(found) if "box_embeddings" in needs else None,
-        committee=_committee(detector, known, settings) if "committee" in needs else None,
+        committee=_committee(known, settings) if "committee" in needs else None,
         empty=settings.empty,
         batch=batch,
         map50=known.validation.map50 if math.isfinite(known.validation.map50) else None,
@@ -67,8 +68,12 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     return Scored(_with_labeled(detector, pool, known, needs, settings.class_weights), losses)
 
 
-def _detector(known: Known, version: int, settings: Settings) -> Detector:
-    return load_detector(known.versions[version], settings.imgsz, settings.device, known.threads)
+def _voter(known: Known, version: int, settings: Settings) -> Voter:
+    """Return a version that may vote; raises ModelError for a model of pixels."""
+    found = load_predictor(known.versions[version], settings.imgsz, settings.device, known.threads)
+    if isinstance(found, Segmenter):
+        raise ModelError("a committee votes on objects or on images, and these labels are of pixels")
+    return found
 
 
 def _predict(
@@ -92,13 +97,12 @@ def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
     return np.concatenate(parts) if parts else None
 
 
-def _committee(detector: Predictor, known: Known, settings: Settings) -> Committee:
-    """Return the votes of COMMITTEE on the unlabeled images; raises ModelError for a model of whole images."""
-    if not isinstance(detector, Detector):
-        raise ModelError("a committee votes on objects, and these labels are of whole images")
+def _committee(known: Known, settings: Settings) -> Committee:
+    """Return the votes of COMMITTEE on the unlabeled images; raises ModelError for a model of pixels."""
+    detector = _voter(known, 0, settings)
     size = settings.committee_size
     if settings.committee == "snapshots":
-        older = [_detector(known, version, settings) for version in range(1, min(size, len(known.versions)))]
+        older = [_voter(known, version, settings) for version in range(1, min(size, len(known.versions)))]
         members = committee.snapshots([detector, *older])
     elif settings.committee == "perturbed":
         members = committee.perturbed(detector, size)

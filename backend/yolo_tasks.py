@@ -131,7 +131,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         numbers=_nothing,
         quality="top-1 accuracy",
         labels="labels",
-        lacks=frozenset({"box_variance", "committee"}),
+        lacks=frozenset({"box_variance"}),
     ),
 }
 

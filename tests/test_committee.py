@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from backend import acquisition, committee
-from backend.committee import Member, Votes, augmented, committee_of, consult, perturbed, same_anchors, snapshots
+from backend.classifying import Classifier, load_predictor
+from backend.committee import Member, Voter, Votes, augmented, committee_of, consult, perturbed, same_anchors, snapshots
 from backend.errors import MediaError, ModelError, SettingError
 from backend.inference import BATCH, Detector, dfl_variance, load_detector
 from backend.types import Pool
@@ -276,6 +277,106 @@ def test_scales_that_would_cost_more_or_show_nothing(detectors: list[Detector], 
 def test_perturbation_out_of_range(detectors: list[Detector], members: int, rate: float) -> None:
     with pytest.raises(SettingError, match="perturbed"):
         perturbed(detectors[0], members, rate)
+
+
+# Turned boxes
+
+
+def test_of_turned_boxes_the_hulls_are_compared(tmp_path: Path) -> None:
+    """The plain member's boxes are the hulls that predict gives, not the boxes as they would be unturned."""
+    detector = load_detector(tiny_yolo(tmp_path / "tiny.pt", task="obb"), IMGSZ, "cpu")
+    path = picture(tmp_path / "one.png", (64, 64), seed=2)
+    (plain,) = detector.predict([path])
+    (votes,) = consult(augmented(detector, scales=()), [path], top=10_000)
+    assert plain.rotated is not None
+    unturned = np.abs(plain.rotated[:, 2:4] - (plain.boxes[:, 2:] - plain.boxes[:, :2])).max()
+    assert unturned > 1  # there is something to tell apart
+    checked = 0
+    for row, box in enumerate(plain.boxes):
+        alike = np.abs(votes.probs[0] - plain.class_probs[row]).max(axis=1) < 1e-4
+        checked += bool((np.abs(votes.boxes[0][alike] - box).max(axis=1) < 0.1).any())
+    assert checked == len(plain.boxes) > 0
+
+
+def test_the_mirrored_member_sees_the_mirrored_hull(tmp_path: Path) -> None:
+    detector = load_detector(tiny_yolo(tmp_path / "tiny.pt", task="obb"), IMGSZ, "cpu")
+    path = picture(tmp_path / "one.png", (64, 64), seed=3)
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    one, other = consult(augmented(detector, scales=()), [path, tmp_path / "other.png"])
+    back = one.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [64, 0, 64, 0]
+    np.testing.assert_allclose(other.boxes[0], back, atol=0.1)
+
+
+# Whole images
+
+
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> list[Classifier]:
+    folder = tmp_path_factory.mktemp("classifiers")
+    found = [load_predictor(tiny_yolo(folder / f"{n}.pt", seed=n, task="classify"), IMGSZ, "cpu") for n in range(3)]
+    return [one for one in found if isinstance(one, Classifier)]
+
+
+def class_kinds(classifiers: list[Classifier]) -> dict[str, tuple[Member, ...]]:
+    return {
+        "snapshots": snapshots(classifiers),
+        "augmented": augmented(classifiers[0]),
+        "perturbed": perturbed(classifiers[0], members=3, rate=0.3),
+    }
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "augmented", "perturbed"])
+def test_classifiers_vote_on_images_as_a_whole(classifiers: list[Classifier], pictures: list[Path], kind: str) -> None:
+    members = class_kinds(classifiers)[kind]
+    found = list(consult(members, pictures))
+    assert len(found) == len(pictures)
+    for votes, path, plain in zip(found, pictures, classifiers[0].predict(pictures), strict=True):
+        assert_valid(votes, len(members), path, dfl=False)
+        assert votes.probs.shape[1] == 1
+        np.testing.assert_allclose(votes.probs[0], plain.class_probs, atol=1e-5)
+        np.testing.assert_array_equal(votes.boxes, np.tile(plain.boxes, (len(members), 1, 1)))
+    assert np.ptp(found[0].probs, axis=0).max() > 1e-3  # they disagree
+    n, asked = len(found), committee_of(found)
+    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 2), np.float32), committee=asked)
+    for name in ("bald", "choi", "consistency", "discrepancy"):
+        values = acquisition.get(name)(pool, np.random.default_rng(0))
+        assert np.isfinite(values).all()
+        assert len(np.unique(values)) > 1
+    with pytest.raises(ModelError, match="votes on whole images"):
+        acquisition.get("box_disagreement")(pool, np.random.default_rng(0))
+
+
+def test_a_mirrored_classifier_sees_the_mirror_image(classifiers: list[Classifier], tmp_path: Path) -> None:
+    path = picture(tmp_path / "one.png", (64, 64), seed=3)
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    members = augmented(classifiers[0], scales=())
+    one, other = consult(members, [path, tmp_path / "other.png"])
+    np.testing.assert_allclose(one.probs[1], other.probs[0], atol=1e-5)
+    np.testing.assert_allclose(one.probs[0], other.probs[1], atol=1e-5)
+
+
+def test_perturbed_classifiers_are_the_same_every_time_and_leave_the_model_whole(
+    classifiers: list[Classifier], pictures: list[Path]
+) -> None:
+    (before,) = classifiers[0].predict(pictures[:1])
+    first, again = (next(iter(consult(perturbed(classifiers[0], 3, 0.4), pictures[:1]))) for _ in range(2))
+    np.testing.assert_array_equal(first.probs, again.probs)
+    assert not np.allclose(first.probs[1], first.probs[2], atol=1e-4)
+    (after,) = classifiers[0].predict(pictures[:1])
+    np.testing.assert_array_equal(before.class_probs, after.class_probs)
+
+
+def test_classifiers_of_other_classes_and_detectors_are_no_committee(
+    classifiers: list[Classifier], detectors: list[Detector], tmp_path: Path
+) -> None:
+    other = load_predictor(tiny_yolo(tmp_path / "tiny.pt", ("dog", "cat"), task="classify"), IMGSZ, "cpu")
+    assert isinstance(other, Classifier)
+    mixtures: list[list[Voter]] = [[classifiers[0], other], [classifiers[0], detectors[0]]]
+    for mixed in mixtures:
+        with pytest.raises(ModelError, match="the same classes"):
+            snapshots(mixed)
 
 
 # Anchors

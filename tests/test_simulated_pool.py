@@ -56,7 +56,7 @@ def test_every_strategy_gets_what_it_needs(strategy: str, known: Known) -> None:
 def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, tmp_path: Path) -> None:
     mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
     able = [name for name in ("ppal", "bald", "localization") if not acquisition.get(name).needs & RECIPES[task].lacks]
-    assert len(able) == (1 if task == "classify" else 3)
+    assert len(able) == (2 if task == "classify" else 3)
     for strategy in able:
         pool = simulated_pool.gather(mine, strategy, SETTINGS).pool
         order = ranking.rank(pool, strategy, explore_share=0, rng=np.random.default_rng(0))
@@ -66,12 +66,20 @@ def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, 
         assert len(pool.labeled_embeddings) == 7
 
 
-@pytest.mark.parametrize(("strategy", "reason"), [("bald", "votes on objects"), ("localization", "needs box_variance")])
+@pytest.mark.parametrize(
+    ("strategy", "reason"), [("box_disagreement", "votes on whole images"), ("localization", "needs box_variance")]
+)
 def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Known, tmp_path: Path) -> None:
     mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))
-    assert acquisition.get(strategy).needs & RECIPES["classify"].lacks
     with pytest.raises(ModelError, match=reason):
         rank_by(strategy, mine)
+
+
+def test_models_of_pixels_are_no_committee(known: Known, tmp_path: Path) -> None:
+    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="semantic"),))
+    assert acquisition.get("bald").needs & RECIPES["semantic"].lacks
+    with pytest.raises(ModelError, match="labels are of pixels"):
+        rank_by("bald", mine)
 
 
 def rank_by(strategy: str, known: Known) -> Ranking:

@@ -138,7 +138,6 @@ def test_a_label_of_another_task_is_named(task: YoloTask, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("base", "changed", "reason"),
     [
-        ("yolo11n.pt", {"strategies": ("random", "bald")}, "strategy 'bald' needs committee"),
         ("yolo11n.pt", {"strategies": ("localization",)}, "strategy 'localization' needs box_variance"),
         ("yolo11n-seg.pt", {}, "segmentation model, and the data set is for classification"),
         ("yolo11n.pt", {"initial": 11}, "has 12 images, and the experiment labels 14"),

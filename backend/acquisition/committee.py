@@ -194,6 +194,11 @@ def image_discrepancy(pool: Pool, _rng: np.random.Generator) -> Values:
 def image_box_disagreement(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return `blur` of the sides' variance over members, summed over the top 10 anchors of each image (n,), px."""
     committee = _committee(pool, "box_disagreement")
+    if np.diff(committee.offsets).max(initial=0) == 1 and not np.ptp(committee.member_boxes, axis=0).any():
+        raise ModelError(
+            "strategy 'box_disagreement' needs boxes, and this committee votes on whole images",
+            fix="use bald or discrepancy, which look at classes",
+        )
     score = _by_anchor(lambda p: p.mean(axis=0).max(axis=1, initial=0.0), committee.member_probs)
     spread = _by_anchor(lambda boxes: blur(boxes.var(axis=0), np.ones(boxes.shape[1])), committee.member_boxes)
     return top_sum(score * spread, committee.offsets, k=TOP)
