@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import Calibration, Pool
+from backend.pools import Pool
+from backend.types import Calibration
 
 ENOUGH = 30  # detections, below which a temperature would be chance
 ENOUGH_OF_EACH = 5  # true ones, and false ones

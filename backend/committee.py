@@ -20,7 +20,8 @@ from backend.classifying import Classifier, check_finite
 from backend.errors import ModelError, SettingError
 from backend.inference import Dense, Detector, dfl_variance, not_finite
 from backend.letterbox import Letterboxed
-from backend.types import Committee, FloatArray, IntArray
+from backend.pools import Committee
+from backend.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch

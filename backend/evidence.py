@@ -17,8 +17,9 @@ from backend.context import Context
 from backend.errors import MediaError, ModelError
 from backend.geometry import label_arrays
 from backend.models import ServedModel, committee_for
+from backend.pools import Committee, Pool
 from backend.store import ProjectRecord
-from backend.types import Committee, ControlTag, FloatArray, IntArray, LabeledBox, ModelVersion, Pool, Prediction, Task
+from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction, Task
 
 _SHARD = 256
 

@@ -14,8 +14,9 @@ import numpy as np
 from backend import shards
 from backend.errors import BusyError
 from backend.files import Files
+from backend.pools import Committee, Pool
 from backend.shards import PoolShard, ShardArrays, ShardHeader
-from backend.types import BoolArray, Committee, FloatArray, IntArray, Pool, Ranking
+from backend.types import BoolArray, FloatArray, IntArray, Ranking
 
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)

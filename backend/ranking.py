@@ -12,7 +12,8 @@ from backend import acquisition
 from backend.acquisition.baseline import dice
 from backend.acquisition.parts import pool_part
 from backend.errors import SettingError
-from backend.types import BoolArray, FloatArray, IntArray, Pool, Ranking
+from backend.pools import Pool
+from backend.types import BoolArray, FloatArray, IntArray, Ranking
 
 STAND_IN = "class_entropy"  # places tasks that come late, where the strategy has no value for one image alone
 MOST_OF_CANDIDATES = 0.25  # a batch of more than this share of its candidates is hardly a selection

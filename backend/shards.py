@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import BoolArray, Committee, FloatArray, IntArray, Outline, Prediction, Tracks
+from backend.pools import Committee
+from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, Tracks
 
 
 @dataclass(frozen=True, slots=True)

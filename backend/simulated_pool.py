@@ -21,9 +21,10 @@ from backend.committee import Voter
 from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.geometry import label_arrays
+from backend.pools import Committee, Pool
 from backend.semantic import Segmenter
 from backend.settings import Settings
-from backend.types import Committee, FloatArray, Metrics, Pool, Prediction
+from backend.types import FloatArray, Metrics, Prediction
 from backend.validation import Detections, class_quality, detections
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.geometry import iou
-from backend.types import Pool, Prediction
+from backend.pools import Pool
+from backend.types import Prediction
 
 PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
 CERTAIN = 0.1  # mean uncertainty, of 1

@@ -32,8 +32,9 @@ from backend.files import file_sha256, open_files
 from backend.lessons import Lessons, project_folder, version_folder
 from backend.manifest import ManifestFile, PointerFile, PoolSigns, ProjectFile, ProjectRecord, version_name
 from backend.pool_store import PoolStore
+from backend.pools import Committee, Pool
 from backend.shards import PoolShard
-from backend.types import Committee, FloatArray, IntArray, ModelVersion, Pool, Prediction, Ranking
+from backend.types import FloatArray, IntArray, ModelVersion, Prediction, Ranking
 
 __all__ = ["PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 

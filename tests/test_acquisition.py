@@ -18,7 +18,8 @@ from backend.acquisition import aggregation, class_weights, registry
 from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_rows, top_sum, total
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
 from backend.errors import ModelError, SettingError
-from backend.types import Committee, Empty, Pool, Prediction
+from backend.pools import Committee, Empty, Pool
+from backend.types import Prediction
 
 EXAMPLES = [[0.5, 0.4, 0.1], [0.34, 0.33, 0.33], [0.4, 0.4, 0.2]]
 

@@ -22,7 +22,7 @@ from backend.acquisition.committee import (
     z_score,
 )
 from backend.errors import ModelError
-from backend.types import Committee, Pool
+from backend.pools import Committee, Pool
 
 STRATEGIES = ("bald", "choi", "consistency", "discrepancy", "box_disagreement")
 DISAGREEMENTS = ("bald", "consistency", "discrepancy", "box_disagreement")

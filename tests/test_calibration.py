@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.calibration import COLDEST, HOTTEST, calibrated, fit, scaled
-from backend.types import Calibration, Pool
+from backend.pools import Pool
+from backend.types import Calibration
 
 
 def detections(temperature: float, n: int = 4000, seed: int = 0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -14,7 +14,7 @@ from backend.classifying import Classifier, load_predictor
 from backend.committee import Member, Voter, Votes, augmented, committee_of, consult, perturbed, same_anchors, snapshots
 from backend.errors import MediaError, ModelError, SettingError
 from backend.inference import BATCH, Detector, dfl_variance, load_detector
-from backend.types import Pool
+from backend.pools import Pool
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 
 

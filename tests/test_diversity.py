@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backend.acquisition import auto, density, diversity, ppal
 from backend.acquisition.embeddings import half_spread, nearest, squared_distances, unit
-from backend.types import Pool
+from backend.pools import Pool
 from tests.test_acquisition import make_pool, values
 
 Points = npt.NDArray[np.floating[Any]]

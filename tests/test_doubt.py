@@ -12,7 +12,8 @@ from backend import acquisition, doubt
 from backend.acquisition import aggregation
 from backend.acquisition.parts import pool_part
 from backend.errors import ModelError
-from backend.types import Pool, Prediction
+from backend.pools import Pool
+from backend.types import Prediction
 
 LOOKED_AT = np.arange(1, 251)  # ten seconds
 

@@ -14,9 +14,10 @@ from backend.acquisition.learning_loss import image_loss
 from backend.context import Context
 from backend.errors import ModelError
 from backend.files import file_sha256
+from backend.pools import Committee
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
-from backend.types import Calibration, Committee, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction
+from backend.types import Calibration, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction
 from tests.support import CONFIG, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")

@@ -11,7 +11,8 @@ import pytest
 from backend import acquisition
 from backend.acquisition.learning_loss import ENOUGH, LossHead, fit, image_loss, pair_loss
 from backend.errors import ModelError
-from backend.types import Pool, Prediction
+from backend.pools import Pool
+from backend.types import Prediction
 
 Array = npt.NDArray[np.float32]
 

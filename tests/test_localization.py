@@ -16,8 +16,9 @@ from backend.acquisition.localization import blur, dfl_variance
 from backend.errors import ModelError
 from backend.files import LocalFiles
 from backend.pool_store import PoolStore
+from backend.pools import Pool
 from backend.shards import PoolShard
-from backend.types import Pool, Prediction
+from backend.types import Prediction
 
 
 def pool_of(images: list[list[tuple[float, float]]], classes: int = 1) -> Pool:

@@ -8,8 +8,9 @@ import pytest
 from backend import acquisition, ranking
 from backend.acquisition import registry
 from backend.errors import ModelError, SettingError
+from backend.pools import Empty, Pool
 from backend.ranking import TOP, Protocol
-from backend.types import Empty, FloatArray, Pool, Ranking
+from backend.types import FloatArray, Ranking
 from tests.test_acquisition import boxes, make_pool, permuted
 
 

@@ -15,9 +15,10 @@ from backend.errors import ModelError
 from backend.files import LocalFiles
 from backend.inference import load_detector
 from backend.pool_store import PoolStore
+from backend.pools import Pool
 from backend.shapes import mask_confidence, points_confidence
 from backend.shards import PoolShard
-from backend.types import FloatArray, Pool, Prediction
+from backend.types import FloatArray, Prediction
 from backend.yolo_models import quiet_ultralytics
 from tests import drawings
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import Empty, FloatArray, IntArray, Pool, Prediction
+from backend.pools import Empty, Pool
+from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
 Sums = npt.NDArray[np.float64]

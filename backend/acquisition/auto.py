@@ -10,7 +10,8 @@ from backend.acquisition.duplicates import repeats
 from backend.acquisition.embeddings import Floats, by_task, labeled_units, nearest, places, units
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 COLD_LABELS = 50  # images; with fewer the scores of boxes are noise
 COLD_MAP50 = 0.2

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.registry import Values, acquisition
-from backend.types import IntArray, Pool
+from backend.pools import Pool
+from backend.types import IntArray
 
 
 @acquisition(

@@ -18,7 +18,7 @@ from backend.acquisition.localization import blur
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import binary_entropy
 from backend.errors import ModelError
-from backend.types import Committee, Pool
+from backend.pools import Committee, Pool
 
 Floats = npt.NDArray[np.floating[Any]]
 NEEDS = frozenset({"committee"})

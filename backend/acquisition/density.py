@@ -19,7 +19,8 @@ from backend.acquisition.embeddings import (
 )
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 REFERENCES = 4096  # images that stand for a larger pool where a mean or a coverage is taken
 CANDIDATES = 20_000  # images a batch is herded from; a larger pool is sampled

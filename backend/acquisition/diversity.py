@@ -18,7 +18,8 @@ from backend.acquisition.embeddings import (
 )
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 EMBEDDINGS = frozenset({"embeddings"})
 BOTH = frozenset({"class_probs", "embeddings"})

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.embeddings import Floats, blocks, nearest, squared_distances
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 _CELL = 1024  # points that near_duplicates compares with each other
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images

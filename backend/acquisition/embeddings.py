@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 Floats = npt.NDArray[np.floating[Any]]
 _BLOCK = 2048  # rows of a distance matrix at a time

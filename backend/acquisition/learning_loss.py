@@ -16,7 +16,8 @@ import numpy.typing as npt
 from backend.acquisition.registry import Values, acquisition
 from backend.errors import ModelError
 from backend.geometry import iou
-from backend.types import FloatArray, IntArray, Pool, Prediction
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.float64]
 ENOUGH = 10  # labeled images with a loss, under which nothing can be learned

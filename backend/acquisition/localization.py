@@ -10,7 +10,7 @@ import numpy.typing as npt
 from backend.acquisition.aggregation import top_sum
 from backend.acquisition.registry import Values, acquisition
 from backend.errors import ModelError
-from backend.types import Pool
+from backend.pools import Pool
 
 
 def dfl_variance(p: npt.ArrayLike) -> Values:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from backend.types import Committee, IntArray, Pool
+from backend.pools import Committee, Pool
+from backend.types import IntArray
 
 
 def ragged(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:

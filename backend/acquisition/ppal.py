@@ -12,7 +12,8 @@ from backend.acquisition.embeddings import Floats, by_task, places, unit
 from backend.acquisition.parts import ragged
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.types import FloatArray, IntArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray, IntArray
 
 BOXES_PER_IMAGE = 10
 _ROUNDS = 20

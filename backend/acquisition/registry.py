@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError, SettingError
-from backend.types import Pool
+from backend.pools import Pool
 
 Values = npt.NDArray[np.floating[Any]]
 Function = Callable[[Pool, np.random.Generator], Values]

@@ -6,7 +6,7 @@ import numpy as np
 
 from backend.acquisition.aggregation import top_sum
 from backend.acquisition.registry import Values, acquisition
-from backend.types import Pool
+from backend.pools import Pool
 
 
 @acquisition(

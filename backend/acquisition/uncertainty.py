@@ -13,7 +13,8 @@ import numpy.typing as npt
 from backend.acquisition.aggregation import blockwise, largest, mean, top_sum, total
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.video import video_doubt
-from backend.types import FloatArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray
 
 BOXES = frozenset({"class_probs"})
 SETTLES = "Settles, Active Learning Literature Survey, 2009"

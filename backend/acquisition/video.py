@@ -6,7 +6,7 @@ import numpy as np
 
 from backend.acquisition.aggregation import fill
 from backend.acquisition.registry import Values, acquisition
-from backend.types import Pool
+from backend.pools import Pool
 
 
 @acquisition(

@@ -12,7 +12,8 @@ import numpy as np
 from backend import acquisition
 from backend.acquisition.diversity import k_center
 from backend.acquisition.embeddings import unit
-from backend.types import FloatArray, Pool
+from backend.pools import Pool
+from backend.types import FloatArray
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import interleaved, speedup
 
