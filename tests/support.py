@@ -164,6 +164,7 @@ def publish(
     classes: tuple[str, ...] = CLASSES,
     train_tasks: tuple[int, ...] = (1,),
     others: Sequence[tuple[TagModel, Path]] = (),
+    from_name: str = "label",
 ) -> ModelVersion:
     """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
     number = store.reserve_number(project_id)
@@ -185,7 +186,7 @@ def publish(
         created=datetime(2026, 1, 1, tzinfo=UTC),
         promoted=promoted,
         reason="published: the first version" if promoted else "not published: worse",
-        from_name="label" if others else "",
+        from_name=from_name if others else "",
         others=tuple(model for model, _ in others),
     )
     store.publish(version, weights, {model.from_name: path for model, path in others})

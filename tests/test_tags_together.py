@@ -18,7 +18,10 @@ from backend.media import MediaFile
 from backend.models import ServedModel, models_for
 from backend.serving import TaskResult
 from backend.types import Json, ModelVersion, Ranking, TagModel, Task
+from tests import clips
 from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
+from tests.test_video_tasks import CONFIG as VIDEO
+from tests.test_video_tasks import MOVERS
 
 CHOICES = (
     '<Choices name="quality" toName="image" model_score_threshold="0">'
@@ -341,3 +344,28 @@ def test_each_model_predicts_what_it_would_alone(context: Context, tiny_weights:
             assert one is not None
             np.testing.assert_allclose(one.boxes, wanted.boxes, atol=1e-3)
     assert scoring.predict_all(context, models, []) == ([[], []], {})
+
+
+# Videos beside images
+
+
+def test_a_video_and_an_image_of_one_task(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
+) -> None:
+    schema = VIDEO.replace("</View>", '<Image name="image" value="$image"/>' + CHOICES + "</View>")
+    setup(context, schema)
+    beside = TagModel(
+        *("quality", "classify", CLASSES, file_sha256(classifier), "yolo11n-cls.pt", None, None, {}, "published")
+    )
+    version = publish(context.store, 7, tiny_weights, others=[(beside, classifier)], from_name="box")
+    context.store.activate(7, version.number)
+    clips.write(images.folder / "a.avi", MOVERS, count=6)
+    video, image = f"{images.url}/a.avi", images.add("1.png", 1)
+    tasks = [Task(1, {"video": video, "image": image}), Task(2, {"image": image}), Task(3, {"video": video})]
+    models, order = rank(context, tasks)
+    assert [model.tag.frame_rate for model in models] == [25, 0]
+    assert scoring.shard_size(models) == scoring.SHARD_VIDEOS
+    assert sorted(order.task_ids.tolist()) == [1, 2, 3]
+    results = predict(context, schema, *tasks)
+    assert [kinds(result.regions) for result in results] == [{"box", "quality"}, {"quality"}, {"box"}]
+    assert context.progress.failures(7).keys() == {2, 3}
