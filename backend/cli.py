@@ -214,6 +214,14 @@ def label_errors(project: Project) -> None:
 
 
 @app.command()
+def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a task that is a video")]) -> None:
+    """List the frames of a video to label first: at most ten, the one the served version is least sure of first."""
+    from backend import frame_order
+
+    typer.echo(", ".join(map(str, frame_order.to_label(open_context(), project, task))))
+
+
+@app.command()
 def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
     """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
     from backend.queues import Jobs

@@ -8,6 +8,8 @@ from backend.acquisition.aggregation import top_sum
 from backend.acquisition.uncertainty import binary_entropy
 from backend.types import FloatArray, IntArray
 
+FRAMES = 10  # of a video that are named to people
+APART_S = 1.0  # two frames nearer to one another show much the same
 SHORT_S = 1.0  # an object or a label that comes and goes within it was mistaken, or overlooked before and after
 
 
@@ -16,13 +18,29 @@ def of_boxes(confidence: FloatArray) -> float:
     return float(top_sum(binary_entropy(confidence), np.array([0, len(confidence)]))[0]) if len(confidence) else 0.0
 
 
-def of_labels(probs: FloatArray) -> float:
-    """Return the mean entropy of n frames in nats; each of C labels is a question of its own, so h(p) is summed (n, C).
+def of_labels(probs: FloatArray) -> FloatArray:
+    """Return the entropy of n frames in nats (n,); each of C labels is a question of its own, so h(p) is summed (n, C).
 
-    >>> round(of_labels(np.array([[0.5, 0.5], [0.0, 1.0]])), 3)  # 2 ln 2 / 2
-    0.693
+    >>> of_labels(np.array([[0.5, 0.5], [0.0, 1.0]])).round(3)  # 2 ln 2, 0
+    array([1.386, 0.   ], dtype=float32)
     """
-    return float(binary_entropy(probs).sum(axis=1).mean()) if probs.size else 0.0
+    return np.asarray(binary_entropy(probs).sum(axis=1), dtype=np.float32)
+
+
+def worst(looked_at: IntArray, entropy: FloatArray, rate: float) -> IntArray:
+    """Return the frames with the highest entropy, highest first: FRAMES at most, a second apart or more (n,), (n,).
+
+    >>> worst(np.array([1, 6, 51]), np.array([0.2, 0.3, 0.1]), rate=25).tolist()
+    [6, 51]
+    """
+    found: list[int] = []
+    for row in np.argsort(-entropy, kind="stable").tolist():
+        frame = int(looked_at[row])
+        if len(found) == FRAMES or entropy[row] <= 0:
+            break
+        if all(abs(frame - other) >= APART_S * rate for other in found):
+            found.append(frame)
+    return np.array(found, dtype=np.int64)
 
 
 def fragmentation(frames: IntArray, tracks: IntArray, looked_at: IntArray, rate: float) -> float:
@@ -45,6 +63,6 @@ def fragmentation(frames: IntArray, tracks: IntArray, looked_at: IntArray, rate:
     return float((inside & (looked_at[last] - looked_at[first] < SHORT_S * rate)).mean())
 
 
-def of_video(entropy: float, fragmented: float) -> float:
-    """Return the doubt of a video: the mean entropy of its frames, up to twice as much where all is in short pieces."""
-    return entropy * (1 + fragmented)
+def of_video(entropy: FloatArray, fragmented: float) -> float:
+    """Return the doubt of a video: the mean entropy of its frames (n,), up to twice that where all comes and goes."""
+    return float(entropy.mean()) * (1 + fragmented) if len(entropy) else 0.0

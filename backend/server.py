@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from backend import guard, jobs, label_review, metrics, projects, serving
+from backend import frame_order, guard, jobs, label_review, metrics, projects, serving
 from backend.context import Context
 from backend.errors import NotFoundError, RequestError
 from backend.models import name_of
@@ -60,6 +60,7 @@ def build_app(context: Context) -> FastAPI:
     app.add_api_route("/train", endpoints.train, methods=["POST"])
     app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"])
     app.add_api_route("/api/projects/{project_id}/label-errors", endpoints.label_errors, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}/frames/{task_id}", endpoints.frames, methods=["GET"])
     guard.install(app, context.settings)
     return app
 
@@ -94,6 +95,10 @@ class _Endpoints:
     def label_errors(self, project_id: int) -> list[LabelErrorOut]:
         """Show what the last review thought of the labels, worst first, without those changed since."""
         return [label_error_out(doubt) for doubt in label_review.standing(self._context, project_id)]
+
+    def frames(self, project_id: int, task_id: int) -> list[int]:
+        """Show which frames of a video to label first."""
+        return list(frame_order.to_label(self._context, project_id, task_id))
 
     async def setup(self, request: Request) -> dict[str, str]:
         """Check and keep a project's label config and settings; answer the version that serves it."""

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from backend.doubt import FRAMES
 from backend.errors import ModelError
 from backend.pools import Committee
 from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, Tracks
@@ -65,6 +66,7 @@ class ShardArrays:
     clocks: npt.NDArray[np.float64]  # (k, 2) length in frames, frames per second; 0 of an image
     shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
     video_doubt: FloatArray  # (k,) NaN of an image
+    doubted_frames: IntArray  # (k, 10) 0 where there is none
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -84,6 +86,7 @@ class ShardArrays:
             keypoints=self.keypoints[box] if len(self.keypoints) else None,
             tracks=self._tracks(row, box) if self.clocks[row, 0] else None,
             shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
+            doubted_frames=self.doubted_frames[row][self.doubted_frames[row] > 0] if self.clocks[row, 0] else None,
             video_doubt=None if np.isnan(self.video_doubt[row]) else float(self.video_doubt[row]),
         )
 
@@ -137,6 +140,7 @@ def encode(shard: PoolShard) -> bytes:
         clocks=_clocks(shard.predictions),
         shape_confidence=_shape_confidence(found),
         video_doubt=_doubts(shard.predictions),
+        doubted_frames=_doubted_frames(shard.predictions),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -152,7 +156,7 @@ def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
     drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
-    names = (*boxes, *drawn, "shape_confidence", "video_doubt")
+    names = (*boxes, *drawn, "shape_confidence", "video_doubt", "doubted_frames")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -240,6 +244,14 @@ def _clocks(predictions: Sequence[Prediction | None]) -> npt.NDArray[np.float64]
 def _doubts(predictions: Sequence[Prediction | None]) -> FloatArray:
     known = [None if one is None else one.video_doubt for one in predictions]
     return np.array([np.nan if one is None else one for one in known], dtype=np.float32)
+
+
+def _doubted_frames(predictions: Sequence[Prediction | None]) -> IntArray:
+    table = np.zeros((len(predictions), FRAMES), dtype=np.int64)
+    for row, one in zip(table, predictions, strict=True):
+        if one is not None and one.doubted_frames is not None:
+            row[: len(one.doubted_frames)] = one.doubted_frames[:FRAMES]
+    return table
 
 
 def _shape_confidence(found: Sequence[Prediction]) -> FloatArray:

@@ -34,7 +34,7 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         embedding = embedding + found.embedding
     n = len(probs)  # a header may promise a frame too many
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
-    looked_at = np.array(wanted[:n], np.int64)
+    looked_at, entropy = np.array(wanted[:n], np.int64), doubt.of_labels(table)
     labels, rows = np.nonzero(table.T >= _LIKELY)
     return Prediction(
         width=video.width,
@@ -44,9 +44,8 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         confidence=table.max(axis=1, initial=0),
         embedding=embedding / np.float32(max(n, 1)),
         tracks=Tracks(looked_at, np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
-        video_doubt=doubt.of_video(
-            doubt.of_labels(table), doubt.fragmentation(looked_at[rows], labels, looked_at, rate)
-        ),
+        doubted_frames=doubt.worst(looked_at, entropy, rate),
+        video_doubt=doubt.of_video(entropy, doubt.fragmentation(looked_at[rows], labels, looked_at, rate)),
     )
 
 

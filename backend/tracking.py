@@ -77,6 +77,7 @@ class Follower:
         boxes = np.concatenate(self._boxes)[order]
         rows, enabled = _key_rows(numbers[order], objects, boxes, video, bridge)
         probs = np.concatenate(self._probs)[order][rows]
+        looked_at, entropy = np.array(self._numbers), np.array(self._entropies, dtype=np.float32)
         return Prediction(
             width=video.width,
             height=video.height,
@@ -85,9 +86,8 @@ class Follower:
             confidence=probs.max(axis=1, initial=0),
             embedding=self._embeddings / np.float32(len(self._frames)),
             tracks=Tracks(numbers[order][rows], objects[rows], enabled, video.length(rate), rate),
-            video_doubt=doubt.of_video(
-                float(np.mean(self._entropies)), doubt.fragmentation(numbers, ids, np.array(self._numbers), rate)
-            ),
+            doubted_frames=doubt.worst(looked_at, entropy, rate),
+            video_doubt=doubt.of_video(entropy, doubt.fragmentation(numbers, ids, looked_at, rate)),
         )
 
     def _update(self, found: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:

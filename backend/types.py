@@ -124,6 +124,7 @@ class Prediction:
     keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
     tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
     shape_confidence: FloatArray | None = None  # segment, semantic, pose: (n,) in [0, 1], of mask or points
+    doubted_frames: IntArray | None = None  # of a video: (<= 10,) frames, the one with the highest entropy first
     video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
 
 

@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "snapshot",
             "video_shots",
             "watched",
+            "frame_order",
             "challenger",
             "retraining",
             "evidence",

@@ -26,7 +26,7 @@ from tests.support import CONFIG, ROOT, publish, serve
 
 COMMANDS = (
     *("demo", "run", "serve", "worker", "connect", "train", "score", "status", "versions", "rollback"),
-    "label-errors",
+    *("label-errors", "frames"),
 )
 
 

@@ -59,12 +59,24 @@ def test_a_frame_is_as_unsure_as_an_image_with_its_boxes() -> None:
 
 
 def test_labels_are_questions_of_their_own() -> None:
-    assert doubt.of_labels(np.array([[0.5, 0.5], [0.5, 1.0]], np.float32)) == pytest.approx(1.5 * np.log(2))
-    assert doubt.of_labels(np.zeros((0, 2), np.float32)) == 0
+    found = doubt.of_labels(np.array([[0.5, 0.5], [0.5, 1.0]], np.float32))
+    np.testing.assert_allclose(found, np.log([4, 2]), rtol=1e-6)
+    assert doubt.of_labels(np.zeros((0, 2), np.float32)).shape == (0,)
 
 
 def test_short_pieces_double_a_doubt_at_most() -> None:
-    assert [doubt.of_video(0.4, share) for share in (0, 0.5, 1)] == pytest.approx([0.4, 0.6, 0.8])
+    entropy = np.array([0.3, 0.5], np.float32)
+    assert [doubt.of_video(entropy, share) for share in (0, 0.5, 1)] == pytest.approx([0.4, 0.6, 0.8])
+    assert doubt.of_video(entropy[:0], 0) == 0
+
+
+def test_the_worst_frames_lie_a_second_apart() -> None:
+    entropy = np.zeros(250, np.float32)
+    entropy[[9, 20, 34, 100, 240]] = 0.5, 0.6, 0.4, 0.1, 0.6
+    assert doubt.worst(LOOKED_AT, entropy, 25.0).tolist() == [21, 241, 101]
+    assert doubt.worst(LOOKED_AT, np.zeros(250, np.float32), 25.0).tolist() == []
+    assert len(doubt.worst(np.arange(1, 1001), np.ones(1000, np.float32), 25.0)) == doubt.FRAMES
+    assert doubt.worst(LOOKED_AT[:0], entropy[:0], 25.0).shape == (0,)
 
 
 # Ranked

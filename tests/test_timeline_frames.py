@@ -76,7 +76,9 @@ def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classi
 def test_a_video_is_doubted_by_its_frames(tmp_path: Path, classifier: Classifier) -> None:
     clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40))
     found = timeline_frames.watch(classifier, clip, TAG)
-    entropy = doubt.of_labels(found.class_probs)
+    entropy = doubt.of_labels(found.class_probs).mean()
+    assert found.doubted_frames is not None
+    assert set(found.doubted_frames.tolist()) <= set(range(1, 41, 5))
     assert found.video_doubt is not None
     assert 0 < entropy <= found.video_doubt <= 2 * entropy
 

@@ -40,7 +40,7 @@ from backend.store import ProjectRecord
 from backend.types import AnnotatedTask, Json, Prediction, Task
 from tests import clips
 from tests.clips import Mover
-from tests.support import CLASSES, ImageSite, open_context, publish
+from tests.support import CLASSES, ImageSite, open_context, publish, serve
 
 LAX = " ".join(f'bytetrack_{key}="0.05"' for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh"))
 CONFIG = (
@@ -207,6 +207,19 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     assert dict(zip(order.task_ids.tolist(), order.acquisition.tolist(), strict=True)) == pytest.approx(
         {0: seen.video_doubt, 2: 9.0, 3: 0.01}
     )
+
+
+def test_the_frames_to_label_first(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi", count=40))
+    assert seen.doubted_frames is not None
+    assert 1 <= len(seen.doubted_frames) <= 2
+    served.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)))
+    with serve(served) as client:
+        assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
+        for path, what in (("7/frames/2", "task 2 is no video"), ("8/frames/1", "project 8 was never set up")):
+            answer = client.get(f"/api/projects/{path}")
+            assert answer.status_code == 404
+            assert what in answer.text
 
 
 def test_what_a_training_could_not_learn_is_still_said_when_the_version_looks_at_it(

@@ -1,0 +1,30 @@
+"""Which frames of a video to label first: those of which the served version is least sure."""
+
+from __future__ import annotations
+
+from backend import scoring
+from backend.context import Context
+from backend.errors import NotFoundError
+from backend.models import models_for
+
+
+def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]:
+    """Return frames of a task's video as Label Studio counts them, least sure first; of several tags in turn.
+
+    They are what was seen when the pool was scored, before the task's own labels. Raises NotFoundError for a project
+    nobody set up, and for a task that the served version has not watched.
+    """
+    record = context.store.project(project_id)
+    if record is None:
+        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    models = models_for(context, record, accepted=False)
+    found = [*scoring.stored(context, models, task_id), *scoring.stored(context, models, task_id, labeled=True)]
+    known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]
+    if not known:
+        raise NotFoundError(
+            f"task {task_id} is no video that {models[0].name} has watched",
+            where=f"project {project_id}",
+            fix=f"run `yolo-backend score {project_id}`",
+        )
+    longest = max(map(len, known))
+    return tuple(dict.fromkeys(one[place] for place in range(longest) for one in known if place < len(one)))
