@@ -257,9 +257,15 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
     url = add(images, "a.avi")
     drawn = [region((1, 0, True), (9, 20, False)), region((5, 60, True), (99, 60, True), label="dog", name="r2")]
     drawn.append(region(label="dog", name="r3"))
+    (images.folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(400))
     annotated = [
         AnnotatedTask(Task(number, {"video": address}), number, "2026-01-01T00:00:00Z", result)
-        for number, address, result in ((1, url, tuple(drawn)), (2, f"{images.url}/404.mp4", ()), (3, url, ()))
+        for number, address, result in (
+            (1, url, tuple(drawn)),
+            (2, f"{images.url}/404.mp4", ()),
+            (3, url, ()),
+            (4, f"{images.url}/bad.mp4", tuple(drawn)),
+        )
     ]
     (found,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
     assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
@@ -269,7 +275,8 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
     ]
     assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
     failures = context.progress.failures(7)
-    assert set(failures) == {1, 2, 3}
+    assert set(failures) == {1, 2, 3, 4}
+    assert "left out of training: the video cannot be decoded" in failures[4]
     assert "region r3 has no key frame; frames past the end of the video, which has 12: 99" in failures[1]
     assert "nothing is drawn in the video" in failures[3]
     for one in found:
