@@ -219,7 +219,10 @@ def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mappin
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
     found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
+    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
     for node, above in found:
+        if leaves and nodes(node, tag.label_tag)[1:]:  # itself is the first
+            continue
         attributes = attributes_of(node)
         alias, value = attributes.get("alias", ""), attributes.get("value", "")
         if not (alias or value):

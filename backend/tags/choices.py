@@ -11,6 +11,7 @@ from backend import regions
 from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
 
+MOST = "maxusages"  # attribute: how many labels may be chosen, 0: all
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image
 
 
@@ -41,7 +42,8 @@ def answer(
             scores[label] = max(score, scores.get(label, 0.0))
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     chosen = sorted((label for label in scores if scores[label] >= lowest), key=lambda label: -scores[label])
-    chosen = chosen if tag.multiple else chosen[:1]
+    most = int(regions.setting(tag, MOST, 0)) or len(chosen)
+    chosen = chosen[:most] if tag.multiple else chosen[:1]
     if not chosen:
         return ()
     return (

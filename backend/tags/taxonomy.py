@@ -18,7 +18,7 @@ KIND = "taxonomy"
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return the answer to a tag, as `choices.encode` does."""
+    """Return the answer to a tag, as `choices.encode` does; no more choices than its maxUsages."""
     return choices.answer(tag, prediction, classes, threshold, key, _paths)
 
 
@@ -52,4 +52,5 @@ TAG = Tag(
     multiple=lambda attributes: attributes.get("maxusages", "").strip() != "1",
     label_tag="Choice",
     tree=True,
+    numbers={choices.MOST: 1000},
 )
