@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 from backend.errors import LabelStudioError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_project import condition
-from backend.label_studio_tasks import PAGE, TaskCalls
+from backend.label_studio_tasks import IDS_PER_QUERY, PAGE, TaskCalls
 from backend.types import Json, Region
 
 BATCH = 1000  # each import recounts the whole project: few, large requests
 BATCH_BYTES = 64 * 2**20  # Label Studio takes up to 250 MB at once, and a mask of a large image takes 70 kB
+MOST_REFUSED = 100  # of a batch: if there are more, the label config is another one by now
 VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
 
 
+Refused = Callable[[int, str], None]  # is told a task and why its prediction is not taken
 _Batch = list[tuple[int, str]]  # task ids and predictions in JSON
 
 
@@ -84,30 +86,34 @@ class PredictionCalls(TaskCalls):
 
     http: LabelStudioHTTP
 
-    def import_predictions(self, project_id: int, version: str, rows: Iterable[PredictionRow]) -> int:
+    def import_predictions(
+        self, project_id: int, version: str, rows: Iterable[PredictionRow], refused: Refused | None = None
+    ) -> int:
         """Import predictions of one version in batches; return how many were written.
 
         Rows of tasks that were deleted meanwhile are left out. Old predictions are not replaced. Raises
         LabelStudioError for a score that is not finite, before its batch is sent, and when LS drops rows of a batch
-        (it does so silently when a region does not fit the label config), with the rest of the batch written.
+        (it does so silently when a region does not fit the label config), with the rest of the batch written. With
+        `refused`, which is told each such task and the reason, they are written without regions instead; not if they
+        are all of a batch, or more than MOST_REFUSED.
         """
         created = 0
         for batch in _batches(rows, version):
-            created += self._import(project_id, version, batch, first=created)
+            created += self._import(project_id, version, batch, first=created, refused=refused)
         return created
 
-    def _import(self, project_id: int, version: str, batch: _Batch, first: int) -> int:
+    def _import(self, project_id: int, version: str, batch: _Batch, first: int, refused: Refused | None) -> int:
         try:
-            return self._import_all(project_id, version, batch, first)
+            return self._import_all(project_id, version, batch, first, refused)
         except LabelStudioError as error:
             if 'invalid "task"' not in error.what and "Invalid task ID" not in error.what:
                 raise
         # Nothing of the batch was written: someone deleted a task since it was scored.
         left = {task.id for task in self.tasks(project_id, [task_id for task_id, _ in batch])}
         batch = [row for row in batch if row[0] in left]
-        return self._import_all(project_id, version, batch, first) if batch else 0
+        return self._import_all(project_id, version, batch, first, refused) if batch else 0
 
-    def _import_all(self, project_id: int, version: str, batch: _Batch, first: int) -> int:
+    def _import_all(self, project_id: int, version: str, batch: _Batch, first: int, refused: Refused | None) -> int:
         body = "[" + ",".join(text for _, text in batch) + "]"
         answer = self.http.send(
             "POST",
@@ -116,13 +122,35 @@ class PredictionCalls(TaskCalls):
             content=body.encode(),
             headers={"Content-Type": "application/json"},
         )
-        if answer["created"] != len(batch):
+        created = int(answer["created"])
+        if created != len(batch):
+            left = self._left_out(project_id, version, batch) if refused is not None else []
+            if refused is not None and len(left) <= MOST_REFUSED and (created or len(batch) == 1):
+                return created + self._import_bare(project_id, version, left, refused)
             raise LabelStudioError(
                 f"Label Studio wrote {answer['created']} of {len(batch)} predictions",
                 where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0][0]})",
                 fix="the label config may have changed since they were made: score again",
             )
         return len(batch)
+
+    def _left_out(self, project_id: int, version: str, batch: _Batch) -> _Batch:
+        """Return the rows of a batch that Label Studio did not write."""
+        ids = [task_id for task_id, _ in batch]
+        written: set[int] = set()
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            chosen = {"all": False, "included": ids[start : start + IDS_PER_QUERY]}
+            written |= {stamp.task_id for stamp in self.prediction_stamps(project_id, version, selected=chosen)}
+        return [row for row in batch if row[0] not in written]
+
+    def _import_bare(self, project_id: int, version: str, batch: _Batch, refused: Refused) -> int:
+        """Write rows without their regions, so that their tasks keep their places in the queue."""
+        config = self.http.get(f"/api/projects/{project_id}/", include="label_config")["label_config"]
+        rows = [(task_id, json.loads(text)) for task_id, text in batch]
+        for task_id, row in rows:
+            refused(task_id, _why_refused(config, row))
+        bare = [(task_id, json.dumps(row | {"result": []})) for task_id, row in rows]
+        return self._import_all(project_id, version, bare, first=0, refused=None)
 
     def prediction_versions(self, project_id: int) -> dict[str, int]:
         """Return how many predictions each version has. Raises NotFoundError."""
@@ -157,11 +185,14 @@ class PredictionCalls(TaskCalls):
         return [stamp.id for stamp in islice(self.prediction_stamps(project_id, version, size=limit), limit)]
 
     def prediction_stamps(
-        self, project_id: int, version: str, *conditions: Json, size: int = PAGE
+        self, project_id: int, version: str, *conditions: Json, size: int = PAGE, selected: Json | None = None
     ) -> Iterator[PredictionStamp]:
-        """Yield all predictions of exactly this version on tasks that meet `conditions`, reading `size` at a time."""
+        """Yield all predictions of exactly this version on tasks that meet `conditions`, reading `size` at a time.
+
+        `selected` are tasks as Data Manager requests select them; None: all.
+        """
         for page in self._pages_with(
-            project_id, version, *conditions, size=size, fields="all", include="id,predictions"
+            project_id, version, *conditions, size=size, selected=selected, fields="all", include="id,predictions"
         ):
             for task in (parse(_Predicted, each) for each in page):
                 for one in task.predictions:
@@ -189,6 +220,15 @@ class PredictionCalls(TaskCalls):
         """
         missing = f"no prediction {prediction_id} in Label Studio"
         self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
+
+
+def _why_refused(label_config: str, row: Json) -> str:
+    """Return what Label Studio's own check says against a prediction; its answer does not tell."""
+    from label_studio_sdk.label_interface import LabelInterface  # takes a second, and is hardly ever needed
+
+    reasons = LabelInterface(label_config).validate_prediction(row, return_errors=True)
+    named = "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+    return f"Label Studio refuses its prediction: {named or 'it does not say why'}"
 
 
 def _batches(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from backend import priorities, tags
@@ -78,11 +78,20 @@ def encode(
 
 
 def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
-    """Import the rows of tasks that are still unlabeled; return how many were written."""
+    """Import the rows of tasks that are still unlabeled; return how many were written.
+
+    A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
+    """
     client = context.label_studio
     wanted = {task.id for task in client.unlabeled_tasks(project_id)}
     present = client.prediction_stamps(project_id, model.name)
-    return write(client, project_id, model.name, (row for row in rows if row.task_id in wanted), present)
+    refused: dict[int, str] = {}
+    mine = (row for row in rows if row.task_id in wanted)
+    created = write(client, project_id, model.name, mine, present, refused.__setitem__)
+    for task_id, reason in refused.items():
+        log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, list(refused), refused)
+    return created
 
 
 def write(
@@ -91,11 +100,12 @@ def write(
     version: str,
     rows: Iterator[PredictionRow],
     present: Iterable[PredictionStamp],
+    refused: Callable[[int, str], None] | None = None,
 ) -> int:
     """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
 
     Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
-    so that no task ever has two.
+    so that no task ever has two. `refused` as in `import_predictions`.
     """
     known = {stamp.task_id: stamp for stamp in present}
     mended = 0
@@ -110,7 +120,7 @@ def write(
                 client.update_prediction(stamp.id, version, row)
                 mended += 1
 
-    return client.import_predictions(project_id, version, fresh()) + mended
+    return client.import_predictions(project_id, version, fresh(), refused) + mended
 
 
 def same(stored: float | None, score: float) -> bool:

@@ -671,6 +671,31 @@ def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClie
         client.import_predictions(project, "v1", rows)
 
 
+def test_one_prediction_that_is_refused_does_not_stop_the_rest(client: LabelStudioClient, project: int) -> None:
+    """Its task keeps its place in the queue, without regions."""
+    ids = add_tasks(client, project, 3)
+    shown = [(region(),), (region("no such label"),), (region(), region())]
+    rows = [PredictionRow(ids[place], 0.25 * place, regions) for place, regions in enumerate(shown)]
+    told: dict[int, str] = {}
+    assert client.import_predictions(project, "v1", rows, told.__setitem__) == 3
+    assert set(told) == {ids[1]}
+    assert told[ids[1]].startswith("Label Studio refuses its prediction: ")
+    assert "no such label" in told[ids[1]]
+    held = [client.predictions_of(task) for task in ids]
+    assert [[(len(one.result), one.score) for one in found] for found in held] == [[(1, 0)], [(0, 0.25)], [(2, 0.5)]]
+
+
+def test_where_all_are_refused_the_config_is_another(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 2)
+    rows = [PredictionRow(task, 0.5, (region("no such label"),)) for task in ids]
+    told: dict[int, str] = {}
+    with pytest.raises(LabelStudioError, match="wrote 0 of 2 predictions"):
+        client.import_predictions(project, "v1", rows, told.__setitem__)
+    assert told == {}
+    assert client.import_predictions(project, "v1", rows[:1], told.__setitem__) == 1
+    assert set(told) == {ids[0]}
+
+
 def test_a_single_prediction_carries_its_mislabeling(client: LabelStudioClient, project: int) -> None:
     labeled, unlabeled = add_tasks(client, project, 2)
     client.annotate(labeled, [box()])

@@ -1,0 +1,45 @@
+"""What is pushed into Label Studio, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend import label_config, push
+from backend.context import Context
+from backend.label_studio import LabelStudioClient, PredictionRow
+from backend.models import ServedModel
+from backend.processes import LabelStudioProcess
+from backend.types import Region
+from tests.support import CONFIG
+
+pytestmark = pytest.mark.label_studio
+
+
+def region(label: str) -> Region:
+    value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+    return Region("r1", "rectanglelabels", "label", "image", value, 0.5, 100, 100)
+
+
+def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
+    label_studio: LabelStudioProcess, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tag,) = label_config.parse(CONFIG)
+    model = ServedModel(7, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag)
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("push", CONFIG)
+        images = [{"data": {"image": f"http://images.example/{n}.png"}} for n in range(3)]
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        ids = [task.id for task in client.unlabeled_tasks(project)]
+        labels = ["cat", "gone", "dog"]
+        rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
+        with_studio = replace(context, label_studio=client)
+        assert push._import(with_studio, project, model, iter(rows)) == 3
+        assert push._import(with_studio, project, model, iter(rows)) == 0  # once more changes nothing
+        held = [client.predictions_of(task) for task in ids]
+    assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
+    failures = context.progress.failures(project)
+    assert set(failures) == {ids[1]}
+    assert "gone" in failures[ids[1]]
+    assert f"task {ids[1]}: Label Studio refuses its prediction" in caplog.text
