@@ -42,7 +42,7 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
         reviewed = pair(tag, version.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
-    learned, images = set(version.snapshot.train_tasks), list(pairs.values())
+    learned, images = version.known_tasks, list(pairs.values())
     doubts = [
         _doubt(annotated[task_id], pairs[task_id], quality, version.classes, task_id in learned)
         for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)

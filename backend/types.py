@@ -248,6 +248,11 @@ class ModelVersion:
         """All its models, that of the first control tag first."""
         return (TagModel(**{each.name: getattr(self, each.name) for each in fields(TagModel)}), *self.others)
 
+    @property
+    def known_tasks(self) -> frozenset[int]:
+        """The tasks that the first tag's model has ever learned from; of an old manifest those of its own training."""
+        return frozenset(self.snapshot.train_tasks if self.learned is None else self.learned)
+
     def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
         """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""
         known = (each for each in self.models if each.from_name == tag.from_name or (first and not each.from_name))

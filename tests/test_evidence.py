@@ -141,6 +141,8 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     assert found[10] == pytest.approx(image_loss(seen(0.2), *arrays(0))) == pytest.approx(0.8)
     assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
     assert math.isnan(found[99])
+    went_on = replace(second, learned=(1, 10, 11))  # from a version that had learned task 11
+    assert evidence._loss(project, (went_on, versions[1]), 11, left_half("cat")) != pytest.approx(found[11])
 
 
 def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Context) -> None:
