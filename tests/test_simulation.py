@@ -128,8 +128,8 @@ def test_only_images_that_chance_chose_are_held_out(out: Path) -> None:
 def test_a_training_goes_on_from_the_version_that_serves(
     environ: dict[str, str], data_yaml: Path, out: Path, tmp_path: Path
 ) -> None:
-    simulate(environ, data_yaml, tmp_path / "on", strategies="random", train_from="last")
-    anew, on = (experiment.load_rounds(experiment.unit_folder(each, "random", 0)) for each in (out, tmp_path / "on"))
+    simulate(environ, data_yaml, tmp_path / "anew", strategies="random", train_from="base")
+    anew, on = (experiment.load_rounds(experiment.unit_folder(each, "random", 0)) for each in (tmp_path / "anew", out))
     assert [one.started_from for one in anew] == [0, 0, 0]
     assert [one.started_from for one in on] == [0, *(one.champion for one in on[:-1])]
     assert [one.picked for one in on] == [one.picked for one in anew]
