@@ -39,7 +39,7 @@ def choose(told: YoloTask | None, base_model: str, model_dir: Path) -> tuple[Yol
 
 def check(strategies: Iterable[str], task: YoloTask) -> None:
     """Raise SettingError for a strategy that needs what models of the task cannot give."""
-    lacks = RECIPES[task].lacks
+    lacks = RECIPES[task].lacks | {"video_doubt"}  # experiments are of images
     for name in strategies:
         if missing := sorted(acquisition.get(name).needs & lacks):
             good = [other for other in acquisition.names() if not acquisition.get(other).needs & lacks]

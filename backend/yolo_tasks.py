@@ -67,6 +67,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         validator="detect.DetectionValidator",
         metric="box",
         numbers=_box,
+        lacks=frozenset({"shape_confidence"}),
     ),
     "obb": Recipe(
         noun="OBB",
@@ -79,6 +80,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         numbers=_corners,
         extra="ne",
         quality="OBB mAP50",
+        lacks=frozenset({"shape_confidence"}),
     ),
     "segment": Recipe(
         noun="segmentation",
@@ -131,7 +133,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         numbers=_nothing,
         quality="top-1 accuracy",
         labels="labels",
-        lacks=frozenset({"box_variance"}),
+        lacks=frozenset({"box_variance", "shape_confidence"}),
     ),
 }
 

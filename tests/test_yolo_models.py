@@ -55,7 +55,8 @@ def test_another_task_is_refused(tmp_path: Path) -> None:
     semantic = SemanticSegmentationModel("yolo26n-sem.yaml", nc=3, verbose=False)
     torch.save({"model": semantic}, tmp_path / "sem.pt")
     with pytest.raises(ModelError, match="class SemanticSegmentationModel, not a YOLO detection model"):
-        load_model(tmp_path / "sem.pt")
+        load_model(tmp_path / "sem.pt", "detect")
+    assert task_of(load_model(tmp_path / "sem.pt")) == "semantic"
 
 
 @pytest.mark.parametrize("device", ["99", "cuda:99", "toaster"])
