@@ -35,7 +35,7 @@ class Frozen(BaseModel):
 
 
 class Base(Frozen):
-    """Where every training starts: a weights file and its sha256, or an architecture to train from scratch."""
+    """Where a first training starts: a weights file and its sha256, or an architecture to train from scratch."""
 
     source: str
     sha256: str = ""

@@ -42,7 +42,9 @@ class Settings(BaseModel):
     )
 
     # How a project learns: the environment, or a project's extra params.
-    base_model: str = Field("yolo11n.pt", description="base weights every training starts from")
+    base_model: str = Field(
+        "yolo11n.pt", description="base weights: where a first training starts, and a later one as `TRAIN_FROM` says"
+    )
     model_score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="lowest confidence of a region shown to annotators"
     )
@@ -99,8 +101,8 @@ class Settings(BaseModel):
     batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
     train_from: Literal["last", "base"] = Field(
         "last",
-        description="where a training starts: from the accepted version, unless that has learned other labels or from "
-        "images that are held out now; or from the base weights every time",
+        description="where a training starts: from the accepted version, unless that is of other labels or another "
+        "base model, or has learned from images that are held out now; or from the base weights every time",
     )
     train_steps: Annotated[int, Field(ge=1)] = Field(
         500, description="optimiser steps of a training on up to 50 images; more images get more, see `STEPS_GROWTH`"

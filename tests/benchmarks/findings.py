@@ -24,9 +24,9 @@ Missed. The 120 labels of `class_entropy_unique` hold 62 different scenes where 
 every copy and every stranger would get there: see the next table. Of the other families none is ahead of the default
 beyond noise; `localization` and `core_set` end behind random.""",
     "heuristics-distinct": """\
-A bound for the table above: with 120 of these scenes, none of them twice, the default is where random is there with
-180, and passes it at about 116 images, 64%. So the target of 70% asks for a search that finds nearly all copies and
-strangers; ours does not. With 180 of 190 scenes labeled all lines must meet.""",
+A bound for the table above: with about 116 of these scenes, 64% of 180, the default passes what random ends with
+there. So the target of 70% asks for a search that finds nearly all copies and strangers; ours does not. With 180 of
+190 scenes labeled all lines must meet.""",
     "datahunt-scenes": """\
 One seed. Both methods end ahead of random, and the order between them changes from round to round.""",
     "datahunt-bccd": """\
