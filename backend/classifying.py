@@ -22,7 +22,8 @@ import yaml
 from backend.inference import BATCH, Detector, load_detector, not_finite
 from backend.letterbox import read_pixels
 from backend.semantic import Segmenter
-from backend.types import FloatArray, Metrics, Prediction, YoloTask
+from backend.thumbnails import thumbnails
+from backend.types import ByteArray, FloatArray, Metrics, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Classifier:
     def _predictions(self, batch: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Prediction]:
         found = (values.float().cpu().numpy() for values in self.ask(batch))
         probs, embeddings = (check_finite(values) for values in found)
-        for size, *each in zip(sizes, probs, embeddings, strict=True):
+        for size, *each in zip(sizes, probs, embeddings, thumbnails(batch), strict=True):
             yield _prediction(size, *each)
 
     def _read(self, path: Path) -> tuple[Any, tuple[int, int]]:
@@ -133,7 +134,7 @@ def check_finite(values: FloatArray) -> FloatArray:
     return values
 
 
-def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray) -> Prediction:
+def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray, thumbnail: ByteArray) -> Prediction:
     return Prediction(
         width=size[0],
         height=size[1],
@@ -142,6 +143,7 @@ def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray)
         confidence=probs.max(keepdims=True),
         embedding=embedding,
         box_embeddings=embedding[None],
+        thumbnail=thumbnail,
     )
 
 

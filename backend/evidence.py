@@ -44,6 +44,7 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
         batch=settings.retrain_every,
         map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,
         labeled_embeddings=labeled.embeddings,
+        labeled_thumbnails=labeled.thumbnails,
         labeled_losses=_losses(context, record, model, labeled.task_ids) if "labeled_losses" in needs else None,
         committee=_votes(context, record, model, pool.task_ids) if "committee" in needs else None,
     )

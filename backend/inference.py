@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from backend.errors import ModelError
 from backend.letterbox import Letterboxed, read_pixels
 from backend.shapes import hulls, mask_confidence, mask_outlines, points_confidence
+from backend.thumbnails import thumbnails
 from backend.types import FloatArray, Outline, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
 from backend.yolo_tasks import RECIPES
@@ -143,15 +144,18 @@ class Detector:
         import torch
 
         with self._alone():
-            decoded, raw = self._model(self.stack(images))
+            pixels = self.stack(images)
+            decoded, raw = self._model(pixels)
             table, counts = self._table(decoded, raw)
             masks = self._masks(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
+            seen = thumbnails(pixels)
         if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
             raise not_finite()
         parts = np.split(rows, np.cumsum(counts)[:-1])
-        return [self._prediction(*each) for each in zip(images, parts, embeddings, masks, strict=True)]
+        found = (self._prediction(*each) for each in zip(images, parts, embeddings, masks, strict=True))
+        return [replace(one, thumbnail=thumbnail) for one, thumbnail in zip(found, seen, strict=True)]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

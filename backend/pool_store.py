@@ -14,9 +14,9 @@ import numpy as np
 from backend import shards
 from backend.errors import BusyError
 from backend.files import Files
-from backend.pools import Committee, Pool
+from backend.pools import Committee, Pool, thumbnail_table
 from backend.shards import PoolShard, ShardArrays, ShardHeader
-from backend.types import BoolArray, FloatArray, IntArray, Ranking
+from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Ranking
 
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
@@ -99,6 +99,7 @@ class PoolStore:
         variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
         shapes = np.empty(int(offsets[-1]), dtype=np.float32)
         doubts = np.empty(len(ids), dtype=np.float32)
+        looks: list[ByteArray] = []
         has_variance = has_shapes = True
         row = 0
         for name, keep in scored.items():
@@ -107,6 +108,7 @@ class PoolStore:
                 arrays = self._read(folder, name, index.headers[name])
                 embeddings[row:end] = arrays.embeddings[keep]
                 doubts[row:end] = arrays.video_doubt[keep]
+                looks.append(arrays.thumbnails[keep])
                 boxes = np.repeat(keep, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
                 variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
@@ -125,6 +127,7 @@ class PoolStore:
             box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
             shape_confidence=shapes if has_shapes else None,
             video_doubt=doubts if len(doubts) and not np.isnan(doubts).any() else None,
+            thumbnails=thumbnail_table(looks),
         )
         return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 

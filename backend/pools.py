@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from backend.types import FloatArray, IntArray
+from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
 
@@ -61,6 +62,8 @@ class Pool:
     box_embeddings: FloatArray | None = None  # (m, E)
     shape_confidence: FloatArray | None = None  # (m,) of masks or points, None where the model finds boxes alone
     video_doubt: FloatArray | None = None  # (n,) nats, None where the tasks are images
+    thumbnails: ByteArray | None = None  # (n, 192) what the images look like, None = not known
+    labeled_thumbnails: ByteArray | None = None  # (l, 192)
     empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
@@ -94,25 +97,36 @@ class Pool:
             raise ValueError(f"map50 is {self.map50}; it must lie in [0, 1]")
 
     def _check_embeddings(self) -> None:
-        pairs = (("embeddings", len(self.task_ids)), ("box_embeddings", len(self.class_probs)))
+        images = len(self.task_ids)
+        pairs = (("embeddings", images), ("thumbnails", images), ("box_embeddings", len(self.class_probs)))
         for name, rows in pairs:
             array = getattr(self, name)
             if array is not None and (array.ndim != 2 or len(array) != rows):
                 raise ValueError(f"{name} {array.shape} must have {rows} rows of one vector each")
-        labeled = self.labeled_embeddings
-        if labeled is not None and (
-            labeled.ndim != 2
-            or (self.embeddings is not None and len(labeled) and labeled.shape[1:] != self.embeddings.shape[1:])
-        ):
-            raise ValueError(f"labeled_embeddings {labeled.shape} do not fit the pool's embeddings")
+        for name in ("embeddings", "thumbnails"):
+            array, labeled = getattr(self, name), getattr(self, f"labeled_{name}")
+            if labeled is not None and (
+                labeled.ndim != 2 or (array is not None and len(labeled) and labeled.shape[1:] != array.shape[1:])
+            ):
+                raise ValueError(f"labeled_{name} {labeled.shape} do not fit the pool's {name}")
         losses = self.labeled_losses
-        if losses is not None and (labeled is None or losses.shape != labeled.shape[:1] or np.isinf(losses).any()):
+        if losses is not None and (
+            self.labeled_embeddings is None
+            or losses.shape != self.labeled_embeddings.shape[:1]
+            or np.isinf(losses).any()
+        ):
             raise ValueError(f"labeled_losses {losses.shape} must be finite, or NaN, one per labeled embedding")
         for name in ("class_weights", "embeddings", "labeled_embeddings", "box_embeddings"):
             _check_finite(name, getattr(self, name), "; leave those images out of the pool")
 
     def __len__(self) -> int:
         return len(self.task_ids)
+
+
+def thumbnail_table(parts: Sequence[ByteArray]) -> ByteArray | None:
+    """Return thumbnails as one table: (k, 192) each -> (n, 192); None where one of them is not known."""
+    sizes = {part.shape[1] for part in parts if len(part)}
+    return np.concatenate(parts) if len(sizes) == 1 and 0 not in sizes else None
 
 
 def _check_finite(name: str, array: FloatArray | None, fix: str) -> None:

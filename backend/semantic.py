@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from backend import masks, yolo_data
 from backend.inference import BATCH, not_finite
 from backend.letterbox import Letterboxed, read_pixels
+from backend.thumbnails import thumbnails
 from backend.types import BoolArray, FloatArray, IntArray, LabeledBox, Metrics, Outline, Prediction, YoloTask
 from backend.yolo_models import select_device
 
@@ -56,27 +58,34 @@ class Segmenter:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             for start in range(0, len(paths), BATCH):
                 for image in readers.map(self._read, paths[start : start + BATCH]):
-                    probs, features = self._forward(image)
-                    yield _prediction(image, probs, features, len(self.classes))
+                    pixels = self._stacked(image)
+                    found = _prediction(image, *self._forward(pixels), len(self.classes))
+                    yield replace(found, thumbnail=thumbnails(pixels)[0])
 
     def _read(self, path: Path) -> Letterboxed:
         pixels = read_pixels(path)
         return Letterboxed(self._letterbox(image=pixels), *pixels.shape[:2])
 
-    def _forward(self, image: Letterboxed) -> tuple[FloatArray, FloatArray]:
-        """Return the probabilities of each pixel of the letterboxed image (K, h, w), and the features (F, h, w)."""
+    def _stacked(self, image: Letterboxed) -> torch.Tensor:
+        """Return one image as a batch (1, 3, h, w), RGB in [0, 1]."""
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(image.pixels[:, :, ::-1])).to(self._device)
+        return pixels.permute(2, 0, 1)[None].float().div_(255)
+
+    def _forward(self, batch: torch.Tensor) -> tuple[FloatArray, FloatArray]:
+        """Return the probabilities of each pixel of the one image (K, h, w), and the features (F, h, w)."""
         import torch
         from torch.nn.functional import interpolate
 
         seen: list[torch.Tensor] = []
         with self._lock, torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(image.pixels[:, :, ::-1])).to(self._device)
             hook = self._model.model[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
             try:
-                logits = self._model(pixels.permute(2, 0, 1)[None].float().div_(255))
+                logits = self._model(batch)
             finally:
                 hook.remove()
-            logits = interpolate(logits, image.pixels.shape[:2], mode="bilinear", align_corners=False)[0]
+            logits = interpolate(logits, batch.shape[2:], mode="bilinear", align_corners=False)[0]
             probs = _probabilities(logits).cpu().numpy()
             features = seen[0][0].float().cpu().numpy()
         if not (np.isfinite(probs).all() and np.isfinite(features).all()):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from backend.doubt import FRAMES
 from backend.errors import ModelError
 from backend.pools import Committee
-from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, Tracks
+from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Outline, Prediction, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class ShardArrays:
     shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
     video_doubt: FloatArray  # (k,) NaN of an image
     doubted_frames: IntArray  # (k, 10) 0 where there is none
+    thumbnails: ByteArray  # (k, 192), or (k, 0) where one is not known
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -88,6 +89,7 @@ class ShardArrays:
             shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
             doubted_frames=self.doubted_frames[row][self.doubted_frames[row] > 0] if self.clocks[row, 0] else None,
             video_doubt=None if np.isnan(self.video_doubt[row]) else float(self.video_doubt[row]),
+            thumbnail=self.thumbnails[row],
         )
 
     def _tracks(self, row: int, box: slice) -> Tracks:
@@ -141,6 +143,7 @@ def encode(shard: PoolShard) -> bytes:
         shape_confidence=_shape_confidence(found),
         video_doubt=_doubts(shard.predictions),
         doubted_frames=_doubted_frames(shard.predictions),
+        thumbnails=_thumbnails(shard.predictions),
         rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
         box_embeddings=_box_embeddings(found),
     )
@@ -156,7 +159,7 @@ def read(file: BinaryIO, where: str) -> ShardArrays:
     """Return a whole shard; raises ModelError naming the file if it is damaged."""
     boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
     drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
-    names = (*boxes, *drawn, "shape_confidence", "video_doubt", "doubted_frames")
+    names = (*boxes, *drawn, "shape_confidence", "video_doubt", "doubted_frames", "thumbnails")
     arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
     return ShardArrays(_header(arrays), *(arrays[name] for name in names))
 
@@ -251,6 +254,16 @@ def _doubted_frames(predictions: Sequence[Prediction | None]) -> IntArray:
     for row, one in zip(table, predictions, strict=True):
         if one is not None and one.doubted_frames is not None:
             row[: len(one.doubted_frames)] = one.doubted_frames[:FRAMES]
+    return table
+
+
+def _thumbnails(predictions: Sequence[Prediction | None]) -> ByteArray:
+    known = [None if one is None else one.thumbnail for one in predictions]
+    size = min((len(one) for one in known if one is not None), default=0)
+    table = np.zeros((len(known), size), dtype=np.uint8)
+    for row, one in zip(table, known, strict=True):
+        if one is not None and size:
+            row[:] = one
     return table
 
 

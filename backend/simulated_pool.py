@@ -21,7 +21,7 @@ from backend.committee import Voter
 from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.geometry import label_arrays
-from backend.pools import Committee, Pool
+from backend.pools import Committee, Pool, thumbnail_table
 from backend.semantic import Segmenter
 from backend.settings import Settings
 from backend.types import FloatArray, Metrics, Prediction
@@ -117,9 +117,10 @@ def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozense
     held = known.split.val if known.split.held_out else ()
     held_ids = {image.task_id for image in held}
     images = sorted((*known.split.train, *held), key=lambda image: image.task_id)
-    embeddings, losses = [], []
+    embeddings, looks, losses = [], [], []
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         embeddings.append(prediction.embedding)
+        looks.append(prediction.thumbnail[None])
         if image.task_id in held_ids:
             losses.append(_loss(prediction, image, detector.classes))
         else:
@@ -130,6 +131,7 @@ def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozense
         pool,
         class_weights=class_weights.chosen(weights, detector.classes, known.validation.class_ap50, quality),
         labeled_embeddings=np.stack(embeddings),
+        labeled_thumbnails=thumbnail_table(looks),
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
     return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from backend import doubt, timeline
+from backend import doubt, thumbnails, timeline
 from backend.classifying import Classifier
 from backend.regions import setting
 from backend.tags.choices import WHOLE
@@ -29,9 +29,11 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
     wanted = range(1, length + 1, every(tag))
     probs: list[FloatArray] = []
     embedding: FloatArray = np.zeros(1, np.float32)  # (D,) the sum so far
+    thumbnail: IntArray = np.zeros(1, np.int64)  # (192,) the sum so far
     for found in classifier.watch(frames(video, wanted, rate)):
         probs.append(found.class_probs[0])
         embedding = embedding + found.embedding
+        thumbnail = thumbnail + found.thumbnail
     n = len(probs)  # a header may promise a frame too many
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
     looked_at, entropy = np.array(wanted[:n], np.int64), doubt.of_labels(table)
@@ -46,6 +48,7 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         tracks=Tracks(looked_at, np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
         doubted_frames=doubt.worst(looked_at, entropy, rate),
         video_doubt=doubt.of_video(entropy, doubt.fragmentation(looked_at[rows], labels, looked_at, rate)),
+        thumbnail=thumbnails.mean(thumbnail, n),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backend import doubt, geometry, keyframes
+from backend import doubt, geometry, keyframes, thumbnails
 from backend.inference import Detector
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
 from backend.video import Pixels, Video, frames
@@ -48,6 +48,7 @@ class Follower:
         self._boxes: list[FloatArray] = []  # (k, 4)
         self._probs: list[FloatArray] = []  # (k, C)
         self._embeddings: FloatArray = np.zeros(1, np.float32)  # (D,) their sum so far
+        self._thumbnails: IntArray = np.zeros(1, np.int64)  # (192,) their sum so far
         self._entropies: list[float] = []  # of each frame
         self._numbers: list[int] = []
 
@@ -62,6 +63,7 @@ class Follower:
         self._boxes.append(found.boxes[kept])
         self._probs.append(found.class_probs[kept])
         self._embeddings = self._embeddings + found.embedding
+        self._thumbnails = self._thumbnails + found.thumbnail
         self._entropies.append(doubt.of_boxes(found.confidence))
         self._numbers.append(number)
 
@@ -88,6 +90,7 @@ class Follower:
             tracks=Tracks(numbers[order][rows], objects[rows], enabled, video.length(rate), rate),
             doubted_frames=doubt.worst(looked_at, entropy, rate),
             video_doubt=doubt.of_video(entropy, doubt.fragmentation(numbers, ids, looked_at, rate)),
+            thumbnail=thumbnails.mean(self._thumbnails, len(self._frames)),
         )
 
     def _update(self, found: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:

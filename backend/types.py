@@ -13,6 +13,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+ByteArray = npt.NDArray[np.uint8]
 Json = dict[str, Any]
 YoloTask = Literal["detect", "obb", "segment", "semantic", "pose", "classify"]
 Point = tuple[float, float]
@@ -126,6 +127,7 @@ class Prediction:
     shape_confidence: FloatArray | None = None  # segment, semantic, pose: (n,) in [0, 1], of mask or points
     doubted_frames: IntArray | None = None  # of a video: (<= 10,) frames, the one with the highest entropy first
     video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
+    thumbnail: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))  # (192,) 8 x 8 colours, (0,) not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ def complete(pool: Pool, batch: int = 8) -> Pool:
         committee=Committee(pool.offsets, members, rng.random((3, boxes, 4), dtype=np.float32)),
         labeled_embeddings=rng.random((60, embeddings.shape[1]), dtype=np.float32),
         labeled_losses=rng.random(60, dtype=np.float32),
+        thumbnails=rng.integers(0, 256, (len(pool), 192)).astype(np.uint8),
+        labeled_thumbnails=rng.integers(0, 256, (60, 192)).astype(np.uint8),
         batch=batch,
         map50=0.5,
     )
@@ -89,6 +91,7 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
         task_ids=pool.task_ids[order],
         offsets=offsets,
         embeddings=None if pool.embeddings is None else pool.embeddings[order],
+        thumbnails=None if pool.thumbnails is None else pool.thumbnails[order],
         committee=committee,
         **moved,
     )

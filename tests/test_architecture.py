@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("media", "video", "tracking", "timeline_frames", "doubt", "safe_http", "label_studio*"),
         *("inference", "training", "dataset", "shapes"),
-        *("classifying", "semantic", "yolo_models", "letterbox", "pretrained", "evaluation"),
+        *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
         *("store", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
         *("processes", "oracle", "committee"),
     ),
@@ -86,7 +86,10 @@ HOMES: dict[str, tuple[str, ...]] = {
         "letterbox",
         "pretrained",
     ),
-    "torch": ("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
+    "torch": (
+        *("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
+        "thumbnails",
+    ),
     "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),

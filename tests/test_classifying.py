@@ -237,6 +237,7 @@ def test_a_classifier_keeps_the_contract(briefly: tuple[Path, Path]) -> None:
         assert float(one.class_probs.sum()) == pytest.approx(1, abs=1e-5)
         assert one.confidence == pytest.approx(one.class_probs.max())
         assert one.embedding.shape == (1280,)
+        assert one.thumbnail.shape == (192,)
     (alone,) = classifier.predict(paths[3:4])
     np.testing.assert_allclose(alone.class_probs, found[3].class_probs, atol=1e-5)
     assert list(classifier.predict([])) == []

@@ -30,7 +30,8 @@ def seen(score: float, kind: int = 0) -> Prediction:
     probs[0, kind] = score
     box = np.array([[0, 0, 50, 50]], dtype=np.float32)
     embedding = np.array([score, 1 - score], dtype=np.float32)
-    return Prediction(100, 50, box, probs, probs.max(axis=1), embedding, box_embeddings=embedding[None] * 3)
+    thumbnail, vectors = np.full(192, round(score * 100), dtype=np.uint8), embedding[None] * 3
+    return Prediction(100, 50, box, probs, probs.max(axis=1), embedding, box_embeddings=vectors, thumbnail=thumbnail)
 
 
 def votes(*values: float, members: int = 2) -> Committee:
@@ -71,6 +72,10 @@ def test_the_pool_comes_with_quality_and_labeled_images(project: Context) -> Non
     pool = evidence.pool_for(project, RECORD, models.model_for(project, RECORD, accepted=True), "class_entropy")
     assert pool.task_ids.tolist() == IDS.tolist()
     assert (pool.map50, pool.batch) == (0.5, 20)
+    assert pool.thumbnails is not None
+    assert pool.thumbnails[:, 7].tolist() == [20, 50, 90]
+    assert pool.labeled_thumbnails is not None
+    assert pool.labeled_thumbnails[:, 7].tolist() == [70]
     assert pool.labeled_embeddings is not None
     np.testing.assert_allclose(pool.labeled_embeddings, [[0.7, 0.3]], atol=1e-6)
     assert (pool.committee, pool.labeled_losses, pool.box_embeddings) == (None, None, None)

@@ -102,6 +102,8 @@ def assert_valid(prediction: Prediction, architecture: str) -> None:
         assert (prediction.box_variance >= 0).all()
         arrays.append(prediction.box_variance)
     assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in arrays)
+    assert prediction.thumbnail.shape == (192,)
+    assert prediction.thumbnail.dtype == np.uint8
     assert (prediction.confidence > KEEP_CONFIDENCE).all()
     assert (prediction.boxes >= 0).all()
     assert (prediction.boxes <= [prediction.width, prediction.height] * 2).all()

@@ -74,6 +74,7 @@ def test_a_prediction_has_one_object_of_each_class_that_is_seen(segmenter: Predi
         kinds_seen = found.class_probs.argmax(axis=1).tolist()
         assert len(set(kinds_seen)) == len(kinds_seen) == len(found.boxes)
         np.testing.assert_array_equal(found.confidence, found.class_probs.max(axis=1))
+        assert found.thumbnail.shape == (192,)
         assert found.shape_confidence is not None
         for values in (found.confidence, found.class_probs, found.shape_confidence):
             assert ((values >= 0) & (values <= 1)).all()
@@ -94,7 +95,7 @@ def test_a_prediction_is_that_of_the_pixels(segmenter: Predictor, tmp_path: Path
     assert isinstance(segmenter, Segmenter)
     path = picture(tmp_path / "one.png", (IMGSZ, IMGSZ), seed=5)
     (found,) = segmenter.predict([path])
-    probs, features = segmenter._forward(segmenter._read(path))
+    probs, features = segmenter._forward(segmenter._stacked(segmenter._read(path)))
     assert probs.shape == (3, IMGSZ, IMGSZ)  # background is the third
     np.testing.assert_allclose(probs.sum(axis=0), 1, atol=1e-5)
     top = probs.argmax(axis=0)

@@ -97,13 +97,14 @@ def make_prediction(n: int, seed: int = 0, *, variance: bool = True) -> Predicti
         embedding=rng.random(5, dtype=np.float32),
         box_variance=rng.random((n, 4), dtype=np.float32) if variance else None,
         shape_confidence=rng.random(n, dtype=np.float32),
+        thumbnail=rng.integers(0, 256, 192).astype(np.uint8),
     )
 
 
 def same(one: Prediction | None, other: Prediction | None) -> bool:
     if one is None or other is None:
         return one is other
-    fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance", "shape_confidence")
+    fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance", "shape_confidence", "thumbnail")
     pairs = [(getattr(one, field), getattr(other, field)) for field in fields]
     return (one.width, one.height) == (other.width, other.height) and all(
         (a is None and b is None) or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))

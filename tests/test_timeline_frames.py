@@ -79,6 +79,7 @@ def test_a_video_is_doubted_by_its_frames(tmp_path: Path, classifier: Classifier
     entropy = doubt.of_labels(found.class_probs).mean()
     assert found.doubted_frames is not None
     assert set(found.doubted_frames.tolist()) <= set(range(1, 41, 5))
+    assert found.thumbnail.shape == (192,)
     assert found.video_doubt is not None
     assert 0 < entropy <= found.video_doubt <= 2 * entropy
 

@@ -194,6 +194,7 @@ def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> No
 
 def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images: ImageSite) -> None:
     seen = watched(served, add(images, "a.avi"))
+    assert seen.thumbnail.shape == (192,)
     assert seen.video_doubt is not None
     assert seen.video_doubt > 0
     kept = (seen, None, replace(seen, video_doubt=9.0), replace(seen, video_doubt=0.01))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.pools import Empty, Pool
+from backend.pools import Empty, Pool, thumbnail_table
 from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -36,6 +36,7 @@ def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_
         box_variance=_joined([prediction.box_variance for prediction in shown], np.zeros((0, 4), dtype=np.float32)),
         shape_confidence=_joined([prediction.shape_confidence for prediction in shown], np.zeros(0, dtype=np.float32)),
         video_doubt=_doubts(found),
+        thumbnails=thumbnail_table([prediction.thumbnail[None] for prediction in found]),
     )
 
 

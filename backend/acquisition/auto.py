@@ -41,7 +41,7 @@ def candidates(scores: Floats, batch: int) -> IntArray:
 @acquisition(
     "auto",
     asks="cold model: what covers the pool? warm: which uncertain images differ from each other?",
-    needs=BOTH,
+    needs=BOTH | {"thumbnails"},
     cost="near-duplicates, then kernel values of 20,000 images (cold) or 4B (warm)",
     paper="after Bae et al., ECCV 2024, and Yang et al., CVPR 2024",
     when="you do not want to choose",

@@ -147,7 +147,7 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
 @acquisition(
     "class_entropy_unique",
     asks="as class_entropy, and does another image show the same?",
-    needs=BOTH,
+    needs=frozenset({"class_probs", "thumbnails"}),
     cost="1,024 distances per image, twice",
     paper="near-duplicates set back, after Yang et al., CVPR 2024",
     when="a pool with copies, bursts or video frames",

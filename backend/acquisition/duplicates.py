@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from backend.acquisition.embeddings import Floats, blocks, nearest, squared_distances
 from backend.pools import Pool
-from backend.types import FloatArray, IntArray
+from backend.types import ByteArray, FloatArray, IntArray
 
 _CELL = 1024  # points that near_duplicates compares with each other
-_NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
+_NEAR = 0.35  # near-duplicates lie within this share of the usual distance of two images
 _MOST, _FEWEST = 64, 8  # dimensions that images are compared in
 _IMAGES = 4  # for each dimension, at least: in as many dimensions as images all are equally far from each other
 _SAMPLE = 2_000  # images that directions are found with
@@ -22,12 +22,13 @@ _ROUNDING = 1e-5  # directions with less than this share of the largest deviatio
 def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Return which images are near-duplicates of a labeled one, or of one with a higher `first`: (n,), (n,) -> (n,).
 
-    Rows count in `order`, as `first` does. "Near" is a share of the root mean square distance of two images. Where the
-    pool is too small or too much of a kind to say what is near, copies only count.
+    Rows count in `order`, as `first` does. Thumbnails are compared: to a model that has seen little, different images
+    are alike, and copies are not. "Near" is a share of the root mean square distance of two images. Where the pool is
+    too small or too much of a kind to say what is near, copies only count.
     """
-    embeddings = cast(FloatArray, pool.embeddings)[order]
-    labeled = embeddings[:0] if pool.labeled_embeddings is None else pool.labeled_embeddings
-    everything = np.concatenate([embeddings, labeled])
+    looks = cast(ByteArray, pool.thumbnails)[order].astype(np.float32)
+    labeled = looks[:0] if pool.labeled_thumbnails is None else pool.labeled_thumbnails.astype(np.float32)
+    everything = np.concatenate([looks, labeled])
     white = whitened(everything, rng)
     few = white.shape[1] < _FEWEST
     space, radius = (everything, 0.0) if few else (white, _NEAR * float(np.sqrt(2.0 * white.shape[1])))
@@ -41,8 +42,8 @@ def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator
 def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
     """Return points along their main directions, each scaled to variance 1: (n, D) -> (n, d), d ≤ min(64, D, n / 4).
 
-    A few directions hold nearly all variance of a detector's embeddings: by them alone near-copies may lie far apart,
-    and different images close together. Two points are √(2d) apart in the root mean square.
+    A few directions hold nearly all variance, light and shade of a whole picture: by them alone near-copies may lie far
+    apart, and different images close together. Two points are √(2d) apart in the root mean square.
     """
     if len(points) < 2:
         return np.zeros((len(points), 0), dtype=np.float32)

@@ -32,6 +32,7 @@ def pool_part(pool: Pool, rows: IntArray) -> Pool:
         embeddings=None if pool.embeddings is None else pool.embeddings[rows],
         box_variance=None if pool.box_variance is None else pool.box_variance[boxes],
         box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[boxes],
+        thumbnails=None if pool.thumbnails is None else pool.thumbnails[rows],
         video_doubt=None if pool.video_doubt is None else pool.video_doubt[rows],
         shape_confidence=None if pool.shape_confidence is None else pool.shape_confidence[boxes],
         committee=None if pool.committee is None else committee_part(pool.committee, rows),

@@ -62,6 +62,7 @@ _WANTED = {
         "choose another strategy, or label videos with VideoRectangle or TimelineLabels",
     ),
     "embeddings": ("and no image of this pool has one: there is no trained version yet", "label more images first"),
+    "thumbnails": ("and what the images look like is not known", "score the project again: `yolo-backend score`"),
     "labeled_embeddings": ("and no labeled image was scored by this version", "label more images first"),
     "labeled_losses": ("and no labeled image was scored by this version", "label more images first"),
     "box_embeddings": (
