@@ -46,6 +46,8 @@ def pool(images: int, seed: int = 0) -> Pool:
     copies = int(images * COPIES)
     noise = rng.standard_normal((copies, DIMENSIONS), dtype=np.float32)
     embeddings[images - copies :] = embeddings[:copies] + 1e-3 * noise
+    thumbnails = rng.integers(0, 256, (images, 192)).astype(np.uint8)
+    thumbnails[images - copies :] = thumbnails[:copies]
     return Pool(
         task_ids=np.arange(images),
         offsets=np.arange(images + 1) * BOXES,
@@ -53,6 +55,8 @@ def pool(images: int, seed: int = 0) -> Pool:
         embeddings=embeddings,
         class_weights=np.linspace(1, 3, CLASSES, dtype=np.float32),
         labeled_embeddings=_embeddings(looks, LABELED, rng),
+        thumbnails=thumbnails,
+        labeled_thumbnails=rng.integers(0, 256, (LABELED, 192)).astype(np.uint8),
         batch=BATCH,
         map50=0.6,
     )
