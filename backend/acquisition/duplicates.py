@@ -12,7 +12,7 @@ from backend.pools import Pool
 from backend.types import ByteArray, FloatArray, IntArray
 
 _CELL = 1024  # points that near_duplicates compares with each other
-_NEAR = 0.35  # near-duplicates lie within this share of the usual distance of two images
+_NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
 _MOST, _FEWEST = 64, 8  # dimensions that images are compared in
 _IMAGES = 4  # for each dimension, at least: in as many dimensions as images all are equally far from each other
 _SAMPLE = 2_000  # images that directions are found with
