@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from backend import thumbnails, yolo_data
+from backend import scenes, thumbnails, yolo_data
 from backend.acquisition import duplicates
 from backend.letterbox import read_pixels
+from backend.pools import Pool
 from backend.types import ByteArray
 from tests.support import ROOT, require
-from tests.test_acquisition import make_pool
 
 
 def batch_of(*pictures: ByteArray) -> torch.Tensor:
@@ -39,18 +42,30 @@ def test_a_video_looks_like_the_mean_of_its_frames() -> None:
     assert thumbnails.mean(np.zeros(0, dtype=np.int64), 0).tolist() == []
 
 
+def again(paths: Sequence[Path]) -> list[bool]:
+    """Return which images are near-copies of an earlier one."""
+    looks = np.concatenate([thumbnails.thumbnails(batch_of(read_pixels(path))) for path in paths])
+    n = len(paths)
+    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 1), np.float32), thumbnails=looks)
+    found = duplicates.repeats(pool, np.arange(n), -np.arange(float(n)), np.random.default_rng(0))
+    return [bool(one) for one in found]
+
+
+def test_of_repeated_scenes_nearly_all_copies_are_found(tmp_path: Path) -> None:
+    """Five of each, then strangers; copies are moved, lighter or darker, and noisy."""
+    root = scenes.generate(tmp_path, pool=400, test=1, seed=3, copies=5, foreign=0.1).parent
+    found = again([root / line for line in (root / "pool.txt").read_text().splitlines()])
+    copies, strangers = np.array(found[:360]).reshape(72, 5), found[360:]
+    assert not copies[:, 0].any()
+    assert not any(strangers)
+    assert copies[:, 1:].mean() > 0.9
+
+
 def test_of_real_pictures_those_of_one_place_are_found_and_no_others() -> None:
     """BCCD shows two places of its slides twice, taken anew with a shift; all cells look alike otherwise."""
     data_yaml = ROOT.parent / "shared/data/bccd/data.yaml"
     require(data_yaml.is_file(), "the BCCD data set is not at ../shared/data/bccd")
     data = yolo_data.read(data_yaml, "detect")
     paths = sorted(image.path for image in (*data.train, *data.val, *data.test))
-    looks = np.concatenate([thumbnails.thumbnails(batch_of(read_pixels(path))) for path in paths])
-    n = len(paths)
-    pool = make_pool(images=n)
-    pool = type(pool)(pool.task_ids, pool.offsets, pool.class_probs, thumbnails=looks)
-    again = duplicates.repeats(pool, np.arange(n), -np.arange(float(n)), np.random.default_rng(0))
-    assert [path.stem for path, twice in zip(paths, again, strict=True) if twice] == [
-        "BloodImage_00038",
-        "BloodImage_00391",
-    ]
+    twice = [path.stem for path, one in zip(paths, again(paths), strict=True) if one]
+    assert twice == ["BloodImage_00038", "BloodImage_00391"]
