@@ -138,7 +138,7 @@ def _model(
     known = version.model_of(tag, first=first) if version else None
     if version is not None and known is not None:
         path: Path | None = context.store.weights(version, known.from_name)
-        classes, tail, temperature = known.classes, weights_of(known, settings), known.calibration.temperature
+        classes, tail, temperature = known.classes, weights_of(known, settings), known.temperature
     else:
         base = open_base(context, record, tag)
         path = Path(base.source) if base.pretrained else None

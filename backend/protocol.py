@@ -94,6 +94,7 @@ class TagOut(BaseModel):
     tag: str
     task: str
     map50: float | None  # null: it has no model yet
+    temperature: float
     carried: bool
     reason: str
 
@@ -230,7 +231,7 @@ def _version_out(version: ModelVersion) -> VersionOut:
         map50_95=metrics.map50_95 if metrics else None,
         images=len(version.snapshot.annotations),
         boxes=metrics.boxes if metrics else None,
-        temperature=version.calibration.temperature,
+        temperature=version.models[0].temperature,
         created=version.created,
         promoted=version.promoted,
         reason=version.reason,
@@ -240,7 +241,14 @@ def _version_out(version: ModelVersion) -> VersionOut:
 
 def _tag_out(model: TagModel) -> TagOut:
     map50 = model.metrics.map50 if model.metrics else None
-    return TagOut(tag=model.from_name, task=model.task, map50=map50, carried=model.carried, reason=model.reason)
+    return TagOut(
+        tag=model.from_name,
+        task=model.task,
+        map50=map50,
+        temperature=model.temperature,
+        carried=model.carried,
+        reason=model.reason,
+    )
 
 
 def _fields(value: Any) -> dict[str, Any]:

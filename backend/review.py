@@ -71,7 +71,7 @@ def observe(context: Context, project_id: int, number: int) -> PoolSigns:
     """Return how sure a version is of its scored pool, and how far it agrees with its parent, and keep both."""
     version = context.store.version(project_id, number) if number else None
     pool, _ = context.store.load_pool(project_id, number, None)
-    parent, temperature = (version.parent, version.calibration.temperature) if version else (None, 1.0)
+    parent, temperature = (version.parent, version.models[0].temperature) if version else (None, 1.0)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     both = (

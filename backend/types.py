@@ -213,6 +213,11 @@ class TagModel:
     carried: bool = False  # its weights are the parent's
     learned: tuple[int, ...] | None = None  # the tasks that its weights have ever learned from, None: not known
 
+    @property
+    def temperature(self) -> float:
+        """Of its confidences; 1 for a tag without a model of its own, which its base weights answer."""
+        return self.calibration.temperature if self.sha256 else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:

@@ -15,7 +15,7 @@ from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
 from backend.types import LabeledBox, TagModel, TrainingSnapshot
-from tests.support import CONFIG, IMGSZ, ImageSite
+from tests.support import CONFIG, IMGSZ, ImageSite, tiny_yolo
 
 
 @pytest.fixture
@@ -35,6 +35,10 @@ def plan(split: Split) -> Plan:
     return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
 
 
+QUALITY = label_config.parse(
+    '<View><Image name="image" value="$image"/><Choices name="quality" toName="image"><Choice value="cat"/>'
+    '<Choice value="dog"/></Choices></View>'
+)[0]
 MODEL = TagModel("label", "detect", ("cat", "dog"), "abc", "yolo11n.pt", None, None, {}, "published", learned=(0, 1, 2))
 
 
@@ -75,6 +79,24 @@ def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImag
     quality = validation.class_quality(detected, ("cat", "dog"))
     assert quality
     assert all(0 < value < 1 for value in quality.values())
+
+
+def test_each_tag_has_the_temperature_of_its_own_detections(
+    labeled: tuple[LabeledImage, ...], tiny_weights: Path, tmp_path: Path
+) -> None:
+    """Boxes and a choice on the same images: a detection each of the choice, whatever the boxes are."""
+    chosen = (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0)), LabeledBox("dog", (0.5, 0.5, 1.0, 1.0)))
+    answered = tuple(replace(one, boxes=(chosen[number % 2],)) for number, one in enumerate(labeled * 4))
+    boxes = plan(Split(labeled[:2], labeled[2:], held_out=True))
+    choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], answered, held_out=True))
+    classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
+    first, second = (
+        challenger._calibration(challenger._detections(one, weights))
+        for one, weights in ((boxes, tiny_weights), (choice, classifier))
+    )
+    assert first.detections != second.detections == len(answered)
+    assert first.reason == second.reason == ""
+    assert first.temperature != second.temperature
 
 
 def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:

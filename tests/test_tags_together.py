@@ -10,14 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import arrivals, inference, priorities, push, ranking, scoring, serving
+from backend import (
+    arrivals,
+    calibration,
+    evidence,
+    inference,
+    priorities,
+    projects,
+    protocol,
+    push,
+    ranking,
+    scoring,
+    serving,
+)
 from backend.context import Context
 from backend.errors import ModelError
 from backend.files import file_sha256
 from backend.media import MediaFile
 from backend.models import ServedModel, models_for
 from backend.serving import TaskResult
-from backend.types import Json, ModelVersion, Ranking, TagModel, Task
+from backend.types import Calibration, Json, ModelVersion, Ranking, TagModel, Task
 from tests import clips
 from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
 from tests.test_video_tasks import CONFIG as VIDEO
@@ -73,6 +85,17 @@ def publish_both(context: Context, boxes: Path, classifier: Path, name: str = "q
     version = publish(context.store, 7, boxes, others=[(beside, classifier)])
     context.store.activate(7, version.number)
     return version
+
+
+def recalibrated(context: Context, version: ModelVersion, temperatures: Sequence[float]) -> None:
+    """Publish and serve a version again, as if its tags had these temperatures."""
+    number = context.store.reserve_number(7)
+    (beside,) = version.others
+    first, second = (Calibration(temperature, 50) for temperature in temperatures)
+    again = replace(version, number=number, calibration=first, others=(replace(beside, calibration=second),))
+    weights = {model.from_name: context.store.weights(version, model.from_name) for model in version.models}
+    context.store.publish(again, weights.pop(version.from_name), weights)
+    context.store.activate(7, number)
 
 
 def served(context: Context) -> tuple[ServedModel, ...]:
@@ -300,6 +323,36 @@ def test_a_further_tag_that_lacks_what_a_strategy_needs_is_ranked_by_another(
     parts = arrivals.parts_of(context, models)
     assert (parts["label"].strategy, parts["quality"].strategy) == ("localization", ranking.STAND_IN)
     assert order.strategy == "localization"
+
+
+@pytest.mark.parametrize("temperatures", [(1.0, 2.0), (2.0, 1.0), (0.5, 3.0)])
+def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite, temperatures: tuple[float, float]
+) -> None:
+    setup(context, BOXES_AND_CHOICE)
+    recalibrated(context, publish_both(context, tiny_weights, classifier), temperatures)
+    models, _ = rank(context, pool(images, 4))
+    record = context.store.project(7)
+    assert record is not None
+    for model, temperature in zip(models, temperatures, strict=True):
+        assert model.temperature == temperature
+        plain, _ = context.store.load_pool(7, model.number, None, tag=model.beside)
+        seen = evidence.pool_for(context, record, model, "entropy")
+        assert len(plain.class_probs)
+        np.testing.assert_allclose(seen.class_probs, calibration.scaled(plain.class_probs, temperature))
+    (version,) = protocol.project_out(projects.status(context, 7)).versions[-1:]
+    assert [tag.temperature for tag in version.tags] == list(temperatures)
+    assert version.temperature == temperatures[0]
+
+
+def test_a_tag_that_no_model_was_accepted_for_has_no_temperature(
+    context: Context, tiny_weights: Path, classifier: Path
+) -> None:
+    """Its base weights answer, and the temperature of the model that was refused is not theirs."""
+    version = publish_both(context, tiny_weights, classifier)
+    refused = replace(version, sha256="", calibration=Calibration(2.0, 50))
+    assert [model.temperature for model in refused.models] == [1.0, 1.0]
+    assert protocol._version_out(refused).temperature == 1.0
 
 
 def test_a_tag_without_a_model_has_no_say_in_the_queue(
