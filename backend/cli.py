@@ -205,7 +205,7 @@ def rank(
 
 @app.command()
 def label_errors(project: Project) -> None:
-    """List the 20 labeled tasks whose labels look most wrong to the served version."""
+    """List the 20 labeled tasks whose labels look most wrong to the served version, by tag."""
     from rich.console import Console
 
     from backend import label_review, tables

@@ -68,7 +68,7 @@ def _loss(
     context: Context, versions: Sequence[ModelVersion], task_id: int, labels: Sequence[LabeledBox] | None
 ) -> float:
     for version in versions if labels is not None else ():
-        if task_id in version.known_tasks or not version.sha256:
+        if task_id in version.known_tasks() or not version.sha256:
             continue
         found = _prediction(context, version, task_id)
         if found is not None and found.tracks is None:  # boxes of many frames cannot be told apart

@@ -23,6 +23,7 @@ from backend import (
 from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
+from backend.label_errors import by_task
 from backend.queues import Jobs, hint
 from backend.types import TrainingProgress
 
@@ -151,7 +152,7 @@ def review_labels(project_id: int, number: int) -> None:
     except BusyError:
         jobs.put("review_labels", project_id, number, delay_s=DELETE_PAUSE_S)
         return
-    log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(doubts), written)
+    log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(by_task(doubts)), written)
 
 
 def delete_old(project_id: int) -> None:

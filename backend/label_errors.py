@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class LabelQuality:
 
 @dataclass(frozen=True, slots=True)
 class LabelDoubt:
-    """What one version thinks of the labels that one annotation gave a task."""
+    """What one version's model of a control tag thinks of the labels of that tag that one annotation gave a task."""
 
     task_id: int
     annotation_id: int
@@ -61,12 +61,21 @@ class LabelDoubt:
     suspicion: str  # as LabelQuality.suspicion; "" where nobody need look
     label: str  # of the worst box: an annotator's, or the class of an object that nobody labeled; "" without suspicion
     box: tuple[float, float, float, float] | None  # that box, xyxy in percent of the image
-    learned: bool  # the version was trained on this image, so that it may have learned the error with it
+    learned: bool  # the model was trained on this image, so that it may have learned the error with it
+    tag: str = ""  # name of the control tag; "" in reviews from before there were several: the config's first
 
     @property
     def suspicious(self) -> bool:
         """Whether somebody should look at it."""
         return self.score < SUSPECT
+
+
+def by_task(doubts: Iterable[LabelDoubt]) -> tuple[LabelDoubt, ...]:
+    """Return one verdict on each task, that of the worst of its tags, of verdicts that come worst first."""
+    worst: dict[int, LabelDoubt] = {}
+    for doubt in doubts:
+        worst.setdefault(doubt.task_id, doubt)
+    return tuple(worst.values())
 
 
 def sureness(images: Sequence[Reviewed]) -> float:

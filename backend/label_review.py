@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from backend import label_config, tags
+from backend import tags
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.geometry import label_arrays
-from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
+from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, by_task, label_quality, sureness
 from backend.label_studio import LABELED, PredictionRow
-from backend.models import ServedModel, model_for, models_for, project_record, serving_number
+from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.push import LAST, encode, same
 from backend.scoring import stored
 from backend.types import AnnotatedTask, ControlTag, ModelVersion, Prediction
@@ -27,50 +27,61 @@ CLEAN = 0.99  # quality from which a task is not marked: another object nearby c
 
 
 def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
-    """Judge the labels of all annotated tasks by the serving version; keep and return the result, worst first.
+    """Judge the labels of all annotated tasks by the serving version, each tag's by its own model; keep and return it.
 
-    Not judged: tasks whose image failed, and those with a label that the version never learned. Nothing before there is
-    a version.
+    The worst come first, whichever tag they are of. Not judged: tasks whose image failed, and those with a label that
+    the tag's model never learned. Nothing before there is a version.
     """
     record, version = project_record(context, project_id), context.store.serving(project_id)
-    if version is None or not _is_of_first_tag(model_for(context, record, accepted=False)):
+    models = _judges(models_for(context, record, accepted=False)) if version else []
+    if version is None or not models:
         return ()
-    tag = label_config.parse(record.label_config)[0]
     annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
-    pairs = {}
-    for task_id, prediction in _predictions(context, version, annotated):
-        reviewed = pair(tag, version.classes, annotated[task_id], prediction)
-        if reviewed is not None:
-            pairs[task_id] = reviewed
-    learned, images = version.known_tasks, list(pairs.values())
-    doubts = [
-        _doubt(annotated[task_id], pairs[task_id], quality, version.classes, task_id in learned)
-        for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)
-    ]
+    doubts = [doubt for model in models for doubt in _judged(context, version, model, annotated)]
     found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
     context.store.save_doubts(project_id, version.number, found)
     return found
 
 
-def _is_of_first_tag(model: ServedModel) -> bool:
-    """Return whether a version has a model of its own for the config's first tag, and keeps its predictions as such."""
-    return model.trained and not model.beside
+def _judges(models: Sequence[ServedModel]) -> list[ServedModel]:
+    """Return the models that know labels well enough to doubt them.
+
+    A choice is about the whole image, so a model of it can say only that somebody did not choose. Beside other tags
+    that is no error.
+    """
+    return [one for one in models if one.trained and (len(models) == 1 or one.tag.task != "classify")]
 
 
-def _predictions(context: Context, version: ModelVersion, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
-    """Yield what the version says of each annotated task, one shard in memory at a time.
+def _judged(
+    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask]
+) -> list[LabelDoubt]:
+    """Return the verdicts of one tag's model on the labels of that tag."""
+    pairs = {}
+    for task_id, prediction in _predictions(context, model, annotated):
+        reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
+        if reviewed is not None:
+            pairs[task_id] = reviewed
+    learned, images = version.known_tasks(model.beside), list(pairs.values())
+    return [
+        _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
+        for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)
+    ]
+
+
+def _predictions(context: Context, model: ServedModel, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
+    """Yield what a model says of each annotated task, one shard in memory at a time.
 
     Of a task labeled after the scoring that stands in the pool.
     """
-    project_id, number = version.project_id, version.number
+    project_id, number, tag = model.project_id, model.number, model.beside
     left = set(annotated)
-    for shard in context.store.shards(project_id, number, labeled=True):
+    for shard in context.store.shards(project_id, number, labeled=True, tag=tag):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
             if task_id in left and prediction is not None:
                 left.remove(task_id)
                 yield task_id, prediction
     for task_id in sorted(left):
-        prediction = context.store.prediction(project_id, number, task_id)
+        prediction = context.store.prediction(project_id, number, task_id, tag=tag)
         if prediction is not None:
             yield task_id, prediction
 
@@ -97,7 +108,7 @@ def pair(
 
 
 def _doubt(
-    annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, classes: tuple[str, ...], learned: bool
+    model: ServedModel, annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, learned: bool
 ) -> LabelDoubt:
     """Return the verdict on one annotation, with the one box that its suspicion is about."""
     label, box, suspicion = "", None, quality.suspicion if quality.score < SUSPECT else ""
@@ -106,11 +117,11 @@ def _doubt(
         boxes = reviewed.predictions if overlooked else reviewed.labels
         kinds = reviewed.predicted_classes if overlooked else reviewed.label_classes
         worst = int(np.nanargmin(getattr(quality, suspicion)))
-        label = classes[kinds[worst]]
+        label = model.classes[kinds[worst]]
         left, top, right, bottom = boxes[worst].round(2).tolist()
         box = (left, top, right, bottom)
     judged = (annotated.task.id, annotated.annotation_id, annotated.updated_at)
-    return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned)
+    return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
 
 
 def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:
@@ -118,12 +129,12 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
 
     A marked task's prediction has `mislabeling` = 1 − quality and the score 1 + mislabeling. Places in the queue are at
     most 1, so no marked task gets in front of it, not even right after its labels were deleted. A mark that is taken
-    back leaves the last place.
+    back leaves the last place. Of several tags the worst gives the task its quality.
     """
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
     model, client = models[0], context.label_studio
-    doubted = tuple(doubt for doubt in list(doubts)[:MARKED] if doubt.score < CLEAN)
+    doubted = tuple(doubt for doubt in by_task(doubts)[:MARKED] if doubt.score < CLEAN)
     worst = {doubt.task_id: 1 - doubt.score for doubt in doubted}
     present = list(client.prediction_stamps(project_id, model.name, LABELED))
 
@@ -164,7 +175,7 @@ def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
 
 def outdated(context: Context, project_id: int) -> bool:
     """Return whether somebody changed or deleted labels that are marked in Label Studio: time for another review."""
-    doubts = context.store.doubts(project_id, serving_number(context, project_id))[:MARKED]
+    doubts = by_task(context.store.doubts(project_id, serving_number(context, project_id)))[:MARKED]
     marked = tuple(doubt for doubt in doubts if doubt.suspicious)
     if not marked:
         return False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
 from backend.types import Json, ModelVersion, TagModel
 
@@ -156,6 +157,7 @@ class LabelErrorsOut(BaseModel):
 
 class LabelErrorOut(BaseModel):
     task: int
+    tag: str
     annotation: int
     score: float
     suspicious: bool
@@ -203,16 +205,20 @@ def project_out(status: Status) -> ProjectOut:
             arms=[ArmOut(**_fields(arm)) for arm in status.arms],
             history=[RewardOut(**_fields(reward)) for reward in status.rewards],
         ),
-        label_errors=LabelErrorsOut(
-            judged=len(status.doubts), suspicious=sum(doubt.suspicious for doubt in status.doubts)
-        ),
+        label_errors=_label_errors_out(status.doubts),
     )
+
+
+def _label_errors_out(doubts: Sequence[LabelDoubt]) -> LabelErrorsOut:
+    tasks = by_task(doubts)
+    return LabelErrorsOut(judged=len(tasks), suspicious=sum(doubt.suspicious for doubt in tasks))
 
 
 def label_error_out(doubt: LabelDoubt) -> LabelErrorOut:
     """Return a verdict as GET /api/projects/{id}/label-errors shows it."""
     return LabelErrorOut(
         task=doubt.task_id,
+        tag=doubt.tag,
         annotation=doubt.annotation_id,
         score=doubt.score,
         suspicious=doubt.suspicious,

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from backend.acquisition import Acquisition
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
 from backend.types import ModelVersion, Ranking
 
@@ -44,11 +44,11 @@ def strategies(found: Sequence[Acquisition]) -> Table:
 
 def label_errors(found: Sequence[LabelDoubt]) -> Table:
     """Return a table of labels that look wrong, each with the box it is about; worst first."""
-    table = Table("task", "score", "suspicion", "label", "left, top, right, bottom (%)", "trained on")
+    table = Table("task", "tag", "score", "suspicion", "label", "left, top, right, bottom (%)", "trained on")
     for doubt in found:
         box = ", ".join(f"{side:.0f}" for side in doubt.box or ())
         table.add_row(
-            *(str(doubt.task_id), f"{doubt.score:.3f}", doubt.suspicion, doubt.label, box),
+            *(str(doubt.task_id), doubt.tag, f"{doubt.score:.3f}", doubt.suspicion, doubt.label, box),
             "yes" if doubt.learned else "no",
         )
     return table
@@ -84,9 +84,9 @@ def status(found: Status) -> Group:
     table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
     for arm in found.arms:
         table.add_row(f"{found.bandit} arm", f"{arm.strategy}: {arm.rounds} rounds, mean {arm.mean:.2f}")
-    if found.doubts:
-        suspicious = sum(doubt.suspicious for doubt in found.doubts)
-        table.add_row("label errors?", f"{suspicious} of {len(found.doubts)} labeled tasks look wrong")
+    if judged := by_task(found.doubts):
+        suspicious = sum(doubt.suspicious for doubt in judged)
+        table.add_row("label errors?", f"{suspicious} of {len(judged)} labeled tasks look wrong")
     for task_id, reason in list(found.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)
     return Group(table, versions(found.versions))

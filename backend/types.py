@@ -255,10 +255,13 @@ class ModelVersion:
         """All its models, that of the first control tag first."""
         return (TagModel(**{each.name: getattr(self, each.name) for each in fields(TagModel)}), *self.others)
 
-    @property
-    def known_tasks(self) -> frozenset[int]:
-        """The tasks that the first tag's model has ever learned from; of an old manifest those of its own training."""
-        return frozenset(self.snapshot.train_tasks if self.learned is None else self.learned)
+    def known_tasks(self, tag: str = "") -> frozenset[int]:
+        """Return the tasks that a tag's model ("": the first's) has ever learned from.
+
+        Where the manifest does not say, those of the version's own training.
+        """
+        learned = next((model.learned for model in self.models if model.from_name == (tag or self.from_name)), None)
+        return frozenset(self.snapshot.train_tasks if learned is None else learned)
 
     def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
         """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""

@@ -42,13 +42,13 @@ def seen(*found: tuple[tuple[float, float, float, float], int]) -> Prediction:
     return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), np.ones(2, dtype=np.float32))
 
 
-def human(*found: tuple[tuple[float, float, float, float], str]) -> tuple[Json, ...]:
-    """Return an annotation's result."""
+def human(*found: tuple[tuple[float, float, float, float], str], tag: str = "label") -> tuple[Json, ...]:
+    """Return an annotation's result, by one tag."""
     return tuple(
         {
-            "id": f"r{number}",
+            "id": f"{tag}{number}",
             "type": "rectanglelabels",
-            "from_name": "label",
+            "from_name": tag,
             "to_name": "image",
             "original_width": 200,
             "original_height": 100,
