@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, committee, label_config, tags
+from backend import acquisition, committee, tags
 from backend.acquisition.learning_loss import image_loss
 from backend.acquisition.parts import committee_part
 from backend.calibration import calibrated
@@ -16,10 +17,12 @@ from backend.committee import Member, Votes
 from backend.context import Context
 from backend.errors import MediaError, ModelError
 from backend.geometry import label_arrays
-from backend.models import ServedModel, committee_for
+from backend.models import ServedModel, committee_for, past_models
 from backend.pools import Committee, Pool
 from backend.store import ProjectRecord
-from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction, Task
+from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Task
+
+log = logging.getLogger(__name__)
 
 _SHARD = 256
 
@@ -45,43 +48,59 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
         map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,
         labeled_embeddings=labeled.embeddings,
         labeled_thumbnails=labeled.thumbnails,
-        labeled_losses=_losses(context, record, model, labeled.task_ids) if "labeled_losses" in needs else None,
+        labeled_losses=_losses(context, model, labeled.task_ids) if "labeled_losses" in needs else None,
         committee=_votes(context, record, model, pool.task_ids) if "committee" in needs else None,
     )
 
 
-def _losses(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> FloatArray:
+def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatArray:
     """Return how badly images were predicted (l,) by the newest version that had not learned from them, else NaN.
 
     That is this version for validation images, and an earlier one, whose pool they were in, for the others.
     """
-    tag = label_config.parse(record.label_config)[0]
-    labels = {
-        task.task.id: tags.decode(tag, task.result) for task in context.label_studio.annotated_tasks(model.project_id)
-    }
-    versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
-    losses = (_loss(context, versions[::-1], task_id, labels.get(task_id)) for task_id in task_ids.tolist())
+    annotated = context.label_studio.annotated_tasks(model.project_id)
+    labels = {task.task.id: tags.decode(model.tag, task.result) for task in annotated}
+    pasts = _pasts(context, model)
+    losses = (_loss(context, pasts, task_id, labels.get(task_id)) for task_id in task_ids.tolist())
     return np.array(list(losses), dtype=np.float32)
 
 
-def _loss(
-    context: Context, versions: Sequence[ModelVersion], task_id: int, labels: Sequence[LabeledBox] | None
-) -> float:
-    for version in versions if labels is not None else ():
-        if task_id in version.known_tasks() or not version.sha256:
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A tag's model of one version: where its predictions are, and what it had learned by then."""
+
+    project_id: int
+    number: int
+    tag: str  # its name in the store
+    classes: tuple[str, ...]
+    learned: frozenset[int]
+
+
+def _pasts(context: Context, model: ServedModel) -> list[_Past]:
+    """Return a tag's models up to this one, newest first."""
+    found = []
+    for version, known in past_models(context, model):
+        place = version.place_of(model.tag, first=not model.beside)
+        found.append(_Past(version.project_id, version.number, place, known.classes, version.known_tasks(place)))
+    return found
+
+
+def _loss(context: Context, pasts: Sequence[_Past], task_id: int, labels: Sequence[LabeledBox] | None) -> float:
+    for past in pasts if labels is not None else ():
+        if task_id in past.learned:
             continue
-        found = _prediction(context, version, task_id)
+        found = _prediction(context, past, task_id)
         if found is not None and found.tracks is None:  # boxes of many frames cannot be told apart
-            boxes, classes = label_arrays(labels or (), version.classes, found.width, found.height)
+            boxes, classes = label_arrays(labels or (), past.classes, found.width, found.height)
             known = classes >= 0  # a label this version had never heard of is none of its mistakes
             return image_loss(found, boxes[known].astype(np.float32), classes[known])
     return math.nan
 
 
-def _prediction(context: Context, version: ModelVersion, task_id: int) -> Prediction | None:
-    store, project_id, number = context.store, version.project_id, version.number
-    late = store.prediction(project_id, number, task_id, labeled=True)
-    return late if late is not None else store.prediction(project_id, number, task_id)
+def _prediction(context: Context, past: _Past, task_id: int) -> Prediction | None:
+    store, place = context.store, (past.project_id, past.number, task_id)
+    late = store.prediction(*place, labeled=True, tag=past.tag)
+    return late if late is not None else store.prediction(*place, tag=past.tag)
 
 
 def asks_committee(strategies: Iterable[str]) -> bool:
@@ -89,9 +108,27 @@ def asks_committee(strategies: Iterable[str]) -> bool:
     return any("committee" in acquisition.get(name).needs for name in strategies)
 
 
+def juries(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel]
+) -> list[tuple[ServedModel, tuple[Member, ...]]]:
+    """Return the trained models whose pools are put to a committee, each with its own.
+
+    Raises ModelError as `jury` for the first tag; a further one without a committee is ranked by something else.
+    """
+    found = []
+    for model in [each for each in models if each.trained]:
+        try:
+            found.append((model, jury(context, record, model)))
+        except ModelError as error:
+            if model is models[0]:
+                raise
+            log.info("project %d: no committee on %s: %s", model.project_id, model.tag.from_name, error)
+    return found
+
+
 def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
-    """Return who votes on a project's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
-    if label_config.parse(record.label_config)[0].frame_rate:
+    """Return who votes on a tag's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
+    if model.tag.frame_rate:
         raise ModelError(
             "a committee votes on images, and this project's tasks are videos",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
@@ -99,11 +136,13 @@ def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[M
     return committee_for(context, context.project_settings(record), model)
 
 
-def save_votes(context: Context, record: ProjectRecord, model: ServedModel, index: int, tasks: Sequence[Task]) -> None:
-    """Ask the committee about one shard of the pool, and keep what it says."""
-    members = jury(context, record, model)
-    ids, votes = _ask(context, members, label_config.parse(record.label_config)[0], tasks)
-    context.store.save_votes(model.project_id, model.number, index, ids, committee.committee_of(votes))
+def save_votes(
+    context: Context, members: Sequence[Member], model: ServedModel, index: int, tasks: Sequence[Task]
+) -> None:
+    """Ask a tag's committee about one shard of the pool, and keep what it says."""
+    ids, votes = _ask(context, members, model.tag, tasks)
+    said = committee.committee_of(votes)
+    context.store.save_votes(model.project_id, model.number, index, ids, said, tag=model.beside)
 
 
 def _ask(
@@ -120,7 +159,7 @@ def _ask(
 
 def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
     """Return the votes on the pool's images, row by row; on an image that came or failed since there are none."""
-    stored = list(context.store.votes(model.project_id, model.number))
+    stored = list(context.store.votes(model.project_id, model.number, tag=model.beside))
     if not stored:
         stored = list(_ask_now(context, record, model, task_ids))
     if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:
@@ -133,10 +172,9 @@ def _ask_now(
 ) -> Iterator[tuple[IntArray, Committee]]:
     """Ask the committee about the whole pool, where the strategy was another when it was scored."""
     members = jury(context, record, model)
-    tag = label_config.parse(record.label_config)[0]
     for begin in range(0, len(task_ids), _SHARD):
         tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + _SHARD].tolist())
-        ids, votes = _ask(context, members, tag, tasks)
+        ids, votes = _ask(context, members, model.tag, tasks)
         yield ids, committee.committee_of(votes)
 
 

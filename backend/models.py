@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +145,7 @@ def _model(
         if path:
             classes = _predictor(path, settings.imgsz, settings.device).classes
     number, name = (version.number, version.name) if version else (0, version_name(base_model(context, record), 0))
-    leads = first if version is None or not version.from_name else version.from_name == tag.from_name
+    beside = version.place_of(tag, first=first) if version else ("" if first else tag.from_name)
     return ServedModel(
         project_id=record.project_id,
         number=number,
@@ -158,7 +157,7 @@ def _model(
         imgsz=settings.imgsz,
         device=settings.device,
         tag=tag,
-        beside="" if leads else tag.from_name,
+        beside=beside,
         trained=known is not None,
         metrics=known.metrics if known else None,
     )
@@ -178,7 +177,8 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     if model.weights is None:
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
     if settings.committee == "snapshots":
-        paths = [context.store.weights(version) for version in _last(context, model, settings.committee_size)]
+        last = _last(context, model, settings.committee_size)
+        paths = [context.store.weights(version, known.from_name) for version, known in last]
         return committee.snapshots([_voter(path, model.imgsz, model.device) for path in paths])
     detector = _voter(model.weights, model.imgsz, model.device)
     if settings.committee == "perturbed":
@@ -186,11 +186,22 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     return committee.augmented(detector)[: settings.committee_size]
 
 
-def _last(context: Context, model: ServedModel, count: int) -> list[ModelVersion]:
-    """Return the newest promoted versions up to the model's own that know its tag, newest first."""
-    versions = context.store.versions(model.project_id)
-    known = (one for one in reversed(versions) if one.promoted and one.number <= model.number and one.sha256)
-    return list(islice(known, count))
+def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
+    """Return the promoted versions up to the model's own that have one for its tag, newest first, each with that."""
+    versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
+    found = ((one, one.model_of(model.tag, first=not model.beside)) for one in reversed(versions))
+    return [(version, known) for version, known in found if known is not None]
+
+
+def _last(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
+    """Return the newest of a tag's models, newest first; one that versions carried over is one voice."""
+    found, carried = [], set()
+    for version, known in past_models(context, model):
+        if known.sha256 not in carried:
+            found.append((version, known))
+        if known.carried:
+            carried.add(known.sha256)
+    return found[:count]
 
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:

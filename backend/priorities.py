@@ -10,7 +10,7 @@ import numpy as np
 
 from backend import acquisition, bandit, evidence, ranking
 from backend.context import Context
-from backend.errors import NotFoundError, SettingError
+from backend.errors import ModelError, NotFoundError, SettingError
 from backend.models import ServedModel, models_for, serving_number
 from backend.ranking import STAND_IN, Protocol
 from backend.settings import Settings
@@ -18,9 +18,6 @@ from backend.store import ProjectRecord
 from backend.types import Ranking
 
 log = logging.getLogger(__name__)
-
-
-_OF_THE_FIRST = {"committee", "labeled_losses"}  # what is gathered for the first tag alone
 
 
 def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> Ranking:
@@ -72,14 +69,19 @@ def _part(
     context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, *, first: bool
 ) -> Ranking:
     """Return how one tag among several ranks the pool: a further one by STAND_IN, where it cannot by the strategy."""
-    needs, seed = acquisition.get(strategy).needs, context.project_settings(record).seed
-    if not first and needs & _OF_THE_FIRST:
-        strategy = STAND_IN
-    pool = evidence.pool_for(context, record, model, strategy)
-    if not first and any(getattr(pool, need) is None for need in acquisition.get(strategy).needs):
-        strategy = STAND_IN
-    rng = np.random.default_rng((seed, model.project_id, model.number))  # all draw the same candidates
-    return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
+    seed = (context.project_settings(record).seed, model.project_id, model.number)  # all draw the same candidates
+
+    def ranked(strategy: str) -> Ranking:
+        pool, rng = evidence.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
+
+    try:
+        return ranked(strategy)
+    except ModelError as error:
+        if first or strategy == STAND_IN:
+            raise
+        log.info("project %d: %s ranks by %s: %s", model.project_id, model.tag.from_name, STAND_IN, error)
+    return ranked(STAND_IN)
 
 
 def arms(settings: Settings) -> tuple[str, ...]:

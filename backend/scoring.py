@@ -14,7 +14,7 @@ from backend.errors import MediaError
 from backend.media import MediaFile
 from backend.models import ServedModel, models_for, project_record
 from backend.queues import Jobs
-from backend.store import PoolShard
+from backend.store import PoolShard, ProjectRecord
 from backend.types import Prediction, Task
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
     model = models[0]
-    if model.trained and evidence.asks_committee(priorities.candidates(settings)):
-        evidence.jury(context, record, model)
+    if evidence.asks_committee(priorities.candidates(settings)):
+        evidence.juries(context, record, models)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
     size = shard_size(models)
@@ -63,17 +63,32 @@ def score_shard(
     """Predict one shard and store it; return True if it was the last one missing. Running it twice changes nothing."""
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
-    model = models[0]
-    if model.number != number:
+    if models[0].number != number:
         return False  # a newer version was accepted meanwhile
     tasks = context.label_studio.tasks(project_id, task_ids)
-    shard, *others = predict_shards(context, models, index, tasks, labeled=labeled)
-    save_shards(context, models, (shard, *others), labeled=labeled)
-    if model.trained and not labeled and evidence.asks_committee(priorities.candidates(settings)):
-        # A cached file may be damaged: what could not be predicted is not put to the vote either.
-        seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
-        evidence.save_votes(context, record, model, index, seen)
+    shards = predict_shards(context, models, index, tasks, labeled=labeled)
+    save_shards(context, models, shards, labeled=labeled)
+    if not labeled and evidence.asks_committee(priorities.candidates(settings)):
+        put_to_the_vote(context, record, models, shards, tasks)
     return context.progress.shard_done(project_id, number, index, len(task_ids))
+
+
+def put_to_the_vote(
+    context: Context,
+    record: ProjectRecord,
+    models: Sequence[ServedModel],
+    shards: Sequence[PoolShard],
+    tasks: Sequence[Task],
+) -> None:
+    """Ask each tag's committee about the tasks of a shard, and keep what it says.
+
+    A cached file may be damaged: what could not be predicted is not put to the vote either.
+    """
+    said = {model.tag.from_name: shard for model, shard in zip(models, shards, strict=True)}
+    for model, members in evidence.juries(context, record, models):
+        shard = said[model.tag.from_name]
+        seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
+        evidence.save_votes(context, members, model, shard.index, seen)
 
 
 def predict_shards(

@@ -12,7 +12,7 @@ projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
 projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
 projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
 projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
-projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: weights, pool, labeled, ranking
+projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: all but manifest and label errors
 
 A version without a manifest does not exist: the manifest is written last.
 """
@@ -200,13 +200,15 @@ class Store(Lessons):
         """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
         self._pools.save_shard(_scored(project_id, number, labeled, tag), shard)
 
-    def save_votes(self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee) -> None:
+    def save_votes(
+        self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str = ""
+    ) -> None:
         """Keep what a committee says of one shard of the pool."""
-        self._pools.save_votes(version_folder(project_id, number), index, task_ids, votes)
+        self._pools.save_votes(_scored(project_id, number, False, tag), index, task_ids, votes)
 
-    def votes(self, project_id: int, number: int) -> Iterator[tuple[IntArray, Committee]]:
+    def votes(self, project_id: int, number: int, *, tag: str = "") -> Iterator[tuple[IntArray, Committee]]:
         """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
-        return self._pools.votes(version_folder(project_id, number))
+        return self._pools.votes(_scored(project_id, number, False, tag))
 
     def next_shard(self, project_id: int, number: int, *, tag: str = "") -> int:
         """Return an index above those of all stored shards."""

@@ -263,6 +263,11 @@ class ModelVersion:
         learned = next((model.learned for model in self.models if model.from_name == (tag or self.from_name)), None)
         return frozenset(self.snapshot.train_tasks if learned is None else learned)
 
+    def place_of(self, tag: ControlTag, *, first: bool) -> str:
+        """Return a tag's name in the store: "" for the version's first one; `first`: of the config's tags."""
+        leads = self.from_name == tag.from_name if self.from_name else first
+        return "" if leads else tag.from_name
+
     def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
         """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""
         known = (each for each in self.models if each.from_name == tag.from_name or (first and not each.from_name))

@@ -74,6 +74,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a classifier that nobody trained, and that tells pictures apart."""
+    return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", task="classify")
+
+
+@pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> squares.Learned:
     """A model that learned its few pictures well enough to be judged."""
     return squares.learn(tmp_path_factory.mktemp("squares"))

@@ -133,13 +133,18 @@ def arrays(kind: int) -> tuple[FloatArray, IntArray]:
     return np.array([[0, 0, 50, 50]], dtype=np.float32), np.array([kind])
 
 
+def past(*versions: ModelVersion) -> list[evidence._Past]:
+    """Return what the first tag's models of these versions were."""
+    return [evidence._Past(7, one.number, "", one.classes, one.known_tasks()) for one in versions]
+
+
 def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     project: Context, tiny_weights: Path
 ) -> None:
     """Version 1 learned task 1 alone; version 2, task 10 too. Task 10 was in the pool of version 1, task 11 of both."""
     second = recalibrated(project, tiny_weights, 1.0)
     second = replace(second, snapshot=replace(second.snapshot, train_tasks=(1, 10)))
-    versions = (second, project.store.version(7, 1))
+    versions = past(second, project.store.version(7, 1))
     project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True)
     found = {task: evidence._loss(project, versions, task, left_half("cat")) for task in (1, 10, 11, 99)}
     assert math.isnan(found[1])
@@ -147,11 +152,11 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
     assert math.isnan(found[99])
     went_on = replace(second, learned=(1, 10, 11))  # from a version that had learned task 11
-    assert evidence._loss(project, (went_on, versions[1]), 11, left_half("cat")) != pytest.approx(found[11])
+    assert evidence._loss(project, [*past(went_on), versions[1]], 11, left_half("cat")) != pytest.approx(found[11])
 
 
 def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Context) -> None:
-    versions = [project.store.version(7, 1)]
+    versions = past(project.store.version(7, 1))
     assert evidence._loss(project, versions, 10, left_half("horse")) == pytest.approx(0.2)  # its box is one too many
     assert math.isnan(evidence._loss(project, versions, 10, None))
 
@@ -172,8 +177,8 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
     for _ in range(2):
         publish(project.store, 7, tiny_weights)
     model = models.model_for(project, RECORD, accepted=True)
-    assert [version.number for version in models._last(project, model, 2)] == [4, 3]
-    assert [version.number for version in models._last(project, replace(model, number=3), 8)] == [3, 1]
+    assert [version.number for version, _ in models._last(project, model, 2)] == [4, 3]
+    assert [version.number for version, _ in models._last(project, replace(model, number=3), 8)] == [3, 1]
     assert len(models.committee_for(project, settings, model)) == 2
 
 

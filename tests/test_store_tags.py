@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from backend import label_config
+from backend.committee import nobody
 from backend.errors import ModelError
 from backend.store import PoolShard, Store
 from backend.types import ModelVersion, Prediction, Ranking, TagModel
@@ -137,10 +138,13 @@ def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None
     store.save_ranking(7, 1, Ranking(np.array([100]), one, one, one > 0, "random"), tag="second")
     assert store.ranking(7, 1) is None
     assert store.ranking(7, 1, tag="second") is not None
+    store.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
+    assert [len(list(store.votes(7, 1, tag=tag))) for tag in ("", "second")] == [0, 1]
     store.clear_shards(7, 1)
     assert store.prediction(7, 1, 100, tag="second") is None
     assert store.prediction(7, 1, 100, labeled=True, tag="second") is None
     assert store.ranking(7, 1, tag="second") is None
+    assert list(store.votes(7, 1, tag="second")) == []
 
 
 def test_prune_clears_all_tags(store: Store, tmp_path: Path) -> None:

@@ -47,12 +47,6 @@ TWO_IMAGES = CONFIG.replace(
 )
 
 
-@pytest.fixture(scope="session")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that tell pictures apart, if not well."""
-    return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", task="classify")
-
-
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each pass over a detector had."""
