@@ -16,6 +16,7 @@ from backend.gate import judge
 from backend.models import base_of, open_base
 from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
+from backend.tags.timelinelabels import epochs
 from backend.types import Calibration, ControlTag, Metrics, ModelVersion, TagModel
 from backend.validation import Detections
 from backend.yolo_tasks import details, quality
@@ -142,7 +143,7 @@ def _kept(
 def _train(
     plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, on_epoch: Callable[[training.EpochReport], None]
 ) -> training.Trained:
-    images, hyper = len(plan.split.train), _hyper(plan)
+    images, hyper = len(plan.split.train), hyper_of(plan)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
     if not base.pretrained:
@@ -150,10 +151,11 @@ def _train(
     return training.train(data_yaml, base, hyper, out, on_epoch)
 
 
-def _hyper(plan: Plan) -> training.Hyper:
-    settings = plan.settings
+def hyper_of(plan: Plan) -> training.Hyper:
+    """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
+    settings, asked = plan.settings, epochs(plan.tag)
     return training.Hyper(
-        epochs=training.epochs_for(len(plan.split.train), settings),
+        epochs=min(asked, settings.max_epochs) or training.epochs_for(len(plan.split.train), settings),
         batch=settings.batch,
         imgsz=settings.imgsz,
         seed=settings.seed,
@@ -211,7 +213,7 @@ def _model(
         base_model=base_of(context, plan.record, plan.tag),
         metrics=verdict.challenger,
         champion_metrics=verdict.champion,
-        hyper_parameters=asdict(_hyper(plan)) | {"pretrained": start.pretrained},
+        hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained},
         reason=verdict.reason + _told(start, origin),
         calibration=_calibration(verdict.detections),
         class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},

@@ -38,7 +38,7 @@ _Masks = tuple[tuple[Outline, ...] | None, FloatArray | None]  # outlines, how s
 KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
 BATCH = 16
 _CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 10 to 20% longer
-_IOU = 0.7  # ultralytics' default for NMS
+IOU = 0.7  # of two boxes of one class, above which NMS keeps the surer one; ultralytics' default
 _NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
 
 
@@ -109,11 +109,14 @@ class Detector:
                 reads = [readers.submit(self._read, path) for path in following]
                 yield from self._by_shape(images, forward)
 
-    def watch(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
-        """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time."""
+    def watch(self, frames: Iterable[npt.NDArray[np.uint8]], iou: float = IOU) -> Iterator[Prediction]:
+        """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time.
+
+        `iou` is that of NMS.
+        """
         left = iter(frames)
         while images := [self._letterboxed(pixels) for pixels in islice(left, BATCH)]:
-            yield from self._by_shape(images, self._forward)
+            yield from self._by_shape(images, partial(self._forward, iou=iou))
 
     def _read(self, path: Path) -> Letterboxed:
         return self._letterboxed(read_pixels(path))
@@ -139,14 +142,14 @@ class Detector:
         """Return how many images of `pixels` each go through the model at once."""
         return BATCH if self._model.device.type != "cpu" else max(1, min(BATCH, _CPU_PIXELS // pixels))
 
-    def _forward(self, images: Sequence[Letterboxed]) -> list[Prediction]:
+    def _forward(self, images: Sequence[Letterboxed], iou: float = IOU) -> list[Prediction]:
         """Run the model once on images of one letterboxed shape."""
         import torch
 
         with self._alone():
             pixels = self.stack(images)
             decoded, raw = self._model(pixels)
-            table, counts = self._table(decoded, raw)
+            table, counts = self._table(decoded, raw, iou)
             masks = self._masks(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
@@ -193,7 +196,7 @@ class Detector:
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )
 
-    def _table(self, decoded: torch.Tensor, raw: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+    def _table(self, decoded: torch.Tensor, raw: dict[str, Any], iou: float) -> tuple[torch.Tensor, list[int]]:
         """Return the kept boxes of all images, one per row, and their number per image.
 
         Columns: xyxy in letterboxed pixels (of rotated boxes centre, width and height), confidence, C class
@@ -205,7 +208,7 @@ class Detector:
         kept, anchors = non_max_suppression(
             decoded,
             KEEP_CONFIDENCE,
-            _IOU,
+            iou,
             nc=len(self.classes),
             max_time_img=_NMS_SECONDS,
             return_idxs=True,

@@ -118,7 +118,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
             fix = f"write one of {', '.join(allowed)}, {_SKIP}"
             raise refuse(element, name, value, "is not supported", fix)
     for name, most in tag.numbers.items():
-        number_of(element, name, most)
+        number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
     labels, class_to_label = (

@@ -48,7 +48,7 @@ def refuse(element: ET.Element, attribute: str, value: str, why: str, fix: str) 
     return LabelConfigError(f'{spell(element)}: {attribute}="{value}" {why}', where=WHERE, fix=fix)
 
 
-def number_of(element: ET.Element, name: str, most: float) -> float | None:
+def number_of(element: ET.Element, name: str, most: float, *, above_zero: bool = False) -> float | None:
     """Return a number from 0 to `most` among the attributes, None where there is none; raises LabelConfigError."""
     value = attributes_of(element).get(name)
     if value is None:
@@ -57,6 +57,7 @@ def number_of(element: ET.Element, name: str, most: float) -> float | None:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= most:
-        raise refuse(element, name, value, f"is no number from 0 to {most:g}", f"write one, e.g. {most / 2:g}")
+    if not 0 <= number <= most or (above_zero and not number):
+        what = f"is no number {'above 0, up' if above_zero else 'from 0'} to {most:g}"
+        raise refuse(element, name, value, what, f"write one, e.g. {most / 2:g}")
     return number

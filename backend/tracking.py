@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend import doubt, geometry, keyframes, thumbnails
-from backend.inference import Detector
+from backend.inference import IOU, Detector
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
 from backend.video import Pixels, Video, frames
 
@@ -27,9 +27,9 @@ def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
     """
     rate = tag.frame_rate
     pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most
-    follower = Follower(tag)
+    follower, said = Follower(tag), detector.watch(pixels, iou=float(tag.attributes.get("model_iou", IOU)))
     # A header may promise a frame too many.
-    for number, prediction, image in zip(video.numbers(rate), detector.watch(pixels), images, strict=False):
+    for number, prediction, image in zip(video.numbers(rate), said, images, strict=False):
         follower.add(number, prediction, image)
     step = math.ceil(rate / video.fps)  # Label Studio shows each frame of the file that often
     return follower.prediction(video, rate, bridge=(MISSED + 1) * step - 1)

@@ -39,6 +39,10 @@ QUALITY = label_config.parse(
     '<View><Image name="image" value="$image"/><Choices name="quality" toName="image"><Choice value="cat"/>'
     '<Choice value="dog"/></Choices></View>'
 )[0]
+TIMELINE = (
+    '<View><Video name="video" value="$video"/><TimelineLabels name="label" toName="video" {}>'
+    '<Label value="cat"/><Label value="dog"/></TimelineLabels></View>'
+)
 MODEL = TagModel("label", "detect", ("cat", "dog"), "abc", "yolo11n.pt", None, None, {}, "published", learned=(0, 1, 2))
 
 
@@ -66,6 +70,24 @@ def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
     made = replace(plan(split), settings=Settings(imgsz=IMGSZ, device="cpu", **settings))
     champion = Champion(before, Path("weights.pt")) if before else None
     assert challenger.goes_on_from(made, champion, "yolo11n.pt") == (champion if goes_on else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "epochs"),
+    [
+        (CONFIG, {}, 300),
+        (CONFIG.replace("<RectangleLabels", '<RectangleLabels model_classifier_epochs="many"'), {}, 300),
+        (TIMELINE.format(""), {"max_epochs": 200}, 200),
+        (TIMELINE.format('model_classifier_epochs="7"'), {"max_epochs": 200}, 7),  # under MIN_EPOCHS
+        (TIMELINE.format('model_classifier_epochs="1000"'), {"max_epochs": 200}, 200),
+    ],
+)
+def test_a_timeline_may_name_the_epochs_of_its_trainings(
+    labeled: tuple[LabeledImage, ...], config: str, settings: dict[str, Any], epochs: int
+) -> None:
+    made = plan(Split(labeled, labeled, held_out=False))
+    (tag,), own = label_config.parse(config), made.settings.model_copy(update=settings)
+    assert challenger.hyper_of(replace(made, tag=tag, settings=own)).epochs == epochs
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:

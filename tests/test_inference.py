@@ -12,7 +12,7 @@ from PIL import Image
 from backend import inference
 from backend.errors import MediaError, ModelError
 from backend.inference import BATCH, KEEP_CONFIDENCE, Detector, load_detector
-from backend.letterbox import Letterboxed
+from backend.letterbox import Letterboxed, read_pixels
 from backend.types import Prediction
 from backend.yolo_models import quiet_ultralytics
 
@@ -77,12 +77,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [picture(folder / f"{99 - i}.png", *sizes[i % 3], seed=i) for i in range(2 * BATCH + 3)]
 
 
-def raw_predict(weights: Path, paths: list[Path]) -> Iterator[Any]:
+def raw_predict(weights: Path, paths: list[Path], iou: float = 0.7) -> Iterator[Any]:
     from ultralytics import YOLO
 
     model = YOLO(weights)
     for path in paths:
-        yield model.predict(path, imgsz=IMGSZ, conf=KEEP_CONFIDENCE, device="cpu", verbose=False)[0]
+        yield model.predict(path, imgsz=IMGSZ, conf=KEEP_CONFIDENCE, iou=iou, device="cpu", verbose=False)[0]
 
 
 def assert_valid(prediction: Prediction, architecture: str) -> None:
@@ -131,6 +131,20 @@ def test_boxes_are_those_of_plain_ultralytics(weights: Path, pictures: list[Path
         np.testing.assert_array_equal(ours.boxes, raw.boxes.xyxy.numpy())
         np.testing.assert_array_equal(ours.class_probs.argmax(1), raw.boxes.cls.numpy())
         np.testing.assert_allclose(ours.class_probs.max(1, initial=0), ours.confidence, atol=1e-6)
+
+
+def test_boxes_of_a_video_overlap_as_far_as_plain_ultralytics_lets_them(weights: Path, pictures: list[Path]) -> None:
+    import torch
+
+    raw = {iou: list(raw_predict(weights, pictures[:3], iou=iou)) for iou in (0.2, 0.9)}
+    detector = load_detector(weights, IMGSZ, "cpu", torch.get_num_threads())
+    counts = []
+    for iou, wanted in raw.items():
+        found = list(detector.watch((read_pixels(path) for path in pictures[:3]), iou))
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one.boxes, other.boxes.xyxy.numpy())
+        counts.append(sum(len(one.boxes) for one in found))
+    assert counts[0] < counts[1]
 
 
 def test_predictions_come_in_order_and_do_not_depend_on_their_neighbours(

@@ -22,7 +22,8 @@ from tests.world import Servers, await_shown, open_servers
 pytestmark = pytest.mark.label_studio
 
 CONFIG = (
-    '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video">'
+    '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video" '
+    'model_classifier_epochs="1">'
     '<Label value="red"/><Label value="blue"/></TimelineLabels></View>'
 )
 (TAG,) = label_config.parse(CONFIG)
@@ -95,6 +96,7 @@ def test_predicted_corrected_retrained_scored(servers: Servers, images: ImageSit
     await_shown(servers, project, "yolo11n-cls-v1")
     (version,) = servers.store.versions(project)
     assert (version.task, version.classes) == ("classify", TAG.labels)
+    assert version.hyper_parameters["epochs"] == 1  # the tag's, under MIN_EPOCHS
     assert len(version.snapshot.annotations) == LABELED
     assert corrected in version.snapshot.annotations
     assert servers.status(project).failures == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from backend import label_config, tags
 from backend.errors import LabelConfigError
 from backend.tags.choices import WHOLE
-from backend.tags.timelinelabels import borders
+from backend.tags.timelinelabels import borders, epochs
 from backend.timeline import LAST_FRAME
 from backend.types import LabeledBox, Prediction, Tracks
 from tests.support import ROOT
@@ -70,6 +71,15 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "asked"), [("", 0), ('model_classifier_epochs="40"', 40), ('model_classifier_epochs="0.5"', 1)]
+)
+def test_a_tag_may_say_how_many_epochs_are_run(given: str, asked: int) -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{given} model_every"))
+    assert epochs(tag) == asked
+    assert epochs(replace(tag, kind="choices")) == 0  # where nobody has checked it
+
+
+@pytest.mark.parametrize(
     ("given", "trained"), [("", True), ("true", True), ("1", True), ("False", False), ("0", False)]
 )
 def test_a_tag_may_say_that_it_is_not_to_be_trained(given: str, trained: bool) -> None:
@@ -83,6 +93,7 @@ def test_a_tag_may_say_that_it_is_not_to_be_trained(given: str, trained: bool) -
     [
         ("model_every", 'model_trainable="maybe" model_every', 'model_trainable="maybe" is not supported'),
         ("model_every", 'model_classifier_epochs="many" model_every', "model_classifier_epochs="),
+        ("model_every", 'model_classifier_epochs="0" model_every', 'epochs="0" is no number above 0, up to 1e\\+06'),
         ('model_every="5"', 'model_every="1e9"', "is no number from 0 to 1000"),
         ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
     ],

@@ -157,6 +157,20 @@ def test_a_video_is_watched_in_label_studios_frames(tmp_path: Path, tiny_weights
     assert all(np.isclose(alone[0].boxes, box, atol=0.5).all(axis=1).any() for box in first)
 
 
+def test_the_tag_says_how_far_boxes_may_overlap(tmp_path: Path, tiny_weights: Path) -> None:
+    clip = video.probe(clips.write(tmp_path / "clip.avi", [SLOW, OTHER], count=4))
+    detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
+    lax = {f"bytetrack_{key}": "0.05" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
+
+    def seen_at(**asked: str) -> Prediction:
+        attributes = {"model_tracker": "bytetrack", "model_conf": "0.05", **lax, **asked}
+        return tracking.watch(detector, clip, tag(attributes))
+
+    usual, strict = seen_at(), seen_at(model_iou="0.1")
+    np.testing.assert_array_equal(seen_at(model_iou="0.7").boxes, usual.boxes)
+    assert 0 < len(spans(strict)) < len(spans(usual))
+
+
 # A whole minute
 
 MINUTE = 1500  # frames

@@ -119,10 +119,11 @@ def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Con
     assert [dict(one) for one in answer.regions] == [
         one.as_json() for one in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")
     ]
-    surer = replace(TAG, attributes={**TAG.attributes, "model_conf": "0.06"})  # another question
-    seen = watching.watch(served, model_of(served), surer, Task(1, {"video": url}))
-    assert seen.tracks is not None
-    assert seen.tracks.length == 7
+    for other in ({"model_conf": "0.06"}, {"model_iou": "0.6"}):  # another question
+        asked = replace(TAG, attributes={**TAG.attributes, **other})
+        seen = watching.watch(served, model_of(served), asked, Task(1, {"video": url}))
+        assert seen.tracks is not None
+        assert seen.tracks.length == 7
 
 
 def test_a_damaged_answer_is_asked_for_again(served: Context, images: ImageSite) -> None:

@@ -35,6 +35,7 @@ class Tag:
     tree: bool = False  # they stand inside one another, and a label is the path to one
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0
+    above_zero: frozenset[str] = frozenset()  # those of them that must be more than 0
 
     @property
     def kind(self) -> str:

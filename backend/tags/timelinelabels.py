@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ EVERY = 5  # frames: so many further on the next one is looked at, where the tag
 MAX_EVERY = 1000
 SMOOTHED_S = 0.5  # what a frame shows is averaged over that long
 SHORTEST_S = 0.2  # of a segment that is shown
+EPOCHS = "model_classifier_epochs"  # of a training
 # They size and stop the LSTM of Label Studio's own example backend, of which there is none here.
-LSTM = ("epochs", "sequence_size", "hidden_size", "num_layers", "f1_threshold", "accuracy_threshold")
+LSTM = ("sequence_size", "hidden_size", "num_layers", "f1_threshold", "accuracy_threshold")
 
 
 def encode(
@@ -81,6 +83,11 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
                 yield f"{name} has the label {one.label!r}, which is not in the label config"
 
 
+def epochs(tag: ControlTag) -> int:
+    """Return how many epochs a training of a tag shall run, 0 where it does not say, as other tags never do."""
+    return math.ceil(regions.setting(tag, EPOCHS, 0)) if tag.kind == KIND else 0
+
+
 def _of_labels(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
@@ -116,5 +123,6 @@ TAG = Tag(
     task=lambda _: "classify",
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
     attributes={"model_trainable": ("true", "false", "1", "0")},
-    numbers={"model_every": MAX_EVERY, **{f"model_classifier_{name}": 1e6 for name in LSTM}},
+    numbers={"model_every": MAX_EVERY, EPOCHS: 1e6, **{f"model_classifier_{name}": 1e6 for name in LSTM}},
+    above_zero=frozenset({EPOCHS}),
 )

@@ -155,13 +155,15 @@ TAG = Tag(
     attributes={
         "model_tracker": TRACKERS,
         # Written with another value these would be wrong promises.
-        **{"model_iou": ("0.7",), "botsort_fuse_score": ("true",), "bytetrack_fuse_score": ("true",)},
+        **{"botsort_fuse_score": ("true",), "bytetrack_fuse_score": ("true",)},
         **{"botsort_gmc_method": ("sparseoptflow",), "botsort_with_reid": ("false",)},
     },
     numbers={
         "model_conf": 1,
+        "model_iou": 1,
         "model_every": MAX_FRAMES,
         **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()},
         **{"botsort_proximity_thresh": 1, "botsort_appearance_thresh": 1},
     },
+    above_zero=frozenset({"model_iou"}),
 )
