@@ -49,7 +49,7 @@ class Verdict:
 class Candidate:
     """What a training has for one tag: the challenger, and what the tag has where that is not accepted."""
 
-    challenger: TagModel  # without a sha256 where the labels allow no training
+    challenger: TagModel  # without a sha256 where it was not trained
     weights: Path | None  # of the challenger
     accepted: bool
     kept: TagModel
@@ -66,7 +66,7 @@ def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag,
 
 
 def untrained(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
-    """Return what a tag has whose labels allow no training: its model before, else none."""
+    """Return what a tag has that is not trained: its model before, else none."""
     reason = f"not trained: {why}"
     nothing = TagModel(tag.from_name, tag.task, tag.labels, "", base_model, None, None, {}, reason)
     return Candidate(nothing, None, False, *_kept(nothing, before), {})

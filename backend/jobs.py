@@ -68,7 +68,7 @@ def retrain(project_id: int, forced: int) -> None:
         log.info("project %d: %s", project_id, busy)
         return
     except TrainingError as error:
-        # The labels do not allow it: trying again makes sense only once they change.
+        # The labels do not allow it: trying again makes sense only once they change, or what is asked of them.
         context.progress.remember(project_id, "failed_labels", _labels(context, project_id))
         log.warning("project %d: no training: %s", project_id, error)
         return
@@ -207,7 +207,7 @@ def _check(context: Context, jobs: Jobs, project_id: int) -> None:
 def _is_due(context: Context, project_id: int) -> bool:
     counts = snapshot.count(context, project_id)
     record = context.store.project(project_id)
-    if record is not None and not any(map(label_config.trains, label_config.parse(record.label_config))):
+    if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
         return False
     enough = counts.new >= context.project_settings(record).retrain_every
     return enough and not _failed_on_these(context, project_id)
@@ -219,8 +219,9 @@ def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: 
 
 
 def _labels(context: Context, project_id: int) -> str:
-    stamps = context.label_studio.label_stamps(project_id)
-    return "\n".join(f"{annotation} {stamp}" for annotation, stamp in sorted(stamps.items()))
+    stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
+    lines = [f"{annotation} {stamp}" for annotation, stamp in sorted(stamps.items())]
+    return "\n".join([*lines, record.label_config if record else ""])
 
 
 def _failed_on_these(context: Context, project_id: int) -> bool:

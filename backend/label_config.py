@@ -1,8 +1,8 @@
 """Label Studio's label config (XML) -> the control tags this backend predicts and learns.
 
-Attributes of a control tag: model_skip, model_score_threshold (or score_threshold), model_path, and those that its file
-in backend/tags names; of its <Label>: predicted_values. Tag and attribute names are read in any case, as Label Studio's
-own editor does.
+Attributes of a control tag: model_skip, model_trainable, model_score_threshold (or score_threshold), model_path, and
+those that its file in backend/tags names; of its <Label>: predicted_values. Tag and attribute names are read in any
+case, as Label Studio's own editor does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from backend.label_xml import WHERE, attributes_of, nodes, number_of, read, refu
 from backend.types import ControlTag
 
 MAX_FRAME_RATE = 1000.0
-_READ_HERE = {"model_skip", "model_score_threshold", "model_path"}
+_READ_HERE = {"model_skip", "model_trainable", "model_score_threshold", "model_path"}
 _SKIP = 'or set model_skip="true" on this tag'
 
 
@@ -39,7 +39,7 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
             fix='add <RectangleLabels name="label" toName="image"><Label value="..."/></RectangleLabels>, with toName '
             f'the name of an <Image value="$image"/>, or another of {", ".join(tag.name for tag in known.values())}',
         )
-    kept = [element for element in controls if not _skipped(element)]
+    kept = [element for element in controls if not _says(element, "model_skip", default=False)]
     if not kept:
         raise LabelConfigError(
             "every supported control tag is skipped",
@@ -48,11 +48,6 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
         )
     kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
     return tuple(_control_tag(element, root) for element in kept)
-
-
-def trains(tag: ControlTag) -> bool:
-    """Return whether new labels of a tag start a training: unless it says model_trainable="false"."""
-    return tag.attributes.get("model_trainable", "true").strip().lower() in ("true", "1")
 
 
 def _is_of_whole_image(element: ET.Element) -> bool:
@@ -100,10 +95,10 @@ def _more(tag: ControlTag) -> list[object]:
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 
-def _skipped(element: ET.Element) -> bool:
-    value = attributes_of(element).get("model_skip", "false")
+def _says(element: ET.Element, name: str, *, default: bool) -> bool:
+    value = attributes_of(element).get(name, str(default))
     if value.strip().lower() not in ("true", "false", "1", "0"):
-        raise refuse(element, "model_skip", value, "is neither true nor false", "write true or false")
+        raise refuse(element, name, value, "is neither true nor false", "write true or false")
     return value.strip().lower() in ("true", "1")
 
 
@@ -139,6 +134,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         points=() if boxes is None else _points(element, tag),
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=_frame_rate(element, root) if tag.object_name == "Video" else 0.0,
+        trainable=_says(element, "model_trainable", default=True),
     )
 
 

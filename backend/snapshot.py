@@ -20,6 +20,8 @@ from backend.video_shots import Shots
 
 log = logging.getLogger(__name__)
 
+_FROZEN = 'its tag says model_trainable="false"'
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -34,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a training finds of each control tag: a plan, or why its labels allow none."""
+    """What a training finds of each control tag: a plan, or why there is none."""
 
     record: ProjectRecord
     tags: tuple[ControlTag, ...]
@@ -74,9 +76,9 @@ def count(context: Context, project_id: int) -> Counts:
 
 
 def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Labels:
-    """Read the labels from Label Studio, fetch their images and split them, for each control tag.
+    """Read the labels from Label Studio, fetch their images and split them, for each control tag that is trained.
 
-    Raises TrainingError if the labels of no tag allow a training.
+    Raises TrainingError if none is, or the labels of no tag allow a training.
     """
     record = context.store.project(project_id)
     if record is None:
@@ -84,22 +86,36 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
     # The config may have changed since /setup: Label Studio's own is the truth.
     record = replace(record, label_config=context.label_studio.project(project_id).label_config)
     found = label_config.parse(record.label_config)
+    trained = _trained(project_id, found)
     annotated = tuple(context.label_studio.annotated_tasks(project_id))
     on_images()
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, Plan] = {}
     lacking: dict[str, TrainingError] = {}
-    for tag, images in zip(found, _labeled_images(context, project_id, found, annotated, chance), strict=True):
+    for tag, images in zip(trained, _labeled_images(context, project_id, trained, annotated, chance), strict=True):
         try:
             plans[tag.from_name] = _plan(context, record, tag, images, annotated, chance)
         except TrainingError as error:
             lacking[tag.from_name] = error
     if not plans:
-        raise lacking[found[0].from_name]
+        raise next(iter(lacking.values()))
     reasons = {name: each.what for name, each in lacking.items()}
     for name, reason in reasons.items():
         log.warning("project %d: %s is not trained: %s", project_id, name, reason)
-    return Labels(record, found, plans, reasons)
+    frozen = {tag.from_name: _FROZEN for tag in found if not tag.trainable}
+    return Labels(record, found, plans, frozen | reasons)
+
+
+def _trained(project_id: int, found: Sequence[ControlTag]) -> tuple[ControlTag, ...]:
+    """Return the tags that are trained at all; raises TrainingError where none is."""
+    trained = tuple(tag for tag in found if tag.trainable)
+    if not trained:
+        raise TrainingError(
+            f'model_trainable="false" stands on {", ".join(tag.from_name for tag in found)}, so nothing is trained',
+            where=f"project {project_id}",
+            fix="remove it from the label config of what is to learn",
+        )
+    return trained
 
 
 def _plan(

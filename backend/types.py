@@ -40,6 +40,7 @@ class ControlTag:
     parent: str = ""  # pose: from_name of the boxes
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
+    trainable: bool = True  # False: it keeps the model that it has
 
 
 @dataclass(frozen=True, slots=True)

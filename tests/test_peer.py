@@ -64,6 +64,17 @@ def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
     assert label_config.parse(changed(kind, {"model_skip": "false"}))
 
 
+@pytest.mark.parametrize(
+    ("given", "trained"), [({}, True), ({"model_trainable": "TRUE"}, True), ({"model_trainable": "0"}, False)]
+)
+def test_a_tag_may_say_that_it_is_not_to_be_trained(kind: Kind, given: dict[str, str], trained: bool) -> None:
+    """The peer asks that of timelines alone."""
+    (tag,) = label_config.parse(changed(kind, given))
+    assert tag.trainable is trained
+    with pytest.raises(LabelConfigError, match='model_trainable="maybe" is neither true nor false'):
+        label_config.parse(changed(kind, {"model_trainable": "maybe"}))
+
+
 def test_the_weights_of_the_config_are_asked_for(kind: Kind) -> None:
     (tag,) = label_config.parse(changed(kind, {"model_path": "own.pt"}))
     assert tag.model_path == "own.pt"

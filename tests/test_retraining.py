@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import label_config, push, retraining, scoring, serving
+from backend import jobs, label_config, push, retraining, scoring, serving
 from backend.challenger import Candidate
 from backend.context import Context
 from backend.dataset import Split
@@ -119,6 +119,14 @@ class Studio:
             result.append({"id": "q", "from_name": "quality", "to_name": "image", "type": "choices", "value": value})
         self.context.label_studio.annotate(task.id, result)
 
+    def freeze(self, *names: str) -> str:
+        """Let all tags be trained but these; return the label config."""
+        config = BOTH
+        for name in names:
+            config = config.replace(f'name="{name}"', f'name="{name}" model_trainable="false"')
+        self.context.label_studio.http.send("PATCH", f"/api/projects/{self.project}", {"label_config": config})
+        return config
+
     def score(self) -> None:
         """Score and push the accepted version, as the jobs do."""
         current = self.context.store.current(self.project)
@@ -198,6 +206,50 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
     assert second.sha256
     assert second.models[0].reason.startswith("label: published: the first version")
     assert [one.champion_metrics is not None for one in second.models] == [False, True]
+
+
+@pytest.mark.label_studio
+def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> None:
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:4]):
+        studio.annotate(task, quality=QUALITIES[place % 2])
+    studio.freeze("label")
+    version = retraining.retrain(context, project)
+    assert version.promoted
+    assert version.reason.startswith('label: not trained: its tag says model_trainable="false"; quality: published')
+    assert [one.sha256 != "" for one in version.models] == [False, True]
+
+    studio.freeze()
+    second = retraining.retrain(context, project)
+    assert [one.carried for one in second.models] == [False, False]
+
+    studio.freeze("label")
+    studio.annotate(studio.tasks[4])
+    third = retraining.retrain(context, project)
+    assert third.models[0].sha256 == second.models[0].sha256
+    assert third.models[0].carried
+    told = 'label: not trained: its tag says model_trainable="false"; the model before stays; quality: published'
+    assert third.reason.startswith(told)
+    assert third.models[1].sha256 != second.models[1].sha256
+
+
+@pytest.mark.label_studio
+def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> None:
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:3]):
+        studio.annotate(task, quality=QUALITIES[place % 2])
+    context.store.save_project(ProjectRecord(project, studio.freeze("label", "quality"), "", "", "", ""))
+    with pytest.raises(TrainingError, match=r'model_trainable="false" stands on label, quality, so nothing is trained'):
+        retraining.retrain(context, project)
+    assert context.store.versions(project) == ()
+    status = context.progress.training(project)
+    assert status.state == "failed"
+    assert "remove it from the label config" in status.error
+
+    context.progress.remember(project, "failed_labels", jobs._labels(context, project))
+    assert jobs._failed_on_these(context, project)
+    context.store.save_project(ProjectRecord(project, studio.freeze(), "", "", "", ""))  # the next /setup
+    assert not jobs._failed_on_these(context, project)
 
 
 @pytest.mark.label_studio

@@ -67,7 +67,7 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
     sizes = ['epochs="1000"', 'sequence_size="64"', 'hidden_size="32"', 'num_layers="1"', 'f1_threshold="0.95"']
     known = " ".join(f"model_classifier_{one}" for one in [*sizes, 'accuracy_threshold="0.99"'])
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {known} model_every'))
-    assert tag.attributes["model_trainable"] == "True"
+    assert tag.trainable
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,9 @@ def test_a_tag_may_say_how_many_epochs_are_run(given: str, asked: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "trained"), [("", True), ("true", True), ("1", True), ("False", False), ("0", False)]
-)
-def test_a_tag_may_say_that_it_is_not_to_be_trained(given: str, trained: bool) -> None:
-    said = f'model_trainable="{given}" model_every' if given else "model_every"
-    (tag,) = label_config.parse(EXAMPLE.replace("model_every", said))
-    assert label_config.trains(tag) == trained
-
-
-@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("model_every", 'model_trainable="maybe" model_every', 'model_trainable="maybe" is not supported'),
+        ("model_every", 'model_trainable="maybe" model_every', 'model_trainable="maybe" is neither true nor false'),
         ("model_every", 'model_classifier_epochs="many" model_every', "model_classifier_epochs="),
         ("model_every", 'model_classifier_epochs="0" model_every', 'epochs="0" is no number above 0, up to 1e\\+06'),
         ('model_every="5"', 'model_every="1e9"', "is no number from 0 to 1000"),

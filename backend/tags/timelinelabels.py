@@ -122,7 +122,6 @@ TAG = Tag(
     read=read,
     task=lambda _: "classify",
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
-    attributes={"model_trainable": ("true", "false", "1", "0")},
     numbers={"model_every": MAX_EVERY, EPOCHS: 1e6, **{f"model_classifier_{name}": 1e6 for name in LSTM}},
     above_zero=frozenset({EPOCHS}),
 )
