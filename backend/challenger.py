@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend import calibration, dataset, evaluation, training, validation
 from backend.classifying import load_predictor
 from backend.context import Context
+from backend.dataset import LabeledImage
 from backend.files import file_sha256
 from backend.gate import judge
 from backend.models import base_of, open_base
@@ -96,6 +98,26 @@ def train(
     }
     model = _model(context, plan, origin, start, trained, verdict)
     return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+
+
+def lesson_of(plan: Plan, base_model: str) -> str:
+    """Return a hash of what a training of a tag takes: its own labels, image by image, their split, and settings.
+
+    In any order of the images; a background image counts.
+    """
+
+    def told(images: Sequence[LabeledImage]) -> list[tuple[str, str, str]]:
+        return sorted((image.name, image.path.name, repr(image.boxes)) for image in images)
+
+    tag, split = plan.tag, plan.split
+    run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_of(plan)
+    taken = told(split.train), told(split.val), split.held_out
+    return hashlib.sha256(repr((run_with, taken)).encode()).hexdigest()[:16]
+
+
+def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
+    """Return whether a tag's champion was trained on these very labels, in this way."""
+    return before is not None and before.model.lesson == lesson_of(plan, base_model)
 
 
 def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
@@ -218,6 +240,7 @@ def _model(
         calibration=_calibration(verdict.detections),
         class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
         learned=_learned(plan, origin),
+        lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
     )
 
 

@@ -129,12 +129,12 @@ def connect(
 
 @app.command()
 def train(project: Project) -> None:
-    """Train one version here and now, whatever the number of new labels; then score the pool by the worker."""
+    """Train one version of all tags here and now, whatever labels are new; then score the pool by the worker."""
     from backend import retraining, review
     from backend.queues import Jobs
 
     context = open_context()
-    version = retraining.retrain(context, project)
+    version = retraining.retrain(context, project, forced=True)
     review.reward(context, version)
     typer.echo(f"{version.name}: {version.reason}")
     if version.promoted:

@@ -63,7 +63,7 @@ def retrain(project_id: int, forced: int) -> None:
         context.progress.set_training(project_id, TrainingProgress("idle"))
         return
     try:
-        version = retraining.retrain(context, project_id)
+        version = retraining.retrain(context, project_id, forced=bool(forced))
     except BusyError as busy:
         log.info("project %d: %s", project_id, busy)
         return

@@ -7,12 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backend import challenger, snapshot, training
-from backend.challenger import Candidate
+from backend.challenger import Candidate, Champion
 from backend.context import Context
 from backend.models import base_model, base_of
 from backend.progress import Fence
@@ -27,15 +27,18 @@ log = logging.getLogger(__name__)
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
 
 
-def retrain(context: Context, project_id: int) -> ModelVersion:
-    """Train, judge and publish one version of the project.
+_KNOWN = "its labels are those that it has learned"
+
+
+def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
+    """Train, judge and publish one version of the project; `forced`: of all its tags, whatever has changed.
 
     Raises TrainingError with the reason if the labels do not allow it, BusyError if another training holds the project.
     """
     with context.progress.lock(project_id, "training") as fence:
         try:
             with tempfile.TemporaryDirectory(prefix="training-", dir=_scratch(context)) as scratch:
-                version = _retrain(context, project_id, fence, Path(scratch))
+                version = _retrain(context, project_id, fence, Path(scratch), forced=forced)
             # Still under the lock: "running" without a lock means that the worker died.
             context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
         except BaseException as error:
@@ -44,13 +47,16 @@ def retrain(context: Context, project_id: int) -> ModelVersion:
     return version
 
 
-def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> ModelVersion:
+def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path, *, forced: bool) -> ModelVersion:
     started = time.monotonic()
     show = _Reporter(context, project_id, started)
     show("snapshot")
     labels = snapshot.take(context, project_id, lambda: show("images"))
     gathered = time.monotonic() - started
-    candidates = _candidates(context, labels, fence, scratch, show)
+    champions = _champions(context, labels)
+    if not forced:
+        labels = _changed(context, labels, champions)
+    candidates = _candidates(context, labels, champions, fence, scratch, show)
     show("publish")
     fence.check()  # the last moment: a stalled training must not publish over its successor
     version = publish(context, labels, candidates, gathered)
@@ -58,16 +64,40 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path) -> 
     return version
 
 
-def _candidates(context: Context, labels: Labels, fence: Fence, scratch: Path, show: _Reporter) -> list[Candidate]:
+def _champions(context: Context, labels: Labels) -> dict[str, Champion | None]:
+    """Return the model that each tag has so far, by the tag's name."""
+    current, (first, *_) = context.store.current(labels.record.project_id), labels.tags
+    return {tag.from_name: challenger.champion_of(context, current, tag, first=tag is first) for tag in labels.tags}
+
+
+def _changed(context: Context, labels: Labels, champions: Mapping[str, Champion | None]) -> Labels:
+    """Return the labels without those that the tag's model knows; all where none changed, for a training is due."""
+    known = {
+        name
+        for name, plan in labels.plans.items()
+        if challenger.knows(plan, champions[name], base_of(context, labels.record, plan.tag))
+    }
+    if known == set(labels.plans):
+        return labels
+    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(known, _KNOWN)})
+
+
+def _candidates(
+    context: Context,
+    labels: Labels,
+    champions: Mapping[str, Champion | None],
+    fence: Fence,
+    scratch: Path,
+    show: _Reporter,
+) -> list[Candidate]:
     """Train the model of each tag in turn."""
-    current, found = context.store.current(labels.record.project_id), []
+    found: list[Candidate] = []
     for place, tag in enumerate(labels.tags):
-        before = challenger.champion_of(context, current, tag, first=place == 0)
-        plan = labels.plans.get(tag.from_name)
-        if plan is None:
-            base, why = base_of(context, labels.record, tag), labels.lacking[tag.from_name]
-            found.append(challenger.untrained(tag, base, before, why))
+        before, why = champions[tag.from_name], labels.lacking.get(tag.from_name)
+        if why is not None:
+            found.append(challenger.untrained(tag, base_of(context, labels.record, tag), before, why))
             continue
+        plan = labels.plans[tag.from_name]
         part = show.part(len(found), len(labels.tags))
 
         def on_epoch(report: training.EpochReport, part: _Reporter = part) -> None:

@@ -85,9 +85,13 @@ def observe(context: Context, project_id: int, number: int) -> PoolSigns:
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
-    """Return whether to stop labeling, from the store and redis alone."""
+    """Return whether to stop labeling, from the store and redis alone.
+
+    A version that carries the first tag's model over agrees with its parent whatever the labels could teach.
+    """
     signs = {one.version: one for one in context.store.signs(project_id)}
-    versions = [version for version in context.store.versions(project_id) if version.metrics and _is_held_out(version)]
+    measured = [version for version in context.store.versions(project_id) if version.metrics and not version.carried]
+    versions = [version for version in measured if _is_held_out(version)]
     rounds = []
     for version in versions:
         seen = signs.get(version.number, PoolSigns(version.number, None, None))

@@ -36,12 +36,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a training finds of each control tag: a plan, or why there is none."""
+    """What a training finds of each control tag: a plan, or why it is not trained."""
 
     record: ProjectRecord
     tags: tuple[ControlTag, ...]
     plans: Mapping[str, Plan]  # by the tag's name; one at least
-    lacking: Mapping[str, str]
+    lacking: Mapping[str, str]  # why not, even where there is a plan
 
     @property
     def snapshot(self) -> TrainingSnapshot:

@@ -213,6 +213,7 @@ class TagModel:
     class_quality: Mapping[str, float] = field(default_factory=dict)
     carried: bool = False  # its weights are the parent's
     learned: tuple[int, ...] | None = None  # the tasks that its weights have ever learned from, None: not known
+    lesson: str = ""  # a hash of what it was trained on and how, "": not known
 
     @property
     def temperature(self) -> float:
@@ -249,6 +250,7 @@ class ModelVersion:
     from_name: str = ""
     carried: bool = False
     learned: tuple[int, ...] | None = None
+    lesson: str = ""
     others: tuple[TagModel, ...] = ()
 
     @property

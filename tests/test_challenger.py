@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,48 @@ def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
     made = replace(plan(split), settings=Settings(imgsz=IMGSZ, device="cpu", **settings))
     champion = Champion(before, Path("weights.pt")) if before else None
     assert challenger.goes_on_from(made, champion, "yolo11n.pt") == (champion if goes_on else None)
+
+
+BACKGROUND = LabeledImage(99, Path("99.png"), (), random=True)
+
+
+def moved(image: LabeledImage) -> LabeledImage:
+    return replace(image, boxes=(replace(image.boxes[0], xywh=(0.5, 0.5, 1.0, 0.99)),))
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        (lambda made: made, True),
+        (lambda made: replace(made, split=replace(made.split, train=made.split.train[::-1])), True),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"tolerance": 0.5})), True),
+        (lambda made: replace(made, tag=replace(made.tag, score_threshold=0.9)), True),
+        (lambda made: replace(made, split=replace(made.split, train=(*made.split.train, BACKGROUND))), False),
+        (lambda made: replace(made, split=replace(made.split, val=(*made.split.val, BACKGROUND))), False),
+        (lambda made: replace(made, split=replace(made.split, train=made.split.train[1:])), False),
+        (lambda made: replace(made, split=replace(made.split, train=tuple(map(moved, made.split.train)))), False),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"imgsz": 96})), False),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"train_from": "base"})), False),
+        (lambda made: replace(made, tag=replace(made.tag, labels=("dog", "cat"))), False),
+        (lambda made: replace(made, tag=replace(made.tag, multiple=True, task="classify")), False),
+    ],
+)
+def test_a_champion_knows_the_labels_it_was_trained_on(
+    labeled: tuple[LabeledImage, ...], change: Callable[[Plan], Plan], known: bool
+) -> None:
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    lesson = challenger.lesson_of(made, "yolo11n.pt")
+    assert len(lesson) == 16
+    champion = Champion(replace(MODEL, lesson=lesson), Path("weights.pt"))
+    assert challenger.knows(change(made), champion, "yolo11n.pt") is known
+
+
+def test_what_is_not_known_to_be_learned_is_learned(labeled: tuple[LabeledImage, ...]) -> None:
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    lesson = challenger.lesson_of(made, "yolo11n.pt")
+    assert not challenger.knows(made, None, "yolo11n.pt")
+    assert not challenger.knows(made, Champion(MODEL, Path("weights.pt")), "yolo11n.pt")  # an older manifest
+    assert not challenger.knows(made, Champion(replace(MODEL, lesson=lesson), Path("weights.pt")), "yolo11s.pt")
 
 
 @pytest.mark.parametrize(

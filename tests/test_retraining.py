@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import jobs, label_config, push, retraining, scoring, serving
+from backend import jobs, label_config, push, retraining, scoring, serving, snapshot
 from backend.challenger import Candidate
 from backend.context import Context
 from backend.dataset import Split
@@ -119,6 +119,16 @@ class Studio:
             result.append({"id": "q", "from_name": "quality", "to_name": "image", "type": "choices", "value": value})
         self.context.label_studio.annotate(task.id, result)
 
+    def judge_anew(self, quality: str) -> None:
+        """Change the choice of the first task's annotation, and leave its box as it is."""
+        client = self.context.label_studio
+        one = next(each for each in client.annotated_tasks(self.project) if each.task.id == self.tasks[0].id)
+        result = [dict(each) for each in one.result]
+        for each in result:
+            if each["from_name"] == "quality":
+                each["value"] = {"choices": [quality]}
+        client.update_annotation(one.annotation_id, result)
+
     def freeze(self, *names: str) -> str:
         """Let all tags be trained but these; return the label config."""
         config = BOTH
@@ -209,6 +219,30 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
 
 
 @pytest.mark.label_studio
+def test_a_tag_whose_labels_did_not_change_keeps_its_model(studio: Studio) -> None:
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:4]):
+        studio.annotate(task, quality=QUALITIES[place % 2])
+    first = retraining.retrain(context, project)
+    studio.judge_anew("bad")
+    second = retraining.retrain(context, project)
+    assert second.promoted
+    told = "label: not trained: its labels are those that it has learned; the model before stays; quality: published"
+    assert second.reason.startswith(told)
+    assert [one.carried for one in second.models] == [True, False]
+    assert [one.sha256 == other.sha256 for one, other in zip(second.models, first.models, strict=True)] == [True, False]
+    assert (second.metrics, second.learned, second.lesson) == (first.metrics, first.learned, first.lesson)
+    assert context.store.weights(second).read_bytes() == context.store.weights(first).read_bytes()
+    assert snapshot.count(context, project).new == 0
+
+    third = retraining.retrain(context, project)  # no label changed, and still it is due
+    assert [one.carried for one in third.models] == [False, False]
+    studio.judge_anew("good")
+    fourth = retraining.retrain(context, project, forced=True)
+    assert [one.carried for one in fourth.models] == [False, False]
+
+
+@pytest.mark.label_studio
 def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> None:
     context, project = studio.context, studio.project
     for place, task in enumerate(studio.tasks[:4]):
@@ -221,7 +255,7 @@ def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> No
 
     studio.freeze()
     second = retraining.retrain(context, project)
-    assert [one.carried for one in second.models] == [False, False]
+    assert [one.carried for one in second.models] == [False, True]  # the choices are those of the first time
 
     studio.freeze("label")
     studio.annotate(studio.tasks[4])

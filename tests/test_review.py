@@ -155,6 +155,18 @@ def test_a_round_of_labels_is_rewarded(
         assert review.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, "no new label"
 
 
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_weights: Path, carried: bool) -> None:
+    """Three versions as good as their parents, which they agree with: those of a model that stayed say nothing."""
+    before = project.store.version(7, 2)
+    for number in range(3, 7):
+        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", carried=carried)
+        project.store.publish(made, tiny_weights)
+        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
+    found = review.recommendation(project, 7, budget=0)
+    assert [sign.name for sign in found.signs if sign.met] == ([] if carried else ["plateau", "stability"])
+
+
 def test_the_status_shows_all_of_it(project: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy,margin", "BUDGET": 10}', "", "", "")
     project.store.save_project(record)

@@ -169,7 +169,7 @@ def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:
     assert story.handed == min(scores, key=lambda task: scores[task])
 
 
-def test_labels_of_one_tag_alone_start_a_training_of_both(story: Story) -> None:
+def test_corrections_of_one_tag_alone_count_and_a_new_image_is_one_for_both(story: Story) -> None:
     first, second = story.versions
     assert (second.parent, len(second.snapshot.annotations)) == (1, LABELED + 1)
     changed = [
