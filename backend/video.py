@@ -1,7 +1,7 @@
 """Videos on disk: what their header says, and their frames one by one, in the numbers Label Studio gives them.
 
 Label Studio counts frames from 1 at the `frameRate` of its <Video> tag, whatever the file's own is: frame f is what the
-file shows at (f - 1) / frameRate seconds.
+file shows a little after (f - 1) / frameRate seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
 # What browsers play. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
 MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
-_ROUNDING = 1e-6  # frames: 24 / 24 must not round down to the frame before
+STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
+_ROUNDING = 1e-6  # frames: 0.96 s * 25 must not round down to the frame before
 _REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
 
 
@@ -50,8 +51,13 @@ class Video:
                 before = shown
 
     def shown(self, number: int, rate: float) -> int:
-        """Return which frame of the file, from 0, Label Studio shows as its frame `number`."""
-        return int((number - 1) * self.fps / rate + _ROUNDING)
+        """Return which frame of the file, from 0, Label Studio shows as its frame `number`.
+
+        As its front end seeks (`goToFrame` of 1.23). With (number - 1) / rate alone, 24 written for 23.976 frames per
+        second would be a frame behind what annotators see from the second frame on.
+        """
+        seconds = STEP_S * (math.floor((number - 1) / rate / STEP_S + 0.5) + 1)
+        return int(seconds * self.fps + _ROUNDING)
 
 
 def probe(path: Path) -> Video:

@@ -41,6 +41,7 @@ def test_frames_come_in_order_and_are_those_of_the_file(tmp_path: Path) -> None:
         (10, 4, [1, 2, 3, 4], [0, 2, 5, 7]),
         (50, 20, list(range(1, 21, 2)), list(range(10))),
         (30, 12, [1, 3, 4, 5, 6, 7, 9, 10, 11, 12], list(range(10))),
+        (25.025, 10, list(range(1, 11)), list(range(10))),  # as 24 for 23.976
     ],
 )
 def test_label_studio_counts_at_its_own_rate(
