@@ -154,13 +154,14 @@ def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
 def frame_rate(value: Mapping[str, Any]) -> float | None:
     """Return the frames per second a value was drawn with, None where it does not say.
 
-    It is the label config's `frameRate` (24 unless set), not the file's: frames of the two count differently.
+    It is the label config's `frameRate` (24 unless set), not the file's: frames of the two count differently. One frame
+    says nothing: the front end writes that, beside the true duration, until it has loaded the video.
 
     >>> frame_rate({"framesCount": 1500, "duration": 60.0, "sequence": []})
     25.0
     """
     count, duration = _number(value.get("framesCount")), _number(value.get("duration"))
-    return count / duration if count >= 1 and duration > 0 else None
+    return count / duration if count > 1 and duration > 0 else None
 
 
 def _split(track: Track, kept: BoolArray, tau: float) -> BoolArray:

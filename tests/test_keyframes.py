@@ -195,7 +195,16 @@ def test_a_video_without_a_frame_rate_is_refused(fps: float) -> None:
         to_sequence(select(smooth(9, 0)), 9, fps)
 
 
-@pytest.mark.parametrize("value", [{}, {"framesCount": 0, "duration": 1}, {"framesCount": 9, "duration": 0}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"framesCount": 0, "duration": 1},
+        {"framesCount": 9, "duration": 0},
+        {"framesCount": 1, "duration": 4},  # submitted before the video was loaded
+        {"framesCount": 1, "duration": None},
+    ],
+)
 def test_a_value_without_length_has_no_frame_rate(value: Json) -> None:
     assert keyframes.frame_rate(value) is None
 

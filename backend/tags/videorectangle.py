@@ -91,12 +91,12 @@ class _Drawn:
     label: str
     keys: KeyFrames
     size: tuple[float, float] | None
-    length: float  # NaN where it does not say
+    length: float  # the last frame there is, as far as it says
 
 
 def _between(tag: ControlTag, drawn: Sequence[_Drawn]) -> IntArray:
     every = int(regions.setting(tag, "model_every", 0))
-    longest = max((each.length for each in drawn if each.length > 0), default=0)
+    longest = max((each.length for each in drawn), default=0)
     return np.arange(1, min(longest, MAX_FRAMES) + 1, every, dtype=np.int64) if every else np.zeros(0, np.int64)
 
 
@@ -124,10 +124,18 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
             continue
         for label in labels:
             if label in tag.labels:
-                length = regions.number(item["value"].get("framesCount"))
-                yield _Drawn(label, keys, regions.image_size(item), length)
+                yield _Drawn(label, keys, regions.image_size(item), _length(item, keys))
             else:
                 yield f"{name} has the label {label!r}, which is not in the label config"
+
+
+def _length(item: Mapping[str, Any], keys: KeyFrames) -> float:
+    """Return how many frames a region says its video has, at least those it is drawn on.
+
+    Label Studio says one where the annotator did not wait for the video.
+    """
+    count = regions.number(item["value"].get("framesCount"))
+    return max(float(keys.frames[-1]), count if count > 0 else 0)
 
 
 def _keys(tag: ControlTag, item: Mapping[str, Any]) -> KeyFrames | str:
