@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Page, sync_playwright
 
+from backend.label_studio import LabelStudioClient
+from backend.types import AnnotatedTask
 from tests.support import require
+from tests.world import await_true
 
 
 @contextmanager
@@ -21,7 +24,7 @@ def chromium_page() -> Iterator[Page]:
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
-        yield browser.new_page(viewport={"width": 1400, "height": 900})
+        yield browser.new_context(viewport={"width": 1400, "height": 900}).new_page()  # which may open further pages
         browser.close()
 
 
@@ -35,3 +38,19 @@ def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
         page.click("button[type=submit]")
         page.wait_for_url(lambda address: "/user/login" not in address)
         yield page
+
+
+def open_first(page: Page, url: str, project: int) -> None:
+    """Open the first task of a project for labeling."""
+    page.goto(f"{url}/projects/{project}/data")
+    page.get_by_role("button", name="Label All Tasks").click()
+    page.get_by_test_id("bottombar-submit-button").wait_for()
+
+
+def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask:
+    """Submit the open task, the only one of its project, as an annotator does who agrees with what is shown."""
+    page.get_by_test_id("bottombar-submit-button").click()
+    await_true(lambda: any(client.labeled_task_ids(project)), "the annotation", patience_s=30)
+    page.goto("about:blank")
+    (found,) = client.annotated_tasks(project)
+    return found

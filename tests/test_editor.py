@@ -15,12 +15,11 @@ from backend import tags
 from backend.dataset import LabeledImage
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.processes import LabelStudioProcess
-from backend.types import AnnotatedTask, Json, Prediction
+from backend.types import Json, Prediction
 from tests import drawings, kinds
-from tests.browser import signed_in
+from tests.browser import open_first, signed_in, submit
 from tests.conftest import LOGIN
 from tests.kinds import KINDS, Kind
-from tests.world import await_true
 
 pytestmark = pytest.mark.label_studio
 
@@ -61,6 +60,7 @@ def through_the_editor(
         (task,) = client.unlabeled_tasks(project)
         client.import_predictions(project, VERSION, [PredictionRow(task.id, 0.0, regions)])
         client.set_model_version(project, VERSION)
+        open_first(page, client.url, project)
         done = submit(page, client, project)
     assert problems == []
     return [region.as_json() for region in regions], done.result
@@ -86,14 +86,3 @@ def test_a_rotated_box_that_leaves_the_image_goes_through_the_editor(
     found = replace(found, rotated=np.array([box], dtype=np.float32))
     sent, done = through_the_editor(label_studio, page, kind, picture, found)
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
-
-
-def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask:
-    """Label all tasks of a project as an annotator does who agrees with what is shown."""
-    page.goto(f"{client.url}/projects/{project}/data")
-    page.get_by_role("button", name="Label All Tasks").click()
-    page.get_by_test_id("bottombar-submit-button").click()
-    await_true(lambda: any(client.labeled_task_ids(project)), "the annotation", patience_s=30)
-    page.goto("about:blank")
-    (found,) = client.annotated_tasks(project)
-    return found
