@@ -19,7 +19,7 @@ from backend.errors import MediaError
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
 
-# What browsers play. OpenCV's decoder would open playlists too, which name other files and addresses.
+# Files that hold their frames. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
 MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
 STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
