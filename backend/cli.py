@@ -238,7 +238,9 @@ def simulate(
         str, typer.Option(help="data.yaml, folder of classes, or generated: scenes, scenes-balanced, scenes-repeated")
     ],
     out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
-    strategies: Annotated[str, typer.Option(help="comma list; see `yolo-backend strategies`")] = "class_entropy,random",
+    strategies: Annotated[
+        str, typer.Option(help="comma list; see `yolo-backend strategies`")
+    ] = "information_density_unique,random",
     seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,
     initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
     batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,

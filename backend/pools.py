@@ -11,6 +11,7 @@ import numpy as np
 from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
+THUMBNAIL = 192  # numbers of one: 3 colours of 8 x 8 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,10 @@ class Pool:
 
 def thumbnail_table(parts: Sequence[ByteArray]) -> ByteArray | None:
     """Return thumbnails as one table: (k, 192) each -> (n, 192); None where one of them is not known."""
-    sizes = {part.shape[1] for part in parts if len(part)}
-    return np.concatenate(parts) if len(sizes) == 1 and 0 not in sizes else None
+    known = [part for part in parts if len(part)]
+    if not known:
+        return np.zeros((0, THUMBNAIL), dtype=np.uint8)
+    return np.concatenate(known) if {part.shape[1] for part in known} == {THUMBNAIL} else None
 
 
 def _check_finite(name: str, array: FloatArray | None, fix: str) -> None:

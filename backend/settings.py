@@ -51,7 +51,7 @@ class Settings(BaseModel):
     retrain_every: Annotated[int, Field(ge=1)] = Field(
         20, description="new, changed or deleted annotations that start a training"
     )
-    strategy: str = Field("class_entropy", description="acquisition function that orders the queue")
+    strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of the queue drawn at random; it feeds the validation set"
     )

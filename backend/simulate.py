@@ -159,11 +159,11 @@ def parse_strategies(text: str) -> tuple[str, ...]:
     return names
 
 
-def generated(name: str, folder: Path) -> Path:
-    """Return the data.yaml of a set of SCENES, generated once in `folder`."""
+def generated(name: str, folder: Path, pool: int = POOL) -> Path:
+    """Return the data.yaml of a set of SCENES with so many in its pool, generated once in `folder`."""
     if not (folder / "data.yaml").is_file():  # written last
         tail, copies, foreign = SCENES[name]
-        scenes.generate(folder, pool=POOL, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
+        scenes.generate(folder, pool=pool, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
     return folder / "data.yaml"
 
 

@@ -124,7 +124,7 @@ def test_the_share_of_labels_is_held_against_the_target(tmp_path: Path) -> None:
     assert [one.target for one in found] == [one.target for one in wanted]
     for one, result in zip(wanted, found, strict=True):
         table = load(one.name)
-        curve, random = (table.line(name).curve for name in (DEFAULT, one.control))
+        curve, random = (table.line(name).curve for name in (one.judged, one.control))
         seeds = np.arange(len(random.labels))
         needed = labels_to_target(*curve.mean(seeds), float(random.quality[:, -1].mean()))
         expected = needed / random.labels[0, -1]

@@ -195,6 +195,19 @@ def test_density_halves_what_belongs_to_nothing() -> None:
     assert weights == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
 
 
+def test_uncertain_images_that_do_not_belong_wait() -> None:
+    """A tenth lies apart and is twice as uncertain: plain uncertainty asks for all of it first."""
+    rng, n = np.random.default_rng(0), 200
+    points = np.eye(8)[0] + 0.2 * rng.normal(size=(n, 8))
+    points[:20] = -np.eye(8)[rng.integers(1, 8, 20)] + 0.2 * rng.normal(size=(20, 8))
+    scores = np.where(np.arange(n) < 20, 0.4, 0.1 + 0.05 * rng.random(n)).astype(np.float32)
+    looks = rng.integers(0, 256, (n, 192)).astype(np.uint8)
+    pool = Pool(np.arange(n), np.arange(n + 1), scores[:, None], embeddings=points.astype(np.float32), thumbnails=looks)
+    assert set(first("class_entropy", pool, 20)) == set(range(20))
+    assert not set(first("information_density_unique", pool, 100)) & set(range(20))
+    assert set(first("information_density_unique", pool, n)) == set(range(n))
+
+
 # PPAL
 
 

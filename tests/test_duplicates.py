@@ -108,7 +108,7 @@ def test_a_large_pool_is_whitened_by_a_sample(monkeypatch: pytest.MonkeyPatch) -
     assert white.std(axis=0) == pytest.approx(np.ones(64), abs=0.4)
 
 
-@pytest.mark.parametrize("name", ["class_entropy_unique", "auto"])
+@pytest.mark.parametrize("name", ["class_entropy_unique", "information_density_unique", "auto"])
 @pytest.mark.parametrize("map50", [0.1, 0.6])
 def test_one_of_a_group_is_offered_the_rest_go_to_the_back(name: str, map50: float) -> None:
     originals = looks(50)
@@ -122,7 +122,7 @@ def test_one_of_a_group_is_offered_the_rest_go_to_the_back(name: str, map50: flo
         assert next(at for at in order if at in group) == max(group, key=lambda at: scores[at])
 
 
-@pytest.mark.parametrize("name", ["class_entropy_unique", "auto"])
+@pytest.mark.parametrize("name", ["class_entropy_unique", "information_density_unique", "auto"])
 def test_what_repeats_a_labeled_image_goes_to_the_back(name: str) -> None:
     labeled = looks(100)
     pool = pictured(np.concatenate([labeled[:30], looks(60, seed=1)]), labeled, map50=0.6)

@@ -269,7 +269,7 @@ def test_the_queue_takes_from_the_front_of_each_tags_own(
     assert order.acquisition.tolist() == pytest.approx([best[task] for task in order.task_ids.tolist()])
     chosen = order.task_ids[~order.explored][np.argsort(order.priority[~order.explored])].tolist()
     assert chosen == sorted(chosen, key=lambda task: (-best[task], task))
-    assert order.strategy == "class_entropy"
+    assert order.strategy == "information_density_unique"
 
 
 def test_a_late_task_is_placed_by_the_tag_that_wants_it_most(

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.diversity import BOTH, EMBEDDINGS
+from backend.acquisition.duplicates import repeats
 from backend.acquisition.embeddings import (
     Floats,
     blocks,
@@ -25,6 +26,7 @@ from backend.types import FloatArray, IntArray
 REFERENCES = 4096  # images that stand for a larger pool where a mean or a coverage is taken
 CANDIDATES = 20_000  # images a batch is herded from; a larger pool is sampled
 _ROWS = 128  # references at a time
+BETA = 4  # by less an uncertain image that does not belong stays in front: similarities differ little
 
 
 def mean_similarity(points: Floats, references: Floats) -> npt.NDArray[np.float64]:
@@ -137,11 +139,36 @@ def _sample(n: int, most: int, rng: np.random.Generator) -> IntArray:
 )
 def information_density(pool: Pool, rng: np.random.Generator) -> Values:
     """Return class-weighted entropy × mean similarity to the pool (n,), 4,096 images standing for a larger pool."""
+    return typicality(pool, rng) * image_class_entropy(pool, rng)
+
+
+@acquisition(
+    "information_density_unique",
+    asks="how uncertain is the image, how typical is it of the pool, and does another image show the same?",
+    needs=BOTH | {"thumbnails"},
+    cost="4,096 distances per image, and 1,024 twice",
+    paper="after Settles & Craven, EMNLP 2008; near-duplicates set back",
+    when="a pool as it comes: copies, bursts, and images that do not belong",
+    relative=True,
+)
+def information_density_unique(pool: Pool, rng: np.random.Generator) -> Values:
+    """Return places (n,): class-weighted entropy × (mean similarity)⁴, near-duplicates of higher or labeled ones last.
+
+    The power is the β of the formula.
+    """
+    order = by_task(pool)
+    scores = (typicality(pool, rng) ** BETA * image_class_entropy(pool, rng))[order]
+    again = repeats(pool, order, scores, rng)
+    return places(order, np.lexsort((-scores, again)), scores)
+
+
+def typicality(pool: Pool, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return each image's mean similarity to the pool (n,), to a sample of 4,096 of a larger one."""
     order = by_task(pool)
     points = units(pool, order)
     values = np.empty(len(pool))
     values[order] = mean_similarity(points, points[_sample(len(points), REFERENCES, rng)])
-    return values * image_class_entropy(pool, rng)
+    return values
 
 
 @acquisition(

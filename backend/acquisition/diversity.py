@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.acquisition.duplicates import repeats
+from backend.acquisition.duplicates import set_back
 from backend.acquisition.embeddings import (
     Floats,
     by_task,
@@ -151,14 +151,10 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     cost="1,024 distances per image, twice",
     paper="near-duplicates set back, after Yang et al., CVPR 2024",
     when="a pool with copies, bursts or video frames",
-    relative=True,
 )
 def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return places (n,): class-weighted entropy, near-duplicates of labeled images and of higher ones at the back."""
-    order = by_task(pool)
-    scores = image_class_entropy(pool, rng)[order]
-    again = repeats(pool, order, scores, rng)
-    return places(order, np.lexsort((-scores, again)), scores)
+    """Return class-weighted entropy (n,), of near-duplicates less than of all others: see `set_back`."""
+    return set_back(pool, image_class_entropy(pool, rng), rng)
 
 
 def _clusters(points: FloatArray, count: int, seed: int) -> IntArray:

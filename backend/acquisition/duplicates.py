@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.embeddings import Floats, blocks, nearest, squared_distances
+from backend.acquisition.embeddings import Floats, blocks, by_task, nearest, squared_distances
 from backend.pools import Pool
 from backend.types import ByteArray, FloatArray, IntArray
 
@@ -37,6 +37,14 @@ def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator
     found = np.empty(len(order), dtype=np.bool_)
     found[ranking] = near_duplicates(points[ranking], radius, rng) != np.arange(len(order))
     return np.asarray(found | (nearest(points, known) <= radius**2))
+
+
+def set_back(pool: Pool, values: Floats, rng: np.random.Generator) -> npt.NDArray[np.floating[Any]]:
+    """Return the values (n,), those of near-duplicates of labeled images and of higher ones below all others."""
+    order = by_task(pool)
+    again = np.empty(len(pool), dtype=np.bool_)
+    again[order] = repeats(pool, order, values[order], rng)
+    return np.asarray(np.where(again, values - (values.max() - values.min() + 1), values))
 
 
 def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:

@@ -71,7 +71,7 @@ _WANTED = {
     ),
 }
 _OF_ONE_IMAGE = frozenset(
-    {"class_probs", "class_weights", "embeddings", "box_variance", "shape_confidence", "video_doubt"}
+    {"class_probs", "class_weights", "embeddings", "thumbnails", "box_variance", "shape_confidence", "video_doubt"}
 )
 _registry: dict[str, Acquisition] = {}
 

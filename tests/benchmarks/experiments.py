@@ -22,8 +22,8 @@ from tests.benchmarks import base
 from tests.benchmarks.lines import COMMITTED, Line, Table, facts_of, line_of
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd" / "data.yaml"
-DEFAULT, RANDOM = "class_entropy", "random"
-REPEATED, DISTINCT = "scenes-repeated", "scenes-distinct"
+DEFAULT, PLAIN, RANDOM = "information_density_unique", "class_entropy", "random"
+REPEATED, DISTINCT, MANY_REPEATED = "scenes-repeated", "scenes-distinct", "scenes-many-repeated"
 
 # Fine-tuning from letters on small pictures: see base.py.
 _COMMON = {
@@ -41,7 +41,7 @@ class Arm:
     """One run of `yolo-backend simulate`; `settings` are what it changes."""
 
     name: str  # of its line, unless it has several strategies: each is a line then
-    strategies: tuple[str, ...] = (DEFAULT,)
+    strategies: tuple[str, ...] = (PLAIN,)
     batch: int = 60
     rounds: int = 3
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -58,13 +58,14 @@ class Experiment:
     seeds: int = 2
     initial: int = 60
     control: str = RANDOM  # the line that others are held against
-    target: float | None = None  # most labels that DEFAULT may need to the control's final mAP50, as a share
-    behind: float | None = None  # most mAP50 that DEFAULT may end behind the control, beyond noise
+    judged: str = DEFAULT  # the line that has to meet what follows
+    target: float | None = None  # most labels that it may need to the control's final mAP50, as a share
+    behind: float | None = None  # most mAP50 that it may end behind the control, beyond noise
 
 
 # One strategy of every family that is not in each comparison anyway.
 _FAMILIES = ("entropy", "localization", "bald", "core_set", "max_herding", "information_density", "kmeans", "ppal")
-_UNIQUE = "class_entropy_unique"  # where something is there twice
+_UNIQUE = "class_entropy_unique"  # where nothing is there twice its picks are those of PLAIN
 _SIZES = {"bccd": {"imgsz": 192}}  # a platelet is 8 pixels wide in a picture of 128: it is never found
 _LONGER = {"bccd": {"train_steps": 300}}  # with 150 random's own curve falls: see schedule-bccd
 _FREE = {"min_epochs": 1, "max_epochs": 999}  # as many steps as asked for
@@ -75,7 +76,7 @@ _PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is a
 def _heuristics(name: str, question: str, *others: str, initial: int = 60, batch: int = 60, **more: Any) -> Experiment:
     data = more.get("data", "scenes")
     settings = _SIZES.get(data, {}) | _LONGER.get(data, {})
-    arm = Arm("", (RANDOM, DEFAULT, *others), batch, settings=settings)
+    arm = Arm("", (RANDOM, PLAIN, DEFAULT, *others), batch, settings=settings)
     return Experiment(name, question, (arm,), seeds=3, initial=initial, **more)
 
 
@@ -83,8 +84,8 @@ def _datahunt(data: str, *, initial: int, batch: int) -> Experiment:
     pure = _PURE | _SIZES.get(data, {})
     arms = (
         Arm("random", (RANDOM,), batch, 5, settings=pure),
-        Arm("method 1", (DEFAULT,), batch, 5, settings=pure | {"protocol": "datahunt1"}),
-        Arm("method 2", (DEFAULT,), batch, 5, settings=pure | {"protocol": "datahunt2"}),
+        Arm("method 1", (PLAIN,), batch, 5, settings=pure | {"protocol": "datahunt1"}),
+        Arm("method 2", (PLAIN,), batch, 5, settings=pure | {"protocol": "datahunt2"}),
     )
     question = f"DataHunt's table on {data}: 2% of the pool, then 10% a round"
     return Experiment(f"datahunt-{data}", question, arms, data=data, seeds=1, initial=initial)
@@ -112,12 +113,11 @@ def _uncertain(share: float) -> Arm:
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", _UNIQUE, "auto", *_FAMILIES),
+    _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", "auto", *_FAMILIES),
     _heuristics("heuristics-bccd", "The heuristics on BCCD", data="bccd", initial=20, batch=20, target=0.8),
     _heuristics(
         "heuristics-balanced",
         "The heuristics on balanced scenes",
-        _UNIQUE,
         "auto",
         data="scenes-balanced",
         behind=0.01,
@@ -131,7 +131,20 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         data=REPEATED,
         target=0.7,
     ),
-    _heuristics("heuristics-distinct", "The same scenes, each once, and nothing that does not belong", data=DISTINCT),
+    _heuristics(
+        "heuristics-repeated-many",
+        "The same with five times as many scenes",
+        _UNIQUE,
+        data=MANY_REPEATED,
+        target=0.7,
+    ),
+    Experiment(
+        "heuristics-distinct",
+        "The scenes of the smaller one, each once, and nothing that does not belong",
+        (Arm("", (RANDOM, PLAIN)),),
+        data=DISTINCT,
+        seeds=3,
+    ),
     _datahunt("scenes", initial=20, batch=100),
     _datahunt("bccd", initial=4, batch=20),
     Experiment(
@@ -174,7 +187,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "goes-on",
         "Does the sampler gain where trainings go on, too?",
-        (Arm("", (RANDOM, DEFAULT), settings=_GOES_ON),),
+        (Arm("", (RANDOM, PLAIN), settings=_GOES_ON),),
         seeds=3,
     ),
     Experiment(
@@ -240,6 +253,8 @@ def _data(name: str, folder: Path) -> Path:
     """Return the data.yaml of a data set, made in `folder` unless it is BCCD."""
     if name == "bccd":
         return BCCD
+    if name == MANY_REPEATED:
+        return simulate.generated(REPEATED, folder / name, 5 * simulate.POOL)
     if name == DISTINCT:
         return distinct(simulate.generated(REPEATED, folder / REPEATED))
     return simulate.generated(name, folder / name)
