@@ -24,7 +24,7 @@ FAMILIES: dict[str, dict[str, str | int]] = {
     "random": {},
     "class_entropy": {},
     "localization": {},
-    "class_entropy_unique": {},
+    "information_density_unique": {},
     "core_set": {},
     "max_herding": {},
     "ppal": {},
