@@ -189,10 +189,12 @@ def test_a_large_pool_is_sampled_and_still_covers_all_clusters(monkeypatch: pyte
     assert sorted(which[first("max_herding", pool, 6)].tolist()) == [0, 1, 2, 3, 4, 5]
 
 
-def test_density_halves_what_belongs_to_nothing() -> None:
+def test_typical_is_what_is_like_the_others() -> None:
     pool = embedded(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
-    weights = values("information_density", pool) / values("class_entropy", pool)
-    assert weights == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
+    found = density.typicality(pool, np.random.default_rng(0))
+    assert found == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
+    wanted = np.argsort(-found * values("class_entropy", pool), kind="stable")
+    assert first("information_density", pool, 4) == wanted.tolist()
 
 
 def test_uncertain_images_that_do_not_belong_wait() -> None:

@@ -136,10 +136,13 @@ def _sample(n: int, most: int, rng: np.random.Generator) -> IntArray:
     cost="4,096 distances per image",
     paper="Settles & Craven, An Analysis of Active Learning Strategies for Sequence Labeling Tasks, EMNLP 2008",
     when="a pool with images that do not belong: they are uncertain, but like no other",
+    relative=True,
 )
 def information_density(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return class-weighted entropy × mean similarity to the pool (n,), 4,096 images standing for a larger pool."""
-    return typicality(pool, rng) * image_class_entropy(pool, rng)
+    """Return places (n,): class-weighted entropy × mean similarity to the pool."""
+    order = by_task(pool)
+    scores = (typicality(pool, rng) * image_class_entropy(pool, rng))[order]
+    return places(order, np.argsort(-scores, kind="stable"), scores)
 
 
 @acquisition(

@@ -150,7 +150,7 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     needs=frozenset({"class_probs", "thumbnails"}),
     cost="1,024 distances per image, twice",
     paper="near-duplicates set back, after Yang et al., CVPR 2024",
-    when="a pool with copies, bursts or video frames",
+    when="a pool with copies, bursts or video frames, where all images belong",
 )
 def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
     """Return class-weighted entropy (n,), of near-duplicates less than of all others: see `set_back`."""
