@@ -39,7 +39,8 @@ def seen(*found: tuple[tuple[float, float, float, float], int]) -> Prediction:
     probs[np.arange(len(found)), [kind for _, kind in found]] = 0.99
     boxes = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
     boxes[:, ::2] *= 2
-    return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), np.ones(2, dtype=np.float32))
+    embedding, thumbnail = np.ones(2, dtype=np.float32), np.zeros(192, dtype=np.uint8)
+    return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), embedding, thumbnail=thumbnail)
 
 
 def human(*found: tuple[tuple[float, float, float, float], str], tag: str = "label") -> tuple[Json, ...]:
