@@ -11,7 +11,7 @@ import numpy as np
 from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
-THUMBNAIL = 192  # numbers of one: 3 colours of 8 x 8 pixels
+THUMBNAIL_SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def thumbnail_table(parts: Sequence[ByteArray]) -> ByteArray | None:
     """Return thumbnails as one table: (k, 192) each -> (n, 192); None where one of them is not known."""
     known = [part for part in parts if len(part)]
     if not known:
-        return np.zeros((0, THUMBNAIL), dtype=np.uint8)
-    return np.concatenate(known) if {part.shape[1] for part in known} == {THUMBNAIL} else None
+        return np.zeros((0, 3 * THUMBNAIL_SIDE**2), dtype=np.uint8)
+    return np.concatenate(known) if {part.shape[1] for part in known} == {3 * THUMBNAIL_SIDE**2} else None
 
 
 def _check_finite(name: str, array: FloatArray | None, fix: str) -> None:

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backend.pools import THUMBNAIL_SIDE
 from backend.types import ByteArray, IntArray
 
 if TYPE_CHECKING:
     import torch
-
-SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
 
 
 def thumbnails(batch: torch.Tensor) -> ByteArray:
     """Return the mean colours of 8 x 8 parts of each image, in [0, 255]: (B, 3, h, w) in [0, 1] -> (B, 192)."""
     from torch.nn.functional import adaptive_avg_pool2d
 
-    small = adaptive_avg_pool2d(batch.float(), SIDE).mul(255).round().flatten(1)
+    small = adaptive_avg_pool2d(batch.float(), THUMBNAIL_SIDE).mul(255).round().flatten(1)
     return np.asarray(small.cpu().numpy(), dtype=np.uint8)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from backend import scenes, simulation_data
 from backend.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import proof, report, timing
+from tests.benchmarks import picks, proof, report, timing
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
@@ -109,6 +109,12 @@ def test_the_distinct_scenes_are_the_repeated_ones_each_once(tmp_path: Path) -> 
     assert [found.name(image) for image in range(len(found.pool))] == [
         f"images/pool/{place:05d}.jpg" for place in (0, 5, 10, 15)
     ]
+
+
+def test_scenes_and_strangers_among_picks_are_counted() -> None:
+    names = [f"images/pool/{place:05d}.jpg" for place in (0, 4, 5, 18, 19)]  # of 20 the last does not belong
+    assert picks.count(names, 20) == (3, 1)
+    assert picks.count([], 20) == (0, 0)
 
 
 def test_an_experiment_has_a_line_for_every_strategy_and_arm() -> None:

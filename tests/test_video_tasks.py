@@ -205,8 +205,15 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     assert pool.video_doubt == pytest.approx([seen.video_doubt, 9.0, 0.01])
     record = served.store.project(7)
     assert record is not None
-    order = priorities.rank_pool(served, record, (model_of(served),))
-    assert order.task_ids[np.argsort(-order.acquisition)].tolist() == ([0, 2, 3] if seen.video_doubt > 9 else [2, 0, 3])
+    plain = priorities.rank_pool(
+        served, replace(record, extra_params='{"STRATEGY": "class_entropy"}'), (model_of(served),)
+    )
+    assert dict(zip(plain.task_ids.tolist(), plain.acquisition.tolist(), strict=True)) == pytest.approx(
+        {0: seen.video_doubt, 2: 9.0, 3: 0.01}
+    )
+    order = priorities.rank_pool(served, record, (model_of(served),))  # the default's values are places
+    doubts = np.array([seen.video_doubt, 9.0, 0.01])
+    assert np.argsort(-order.acquisition).tolist() == np.argsort(-doubts).tolist()
 
 
 def test_the_frames_to_label_first(served: Context, images: ImageSite) -> None:

@@ -29,7 +29,8 @@ Missed, and more clearly by lines that avoid copies. There are 190 scenes: the 1
 them and 16 images that do not belong (random 88 and 5), those of `class_entropy_unique` 88 and 19, of the default 96
 and 12. With the first 60 that is nearly all there are, easy ones too, and where all are labeled no choice is left: the
 default ends with .589, random with .593 where each scene is there once (below). One more copy of a hard scene teaches
-more than that. So this pool is too small for the question; the next has five times as many scenes.""",
+more than that. So this pool is too small for the question; the next has five times as many scenes.
+`python -m tests.benchmarks.picks FOLDER` counts scenes and what does not belong.""",
     "heuristics-repeated-many": """\
 Met, though the interval reaches beyond. The 120 labels of the default hold 108 scenes and 7 images that do not belong
 (random 109 and 6), those of `class_entropy` 65 and 16, of `class_entropy_unique` 92 and 23: without copies there is
