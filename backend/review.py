@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean
 
 import numpy as np
 
@@ -24,11 +25,11 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     It takes a parent that was measured on the same randomly chosen validation images, and its ranking, which says whose
     choice the labels were.
     """
-    metrics, before = version.metrics, version.champion_metrics
-    if version.parent is None or metrics is None or before is None:
+    gained = gain(version)
+    if version.parent is None or gained is None:
         return None
     order = context.store.ranking(version.project_id, version.parent)
-    if order is None or not _is_held_out(version) or metrics.images < MIN_JUDGED_IMAGES:
+    if order is None or not _is_held_out(version):
         return None
     parent = context.store.version(version.project_id, version.parent)
     fresh = version.snapshot.annotations.keys() - parent.snapshot.annotations.keys()
@@ -39,21 +40,47 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     found = measure(context, parent, tasks)
     boxes, disagreements = sum(count for count, _ in found), [one for _, one in found if one is not None]
     disagreement = float(np.mean(disagreements)) if disagreements else None
-    gain = metrics.map50 - before.map50
-    kept = Reward(version.number, order.strategy, len(tasks), boxes, gain, disagreement)
+    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreement)
     context.store.save_reward(version.project_id, kept)
     return kept
 
 
+def gain(version: ModelVersion) -> float | None:
+    """Return what a version gained in mAP50 over its parent, the mean over its tags; None where that cannot be told.
+
+    A model that is the parent's gained nothing. One that was not held against another, or on too few images, is left
+    out.
+    """
+    gains = [
+        model.metrics.map50 - model.champion_metrics.map50
+        for model in version.models
+        if not model.carried and model.metrics and model.champion_metrics
+        if model.metrics.images >= MIN_JUDGED_IMAGES
+    ]
+    return sum(gains) / (len(gains) + sum(model.carried for model in version.models)) if gains else None
+
+
+def quality(version: ModelVersion) -> float | None:
+    """Return the mAP50 of a version, the mean over its tags; None where no new model of it was measured."""
+    measured = [model for model in version.models if model.metrics]
+    if all(model.carried for model in measured):
+        return None
+    return fmean(model.metrics.map50 for model in measured if model.metrics)
+
+
 def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]) -> list[tuple[int, float | None]]:
-    """Return of each labeled task the number of boxes, and 1 − F1@.5 of the parent's prediction, None without one."""
+    """Return of each labeled task the number of labels, and 1 − F1@.5 of the parent's prediction, None without one.
+
+    The labels are those of all tags, for all of them took time; the prediction is the first tag's.
+    """
     record = context.store.project(parent.project_id)
-    tag = label_config.parse(record.label_config)[0] if record else None
+    known = label_config.parse(record.label_config) if record else ()
     found = []
     for task in tasks:
-        boxes = tags.decode(tag, task.result) if tag else ()
+        labels = [tags.decode(tag, task.result) for tag in known]
         prediction = context.store.prediction(parent.project_id, parent.number, task.task.id)
-        found.append((len(boxes), None if prediction is None else disagreement(prediction, boxes, parent.classes)))
+        disagreed = None if prediction is None or not labels else disagreement(prediction, labels[0], parent.classes)
+        found.append((sum(map(len, labels)), disagreed))
     return found
 
 
@@ -85,18 +112,17 @@ def observe(context: Context, project_id: int, number: int) -> PoolSigns:
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
-    """Return whether to stop labeling, from the store and redis alone.
-
-    A version that carries the first tag's model over agrees with its parent whatever the labels could teach.
-    """
+    """Return whether to stop labeling, from the store and redis alone."""
     signs = {one.version: one for one in context.store.signs(project_id)}
-    measured = [version for version in context.store.versions(project_id) if version.metrics and not version.carried]
-    versions = [version for version in measured if _is_held_out(version)]
     rounds = []
-    for version in versions:
+    for version in context.store.versions(project_id):
+        map50 = quality(version)
+        if map50 is None or not _is_held_out(version):
+            continue
         seen = signs.get(version.number, PoolSigns(version.number, None, None))
-        map50 = version.metrics.map50 if version.metrics else np.nan
-        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, seen.uncertainty, seen.stability))
+        # The first tag's model agrees with itself whatever the labels could teach.
+        agreed = None if version.carried else seen.stability
+        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, seen.uncertainty, agreed))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
 

@@ -19,7 +19,7 @@ from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import PoolSigns, ProjectRecord
-from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, Task, TrainingSnapshot
+from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, TagModel, Task, TrainingSnapshot
 from tests.support import CONFIG, open_context, publish
 
 IDS = np.arange(10, 15)
@@ -111,6 +111,38 @@ def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
     assert review.reward(project, replace(version, snapshot=overlapping)) is None
 
 
+def of_tag(name: str, map50: float, before: float | None, *, carried: bool = False, images: int = 12) -> TagModel:
+    """Return what a version has for one tag."""
+    quality, held = (
+        Metrics(map50, 0.2, {}, images, 20, 30),
+        None if before is None else Metrics(before, 0.2, {}, 12, 20, 30),
+    )
+    return TagModel(name, "detect", ("cat",), "1234", "yolo11n.pt", quality, held, {}, "", carried=carried)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], 0.1),  # the first tag's own: .5 after .4
+        ([of_tag("kind", 0.9, 0.6)], 0.2),
+        ([of_tag("kind", 0.9, 0.6, carried=True)], 0.05),  # it gained that in an earlier round
+        ([of_tag("kind", 0.9, None)], 0.1),  # its first model: nobody knows what it gained
+        ([of_tag("kind", 0.9, 0.6, images=3)], 0.1),
+    ],
+)
+def test_a_version_gains_what_its_tags_gain(project: Context, others: list[TagModel], expected: float) -> None:
+    version = replace(project.store.version(7, 2), others=tuple(others))
+    assert review.gain(version) == pytest.approx(expected)
+
+
+def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) -> None:
+    old = replace(project.store.version(7, 2), carried=True)
+    assert (review.gain(old), review.quality(old)) == (None, None)
+    half = replace(old, others=(of_tag("kind", 0.9, 0.6),))
+    assert review.gain(half) == pytest.approx(0.15)
+    assert review.quality(half) == pytest.approx(0.7)
+
+
 @pytest.mark.label_studio
 def test_a_round_of_labels_is_rewarded(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path
@@ -153,6 +185,34 @@ def test_a_round_of_labels_is_rewarded(
         assert found.disagreement == pytest.approx((0 + 1 / 3) / 2)
         assert context.store.rewards(project_id) == (found,)
         assert review.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, "no new label"
+
+
+def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
+    both = CONFIG.replace("</View>", '<Choices name="kind" toName="image"><Choice value="day"/></Choices></View>')
+    project.store.save_project(ProjectRecord(7, both, "", "", "", ""))
+    box = {"x": 0, "y": 0, "width": 20, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]}
+    result = (
+        {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": box},
+        {"type": "choices", "from_name": "kind", "to_name": "image", "value": {"choices": ["day"]}},
+    )
+    [(count, disagreed)] = review.measure(
+        project, project.store.version(7, 1), [AnnotatedTask(Task(10, {}), 10, "", result)]
+    )
+    assert count == 2
+    assert disagreed == pytest.approx(1 / 3)  # of the boxes
+
+
+def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:
+    """The first tag's model stays for four versions, which agree with each other; the second's grows all the time."""
+    before = replace(project.store.version(7, 2), carried=True)
+    for number, map50 in enumerate((0.5, 0.6, 0.7, 0.8), 3):
+        others = (replace(of_tag("kind", map50, map50 - 0.1), sha256=file_sha256(tiny_weights)),)
+        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", others=others)
+        project.store.publish(made, tiny_weights, {"kind": tiny_weights})
+        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
+    found = review.recommendation(project, 7, budget=0)
+    assert not [sign.name for sign in found.signs if sign.met]
+    assert "+0.150" in next(sign.reason for sign in found.signs if sign.name == "plateau")
 
 
 @pytest.mark.parametrize("carried", [True, False])
