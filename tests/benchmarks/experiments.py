@@ -119,6 +119,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "heuristics-balanced",
         "The heuristics on balanced scenes",
         "auto",
+        *_FAMILIES,
         data="scenes-balanced",
         behind=0.01,
     ),
