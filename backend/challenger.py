@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from backend import calibration, dataset, evaluation, training, validation
+from backend import calibration, dataset, evaluation, timeline_model, training, validation
 from backend.classifying import load_predictor
 from backend.context import Context
 from backend.dataset import LabeledImage
@@ -18,7 +19,9 @@ from backend.gate import judge
 from backend.models import base_of, open_base
 from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
-from backend.tags.timelinelabels import epochs
+from backend.tags.timelinelabels import epochs, lstm
+from backend.temporal import Epoch, Recipe
+from backend.timeline_model import Watched
 from backend.types import Calibration, ControlTag, Metrics, ModelVersion, TagModel
 from backend.validation import Detections
 from backend.yolo_tasks import details, quality
@@ -112,7 +115,9 @@ def lesson_of(plan: Plan, base_model: str) -> str:
     tag, split = plan.tag, plan.split
     run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_of(plan)
     taken = told(split.train), told(split.val), split.held_out
-    return hashlib.sha256(repr((run_with, taken)).encode()).hexdigest()[:16]
+    # An LSTM learns the borders of segments too, which the images of a video may not tell.
+    in_order = [lstm(tag), sorted((one.task_id, repr(one.segments)) for one in plan.videos)] if lstm(tag) else []
+    return hashlib.sha256(repr((run_with, taken, *in_order)).encode()).hexdigest()[:16]
 
 
 def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
@@ -170,7 +175,25 @@ def _train(
     log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
     if not base.pretrained:
         log.warning("%s: %s", name, base.note)
-    return training.train(data_yaml, base, hyper, out, on_epoch)
+    trained = training.train(data_yaml, base, hyper, out, on_epoch)
+    recipe = lstm(plan.tag)
+    return _with_lstm(plan, recipe, trained, on_epoch) if recipe else trained
+
+
+def _with_lstm(
+    plan: Plan, recipe: Recipe, trained: training.Trained, on_epoch: Callable[[training.EpochReport], None]
+) -> training.Trained:
+    """Train the LSTM beside a classifier; the epochs that are shown stay the classifier's."""
+    started = time.monotonic()
+
+    def after(epoch: Epoch) -> None:
+        on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
+
+    hyper = hyper_of(plan)
+    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, recipe, hyper, after)
+    name = f"project {plan.record.project_id}, {plan.tag.from_name}"
+    log.info("%s: LSTM after %d epochs: F1 %.3f, accuracy %.3f", name, last.number, last.f1, last.accuracy)
+    return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 
 def hyper_of(plan: Plan) -> training.Hyper:
@@ -188,9 +211,8 @@ def hyper_of(plan: Plan) -> training.Hyper:
 
 def _verdict(plan: Plan, before: Champion | None, trained: training.Trained, data_yaml: Path) -> Verdict:
     """Measure the challenger and, where there is one, the champion on the same validation set."""
-    size, device = plan.settings.imgsz, plan.settings.device
-    challenger = evaluation.evaluate(trained.weights, data_yaml, size, device)
-    champion = evaluation.evaluate(before.weights, data_yaml, size, device) if before else None
+    challenger, seen = _measured(plan, trained.weights, data_yaml)
+    champion = _measured(plan, before.weights, data_yaml)[0] if before else None
     promoted, reason = judge(
         challenger,
         champion,
@@ -199,13 +221,24 @@ def _verdict(plan: Plan, before: Champion | None, trained: training.Trained, dat
         tolerance=plan.settings.tolerance,
         quality=quality(plan.tag),
     )
-    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights))
+    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights, seen))
 
 
-def _detections(plan: Plan, weights: Path) -> Detections | None:
-    """Predict the validation images; None where the model has learned from them."""
+def _measured(plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Watched | None]:
+    """Return the quality of a model, and what it says of the validation videos where an LSTM is judged by them."""
+    size, device = plan.settings.imgsz, plan.settings.device
+    if lstm(plan.tag) is None:
+        return evaluation.evaluate(weights, data_yaml, size, device), None
+    seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device)
+    return timeline_model.metrics(seen, plan.tag.labels), seen
+
+
+def _detections(plan: Plan, weights: Path, seen: Watched | None = None) -> Detections | None:
+    """Predict the validation images, or take what is `seen` of videos; None where the model has learned from them."""
     if not plan.split.held_out:
         return None
+    if seen is not None:
+        return timeline_model.detections(seen)
     detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
     found = detector.predict([image.path for image in plan.split.val])
     pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
@@ -235,13 +268,18 @@ def _model(
         base_model=base_of(context, plan.record, plan.tag),
         metrics=verdict.challenger,
         champion_metrics=verdict.champion,
-        hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained},
+        hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained} | _lstm_told(plan.tag),
         reason=verdict.reason + _told(start, origin),
         calibration=_calibration(verdict.detections),
         class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
         learned=_learned(plan, origin),
         lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
     )
+
+
+def _lstm_told(tag: ControlTag) -> dict[str, Any]:
+    recipe = lstm(tag)
+    return {"lstm": asdict(recipe)} if recipe else {}
 
 
 def _told(start: BaseWeights, origin: Champion | None) -> str:

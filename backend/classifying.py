@@ -23,7 +23,7 @@ from backend.inference import BATCH, Detector, load_detector, not_finite
 from backend.letterbox import read_pixels
 from backend.semantic import Segmenter
 from backend.thumbnails import thumbnails
-from backend.types import ByteArray, FloatArray, Metrics, Prediction, YoloTask
+from backend.types import BoolArray, ByteArray, FloatArray, Metrics, Prediction, YoloTask
 from backend.yolo_models import load_model, select_device, task_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _LEAST_SEEN = 0.9  # of the image in training, where cutting more would remove one of its classes
 Predictor: TypeAlias = "Detector | Classifier | Segmenter"
+TEMPORAL = "temporal"  # the attribute of a model that has an LSTM over its frames' embeddings beside it
 MULTIPLE = "multiple"  # in a data.yaml and in a model's: an image may have several classes at once
 
 
@@ -60,6 +61,7 @@ class Classifier:
 
         self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
         self.multiple = bool(model.yaml.get(MULTIPLE, False))
+        self.temporal = getattr(model, TEMPORAL, None)
         self._device = select_device(device)
         self._model = model.to(self._device).eval()
         # ultralytics cuts out the middle, but what decides may lie at the border.
@@ -157,30 +159,34 @@ def read_part(data_yaml: Path, part: str) -> tuple[list[Path], list[tuple[int, .
 
 
 def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
-    """Return the quality of a classifier on the `val` split, classes matched by name.
-
-    Of a model that gives one class the share of images whose most likely class is right, and for each class the share
-    of its images; of one that gives several the average precision. It stands where other tasks have mAP50.
-    """
+    """Return the quality of a classifier on the `val` split, classes matched by name; it tells what `quality` does."""
     data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
     images, labels = read_part(data_yaml, "val")
     classifier = Classifier(model, imgsz, device)
     found = list(classifier.predict(images))
-    probs = _by_name(np.concatenate([one.class_probs for one in found]), classifier.classes, data["names"])
-    true = _multi_hot(labels, len(data["names"]))
+    probs = by_name(np.concatenate([one.class_probs for one in found]), classifier.classes, data["names"])
+    return quality(probs, _multi_hot(labels, len(data["names"])), data["names"], multiple=classifier.multiple)
+
+
+def quality(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple: bool) -> Metrics:
+    """Return how well probabilities (n, C) tell the classes of n images (n, C).
+
+    Of a model that gives one class the share of images whose most likely class is right, and for each class the share
+    of its images; of one that gives several the average precision. It stands where other tasks have mAP50.
+    """
     known = true.any(axis=1)
-    if classifier.multiple:
-        quality = {c: average_precision(probs[:, c], true[:, c]) for c in np.flatnonzero(true.any(axis=0)).tolist()}
-        overall = float(np.mean(list(quality.values()))) if quality else 0.0
+    if multiple:
+        each = {c: average_precision(probs[:, c], true[:, c]) for c in np.flatnonzero(true.any(axis=0)).tolist()}
+        overall = float(np.mean(list(each.values()))) if each else 0.0
     else:
         right = true[np.arange(len(true)), probs.argmax(axis=1)] & (probs.max(axis=1) > 0)
-        quality = {c: float(right[true[:, c]].mean()) for c in np.flatnonzero(true.any(axis=0)).tolist()}
+        each = {c: float(right[true[:, c]].mean()) for c in np.flatnonzero(true.any(axis=0)).tolist()}
         overall = float(right[known].mean()) if known.any() else 0.0
     return Metrics(
         map50=overall,
         map50_95=overall,
-        class_ap50={data["names"][c]: value for c, value in quality.items()},
-        images=len(images),
+        class_ap50={names[c]: value for c, value in each.items()},
+        images=len(true),
         boxes=int(true.sum()),
         detections=int((probs.max(axis=1) > 0).sum()),
     )
@@ -198,7 +204,7 @@ def average_precision(scores: npt.ArrayLike, true: npt.ArrayLike) -> float:
     return float(precision[hits].mean()) if hits.any() else 0.0
 
 
-def _by_name(probs: FloatArray, classes: Sequence[str], names: Sequence[str]) -> FloatArray:
+def by_name(probs: FloatArray, classes: Sequence[str], names: Sequence[str]) -> FloatArray:
     """Return the columns of `classes` in the order of `names`, 0 for one that the model does not know."""
     column = {name: index for index, name in enumerate(classes)}
     ordered = np.zeros((len(probs), len(names)), dtype=np.float32)

@@ -91,7 +91,8 @@ def config_hash(label_config: str) -> str:
 def _more(tag: ControlTag) -> list[object]:
     """Return what a training depends on beside boxes; nothing for boxes, whose hash must stay what it was."""
     if tag.frame_rate:
-        return [tag.frame_rate, float(tag.attributes.get("model_every", 0))]
+        sizes = sorted(each for each in tag.attributes.items() if each[0].startswith("model_classifier_"))
+        return [tag.frame_rate, float(tag.attributes.get("model_every", 0)), *sizes]
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
 
 

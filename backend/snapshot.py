@@ -15,6 +15,7 @@ from backend.models import serving_number
 from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
+from backend.timeline_frames import LabeledVideo
 from backend.types import AnnotatedTask, ControlTag, TrainingSnapshot
 from backend.video_shots import Shots
 
@@ -32,6 +33,21 @@ class Plan:
     tag: ControlTag
     snapshot: TrainingSnapshot
     split: Split
+    videos: tuple[LabeledVideo, ...] = ()  # where an LSTM learns their frames in order
+
+    @property
+    def learned_videos(self) -> tuple[LabeledVideo, ...]:
+        """Those of the split's training part."""
+        return self._of(self.split.train)
+
+    @property
+    def judged_videos(self) -> tuple[LabeledVideo, ...]:
+        """Those of the split's validation part."""
+        return self._of(self.split.val)
+
+    def _of(self, images: Sequence[LabeledImage]) -> tuple[LabeledVideo, ...]:
+        tasks = {image.task_id for image in images}
+        return tuple(one for one in self.videos if one.task_id in tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +108,9 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, Plan] = {}
     lacking: dict[str, TrainingError] = {}
-    for tag, images in zip(trained, _labeled_images(context, project_id, trained, annotated, chance), strict=True):
+    for tag, read in zip(trained, _labeled_images(context, project_id, trained, annotated, chance), strict=True):
         try:
-            plans[tag.from_name] = _plan(context, record, tag, images, annotated, chance)
+            plans[tag.from_name] = _plan(context, record, tag, read, annotated, chance)
         except TrainingError as error:
             lacking[tag.from_name] = error
     if not plans:
@@ -122,13 +138,13 @@ def _plan(
     context: Context,
     record: ProjectRecord,
     tag: ControlTag,
-    images: tuple[LabeledImage, ...],
+    read: _Read,
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
 ) -> Plan:
     project_id, settings = record.project_id, context.project_settings(record)
-    split = dataset.split(images, val_share=settings.val_share, project_id=project_id)
-    unseen = dataset.unseen_classes(images, tag.labels)
+    split = dataset.split(read.images, val_share=settings.val_share, project_id=project_id)
+    unseen = dataset.unseen_classes(read.images, tag.labels)
     if unseen:
         log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
     snapshot = TrainingSnapshot(
@@ -139,7 +155,7 @@ def _plan(
         val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),
     )
-    return Plan(record, settings, tag, snapshot, split)
+    return Plan(record, settings, tag, snapshot, split, tuple(read.videos))
 
 
 def _tasks(images: Sequence[LabeledImage]) -> tuple[int, ...]:
@@ -173,7 +189,7 @@ def _labeled_images(
     found: Sequence[ControlTag],
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
-) -> list[tuple[LabeledImage, ...]]:
+) -> list[_Read]:
     """Fetch for each tag the images of all labeled tasks, of videos those of their key frames.
 
     A task is left out whose image fails, or which has a region that cannot be learned from: what it shows would be
@@ -190,7 +206,7 @@ def _labeled_images(
     context.progress.note_failures(project_id, [task.task.id for task in annotated], told)
     if any(each.left_out for each in read) and not any(each.images for each in read):
         raise TrainingError("no labeled task could be read", fix=next(iter(told.values())))
-    return [tuple(each.images) for each in read]
+    return read
 
 
 @dataclass(slots=True)
@@ -198,6 +214,7 @@ class _Read:
     """The images of one tag; by task why it teaches nothing, or less than was drawn."""
 
     images: list[LabeledImage] = field(default_factory=list)
+    videos: list[LabeledVideo] = field(default_factory=list)
     left_out: dict[int, str] = field(default_factory=dict)
     reduced: dict[int, str] = field(default_factory=dict)
 
@@ -218,6 +235,7 @@ def _read(
             read.left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
             continue
         read.images += found.images
+        read.videos += [found.video] if found.video else []
         nothing = tags.explain(tag, task.result)
         dropped += len(nothing)
         if missing := (*nothing, *found.left_out):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from backend import doubt, thumbnails, timeline
-from backend.classifying import Classifier
+from backend import doubt, temporal, thumbnails, timeline
+from backend.classifying import Classifier, check_finite
 from backend.regions import setting
 from backend.tags.choices import WHOLE
 from backend.tags.timelinelabels import EVERY
@@ -20,23 +21,38 @@ _LIKELY = 0.5  # probability of a label
 BLUR = 3  # frames: nearer to the border of a segment people do not agree what a frame shows
 
 
+@dataclass(frozen=True, slots=True)
+class LabeledVideo:
+    """A task's video and all the segments that were drawn on it."""
+
+    task_id: int
+    video: Video
+    segments: tuple[LabeledBox, ...]
+
+
 def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
     """Return what every so many frames of a video show: n whole frames, with the probabilities of all classes.
 
-    Memory grows with the probabilities, not with the pixels seen. Raises MediaError as `video.frames` does.
+    A classifier with an LSTM beside it says what that says of them. Memory grows with the probabilities, or else with
+    the embeddings, not with the pixels seen. Raises MediaError as `video.frames` does.
     """
     rate, length = tag.frame_rate, video.length(tag.frame_rate)
-    wanted = range(1, length + 1, every(tag))
+    wanted = looked_at(video, tag)
     probs: list[FloatArray] = []
+    embeddings: list[FloatArray] = []
     embedding: FloatArray = np.zeros(1, np.float32)  # (D,) the sum so far
     thumbnail: IntArray = np.zeros(1, np.int64)  # (192,) the sum so far
     for found in classifier.watch(frames(video, wanted, rate)):
         probs.append(found.class_probs[0])
+        if classifier.temporal is not None:
+            embeddings.append(found.embedding)
         embedding = embedding + found.embedding
         thumbnail = thumbnail + found.thumbnail
     n = len(probs)  # a header may promise a frame too many
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
-    looked_at, entropy = np.array(wanted[:n], np.int64), doubt.of_labels(table)
+    if embeddings:
+        table = check_finite(temporal.probabilities(classifier.temporal, np.stack(embeddings)))
+    numbers, entropy = np.array(wanted[:n], np.int64), doubt.of_labels(table)
     labels, rows = np.nonzero(table.T >= _LIKELY)
     return Prediction(
         width=video.width,
@@ -45,11 +61,29 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
         class_probs=table,
         confidence=table.max(axis=1, initial=0),
         embedding=embedding / np.float32(max(n, 1)),
-        tracks=Tracks(looked_at, np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
-        doubted_frames=doubt.worst(looked_at, entropy, rate),
-        video_doubt=doubt.of_video(entropy, doubt.fragmentation(looked_at[rows], labels, looked_at, rate)),
+        tracks=Tracks(numbers, np.zeros(n, np.int64), np.ones(n, np.bool_), length, rate),
+        doubted_frames=doubt.worst(numbers, entropy, rate),
+        video_doubt=doubt.of_video(entropy, doubt.fragmentation(numbers[rows], labels, numbers, rate)),
         thumbnail=thumbnails.mean(thumbnail, n),
     )
+
+
+def embeddings_of(classifier: Classifier, video: Video, tag: ControlTag) -> FloatArray:
+    """Return what the last layer sees of the frames that are looked at (n, D). Raises MediaError as `watch` does."""
+    found = classifier.watch(frames(video, looked_at(video, tag), tag.frame_rate))
+    return np.stack([one.embedding for one in found])
+
+
+def labels_of(labeled: LabeledVideo, tag: ControlTag, n: int) -> BoolArray:
+    """Return the labels (n, L) of the first n frames that are looked at."""
+    length = labeled.video.length(tag.frame_rate)
+    marks = timeline.frame_labels(_segments(labeled.segments, length), length, tag.labels)
+    return marks[:: every(tag)][:n]
+
+
+def looked_at(video: Video, tag: ControlTag) -> range:
+    """Return the frames that are looked at, as Label Studio counts them."""
+    return range(1, video.length(tag.frame_rate) + 1, every(tag))
 
 
 def every(tag: ControlTag) -> int:
@@ -63,7 +97,7 @@ def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping
     Of the frames looked at, those near a border are left out, and of many with the same labels some: MOST at even
     distances. A segment that would have none of its own has the one in its middle.
     """
-    segments = [Segment(one.frame, one.last, one.label) for one in found if one.frame <= length]
+    segments = _segments(found, length)
     marks = timeline.frame_labels(segments, length, tag.labels)
     middles = [(one.start + min(one.end, length)) // 2 - 1 for one in segments]
     rows = np.union1d(_clear(marks, every(tag)), np.array(middles, np.int64))
@@ -74,6 +108,10 @@ def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping
         )
         for row in kept
     }
+
+
+def _segments(found: Sequence[LabeledBox], length: int) -> list[Segment]:
+    return [Segment(one.frame, one.last, one.label) for one in found if one.frame <= length]
 
 
 def _clear(marks: BoolArray, step: int) -> IntArray:

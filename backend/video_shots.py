@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from backend import tags, timeline_frames
 from backend.context import Context
 from backend.dataset import LabeledImage
+from backend.tags.timelinelabels import lstm
+from backend.timeline_frames import LabeledVideo
 from backend.types import AnnotatedTask, ControlTag, LabeledBox
 
 
@@ -17,6 +19,7 @@ class Shots:
 
     images: Sequence[LabeledImage]
     left_out: tuple[str, ...] = ()
+    video: LabeledVideo | None = None  # where a training learns all frames of it too
 
 
 def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> Shots:
@@ -40,7 +43,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
         left_out.append(f"frames past the end of the video, which has {length}: {named}")
     if not labels and not tags.explain(tag, task.result):
         left_out.append("nothing is drawn in the video, and it is learned by its key frames")
-    return Shots(images, tuple(left_out))
+    return Shots(images, tuple(left_out), LabeledVideo(task.task.id, clip, found) if lstm(tag) else None)
 
 
 def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

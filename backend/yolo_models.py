@@ -78,6 +78,20 @@ def load_model(weights: Path, task: YoloTask | None = None) -> Any:
     return model
 
 
+def add_module(weights: Path, name: str, module: Any) -> None:
+    """Write a torch module into a weights file as an attribute of its model, which ultralytics carries and never calls.
+
+    A training that starts from the file builds its model anew, without it.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.nn.tasks import torch_safe_load
+
+    checkpoint, _ = torch_safe_load(weights)
+    setattr(checkpoint["model"], name, module)
+    torch.save(checkpoint, weights)
+
+
 def task_of(model: Any) -> YoloTask | None:
     """Return the task of an ultralytics model, None for one that is of no use here."""
     from ultralytics.nn import modules

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "masks",
         "keyframes",
         "timeline",
+        "temporal",
     ),
     (
         *("label_config", "tags", "regions", "ellipses", "label_paths", "label_xml", "ranking", "gate"),
@@ -38,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "calibration", "validation"),
     ),
     (
-        *("media", "video", "tracking", "timeline_frames", "doubt", "safe_http", "label_studio*"),
+        *("media", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http", "label_studio*"),
         *("inference", "training", "dataset", "shapes"),
         *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
         *("store", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
@@ -88,7 +89,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         *("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
-        "thumbnails",
+        *("thumbnails", "temporal"),
     ),
     "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),

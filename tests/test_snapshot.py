@@ -97,7 +97,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
     context.progress.note_failures(7, [1], {1: "mended by now"})
-    (found,) = snapshot._labeled_images(
+    (read,) = snapshot._labeled_images(
         context,
         7,
         (tag,),
@@ -111,6 +111,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
         ),
         frozenset({4}),
     )
+    found = read.images
     assert [(image.task_id, len(image.boxes), image.random) for image in found] == [
         (1, 1, False),
         (4, 0, True),  # a background image

@@ -274,7 +274,8 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
             (4, f"{images.url}/bad.mp4", tuple(drawn)),
         )
     ]
-    (found,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
+    (read,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
+    found = read.images
     assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
         (1, 1, "1-1", True),
         (1, 5, "1-5", True),

@@ -13,6 +13,7 @@ from backend import regions, timeline
 from backend.errors import RegionError
 from backend.tags import Result, Tag
 from backend.tags.choices import WHOLE
+from backend.temporal import Recipe
 from backend.timeline import KIND, LAST_FRAME, Segment
 from backend.types import ControlTag, IntArray, LabeledBox, Prediction, Region
 
@@ -21,8 +22,16 @@ MAX_EVERY = 1000
 SMOOTHED_S = 0.5  # what a frame shows is averaged over that long
 SHORTEST_S = 0.2  # of a segment that is shown
 EPOCHS = "model_classifier_epochs"  # of a training
-# They size and stop the LSTM of Label Studio's own example backend, of which there is none here.
-LSTM = ("sequence_size", "hidden_size", "num_layers", "f1_threshold", "accuracy_threshold")
+# What an LSTM over the frames is made with, as `temporal.Recipe` calls it, and the most that each may be.
+_LSTM = {
+    "model_classifier_sequence_size": 1000.0,
+    "model_classifier_hidden_size": 1024.0,
+    "model_classifier_num_layers": 8.0,
+    EPOCHS: 1e6,
+    "model_classifier_f1_threshold": 1.0,
+    "model_classifier_accuracy_threshold": 1.0,
+}
+_SIZES = tuple(_LSTM)[:3]  # one of them is enough for there to be an LSTM
 
 
 def encode(
@@ -30,8 +39,8 @@ def encode(
 ) -> tuple[Region, ...]:
     """Return where each label reaches the tag's own threshold (else `threshold`), smoothed over time, as regions.
 
-    Labels may overlap. A region's score is the mean of its frames; its borders lie half-way between frames that were
-    looked at.
+    What an LSTM says is not smoothed: it has looked at the frames before and after by itself. Labels may overlap. A
+    region's score is the mean of its frames; its borders lie half-way between frames that were looked at.
     """
     tracks = prediction.tracks
     if tracks is None or not len(tracks.frames):  # no model yet
@@ -39,7 +48,8 @@ def encode(
     probs, labels = _of_labels(tag, prediction, classes)
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     seen_a_second = tracks.rate * len(probs) / tracks.length
-    smooth = timeline.smooth(probs, window=2 * int(SMOOTHED_S * seen_a_second / 2) + 1)
+    window = 1 if lstm(tag) else 2 * int(SMOOTHED_S * seen_a_second / 2) + 1
+    smooth = timeline.smooth(probs, window)
     shortest = min(max(1, round(SHORTEST_S * seen_a_second)), len(probs))
     found = timeline.segments(smooth, labels, lowest, shortest)
     begins, ends = borders(tracks.frames, tracks.length)
@@ -84,8 +94,22 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
 
 
 def epochs(tag: ControlTag) -> int:
-    """Return how many epochs a training of a tag shall run, 0 where it does not say, as other tags never do."""
-    return math.ceil(regions.setting(tag, EPOCHS, 0)) if tag.kind == KIND else 0
+    """Return how many epochs a training of a tag's classifier shall run, 0 where it does not say.
+
+    Other tags never do, and where there is an LSTM it says how many that is trained.
+    """
+    return math.ceil(regions.setting(tag, EPOCHS, 0)) if tag.kind == KIND and not lstm(tag) else 0
+
+
+def lstm(tag: ControlTag) -> Recipe | None:
+    """Return the LSTM that a tag asks for, by one of its sizes at least; None where it asks for none."""
+    if tag.kind != KIND or not any(size in tag.attributes for size in _SIZES):
+        return None
+    default = Recipe()
+    sequence, hidden, layers, most, f1, accuracy = (
+        regions.setting(tag, name, getattr(default, name.removeprefix("model_classifier_"))) for name in _LSTM
+    )
+    return Recipe(math.ceil(sequence), math.ceil(hidden), math.ceil(layers), math.ceil(most), f1, accuracy)
 
 
 def _of_labels(
@@ -122,6 +146,6 @@ TAG = Tag(
     read=read,
     task=lambda _: "classify",
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
-    numbers={"model_every": MAX_EVERY, EPOCHS: 1e6, **{f"model_classifier_{name}": 1e6 for name in LSTM}},
-    above_zero=frozenset({EPOCHS}),
+    numbers={"model_every": MAX_EVERY, **_LSTM},
+    above_zero=frozenset({EPOCHS, *_SIZES}),
 )

@@ -1,0 +1,68 @@
+"""An LSTM beside the classifier of a timeline's frames: trained on whole videos, judged by them, kept in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backend import classifying, temporal
+from backend.classifying import TEMPORAL, Classifier
+from backend.temporal import Epoch, Recipe
+from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
+from backend.training import Hyper
+from backend.types import BoolArray, ControlTag, FloatArray, Metrics
+from backend.validation import Detections
+from backend.yolo_models import add_module, load_model, select_device
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a model says of the frames of some videos that were looked at, and what people say of them."""
+
+    probs: FloatArray  # (n, L)
+    labels: BoolArray  # (n, L)
+
+
+def train(
+    weights: Path,
+    videos: Sequence[LabeledVideo],
+    tag: ControlTag,
+    recipe: Recipe,
+    hyper: Hyper,
+    on_epoch: Callable[[Epoch], None],
+) -> Epoch:
+    """Train an LSTM on what a classifier sees of videos, write it into the weights, and return its last epoch.
+
+    It begins anew each time, whatever TRAIN_FROM says: each training changes what the embeddings mean that it reads.
+    Raises MediaError as `timeline_frames.watch` does.
+    """
+    classifier = Classifier(load_model(weights, "classify"), hyper.imgsz, hyper.device)
+    seen = [embeddings_of(classifier, one.video, tag) for one in videos]
+    learned = [(each, labels_of(one, tag, len(each))) for one, each in zip(videos, seen, strict=True)]
+    device = select_device(hyper.device)
+    fitted = temporal.train(learned, recipe, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
+    add_module(weights, TEMPORAL, fitted.net)
+    return fitted.last
+
+
+def watched(weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag, imgsz: int, device: str) -> Watched:
+    """Let a model watch videos, one at least, as it does when it serves."""
+    classifier = Classifier(load_model(weights, "classify"), imgsz, device)
+    said = [watch(classifier, one.video, tag).class_probs for one in videos]
+    true = [labels_of(one, tag, len(probs)) for one, probs in zip(videos, said, strict=True)]
+    return Watched(classifying.by_name(np.concatenate(said), classifier.classes, tag.labels), np.concatenate(true))
+
+
+def metrics(found: Watched, labels: Sequence[str]) -> Metrics:
+    """Return the mean average precision of the frames where other tasks have mAP50."""
+    return classifying.quality(found.probs, found.labels, labels, multiple=True)
+
+
+def detections(found: Watched) -> Detections:
+    """Return the likeliest label of each frame, which is right where the frame has it."""
+    top = found.probs.argmax(axis=1)
+    rows = np.arange(len(top))
+    return Detections(found.probs[rows, top], top, found.labels[rows, top].astype(np.float32))
