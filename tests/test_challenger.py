@@ -15,7 +15,9 @@ from backend.dataset import LabeledImage, Split
 from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
+from backend.timeline_frames import LabeledVideo
 from backend.types import LabeledBox, TagModel, TrainingSnapshot
+from backend.video import Video
 from tests.support import CONFIG, IMGSZ, ImageSite, tiny_yolo
 
 
@@ -107,6 +109,24 @@ def test_a_champion_knows_the_labels_it_was_trained_on(
     assert challenger.knows(change(made), champion, "yolo11n.pt") is known
 
 
+def test_the_lesson_of_an_lstm_has_the_borders_of_segments(labeled: tuple[LabeledImage, ...]) -> None:
+    """The images of a video may stay what they were when a border moves."""
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    (plain,) = label_config.parse(TIMELINE.format(""))
+    (ordered,) = label_config.parse(TIMELINE.format('model_classifier_num_layers="1"'))
+    (other,) = label_config.parse(TIMELINE.format('model_classifier_num_layers="2"'))
+    clip = Video(Path("1.avi"), 160, 120, 25.0, 50)
+    first, second = (
+        LabeledVideo(1, clip, (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0), frame=3, last=last),)) for last in (20, 21)
+    )
+    lessons = [
+        challenger.lesson_of(replace(made, tag=tag, videos=videos), "yolo11n.pt")
+        for tag, videos in ((plain, ()), (ordered, (first,)), (ordered, (second,)), (other, (first,)), (ordered, ()))
+    ]
+    assert len(set(lessons)) == 5
+    assert challenger.lesson_of(replace(made, tag=plain, videos=(first,)), "yolo11n.pt") == lessons[0]
+
+
 def test_what_is_not_known_to_be_learned_is_learned(labeled: tuple[LabeledImage, ...]) -> None:
     made = plan(Split(labeled[3:], labeled[:3], held_out=True))
     lesson = challenger.lesson_of(made, "yolo11n.pt")
@@ -123,6 +143,7 @@ def test_what_is_not_known_to_be_learned_is_learned(labeled: tuple[LabeledImage,
         (TIMELINE.format(""), {"max_epochs": 200}, 200),
         (TIMELINE.format('model_classifier_epochs="7"'), {"max_epochs": 200}, 7),  # under MIN_EPOCHS
         (TIMELINE.format('model_classifier_epochs="1000"'), {"max_epochs": 200}, 200),
+        (TIMELINE.format('model_classifier_epochs="7" model_classifier_num_layers="1"'), {"max_epochs": 200}, 200),
     ],
 )
 def test_a_timeline_may_name_the_epochs_of_its_trainings(

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from backend import label_config, tags
+from backend.classifying import TEMPORAL
 from backend.label_studio import StoredPrediction
 from backend.processes import LabelStudioProcess
 from backend.types import Json
+from backend.yolo_models import load_model
 from tests import clips
 from tests.clips import Mover
 from tests.support import IMGSZ, ImageSite, tiny_yolo
@@ -26,6 +28,7 @@ CONFIG = (
     'model_classifier_epochs="1">'
     '<Label value="red"/><Label value="blue"/></TimelineLabels></View>'
 )
+ORDERED = CONFIG.replace("model_classifier_epochs", 'model_classifier_hidden_size="8" model_classifier_epochs')
 (TAG,) = label_config.parse(CONFIG)
 POOL, LABELED, FRAMES = 6, 4, 50
 
@@ -70,10 +73,16 @@ def video(site: ImageSite, number: int) -> str:
     return f"{site.url}/{number}.avi"
 
 
-def test_predicted_corrected_retrained_scored(servers: Servers, images: ImageSite) -> None:
+@pytest.mark.parametrize(
+    ("config", "epochs", "hidden_size"),
+    [(CONFIG, 1, None), pytest.param(ORDERED, 2, 8, marks=pytest.mark.slow, id="lstm")],
+)
+def test_predicted_corrected_retrained_scored(
+    servers: Servers, images: ImageSite, config: str, epochs: int, hidden_size: int | None
+) -> None:
     client = servers.client
     tiny_yolo(Path(servers.settings.model_dir) / "yolo11n-cls.pt", TAG.labels, task="classify")
-    project = client.create_project("timeline", CONFIG)
+    project = client.create_project("timeline", config)
     data = [{"video": video(images, number)} for number in range(POOL)]
     client.http.send("POST", f"/api/projects/{project}/import", data)
     number_of = {task.id: int(str(task.data["video"])[-5]) for task in client.unlabeled_tasks(project)}
@@ -96,7 +105,10 @@ def test_predicted_corrected_retrained_scored(servers: Servers, images: ImageSit
     await_shown(servers, project, "yolo11n-cls-v1")
     (version,) = servers.store.versions(project)
     assert (version.task, version.classes) == ("classify", TAG.labels)
-    assert version.hyper_parameters["epochs"] == 1  # the tag's, under MIN_EPOCHS
+    assert version.hyper_parameters["epochs"] == epochs  # of the tag's, under MIN_EPOCHS, unless they are an LSTM's
+    assert version.hyper_parameters.get("lstm", {}).get("hidden_size") == hidden_size
+    lstm = getattr(load_model(servers.store.weights(version)), TEMPORAL, None)
+    assert (lstm and lstm["lstm"].hidden_size) == hidden_size
     assert len(version.snapshot.annotations) == LABELED
     assert corrected in version.snapshot.annotations
     assert servers.status(project).failures == {}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from backend import label_config, tags
 from backend.errors import LabelConfigError
 from backend.tags.choices import WHOLE
-from backend.tags.timelinelabels import borders, epochs
+from backend.tags.timelinelabels import borders, epochs, lstm
+from backend.temporal import Recipe
 from backend.timeline import LAST_FRAME
 from backend.types import LabeledBox, Prediction, Tracks
 from tests.support import ROOT
@@ -68,6 +69,39 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
     known = " ".join(f"model_classifier_{one}" for one in [*sizes, 'accuracy_threshold="0.99"'])
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {known} model_every'))
     assert tag.trainable
+    assert lstm(tag) == Recipe(64, 32, 1, 1000, 0.95, 0.99)
+    assert epochs(tag) == 0  # they are the LSTM's
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("", None),
+        ('model_classifier_epochs="40" model_classifier_f1_threshold="0.5"', None),
+        ('model_classifier_accuracy_threshold="0.5"', None),
+        ('model_classifier_sequence_size="9.5"', Recipe(sequence_size=10)),
+        ('model_classifier_hidden_size="64"', Recipe(hidden_size=64)),
+        ('model_classifier_num_layers="2" model_classifier_epochs="7"', Recipe(num_layers=2, epochs=7)),
+        ('model_classifier_num_layers="2" model_classifier_f1_threshold="0"', Recipe(num_layers=2, f1_threshold=0)),
+        (
+            'model_classifier_hidden_size="8" model_classifier_accuracy_threshold="0.9"',
+            Recipe(hidden_size=8, accuracy_threshold=0.9),
+        ),
+    ],
+)
+def test_a_tag_asks_for_an_lstm_by_its_sizes(given: str, asked: Recipe | None) -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{given} model_every"))
+    assert lstm(tag) == asked
+    assert lstm(replace(tag, kind="choices")) is None
+
+
+def test_what_an_lstm_says_is_not_smoothed() -> None:
+    probs = np.zeros((30, 2))
+    probs[[10, 11, 12, 13, 14, 20]] = [0.9, 0]
+    (ordered,) = label_config.parse(EXAMPLE.replace("model_every", 'model_classifier_hidden_size="8" model_every'))
+    regions = [one.as_json() for one in tags.encode(ordered, seen(probs), CLASSES, 0.5, "k")]
+    assert [(box.frame, box.last) for box in tags.decode(ordered, regions)] == [(11, 15)]
+    assert spans(seen(probs)) == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +118,12 @@ def test_a_tag_may_say_how_many_epochs_are_run(given: str, asked: int) -> None:
     [
         ("model_every", 'model_trainable="maybe" model_every', 'model_trainable="maybe" is neither true nor false'),
         ("model_every", 'model_classifier_epochs="many" model_every', "model_classifier_epochs="),
+        ("model_every", 'model_classifier_sequence_size="0" model_every', "is no number above 0, up to 1000"),
+        ("model_every", 'model_classifier_sequence_size="1001" model_every', "is no number above 0, up to 1000"),
+        ("model_every", 'model_classifier_hidden_size="2000" model_every', "is no number above 0, up to 1024"),
+        ("model_every", 'model_classifier_num_layers="9" model_every', "is no number above 0, up to 8"),
+        ("model_every", 'model_classifier_f1_threshold="95" model_every', "is no number from 0 to 1"),
+        ("model_every", 'model_classifier_accuracy_threshold="-1" model_every', "is no number from 0 to 1"),
         ("model_every", 'model_classifier_epochs="0" model_every', 'epochs="0" is no number above 0, up to 1e\\+06'),
         ('model_every="5"', 'model_every="1e9"', "is no number from 0 to 1000"),
         ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
