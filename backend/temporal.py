@@ -115,7 +115,7 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: i
     seen = np.concatenate([embeddings for embeddings, _ in videos])
     hidden = recipe.hidden_size
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the one generator of all
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         net: Any = nn.ModuleDict(
             {
                 "scale": nn.BatchNorm1d(seen.shape[1], affine=False),

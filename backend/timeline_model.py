@@ -37,7 +37,7 @@ def train(
     """Train an LSTM on what a classifier sees of videos, write it into the weights, and return its last epoch.
 
     It begins anew each time, whatever TRAIN_FROM says: each training changes what the embeddings mean that it reads.
-    Raises MediaError as `timeline_frames.watch` does.
+    Of the videos their embeddings are in memory, 5 kB a frame. Raises MediaError as `timeline_frames.watch` does.
     """
     classifier = Classifier(load_model(weights, "classify"), hyper.imgsz, hyper.device)
     seen = [embeddings_of(classifier, one.video, tag) for one in videos]

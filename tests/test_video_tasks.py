@@ -292,6 +292,31 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
         np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
 
 
+@pytest.mark.parametrize(("size", "videos"), [("", 0), ('model_classifier_hidden_size="8"', 2)])
+def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: str, videos: int) -> None:
+    (tag,) = label_config.parse(
+        '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video" '
+        f'{size}><Label value="cat"/></TimelineLabels></View>'
+    )
+    value = {"ranges": [{"start": 2, "end": 7}], "timelinelabels": ["cat"]}
+    drawn = {"id": "r", "type": "timelinelabels", "from_name": "event", "to_name": "video", "value": value}
+    clips_ = [add(images, f"{name}.avi") for name in "ab"]
+    annotated = tuple(
+        AnnotatedTask(Task(number, {"video": url}), number, "2026-01-01T00:00:00Z", result)
+        for number, (url, result) in enumerate(
+            [(clips_[0], (drawn,)), (clips_[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
+        )
+    )
+    (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
+    assert {one.task_id for one in read.images} == {1, 2}
+    assert [one.task_id for one in read.videos] == [1, 2][:videos]
+    if videos:
+        first, second = read.videos
+        assert [(one.label, one.frame, one.last) for one in first.segments] == [("cat", 2, 7)]
+        assert second.segments == ()
+        assert first.video == context.media.fetch_video(clips_[0])
+
+
 def test_frames_of_one_video_lie_side_by_side_in_a_data_set(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
     box = tags.decode(TAG, [region((1, 10, True))])
