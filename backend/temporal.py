@@ -127,8 +127,9 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: i
         )
     net["scale"].running_mean.copy_(torch.from_numpy(seen.mean(axis=0)))
     net["scale"].running_var.copy_(torch.from_numpy(seen.var(axis=0)))
+    net["scale"].eval()  # it must not learn; the LSTM stays in training, for cuDNN goes backward in no other mode
     net.sequence_size = recipe.sequence_size
-    return net.eval()  # it stays so: `scale` must not learn, and nothing else differs
+    return net
 
 
 def _windows(frames: int, size: int) -> Iterator[slice]:

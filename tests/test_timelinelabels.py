@@ -95,13 +95,13 @@ def test_a_tag_asks_for_an_lstm_by_its_sizes(given: str, asked: Recipe | None) -
     assert lstm(replace(tag, kind="choices")) is None
 
 
-def test_what_an_lstm_says_is_not_smoothed() -> None:
-    probs = np.zeros((30, 2))
-    probs[[10, 11, 12, 13, 14, 20]] = [0.9, 0]
-    (ordered,) = label_config.parse(EXAMPLE.replace("model_every", 'model_classifier_hidden_size="8" model_every'))
-    regions = [one.as_json() for one in tags.encode(ordered, seen(probs), CLASSES, 0.5, "k")]
-    assert [(box.frame, box.last) for box in tags.decode(ordered, regions)] == [(11, 15)]
-    assert spans(seen(probs)) == []
+def test_a_training_depends_on_them() -> None:
+    hashes = [
+        label_config.config_hash(EXAMPLE.replace("model_every", f"{given} model_every"))
+        for given in ("", 'hotkey="1"', *(f'model_classifier_num_layers="{n}"' for n in (1, 2)))
+    ]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def encode(
 ) -> tuple[Region, ...]:
     """Return where each label reaches the tag's own threshold (else `threshold`), smoothed over time, as regions.
 
-    What an LSTM says is not smoothed: it has looked at the frames before and after by itself. Labels may overlap. A
-    region's score is the mean of its frames; its borders lie half-way between frames that were looked at.
+    Labels may overlap. A region's score is the mean of its frames; its borders lie half-way between frames that were
+    looked at.
     """
     tracks = prediction.tracks
     if tracks is None or not len(tracks.frames):  # no model yet
@@ -48,8 +48,7 @@ def encode(
     probs, labels = _of_labels(tag, prediction, classes)
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     seen_a_second = tracks.rate * len(probs) / tracks.length
-    window = 1 if lstm(tag) else 2 * int(SMOOTHED_S * seen_a_second / 2) + 1
-    smooth = timeline.smooth(probs, window)
+    smooth = timeline.smooth(probs, window=2 * int(SMOOTHED_S * seen_a_second / 2) + 1)
     shortest = min(max(1, round(SHORTEST_S * seen_a_second)), len(probs))
     found = timeline.segments(smooth, labels, lowest, shortest)
     begins, ends = borders(tracks.frames, tracks.length)
