@@ -75,7 +75,7 @@ def video(site: ImageSite, number: int) -> str:
 
 @pytest.mark.parametrize(
     ("config", "epochs", "hidden_size"),
-    [(CONFIG, 1, None), pytest.param(ORDERED, 2, 8, marks=pytest.mark.slow, id="lstm")],
+    [pytest.param(CONFIG, 1, None, id="frames"), pytest.param(ORDERED, 2, 8, marks=pytest.mark.slow, id="lstm")],
 )
 def test_predicted_corrected_retrained_scored(
     servers: Servers, images: ImageSite, config: str, epochs: int, hidden_size: int | None
