@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from backend.committee import Member, Votes
 from backend.context import Context
 from backend.errors import MediaError, ModelError
 from backend.geometry import label_arrays
-from backend.models import ServedModel, committee_for, past_models
+from backend.models import ServedModel, committee_for
+from backend.pasts import Past, fair, pasts_of
 from backend.pools import Committee, Pool
 from backend.store import ProjectRecord
-from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Task
+from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Task
 
 log = logging.getLogger(__name__)
 
@@ -60,47 +61,19 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
     """
     annotated = context.label_studio.annotated_tasks(model.project_id)
     labels = {task.task.id: tags.decode(model.tag, task.result) for task in annotated}
-    pasts = _pasts(context, model)
+    pasts = pasts_of(context, model)
     losses = (_loss(context, pasts, task_id, labels.get(task_id)) for task_id in task_ids.tolist())
     return np.array(list(losses), dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """A tag's model of one version: where its predictions are, and what it had learned by then."""
-
-    project_id: int
-    number: int
-    tag: str  # its name in the store
-    classes: tuple[str, ...]
-    learned: frozenset[int]
-
-
-def _pasts(context: Context, model: ServedModel) -> list[_Past]:
-    """Return a tag's models up to this one, newest first."""
-    found = []
-    for version, known in past_models(context, model):
-        place = version.place_of(model.tag, first=not model.beside)
-        found.append(_Past(version.project_id, version.number, place, known.classes, version.known_tasks(place)))
-    return found
-
-
-def _loss(context: Context, pasts: Sequence[_Past], task_id: int, labels: Sequence[LabeledBox] | None) -> float:
-    for past in pasts if labels is not None else ():
-        if task_id in past.learned:
-            continue
-        found = _prediction(context, past, task_id)
-        if found is not None and found.tracks is None:  # boxes of many frames cannot be told apart
-            boxes, classes = label_arrays(labels or (), past.classes, found.width, found.height)
-            known = classes >= 0  # a label this version had never heard of is none of its mistakes
-            return image_loss(found, boxes[known].astype(np.float32), classes[known])
-    return math.nan
-
-
-def _prediction(context: Context, past: _Past, task_id: int) -> Prediction | None:
-    store, place = context.store, (past.project_id, past.number, task_id)
-    late = store.prediction(*place, labeled=True, tag=past.tag)
-    return late if late is not None else store.prediction(*place, tag=past.tag)
+def _loss(context: Context, pasts: Sequence[Past], task_id: int, labels: Sequence[LabeledBox] | None) -> float:
+    judge = None if labels is None else fair(context, pasts, task_id)
+    if judge is None:
+        return math.nan
+    past, found = judge
+    boxes, classes = label_arrays(labels or (), past.classes, found.width, found.height)
+    known = classes >= 0  # a label this version had never heard of is none of its mistakes
+    return image_loss(found, boxes[known].astype(np.float32), classes[known])
 
 
 def asks_committee(strategies: Iterable[str]) -> bool:

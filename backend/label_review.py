@@ -1,29 +1,44 @@
 """Labels that look wrong: scored beside what the serving version predicts, and marked in Label Studio for a look.
 
-ObjectLab wants predictions of a model that has not seen the label. Of the validation images, and of tasks labeled since
-the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of them
-than there are. `LabelDoubt.learned` tells which.
+Label errors show in predictions of a model that has not seen the label. Of the validation images, and of tasks labeled
+since the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of
+them than there are. `LabelDoubt.learned` tells which. A classifier learns errors by heart, so choices are judged by the
+newest version that had not learned from the image, where there is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from backend import tags
+from backend.choice_errors import choice_quality
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.geometry import label_arrays
-from backend.label_errors import SUSPECT, LabelDoubt, LabelQuality, Reviewed, by_task, label_quality, sureness
+from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, by_task, label_quality, sureness
 from backend.label_studio import LABELED, PredictionRow
 from backend.models import ServedModel, models_for, project_record, serving_number
+from backend.pasts import fair, pasts_of
 from backend.push import LAST, encode, same
 from backend.scoring import stored
-from backend.types import AnnotatedTask, ControlTag, ModelVersion, Prediction
+from backend.types import AnnotatedTask, BoolArray, ControlTag, ModelVersion, Prediction
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
 CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
+_WHOLE = (0.0, 0.0, 100.0, 100.0)  # the box of an image
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What an annotator chose about an image, beside what a model says."""
+
+    annotated: AnnotatedTask
+    given: BoolArray  # (C,)
+    probs: Floats  # (C,)
+    learned: bool  # that model was trained on the image
 
 
 def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
@@ -33,29 +48,24 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     the tag's model never learned. Nothing before there is a version.
     """
     record, version = project_record(context, project_id), context.store.serving(project_id)
-    models = _judges(models_for(context, record, accepted=False)) if version else []
-    if version is None or not models:
+    models = models_for(context, record, accepted=False) if version else ()
+    judges = [model for model in models if model.trained]
+    if version is None or not judges:
         return ()
     annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
-    doubts = [doubt for model in models for doubt in _judged(context, version, model, annotated)]
+    alone = len(models) == 1
+    doubts = [doubt for model in judges for doubt in _judged(context, version, model, annotated, alone=alone)]
     found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
     context.store.save_doubts(project_id, version.number, found)
     return found
 
 
-def _judges(models: Sequence[ServedModel]) -> list[ServedModel]:
-    """Return the models that know labels well enough to doubt them.
-
-    A choice is about the whole image, so a model of it can say only that somebody did not choose. Beside other tags
-    that is no error.
-    """
-    return [one for one in models if one.trained and (len(models) == 1 or one.tag.task != "classify")]
-
-
 def _judged(
-    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask]
+    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask], *, alone: bool
 ) -> list[LabelDoubt]:
-    """Return the verdicts of one tag's model on the labels of that tag."""
+    """Return the verdicts of one tag's model on the labels of that tag; `alone`: there is no other tag."""
+    if model.tag.task == "classify":
+        return _judged_choices(context, version, model, annotated, alone=alone)
     pairs = {}
     for task_id, prediction in _predictions(context, model, annotated):
         reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
@@ -66,6 +76,28 @@ def _judged(
         _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
         for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)
     ]
+
+
+def _judged_choices(
+    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask], *, alone: bool
+) -> list[LabelDoubt]:
+    """Return the verdicts on the choices about images; beside other tags a task without any is none of its business."""
+    labels = [name for name in model.classes if name in model.tag.labels]
+    learned, columns = version.known_tasks(model.beside), np.isin(model.classes, labels)
+    pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
+    rows: list[_Choice] = []
+    for task_id, latest in _predictions(context, model, annotated):
+        given = choices(model.tag, labels, annotated[task_id])
+        if given is None or latest.tracks is not None or not (alone or given.any()):
+            continue
+        judge = fair(context, pasts, task_id) if task_id in learned else None
+        probs = (judge[1] if judge else latest).class_probs[0, columns].astype(np.float64)
+        rows.append(_Choice(annotated[task_id], given, probs, task_id in learned and judge is None))
+    if not rows:
+        return []
+    said, chosen = np.stack([row.probs for row in rows]), np.stack([row.given for row in rows])
+    quality = choice_quality(said, chosen, ~np.array([row.learned for row in rows]), multiple=model.tag.multiple)
+    return [_choice_doubt(model, labels, row, each) for row, each in zip(rows, quality, strict=True)]
 
 
 def _predictions(context: Context, model: ServedModel, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
@@ -107,6 +139,14 @@ def pair(
     return Reviewed(labels, kinds, percent[kept], found[kept].astype(np.int64), confidence[kept])
 
 
+def choices(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) -> BoolArray | None:
+    """Return which of `labels` a task was given (C,); None where it was given something else."""
+    if tags.unreadable(tag, annotated.result):
+        return None
+    chosen = {box.label for box in tags.decode(tag, annotated.result)}
+    return np.isin(labels, list(chosen)) if chosen <= set(labels) else None
+
+
 def _doubt(
     model: ServedModel, annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, learned: bool
 ) -> LabelDoubt:
@@ -122,6 +162,18 @@ def _doubt(
         box = (left, top, right, bottom)
     judged = (annotated.task.id, annotated.annotation_id, annotated.updated_at)
     return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
+
+
+def _choice_doubt(model: ServedModel, labels: Sequence[str], choice: _Choice, quality: Floats) -> LabelDoubt:
+    """Return the verdict on one annotation's choices, with the label that is the likeliest error."""
+    worst = int(quality.argmin())
+    label, box, suspicion = "", None, ""
+    if quality[worst] < SUSPECT:
+        wrong = "mistaken" if model.tag.multiple else "swapped"
+        label, box, suspicion = labels[worst], _WHOLE, wrong if choice.given[worst] else "overlooked"
+    judged = (choice.annotated.task.id, choice.annotated.annotation_id, choice.annotated.updated_at)
+    score = round(float(quality[worst]), 6)
+    return LabelDoubt(*judged, score, suspicion, label, box, choice.learned, model.tag.from_name)
 
 
 def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:

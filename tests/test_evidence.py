@@ -14,6 +14,7 @@ from backend.acquisition.learning_loss import image_loss
 from backend.context import Context
 from backend.errors import ModelError
 from backend.files import file_sha256
+from backend.pasts import Past
 from backend.pools import Committee
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
@@ -133,9 +134,9 @@ def arrays(kind: int) -> tuple[FloatArray, IntArray]:
     return np.array([[0, 0, 50, 50]], dtype=np.float32), np.array([kind])
 
 
-def past(*versions: ModelVersion) -> list[evidence._Past]:
+def past(*versions: ModelVersion) -> list[Past]:
     """Return what the first tag's models of these versions were."""
-    return [evidence._Past(7, one.number, "", one.classes, one.known_tasks()) for one in versions]
+    return [Past(7, one.number, "", one.classes, one.known_tasks()) for one in versions]
 
 
 def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(

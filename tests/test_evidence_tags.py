@@ -17,6 +17,7 @@ from backend.context import Context
 from backend.errors import ModelError
 from backend.files import file_sha256
 from backend.models import ServedModel
+from backend.pasts import pasts_of
 from backend.pools import Pool
 from backend.processes import LabelStudioProcess
 from backend.ranking import STAND_IN
@@ -189,9 +190,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     label, second = served(context)
     (cat,) = tags.decode(second.tag, human((ASIDE, "cat"), tag="second"))
     losses = {
-        model.tag.from_name: [
-            evidence._loss(context, evidence._pasts(context, model), task, [cat]) for task in (1, 2, 3)
-        ]
+        model.tag.from_name: [evidence._loss(context, pasts_of(context, model), task, [cat]) for task in (1, 2, 3)]
         for model in (label, second)
     }
     box = np.array([ASIDE], dtype=np.float32) * np.array([2, 1, 2, 1], dtype=np.float32)
@@ -199,8 +198,8 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     assert missed > found
     assert losses["label"] == [pytest.approx(value, nan_ok=True) for value in (math.nan, missed, missed)]
     assert losses["second"] == [pytest.approx(value, nan_ok=True) for value in (found, math.nan, found)]
-    assert [past.learned for past in evidence._pasts(context, second)] == [{2, 3}, {2}]
-    assert [past.number for past in evidence._pasts(context, replace(second, number=1))] == [1]
+    assert [past.learned for past in pasts_of(context, second)] == [{2, 3}, {2}]
+    assert [past.number for past in pasts_of(context, replace(second, number=1))] == [1]
 
 
 # Through Label Studio

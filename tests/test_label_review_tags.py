@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend import label_config, label_review, projects, protocol, push, tables
+from backend import label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.files import file_sha256
 from backend.label_errors import LabelDoubt, by_task
-from backend.models import ServedModel
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import ProjectRecord, Store
 from backend.types import Json, Prediction, TagModel
-from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish, serve
+from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve
 from tests.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
 
 QUALITY = '<Choices name="quality" toName="image"><Choice value="good"/><Choice value="bad"/></Choices>'
@@ -78,25 +77,6 @@ def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     del old["doubts"][0]["tag"]
     path.write_text(json.dumps(old))
     assert store.doubts(7, 1) == (replace(DOUBTS[0], tag=""),)
-
-
-def models_of(schema: str, *, trained: bool = True) -> list[ServedModel]:
-    tags = label_config.parse(schema)
-    return [ServedModel(7, 1, "yolo11n-v1", (), None, 1.0, None, 64, "cpu", tag, trained=trained) for tag in tags]
-
-
-@pytest.mark.parametrize(
-    ("schema", "judges"),
-    [
-        (CONFIG, ["label"]),
-        (SCHEMA, ["label", "second"]),
-        (CONFIG.replace("</View>", QUALITY + "</View>"), ["label"]),
-        (f'<View><Image name="image" value="$image"/>{QUALITY}</View>', ["quality"]),
-    ],
-)
-def test_a_choice_is_not_judged_beside_other_tags(schema: str, judges: list[str]) -> None:
-    assert [model.tag.from_name for model in label_review._judges(models_of(schema))] == judges
-    assert label_review._judges(models_of(schema, trained=False)) == []
 
 
 def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) -> None:
@@ -162,6 +142,18 @@ def test_each_tags_labels_are_judged_by_its_own_model(studio: Studio) -> None:
     }
     learned = {(names[one.task_id], one.tag) for one in doubts if one.learned}
     assert learned == {("both", "label"), ("first", "second")}
+
+
+@pytest.mark.label_studio
+def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
+    """Nobody chose on the other tasks, and beside boxes that is no error."""
+    right = studio.tasks["right"]
+    bad = {"id": "q", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["bad"]}}
+    studio.client.update_annotation(studio.annotations[right], (*PLANTED["right"][0], bad))
+    (doubt,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
+    assert (doubt.task_id, doubt.suspicion, doubt.label, doubt.suspicious) == (right, "swapped", "bad", True)
+    assert studio.review() == 4
+    assert "right" in studio.tab()
 
 
 @pytest.mark.label_studio

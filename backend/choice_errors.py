@@ -1,0 +1,43 @@
+"""Which choices about images are probably wrong: confident learning (Northcutt et al., 2021), from its formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backend.label_errors import LIKELY, SURE, Floats
+from backend.types import BoolArray
+
+
+def choice_quality(probs: Floats, given: BoolArray, fair: BoolArray, *, multiple: bool) -> Floats:
+    """Return how right it seems that each label was chosen, or was not (n, C): 1 where nothing speaks against it.
+
+    `probs` (n, C) is what a model says of n images, `given` (n, C) what annotators chose, and `fair` (n,) tells the
+    images that the model had not learned from. Where several labels may be chosen each is a question of its own: a
+    choice is wrong where its absence is sure, an omission where its presence is. Else a choice is wrong where another
+    label is sure, and an image without any choice lacks the one that is sure. What is wrong has 1 less the
+    margin by which the opposite is likelier: a label that a model can hardly tell is sure at little over one half.
+
+    >>> given = np.array([[True, False], [False, True], [False, True]])
+    >>> probs = np.array([[0.8, 0.2], [0.9, 0.1], [0.1, 0.9]])
+    >>> choice_quality(probs, given, np.ones(3, bool), multiple=False).round(9).tolist()
+    [[1.0, 1.0], [1.0, 0.2], [1.0, 1.0]]
+    """
+    present = _sure(probs, given, fair)
+    if multiple:
+        absent = 1 - probs
+        wrong, lacking = given & (absent >= _sure(absent, ~given, fair)), ~given & (probs >= present)
+        return 1 - np.where(wrong, absent - probs, np.where(lacking, probs - absent, 0.0))
+    rival = np.where(~given & (probs >= present), probs, 0.0).max(axis=1, initial=0.0, keepdims=True)
+    wrong, lacking = given & (rival > 0), ~given.any(axis=1, keepdims=True) & (probs >= present)
+    return 1 - np.where(wrong, rival - probs, np.where(lacking, probs, 0.0))
+
+
+def _sure(probs: Floats, given: BoolArray, fair: BoolArray) -> Floats:
+    """Return the probability from which each label is sure (C,): its mean over the images that were given it.
+
+    Over the fair ones where there are some, and between LIKELY and SURE; SURE for a label that nobody gave.
+    """
+    fairly = given & fair[:, None]
+    counted = np.where(fairly.any(axis=0), fairly, given)
+    mean = (probs * counted).sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
+    return np.where(counted.any(axis=0), mean.clip(LIKELY, SURE), SURE)
