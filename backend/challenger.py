@@ -242,7 +242,7 @@ def _detections(plan: Plan, weights: Path, seen: Watched | None = None) -> Detec
     detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
     found = detector.predict([image.path for image in plan.split.val])
     pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
-    return validation.detections(pairs, plan.tag.labels)
+    return validation.detections(pairs, plan.tag.labels, plan.tag.task)
 
 
 def _calibration(found: Detections | None) -> Calibration:

@@ -20,7 +20,8 @@ from backend import masks, yolo_data
 from backend.inference import BATCH, not_finite
 from backend.letterbox import Letterboxed, read_pixels
 from backend.thumbnails import thumbnails
-from backend.types import BoolArray, FloatArray, IntArray, LabeledBox, Metrics, Outline, Prediction, YoloTask
+from backend.types import BoolArray, FloatArray, IntArray, Metrics, Outline, Prediction, YoloTask
+from backend.validation import class_map
 from backend.yolo_models import select_device
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
     both, either = np.zeros(len(data.classes)), np.zeros(len(data.classes))
     detections = 0
     for file, found in zip(data.val, segmenter.predict([file.path for file in data.val]), strict=True):
-        true = _class_map(file.boxes, data.classes, found.width, found.height)
+        true = class_map(file.boxes, data.classes, found.width, found.height)
         seen = _seen_map(found, segmenter.classes, data.classes)
         detections += len(found.boxes)
         for kind in range(len(data.classes)):
@@ -173,18 +174,6 @@ def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
     overall = float(np.mean(list(quality.values()))) if quality else 0.0
     boxes = sum(len(file.boxes) for file in data.val)
     return Metrics(overall, overall, quality, images=len(data.val), boxes=boxes, detections=detections)
-
-
-def _class_map(labels: Sequence[LabeledBox], classes: Sequence[str], width: int, height: int) -> IntArray:
-    """Return the class of each pixel (h, w), -1 for none; where labels overlap, the smaller one lies on top."""
-    found = np.full((height, width), -1, dtype=np.int64)
-    filled = [
-        (masks.fill([np.array(ring) * (width, height) for ring in label.outline], width, height), label.label)
-        for label in labels
-    ]
-    for mask, name in sorted(filled, key=lambda each: -int(each[0].sum())):
-        found[mask] = classes.index(name)
-    return found
 
 
 def _seen_map(found: Prediction, theirs: Sequence[str], classes: Sequence[str]) -> IntArray:

@@ -140,7 +140,7 @@ def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozense
 def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
     """Predict the held-out images by themselves, as after a training: last bits depend on what is in a batch."""
     predictions = detector.predict([image.path for image in held])
-    return detections(zip(predictions, (image.boxes for image in held), strict=True), detector.classes)
+    return detections(zip(predictions, (image.boxes for image in held), strict=True), detector.classes, detector.task)
 
 
 def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:

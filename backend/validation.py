@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from backend import masks
 from backend.acquisition.class_weights import match_quality
 from backend.geometry import iou, label_arrays
-from backend.types import FloatArray, IntArray, LabeledBox, Prediction
+from backend.types import FloatArray, IntArray, LabeledBox, Prediction, YoloTask
+
+LEAST_IOU = 0.5  # of a detection that is right
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +25,21 @@ class Detections:
     overlap: FloatArray  # (k,) IoU with the label it found, 0 for a false positive
 
 
-def detections(validated: Iterable[tuple[Prediction, Sequence[LabeledBox]]], classes: Sequence[str]) -> Detections:
+def detections(
+    validated: Iterable[tuple[Prediction, Sequence[LabeledBox]]], classes: Sequence[str], task: YoloTask
+) -> Detections:
     """Return what a model detects on images, one pair of prediction and labels each; `classes` are the model's."""
     confidence: list[FloatArray] = [np.zeros(0, dtype=np.float32)]
     predicted: list[IntArray] = [np.zeros(0, dtype=np.int64)]
     overlap: list[FloatArray] = [np.zeros(0, dtype=np.float32)]
     for prediction, labels in validated:
-        boxes, kinds = label_arrays(labels, classes, prediction.width, prediction.height)
         confidence.append(np.clip(prediction.confidence, 0.0, 1.0))
         predicted.append(_predicted(prediction))
-        overlap.append(matched(prediction, boxes, kinds))
+        if task == "semantic":
+            overlap.append(covered(prediction, class_map(labels, classes, prediction.width, prediction.height)))
+        else:
+            boxes, kinds = label_arrays(labels, classes, prediction.width, prediction.height)
+            overlap.append(matched(prediction, boxes, kinds))
     return Detections(np.concatenate(confidence), np.concatenate(predicted), np.concatenate(overlap))
 
 
@@ -52,9 +60,36 @@ def matched(prediction: Prediction, boxes: npt.ArrayLike, classes: IntArray) -> 
     overlap = iou(prediction.boxes, boxes)
     overlap[_predicted(prediction)[:, None] != classes[None, :]] = 0.0
     for row in np.argsort(-prediction.confidence, kind="stable"):
-        if overlap.shape[1] and overlap[row].max() >= 0.5:
+        if overlap.shape[1] and overlap[row].max() >= LEAST_IOU:
             found[row] = overlap[row].max()
             overlap[:, overlap[row].argmax()] = 0.0
+    return found
+
+
+def covered(prediction: Prediction, truth: IntArray) -> FloatArray:
+    """Return the IoU of each class that is seen, pixel by pixel, with where it is; 0 for a false positive (n,).
+
+    True is an IoU ≥ .5. The prediction has one object for each class, and `truth` (h, w) is the class of each pixel:
+    boxes would set all of a class beside the single regions that annotators drew.
+    """
+    found = np.zeros(len(prediction.boxes), dtype=np.float32)
+    for row, (kind, outline) in enumerate(zip(_predicted(prediction), prediction.outlines or (), strict=True)):
+        seen, there = masks.fill(outline, prediction.width, prediction.height), truth == kind
+        found[row] = (seen & there).sum() / max((seen | there).sum(), 1)
+    found[found < LEAST_IOU] = 0.0
+    return found
+
+
+def class_map(labels: Sequence[LabeledBox], classes: Sequence[str], width: int, height: int) -> IntArray:
+    """Return the class of each pixel (h, w), -1 for none of them; where labels overlap, the smaller one lies on top."""
+    found = np.full((height, width), -1, dtype=np.int64)
+    number = {name: index for index, name in enumerate(classes)}
+    filled = [
+        (masks.fill([np.array(ring) * (width, height) for ring in label.outline], width, height), label.label)
+        for label in labels
+    ]
+    for mask, name in sorted(filled, key=lambda each: -int(each[0].sum())):
+        found[mask] = number.get(name, -1)
     return found
 
 

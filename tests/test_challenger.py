@@ -7,18 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from backend import challenger, label_config, validation
+from backend import challenger, label_config, masks, validation
 from backend.challenger import Champion
+from backend.classifying import load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
 from backend.timeline_frames import LabeledVideo
-from backend.types import LabeledBox, TagModel, TrainingSnapshot
+from backend.types import LabeledBox, Prediction, TagModel, TrainingSnapshot
 from backend.video import Video
-from tests.support import CONFIG, IMGSZ, ImageSite, tiny_yolo
+from tests.support import CLASSES, CONFIG, IMGSZ, ImageSite, tiny_yolo
 
 
 @pytest.fixture
@@ -165,6 +167,36 @@ def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImag
     quality = validation.class_quality(detected, ("cat", "dog"))
     assert quality
     assert all(0 < value < 1 for value in quality.values())
+
+
+def test_classes_of_pixels_are_calibrated_by_their_pixels(labeled: tuple[LabeledImage, ...], tmp_path: Path) -> None:
+    """What the model itself sees, drawn as three strips, is right; no strip has the box of the whole."""
+    weights = tiny_yolo(tmp_path / "tiny.pt", task="semantic")
+    found = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in labeled])
+    drawn = [replace(image, boxes=strips(seen)) for image, seen in zip(labeled, found, strict=True)]
+    made = plan(Split(labeled, tuple(drawn), held_out=True))
+    detected = challenger._detections(replace(made, tag=replace(made.tag, task="semantic")), weights)
+    assert detected is not None
+    assert len(detected.overlap) > len(labeled)
+    assert detected.overlap.min() > 0.9
+    boxes = challenger._detections(made, weights)
+    assert boxes is not None
+    assert (boxes.overlap == 0).mean() > 0.5
+
+
+def strips(seen: Prediction) -> tuple[LabeledBox, ...]:
+    """Return each class that is seen as three regions beside each other."""
+    found, thirds, size = [], np.arange(seen.width) * 3 // seen.width, (seen.width, seen.height)
+    for row, outline in enumerate(seen.outlines or ()):
+        mask = masks.fill(outline, *size)
+        for rings in (masks.trace(mask & (thirds == third)) for third in range(3)):
+            if rings:
+                points = np.concatenate(rings) / size
+                low, high = points.min(axis=0), points.max(axis=0)
+                box = (*((low + high) / 2).tolist(), *(high - low).tolist())
+                shares = tuple(tuple(map(tuple, (ring / size).tolist())) for ring in rings)
+                found.append(LabeledBox(CLASSES[int(seen.class_probs[row].argmax())], box, outline=shares))
+    return tuple(found)
 
 
 def test_each_tag_has_the_temperature_of_its_own_detections(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from backend.acquisition.class_weights import match_quality
-from backend.types import LabeledBox, Prediction
-from backend.validation import detections, matched
+from backend.types import LabeledBox, Prediction, Ring, YoloTask
+from backend.validation import class_map, detections, matched
 
 
 def prediction(boxes: list[list[float]], classes: list[int], confidence: list[float], of: int = 2) -> Prediction:
@@ -56,7 +58,9 @@ def test_no_labels_and_no_detections() -> None:
 def test_the_detections_of_all_images_stand_in_one_row() -> None:
     left = LabeledBox("dog", (0.25, 0.5, 0.5, 1.0))
     found = prediction([[0, 0, 50, 100], [50, 0, 100, 100]], [1, 0], [0.9, 0.4])
-    all_of_them = detections([(found, (left,)), (prediction([], [], []), (left,)), (found, ())], ("cat", "dog"))
+    all_of_them = detections(
+        [(found, (left,)), (prediction([], [], []), (left,)), (found, ())], ("cat", "dog"), "detect"
+    )
     assert all_of_them.confidence.tolist() == pytest.approx([0.9, 0.4, 0.9, 0.4])
     assert all_of_them.classes.tolist() == [1, 0, 1, 0]
     assert all_of_them.overlap.tolist() == [1, 0, 0, 0]
@@ -64,5 +68,62 @@ def test_the_detections_of_all_images_stand_in_one_row() -> None:
     assert quality.tolist() == pytest.approx([np.nan, 0.9**0.6, np.nan], nan_ok=True)
 
 
-def test_no_images() -> None:
-    assert len(detections([], ("cat",)).confidence) == 0
+@pytest.mark.parametrize("task", ["detect", "semantic"])
+def test_no_images(task: YoloTask) -> None:
+    assert len(detections([], ("cat",), task).confidence) == 0
+
+
+# Classes of pixels
+
+
+def ring(left: float, top: float, right: float, bottom: float) -> Ring:
+    """Return a rectangle, as shares of the image."""
+    return ((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def drawn(label: str, *rings: Ring) -> LabeledBox:
+    points = np.array([point for one in rings for point in one])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return LabeledBox(label, (*((low + high) / 2).tolist(), *(high - low).tolist()), outline=rings)
+
+
+def painted(*found: tuple[int, float, tuple[Ring, ...]]) -> Prediction:
+    """Return what is seen of each class in an image of 100 x 100: its number, its confidence and its parts."""
+    outlines = tuple(tuple(np.array(one, np.float32) * 100 for one in rings) for _, _, rings in found)
+    points = [np.concatenate(outline) for outline in outlines]
+    hulls = [[*each.min(axis=0).tolist(), *each.max(axis=0).tolist()] for each in points]
+    whole = prediction(hulls, [kind for kind, _, _ in found], [sure for _, sure, _ in found])
+    return replace(whole, outlines=outlines)
+
+
+LEFT, RIGHT, MIDDLE = ring(0, 0, 0.2, 1), ring(0.8, 0, 1, 1), ring(0.2, 0, 0.8, 1)
+ROAD, FRAME = painted((0, 0.9, (LEFT, RIGHT))), (ring(0, 0, 1, 1), ring(0.1, 0.1, 0.9, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("found", "labels", "overlap", "of_boxes"),
+    [
+        # Right, and no box says so: two regions of one class, whose hull is the image.
+        (ROAD, [drawn("cat", LEFT), drawn("cat", RIGHT)], [1.0], [0.0]),
+        # Wrong, and the boxes agree: a frame and the whole image, .36 of the pixels.
+        (painted((0, 0.9, FRAME)), [drawn("cat", ring(0, 0, 1, 1))], [0.0], [1.0]),
+        (painted((0, 0.9, (LEFT,)), (1, 0.8, (RIGHT,))), [drawn("cat", LEFT), drawn("dog", LEFT)], [0.0, 0.0], [1, 0]),
+        (painted((1, 0.9, (MIDDLE,))), [drawn("dog", ring(0.2, 0, 0.5, 1))], [0.5], [0.5]),
+        (painted((1, 0.9, (MIDDLE,))), [drawn("dog", ring(0.2, 0, 0.49, 1))], [0.0], [0.0]),
+        (ROAD, [], [0.0], [0.0]),
+        (ROAD, [drawn("horse", LEFT, RIGHT)], [0.0], [0.0]),  # a class that the model does not know
+        (painted(), [drawn("cat", LEFT)], [], []),
+    ],
+)
+def test_classes_of_pixels_are_paired_by_their_pixels(
+    found: Prediction, labels: list[LabeledBox], overlap: list[float], of_boxes: list[float]
+) -> None:
+    classes = ("cat", "dog")
+    assert detections([(found, labels)], classes, "semantic").overlap == pytest.approx(overlap)
+    assert detections([(found, labels)], classes, "detect").overlap == pytest.approx(of_boxes)
+
+
+def test_the_smaller_label_lies_on_top() -> None:
+    over = [drawn("dog", LEFT), drawn("cat", ring(0, 0, 1, 1)), drawn("horse", RIGHT)]
+    assert class_map(over, ("cat", "dog"), 10, 2).tolist() == [[1, 1, 0, 0, 0, 0, 0, 0, -1, -1]] * 2
+    assert class_map([], ("cat",), 2, 1).tolist() == [[-1, -1]]
