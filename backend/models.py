@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
+from backend import committee, label_config, label_xml, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, Predictor, load_predictor
 from backend.committee import Member, Voter
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError
 from backend.inference import Detector
+from backend.label_xml import attributes_of
 from backend.media import MediaFile
 from backend.semantic import Segmenter
 from backend.settings import Settings
@@ -114,20 +116,42 @@ def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> pretr
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
     """Return the served model of the first control tag, as `models_for` does."""
     version = _version(context, record.project_id, accepted=accepted)
-    first, *_ = label_config.parse(record.label_config)
+    first, *_ = renamed(record, version)
     return _model(context, record, version, first, first=True)
 
 
 def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tuple[ServedModel, ...]:
     """Return the served model of each control tag, in the config's order.
 
-    With `accepted` those of the newest published version, whose scores may not be in LS yet. A tag that the version has
-    no model for is answered by its base weights. Raises ModelError if weights are damaged or are not ours.
+    With `accepted` those of the newest published version, whose scores may not be in LS yet. A tag that was renamed has
+    the model that it had; one that the version has no model for is answered by its base weights. Raises ModelError if
+    weights are damaged or are not ours.
     """
     version = _version(context, record.project_id, accepted=accepted)
-    first, *others = label_config.parse(record.label_config)
+    first, *others = renamed(record, version)
     beside = (_model(context, record, version, tag, first=False) for tag in others)
     return (_model(context, record, version, first, first=True), *beside)
+
+
+def renamed(record: ProjectRecord, version: ModelVersion | None) -> tuple[ControlTag, ...]:
+    """Return the config's tags; one that a version does not know by its name has the name of one that is gone.
+
+    That is one of the same task with a label in common, where there is one such and no other tag that it fits.
+    """
+    tags = label_config.parse(record.label_config)
+    models = version.models if version else ()
+    names = {attributes_of(node).get("name", "") for node in label_xml.read(record.label_config).iter()}
+    gone = [model for model in models if model.sha256 and model.from_name and model.from_name not in names]
+    known = {model.from_name for model in models}
+    fits = [
+        (tag.from_name, model.from_name)
+        for tag in tags
+        for model in gone
+        if tag.from_name not in known and model.task == tag.task and not set(model.classes).isdisjoint(tag.labels)
+    ]
+    wanted, found = Counter(name for _, name in fits), Counter(name for name, _ in fits)
+    former = {name: before for name, before in fits if wanted[before] == found[name] == 1}
+    return tuple(replace(tag, former=former.get(tag.from_name, "")) for tag in tags)
 
 
 def _model(

@@ -14,7 +14,7 @@ from pathlib import Path
 from backend import challenger, snapshot, training
 from backend.challenger import Candidate, Champion
 from backend.context import Context
-from backend.models import base_model, base_of
+from backend.models import base_model, base_of, renamed
 from backend.progress import Fence
 from backend.snapshot import Labels
 from backend.software import versions as software_versions
@@ -66,8 +66,9 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path, *, 
 
 def _champions(context: Context, labels: Labels) -> dict[str, Champion | None]:
     """Return the model that each tag has so far, by the tag's name."""
-    current, (first, *_) = context.store.current(labels.record.project_id), labels.tags
-    return {tag.from_name: challenger.champion_of(context, current, tag, first=tag is first) for tag in labels.tags}
+    current = context.store.current(labels.record.project_id)
+    first, *_ = tags = renamed(labels.record, current)
+    return {tag.from_name: challenger.champion_of(context, current, tag, first=tag is first) for tag in tags}
 
 
 def _changed(context: Context, labels: Labels, champions: Mapping[str, Champion | None]) -> Labels:

@@ -41,6 +41,7 @@ class ControlTag:
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
     trainable: bool = True  # False: it keeps the model that it has
+    former: str = ""  # the from_name under which a version knows it; "": its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,13 +269,19 @@ class ModelVersion:
 
     def place_of(self, tag: ControlTag, *, first: bool) -> str:
         """Return a tag's name in the store: "" for the version's first one; `first`: of the config's tags."""
-        leads = self.from_name == tag.from_name if self.from_name else first
-        return "" if leads else tag.from_name
+        name = self._name_of(tag)
+        leads = self.from_name == name if self.from_name else first
+        return "" if leads else name
 
     def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
         """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""
-        known = (each for each in self.models if each.from_name == tag.from_name or (first and not each.from_name))
+        name = self._name_of(tag)
+        known = (each for each in self.models if each.from_name == name or (first and not each.from_name))
         return next((each for each in known if each.sha256 and each.task == tag.task), None)
+
+    def _name_of(self, tag: ControlTag) -> str:
+        known = {model.from_name for model in self.models if model.from_name}
+        return tag.former if tag.former in known and tag.from_name not in known else tag.from_name
 
 
 @dataclass(frozen=True, slots=True)

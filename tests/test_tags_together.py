@@ -20,6 +20,7 @@ from backend import (
     protocol,
     push,
     ranking,
+    retraining,
     scoring,
     serving,
 )
@@ -27,8 +28,10 @@ from backend.context import Context
 from backend.errors import ModelError
 from backend.files import file_sha256
 from backend.media import MediaFile
-from backend.models import ServedModel, models_for
+from backend.models import ServedModel, models_for, renamed
+from backend.pasts import pasts_of
 from backend.serving import TaskResult
+from backend.snapshot import Labels
 from backend.types import Calibration, Json, ModelVersion, Ranking, TagModel, Task
 from tests import clips
 from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
@@ -180,6 +183,78 @@ def test_a_tag_without_a_model_of_its_own_shows_its_base(
     assert second.weights == base
     predict(context, TWO_BOXES, *pool(images, 2))
     assert passes == [2, 2]
+
+
+RENAMED = TWO_BOXES.replace('name="label"', 'name="animals"')
+
+
+def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Path, images: ImageSite) -> None:
+    """What it said of the pool, and what it has learned, are still its own; so are the labels that are left."""
+    known = two_boxes(context, tiny_weights)
+    setup(context, TWO_BOXES)
+    rank(context, pool(images, 3))
+    setup(context, RENAMED.replace('<Label value="dog"/>', ""))
+    base = tiny_yolo(Path(context.settings.model_dir) / "yolo11n.pt", ("bird",), seed=5)
+    animals, second = served(context)
+    assert (animals.trained, animals.classes, animals.beside, animals.tag.from_name) == (True, CLASSES, "", "animals")
+    assert animals.weights not in (None, base)
+    assert (second.trained, second.beside) == (True, "second")
+    assert known.known_tasks(animals.beside) == {1}
+    assert [past.number for past in pasts_of(context, animals)] == [1]
+    assert context.store.prediction(7, 1, 2, tag=animals.beside) is not None
+    (result,) = predict(context, RENAMED, *pool(images, 1))
+    assert "animals" in kinds(result.regions)
+    record = context.store.project(7)
+    assert record is not None
+    labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
+    champion = retraining._champions(context, labels)["animals"]
+    assert champion is not None
+    assert champion.model.sha256 == known.sha256
+
+
+def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
+    context: Context, tiny_weights: Path, classifier: Path
+) -> None:
+    setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
+    publish_both(context, tiny_weights, classifier)
+    assert [(one.trained, one.beside) for one in served(context)] == [(True, ""), (True, "quality")]
+    setup(context, CONFIG.replace('name="label"', 'name="how"'))  # both are gone, and only one of them is of boxes
+    assert [(one.trained, one.beside) for one in served(context)] == [(True, "")]
+    setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
+    publish_both(context, tiny_weights, classifier, name="how")  # once it is trained under its new name that counts
+    assert [(one.trained, one.beside, one.tag.former) for one in served(context)] == [(True, "", ""), (True, "how", "")]
+
+
+def two_boxes(context: Context, weights: Path) -> ModelVersion:
+    """Publish and serve a version of the tags "label" and "second", both of boxes and both with cats."""
+    beside = TagModel("second", "detect", CLASSES, file_sha256(weights), "yolo11n.pt", None, None, {}, "published")
+    version = publish(context.store, 7, weights, others=[(beside, weights)])
+    context.store.activate(7, version.number)
+    return version
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        RENAMED.replace('name="second"', 'name="other"'),  # two went and two came: any may be any
+        TWO_BOXES.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # none is gone
+        RENAMED.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # one went and two came
+        CONFIG.replace('name="label"', 'name="new"'),  # of two that went it may be either
+        RENAMED.replace('"cat"', '"horse"').replace('"dog"', '"cow"'),
+        RENAMED.replace('name="animals"', 'name="animals" model_obb="true"'),
+        # One that is skipped is not gone.
+        TWO_BOXES.replace('name="label"', 'name="label" model_skip="true"').replace(
+            "</View>", SECOND.replace("second", "new") + "</View>"
+        ),
+    ],
+)
+def test_a_new_tag_takes_nobodys_model(context: Context, tiny_weights: Path, schema: str) -> None:
+    setup(context, schema)
+    known = two_boxes(context, tiny_weights)
+    record = context.store.project(7)
+    assert record is not None
+    assert [tag.former for tag in renamed(record, known)] == [""] * len(renamed(record, known))
+    assert [tag.former for tag in renamed(record, None)] == [""] * len(renamed(record, known))
 
 
 def test_a_tag_without_any_weights_leaves_the_others_alone(
