@@ -60,7 +60,7 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
     That is this version for validation images, and an earlier one, whose pool they were in, for the others.
     """
     annotated = context.label_studio.annotated_tasks(model.project_id)
-    labels = {task.task.id: tags.decode(model.tag, task.result) for task in annotated}
+    labels = {task.task.id: tags.objects(model.tag, task.result) for task in annotated}
     pasts = pasts_of(context, model)
     losses = (_loss(context, pasts, task_id, labels.get(task_id)) for task_id in task_ids.tolist())
     return np.array(list(losses), dtype=np.float32)

@@ -66,6 +66,20 @@ def label_arrays(
     return np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], axis=1), kinds
 
 
+def class_hulls(labels: Sequence[LabeledBox]) -> tuple[LabeledBox, ...]:
+    """Return one box of each name, around all that have it: what a model of the classes of pixels answers with.
+
+    >>> class_hulls([LabeledBox("cat", (0.25, 0.5, 0.5, 1.0)), LabeledBox("cat", (0.875, 0.5, 0.25, 0.5))])
+    (LabeledBox(label='cat', xywh=(0.5, 0.5, 1.0, 1.0), outline=(), keypoints=(), frame=0, last=0, note=''),)
+    """
+    found = []
+    for name in dict.fromkeys(label.label for label in labels):
+        xyxy, _ = label_arrays([label for label in labels if label.label == name], (name,), 1, 1)
+        low, high = xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)
+        found.append(LabeledBox(name, (*((low + high) / 2).tolist(), *(high - low).tolist())))
+    return tuple(found)
+
+
 def percent_to_normalised(box: Box) -> Box:
     """Return a percent box with its centre, in 0..1.
 

@@ -129,7 +129,7 @@ def pair(
     """
     if prediction.tracks is not None:
         return None
-    labels, kinds = label_arrays(tags.decode(tag, annotated.result), classes, 100, 100)
+    labels, kinds = label_arrays(tags.objects(tag, annotated.result), classes, 100, 100)
     if (kinds < 0).any():
         return None
     found = prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,18 @@ def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
     pair = label_review.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
+
+
+def test_regions_of_one_class_of_pixels_are_one_label() -> None:
+    """The model answers with one object for both of them: beside either alone it would look misplaced."""
+    pixels = replace(TAG, task="semantic")
+    pair = label_review.pair(pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH)
+    assert pair is not None
+    assert pair.labels == pytest.approx(np.array([(10, 20, 80, 90), ASIDE]))
+    assert pair.label_classes.tolist() == [CAT, DOG]
+    nothing = label_review.pair(pixels, CLASSES, annotated([]), BOTH)
+    assert nothing is not None
+    assert nothing.labels.shape == (0, 4)
 
 
 # Without Label Studio

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from backend.errors import LabelConfigError
+from backend.geometry import class_hulls
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
@@ -53,6 +54,12 @@ def encode(
 def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
     """Return the training boxes that an annotation's result holds for this control tag."""
     return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, LabeledBox))
+
+
+def objects(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
+    """Return what `decode` does as a model would answer: of classes of pixels one box around all of a class."""
+    found = decode(tag, result)
+    return class_hulls(found) if tag.task == "semantic" else found
 
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
