@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from backend.anchors import Dense, dfl_variance
 from backend.classifying import Classifier, check_finite
 from backend.errors import ModelError, SettingError
-from backend.inference import Dense, Detector, dfl_variance, not_finite
+from backend.inference import Detector, not_finite
 from backend.letterbox import Letterboxed
 from backend.pools import Committee
 from backend.types import FloatArray, IntArray

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from backend import video
 from backend.errors import BackendError, MediaError
+from backend.pictures import FORMATS, PLAIN_SUFFIX, decoding, is_plain, opened, upright
 from backend.safe_http import SafeHttp
 from backend.settings import Settings
 from backend.video import Video
@@ -32,19 +32,6 @@ CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})
 WORKERS = 8
 LOCKS = 256
 BIG_PIXELS = 16_000_000  # images above this are decoded one at a time: eight of 100 megapixels would need 3 GB
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
-PLAIN_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
-ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +160,21 @@ class MediaCache:
         with self._temporary() as raw:
             with raw.open("wb") as sink:
                 content_type = self._read(uri, task_id, sink)
-            with _opened(raw, content_type) as image:
+            with opened(raw, content_type) as image:
                 self._check_pixels(image, "image")
                 with self._big if image.width * image.height > BIG_PIXELS else nullcontext():
                     return self._keep(image, raw, key)
 
     def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:
         """Publish the bytes as they came if OpenCV reads them right, else an upright RGB PNG."""
-        with _decoding():
+        with decoding():
             image.load()
-            upright = None if _is_plain(image, raw) else _upright(image)
-        if upright is None:
+            shown = None if is_plain(image, raw) else upright(image)
+        if shown is None:
             return self._publish(raw, f"{key}{PLAIN_SUFFIX[str(image.format)]}", image.size)
         with self._temporary() as encoded:
-            upright.save(encoded, "PNG", compress_level=1)
-            return self._publish(encoded, f"{key}.png", upright.size)
+            shown.save(encoded, "PNG", compress_level=1)
+            return self._publish(encoded, f"{key}.png", shown.size)
 
     def _read(self, uri: str, task_id: int | None, sink: BinaryIO) -> str:
         """Write what the URI names to `sink`; return its content type, empty where unknown."""
@@ -259,71 +246,3 @@ def _inline_bytes(uri: str, max_bytes: int) -> bytes:
         return base64.b64decode(b"".join(unquote_to_bytes(payload).split()), validate=True)
     except binascii.Error as error:
         raise MediaError(f"not base64: {error}", fix="encode the image again") from None
-
-
-def _opened(path: Path, content_type: str) -> Image.Image:
-    """Read the header; Pillow does not decode before the pixels are asked for."""
-    try:
-        with _decoding():
-            return Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        seen = f" (the server calls it {content_type.partition(';')[0]})" if content_type else ""
-        raise MediaError(
-            f"not an image{seen}", fix="use JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF; open the URL in a browser to check"
-        ) from None
-
-
-@contextmanager
-def _decoding() -> Iterator[None]:
-    try:
-        yield
-    except (UnidentifiedImageError, MediaError):
-        raise
-    except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
-        raise MediaError(f"the image is truncated or damaged: {error}", fix="upload the whole file again") from error
-
-
-def _is_plain(image: Image.Image, path: Path) -> bool:
-    """Tell whether OpenCV reads the stored bytes as the browser does: 8 bits, opaque, upright, one frame."""
-    if image.format not in PLAIN_SUFFIX or image.mode not in ("RGB", "L") or image.has_transparency_data:
-        return False
-    if getattr(image, "is_animated", False) or _orientation(image) in UPRIGHT:
-        return False
-    if image.format != "PNG":
-        return True
-    with path.open("rb") as file:
-        return file.read(25)[24] == 8  # bit depth in IHDR; Pillow opens 16-bit RGB as RGB
-
-
-def _orientation(image: Image.Image) -> int:
-    """Read EXIF alone: Pillow's own look-up falls back to XMP, which browsers ignore."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        return int(exif.get(ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - broken EXIF raises anything; browsers then show the image as it is stored
-        return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    turn = None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium turns no WEBP
-    rgb = _rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb.info = {}  # or the PNG inherits the colour profile of another colour space
-    return rgb
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB: wide grays scaled, transparency on white."""
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):  # no browser shows these: stretch what is there
-        values = np.nan_to_num(np.asarray(image, np.float64))
-        span = float(np.ptp(values)) or 1.0
-        return Image.fromarray(((values - values.min()) / span * 255).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")

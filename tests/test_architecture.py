@@ -39,8 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "choice_errors", "calibration", "validation"),
     ),
     (
-        *("media", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http", "label_studio*"),
-        *("inference", "training", "dataset", "shapes"),
+        *("thumbnails", "temporal", "anchors"),
         *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
         *("store", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
         *("processes", "oracle", "committee"),
@@ -90,7 +89,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         *("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
+<<<<<<< ours
         *("thumbnails", "temporal"),
+=======
+        "thumbnails",
+        "anchors",
+>>>>>>> theirs
     ),
     "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from backend import acquisition, committee
+from backend.anchors import dfl_variance
 from backend.classifying import Classifier, load_predictor
 from backend.committee import Member, Voter, Votes, augmented, committee_of, consult, perturbed, same_anchors, snapshots
 from backend.errors import MediaError, ModelError, SettingError
-from backend.inference import BATCH, Detector, dfl_variance, load_detector
+from backend.inference import BATCH, Detector, load_detector
 from backend.pools import Pool
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import inference
 from backend.errors import MediaError, ModelError
 from backend.inference import BATCH, KEEP_CONFIDENCE, Detector, load_detector
 from backend.letterbox import Letterboxed, read_pixels
@@ -241,18 +240,6 @@ def test_the_iterator_reads_two_batches_ahead_at_most(
     assert len(read) <= 2 * BATCH
     found.close()  # type: ignore[attr-defined]
     assert len(read) <= 2 * BATCH
-
-
-def test_dfl_variance_of_known_distributions() -> None:
-    import torch
-
-    uniform, certain = torch.zeros(16), torch.full((16,), -1e4)
-    certain[3] = 0
-    either = torch.full((16,), -1e4)
-    either[[0, 4]] = 0
-    logits = torch.stack([uniform, certain, either, uniform])[None].expand(2, 4, 16)
-    variance = inference.dfl_variance(logits, torch.tensor([1.0, 8.0]))
-    np.testing.assert_allclose(variance, np.array([[21.25, 0, 4, 21.25]]) * [[1], [64]], rtol=1e-5)
 
 
 def test_boxes_and_their_variance_are_in_pixels_of_the_original(detector: Detector, tmp_path: Path) -> None:

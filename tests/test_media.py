@@ -26,7 +26,8 @@ from PIL import Image
 
 from backend import safe_http
 from backend.errors import LabelStudioAuthError, MediaError, SettingError
-from backend.media import UPRIGHT, MediaCache, MediaFile, shortened
+from backend.media import MediaCache, MediaFile, shortened
+from backend.pictures import UPRIGHT
 from backend.safe_http import is_public
 from backend.settings import Settings
 from tests.support import require
