@@ -11,17 +11,15 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
 
 from backend import tags
 from backend.errors import LabelConfigError
-from backend.label_paths import SEPARATOR, joined
-from backend.label_xml import WHERE, attributes_of, nodes, number_of, read, refuse, spell
+from backend.label_names import labels_of, points_of
+from backend.label_xml import SKIP, WHERE, attributes_of, nodes, number_of, read, refuse, spell
 from backend.types import ControlTag
 
 MAX_FRAME_RATE = 1000.0
 _READ_HERE = {"model_skip", "model_trainable", "model_score_threshold", "model_path"}
-_SKIP = 'or set model_skip="true" on this tag'
 
 
 def parse(label_config: str) -> tuple[ControlTag, ...]:
@@ -111,14 +109,16 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
     for name, allowed in tag.attributes.items():
         value = attributes.get(name, allowed[0])
         if value.strip().lower() not in allowed:
-            fix = f"write one of {', '.join(allowed)}, {_SKIP}"
+            fix = f"write one of {', '.join(allowed)}, {SKIP}"
             raise refuse(element, name, value, "is not supported", fix)
     for name, most in tag.numbers.items():
         number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)
     boxes = _boxes_of(element, root) if tag.task(attributes) == "pose" else None
     labels, class_to_label = (
-        _labels(_labels_of(element, root, tag), tag) if boxes is None else _labels(boxes, tags.get(boxes.tag.lower()))
+        labels_of(_holder_of(element, root, tag), tag)
+        if boxes is None
+        else labels_of(boxes, tags.get(boxes.tag.lower()))
     )
     return ControlTag(
         kind=tag.kind,
@@ -132,7 +132,7 @@ def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
         attributes={n: v for n, v in attributes.items() if _is_models(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
-        points=() if boxes is None else _points(element, tag),
+        points=() if boxes is None else points_of(element, tag),
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=_frame_rate(element, root) if tag.object_name == "Video" else 0.0,
         trainable=_says(element, "model_trainable", default=True),
@@ -153,7 +153,7 @@ def _is_models(name: str, tag: tags.Tag) -> bool:
     return name in tag.numbers or (name.startswith("model_") and name not in _READ_HERE)
 
 
-def _labels_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Element:
+def _holder_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Element:
     """Return the tag that has a control tag's labels inside: itself, or the one beside it."""
     if not tag.labels_beside:
         return element
@@ -164,7 +164,7 @@ def _labels_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Eleme
         raise LabelConfigError(
             f"{spell(element)} has {len(beside) or 'no'} <{inside}> of the same toName beside it",
             where=WHERE,
-            fix=f'write one: <{inside} name="labels" toName="{to_name}"><Label value="..."/></{inside}>, {_SKIP}',
+            fix=f'write one: <{inside} name="labels" toName="{to_name}"><Label value="..."/></{inside}>, {SKIP}',
         )
     return beside[0]
 
@@ -191,10 +191,10 @@ def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:
     shown = [node for node in objects if to_name and attributes_of(node).get("name") == to_name]
     if not shown:
         names = ", ".join(attributes_of(node).get("name", "") for node in objects) or "none yet"
-        fix = f"point it to an <{object_name}> ({names}), {_SKIP}"
+        fix = f"point it to an <{object_name}> ({names}), {SKIP}"
         raise refuse(element, "toName", to_name, f"is not the name of an <{object_name}>", fix)
     attributes = attributes_of(shown[0])
-    fix = f'write value="$image" with the task field that holds one file, {_SKIP}'
+    fix = f'write value="$image" with the task field that holds one file, {SKIP}'
     if attributes.get("valuelist"):
         why = "shows several files per task, which is not supported"
         raise refuse(shown[0], "valueList", attributes["valuelist"], why, fix)
@@ -204,39 +204,6 @@ def _data_key(element: ET.Element, root: ET.Element, object_name: str) -> str:
     if field is None:
         raise refuse(shown[0], "value", value, "does not name one field of the task", fix)
     return field[1]
-
-
-def _labels(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the labels as they stand in results, and casefolded class name -> label.
-
-    Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
-    of its predicted_values and of its own value and alias; predicted_values win. A label written twice counts once.
-    """
-    labels: dict[str, None] = {}
-    own: dict[str, str] = {}
-    predicted: dict[str, str] = {}
-    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
-    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
-    for node, above in found:
-        if leaves and nodes(node, tag.label_tag)[1:]:  # itself is the first
-            continue
-        attributes = attributes_of(node)
-        alias, value = attributes.get("alias", ""), attributes.get("value", "")
-        if not (alias or value):
-            continue
-        label = joined((*above, alias or value))
-        labels[label] = None
-        for name in (label,) if tag.tree else (alias, value):
-            _claim(own, name, label, element)
-        for name in attributes.get("predicted_values", "").split(","):
-            _claim(predicted, name, label, element)
-    if not labels:
-        value = attributes_of(element).get("value", "")
-        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
-        raise LabelConfigError(
-            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {_SKIP}'
-        )
-    return tuple(labels), own | predicted
 
 
 def _boxes_of(element: ET.Element, root: ET.Element) -> ET.Element | None:
@@ -252,44 +219,6 @@ def _boxes_of(element: ET.Element, root: ET.Element) -> ET.Element | None:
     named = [node for node in beside if attributes_of(node)["name"] == f"{mine.get('name')}_bbox"]
     skipped = [node for node in beside if attributes_of(node).get("model_skip", "").strip().lower() in ("true", "1")]
     return next(iter(named + skipped), None)
-
-
-def _points(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
-    """Return the labels of a skeleton in the order of model_index, else in the config's."""
-    labels, _ = _labels(element, tag)
-    indices = [attributes_of(node).get("model_index", "").strip() for node in nodes(element, tag.label_tag)]
-    if not any(indices):
-        return labels
-    if sorted(indices) != sorted(str(index) for index in range(len(labels))):
-        why = f"does not number the {len(labels)} labels from 0"
-        raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
-    return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
-
-
-def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
-    """Yield the choices of a tree, each with the names above it."""
-    for node in element:
-        attributes = attributes_of(node)
-        name = attributes.get("alias", "") or attributes.get("value", "")
-        if SEPARATOR in name:
-            raise refuse(
-                node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
-            )
-        if node.tag.lower() == "choice":
-            yield node, above
-        yield from _paths(node, (*above, name) if name else above)
-
-
-def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:
-    folded = name.strip().casefold()
-    if not folded:
-        return
-    if claims.setdefault(folded, label) != label:
-        raise LabelConfigError(
-            f"{spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
-            where=WHERE,
-            fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
-        )
 
 
 def _score_threshold(element: ET.Element) -> float | None:

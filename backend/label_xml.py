@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from backend.errors import LabelConfigError
 
 WHERE = "label config of the project"
+SKIP = 'or set model_skip="true" on this tag'  # in what an error says to do
 
 
 class _Builder(ET.TreeBuilder):

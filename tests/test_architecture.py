@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "temporal",
     ),
     (
-        *("label_config", "tags", "regions", "ellipses", "label_paths", "label_xml", "ranking", "gate"),
+        *("label_config", "tags", "regions", "ellipses", "label_paths", "label_names", "label_xml", "ranking", "gate"),
         *("yolo_data", "yolo_labels", "class_folders"),
         *("stream", "bandit", "stopping", "label_errors", "choice_errors", "calibration", "validation"),
     ),

@@ -64,52 +64,6 @@ def test_labels_nested_in_a_view_are_found() -> None:
     assert label_config.parse(config(f"<View>{CAR}</View>"))[0].labels == ("Car",)
 
 
-# Labels
-
-
-def test_predicted_values_are_trimmed_folded_and_keep_the_own_name() -> None:
-    (tag,) = label_config.parse(config('<Label value="CAR" predicted_values=" Truck ,bus,, "/>'))
-    assert tag.class_to_label == {"car": "CAR", "truck": "CAR", "bus": "CAR"}
-
-
-def test_predicted_values_win_over_the_name_of_another_label() -> None:
-    labels = '<Label value="Truck"/><Label value="Car" predicted_values="truck"/>'
-    assert label_config.parse(config(labels))[0].class_to_label == {"truck": "Car", "car": "Car"}
-
-
-def test_an_alias_is_what_label_studio_writes() -> None:
-    (tag,) = label_config.parse(config('<Label value="Car" alias="v1"/>'))
-    assert tag.labels == ("v1",)
-    assert tag.class_to_label == {"car": "v1", "v1": "v1"}
-
-
-def test_a_label_written_twice_counts_once() -> None:
-    (tag,) = label_config.parse(config(CAR + '<Label value="Car" predicted_values="bus"/><Label/>'))
-    assert tag.labels == ("Car",)
-    assert tag.class_to_label == {"car": "Car", "bus": "Car"}
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        '<Label value="Car"/><Label value="CAR"/>',
-        '<Label value="Car" predicted_values="van"/><Label value="CAR" predicted_values="Van"/>',
-    ],
-)
-def test_a_class_claimed_by_two_labels_names_both(labels: str) -> None:
-    with pytest.raises(LabelConfigError, match="claimed by two labels, 'Car' and 'CAR'"):
-        label_config.parse(config(labels))
-
-
-@pytest.mark.parametrize(
-    ("labels", "attributes", "message"),
-    [("", "", "has no labels"), ("", 'value="$labels"', "takes its labels from the task")],
-)
-def test_a_tag_without_labels(labels: str, attributes: str, message: str) -> None:
-    with pytest.raises(LabelConfigError, match=message):
-        label_config.parse(config(labels, attributes))
-
-
 # Attributes
 
 

@@ -1,0 +1,82 @@
+"""The labels of a control tag: how they stand in results, and which classes of a model each stands for."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+
+from backend import tags
+from backend.errors import LabelConfigError
+from backend.label_paths import SEPARATOR, joined
+from backend.label_xml import SKIP, WHERE, attributes_of, nodes, refuse, spell
+
+
+def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the labels as they stand in results, and casefolded class name -> label.
+
+    Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
+    of its predicted_values and of its own value and alias; predicted_values win. A label written twice counts once.
+    """
+    labels: dict[str, None] = {}
+    own: dict[str, str] = {}
+    predicted: dict[str, str] = {}
+    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
+    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
+    for node, above in found:
+        if leaves and nodes(node, tag.label_tag)[1:]:  # itself is the first
+            continue
+        attributes = attributes_of(node)
+        alias, value = attributes.get("alias", ""), attributes.get("value", "")
+        if not (alias or value):
+            continue
+        label = joined((*above, alias or value))
+        labels[label] = None
+        for name in (label,) if tag.tree else (alias, value):
+            _claim(own, name, label, element)
+        for name in attributes.get("predicted_values", "").split(","):
+            _claim(predicted, name, label, element)
+    if not labels:
+        value = attributes_of(element).get("value", "")
+        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
+        raise LabelConfigError(
+            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {SKIP}'
+        )
+    return tuple(labels), own | predicted
+
+
+def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
+    """Return the labels of a skeleton in the order of model_index, else in the config's."""
+    labels, _ = labels_of(element, tag)
+    indices = [attributes_of(node).get("model_index", "").strip() for node in nodes(element, tag.label_tag)]
+    if not any(indices):
+        return labels
+    if sorted(indices) != sorted(str(index) for index in range(len(labels))):
+        why = f"does not number the {len(labels)} labels from 0"
+        raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
+    return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
+
+
+def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
+    """Yield the choices of a tree, each with the names above it."""
+    for node in element:
+        attributes = attributes_of(node)
+        name = attributes.get("alias", "") or attributes.get("value", "")
+        if SEPARATOR in name:
+            raise refuse(
+                node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
+            )
+        if node.tag.lower() == "choice":
+            yield node, above
+        yield from _paths(node, (*above, name) if name else above)
+
+
+def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:
+    folded = name.strip().casefold()
+    if not folded:
+        return
+    if claims.setdefault(folded, label) != label:
+        raise LabelConfigError(
+            f"{spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
+            where=WHERE,
+            fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
+        )
