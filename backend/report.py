@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from backend import charts, curves
+from backend import charts, curves, picked
 from backend.charts import Line
 from backend.curves import Comparison, Curve, Interval
 from backend.experiment import Plan, Results, Row
@@ -21,8 +17,6 @@ from backend.simulation_data import SimulationData
 from backend.yolo_tasks import RECIPES
 
 RANDOM = "random"
-THUMBNAILS = 24  # per round
-THUMBNAIL_PX = 72
 _COLOURS = (
     "#0072b2",
     "#d55e00",
@@ -77,7 +71,7 @@ def render(results: Results, data: SimulationData) -> str:
             '<p class="small">Lines are means over seeds, bands reach from the lowest to the highest seed.</p>',
             _classes(results, found, data),
             _irregular(results),
-            _pictures(results, data),
+            picked.show(_names(results), results.rows, {data.name(at): file.path for at, file in enumerate(data.pool)}),
             _origin(results),
             "</body></html>\n",
         ]
@@ -255,40 +249,6 @@ def _irregular(results: Results) -> str:
     lines += [f"{name}: {count} times it could not rank: {why}" for (name, why), count in unable.items()]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<h2>What went otherwise, as it would in production</h2><ul>{items}</ul>" if lines else ""
-
-
-def _pictures(results: Results, data: SimulationData) -> str:
-    """Show what the first seed picked; each picture is in the page once, as the background of a class."""
-    paths = {data.name(at): file.path for at, file in enumerate(data.pool)}
-    classes: dict[str, str] = {}
-    parts = []
-    for name in _names(results):
-        rows = [row for row in results.rows if row.strategy == name and row.seed == 0]
-        for row in rows:
-            for image in row.picked[:THUMBNAILS]:
-                classes.setdefault(image, f"p{len(classes)}")
-        rounds = "".join(_round(row, classes) for row in sorted(rows, key=lambda row: row.round))
-        parts.append(f"<details><summary>{escape(name)}</summary>{rounds}</details>")
-    styles = "".join(f".{kind}{{background-image:url({_thumbnail(paths[image])})}}" for image, kind in classes.items())
-    return f"<h2>What was picked (seed 0)</h2><style>{styles}</style>{''.join(parts)}"
-
-
-def _round(row: Row, classes: dict[str, str]) -> str:
-    shown = row.picked[:THUMBNAILS]
-    pictures = "".join(f'<i class="{classes[image]}" title="{escape(image)}"></i>' for image in shown)
-    more = f", {THUMBNAILS} of them" if len(row.picked) > THUMBNAILS else ""
-    chosen = "at random" if row.round == 1 else f"for round {row.round}"
-    return f'<p class="small">{len(row.picked)} images {chosen}{more}:</p><div class="picks">{pictures}</div>'
-
-
-def _thumbnail(path: Path) -> str:
-    """Return a small JPEG of an image as a data address."""
-    buffer = io.BytesIO()
-    with Image.open(path) as image:
-        small = ImageOps.exif_transpose(image).convert("RGB")
-        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        small.save(buffer, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _origin(results: Results) -> str:

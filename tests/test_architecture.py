@@ -68,7 +68,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
-        *("workers", "embedded", "tables", "demo", "simulate", "report"),
+        *("workers", "embedded", "tables", "demo", "simulate", "report", "picked"),
     ),
     ("startup",),
     ("cli",),
