@@ -39,7 +39,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "label_errors", "choice_errors", "calibration", "validation"),
     ),
     (
-        *("thumbnails", "temporal", "anchors"),
+        *("media", "pictures", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http"),
+        *("label_studio*", "inference", "anchors", "training", "dataset", "shapes"),
         *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
         *("store", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
         *("processes", "oracle", "committee"),
@@ -89,12 +90,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         *("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
-<<<<<<< ours
-        *("thumbnails", "temporal"),
-=======
-        "thumbnails",
-        "anchors",
->>>>>>> theirs
+        *("thumbnails", "temporal", "anchors"),
     ),
     "torchvision": ("yolo_models", "classifying"),
     "label_studio_sdk": ("label_studio*",),
