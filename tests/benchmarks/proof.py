@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backend.curves import Comparison, Curve, Interval, compare
 from tests.benchmarks import corrections, digits
-from tests.benchmarks.experiments import EXPERIMENTS, PLAIN, RANDOM, Experiment
+from tests.benchmarks.experiments import EXPERIMENTS, RANDOM, Experiment
 from tests.benchmarks.findings import FINDINGS
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
@@ -32,9 +32,7 @@ No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has l
 """
 
 # Experiments with a command of their own.
-_SCRATCH = Experiment(
-    "scenes", "Class entropy and `auto` on scenes with a long tail, from scratch", (), judged=PLAIN, target=0.35
-)
+_SCRATCH = Experiment("scenes", "The default on scenes with a long tail, from scratch", (), target=0.35)
 _DIGITS = Experiment(
     digits.NAME, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
 )
@@ -43,8 +41,8 @@ _CORRECTIONS = Experiment(
 )
 _COMMANDS = {
     _CORRECTIONS.name: "python -m tests.benchmarks.corrections FOLDER",
-    _SCRATCH.name: "STEPS_GROWTH=0 TRAIN_FROM=base yolo-backend simulate "
-    "--data scenes --strategies random,class_entropy,auto --seeds 2 --jobs 2 --out FOLDER",
+    _SCRATCH.name: "STEPS_GROWTH=0 TRAIN_FROM=base yolo-backend simulate --data scenes "
+    "--strategies random,class_entropy,information_density_unique,auto --seeds 2 --jobs 2 --out FOLDER",
     _DIGITS.name: "python -m tests.benchmarks.digits",
 }
 SECTIONS = (_SCRATCH, *EXPERIMENTS, _CORRECTIONS, _DIGITS)
