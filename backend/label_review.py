@@ -93,7 +93,7 @@ def _judged_choices(
         judge = fair(context, pasts, task_id) if task_id in learned else None
         probs = (judge[1] if judge else latest).class_probs[0, columns].astype(np.float64)
         rows.append(_Choice(annotated[task_id], given, probs, task_id in learned and judge is None))
-    if not rows:
+    if not rows or not labels:
         return []
     said, chosen = np.stack([row.probs for row in rows]), np.stack([row.given for row in rows])
     quality = choice_quality(said, chosen, ~np.array([row.learned for row in rows]), multiple=model.tag.multiple)

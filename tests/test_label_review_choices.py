@@ -148,3 +148,9 @@ def test_what_the_version_cannot_judge(context: Context, tiny_weights: Path) -> 
     fresh = SINGLE.replace('<Choice value="bad"/>', '<Choice value="new"/>')
     assert review(context, fresh, now, [annotated(1, ["new"]), annotated(2, ["good"])]).keys() == {2}
     assert review(context, SINGLE, now, []) == {}
+
+
+def test_a_model_of_labels_that_are_all_gone_judges_nothing(context: Context, tiny_weights: Path) -> None:
+    now = version(context, tiny_weights, {1: GOOD}, ())
+    config = SINGLE.replace("good", "fine").replace("bad", "poor")
+    assert review(context, config, now, [annotated(1, [])], alone=True) == {}
