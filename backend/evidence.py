@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,19 +61,21 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
     """
     annotated = context.label_studio.annotated_tasks(model.project_id)
     labels = {task.task.id: tags.objects(model.tag, task.result) for task in annotated}
-    pasts = pasts_of(context, model)
-    losses = (_loss(context, pasts, task_id, labels.get(task_id)) for task_id in task_ids.tolist())
-    return np.array(list(losses), dtype=np.float32)
+    asked = {task_id: labels[task_id] for task_id in task_ids.tolist() if task_id in labels}
+    known = _known_losses(context, pasts_of(context, model), asked)
+    return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
 
-def _loss(context: Context, pasts: Sequence[Past], task_id: int, labels: Sequence[LabeledBox] | None) -> float:
-    judge = None if labels is None else fair(context, pasts, task_id)
-    if judge is None:
-        return math.nan
-    past, found = judge
-    boxes, classes = label_arrays(labels or (), past.classes, found.width, found.height)
-    known = classes >= 0  # a label this version had never heard of is none of its mistakes
-    return image_loss(found, boxes[known].astype(np.float32), classes[known])
+def _known_losses(
+    context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]]
+) -> dict[int, float]:
+    """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
+    losses = {}
+    for task_id, past, found in fair(context, pasts, labels):
+        boxes, classes = label_arrays(labels[task_id], past.classes, found.width, found.height)
+        known = classes >= 0  # a label this version had never heard of is none of its mistakes
+        losses[task_id] = image_loss(found, boxes[known].astype(np.float32), classes[known])
+    return losses
 
 
 def asks_committee(strategies: Iterable[str]) -> bool:

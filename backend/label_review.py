@@ -8,8 +8,8 @@ newest version that had not learned from the image, where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from backend.geometry import label_arrays
 from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, by_task, label_quality, sureness
 from backend.label_studio import LABELED, PredictionRow
 from backend.models import ServedModel, models_for, project_record, serving_number
-from backend.pasts import fair, pasts_of
+from backend.pasts import fair, pasts_of, said
 from backend.push import LAST, encode, same
 from backend.scoring import stored
-from backend.types import AnnotatedTask, BoolArray, ControlTag, ModelVersion, Prediction
+from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, ModelVersion, Prediction
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
 CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
@@ -37,7 +37,7 @@ class _Choice:
 
     annotated: AnnotatedTask
     given: BoolArray  # (C,)
-    probs: Floats  # (C,)
+    probs: FloatArray  # (C,)
     learned: bool  # that model was trained on the image
 
 
@@ -67,7 +67,7 @@ def _judged(
     if model.tag.task == "classify":
         return _judged_choices(context, version, model, annotated, alone=alone)
     pairs = {}
-    for task_id, prediction in _predictions(context, model, annotated):
+    for task_id, prediction in said(context, model.project_id, model.number, model.beside, annotated):
         reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
@@ -85,37 +85,20 @@ def _judged_choices(
     labels = [name for name in model.classes if name in model.tag.labels]
     learned, columns = version.known_tasks(model.beside), np.isin(model.classes, labels)
     pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
-    rows: list[_Choice] = []
-    for task_id, latest in _predictions(context, model, annotated):
+    rows: dict[int, _Choice] = {}
+    for task_id, latest in said(context, model.project_id, model.number, model.beside, annotated):
         given = choices(model.tag, labels, annotated[task_id])
         if given is None or latest.tracks is not None or not (alone or given.any()):
             continue
-        judge = fair(context, pasts, task_id) if task_id in learned else None
-        probs = (judge[1] if judge else latest).class_probs[0, columns].astype(np.float64)
-        rows.append(_Choice(annotated[task_id], given, probs, task_id in learned and judge is None))
+        rows[task_id] = _Choice(annotated[task_id], given, latest.class_probs[0, columns], task_id in learned)
+    for task_id, _, earlier in fair(context, pasts, [task_id for task_id, row in rows.items() if row.learned]):
+        rows[task_id] = replace(rows[task_id], probs=earlier.class_probs[0, columns], learned=False)
     if not rows or not labels:
         return []
-    said, chosen = np.stack([row.probs for row in rows]), np.stack([row.given for row in rows])
-    quality = choice_quality(said, chosen, ~np.array([row.learned for row in rows]), multiple=model.tag.multiple)
-    return [_choice_doubt(model, labels, row, each) for row, each in zip(rows, quality, strict=True)]
-
-
-def _predictions(context: Context, model: ServedModel, annotated: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
-    """Yield what a model says of each annotated task, one shard in memory at a time.
-
-    Of a task labeled after the scoring that stands in the pool.
-    """
-    project_id, number, tag = model.project_id, model.number, model.beside
-    left = set(annotated)
-    for shard in context.store.shards(project_id, number, labeled=True, tag=tag):
-        for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
-            if task_id in left and prediction is not None:
-                left.remove(task_id)
-                yield task_id, prediction
-    for task_id in sorted(left):
-        prediction = context.store.prediction(project_id, number, task_id, tag=tag)
-        if prediction is not None:
-            yield task_id, prediction
+    found = list(rows.values())
+    probs, chosen = np.stack([row.probs for row in found]).astype(np.float64), np.stack([row.given for row in found])
+    quality = choice_quality(probs, chosen, ~np.array([row.learned for row in found]), multiple=model.tag.multiple)
+    return [_choice_doubt(model, labels, row, each) for row, each in zip(found, quality, strict=True)]
 
 
 def pair(

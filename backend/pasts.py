@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from backend.context import Context
@@ -30,20 +30,25 @@ def pasts_of(context: Context, model: ServedModel) -> list[Past]:
     return found
 
 
-def fair(context: Context, pasts: Sequence[Past], task_id: int) -> tuple[Past, Prediction] | None:
-    """Return the newest that had not learned from a task, and what it says of it; None where none says anything.
+def fair(context: Context, pasts: Sequence[Past], task_ids: Iterable[int]) -> Iterator[tuple[int, Past, Prediction]]:
+    """Yield of tasks the newest that had not learned from it, and what it says of it; nothing where none says anything.
 
     Nor of a video: boxes of many frames cannot be told apart.
     """
+    left = set(task_ids)
     for past in pasts:
-        if task_id not in past.learned:
-            found = _prediction(context, past, task_id)
-            if found is not None and found.tracks is None:
-                return past, found
-    return None
+        for task_id, found in said(context, past.project_id, past.number, past.tag, left - past.learned):
+            if found.tracks is None:
+                left.remove(task_id)
+                yield task_id, past, found
 
 
-def _prediction(context: Context, past: Past, task_id: int) -> Prediction | None:
-    store, place = context.store, (past.project_id, past.number, task_id)
-    late = store.prediction(*place, labeled=True, tag=past.tag)
-    return late if late is not None else store.prediction(*place, tag=past.tag)
+def said(
+    context: Context, project_id: int, number: int, tag: str, task_ids: Iterable[int]
+) -> Iterator[tuple[int, Prediction]]:
+    """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory."""
+    left = set(task_ids)
+    for labeled in (True, False):
+        for task_id, found in context.store.predictions(project_id, number, tuple(left), labeled=labeled, tag=tag):
+            left.remove(task_id)
+            yield task_id, found

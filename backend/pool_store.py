@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from backend.errors import BusyError
 from backend.files import Files
 from backend.pools import Committee, Pool, thumbnail_table
 from backend.shards import PoolShard, ShardArrays, ShardHeader
-from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Ranking
+from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Prediction, Ranking
 
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
@@ -152,6 +152,18 @@ class PoolStore:
                 arrays = self._read(folder, name, index.headers[name])
                 predictions = tuple(arrays.prediction(int(row)) for row in rows)
                 yield PoolShard(int(name[5:-4]), arrays.header.task_ids[rows], predictions)
+
+    def of_tasks(self, folder: str, task_ids: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
+        """Yield what is stored of some tasks but those that failed, each shard read once."""
+        index, wanted = self._index(folder), np.array(list(task_ids), dtype=np.int64)
+        for name, keep in index.kept.items():
+            header = index.headers[name]
+            rows = np.flatnonzero(keep & ~header.failed & np.isin(header.task_ids, wanted))
+            arrays = self._read(folder, name, header) if len(rows) else None
+            for row in rows.tolist():
+                found = arrays.prediction(row) if arrays else None
+                if found is not None:
+                    yield int(header.task_ids[row]), found
 
     def find(self, folder: str, task_id: int) -> tuple[ShardArrays, int] | None:
         """Return the shard and the row of a task, None where it is not stored."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -251,6 +251,12 @@ class Store(Lessons):
         """
         found = self._pools.find(_scored(project_id, number, labeled, tag), task_id)
         return found[0].prediction(found[1]) if found else None
+
+    def predictions(
+        self, project_id: int, number: int, task_ids: Iterable[int], *, labeled: bool = False, tag: str = ""
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
+        return self._pools.of_tasks(_scored(project_id, number, labeled, tag), task_ids)
 
     def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
         """Keep a version's ranking, or that of one tag among several, replacing the one before."""

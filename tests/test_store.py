@@ -19,9 +19,12 @@ import fsspec
 import numpy as np
 import pytest
 
+from backend import shards
 from backend.bandit import Reward
 from backend.errors import BusyError, ModelError, NotFoundError
 from backend.files import LocalFiles, file_sha256
+from backend.shards import ShardArrays
+from backend.shards import read as read_shard
 from backend.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
 from backend.stream import StreamState
 from backend.types import Metrics, ModelVersion, Prediction, Ranking, TrainingSnapshot
@@ -460,6 +463,27 @@ def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Stor
     (shard,) = reopen().shards(7, 0)
     assert shard.task_ids.tolist() == [100, 101, 102, 103]
     assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
+
+
+def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the tasks lie about: asked for one at a time they read nearly a shard each."""
+    one, other = make_prediction(1), make_prediction(2, 2)
+    for index in range(12):
+        store.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)))
+    store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)))
+    opened: list[str] = []
+
+    def read(file: BinaryIO, where: str) -> ShardArrays:
+        opened.append(where)
+        return read_shard(file, where)
+
+    monkeypatch.setattr(shards, "read", read)
+    found = dict(store.predictions(7, 0, [*range(40), 99]))
+    assert found.keys() == {*range(12), *range(24, 40)}
+    assert same(found[5], other)
+    assert same(found[4], one)
+    assert len(opened) == len(set(opened)) == 13
+    assert dict(store.predictions(7, 0, [])) == dict(store.predictions(7, 0, [1], labeled=True)) == {}
 
 
 def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
