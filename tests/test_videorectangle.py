@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from backend import keyframes, label_config, tags
 from backend.errors import LabelConfigError
-from backend.types import Prediction, Tracks
+from backend.tags.videorectangle import TURNED
+from backend.types import Prediction, Region, Tracks
 
 EXAMPLE = (Path(__file__).parent.parent / "label_config" / "videorectangle.xml").read_text(encoding="utf-8")
 (TAG,) = label_config.parse(EXAMPLE)
@@ -211,10 +212,29 @@ def test_boxes_outside_the_frame_are_clipped_or_dropped() -> None:
     assert box.xywh == pytest.approx((0.025, 0.35, 0.05, 0.3))
 
 
-def test_a_rotated_box_becomes_its_hull() -> None:
-    turned = region(key(1, 50, rotation=90), original_width=200, original_height=100)
+@pytest.mark.parametrize("empty", [{"x": 120}, {"y": -40}, {"width": 0}, {"height": 0}])
+def test_key_frames_that_show_nothing_are_counted_and_the_rest_is_learned(empty: dict[str, Any]) -> None:
+    drawn = [region(key(1), key(7, **empty), key(9, enabled=False), labels=["Person", "Vehicle"])]
+    assert [box.frame for box in tags.decode(TAG, drawn)] == [1, 1, 9, 9]
+    assert tags.explain(TAG, drawn) == ("region r1 has no area inside the image in frame 7",)
+    assert tags.unreadable(TAG, drawn) == ()
+
+
+@pytest.mark.parametrize(
+    ("rotation", "note", "hull"),
+    [
+        (90, "", (0.425, 0.3, 0.15, 0.2)),
+        (-180, "", (0.45, 0.1, 0.1, 0.2)),
+        (30, TURNED, (0.505801, 0.379904, 0.161603, 0.359808)),
+    ],
+)
+def test_a_rotated_box_becomes_its_hull_and_says_so(
+    rotation: float, note: str, hull: tuple[float, float, float, float]
+) -> None:
+    turned = region(key(1, 50, rotation=rotation), original_width=200, original_height=100)
     (box,) = tags.decode(TAG, [turned])
-    assert box.xywh == pytest.approx((0.425, 0.3, 0.15, 0.2))
+    assert box.note == note
+    assert box.xywh == pytest.approx(hull, abs=1e-6)
 
 
 def test_regions_of_other_tags_are_none_of_ours() -> None:
@@ -228,19 +248,28 @@ def test_no_result() -> None:
     assert tags.explain(TAG, []) == ()
 
 
+key_frames = st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=8, unique_by=lambda k: k[0])
+
+
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=8, unique_by=lambda pair: pair[0]),
-    st.integers(0, 2**32),
-)
-def test_decode_undoes_encode(keys: list[tuple[int, bool]], seed: int) -> None:
+@given(st.lists(key_frames, max_size=3), st.integers(0, 2**32))
+def test_decode_undoes_encode(objects: list[list[tuple[int, bool]]], seed: int) -> None:
+    rows = [(number, frame, on) for number, keys in enumerate(objects) for frame, on in sorted(keys)]
     rng = np.random.default_rng(seed)
-    corner, side = rng.uniform(0, 50, (len(keys), 2)), rng.uniform(1, 50, (len(keys), 2))
+    corner, side = rng.uniform(0, 50, (len(rows), 2)), rng.uniform(1, 50, (len(rows), 2))
     boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
-    seen = prediction([(0, frame, on) for frame, on in sorted(keys)], boxes, [[0.9, 0.1]] * len(keys))
-    (sent,) = (json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, CLASSES, 0.5, "k"))
-    found = tags.decode(TAG, [sent])
-    assert [box.frame for box in found] == sorted(frame for frame, _ in keys)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / (200, 100)
-    np.testing.assert_allclose([box.xywh[:2] for box in found], centres, atol=1e-6)
-    assert keyframes.from_sequence(sent["value"]).enabled.tolist() == [on for _, on in sorted(keys)]
+    probs = [[0.9, 0.1] if number % 2 else [0.1, 0.9] for number, *_ in rows]
+    sent = [json.loads(json.dumps(one.as_json())) for one in encode_all(prediction(rows, boxes, probs))]
+    assert tags.explain(TAG, sent) == ()
+    found = [box for one in sent for box in tags.decode(TAG, [one])]
+    assert [box.frame for box in found] == [frame for _, frame, _ in rows]
+    assert [box.label for box in found] == ["Vehicle" if number % 2 else "Person" for number, *_ in rows]
+    drawn = boxes.astype(np.float64) / (200, 100, 200, 100)
+    expected = np.concatenate([(drawn[:, :2] + drawn[:, 2:]) / 2, drawn[:, 2:] - drawn[:, :2]], axis=1)
+    np.testing.assert_allclose(np.array([box.xywh for box in found]).reshape(-1, 4), expected, rtol=0, atol=1e-9)
+    enabled = [on for one in sent for on in keyframes.from_sequence(one["value"]).enabled.tolist()]
+    assert enabled == [on for *_, on in rows]
+
+
+def encode_all(seen: Prediction) -> tuple[Region, ...]:
+    return tags.encode(TAG, seen, CLASSES, 0.5, "k")

@@ -15,6 +15,7 @@ from backend.tags import Tag
 from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region
 
 MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
+TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
 TRACKERS = ("botsort", "bytetrack")
 SETTINGS = {
@@ -101,12 +102,19 @@ def _between(tag: ControlTag, drawn: Sequence[_Drawn]) -> IntArray:
 
 
 def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
-    if drawn.size is not None:
-        track = keyframes.upright(track, *drawn.size)
-    for frame, box in zip(track.frames.tolist(), track.boxes.tolist(), strict=True):
-        inside = geometry.clip_percent((box[0], box[1], box[2], box[3]))
+    angles = np.zeros(len(track.frames)) if track.rotation is None else track.rotation
+    for (frame, inside), angle in zip(_inside(track, drawn.size), angles.tolist(), strict=True):
         if inside[2] > 0 and inside[3] > 0:
-            yield LabeledBox(drawn.label, geometry.percent_to_normalised(inside), frame=frame)
+            note = TURNED if angle % 90 else ""
+            yield LabeledBox(drawn.label, geometry.percent_to_normalised(inside), frame=frame, note=note)
+
+
+def _inside(track: Track, size: tuple[float, float] | None) -> Iterator[tuple[int, geometry.Box]]:
+    """Yield each frame of a track, and what of its upright box is inside the image."""
+    if size is not None:
+        track = keyframes.upright(track, *size)
+    for frame, box in zip(track.frames.tolist(), track.boxes.tolist(), strict=True):
+        yield frame, geometry.clip_percent((box[0], box[1], box[2], box[3]))
 
 
 def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | Nothing | str]:
@@ -122,11 +130,20 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
         if not len(keys.frames):
             yield Nothing(f"{name} has no key frame")
             continue
+        size = regions.image_size(item)
+        if unseen := _unseen(keys, size):
+            yield Nothing(f"{name} has no area inside the image in frame {', '.join(map(str, unseen))}")
         for label in labels:
             if label in tag.labels:
-                yield _Drawn(label, keys, regions.image_size(item), _length(item, keys))
+                yield _Drawn(label, keys, size, _length(item, keys))
             else:
                 yield f"{name} has the label {label!r}, which is not in the label config"
+
+
+def _unseen(keys: KeyFrames, size: tuple[float, float] | None) -> list[int]:
+    """Return the first five key frames whose box shows nothing inside the image."""
+    drawn = _inside(keyframes.interpolate(keys, keys.frames), size)
+    return [frame for frame, inside in drawn if not (inside[2] > 0 and inside[3] > 0)][:5]
 
 
 def _length(item: Mapping[str, Any], keys: KeyFrames) -> float:
