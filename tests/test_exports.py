@@ -88,10 +88,10 @@ def imported(studio: Studio, config: str, results: Results) -> tuple[int, list[l
     return project, held
 
 
-def export(studio: Studio, project: int, kind: str) -> Export:
+def export(studio: Studio, project: int, kind: str, **more: str) -> Export:
     """Return the files that a user gets who exports a project."""
     address, headers = f"{studio.client.url}/api/projects/{project}/export", studio.client.http.headers()
-    answer = httpx.get(address, params={"exportType": kind}, headers=headers, timeout=60).raise_for_status()
+    answer = httpx.get(address, params={"exportType": kind, **more}, headers=headers, timeout=60).raise_for_status()
     if answer.headers["content-type"] != "application/zip":
         return {"result.json": answer.content}
     with zipfile.ZipFile(io.BytesIO(answer.content)) as files:
@@ -421,3 +421,44 @@ def test_the_coco_export_has_one_skeleton_of_an_image(studio: Studio) -> None:
         seen = points[:, 2] > 0
         assert (theirs[:, 2] > 0).tolist() == seen.tolist()
         np.testing.assert_allclose(theirs[seen, :2], points[seen, :2] * size, rtol=0, atol=0.5)
+
+
+# Videos
+
+
+def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) -> None:
+    """Label Studio can fill in the frames between key frames: those that are learned with model_every="1"."""
+    config = read("videorectangle.xml").replace("<VideoRectangle ", '<VideoRectangle model_every="1" ')
+    (tag,) = label_config.parse(config)
+    drawn = [{"data": {"video": "http://videos.example/1.mp4"}, "annotations": [{"result": some_tracks(tag)}]}]
+    project = studio.client.create_project("video exports", config)
+    studio.client.http.send("POST", f"/api/projects/{project}/import", drawn)
+    (held,) = studio.client.annotated_tasks(project)
+    files = export(studio, project, "JSON", interpolate_key_frames="true")
+    (task,) = json.loads(files["result.json"])
+    theirs = {item["id"]: item for item in task["annotations"][0]["result"]}
+    between = 0
+    for item in held.result:
+        alone = [box for box in tags.decode(tag, [item]) if box.label == item["value"]["labels"][0]]
+        frames = {key["frame"]: key for key in theirs[str(item["id"])]["value"]["sequence"]}
+        between += sum(bool(key.get("auto")) for key in frames.values())
+        assert [box.frame for box in alone] == sorted(frames)
+        corners = [[frames[box.frame][name] / 100 for name in ("x", "y", "width", "height")] for box in alone]
+        expected = [(x + width / 2, y + height / 2, width, height) for x, y, width, height in corners]
+        np.testing.assert_allclose([box.xywh for box in alone], expected, rtol=0, atol=1e-9)
+    assert between > 100
+
+
+def some_tracks(tag: ControlTag) -> list[Json]:
+    """Return objects at random key frames of a video of 100 frames; some end before it, some leave and come back."""
+    rng = np.random.default_rng(11)
+    found = []
+    for number in range(8):
+        keys = []
+        for frame in sorted(rng.choice(np.arange(1, 101), rng.integers(1, 6), replace=False).tolist()):
+            box = dict(zip(("x", "y", "width", "height"), rng.uniform(5, 45, 4).tolist(), strict=True))
+            enabled = bool(rng.random() < 0.7)
+            keys.append(box | {"frame": frame, "rotation": 0, "enabled": enabled, "time": frame / 25})
+        value = {"framesCount": 100, "duration": 4.0, "sequence": keys, "labels": some_labels(tag, rng)}
+        found.append(region(tag, number, SIZES["wide"], value))
+    return found
