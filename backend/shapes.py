@@ -14,7 +14,7 @@ from backend.types import FloatArray, Outline
 if TYPE_CHECKING:
     import torch
 
-SIMPLIFY = 0.75  # pixels of the image as the model sees it, by which an outline may miss its mask's border
+SIMPLIFY = 0.75  # pixels of the image as the model sees it: the tolerance of outlines
 _MASKS = 32  # held at a time, each as large as the image
 
 
@@ -91,8 +91,9 @@ def points_confidence(keypoints: FloatArray) -> FloatArray:
 def outline_of(mask: npt.NDArray[np.uint8]) -> Outline:
     """Return the rings around the parts of a mask (h, w) and around its holes, the longest first.
 
-    They run through the centres of the pixels at the border, simplified by at most SIMPLIFY pixels (Douglas and
-    Peucker); what is left with less than three points is dropped.
+    They run through the centres of the pixels at the border, simplified with a tolerance of SIMPLIFY pixels (Douglas
+    and Peucker). OpenCV then drops points near a line once more, so a border may be missed by 1.3 pixels, and what is
+    one pixel wide by more. What is left with less than three points is dropped.
 
     >>> mask = np.zeros((9, 9), np.uint8)
     >>> mask[1:8, 1:8], mask[3:6, 3:6] = 1, 0

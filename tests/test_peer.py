@@ -1,4 +1,4 @@
-"""The attributes of HumanSignal's YOLO backend, which are in people's label configs: every tag of images takes them."""
+"""The attributes of HumanSignal's YOLO backend, which are in people's label configs: every tag takes them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backend.errors import LabelConfigError
 from backend.types import ControlTag, Prediction, Region
 from tests import drawings, kinds
 from tests.kinds import KINDS, Kind
+from tests.support import ROOT
 
 
 @pytest.fixture(params=KINDS)
@@ -92,6 +93,30 @@ def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -
     for name in ("GADGET", "gizmo"):
         assert sent(tag, found, [name, *others]) == wanted
     assert sent(tag, found, ["thing", *others]) == ()
+
+
+# Videos
+
+
+@pytest.mark.parametrize("example", ["videorectangle.xml", "timelinelabels.xml"])
+def test_tags_of_videos_take_them_too(example: str) -> None:
+    text = (ROOT / "label_config" / example).read_text(encoding="utf-8")
+    (plain,) = label_config.parse(text)
+
+    def given(**attributes: str) -> str:
+        root = ET.fromstring(text)
+        (element,) = (node for node in root.iter() if node.get("name") == plain.from_name)
+        element.attrib.pop("model_score_threshold", None)
+        element.attrib.update(attributes)
+        return ET.tostring(root, encoding="unicode")
+
+    assert plain.trainable
+    assert not label_config.parse(given(model_trainable="false"))[0].trainable
+    assert label_config.parse(given(model_path="own.pt"))[0].model_path == "own.pt"
+    for name in ("model_score_threshold", "score_threshold"):
+        assert label_config.parse(given(**{name: "0.4"}))[0].score_threshold == 0.4
+    with pytest.raises(LabelConfigError, match=r"skipped|no control tag"):
+        label_config.parse(given(model_skip="true"))
 
 
 # Trees
