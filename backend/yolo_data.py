@@ -6,7 +6,7 @@ lies where ultralytics looks for it: `images` becomes `labels` in the image's pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,11 @@ def _files(
 ) -> Iterator[LabeledFile]:
     if config.get(split):
         root = data_yaml.parent / str(config.get("path") or "")
+        known = set[Path]()
         for path in _images(config[split], root, f"{data_yaml}, {split}"):
+            known.add(label_path(path))
             yield LabeledFile(path, tuple(_labels(path, lines, notes)))
+        notes.extend(f"{each}: no image has this name, left out" for each in _lone_labels(config[split], root, known))
     elif split != "test":
         raise DataError(f"no {split} split", where=str(data_yaml), fix=f"add a line like {split}: images/{split}")
 
@@ -147,6 +150,16 @@ def _images(split: Any, root: Path, where: str) -> Iterator[Path]:
     if not found:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{split} holds no images", where=where, fix=f"put images there: {kinds}")
+
+
+def _lone_labels(split: Any, root: Path, known: Collection[Path]) -> Iterator[Path]:
+    """Yield the label files beside a split's folders of images that are not those of an image."""
+    for source in split if isinstance(split, list) else [split]:
+        place = root / str(source)
+        labels = label_path(place / "any.jpg").parent
+        if place.is_dir() and labels != place:
+            found = (path for path in sorted(labels.rglob("*.txt")) if path not in known)
+            yield from (path for path in found if path.name != "classes.txt")  # some tools write the names there
 
 
 def images_in(folder: Path) -> Iterator[Path]:

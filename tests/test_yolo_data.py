@@ -86,6 +86,18 @@ def test_background_images(tmp_path: Path) -> None:
     assert "taken as background" in data.notes[0]
 
 
+def test_labels_whose_image_is_missing_are_named(tmp_path: Path) -> None:
+    yaml = write(tmp_path, FOLDERS)
+    for name in ("gone.txt", "classes.txt"):
+        (tmp_path / "labels/train" / name).write_text(LINE)
+    assert read(yaml).notes == (f"{tmp_path / 'labels/train/gone.txt'}: no image has this name, left out",)
+    listed = FOLDERS.replace("images/train", "list.txt")  # who lists images may leave some out
+    (tmp_path / "list.txt").write_text("images/train/a.jpg\n")
+    assert read(write(tmp_path, listed)).notes == ()
+    nested = FOLDERS.replace("train: images/train", "train: images")
+    assert len(read(write(tmp_path, nested)).notes) == 1
+
+
 def test_clips_a_box_within_the_tolerance(tmp_path: Path) -> None:
     data = read(write(tmp_path, FOLDERS, labels="1 0.102 0.5 0.21 0.2\n"))
     x, y, width, height = data.train[0].boxes[0].xywh
