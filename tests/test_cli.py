@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from backend import label_config
@@ -21,7 +22,9 @@ from backend.processes import LabelStudioProcess, free_port
 from backend.progress import Counts
 from backend.queues import Jobs
 from backend.settings import Settings
+from backend.shards import PoolShard
 from backend.store import ProjectRecord
+from backend.types import Prediction, Tracks
 from tests.support import CONFIG, ROOT, publish, serve
 
 COMMANDS = (
@@ -93,6 +96,27 @@ def test_rollback(environ: dict[str, str], context: Context, tiny_weights: Path)
     assert Jobs(context.redis).depth() == 1
     listed = cli(environ, "versions", "7").stdout
     assert [name in listed for name in ("yolo11n-v1", "yolo11n-v2", "yolo11n-v3", "0.500")] == [True] * 4
+
+
+def test_the_frames_of_a_video_to_label_first(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
+    set_up(context)
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    seen = Prediction(
+        width=160,
+        height=120,
+        boxes=np.zeros((1, 4), np.float32),
+        class_probs=np.full((1, 2), 0.5, np.float32),
+        confidence=np.full(1, 0.5, np.float32),
+        embedding=np.zeros(2, np.float32),
+        tracks=Tracks(np.array([1]), np.array([0]), np.array([False]), 60, 25.0),
+        doubted_frames=np.array([26, 1]),
+    )
+    context.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)))
+    done = cli(environ, "frames", "7", "1")
+    assert (done.returncode, done.stdout) == (0, "26, 1\n")
+    done = cli(environ, "frames", "7", "2")
+    assert done.returncode == 1
+    assert "task 2 is no video" in done.stderr
 
 
 def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:

@@ -26,7 +26,9 @@ interval holds 0 is no difference beyond noise, and with one seed there is none.
 control's images at which a line reaches what the control ends with, "boxes needed" the same of the boxes drawn.
 "Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
 Every training starts from the base weights, which is no longer the default, but where a table is about going on.
-[simulate.md](simulate.md) says how an experiment runs.
+[simulate.md](simulate.md) says how an experiment runs, and that a live loop picks the same:
+`pytest tests/test_live_simulation.py` runs one through Label Studio beside its simulation, and finds the same images
+in the same order.
 No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has learned to find letters
 (`python -m tests.benchmarks.base FOLDER`), `yolo11n.yaml` starts from nothing.
 """
