@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BATCH = 32  # sequences of one optimiser step
 _LR = 3e-3
 _DECAY = 1e-2  # of the weights: there are few videos, and many dimensions
+_LEAST_SPREAD = 0.1  # of the dimensions' mean variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: i
             }
         )
     net["scale"].running_mean.copy_(torch.from_numpy(seen.mean(axis=0)))
-    net["scale"].running_var.copy_(torch.from_numpy(seen.var(axis=0)))
+    # A dimension that hardly moves in these videos may move in others, and must not drown the rest there.
+    spread = seen.var(axis=0)
+    net["scale"].running_var.copy_(torch.from_numpy(np.maximum(spread, _LEAST_SPREAD * spread.mean())))
     net["scale"].eval()  # it must not learn; the LSTM stays in training, for cuDNN goes backward in no other mode
     net.sequence_size = recipe.sequence_size
     return net

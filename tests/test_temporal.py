@@ -52,6 +52,16 @@ def test_what_only_the_order_tells_is_learned(fitted: Fitted) -> None:
     assert right(alone, OTHERS) < 0.7
 
 
+def test_what_stands_still_in_the_learned_videos_does_no_harm_where_it_moves() -> None:
+    """Scaled by a spread of nothing it would drown all that was learned."""
+    learned = [(np.pad(seen, ((0, 0), (0, 8))), labels) for seen, labels in LEARNED]
+    noise = np.random.default_rng(0).normal(0, 0.3, (60, 8)).astype(np.float32)
+    others = [(np.concatenate([seen, noise], axis=1), labels) for seen, labels in OTHERS]
+    net = temporal.train(learned, QUICK, seed=0)
+    print(f"right where it moves {right(net, others):.3f}")
+    assert right(net, others) > 0.9
+
+
 def test_probabilities_are_those_of_each_frame(fitted: Fitted) -> None:
     seen, _ = OTHERS[0]
     probs = temporal.probabilities(fitted.net, seen)
