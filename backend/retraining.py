@@ -129,7 +129,7 @@ def publish(context: Context, labels: Labels, candidates: Sequence[Candidate], g
 
 def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
     """Return what a version has of one tag: of one that is not published, for the record, what was trained."""
-    if candidate.accepted or not promoted:
+    if candidate.accepted or (candidate.weights and not promoted):
         return candidate.challenger, candidate.weights
     return candidate.kept, candidate.kept_weights
 

@@ -77,10 +77,11 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
     known = label_config.parse(record.label_config) if record else ()
     found = []
     for task in tasks:
-        labels = [tags.decode(tag, task.result) for tag in known]
+        count = sum(len(tags.decode(tag, task.result)) for tag in known)
         prediction = context.store.prediction(parent.project_id, parent.number, task.task.id)
-        disagreed = None if prediction is None or not labels else disagreement(prediction, labels[0], parent.classes)
-        found.append((sum(map(len, labels)), disagreed))
+        drawn = tags.objects(known[0], task.result) if known else ()
+        disagreed = None if prediction is None or not known else disagreement(prediction, drawn, parent.classes)
+        found.append((count, disagreed))
     return found
 
 
@@ -112,12 +113,16 @@ def observe(context: Context, project_id: int, number: int) -> PoolSigns:
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
-    """Return whether to stop labeling, from the store and redis alone."""
+    """Return whether to stop labeling, from the store and redis alone.
+
+    A mean over more tags than before says nothing of what labels gained: only rounds of as many as now are compared.
+    """
     signs = {one.version: one for one in context.store.signs(project_id)}
+    judged = [(version, quality(version)) for version in context.store.versions(project_id) if _is_held_out(version)]
+    measured = [(version, map50) for version, map50 in judged if map50 is not None]
     rounds = []
-    for version in context.store.versions(project_id):
-        map50 = quality(version)
-        if map50 is None or not _is_held_out(version):
+    for version, map50 in measured:
+        if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
         seen = signs.get(version.number, PoolSigns(version.number, None, None))
         # The first tag's model agrees with itself whatever the labels could teach.
@@ -125,6 +130,10 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
         rounds.append(stopping.Round(len(version.snapshot.annotations), map50, seen.uncertainty, agreed))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
+
+
+def _measured_tags(version: ModelVersion) -> int:
+    return sum(model.metrics is not None for model in version.models)
 
 
 def _is_held_out(version: ModelVersion) -> bool:

@@ -92,6 +92,17 @@ def test_without_a_single_better_model_nothing_changes(context: Context, tmp_pat
     assert [one.sha256 for one in version.models] == [one.challenger.sha256 for one in worse]  # for the record
 
 
+def test_a_rejected_version_tells_of_the_tags_that_were_not_trained_too(context: Context, tmp_path: Path) -> None:
+    """Their models stay, and the version's quality is the mean over all, as that of the versions before."""
+    worse = candidate(tmp_path, "label", accepted=False, kept="old")
+    known = candidate(tmp_path, "quality", accepted=False, kept="old", trained=False)
+    version = published(context, worse, known)
+    assert not version.promoted
+    assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.kept.sha256]
+    assert version.others == (known.kept,)
+    assert version.reason == "label: not published: worse; quality: not trained: no labels; the model before stays"
+
+
 def test_one_tag_by_itself_gives_its_reason_as_it_is(context: Context, tmp_path: Path) -> None:
     version = published(context, candidate(tmp_path, "label", accepted=True))
     assert (version.reason, version.others, version.from_name) == ("published", (), "label")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend import acquisition, label_config, projects, protocol, ranking, review, tables
+from backend import acquisition, brush, label_config, projects, protocol, ranking, review, tables
 from backend.bandit import Reward
 from backend.context import Context
 from backend.files import file_sha256
@@ -187,6 +187,28 @@ def test_a_round_of_labels_is_rewarded(
         assert review.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, "no new label"
 
 
+def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
+    """Two strokes of a class are two labels to draw, and one answer of a model of pixels, which has it all right."""
+    brushes = CONFIG.replace("<RectangleLabels", '<BrushLabels model_semantic="true"').replace("Rectangle", "Brush")
+    project.store.save_project(ProjectRecord(7, brushes, "", "", "", ""))
+    strokes = np.zeros((2, 50, 100), dtype=np.bool_)
+    strokes[0, :20, :10], strokes[1, :20, 10:20] = True, True  # side by side, in the 20 x 20 pixels of the prediction
+    result = tuple(
+        {
+            "type": "brushlabels",
+            "from_name": "label",
+            "to_name": "image",
+            "original_width": 100,
+            "original_height": 50,
+            "value": {"format": "rle", "rle": brush.encode_rle(mask), "brushlabels": ["cat"]},
+        }
+        for mask in strokes
+    )
+    project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)))
+    tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
+    assert review.measure(project, project.store.version(7, 1), tasks) == [(2, 0.0)]
+
+
 def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
     both = CONFIG.replace("</View>", '<Choices name="kind" toName="image"><Choice value="day"/></Choices></View>')
     project.store.save_project(ProjectRecord(7, both, "", "", "", ""))
@@ -213,6 +235,18 @@ def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, ti
     found = review.recommendation(project, 7, budget=0)
     assert not [sign.name for sign in found.signs if sign.met]
     assert "+0.150" in next(sign.reason for sign in found.signs if sign.name == "plateau")
+
+
+def test_a_tag_that_gets_its_first_model_is_no_sign_to_stop(project: Context, tiny_weights: Path) -> None:
+    """The mean over the tags falls with it, and says nothing beside the rounds of one tag."""
+    before, sha256 = project.store.version(7, 2), file_sha256(tiny_weights)
+    for number, map50 in enumerate((0.1, 0.2, 0.3), 3):
+        others = (replace(of_tag("kind", map50, None), sha256=sha256),)
+        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", others=others)
+        project.store.publish(made, tiny_weights, {"kind": tiny_weights})
+    (plateau,) = [sign for sign in review.recommendation(project, 7, budget=0).signs if sign.name == "plateau"]
+    assert not plateau.met
+    assert plateau.reason.startswith("3 rounds are too few")
 
 
 @pytest.mark.parametrize("carried", [True, False])
