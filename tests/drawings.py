@@ -35,12 +35,12 @@ def control_tag(kind: str, task: YoloTask, **more: Any) -> ControlTag:
 
 
 def prediction(n: int, width: int, height: int, **shapes: Any) -> Prediction:
-    """Return n objects of the first colour, each as large as the image."""
+    """Return n objects of both colours in turn, each as large as the image."""
     return Prediction(
         width=width,
         height=height,
         boxes=np.tile(np.array([0, 0, width, height], np.float32), (n, 1)),
-        class_probs=np.tile(np.array([0.9, 0.1], np.float32), (n, 1)),
+        class_probs=np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)[np.arange(n) % 2],
         confidence=np.full(n, 0.9, np.float32),
         embedding=np.zeros(2, np.float32),
         **shapes,

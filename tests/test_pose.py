@@ -151,9 +151,11 @@ def test_decode_undoes_encode(drawn: list[Any], width: int, height: int) -> None
     seen = dataclasses.replace(seen, keypoints=np.minimum(seen.keypoints, np.array([width, height, 1], np.float32)))
     assert seen.keypoints is not None
     sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k")]
-    found = np.array([label.keypoints for label in tags.decode(TAG, sent)]).reshape(-1, 2, 3)
+    decoded = tags.decode(TAG, sent)
+    found = np.array([label.keypoints for label in decoded]).reshape(-1, 2, 3)
     expected = seen.keypoints.astype(np.float64).reshape(-1, 2, 3) / (width, height, 0.5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert [label.label for label in decoded] == [TAG.labels[place % 2] for place in range(len(drawn))]
 
 
 def test_points_reach_the_label_file(tmp_path: Path) -> None:

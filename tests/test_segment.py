@@ -119,11 +119,12 @@ def test_decode_undoes_encode(drawn: list[list[list[tuple[float, float]]]], widt
     sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k")]
     decoded = {item["id"]: tags.decode(TAG, [item]) for item in sent}
     assert len(decoded) == len(drawn)
-    for outline, found in zip(outlines, decoded.values(), strict=True):
+    for place, (outline, found) in enumerate(zip(outlines, decoded.values(), strict=True)):
         pixels = [tuple((float(x), float(y)) for x, y in ring) for ring in outline]
         expected = np.array(geometry.bridged(pixels)) / (width, height)
         for label in found:  # none where the bridges cancel the area
             np.testing.assert_allclose(label.outline[0], expected, rtol=0, atol=1e-9)
+            assert label.label == TAG.labels[place % 2]
         assert found or len(outline) > 1
 
 

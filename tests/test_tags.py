@@ -280,6 +280,7 @@ def test_decode_undoes_encode_of_rotated_boxes(drawn: list[tuple[float, ...]], w
     expected = geometry.corners_of(rotated) / (width, height)
     found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert [box.label for box in decoded] == [TAG.labels[place % 2] for place in range(len(drawn))]
 
 
 def sent_rotated(drawn: list[tuple[float, ...]], width: int, height: int) -> tuple[Any, list[dict[str, Any]]]:
@@ -287,7 +288,8 @@ def sent_rotated(drawn: list[tuple[float, ...]], width: int, height: int) -> tup
     scale = (width, height, width, height, 1)
     rotated = np.array(drawn, dtype=np.float32).reshape(-1, 5) * np.array(scale, dtype=np.float32)
     hulls: list[tuple[float, ...]] = [(0, 0, width, height)] * len(drawn)
-    seen = prediction(hulls, [0] * len(drawn), [0.9] * len(drawn), of=2, size=(width, height))
+    kinds = [place % 2 for place in range(len(drawn))]
+    seen = prediction(hulls, kinds, [0.9] * len(drawn), of=2, size=(width, height))
     seen = dataclasses.replace(seen, rotated=rotated)
     regions = rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")
     return rotated, [json.loads(json.dumps(item.as_json())) for item in regions]
