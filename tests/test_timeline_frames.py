@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,7 @@ CONFIG = (
 )
 (TAG,) = label_config.parse(CONFIG)
 LABELS = TAG.labels
+ROOT = Path(__file__).parents[1]
 
 
 def stretch(label: str, first: int, last: int) -> LabeledBox:
@@ -46,6 +49,31 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 
 
 # Watch
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from backend import timeline_frames, video
+from backend.classifying import load_predictor
+from tests.test_timeline_frames import TAG
+found = timeline_frames.watch(load_predictor(Path(sys.argv[2]), 64, "cpu"), video.probe(Path(sys.argv[1])), TAG)
+print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path) -> None:
+    weights = tiny_yolo(tmp_path / "tiny-cls.pt", LABELS, task="classify")
+    peaks = []
+    for count in (250, 1500):
+        path = clips.write(tmp_path / f"{count}.avi", [Mover("red", (0, 0), (3, 1), (120, 90))], count, (640, 480))
+        command = [sys.executable, "-c", PEAK, str(path), str(weights)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600)
+        frames, peak = map(int, done.stdout.split())
+        assert frames == count
+        peaks.append(peak)
+    print(f"peak memory in MB: {peaks}")
+    assert peaks[1] < peaks[0] + 20  # the frames looked at would take 276 MB
 
 
 @pytest.mark.parametrize(("count", "rate", "frames"), [(23, 25.0, 5), (1, 25.0, 1), (20, 50.0, 8), (20, 12.5, 2)])
