@@ -72,12 +72,12 @@ class Known:
     """What late tasks are placed in: a version's ranking, and where several tags made it, how each did by itself."""
 
     order: Ranking | None
-    parts: Mapping[str, Ranking]  # by the name of the tag
+    parts: Mapping[str, Ranking]  # by the name of the tag in the store
 
 
 def parts_of(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
     """Return how each of several tags ranked the pool by itself; nothing where there was one."""
-    names = [(model, model.tag.from_name) for model in models]
+    names = [(model, model.tag.known_as) for model in models]
     found = {name: context.store.ranking(model.project_id, model.number, tag=name) for model, name in names}
     return {name: part for name, part in found.items() if part is not None}
 
@@ -94,7 +94,7 @@ def _comparable(context: Context, record: ProjectRecord, models: Sequence[Served
         return known
     if not known.parts:
         return Known(of(models[0], known.order), {})
-    by_name = {model.tag.from_name: model for model in models}
+    by_name = {model.tag.known_as: model for model in models}
     return Known(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
 
 
@@ -116,7 +116,7 @@ def placed(
         return [_MIDDLE if only_others else place for only_others, place in zip(unplaced, places, strict=True)]
     lowest = np.full(len(task_ids), LAST)
     for model, found in zip(models, predictions, strict=True):
-        if part := known.parts.get(model.tag.from_name):
+        if part := known.parts.get(model.tag.known_as):
             lowest = np.minimum(lowest, alone(settings, model, part, task_ids, found))
     return [
         LAST if bad else ranking.quantile_of(known.order, 1 - low)

@@ -56,7 +56,7 @@ def _order(
     else:
         whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
         for one in [each for each in models if each.trained] or models:
-            parts[one.tag.from_name] = _part(context, record, one, strategy, whole, first=one is model)
+            parts[one.tag.known_as] = _part(context, record, one, strategy, whole, first=one is model)
         rng = np.random.default_rng(seed)
         order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
     count = len(order.task_ids)

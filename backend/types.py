@@ -43,6 +43,11 @@ class ControlTag:
     trainable: bool = True  # False: it keeps the model that it has
     former: str = ""  # the from_name under which a version knows it; "": its own
 
+    @property
+    def known_as(self) -> str:
+        """The name under which its version's store knows it."""
+        return self.former or self.from_name
+
 
 @dataclass(frozen=True, slots=True)
 class Region:

@@ -204,6 +204,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     assert context.store.prediction(7, 1, 2, tag=animals.beside) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))
     assert "animals" in kinds(result.regions)
+    assert len(arrivals.parts_of(context, (animals, second))) == 2, "new tasks are placed by both"
     record = context.store.project(7)
     assert record is not None
     labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
