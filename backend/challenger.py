@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from backend import calibration, dataset, evaluation, timeline_model, training, 
 from backend.classifying import load_predictor
 from backend.context import Context
 from backend.dataset import LabeledImage
+from backend.errors import MediaError
 from backend.files import file_sha256
 from backend.gate import judge
 from backend.models import base_of, open_base
@@ -21,7 +23,7 @@ from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
 from backend.tags.timelinelabels import epochs, lstm
 from backend.temporal import Epoch, Recipe
-from backend.timeline_model import Watched
+from backend.timeline_model import LeftOut, Watched
 from backend.types import Calibration, ControlTag, Metrics, ModelVersion, TagModel
 from backend.validation import Detections
 from backend.yolo_tasks import details, quality
@@ -91,9 +93,10 @@ def train(
     origin = goes_on_from(plan, before, base_of(context, plan.record, plan.tag))
     start = _start(context, plan, origin)
     prepared = time.monotonic()
-    trained = _train(plan, start, data_yaml, scratch / "run", on_epoch)
+    left_out = partial(_note_left_out, context, plan)
+    trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
-    verdict = _verdict(plan, before, trained, data_yaml)
+    verdict = _verdict(plan, before, trained, data_yaml, left_out)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,
@@ -101,6 +104,13 @@ def train(
     }
     model = _model(context, plan, origin, start, trained, verdict)
     return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+
+
+def _note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
+    """Tell of a video that cannot be watched to its end, in the log and on the status page."""
+    reason, project_id = f"left out of what is learned in order: {error}", plan.record.project_id
+    log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, (), {task_id: reason})
 
 
 def lesson_of(plan: Plan, base_model: str) -> str:
@@ -168,7 +178,12 @@ def _kept(
 
 
 def _train(
-    plan: Plan, base: BaseWeights, data_yaml: Path, out: Path, on_epoch: Callable[[training.EpochReport], None]
+    plan: Plan,
+    base: BaseWeights,
+    data_yaml: Path,
+    out: Path,
+    on_epoch: Callable[[training.EpochReport], None],
+    left_out: LeftOut,
 ) -> training.Trained:
     images, hyper = len(plan.split.train), hyper_of(plan)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
@@ -177,11 +192,15 @@ def _train(
         log.warning("%s: %s", name, base.note)
     trained = training.train(data_yaml, base, hyper, out, on_epoch)
     recipe = lstm(plan.tag)
-    return _with_lstm(plan, recipe, trained, on_epoch) if recipe else trained
+    return _with_lstm(plan, recipe, trained, on_epoch, left_out) if recipe else trained
 
 
 def _with_lstm(
-    plan: Plan, recipe: Recipe, trained: training.Trained, on_epoch: Callable[[training.EpochReport], None]
+    plan: Plan,
+    recipe: Recipe,
+    trained: training.Trained,
+    on_epoch: Callable[[training.EpochReport], None],
+    left_out: LeftOut,
 ) -> training.Trained:
     """Train the LSTM beside a classifier; the epochs that are shown stay the classifier's."""
     started = time.monotonic()
@@ -190,7 +209,7 @@ def _with_lstm(
         on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
 
     hyper = hyper_of(plan)
-    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, recipe, hyper, after)
+    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, recipe, hyper, after, left_out)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     log.info("%s: LSTM after %d epochs: F1 %.3f, accuracy %.3f", name, last.number, last.f1, last.accuracy)
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
@@ -209,10 +228,12 @@ def hyper_of(plan: Plan) -> training.Hyper:
     )
 
 
-def _verdict(plan: Plan, before: Champion | None, trained: training.Trained, data_yaml: Path) -> Verdict:
+def _verdict(
+    plan: Plan, before: Champion | None, trained: training.Trained, data_yaml: Path, left_out: LeftOut
+) -> Verdict:
     """Measure the challenger and, where there is one, the champion on the same validation set."""
-    challenger, seen = _measured(plan, trained.weights, data_yaml)
-    champion = _measured(plan, before.weights, data_yaml)[0] if before else None
+    challenger, seen = _measured(plan, trained.weights, data_yaml, left_out)
+    champion = _measured(plan, before.weights, data_yaml, left_out)[0] if before else None
     promoted, reason = judge(
         challenger,
         champion,
@@ -224,12 +245,12 @@ def _verdict(plan: Plan, before: Champion | None, trained: training.Trained, dat
     return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights, seen))
 
 
-def _measured(plan: Plan, weights: Path, data_yaml: Path) -> tuple[Metrics, Watched | None]:
+def _measured(plan: Plan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Metrics, Watched | None]:
     """Return the quality of a model, and what it says of the validation videos where an LSTM is judged by them."""
     size, device = plan.settings.imgsz, plan.settings.device
     if lstm(plan.tag) is None:
         return evaluation.evaluate(weights, data_yaml, size, device), None
-    seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device)
+    seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device, left_out)
     return timeline_model.metrics(seen, plan.tag.labels), seen
 
 

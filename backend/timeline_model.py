@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from backend import classifying, temporal
 from backend.classifying import TEMPORAL, Classifier
+from backend.errors import MediaError, TrainingError
 from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
 from backend.training import Hyper
 from backend.types import BoolArray, ControlTag, FloatArray, Metrics
 from backend.validation import Detections
 from backend.yolo_models import add_module, load_model, select_device
+
+LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +37,46 @@ def train(
     recipe: Recipe,
     hyper: Hyper,
     on_epoch: Callable[[Epoch], None],
+    left_out: LeftOut,
 ) -> Epoch:
     """Train an LSTM on what a classifier sees of videos, write it into the weights, and return its last epoch.
 
     It begins anew each time, whatever TRAIN_FROM says: each training changes what the embeddings mean that it reads.
-    Of the videos their embeddings are in memory, 5 kB a frame. Raises MediaError as `timeline_frames.watch` does.
+    Of the videos their embeddings are in memory, 5 kB a frame. Raises TrainingError where none can be watched.
     """
     classifier = Classifier(load_model(weights, "classify"), hyper.imgsz, hyper.device)
-    seen = [embeddings_of(classifier, one.video, tag) for one in videos]
-    learned = [(each, labels_of(one, tag, len(each))) for one, each in zip(videos, seen, strict=True)]
+    seen = _each(videos, lambda one: embeddings_of(classifier, one.video, tag), left_out)
+    learned = [(each, labels_of(one, tag, len(each))) for one, each in seen]
     device = select_device(hyper.device)
     fitted = temporal.train(learned, recipe, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
     add_module(weights, TEMPORAL, fitted.net)
     return fitted.last
 
 
-def watched(weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag, imgsz: int, device: str) -> Watched:
-    """Let a model watch videos, one at least, as it does when it serves."""
+def watched(
+    weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag, imgsz: int, device: str, left_out: LeftOut
+) -> Watched:
+    """Let a model watch videos as it does when it serves. Raises TrainingError where none can be watched."""
     classifier = Classifier(load_model(weights, "classify"), imgsz, device)
-    said = [watch(classifier, one.video, tag).class_probs for one in videos]
-    true = [labels_of(one, tag, len(probs)) for one, probs in zip(videos, said, strict=True)]
-    return Watched(classifying.by_name(np.concatenate(said), classifier.classes, tag.labels), np.concatenate(true))
+    said = _each(videos, lambda one: watch(classifier, one.video, tag).class_probs, left_out)
+    true = [labels_of(one, tag, len(probs)) for one, probs in said]
+    probs = classifying.by_name(np.concatenate([each for _, each in said]), classifier.classes, tag.labels)
+    return Watched(probs, np.concatenate(true))
+
+
+def _each(
+    videos: Sequence[LabeledVideo], look: Callable[[LabeledVideo], FloatArray], left_out: LeftOut
+) -> list[tuple[LabeledVideo, FloatArray]]:
+    """Return what is seen in each video; one that cannot be watched to its end is left out, and told."""
+    found = []
+    for one in videos:
+        try:
+            found.append((one, look(one)))
+        except MediaError as error:
+            left_out(one.task_id, error)
+    if not found:
+        raise TrainingError("no labeled video can be watched to its end", fix="upload the videos again")
+    return found
 
 
 def metrics(found: Watched, labels: Sequence[str]) -> Metrics:

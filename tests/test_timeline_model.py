@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from PIL import Image
 from backend import challenger, dataset, label_config, tags, timeline_frames, timeline_model, training, video
 from backend.challenger import Champion
 from backend.classifying import TEMPORAL, Classifier, load_predictor
+from backend.context import Context
 from backend.dataset import LabeledImage, Split
-from backend.errors import ModelError
+from backend.errors import MediaError, ModelError, TrainingError
 from backend.pretrained import BaseWeights
 from backend.settings import Settings
 from backend.snapshot import Plan
@@ -79,6 +81,11 @@ def frames_of(folder: Path, found: LabeledVideo, tag: ControlTag) -> tuple[Label
     return tuple(images)
 
 
+def nobody(task_id: int, error: MediaError) -> None:
+    """Fail where a video is left out of a training."""
+    raise AssertionError(task_id) from error
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVideo, ...]) -> Path:
     """Return weights that have learned the frames of six videos, one by one."""
@@ -96,7 +103,7 @@ def with_lstm(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVid
     weights.write_bytes(classifier.read_bytes())
     recipe = lstm(TAG)
     assert recipe is not None
-    last = timeline_model.train(weights, videos[:6], TAG, recipe, HYPER, lambda _: None)
+    last = timeline_model.train(weights, videos[:6], TAG, recipe, HYPER, lambda _: None, nobody)
     print(f"LSTM after {last.number} epochs: F1 {last.f1:.3f}, accuracy {last.accuracy:.3f}")
     return weights
 
@@ -126,7 +133,9 @@ def test_what_no_single_frame_tells_apart(videos: tuple[LabeledVideo, ...], clas
 def test_it_is_judged_by_what_it_says_of_videos(
     videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path
 ) -> None:
-    alone, ordered = (timeline_model.watched(each, videos[6:], TAG, IMGSZ, "cpu") for each in (classifier, with_lstm))
+    alone, ordered = (
+        timeline_model.watched(each, videos[6:], TAG, IMGSZ, "cpu", nobody) for each in (classifier, with_lstm)
+    )
     assert ordered.probs.shape == ordered.labels.shape == (3 * FRAMES // 2, 2)
     np.testing.assert_array_equal(alone.labels, ordered.labels)
     assert (ordered.labels.sum(axis=1) == 1).all()
@@ -137,6 +146,31 @@ def test_it_is_judged_by_what_it_says_of_videos(
     found = timeline_model.detections(ordered)
     assert (found.overlap > 0).mean() > 0.9
     assert (found.confidence == ordered.probs.max(axis=1)).all()
+
+
+def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
+    videos: tuple[LabeledVideo, ...], classifier: Path, context: Context, tmp_path: Path
+) -> None:
+    """Its file breaks off: what was readable when the labels were gathered need not be for ever."""
+    whole = videos[0].video.path.read_bytes()
+    cut = tmp_path / f"cut{videos[0].video.path.suffix}"
+    cut.write_bytes(whole[: len(whole) // 2])
+    broken = LabeledVideo(77, replace(videos[0].video, path=cut), videos[0].segments)
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(classifier.read_bytes())
+    record = ProjectRecord(7, CONFIG, "", "", "", "")
+    split = Split((), (), held_out=False)
+    plan = Plan(record, context.settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split)
+    left_out = partial(challenger._note_left_out, context, plan)
+    recipe = Recipe(sequence_size=4, hidden_size=5, epochs=1)
+    timeline_model.train(weights, [broken, videos[1]], TAG, recipe, HYPER, lambda _: None, left_out)
+    seen = timeline_model.watched(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
+    assert len(seen.probs) == len(seen.labels) == FRAMES // 2
+    failures = context.progress.failures(7)
+    assert failures.keys() == {77}
+    assert "left out" in failures[77]
+    with pytest.raises(TrainingError, match="no labeled video"):
+        timeline_model.watched(weights, [broken], TAG, IMGSZ, "cpu", left_out)
 
 
 def test_a_detection_is_the_likeliest_label_of_a_frame() -> None:
@@ -150,7 +184,7 @@ def test_a_detection_is_the_likeliest_label_of_a_frame() -> None:
 def test_labels_that_a_model_does_not_know_have_no_chance(videos: tuple[LabeledVideo, ...], with_lstm: Path) -> None:
     """A champion from before the config was changed: its labels are found by name."""
     other = replace(TAG, labels=("standing", LABELS[1], LABELS[0]))
-    mine, theirs = (timeline_model.watched(with_lstm, videos[:1], tag, IMGSZ, "cpu") for tag in (TAG, other))
+    mine, theirs = (timeline_model.watched(with_lstm, videos[:1], tag, IMGSZ, "cpu", nobody) for tag in (TAG, other))
     assert (theirs.probs[:, 0] == 0).all()
     np.testing.assert_array_equal(theirs.probs[:, [2, 1]], mine.probs)
     np.testing.assert_array_equal(theirs.labels[:, [2, 1]], mine.labels)
@@ -201,7 +235,7 @@ def test_a_training_that_goes_on_from_it_has_an_lstm_of_its_own(
     assert not hasattr(load_model(weights), TEMPORAL)
     epochs: list[Epoch] = []
     recipe = Recipe(sequence_size=4, hidden_size=5, num_layers=2, epochs=2, f1_threshold=1, accuracy_threshold=1)
-    last = timeline_model.train(weights, videos[:1], TAG, recipe, HYPER, epochs.append)
+    last = timeline_model.train(weights, videos[:1], TAG, recipe, HYPER, epochs.append, nobody)
     assert epochs[-1] == last
     assert last.number == 2
     lstm_ = load_model(weights).temporal
@@ -241,10 +275,10 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     data_yaml = dataset.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
     base = BaseWeights(str(tiny_yolo(tmp_path / "tiny-cls.pt", LABELS, task="classify")), True, "", "classify")
     told: list[EpochReport] = []
-    trained = challenger._train(plan, base, data_yaml, tmp_path / "run", told.append)
+    trained = challenger._train(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
     assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
     assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
-    verdict = challenger._verdict(plan, Champion(MODEL, Path(base.source)), trained, data_yaml)
+    verdict = challenger._verdict(plan, Champion(MODEL, Path(base.source)), trained, data_yaml, nobody)
     assert verdict.promoted
     assert "mAP" in verdict.reason
     assert verdict.champion is not None
