@@ -73,10 +73,12 @@ _GOES_ON = {"train_from": "last"}
 _PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is about
 
 
-def _heuristics(name: str, question: str, *others: str, initial: int = 60, batch: int = 60, **more: Any) -> Experiment:
+def _heuristics(
+    name: str, question: str, *others: str, initial: int = 60, batch: int = 60, rounds: int = 3, **more: Any
+) -> Experiment:
     data = more.get("data", "scenes")
     settings = _SIZES.get(data, {}) | _LONGER.get(data, {})
-    arm = Arm("", (RANDOM, PLAIN, DEFAULT, *others), batch, settings=settings)
+    arm = Arm("", (RANDOM, PLAIN, DEFAULT, *others), batch, rounds, settings=settings)
     return Experiment(name, question, (arm,), seeds=3, initial=initial, **more)
 
 
@@ -115,6 +117,9 @@ def _uncertain(share: float) -> Arm:
 EXPERIMENTS: tuple[Experiment, ...] = (
     _heuristics("heuristics-scenes", "The heuristics on scenes with a long tail", "auto", *_FAMILIES),
     _heuristics("heuristics-bccd", "The heuristics on BCCD", data="bccd", initial=20, batch=20, target=0.8),
+    _heuristics(
+        "families-bccd", "Every family on BCCD, one batch", *_FAMILIES, data="bccd", initial=20, batch=20, rounds=2
+    ),
     _heuristics(
         "heuristics-balanced",
         "The heuristics on balanced scenes",
