@@ -169,7 +169,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "batch",
         "Labels between two trainings",
-        tuple(map(_batch, (200, 100, 50, 20))),
+        tuple(map(_batch, (200, 100, 50, 20, 10))),
         seeds=1,
         control="batch 200",
     ),
