@@ -12,9 +12,10 @@ and settings; `auto` ran when near-copies were sought by embeddings.""",
 What is uncertain about classes gains at every seed: `information_density`, `entropy`, `class_entropy` and their kin
 are alike within noise. `information_density_unique` needs the fewest images and boxes, and holds its own where others
 do not (every scene five times, below), so it is the default. By boxes the gain is smaller, because uncertain images
-hold more of them. `max_herding` and `localization` are no different from random beyond noise; `core_set` is worse,
-and so is `bald`, whose committee is one model on changed images (`COMMITTEE=augmented`). `class_entropy_unique` finds
-no near-copies here, so its picks are those of `class_entropy`. `auto` ran when they were sought by embeddings.""",
+hold more of them. `max_herding`, `localization` and `learning_loss` are no different from random beyond noise;
+`core_set` is worse, and so is `bald`, whose committee is one model on changed images (`COMMITTEE=augmented`).
+`class_entropy_unique` finds no near-copies here, so its picks are those of `class_entropy`. `auto` ran when they were
+sought by embeddings.""",
     "heuristics-bccd": """\
 Both are ahead at every seed, `class_entropy` by more. Random rises from 20 to 40 images and no further, so what it ends
 with is soon reached. With 150 steps instead of 300, as in an earlier run, random's curve fell: see the steps of few
