@@ -126,6 +126,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "The heuristics on balanced scenes",
         "auto",
         *_FAMILIES,
+        _LEARNED,
         data="scenes-balanced",
         behind=0.01,
     ),

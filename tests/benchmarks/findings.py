@@ -25,10 +25,10 @@ One batch of 20: the first of the table before. `ppal`, `entropy` and `class_ent
 seed. For all others, the default among them, the interval holds 0: three seeds of one batch on 72 test images tell no
 more. That the default gains comes with its second batch, above.""",
     "heuristics-balanced": """\
-Uncertain images teach more here, too, though no class is rare; they hold more boxes, and by boxes most intervals
-reach the control's. `ppal`, `information_density`, `class_entropy`, `auto`, `entropy` and `kmeans` are alike within
-noise, and ahead of random at every seed. So is `core_set`, which is worse than random where classes are rare;
-`localization`, `bald` and `max_herding` are no different from random. The default gains less than `class_entropy`, at
+Uncertain images teach more here, too, though no class is rare; they hold more boxes, and by boxes most intervals reach
+the control's. `ppal`, `information_density`, `class_entropy`, `auto`, `entropy` and `kmeans` are alike within noise,
+and ahead of random at every seed. So is `core_set`, which is worse than random where classes are rare; `localization`,
+`bald`, `max_herding` and `learning_loss` are no different from random. The default gains less than `class_entropy`, at
 every seed, and less than `information_density`, whose typicality has the power 1 where that of the default has 4:
 where all images belong, preferring typical ones that much only costs. It is the default all the same, for what pools
 are like as they come: see every scene five times, below. Who has chosen his images with care takes
