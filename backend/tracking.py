@@ -13,6 +13,7 @@ import numpy as np
 
 from backend import doubt, geometry, keyframes, thumbnails
 from backend.inference import IOU, Detector
+from backend.tags.videorectangle import MOTION
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
 from backend.video import Pixels, Video, frames
 
@@ -128,5 +129,13 @@ def _tracker(tag: ControlTag) -> Any:
 
     name = tag.attributes.get("model_tracker", "botsort").strip().lower()
     settings = YAML.load(check_yaml(f"{name}.yaml"))
-    settings |= {key: float(tag.attributes[f"{name}_{key}"]) for key in settings if f"{name}_{key}" in tag.attributes}
+    given = {key: tag.attributes[f"{name}_{key}"] for key in settings if f"{name}_{key}" in tag.attributes}
+    settings |= {key: _value(text.strip()) for key, text in given.items()}
     return {"botsort": BOTSORT, "bytetrack": BYTETracker}[name](IterableSimpleNamespace(**settings))
+
+
+def _value(text: str) -> float | bool | str:
+    """Return a setting as ultralytics takes it: a switch, how the camera's motion is found, or a number."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return MOTION.get(text.lower()) or float(text)

@@ -14,6 +14,7 @@ import pytest
 from backend import geometry, keyframes, tags, tracking, video
 from backend.acquisition.uncertainty import binary_entropy
 from backend.inference import load_detector
+from backend.tags.videorectangle import MOTION
 from backend.tracking import Follower
 from backend.types import ControlTag, Prediction
 from backend.video import Video
@@ -135,6 +136,27 @@ def test_nothing_found() -> None:
 def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks: int) -> None:
     frames = {number: seen([SLOW], number - 1, sure=0.2) for number in range(1, 20)}
     assert len(spans(followed(frames, tag(attributes)))) == tracks
+
+
+@pytest.mark.parametrize(
+    ("tracker", "key", "text", "expected"),
+    [
+        ("botsort", "fuse_score", "false", False),
+        ("bytetrack", "fuse_score", "True", True),
+        ("botsort", "with_reid", "false", False),
+        ("bytetrack", "track_buffer", "60", 60.0),
+        *(("botsort", "gmc_method", name.upper(), spelled) for name, spelled in MOTION.items()),
+    ],
+)
+def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: str, text: str, expected: object) -> None:
+    attributes = {"model_tracker": tracker, f"{tracker}_{key}": text}
+    follower, rng = Follower(tag(attributes)), np.random.default_rng(0)
+    assert getattr(follower._tracker.args, key) == expected
+    scene = rng.integers(0, 255, (SIZE[1], SIZE[0] + 10, 3), dtype=np.uint8)
+    mover = Mover("red", (10, 10), (2, 1), (40, 30))
+    for number in range(1, 6):  # the camera goes to the left, a pixel each frame
+        follower.add(number, seen([mover], number - 1), scene[:, 10 - number : 10 - number + SIZE[0]])
+    assert len(spans(follower.prediction(VIDEO, 25.0, bridge=5))) == 1
 
 
 def test_shaken_boxes_make_few_key_frames() -> None:

@@ -76,6 +76,8 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_conf="0.25"', 'model_iou="0"', 'model_iou="0" is no number above 0, up to 1'),
         ('model_conf="0.25"', 'model_iou="1.5"', 'model_iou="1.5" is no number above 0, up to 1'),
         ('model_conf="0.25"', 'botsort_with_reid="True"', 'botsort_with_reid="True" is not supported'),
+        ('model_conf="0.25"', 'botsort_gmc_method="farneback"', 'botsort_gmc_method="farneback" is not supported'),
+        ('model_conf="0.25"', 'bytetrack_fuse_score="0"', 'bytetrack_fuse_score="0" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
         ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is no such setting"),
         ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is no such setting"),

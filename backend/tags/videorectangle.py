@@ -18,6 +18,8 @@ MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
 TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
 TRACKERS = ("botsort", "bytetrack")
+# How BoT-SORT finds the camera's own motion, as Label Studio's config and as ultralytics spells it.
+MOTION = {"sparseoptflow": "sparseOptFlow", "orb": "orb", "sift": "sift", "ecc": "ecc", "none": "none"}
 SETTINGS = {
     "track_high_thresh": 1,
     "track_low_thresh": 1,
@@ -179,9 +181,9 @@ TAG = Tag(
     labels_beside="Labels",
     attributes={
         "model_tracker": TRACKERS,
-        # Written with another value these would be wrong promises.
-        **{"botsort_fuse_score": ("true",), "bytetrack_fuse_score": ("true",)},
-        **{"botsort_gmc_method": ("sparseoptflow",), "botsort_with_reid": ("false",)},
+        **{f"{name}_fuse_score": ("true", "false") for name in TRACKERS},
+        "botsort_gmc_method": tuple(MOTION),
+        "botsort_with_reid": ("false",),  # the tracker gets boxes, not what they look like
     },
     numbers={
         "model_conf": 1,
