@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from tests.support import ROOT
 
 GROUND = (40, 40, 40)
 COLOURS = {"red": (40, 40, 220), "blue": (220, 60, 40)}  # BGR
@@ -65,3 +69,20 @@ def write(
         writer.write(pixels)
     writer.release()
     return path
+
+
+def peaks(folder: Path, script: str, movers: Sequence[Mover], weights: Path) -> tuple[int, int]:
+    """Return the peak memory, in MB, of a script that watches ten seconds of 640 x 480, and sixty.
+
+    It gets the clip and the weights as arguments, and prints the number of frames and its peak.
+    """
+    found = []
+    for count in (250, 1500):
+        path = write(folder / f"{count}.avi", movers, count, (640, 480))
+        command = [sys.executable, "-c", script, str(path), str(weights)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600)
+        frames, peak = map(int, done.stdout.split())
+        assert frames == count
+        found.append(peak)
+    print(f"peak memory in MB: {found}")
+    return found[0], found[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from backend.video import Video
 from backend.yolo_models import quiet_ultralytics
 from tests import clips
 from tests.clips import Mover
-from tests.support import CLASSES, IMGSZ, ROOT
+from tests.support import CLASSES, IMGSZ
 
 quiet_ultralytics()
 
@@ -246,13 +244,5 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames(tracker: str) -> None:
 
 @pytest.mark.slow
 def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path, tiny_weights: Path) -> None:
-    peaks = []
-    for count in (MINUTE // 6, MINUTE):
-        path = clips.write(tmp_path / f"{count}.avi", CROWD, count, LARGE)
-        command = [sys.executable, "-c", PEAK, str(path), str(tiny_weights)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600)
-        frames, peak = map(int, done.stdout.split())
-        assert frames == count
-        peaks.append(peak)
-    print(f"peak memory in MB: {peaks}")
-    assert peaks[1] < peaks[0] + 20  # all frames would take 1.4 GB
+    short, long = clips.peaks(tmp_path, PEAK, CROWD, tiny_weights)
+    assert long < short + 20  # all frames would take 1.4 GB
