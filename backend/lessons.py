@@ -6,6 +6,7 @@ from backend import manifest
 from backend.bandit import Reward
 from backend.files import Files
 from backend.label_errors import LabelDoubt
+from backend.layout import project_folder, version_folder
 from backend.manifest import DoubtsFile, F, PoolSigns, RewardsFile, SignsFile, StreamFile
 from backend.stream import StreamState
 
@@ -64,13 +65,3 @@ class Lessons:
         except FileNotFoundError:
             return None
         return manifest.decode(kind, data, where=self._files.where(path), fix=fix)
-
-
-def project_folder(project_id: int) -> str:
-    """Return where all of a project is kept."""
-    return f"projects/{project_id}"
-
-
-def version_folder(project_id: int, number: int) -> str:
-    """Return where a version of a project is kept."""
-    return f"projects/{project_id}/versions/{number}"

@@ -1,25 +1,10 @@
 """The model store: projects, their versions, scored pools and rankings, under a folder or an fsspec URL.
 
-secret                                   shared by webhooks and our own calls
-projects/<id>/project.json               what Label Studio told us
-projects/<id>/current.json               the newest accepted version, or the one rolled back to
-projects/<id>/serving.json               the version whose predictions Label Studio's queue shows
-projects/<id>/stream.json                what the stream rule remembers
-projects/<id>/rewards.json               what each round of labels gained, for the bandit
-projects/<id>/signs.json                 what each scored pool says of stopping
-projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
-projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
-projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
-projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
-projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
-projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: all but manifest and label errors
-
-A version without a manifest does not exist: the manifest is written last.
+A version without a manifest does not exist: the manifest is written last. `layout` names the files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,7 +14,17 @@ from types import MappingProxyType
 
 from backend.errors import ModelError, NotFoundError
 from backend.files import file_sha256, open_files
-from backend.lessons import Lessons, project_folder, version_folder
+from backend.layout import (
+    LABELED,
+    TAGS,
+    project_folder,
+    scored_folder,
+    tags_folder,
+    version_folder,
+    versions_folder,
+    weights_file,
+)
+from backend.lessons import Lessons
 from backend.manifest import ManifestFile, PointerFile, PoolSigns, ProjectFile, ProjectRecord, version_name
 from backend.pool_store import PoolStore
 from backend.pools import Committee, Pool
@@ -39,8 +34,6 @@ from backend.types import FloatArray, IntArray, ModelVersion, Prediction, Rankin
 __all__ = ["PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
-_LABELED = "labeled"
-_TAGS = "tags"
 _NONE: Mapping[str, Path] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
@@ -84,7 +77,7 @@ class Store(Lessons):
 
     def reserve_number(self, project_id: int) -> int:
         """Return a version number, from 1, that nobody had before and nobody else will get."""
-        number = max(self._numbers(f"{project_folder(project_id)}/versions"), default=0) + 1
+        number = max(self._numbers(versions_folder(project_id)), default=0) + 1
         while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
             number += 1
         return number
@@ -110,14 +103,14 @@ class Store(Lessons):
                 raise ModelError(what, where=str(given), fix="train again")
         for model in version.models if version.promoted else ():
             if given := files.get(model.from_name):
-                self._files.put(given, _weights(version, model.from_name))
+                self._files.put(given, weights_file(version, model.from_name))
         self._files.write(f"{folder}/manifest.json", data)
         if version.promoted:
             self._point("current", version.project_id, version.number)
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
         """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
-        numbers = self._numbers(f"{project_folder(project_id)}/versions")
+        numbers = self._numbers(versions_folder(project_id))
         found = (self._manifest(project_id, number) for number in numbers)
         return tuple(version for version in found if version is not None)
 
@@ -162,7 +155,7 @@ class Store(Lessons):
         """Return a local file of a tag's weights ("": the first's), checked against the manifest; raises ModelError."""
         stored, tag = self.version(version.project_id, version.number), tag or version.from_name
         expected = next((model.sha256 for model in stored.models if model.from_name == tag), "")
-        path = _weights(version, tag)
+        path = weights_file(version, tag)
         where = self._files.where(path)
         if not expected:
             raise ModelError(f"{version.name} has no weights for {tag or 'it'}", where=where, fix="train again")
@@ -184,12 +177,12 @@ class Store(Lessons):
         pointers = {self._pointed(name, project_id) for name in ("current", "serving")}
         kept = pointers | set(promoted[max(len(promoted) - keep, 0) :])
         newest = max((version.number for version in versions), default=0)
-        for number in self._numbers(f"{project_folder(project_id)}/versions"):
+        for number in self._numbers(versions_folder(project_id)):
             if number not in kept and number < newest:  # a higher number is a training under way
                 for folder in self._folders(project_id, number):
-                    self._pools.clear(f"{folder}/{_LABELED}")
+                    self._pools.clear(f"{folder}/{LABELED}")
                     for name in self._files.entries(folder):
-                        if name not in ("manifest.json", "reserved", _LABELED, _TAGS):
+                        if name not in ("manifest.json", "reserved", LABELED, TAGS):
                             self._files.remove(f"{folder}/{name}")
 
     # Scored pools and rankings; number 0 is the base model, and a tag is a further one by its name, "" the first
@@ -198,27 +191,27 @@ class Store(Lessons):
         self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False, tag: str = ""
     ) -> None:
         """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
-        self._pools.save_shard(_scored(project_id, number, labeled, tag), shard)
+        self._pools.save_shard(scored_folder(project_id, number, labeled=labeled, tag=tag), shard)
 
     def save_votes(
         self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str = ""
     ) -> None:
         """Keep what a committee says of one shard of the pool."""
-        self._pools.save_votes(_scored(project_id, number, False, tag), index, task_ids, votes)
+        self._pools.save_votes(scored_folder(project_id, number, tag=tag), index, task_ids, votes)
 
     def votes(self, project_id: int, number: int, *, tag: str = "") -> Iterator[tuple[IntArray, Committee]]:
         """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
-        return self._pools.votes(_scored(project_id, number, False, tag))
+        return self._pools.votes(scored_folder(project_id, number, tag=tag))
 
     def next_shard(self, project_id: int, number: int, *, tag: str = "") -> int:
         """Return an index above those of all stored shards."""
-        return self._pools.next_shard(_scored(project_id, number, False, tag))
+        return self._pools.next_shard(scored_folder(project_id, number, tag=tag))
 
     def clear_shards(self, project_id: int, number: int) -> None:
         """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
         for folder in self._folders(project_id, number):
             self._pools.clear(folder)
-            self._pools.clear(f"{folder}/{_LABELED}")
+            self._pools.clear(f"{folder}/{LABELED}")
 
     def load_pool(
         self,
@@ -235,12 +228,12 @@ class Store(Lessons):
         Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
         the pool is rewritten meanwhile.
         """
-        folder = _scored(project_id, number, labeled, tag)
+        folder = scored_folder(project_id, number, labeled=labeled, tag=tag)
         return self._pools.load_pool(folder, class_weights, box_embeddings=box_embeddings)
 
     def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> Iterator[PoolShard]:
         """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
-        return self._pools.shards(_scored(project_id, number, labeled, tag))
+        return self._pools.shards(scored_folder(project_id, number, labeled=labeled, tag=tag))
 
     def prediction(
         self, project_id: int, number: int, task_id: int, *, labeled: bool = False, tag: str = ""
@@ -249,22 +242,22 @@ class Store(Lessons):
 
         `labeled` asks for what it predicted when the task had labels already.
         """
-        found = self._pools.find(_scored(project_id, number, labeled, tag), task_id)
+        found = self._pools.find(scored_folder(project_id, number, labeled=labeled, tag=tag), task_id)
         return found[0].prediction(found[1]) if found else None
 
     def predictions(
         self, project_id: int, number: int, task_ids: Iterable[int], *, labeled: bool = False, tag: str = ""
     ) -> Iterator[tuple[int, Prediction]]:
         """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
-        return self._pools.of_tasks(_scored(project_id, number, labeled, tag), task_ids)
+        return self._pools.of_tasks(scored_folder(project_id, number, labeled=labeled, tag=tag), task_ids)
 
     def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
         """Keep a version's ranking, or that of one tag among several, replacing the one before."""
-        self._pools.save_ranking(_scored(project_id, number, False, tag), ranking)
+        self._pools.save_ranking(scored_folder(project_id, number, tag=tag), ranking)
 
     def ranking(self, project_id: int, number: int, *, tag: str = "") -> Ranking | None:
         """Return a version's ranking, or one tag's, None if there is none; raises ModelError for a damaged file."""
-        return self._pools.ranking(_scored(project_id, number, False, tag))
+        return self._pools.ranking(scored_folder(project_id, number, tag=tag))
 
     # Inside
 
@@ -278,8 +271,8 @@ class Store(Lessons):
 
     def _folders(self, project_id: int, number: int) -> list[str]:
         """Return where a version's files are: its own folder, and one for each tag that has some beside it."""
-        folder = version_folder(project_id, number)
-        return [folder, *(f"{folder}/{_TAGS}/{name}" for name in self._files.entries(f"{folder}/{_TAGS}"))]
+        beside = tags_folder(project_id, number)
+        return [version_folder(project_id, number), *(f"{beside}/{name}" for name in self._files.entries(beside))]
 
     def _point(self, name: str, project_id: int, number: int) -> None:
         self._files.write(f"{project_folder(project_id)}/{name}.json", PointerFile(number=number).encode())
@@ -290,20 +283,3 @@ class Store(Lessons):
 
     def _numbers(self, folder: str) -> list[int]:
         return sorted(int(name) for name in self._files.entries(folder) if name.isdecimal())
-
-
-def _scored(project_id: int, number: int, labeled: bool, tag: str) -> str:
-    folder = _tag_folder(project_id, number, tag) if tag else version_folder(project_id, number)
-    return f"{folder}/{_LABELED}" if labeled else folder
-
-
-def _weights(version: ModelVersion, tag: str) -> str:
-    project_id, number = version.project_id, version.number
-    folder = version_folder(project_id, number) if tag == version.from_name else _tag_folder(project_id, number, tag)
-    return f"{folder}/weights.pt"
-
-
-def _tag_folder(project_id: int, number: int, tag: str) -> str:
-    """Return where a tag's files are; a tag may have any name, a folder may not."""
-    key = hashlib.sha256(tag.encode()).hexdigest()[:16]
-    return f"{version_folder(project_id, number)}/{_TAGS}/{key}"
