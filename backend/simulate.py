@@ -22,7 +22,6 @@ from backend import (
     ranking,
     report,
     scenes,
-    simulation,
     simulation_data,
     simulation_task,
     unit_process,
@@ -30,6 +29,7 @@ from backend import (
 from backend.errors import BackendError, SettingError
 from backend.experiment import INITIAL, Base, Plan, Project, Results, Round
 from backend.files import LocalFiles, file_sha256
+from backend.history import PROGRESS_FILE
 from backend.queues import Jobs
 from backend.settings import Settings
 from backend.types import YoloTask
@@ -273,6 +273,6 @@ def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
 
 def _finished(folder: Path, unit: Unit) -> float:
     """Return how many rounds a unit has done itself, with the share of the one under way."""
-    path = experiment.unit_folder(folder, *unit) / simulation.PROGRESS_FILE
+    path = experiment.unit_folder(folder, *unit) / PROGRESS_FILE
     done = float(path.read_text() or 0) if path.is_file() else 0.0
     return done if unit[0] == INITIAL else max(done - 1.0, 0.0)

@@ -1,7 +1,7 @@
 """Offline pool-based experiments: production's ranking, inference and training, with the true labels for an annotator.
 
-A unit is one strategy with one seed. Its state is its finished rounds on disk, so a unit that was killed goes on where
-it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
+A unit is one strategy with one seed. Its state is its history, which lies on disk, so a unit that was killed goes on
+where it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from backend import dataset, evaluation, experiment, ranking, simulation_data, t
 from backend.dataset import LabeledImage, Split
 from backend.errors import DataError, ModelError
 from backend.experiment import INITIAL, Pick, Plan, Project, Round
-from backend.files import LocalFiles
 from backend.gate import judge
+from backend.history import History
 from backend.pretrained import BaseWeights
-from backend.settings import Settings, versions_kept
+from backend.settings import Settings
 from backend.simulated_pool import Known, gather
 from backend.simulation_data import SimulationData
 from backend.training import EpochReport, Hyper
@@ -35,7 +34,6 @@ from backend.yolo_models import fix_threads
 log = logging.getLogger(__name__)
 
 THREADS = 1  # per unit; with more of them the sums of a training depend on the machine
-PROGRESS_FILE = "progress.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +81,36 @@ class Unit:
         self._settings: Settings = self._plan.settings_for(seed)
         self._strategy = strategy
         self._seed = seed
-        self._unit = experiment.unit_folder(folder, strategy, seed)
-        self._shared = experiment.unit_folder(folder, INITIAL, seed)
-        self._work = self._unit / "work"
+        self._history = History(folder, strategy, seed, self._settings)
+        self._work = experiment.unit_folder(folder, strategy, seed) / "work"
         project = _project(self._plan, self._data, seed)
         self._project_id = project.id  # decides who is held out, as in production
         self._ids = np.array(project.task_ids, dtype=np.int64)
         self._image_of = {task_id: image for image, task_id in enumerate(self._ids.tolist())}
-        self._rounds: list[Round] = list(experiment.load_rounds(self._unit))
 
     def run(self) -> None:
         """Finish the rounds that are missing."""
         fix_threads(THREADS)
         shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves it half done
         last = 1 if self._strategy == INITIAL else self._plan.rounds
-        if not self._rounds and self._strategy != INITIAL:
-            self._keep(experiment.load_rounds(self._shared)[0])
-        while len(self._rounds) < last:
-            self._keep(self._round(len(self._rounds) + 1))
+        if not self._history and self._strategy != INITIAL:
+            self._history.begin()
+        while len(self._history) < last:
+            self._history.keep(*self._round(len(self._history) + 1))
 
-    def _round(self, number: int) -> Round:
-        self._report(0.0)
+    def _round(self, number: int) -> tuple[Round, Path]:
+        """Return a finished round and its weights."""
+        self._history.report(0.0)
         queue = self._queue(number)
         count = self._plan.batch if number > 1 else self._plan.initial
         picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
         labeled = self._labeled(picks)
         split = dataset.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
         data_yaml = dataset.write(split, self._data.classes, self._work / "data", self._plan.task, self._data.details)
-        start = self._start(split)
+        start = self._history.goes_on_from(held_out=split.held_out)
         weights, seconds = self._train(data_yaml, split, start)
         judged = self._judge(weights, data_yaml, split)
-        weights.replace(experiment.weights_of(self._unit, number))  # before the record, which makes it count
-        return Round(
+        finished = Round(
             round=number,
             images=len(labeled),
             boxes=sum(len(image.boxes) for image in labeled),
@@ -124,7 +120,7 @@ class Unit:
             held_out=split.held_out,
             published=judged.published,
             reason=judged.reason,
-            champion=number if judged.published else self._champion(),
+            champion=number if judged.published else self._history.champion,
             started_from=start,
             order=queue.order[count:],
             explored=tuple(task_id for task_id in queue.order[count:] if task_id in queue.explored),
@@ -134,13 +130,14 @@ class Unit:
             score_s=queue.score_s,
             rank_s=queue.rank_s,
         )
+        return finished, weights
 
     def _queue(self, number: int) -> Queue:
         """Return the tasks that are not labeled yet in the order of the queue, as production would have it."""
         if number == 1:  # before the first training nothing tells one image from another
             order = self._ids[ranking.shuffled(self._ids)].tolist()
             return Queue(tuple(order), frozenset(order))
-        before = self._rounds[-1]
+        before = self._history.last
         kept = Queue(before.order, frozenset(before.explored), before.losses)
         return self._ranked(before, kept) if before.published else kept
 
@@ -180,30 +177,19 @@ class Unit:
     def _known(self, before: Round) -> Known:
         """Return what the project knows after round `before`, whose version serves."""
         return Known(
-            versions=tuple(self._weights(one.round) for one in reversed(self._committee())),
+            versions=tuple(self._history.weights(number) for number in self._history.voters()),
             unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
             split=dataset.split(self._labeled(()), val_share=self._settings.val_share, project_id=self._project_id),
-            losses=self._losses(),
+            losses=self._history.losses(),
             validation=before.validation,
             threads=THREADS,
         )
-
-    def _losses(self) -> dict[int, float]:
-        """Return the losses of labeled tasks by the versions whose pools production still keeps."""
-        published = [one.round for one in self._rounds if one.published]
-        kept = published[-1 - versions_kept(self._settings) : -1]
-        picks = (pick for last, one in pairwise(self._rounds) if last.champion in kept for pick in one.picked)
-        return {pick.id: pick.loss for pick in picks if pick.loss is not None}
-
-    def _committee(self) -> list[Round]:
-        """Return the last rounds whose version was published, as many as could vote on a pool."""
-        return [one for one in self._rounds if one.published][-self._settings.committee_size :]
 
     def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
         begin = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
         if start:
-            begin = replace(begin, source=str(self._weights(start)), pretrained=True)
+            begin = replace(begin, source=str(self._history.weights(start)), pretrained=True)
         hyper = Hyper(
             epochs=training.epochs_for(len(split.train), settings),
             batch=settings.batch,
@@ -213,21 +199,11 @@ class Unit:
         )
 
         def on_epoch(report: EpochReport) -> None:
-            self._report(report.epoch / report.epochs)
+            self._history.report(report.epoch / report.epochs)
 
         done = training.train(data_yaml, begin, hyper, self._work / "run", on_epoch)
         self._finite = done.losses_finite
         return done.weights, done.seconds
-
-    def _start(self, split: Split) -> int:
-        """Return the round whose weights production would go on from, 0: it would start from the base weights.
-
-        Without a held-out part a version has learned from all its images, those that are held out later among them.
-        """
-        champion = self._champion()
-        if self._settings.train_from == "base" or not champion:
-            return 0
-        return champion if self._rounds[champion - 1].held_out or not split.held_out else 0
 
     def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
         """Measure on the test split, and decide by the validation set alone, as production does."""
@@ -235,8 +211,8 @@ class Unit:
         test = evaluation.evaluate(weights, self._test_set(), size, device)
         validation = evaluation.evaluate(weights, data_yaml, size, device)
         champion = None
-        if number := self._champion():  # without a held-out part nothing is compared, and evaluating takes long
-            served = self._weights(number)
+        if number := self._history.champion:  # without a held-out part nothing is compared, and evaluating takes long
+            served = self._history.weights(number)
             champion = evaluation.evaluate(served, data_yaml, size, device) if split.held_out else validation
         published, reason = judge(
             validation,
@@ -255,27 +231,9 @@ class Unit:
             return root / "data.yaml"
         return dataset.write_test_set(data.test, data.classes, root, self._plan.task, data.details)
 
-    def _keep(self, finished: Round) -> None:
-        """Write the round down, then let go of weights that no later round needs."""
-        experiment.save_round(self._unit, finished)
-        self._rounds.append(finished)
-        self._report(0.0)
-        needed = {one.round for one in self._committee()}
-        for number in range(2, finished.round):
-            if number not in needed:
-                experiment.weights_of(self._unit, number).unlink(missing_ok=True)
-
-    def _champion(self) -> int:
-        """Return the round whose version serves, 0 before there is one."""
-        return self._rounds[-1].champion if self._rounds else 0
-
-    def _weights(self, number: int) -> Path:
-        return experiment.weights_of(self._shared if number == 1 else self._unit, number)
-
     def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
         """Return all images labeled so far, with the picks, by task id as Label Studio gives them."""
-        known = [pick for one in self._rounds for pick in one.picked]
-        every = sorted((*known, *picks), key=lambda pick: pick.id)
+        every = sorted((*self._history.picks, *picks), key=lambda pick: pick.id)
         return tuple(self._task(pick.id, random=pick.random) for pick in every)
 
     def _task(self, task_id: int, *, random: bool) -> LabeledImage:
@@ -284,10 +242,6 @@ class Unit:
     def _pick(self, task_id: int, queue: Queue) -> Pick:
         image = self._data.name(self._image_of[task_id])
         return Pick(id=task_id, image=image, random=task_id in queue.explored, loss=queue.losses.get(task_id))
-
-    def _report(self, share: float) -> None:
-        """Leave the number of finished rounds, with the share of the one under way, for the progress bar."""
-        LocalFiles(self._unit).write(PROGRESS_FILE, f"{len(self._rounds) + share:.4f}".encode())
 
 
 def _data(plan: Plan) -> SimulationData:

@@ -65,7 +65,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "arrivals",
         ),
         *("serving", "review", "label_review", "projects", "jobs"),
-        *("experiment", "unit_process", "simulation", "simulation_data", "simulation_task", "simulated_pool"),
+        *(
+            "experiment",
+            "history",
+            "unit_process",
+            "simulation",
+            "simulation_data",
+            "simulation_task",
+            "simulated_pool",
+        ),
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),

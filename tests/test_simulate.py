@@ -10,7 +10,7 @@ from rich.console import Console
 
 from backend import experiment, simulate
 from backend.experiment import INITIAL
-from backend.simulation import PROGRESS_FILE
+from backend.history import PROGRESS_FILE
 from tests.test_experiment import PLAN, finished
 
 

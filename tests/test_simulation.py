@@ -270,19 +270,6 @@ def test_a_version_that_cannot_rank_has_seen_the_images_all_the_same(out: Path, 
     assert queue.losses.keys() == set(first.order)
 
 
-def test_losses_are_forgotten_with_the_pools_that_production_deletes(out: Path, tmp_path: Path) -> None:
-    experiment.save_plan(tmp_path, experiment.load_plan(out))
-    first = experiment.load_rounds(experiment.unit_folder(out, INITIAL, 0))[0].model_dump()
-    unit = experiment.unit_folder(tmp_path, "learning_loss", 0)
-    champions = [1, 2, 2, 4, 5, 6, 7]  # the third was not published
-    for number, champion in enumerate(champions, 1):
-        pick = {"id": number, "image": "", "random": False, "loss": number / 10}
-        changed = {"round": number, "picked": [pick], "published": champion == number, "champion": champion}
-        experiment.save_round(unit, Round.model_validate(first | changed))
-    # Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each.
-    assert Unit(tmp_path, "learning_loss", 0)._losses() == {5: 0.5, 6: 0.6, 7: 0.7}
-
-
 def test_a_live_project_has_a_task_for_each_image(data_yaml: Path, tmp_path: Path) -> None:
     project = Project(id=5, task_ids=(1,) * POOL)
     order = Order(str(data_yaml), STRATEGIES, 1, START, BATCH, 2, tmp_path / "out", 1, project)
