@@ -11,22 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backend import calibration, dataset, evaluation, timeline_model, training, validation
-from backend.classifying import load_predictor
+from backend import dataset, timeline_model, training
 from backend.context import Context
 from backend.dataset import LabeledImage
 from backend.errors import MediaError
 from backend.files import file_sha256
-from backend.gate import judge
 from backend.models import base_of, open_base
 from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
 from backend.tags.timelinelabels import epochs, lstm
 from backend.temporal import Epoch, Recipe
-from backend.timeline_model import LeftOut, Watched
-from backend.types import Calibration, ControlTag, Metrics, ModelVersion, TagModel
-from backend.validation import Detections
-from backend.yolo_tasks import details, quality
+from backend.timeline_model import LeftOut
+from backend.types import ControlTag, Metrics, ModelVersion, TagModel
+from backend.verdict import Verdict, verdict_on
+from backend.yolo_tasks import details
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +37,6 @@ class Champion:
 
     model: TagModel
     weights: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the evaluation gave, and whether the challenger is accepted for it."""
-
-    challenger: Metrics
-    champion: Metrics | None
-    promoted: bool
-    reason: str
-    detections: Detections | None  # on the held-out images
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +83,7 @@ def train(
     left_out = partial(_note_left_out, context, plan)
     trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
-    verdict = _verdict(plan, before, trained, data_yaml, left_out)
+    verdict = verdict_on(plan, trained, before.weights if before else None, data_yaml, left_out)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,
@@ -228,50 +215,6 @@ def hyper_of(plan: Plan) -> training.Hyper:
     )
 
 
-def _verdict(
-    plan: Plan, before: Champion | None, trained: training.Trained, data_yaml: Path, left_out: LeftOut
-) -> Verdict:
-    """Measure the challenger and, where there is one, the champion on the same validation set."""
-    challenger, seen = _measured(plan, trained.weights, data_yaml, left_out)
-    champion = _measured(plan, before.weights, data_yaml, left_out)[0] if before else None
-    promoted, reason = judge(
-        challenger,
-        champion,
-        finite=trained.losses_finite,
-        held_out=plan.split.held_out,
-        tolerance=plan.settings.tolerance,
-        quality=quality(plan.tag),
-    )
-    return Verdict(challenger, champion, promoted, reason, _detections(plan, trained.weights, seen))
-
-
-def _measured(plan: Plan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Metrics, Watched | None]:
-    """Return the quality of a model, and what it says of the validation videos where an LSTM is judged by them."""
-    size, device = plan.settings.imgsz, plan.settings.device
-    if lstm(plan.tag) is None:
-        return evaluation.evaluate(weights, data_yaml, size, device), None
-    seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device, left_out)
-    return timeline_model.metrics(seen, plan.tag.labels), seen
-
-
-def _detections(plan: Plan, weights: Path, seen: Watched | None = None) -> Detections | None:
-    """Predict the validation images, or take what is `seen` of videos; None where the model has learned from them."""
-    if not plan.split.held_out:
-        return None
-    if seen is not None:
-        return timeline_model.detections(seen)
-    detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
-    found = detector.predict([image.path for image in plan.split.val])
-    pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
-    return validation.detections(pairs, plan.tag.labels, plan.tag.task)
-
-
-def _calibration(found: Detections | None) -> Calibration:
-    if found is None:
-        return Calibration(reason="there are no validation images yet that the model has not learned from")
-    return calibration.fit(found.confidence, found.overlap > 0)
-
-
 def _model(
     context: Context,
     plan: Plan,
@@ -291,8 +234,8 @@ def _model(
         champion_metrics=verdict.champion,
         hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained} | _lstm_told(plan.tag),
         reason=verdict.reason + _told(start, origin),
-        calibration=_calibration(verdict.detections),
-        class_quality=validation.class_quality(verdict.detections, plan.tag.labels) if verdict.detections else {},
+        calibration=verdict.calibration,
+        class_quality=verdict.class_quality,
         learned=_learned(plan, origin),
         lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
     )

@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "watched",
             "frame_order",
             "challenger",
+            "verdict",
             "retraining",
             "pasts",
             "evidence",

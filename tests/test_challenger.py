@@ -1,4 +1,4 @@
-"""Where a training starts and the calibration it keeps; the whole of a training is told by test_loop.py."""
+"""Where a training starts, and what it is made of; the whole of a training is told by test_loop.py."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from backend import challenger, label_config, masks, validation
+from backend import challenger, label_config
 from backend.challenger import Champion
-from backend.classifying import load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
 from backend.timeline_frames import LabeledVideo
-from backend.types import LabeledBox, Prediction, TagModel, TrainingSnapshot
+from backend.types import LabeledBox, TagModel, TrainingSnapshot
 from backend.video import Video
-from tests.support import CLASSES, CONFIG, IMGSZ, ImageSite, tiny_yolo
+from tests.support import CONFIG, IMGSZ, ImageSite
 
 
 @pytest.fixture
 def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
-    """Twelve images whose label is the left half; what the tiny weights find there is right now and then."""
+    return halves(images)
+
+
+def halves(images: ImageSite) -> tuple[LabeledImage, ...]:
+    """Return twelve images whose label is the left half; what the tiny weights find there is right now and then."""
     found = []
     for number in range(12):
         images.add(f"{number}.png", number)
@@ -40,10 +42,6 @@ def plan(split: Split) -> Plan:
     return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
 
 
-QUALITY = label_config.parse(
-    '<View><Image name="image" value="$image"/><Choices name="quality" toName="image"><Choice value="cat"/>'
-    '<Choice value="dog"/></Choices></View>'
-)[0]
 TIMELINE = (
     '<View><Video name="video" value="$video"/><TimelineLabels name="label" toName="video" {}>'
     '<Label value="cat"/><Label value="dog"/></TimelineLabels></View>'
@@ -154,72 +152,3 @@ def test_a_timeline_may_name_the_epochs_of_its_trainings(
     made = plan(Split(labeled, labeled, held_out=False))
     (tag,), own = label_config.parse(config), made.settings.model_copy(update=settings)
     assert challenger.hyper_of(replace(made, tag=tag, settings=own)).epochs == epochs
-
-
-def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = challenger._detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
-    found = challenger._calibration(detected)
-    assert found.detections >= 30
-    assert found.reason == ""
-    assert found.temperature != 1.0
-    assert found.nll_after < found.nll_before
-    assert detected is not None
-    quality = validation.class_quality(detected, ("cat", "dog"))
-    assert quality
-    assert all(0 < value < 1 for value in quality.values())
-
-
-def test_classes_of_pixels_are_calibrated_by_their_pixels(labeled: tuple[LabeledImage, ...], tmp_path: Path) -> None:
-    """What the model itself sees, drawn as three strips, is right; no strip has the box of the whole."""
-    weights = tiny_yolo(tmp_path / "tiny.pt", task="semantic")
-    found = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in labeled])
-    drawn = [replace(image, boxes=strips(seen)) for image, seen in zip(labeled, found, strict=True)]
-    made = plan(Split(labeled, tuple(drawn), held_out=True))
-    detected = challenger._detections(replace(made, tag=replace(made.tag, task="semantic")), weights)
-    assert detected is not None
-    assert len(detected.overlap) > len(labeled)
-    assert detected.overlap.min() > 0.9
-    boxes = challenger._detections(made, weights)
-    assert boxes is not None
-    assert (boxes.overlap == 0).mean() > 0.5
-
-
-def strips(seen: Prediction) -> tuple[LabeledBox, ...]:
-    """Return each class that is seen as three regions beside each other."""
-    found, thirds, size = [], np.arange(seen.width) * 3 // seen.width, (seen.width, seen.height)
-    for row, outline in enumerate(seen.outlines or ()):
-        mask = masks.fill(outline, *size)
-        for rings in (masks.trace(mask & (thirds == third)) for third in range(3)):
-            if rings:
-                points = np.concatenate(rings) / size
-                low, high = points.min(axis=0), points.max(axis=0)
-                box = (*((low + high) / 2).tolist(), *(high - low).tolist())
-                shares = tuple(tuple(map(tuple, (ring / size).tolist())) for ring in rings)
-                found.append(LabeledBox(CLASSES[int(seen.class_probs[row].argmax())], box, outline=shares))
-    return tuple(found)
-
-
-def test_each_tag_has_the_temperature_of_its_own_detections(
-    labeled: tuple[LabeledImage, ...], tiny_weights: Path, tmp_path: Path
-) -> None:
-    """Boxes and a choice on the same images: a detection each of the choice, whatever the boxes are."""
-    chosen = (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0)), LabeledBox("dog", (0.5, 0.5, 1.0, 1.0)))
-    answered = tuple(replace(one, boxes=(chosen[number % 2],)) for number, one in enumerate(labeled * 4))
-    boxes = plan(Split(labeled[:2], labeled[2:], held_out=True))
-    choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], answered, held_out=True))
-    classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
-    first, second = (
-        challenger._calibration(challenger._detections(one, weights))
-        for one, weights in ((boxes, tiny_weights), (choice, classifier))
-    )
-    assert first.detections != second.detections == len(answered)
-    assert first.reason == second.reason == ""
-    assert first.temperature != second.temperature
-
-
-def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = challenger._detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
-    found = challenger._calibration(detected)
-    assert (found.temperature, found.detections) == (1.0, 0)
-    assert "no validation images" in found.reason
-    assert detected is None

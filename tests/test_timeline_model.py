@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from backend import challenger, dataset, label_config, tags, timeline_frames, timeline_model, training, video
-from backend.challenger import Champion
 from backend.classifying import TEMPORAL, Classifier, load_predictor
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
@@ -31,7 +30,8 @@ from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, sample
 from backend.timeline_model import Watched
 from backend.training import EpochReport, Hyper
-from backend.types import ControlTag, LabeledBox, TagModel, TrainingSnapshot
+from backend.types import ControlTag, LabeledBox, TrainingSnapshot
+from backend.verdict import verdict_on
 from backend.yolo_models import load_model
 from backend.yolo_tasks import details
 from tests import clips
@@ -46,7 +46,6 @@ CONFIG = (
 (PLAIN,) = label_config.parse(CONFIG.format(""))
 LABELS = TAG.labels
 FRAMES, TURN = 120, 20  # of a video; a square goes back and forth, TURN frames each way
-MODEL = TagModel("event", "classify", LABELS, "abc", "yolo11n-cls.pt", None, None, {}, "published")
 HYPER = Hyper(epochs=4, batch=16, imgsz=IMGSZ, seed=0, device="cpu")
 
 
@@ -278,10 +277,10 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     trained = challenger._train(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
     assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
     assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
-    verdict = challenger._verdict(plan, Champion(MODEL, Path(base.source)), trained, data_yaml, nobody)
+    verdict = verdict_on(plan, trained, Path(base.source), data_yaml, nobody)
     assert verdict.promoted
     assert "mAP" in verdict.reason
     assert verdict.champion is not None
     assert verdict.challenger.map50 > 0.9 > verdict.champion.map50
-    assert verdict.detections is not None
-    assert len(verdict.detections.confidence) == verdict.challenger.images == 180
+    assert verdict.challenger.images == 180
+    assert verdict.calibration.detections == 180
