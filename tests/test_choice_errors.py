@@ -12,7 +12,8 @@ from backend.choice_errors import choice_quality
 from backend.classifying import load_predictor
 from backend.dataset import Split
 from backend.label_errors import SUSPECT, Floats
-from tests.test_classifying import IMGSZ, LABELS, pictures, train
+from tests.test_choices import LABELS
+from tests.test_classifying import IMGSZ, pictures, train
 
 SURE_A, SURE_B, UNSURE = (0.9, 0.1), (0.2, 0.8), (0.55, 0.45)
 A, B, BOTH, NONE = (1, 0), (0, 1), (1, 1), (0, 0)
