@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from backend.anchors import Dense, dfl_variance
-from backend.classifying import Classifier, check_finite
+from backend.classifying import Classifier, Predictor, check_finite
 from backend.errors import ModelError, SettingError
 from backend.inference import Detector, not_finite
 from backend.letterbox import Letterboxed
 from backend.pools import Committee
+from backend.semantic import Segmenter
 from backend.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ class Votes:
     variance: FloatArray | None  # (T, k, 4) DFL variance in px², None where a member has no DFL
 
 
+def voter(found: Predictor) -> Voter:
+    """Return a model that may vote; raises ModelError for a model of pixels."""
+    if isinstance(found, Segmenter):
+        raise ModelError(
+            "a committee votes on objects or on images, and this project's model on pixels",
+            fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
+        )
+    return found
+
+
 def snapshots(detectors: Sequence[Voter]) -> tuple[Member, ...]:
     """Return the committee of the last versions, the newest first.
 
@@ -71,9 +82,9 @@ def snapshots(detectors: Sequence[Voter]) -> tuple[Member, ...]:
     return tuple(map(Member, detectors))
 
 
-def _kind(voter: Voter) -> tuple[object, ...]:
+def _kind(member: Voter) -> tuple[object, ...]:
     """Return what the members of a committee must share."""
-    return voter.classes, voter.strides, voter.task, isinstance(voter, Classifier) and voter.multiple
+    return member.classes, member.strides, member.task, isinstance(member, Classifier) and member.multiple
 
 
 def augmented(detector: Voter, scales: Sequence[float] = SCALES) -> tuple[Member, ...]:

@@ -19,7 +19,6 @@ from backend.errors import ModelError, NotFoundError
 from backend.inference import Detector
 from backend.label_xml import attributes_of
 from backend.media import MediaFile
-from backend.semantic import Segmenter
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Metrics, ModelVersion, Prediction, TagModel, YoloTask
@@ -111,13 +110,6 @@ def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> pretr
     if not _admins_own(context, name, tag.task):
         weights.check(name, context.work_dir)
     return pretrained.base_weights(name, context.work_dir, tag.task)
-
-
-def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
-    """Return the served model of the first control tag, as `models_for` does."""
-    version = _version(context, record.project_id, accepted=accepted)
-    first, *_ = renamed(record, version)
-    return _model(context, record, version, first, first=True)
 
 
 def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tuple[ServedModel, ...]:
@@ -237,21 +229,8 @@ def _predictor(weights: Path, imgsz: int, device: str) -> Predictor:
     return load_predictor(weights, imgsz, device)
 
 
-def _detector(weights: Path, imgsz: int, device: str) -> Detector:
-    found = _predictor(weights, imgsz, device)
-    if not isinstance(found, Detector):
-        raise ModelError("the model finds no objects", where=str(weights), fix="train the project anew")
-    return found
-
-
 def _voter(weights: Path, imgsz: int, device: str) -> Voter:
-    found = _predictor(weights, imgsz, device)
-    if isinstance(found, Segmenter):
-        raise ModelError(
-            "a committee votes on objects or on images, and this project's model on pixels",
-            fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
-        )
-    return found
+    return committee.voter(_predictor(weights, imgsz, device))
 
 
 def _nothing(file: MediaFile | Video, classes: int) -> Prediction:

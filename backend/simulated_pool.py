@@ -1,6 +1,7 @@
 """What a strategy may look at in a simulated project: the same as in production, of the same model, nothing else.
 
-The quality it is told of is that on the held-out labeled images; the test split never comes here.
+The quality it is told of is that on the held-out labeled images; the test split never comes here. There are no
+experiments with classes of pixels (`simulation_task` refuses them), so boxes tell which labels were found.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ from backend.acquisition.learning_loss import image_loss
 from backend.classifying import Predictor, load_predictor
 from backend.committee import Voter
 from backend.dataset import LabeledImage, Split
-from backend.errors import ModelError
 from backend.geometry import label_arrays
 from backend.pools import Committee, Pool, thumbnail_table
-from backend.semantic import Segmenter
 from backend.settings import Settings
 from backend.types import FloatArray, Metrics, Prediction
 from backend.validation import Detections, class_quality, detections
@@ -70,11 +69,7 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
 
 
 def _voter(known: Known, version: int, settings: Settings) -> Voter:
-    """Return a version that may vote; raises ModelError for a model of pixels."""
-    found = load_predictor(known.versions[version], settings.imgsz, settings.device, known.threads)
-    if isinstance(found, Segmenter):
-        raise ModelError("a committee votes on objects or on images, and these labels are of pixels")
-    return found
+    return committee.voter(load_predictor(known.versions[version], settings.imgsz, settings.device, known.threads))
 
 
 def _predict(
@@ -99,7 +94,7 @@ def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
 
 
 def _committee(known: Known, settings: Settings) -> Committee:
-    """Return the votes of COMMITTEE on the unlabeled images; raises ModelError for a model of pixels."""
+    """Return the votes of COMMITTEE on the unlabeled images; raises ModelError where there are no two versions."""
     detector = _voter(known, 0, settings)
     size = settings.committee_size
     if settings.committee == "snapshots":

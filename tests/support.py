@@ -23,9 +23,10 @@ from backend import listener
 from backend.context import Context
 from backend.files import file_sha256
 from backend.label_studio import LabelStudioClient
+from backend.models import ServedModel, models_for
 from backend.semantic import BACKGROUND
 from backend.settings import Settings
-from backend.store import Store, version_name
+from backend.store import ProjectRecord, Store, version_name
 from backend.types import Metrics, ModelVersion, TagModel, TrainingSnapshot, YoloTask
 from backend.yolo_models import quiet_ultralytics
 from backend.yolo_tasks import RECIPES, weights_name
@@ -191,3 +192,8 @@ def publish(
     )
     store.publish(version, weights, {model.from_name: path for model, path in others})
     return version
+
+
+def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:
+    """Return the served model of the first control tag."""
+    return models_for(context, record, accepted=accepted)[0]

@@ -11,13 +11,12 @@ import pytest
 from backend import arrivals, models, priorities, push, ranking, scoring, snapshot
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError, SettingError
-from backend.models import model_for
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
 from backend.types import AnnotatedTask, Prediction, Task
-from tests.support import CONFIG, ImageSite, open_context, publish
+from tests.support import CONFIG, ImageSite, model_for, open_context, publish
 
 IDS = np.arange(100, 150)
 

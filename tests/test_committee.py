@@ -16,6 +16,7 @@ from backend.committee import Member, Voter, Votes, augmented, committee_of, con
 from backend.errors import MediaError, ModelError, SettingError
 from backend.inference import BATCH, Detector, load_detector
 from backend.pools import Pool
+from backend.yolo_tasks import RECIPES
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 
 
@@ -253,6 +254,13 @@ def test_a_model_that_is_not_finite_is_refused(pictures: list[Path], tmp_path: P
         next(detector._model.model.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         list(consult(augmented(detector), pictures[:1]))
+
+
+def test_models_of_pixels_do_not_vote(detectors: list[Detector], tmp_path: Path) -> None:
+    assert committee.voter(detectors[0]) is detectors[0]
+    assert "committee" in RECIPES["semantic"].lacks
+    with pytest.raises(ModelError, match=r"on pixels.*choose a strategy without one"):
+        committee.voter(load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="semantic"), IMGSZ, "cpu"))
 
 
 def test_one_version_is_no_committee(detectors: list[Detector]) -> None:

@@ -18,7 +18,7 @@ from backend.pools import Committee
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
 from backend.types import Calibration, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction
-from tests.support import CONFIG, publish
+from tests.support import CONFIG, model_for, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
 IDS = np.array([10, 11, 12])
@@ -69,7 +69,7 @@ def recalibrated(context: Context, weights: Path, temperature: float) -> ModelVe
 
 
 def test_the_pool_comes_with_quality_and_labeled_images(project: Context) -> None:
-    pool = evidence.pool_for(project, RECORD, models.model_for(project, RECORD, accepted=True), "class_entropy")
+    pool = evidence.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "class_entropy")
     assert pool.task_ids.tolist() == IDS.tolist()
     assert (pool.map50, pool.batch) == (0.5, 20)
     assert pool.thumbnails is not None
@@ -82,7 +82,7 @@ def test_the_pool_comes_with_quality_and_labeled_images(project: Context) -> Non
 
 
 def test_box_embeddings_come_where_the_strategy_needs_them(project: Context) -> None:
-    pool = evidence.pool_for(project, RECORD, models.model_for(project, RECORD, accepted=True), "ppal")
+    pool = evidence.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "ppal")
     assert pool.box_embeddings is not None
     np.testing.assert_allclose(pool.box_embeddings[:, 0], [0.6, 1.5, 2.7], atol=1e-2)
 
@@ -90,7 +90,7 @@ def test_box_embeddings_come_where_the_strategy_needs_them(project: Context) -> 
 @pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.9), (2.0, 0.75)])
 def test_confidences_are_calibrated(project: Context, tiny_weights: Path, temperature: float, expected: float) -> None:
     recalibrated(project, tiny_weights, temperature)
-    model = models.model_for(project, RECORD, accepted=True)
+    model = model_for(project, RECORD, accepted=True)
     assert model.temperature == temperature
     pool = evidence.pool_for(project, RECORD, model, "entropy")
     assert pool.class_probs[2, 0] == pytest.approx(expected)
@@ -100,7 +100,7 @@ def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
     """Of two shards; task 11 has no votes, task 99 is no longer in the pool."""
     for index, (ids, each) in enumerate([([12, 99], votes(0.3, 0.4)), ([10], votes(0.1))]):
         project.store.save_votes(7, 1, index, np.array(ids), each)
-    pool = evidence.pool_for(project, RECORD, models.model_for(project, RECORD, accepted=True), "bald")
+    pool = evidence.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
     assert pool.committee is not None
     assert pool.committee.offsets.tolist() == [0, 1, 1, 2]
     np.testing.assert_allclose(pool.committee.member_probs[:, :, 0], [[0.1, 0.3], [0.2, 0.4]], atol=1e-6)
@@ -110,7 +110,7 @@ def test_votes_of_different_committees_are_refused(project: Context) -> None:
     project.store.save_votes(7, 1, 0, IDS[:2], votes(0.3, 0.4))
     project.store.save_votes(7, 1, 1, IDS[2:], votes(0.1, members=3))
     with pytest.raises(ModelError, match=r"different committees.*yolo-backend score 7"):
-        evidence.pool_for(project, RECORD, models.model_for(project, RECORD, accepted=True), "bald")
+        evidence.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
 
 
 @pytest.mark.parametrize("stored", [[], [(IDS[:0], votes())]])
@@ -165,18 +165,18 @@ def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Co
 def test_the_settings_choose_the_committee(project: Context, kind: str, size: int, members: int) -> None:
     extra = f'{{"COMMITTEE": "{kind}", "COMMITTEE_SIZE": {size}}}'
     record = replace(RECORD, extra_params=extra)
-    model = models.model_for(project, record, accepted=True)
+    model = model_for(project, record, accepted=True)
     assert len(models.committee_for(project, project.project_settings(record), model)) == members
 
 
 def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context, tiny_weights: Path) -> None:
     settings = project.settings.model_copy(update={"committee": "snapshots", "committee_size": 2})
     with pytest.raises(ModelError, match="needs two published versions, there are 1"):
-        models.committee_for(project, settings, models.model_for(project, RECORD, accepted=True))
+        models.committee_for(project, settings, model_for(project, RECORD, accepted=True))
     publish(project.store, 7, tiny_weights, promoted=False)
     for _ in range(2):
         publish(project.store, 7, tiny_weights)
-    model = models.model_for(project, RECORD, accepted=True)
+    model = model_for(project, RECORD, accepted=True)
     assert [version.number for version, _ in models._last(project, model, 2)] == [4, 3]
     assert [version.number for version, _ in models._last(project, replace(model, number=3), 8)] == [3, 1]
     assert len(models.committee_for(project, settings, model)) == 2

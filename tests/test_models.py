@@ -12,9 +12,9 @@ from backend import label_config, models
 from backend.context import Context
 from backend.errors import ModelError
 from backend.media import MediaFile
-from backend.models import model_for, name_of
+from backend.models import name_of
 from backend.store import ProjectRecord
-from tests.support import CLASSES, CONFIG, ImageSite, publish
+from tests.support import CLASSES, CONFIG, ImageSite, model_for, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
 OWN = replace(RECORD, label_config=CONFIG.replace("<RectangleLabels", '<RectangleLabels model_path="mine.pt"'))

@@ -12,11 +12,11 @@ from PIL import Image
 from backend import arrivals, priorities, push, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
-from backend.models import model_for, models_for
+from backend.models import models_for
 from backend.serving import TaskResult
 from backend.store import ProjectRecord
 from backend.types import Task
-from tests.support import CONFIG, ImageSite, publish
+from tests.support import CONFIG, ImageSite, model_for, publish
 
 URL = "http://backend.example:9090"
 

@@ -75,13 +75,6 @@ def test_models_of_whole_images_lack_something(strategy: str, reason: str, known
         rank_by(strategy, mine)
 
 
-def test_models_of_pixels_are_no_committee(known: Known, tmp_path: Path) -> None:
-    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="semantic"),))
-    assert acquisition.get("bald").needs & RECIPES["semantic"].lacks
-    with pytest.raises(ModelError, match="labels are of pixels"):
-        rank_by("bald", mine)
-
-
 def rank_by(strategy: str, known: Known) -> Ranking:
     pool = simulated_pool.gather(known, strategy, SETTINGS).pool
     return ranking.rank(pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))

@@ -35,6 +35,14 @@ def test_weights_of_a_third_task_are_refused(told: YoloTask, tmp_path: Path) -> 
     assert "yolo11n" in caught.value.fix
 
 
+@pytest.mark.parametrize("told", [None, "pose", "classify"])
+@pytest.mark.parametrize("base", ["yolo26n-sem.pt", "plain.pt"])
+def test_there_are_no_experiments_with_classes_of_pixels(told: YoloTask | None, base: str, tmp_path: Path) -> None:
+    tiny_yolo(tmp_path / "plain.pt", task="semantic")
+    with pytest.raises(SettingError, match="semantic segmentation model, of which there are no experiments"):
+        simulation_task.choose(told, base, tmp_path)
+
+
 def test_a_file_is_what_it_holds_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     tiny_yolo(tmp_path / "base" / "boxes-seg.pt")

@@ -31,7 +31,7 @@ from backend import watched as watching
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, ModelError
-from backend.models import ServedModel, model_for
+from backend.models import ServedModel
 from backend.processes import LabelStudioProcess
 from backend.queues import Jobs
 from backend.settings import Settings
@@ -40,7 +40,7 @@ from backend.store import ProjectRecord
 from backend.types import AnnotatedTask, Json, Prediction, Task
 from tests import clips
 from tests.clips import Mover
-from tests.support import CLASSES, ImageSite, open_context, publish, serve
+from tests.support import CLASSES, ImageSite, model_for, open_context, publish, serve
 
 LAX = " ".join(f'bytetrack_{key}="0.05"' for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh"))
 CONFIG = (

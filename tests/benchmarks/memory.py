@@ -11,7 +11,7 @@ import psutil
 
 from backend import scoring
 from backend.context import build
-from backend.models import model_for
+from backend.models import models_for
 from backend.processes import start_redis
 from backend.settings import Settings
 from backend.types import Task
@@ -85,7 +85,7 @@ def _score(
     parts.publish(context.store, trained)
     record = context.store.project(parts.PROJECT)
     assert record is not None
-    model = model_for(context, record, accepted=True)
+    (model,) = models_for(context, record, accepted=True)
     data = [task["data"] for task in parts.tasks(files)]
     everything = [Task(number + 1, data[number % len(data)]) for number in range(count)]
     for index, begin in enumerate(range(0, count, scoring.SHARD_TASKS)):
