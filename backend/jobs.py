@@ -24,8 +24,8 @@ from backend import settings as settings_table
 from backend.context import Context, build
 from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
 from backend.label_errors import by_task
+from backend.progress import TrainingProgress
 from backend.queues import Jobs, hint
-from backend.types import TrainingProgress
 
 log = logging.getLogger(__name__)
 

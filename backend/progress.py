@@ -7,13 +7,12 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from backend.errors import BusyError
-from backend.types import TrainingProgress
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +23,20 @@ _RENEW = (
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
 )
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """Where a training stands: shown by GET /api/projects/{id}."""
+
+    state: str  # "idle" | "queued" | "running" | "failed"
+    stage: str = ""  # "snapshot" | "images" | "train" | "evaluate" | "publish"
+    progress: float = 0.0  # 0..1 over all stages
+    eta_s: float | None = None
+    error: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

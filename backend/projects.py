@@ -13,12 +13,12 @@ from backend.errors import LabelStudioError, NotFoundError
 from backend.label_errors import LabelDoubt
 from backend.models import name_of, project_record, serving_number
 from backend.priorities import arms
-from backend.progress import Counts, ScoringRun
+from backend.progress import Counts, ScoringRun, TrainingProgress
 from backend.push import flip, is_pending
 from backend.queues import Jobs
 from backend.stopping import Recommendation
 from backend.store import ProjectRecord
-from backend.types import ModelVersion, TrainingProgress
+from backend.types import ModelVersion
 
 log = logging.getLogger(__name__)
 

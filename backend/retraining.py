@@ -15,11 +15,11 @@ from backend import challenger, snapshot, training
 from backend.challenger import Candidate, Champion
 from backend.context import Context
 from backend.models import base_model, base_of, renamed
-from backend.progress import Fence
+from backend.progress import Fence, TrainingProgress
 from backend.snapshot import Labels
 from backend.software import versions as software_versions
 from backend.store import version_name
-from backend.types import ModelVersion, TagModel, TrainingProgress
+from backend.types import ModelVersion, TagModel
 
 log = logging.getLogger(__name__)
 

@@ -287,17 +287,3 @@ class ModelVersion:
     def _name_of(self, tag: ControlTag) -> str:
         known = {model.from_name for model in self.models if model.from_name}
         return tag.former if tag.former in known and tag.from_name not in known else tag.from_name
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """Where a training stands: shown by GET /api/projects/{id}."""
-
-    state: str  # "idle" | "queued" | "running" | "failed"
-    stage: str = ""  # "snapshot" | "images" | "train" | "evaluate" | "publish"
-    progress: float = 0.0  # 0..1 over all stages
-    eta_s: float | None = None
-    error: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    losses: Mapping[str, float] = field(default_factory=dict)

@@ -7,8 +7,7 @@ from redis import Redis
 
 from backend import progress as module
 from backend.errors import BusyError
-from backend.progress import MAX_FAILURES, Counts, Progress, ScoringRun
-from backend.types import TrainingProgress
+from backend.progress import MAX_FAILURES, Counts, Progress, ScoringRun, TrainingProgress
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from backend.progress import Counts, ScoringRun
+from backend.progress import Counts, ScoringRun, TrainingProgress
 from backend.projects import Status
 from backend.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest, project_out
 from backend.stopping import Recommendation
-from backend.types import TrainingProgress
 
 LABEL_STUDIO_TASK = {
     "id": 5,
