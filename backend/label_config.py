@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from backend import tags
 from backend.errors import LabelConfigError
 from backend.label_names import labels_of, points_of
-from backend.label_xml import SKIP, WHERE, attributes_of, nodes, number_of, read, refuse, spell
+from backend.label_xml import FALSE, SKIP, TRUE, WHERE, attributes_of, nodes, number_of, read, refuse, says, spell
 from backend.types import ControlTag
 
 MAX_FRAME_RATE = 1000.0
@@ -96,9 +96,9 @@ def _more(tag: ControlTag) -> list[object]:
 
 def _says(element: ET.Element, name: str, *, default: bool) -> bool:
     value = attributes_of(element).get(name, str(default))
-    if value.strip().lower() not in ("true", "false", "1", "0"):
+    if value.strip().lower() not in (*TRUE, *FALSE):
         raise refuse(element, name, value, "is neither true nor false", "write true or false")
-    return value.strip().lower() in ("true", "1")
+    return value.strip().lower() in TRUE
 
 
 def _control_tag(element: ET.Element, root: ET.Element) -> ControlTag:
@@ -214,10 +214,10 @@ def _boxes_of(element: ET.Element, root: ET.Element) -> ET.Element | None:
         for node in nodes(root, "RectangleLabels")
         if attributes_of(node).get("toname") == mine.get("toname") and attributes_of(node).get("name")
     ]
-    if mine.get("model_skip", "").strip().lower() in ("true", "1"):
+    if says(mine, "model_skip", default=False):
         return None
     named = [node for node in beside if attributes_of(node)["name"] == f"{mine.get('name')}_bbox"]
-    skipped = [node for node in beside if attributes_of(node).get("model_skip", "").strip().lower() in ("true", "1")]
+    skipped = [node for node in beside if says(attributes_of(node), "model_skip", default=False)]
     return next(iter(named + skipped), None)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 from backend.errors import LabelConfigError
 
 WHERE = "label config of the project"
+TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")  # as attributes of models say it
 SKIP = 'or set model_skip="true" on this tag'  # in what an error says to do
 
 
@@ -37,6 +39,11 @@ def nodes(root: ET.Element, name: str) -> list[ET.Element]:
 def attributes_of(element: ET.Element) -> dict[str, str]:
     """Return the attributes of an element, their names in lower case."""
     return {name.lower(): value for name, value in element.attrib.items()}
+
+
+def says(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Return whether an attribute says yes; what is neither counts as no."""
+    return attributes[name].strip().lower() in TRUE if name in attributes else default
 
 
 def spell(element: ET.Element) -> str:

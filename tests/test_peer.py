@@ -66,7 +66,13 @@ def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "trained"), [({}, True), ({"model_trainable": "TRUE"}, True), ({"model_trainable": "0"}, False)]
+    ("given", "trained"),
+    [
+        ({}, True),
+        ({"model_trainable": "TRUE"}, True),
+        ({"model_trainable": "0"}, False),
+        ({"model_trainable": "no"}, False),
+    ],
 )
 def test_a_tag_may_say_that_it_is_not_to_be_trained(kind: Kind, given: dict[str, str], trained: bool) -> None:
     """The peer asks that of timelines alone."""
@@ -93,6 +99,17 @@ def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -
     for name in ("GADGET", "gizmo"):
         assert sent(tag, found, [name, *others]) == wanted
     assert sent(tag, found, ["thing", *others]) == ()
+
+
+@pytest.mark.parametrize(("value", "yes"), [("1", True), ("Yes", True), ("0", False), ("no", False)])
+def test_yes_and_no_are_written_in_three_ways(value: str, yes: bool) -> None:
+    boxes = changed(KINDS["RectangleLabels"], {"model_obb": value})
+    assert label_config.parse(boxes)[0].task == ("obb" if yes else "detect")
+    (points,) = label_config.parse(changed(KINDS["KeyPointLabels"], {"model_add_bboxes": value}))
+    seen_box = replace(drawings.prediction(1, 10, 10), class_probs=np.full((1, 1), 0.9, np.float32))
+    assert bool(sent(points, seen_box)) == yes
+    masks = changed(KINDS["BrushLabels"], {"model_semantic": value})
+    assert label_config.parse(masks)[0].task == ("semantic" if yes else "segment")
 
 
 # Videos

@@ -8,6 +8,7 @@ from typing import Any
 from backend import brush, ellipses, masks, regions
 from backend.errors import RegionError
 from backend.geometry import ring_hull
+from backend.label_xml import FALSE, TRUE, says
 from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
@@ -63,7 +64,7 @@ def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
 
 
 def _task(attributes: Mapping[str, str]) -> YoloTask:
-    return "semantic" if attributes.get("model_semantic", "false").strip().lower() == "true" else "segment"
+    return "semantic" if says(attributes, "model_semantic", default=False) else "segment"
 
 
 TAG = Tag(
@@ -72,5 +73,5 @@ TAG = Tag(
     encode=encode,
     read=read,
     task=_task,
-    attributes={"model_semantic": ("false", "true")},
+    attributes={"model_semantic": (*FALSE, *TRUE)},
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backend import regions
+from backend.label_xml import FALSE, TRUE, says
 from backend.tags import Result, Tag, rectanglelabels
 from backend.types import ControlTag, Keypoint, LabeledBox, Nothing, Prediction, Region
 
@@ -35,7 +36,7 @@ def encode(
         x, y, width, height = boxes[row].tolist()
         value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, parent.kind: [label]}
         box = regions.build(parent, prediction, key, row, value)
-        shows_box = tag.attributes.get("model_add_bboxes", "true").strip().lower() == "true"
+        shows_box = says(tag.attributes, "model_add_bboxes", default=True)
         found += [box] if shows_box else []
         found += _points(tag, prediction, row, box, box.id if shows_box else "")
     return tuple(found)
@@ -109,6 +110,6 @@ TAG = Tag(
     encode=encode,
     read=read,
     task=lambda _: "pose",
-    attributes={"model_add_bboxes": ("true", "false")},
+    attributes={"model_add_bboxes": (*TRUE, *FALSE)},
     numbers={"model_point_threshold": 1, "model_point_size": 100},
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backend import ellipses, geometry, regions
+from backend.label_xml import FALSE, TRUE, says
 from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
@@ -115,7 +116,7 @@ def _rotated(box: geometry.Box, rotation: float, size: tuple[float, float]) -> L
 
 
 def _task(attributes: Mapping[str, str]) -> YoloTask:
-    return "obb" if attributes.get("model_obb", "false").strip().lower() == "true" else "detect"
+    return "obb" if says(attributes, "model_obb", default=False) else "detect"
 
 
 TAG = Tag(
@@ -124,5 +125,5 @@ TAG = Tag(
     encode=encode,
     read=read,
     task=_task,
-    attributes={"model_obb": ("false", "true")},
+    attributes={"model_obb": (*FALSE, *TRUE)},
 )
