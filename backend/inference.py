@@ -98,14 +98,16 @@ class Detector:
                 reads = [readers.submit(self._read, path) for path in following]
                 yield from self._by_shape(images, forward)
 
-    def watch(self, frames: Iterable[npt.NDArray[np.uint8]], iou: float = IOU) -> Iterator[Prediction]:
+    def watch(
+        self, frames: Iterable[npt.NDArray[np.uint8]], iou: float = IOU, lowest: float = KEEP_CONFIDENCE
+    ) -> Iterator[Prediction]:
         """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time.
 
-        `iou` is that of NMS.
+        `iou` is that of NMS, `lowest` the confidence of a box that is kept.
         """
         left = iter(frames)
         while images := [self._letterboxed(pixels) for pixels in islice(left, BATCH)]:
-            yield from self._by_shape(images, partial(self._forward, iou=iou))
+            yield from self._by_shape(images, partial(self._forward, iou=iou, lowest=lowest))
 
     def _read(self, path: Path) -> Letterboxed:
         return self._letterboxed(read_pixels(path))
@@ -131,14 +133,16 @@ class Detector:
         """Return how many images of `pixels` each go through the model at once."""
         return BATCH if self._model.device.type != "cpu" else max(1, min(BATCH, _CPU_PIXELS // pixels))
 
-    def _forward(self, images: Sequence[Letterboxed], iou: float = IOU) -> list[Prediction]:
+    def _forward(
+        self, images: Sequence[Letterboxed], iou: float = IOU, lowest: float = KEEP_CONFIDENCE
+    ) -> list[Prediction]:
         """Run the model once on images of one letterboxed shape."""
         import torch
 
         with self._alone():
             pixels = self.stack(images)
             decoded, raw = self._model(pixels)
-            table, counts = self._table(decoded, raw, iou)
+            table, counts = self._table(decoded, raw, iou, lowest)
             masks = self._masks(decoded, table.split(counts), images)
             rows = table.cpu().numpy()
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
@@ -185,7 +189,9 @@ class Detector:
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )
 
-    def _table(self, decoded: torch.Tensor, raw: dict[str, Any], iou: float) -> tuple[torch.Tensor, list[int]]:
+    def _table(
+        self, decoded: torch.Tensor, raw: dict[str, Any], iou: float, lowest: float
+    ) -> tuple[torch.Tensor, list[int]]:
         """Return the kept boxes of all images, one per row, and their number per image.
 
         Columns: xyxy in letterboxed pixels (of rotated boxes centre, width and height), confidence, C class
@@ -196,7 +202,7 @@ class Detector:
 
         kept, anchors = non_max_suppression(
             decoded,
-            KEEP_CONFIDENCE,
+            lowest,
             iou,
             nc=len(self.classes),
             max_time_img=_NMS_SECONDS,

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from backend import doubt, geometry, keyframes, thumbnails
-from backend.inference import IOU, Detector
-from backend.tags.videorectangle import MOTION
+from backend import doubt, geometry, keyframes, tags, thumbnails
+from backend.inference import KEEP_CONFIDENCE, Detector
+from backend.tags import Asked
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
 from backend.video import Pixels, Video, frames
 
-CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
 MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
 
 
@@ -28,7 +27,9 @@ def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
     """
     rate = tag.frame_rate
     pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most
-    follower, said = Follower(tag), detector.watch(pixels, iou=float(tag.attributes.get("model_iou", IOU)))
+    asked = tags.asked(tag)
+    iou, lowest = float(asked["model_iou"]), min(float(asked["model_conf"]), KEEP_CONFIDENCE)
+    follower, said = Follower(tag), detector.watch(pixels, iou, lowest)
     # A header may promise a frame too many.
     for number, prediction, image in zip(video.numbers(rate), said, images, strict=False):
         follower.add(number, prediction, image)
@@ -41,8 +42,9 @@ class Follower:
 
     def __init__(self, tag: ControlTag) -> None:
         """Take a tag; its `model_tracker`, `model_conf` and `<tracker>_<key>` say how to follow."""
-        self._tracker = _tracker(tag)
-        self._lowest = float(tag.attributes.get("model_conf", CONFIDENCE))
+        asked = tags.asked(tag)
+        self._tracker = _tracker(asked)
+        self._lowest = float(asked["model_conf"])
         self._confirmed: set[int] = set()  # a tracker believes in a new object when it sees it twice
         self._frames: list[IntArray] = []  # one item per frame, of k boxes each: (k,)
         self._ids: list[IntArray] = []  # (k,)
@@ -54,7 +56,11 @@ class Follower:
         self._numbers: list[int] = []
 
     def add(self, number: int, found: Prediction, pixels: Pixels) -> None:
-        """Follow the objects into the next frame; BoT-SORT looks at the pixels for how the camera moves."""
+        """Follow the objects into the next frame.
+
+        BoT-SORT looks at the pixels for how the camera moves; with `with_reid` also at what the detector made of each
+        box, as ultralytics does for its tracker's `model: auto`.
+        """
         rows = np.flatnonzero(found.confidence >= self._lowest)
         self._confirmed |= set(self._update(found, rows, pixels))
         here = [track for track in self._tracker.tracked_stracks if track.frame_id == self._tracker.frame_id]
@@ -101,7 +107,8 @@ class Follower:
         classes = found.class_probs[rows].argmax(axis=1)
         columns = (found.boxes[rows], found.confidence[rows, None], classes[:, None])
         table = np.concatenate(columns, axis=1, dtype=np.float32)
-        tracked = self._tracker.update(Boxes(table, pixels.shape[:2]), pixels)
+        seen = None if found.box_embeddings is None else found.box_embeddings[rows]
+        tracked = self._tracker.update(Boxes(table, pixels.shape[:2]), pixels, seen)
         return [int(row[4]) for row in tracked]
 
 
@@ -120,22 +127,17 @@ def _key_rows(
     return np.flatnonzero(kept), enabled[kept]
 
 
-def _tracker(tag: ControlTag) -> Any:
-    """Return a new tracker of ultralytics, with its own settings but for those that the tag names."""
+def _tracker(asked: Asked) -> Any:
+    """Return a new tracker of ultralytics, with its own settings but for those that are asked for.
+
+    It sees nothing else of the tag: what it gets decides whether a stored answer still holds.
+    """
     from ultralytics.trackers.bot_sort import BOTSORT
     from ultralytics.trackers.byte_tracker import BYTETracker
     from ultralytics.utils import YAML, IterableSimpleNamespace
     from ultralytics.utils.checks import check_yaml
 
-    name = tag.attributes.get("model_tracker", "botsort").strip().lower()
+    name = str(asked["model_tracker"])
     settings = YAML.load(check_yaml(f"{name}.yaml"))
-    given = {key: tag.attributes[f"{name}_{key}"] for key in settings if f"{name}_{key}" in tag.attributes}
-    settings |= {key: _value(text.strip()) for key, text in given.items()}
+    settings |= {key: asked[f"{name}_{key}"] for key in settings if f"{name}_{key}" in asked}
     return {"botsort": BOTSORT, "bytetrack": BYTETracker}[name](IterableSimpleNamespace(**settings))
-
-
-def _value(text: str) -> float | bool | str:
-    """Return a setting as ultralytics takes it: a switch, how the camera's motion is found, or a number."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return MOTION.get(text.lower()) or float(text)

@@ -142,6 +142,7 @@ def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks:
         ("botsort", "fuse_score", "false", False),
         ("bytetrack", "fuse_score", "True", True),
         ("botsort", "with_reid", "false", False),
+        ("botsort", "with_reid", "True", True),
         ("bytetrack", "track_buffer", "60", 60.0),
         *(("botsort", "gmc_method", name.upper(), spelled) for name, spelled in MOTION.items()),
     ],
@@ -155,6 +156,31 @@ def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: st
     for number in range(1, 6):  # the camera goes to the left, a pixel each frame
         follower.add(number, seen([mover], number - 1), scene[:, 10 - number : 10 - number + SIZE[0]])
     assert len(spans(follower.prediction(VIDEO, 25.0, bridge=5))) == 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "swapped"),
+    [
+        ({}, False),
+        ({"botsort_with_reid": "true"}, True),
+        ({"botsort_with_reid": "true", "botsort_proximity_thresh": "0.7"}, False),
+        ({"botsort_with_reid": "true", "botsort_appearance_thresh": "1"}, False),
+    ],
+)
+def test_with_reid_an_object_is_known_by_its_looks(attributes: dict[str, str], swapped: bool) -> None:
+    """Two boxes with an IoU of 0.6 that change places from one frame to the next: by places alone nothing moved."""
+    places = np.array([[0, 10, 40, 50], [10, 10, 50, 50]], np.float32)
+    looks = np.array([[1, 0.1, 0], [0.1, 0, 1]], np.float32)
+    still = seen([SLOW, SLOW], 0)
+    rng, frames = np.random.default_rng(0), {}
+    for number in range(1, 11):
+        order = [0, 1] if number < 6 else [1, 0]
+        shaken = looks + rng.normal(0, 0.01, looks.shape).astype(np.float32)
+        frames[number] = replace(still, boxes=places[order], box_embeddings=shaken)
+    found = followed(frames, tag(attributes))
+    assert found.tracks is not None
+    last = [found.boxes[(found.tracks.objects == one) & (found.tracks.frames == 10)][0] for one in (0, 1)]
+    np.testing.assert_allclose(last, places[[1, 0]] if swapped else places)
 
 
 def test_shaken_boxes_make_few_key_frames() -> None:
@@ -189,6 +215,15 @@ def test_the_tag_says_how_far_boxes_may_overlap(tmp_path: Path, tiny_weights: Pa
     usual, strict = seen_at(), seen_at(model_iou="0.1")
     np.testing.assert_array_equal(seen_at(model_iou="0.7").boxes, usual.boxes)
     assert 0 < len(spans(strict)) < len(spans(usual))
+
+
+def test_the_tag_may_ask_for_boxes_that_are_hardly_any(tmp_path: Path, tiny_weights: Path) -> None:
+    clip = video.probe(clips.write(tmp_path / "clip.avi", [SLOW, OTHER], count=4))
+    detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
+    lax = {f"bytetrack_{key}": "0" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
+    attributes = {"model_tracker": "bytetrack", **lax}
+    usual, more = (tracking.watch(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
+    assert usual.confidence.min() >= 0.05 > more.confidence.min() >= 0.01
 
 
 # A whole minute

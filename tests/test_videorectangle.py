@@ -75,9 +75,10 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_conf="0.25"', 'model_conf="2"', 'model_conf="2" is no number from 0 to 1'),
         ('model_conf="0.25"', 'model_iou="0"', 'model_iou="0" is no number above 0, up to 1'),
         ('model_conf="0.25"', 'model_iou="1.5"', 'model_iou="1.5" is no number above 0, up to 1'),
-        ('model_conf="0.25"', 'botsort_with_reid="True"', 'botsort_with_reid="True" is not supported'),
+        ('model_conf="0.25"', 'botsort_with_reid="auto"', 'botsort_with_reid="auto" is not supported'),
+        ('model_conf="0.25"', 'botsort_model="reid.pt"', 'botsort_model="reid.pt" is not supported'),
         ('model_conf="0.25"', 'botsort_gmc_method="farneback"', 'botsort_gmc_method="farneback" is not supported'),
-        ('model_conf="0.25"', 'bytetrack_fuse_score="0"', 'bytetrack_fuse_score="0" is not supported'),
+        ('model_conf="0.25"', 'bytetrack_fuse_score="2"', 'bytetrack_fuse_score="2" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
         ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is no such setting"),
         ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is no such setting"),
@@ -103,9 +104,35 @@ def test_another_frame_rate_is_another_training() -> None:
     assert label_config.config_hash(EXAMPLE) == label_config.config_hash(EXAMPLE.replace("botsort", "bytetrack"))
 
 
-def test_the_trackers_own_settings_are_kept() -> None:
-    (tag,) = label_config.parse(EXAMPLE.replace("model_conf=", 'botsort_track_buffer="60" model_conf='))
-    assert tag.attributes["botsort_track_buffer"] == "60"
+@pytest.mark.parametrize(
+    ("name", "value", "asked"),
+    [
+        ("botsort_track_buffer", "60", 60.0),
+        ("botsort_fuse_score", "no", False),
+        ("botsort_with_reid", "True", True),
+        ("botsort_gmc_method", "SparseOptFlow", "sparseOptFlow"),
+        ("botsort_gmc_method", "none", "none"),
+    ],
+)
+def test_the_trackers_own_settings_are_asked_for(name: str, value: str, asked: object) -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf='))
+    assert tags.asked(tag)[name] == asked
+    assert name not in tags.asked(label_config.parse(EXAMPLE)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "asked"),
+    [
+        ("botsort_proximity_thresh", "0.4", 0.4),
+        ("botsort_appearance_thresh", "1", 1.0),
+        ("botsort_model", "Auto", "auto"),
+    ],
+)
+def test_what_tells_looks_counts_where_looks_do(name: str, value: str, asked: object) -> None:
+    written = EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf=')
+    (tag,) = label_config.parse(written.replace("model_conf=", 'botsort_with_reid="1" model_conf='))
+    assert tags.asked(tag)[name] == asked
+    assert name not in tags.asked(label_config.parse(written)[0])
 
 
 # Encode

@@ -18,6 +18,7 @@ from backend.geometry import class_hulls
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
+Asked = Mapping[str, float | bool | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Tag:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0
     above_zero: frozenset[str] = frozenset()  # those of them that must be more than 0
+    # Of its attributes what a model's raw answer depends on, defaults filled in; not what only shows or teaches.
+    asked: Callable[[Mapping[str, str]], Asked] = lambda _: {}
 
     @property
     def kind(self) -> str:
@@ -73,6 +76,11 @@ def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
 def unreadable(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return why a result cannot be learned from: who skips what it means learns it as background."""
     return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, str))
+
+
+def asked(tag: ControlTag) -> Asked:
+    """Return what of a tag's attributes the raw answers of its models depend on."""
+    return get(tag.kind).asked(tag.attributes)
 
 
 def get(kind: str) -> Tag:

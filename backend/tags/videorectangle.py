@@ -11,12 +11,15 @@ import numpy as np
 from backend import geometry, keyframes, regions
 from backend.errors import RegionError
 from backend.keyframes import KeyFrames, Track
-from backend.tags import Tag
+from backend.label_xml import FALSE, TRUE, says
+from backend.tags import Asked, Tag
 from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region
 
 MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
 TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
+CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
+IOU = 0.7  # of two boxes of one class in a frame, above which the surer one counts, where the tag says nothing
 TRACKERS = ("botsort", "bytetrack")
 # How BoT-SORT finds the camera's own motion, as Label Studio's config and as ultralytics spells it.
 MOTION = {"sparseoptflow": "sparseOptFlow", "orb": "orb", "sift": "sift", "ecc": "ecc", "none": "none"}
@@ -27,6 +30,35 @@ SETTINGS = {
     "match_thresh": 1,
     "track_buffer": 1e4,
 }
+THRESHOLDS = ("botsort_proximity_thresh", "botsort_appearance_thresh")
+LOOKS = (*THRESHOLDS, "botsort_model")  # of no effect without with_reid
+OWN = "auto"  # whose features tell looks: the detector's own
+SWITCHES = (*(f"{name}_fuse_score" for name in TRACKERS), "botsort_with_reid")
+
+
+def asked(attributes: Mapping[str, str]) -> Asked:
+    """Return how objects are found and followed: of the trackers' settings those that are given to the one used.
+
+    >>> asked({"model_tracker": "ByteTrack", "bytetrack_match_thresh": "0.80", "botsort_track_buffer": "9"})
+    {'model_conf': 0.25, 'model_iou': 0.7, 'model_tracker': 'bytetrack', 'bytetrack_match_thresh': 0.8}
+    """
+    tracker = attributes.get("model_tracker", TRACKERS[0]).strip().lower()
+    of_looks = says(attributes, "botsort_with_reid", default=False)
+    own = (name for name in attributes if name.startswith(f"{tracker}_") and (of_looks or name not in LOOKS))
+    return {
+        "model_conf": float(attributes.get("model_conf", CONFIDENCE)),
+        "model_iou": float(attributes.get("model_iou", IOU)),
+        "model_tracker": tracker,
+        **{name: _value(attributes, name) for name in sorted(own)},
+    }
+
+
+def _value(attributes: Mapping[str, str], name: str) -> float | bool | str:
+    """Return a setting as ultralytics takes it: a switch, a word, or a number."""
+    if name in SWITCHES:
+        return says(attributes, name, default=False)
+    text = attributes[name].strip().lower()
+    return OWN if text == OWN else MOTION.get(text) or float(text)
 
 
 def encode(
@@ -181,16 +213,17 @@ TAG = Tag(
     labels_beside="Labels",
     attributes={
         "model_tracker": TRACKERS,
-        **{f"{name}_fuse_score": ("true", "false") for name in TRACKERS},
+        **dict.fromkeys(SWITCHES, (*TRUE, *FALSE)),
         "botsort_gmc_method": tuple(MOTION),
-        "botsort_with_reid": ("false",),  # the tracker gets boxes, not what they look like
+        "botsort_model": (OWN,),
     },
     numbers={
         "model_conf": 1,
         "model_iou": 1,
         "model_every": MAX_FRAMES,
         **{f"{name}_{key}": most for name in TRACKERS for key, most in SETTINGS.items()},
-        **{"botsort_proximity_thresh": 1, "botsort_appearance_thresh": 1},
+        **dict.fromkeys(THRESHOLDS, 1),
     },
     above_zero=frozenset({"model_iou"}),
+    asked=asked,
 )
