@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import geometry, keyframes, tags, tracking, video
+from backend import tracking, video
 from backend.acquisition.uncertainty import binary_entropy
 from backend.inference import load_detector
 from backend.tags.videorectangle import MOTION
@@ -224,60 +224,3 @@ def test_the_tag_may_ask_for_boxes_that_are_hardly_any(tmp_path: Path, tiny_weig
     attributes = {"model_tracker": "bytetrack", **lax}
     usual, more = (tracking.watch(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
     assert usual.confidence.min() >= 0.05 > more.confidence.min() >= 0.01
-
-
-# A whole minute
-
-MINUTE = 1500  # frames
-LARGE = (640, 480)
-CROWD = [
-    Mover("red", (30, 40), (3.1, 0.9), (120, 90)),
-    Mover("blue", (400, 300), (-1.7, 2.3), (90, 120), first=100, last=1300),
-    Mover("red", (200, 100), (0.4, -1.3), (100, 140), first=0, last=700),
-]
-PEAK = """
-import resource, sys
-from pathlib import Path
-from backend import tracking, video
-from backend.inference import load_detector
-from tests.test_tracking import tag
-clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 64, "cpu")
-found = tracking.watch(detector, clip, tag())
-print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
-
-
-@pytest.mark.parametrize("tracker", [pytest.param("botsort", marks=pytest.mark.slow), "bytetrack"])
-def test_a_minute_of_shaken_boxes_needs_few_key_frames(tracker: str) -> None:
-    """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
-    clip = Video(Path("minute.avi"), *LARGE, fps=25.0, frames=MINUTE)
-    follower, pixels = Follower(tag({"model_tracker": tracker})), np.full((480, 640, 3), 40, np.uint8)
-    said = {}
-    for number in range(1, MINUTE + 1):
-        complete = seen(CROWD, number - 1, shake=1.0, size=LARGE)
-        kept = np.random.default_rng(number).random(len(complete.boxes)) < 0.9
-        fields = ("boxes", "class_probs", "confidence")
-        said[number] = replace(complete, **{name: getattr(complete, name)[kept] for name in fields})
-        follower.add(number, said[number], pixels)
-    found = follower.prediction(clip, 25.0, bridge=tracking.MISSED)
-    regions = [one.as_json() for one in tags.encode(tag(), found, CLASSES, 0.25, "k")]
-    assert len(regions) == len(CROWD)
-    keys = [keyframes.from_sequence(one["value"]) for one in regions]
-    drawn = [keyframes.interpolate(each, range(1, MINUTE + 1)) for each in keys]
-    overlaps = [
-        geometry.iou([[x, y, x + w, y + h]], said[frame].boxes).max(initial=0.0)
-        for track in drawn
-        for frame, (x, y, w, h) in zip(track.frames.tolist(), track.boxes * (6.4, 4.8, 6.4, 4.8), strict=True)
-    ]
-    share = sum(len(each.frames) for each in keys) / len(overlaps)
-    overlap = np.mean([one for one in overlaps if one > 0.5])  # without the boxes overlooked
-    print(f"{tracker}: {share:.1%} of the frames are key frames, mean IoU {overlap:.3f}")
-    assert share <= 0.15
-    assert overlap >= 0.9
-    assert np.mean(np.array(overlaps) > 0.5) > 0.85
-
-
-@pytest.mark.slow
-def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path, tiny_weights: Path) -> None:
-    short, long = clips.peaks(tmp_path, PEAK, CROWD, tiny_weights)
-    assert long < short + 20  # all frames would take 1.4 GB
