@@ -31,6 +31,9 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
     known = tags.registry()
     controls = [element for element in root.iter() if element.tag.lower() in known and not _of_others(element, root)]
     if not controls:
+        for points in nodes(root, "KeyPointLabels"):
+            if not says(attributes_of(points), "model_skip", default=False):
+                raise _without_boxes(points)
         raise LabelConfigError(
             "no control tag that this backend can predict",
             where=WHERE,
@@ -46,6 +49,16 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
         )
     kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
     return tuple(_control_tag(element, root) for element in kept)
+
+
+def _without_boxes(points: ET.Element) -> LabelConfigError:
+    mine = attributes_of(points)
+    boxes = f'<RectangleLabels name="{mine.get("name")}_bbox" toName="{mine.get("toname")}">'
+    return LabelConfigError(
+        f"{spell(points)} has no RectangleLabels for the boxes of its objects",
+        where=WHERE,
+        fix=f'write {boxes}<Label value="..."/></RectangleLabels> beside it, and put the points under boxes',
+    )
 
 
 def _is_of_whole_image(element: ET.Element) -> bool:

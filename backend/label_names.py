@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from backend import tags
 from backend.errors import LabelConfigError
@@ -17,43 +17,51 @@ def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapp
     Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
     of its predicted_values and of its own value and alias; predicted_values win. A label written twice counts once.
     """
-    labels: dict[str, None] = {}
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
-    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
-    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
-    for node, above in found:
-        if leaves and nodes(node, tag.label_tag)[1:]:  # itself is the first
-            continue
-        attributes = attributes_of(node)
-        alias, value = attributes.get("alias", ""), attributes.get("value", "")
-        if not (alias or value):
-            continue
-        label = joined((*above, alias or value))
-        labels[label] = None
-        for name in (label,) if tag.tree else (alias, value):
+    written = _written(element, tag)
+    for label, attributes in written:
+        for name in (label,) if tag.tree else (attributes.get("alias", ""), attributes.get("value", "")):
             _claim(own, name, label, element)
         for name in attributes.get("predicted_values", "").split(","):
             _claim(predicted, name, label, element)
-    if not labels:
-        value = attributes_of(element).get("value", "")
-        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
-        raise LabelConfigError(
-            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {SKIP}'
-        )
-    return tuple(labels), own | predicted
+    labels = tuple(dict.fromkeys(label for label, _ in written))
+    return labels, own | predicted
 
 
 def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
-    """Return the labels of a skeleton in the order of model_index, else in the config's."""
-    labels, _ = labels_of(element, tag)
-    indices = [attributes_of(node).get("model_index", "").strip() for node in nodes(element, tag.label_tag)]
+    """Return the labels of a skeleton in the order of model_index, else in the config's.
+
+    Their predicted_values name the class of the object, the same for all, as in configs for HumanSignal's YOLO backend.
+    """
+    written = _written(element, tag)
+    labels = tuple(dict.fromkeys(label for label, _ in written))
+    indices = [attributes.get("model_index", "").strip() for _, attributes in written]
     if not any(indices):
         return labels
     if sorted(indices) != sorted(str(index) for index in range(len(labels))):
         why = f"does not number the {len(labels)} labels from 0"
         raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
+
+
+def _written(element: ET.Element, tag: tags.Tag) -> Sequence[tuple[str, Mapping[str, str]]]:
+    """Return the labels as they stand in results, each with its attributes; raises LabelConfigError for none."""
+    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
+    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
+    labels = []
+    for node, above in found:
+        attributes = attributes_of(node)
+        name = attributes.get("alias", "") or attributes.get("value", "")
+        if name and not (leaves and nodes(node, tag.label_tag)[1:]):  # itself is the first
+            labels.append((joined((*above, name)), attributes))
+    if not labels:
+        value = attributes_of(element).get("value", "")
+        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
+        raise LabelConfigError(
+            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {SKIP}'
+        )
+    return labels
 
 
 def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:

@@ -101,6 +101,19 @@ def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -
     assert sent(tag, found, ["thing", *others]) == ()
 
 
+def test_the_points_of_a_skeleton_say_what_object_they_are_of() -> None:
+    """The peer asks that of every point: of a person's all predicted_values are the same."""
+    text = (
+        '<View><Image name="image" value="$image"/>'
+        '<RectangleLabels name="points_bbox" toName="image" model_skip="true"><Label value="person"/></RectangleLabels>'
+        '<KeyPointLabels name="points" toName="image" model_point_size="1" model_add_bboxes="true">'
+        '<Label value="nose" predicted_values="person" model_index="1"/>'
+        '<Label value="left_eye" predicted_values="person" model_index="0"/></KeyPointLabels></View>'
+    )
+    (tag,) = label_config.parse(text)
+    assert (tag.labels, tag.class_to_label, tag.points) == (("person",), {"person": "person"}, ("left_eye", "nose"))
+
+
 @pytest.mark.parametrize(("value", "yes"), [("1", True), ("Yes", True), ("0", False), ("no", False)])
 def test_yes_and_no_are_written_in_three_ways(value: str, yes: bool) -> None:
     boxes = changed(KINDS["RectangleLabels"], {"model_obb": value})

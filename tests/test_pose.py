@@ -65,6 +65,18 @@ def test_boxes_that_are_not_the_points_are_boxes() -> None:
     assert tag.kind == "rectanglelabels"
 
 
+def test_points_alone_are_told_what_they_lack() -> None:
+    text = (
+        '<View><Image name="image" value="$image"/>'
+        '<KeyPointLabels name="kp" toName="image"><Label value="a"/></KeyPointLabels></View>'
+    )
+    with pytest.raises(LabelConfigError, match='name="kp"> has no RectangleLabels for the boxes') as caught:
+        label_config.parse(text)
+    assert '<RectangleLabels name="kp_bbox" toName="image">' in caught.value.fix
+    with pytest.raises(LabelConfigError, match="no control tag"):
+        label_config.parse(text.replace('toName="image"', 'toName="image" model_skip="true"'))
+
+
 def test_model_index_gives_the_order() -> None:
     (tag,) = label_config.parse(config('<Label value="tail" model_index="1"/><Label value="head" model_index="0"/>'))
     assert tag.points == ("head", "tail")
@@ -88,7 +100,7 @@ def test_points_stand_under_their_box() -> None:
     assert boxed["value"]["rectanglelabels"] == ["red"]
     assert "parentID" not in boxed
     assert head["parentID"] == tail["parentID"] == boxed["id"]
-    assert head["value"] == {"x": 10, "y": 50, "width": 1, "keypointlabels": ["head"]}
+    assert head["value"] == {"x": 10, "y": 50, "width": 0.5, "keypointlabels": ["head"]}
     assert (head["score"], tail["score"]) == (0.75, 0.5)
     assert len({boxed["id"], head["id"], tail["id"]}) == 3
 
@@ -98,8 +110,15 @@ def test_the_attributes_of_points_are_honoured() -> None:
     attributes = {"model_point_threshold": "0.6", "model_add_bboxes": "false", "model_point_size": "2"}
     (head,) = tags.encode(dataclasses.replace(TAG, attributes=attributes), seen, TAG.labels, 0.5, "k")
     assert head.value["keypointlabels"] == ["head"]
-    assert head.value["width"] == 2
+    assert head.value["width"] == 1  # percent of 200 pixels
     assert "parentID" not in head.as_json()
+
+
+def test_a_point_is_no_larger_than_its_image() -> None:
+    """Label Studio refuses a prediction with a width above 100."""
+    tag = dataclasses.replace(TAG, attributes={"model_point_size": "99"})
+    *_, tail = tags.encode(tag, prediction([[(2, 5, 0.75), (1, 1, 0.5)]], 10, 10), TAG.labels, 0.5, "k")
+    assert tail.value["width"] == 100
 
 
 def test_a_model_of_another_skeleton_answers_with_boxes() -> None:
@@ -120,6 +139,18 @@ def test_decode_orders_points_as_the_skeleton_is() -> None:
     np.testing.assert_allclose(second.keypoints, [(0, 0, 0), (1, 0, 2)])
     assert first.xywh == pytest.approx((0.25, 0.4, 0.3, 0.4))
     assert tags.explain(TAG, result) == ()
+
+
+def test_a_point_with_two_labels_is_both() -> None:
+    both = point()
+    both["value"]["keypointlabels"] = ["tail", "head"]
+    (found,) = tags.decode(TAG, [box(), both])
+    np.testing.assert_allclose(found.keypoints, [(0.15, 0.25, 2)] * 2)
+    (reason,) = tags.explain(TAG, [box(), both, point("tail", id="p2")])
+    assert reason == "region p2 is a second 'tail' of one box"
+    both["value"]["keypointlabels"] = ["tail", "fin"]
+    (reason,) = tags.explain(TAG, [box(), both])
+    assert "the label 'fin', which is not in the label config" in reason
 
 
 @pytest.mark.parametrize(

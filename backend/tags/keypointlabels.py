@@ -46,7 +46,7 @@ def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, pare
     if prediction.keypoints is None or prediction.keypoints.shape[1] != len(tag.points):
         return  # a model of another skeleton
     least = regions.setting(tag, "model_point_threshold", 0.0)
-    size = regions.setting(tag, "model_point_size", 1.0)
+    size = min(100 * regions.setting(tag, "model_point_size", 1.0) / prediction.width, 100.0)  # LS takes no more
     scale = (prediction.width, prediction.height)
     for index, (x, y, seen) in enumerate(prediction.keypoints[row].astype(np.float64).tolist()):
         across, down = 100 * x / scale[0], 100 * y / scale[1]
@@ -88,19 +88,21 @@ def _parent(tag: ControlTag) -> ControlTag:
 
 
 def _place(tag: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> str:
-    """Put a point where it belongs in `points`; return why it cannot be used, empty if it can."""
+    """Put a point where each of its labels belongs in `points`; return why it cannot be used, empty if it can."""
     labels = regions.labels_of(item, KIND)
     if not labels:
         return "has no label"
-    if labels[0] not in tag.points:
-        return f"has the label {labels[0]!r}, which is not in the label config"
     x, y = (regions.number(item["value"].get(name)) / 100 for name in ("x", "y"))
     if not (math.isfinite(x) and math.isfinite(y)):
         return "has no usable x or y"
-    index = tag.points.index(labels[0])
-    if points[index] != _ABSENT:
-        return f"is a second {labels[0]!r} of one box"
-    points[index] = (min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0), 1 if item.get("hidden") is True else 2)
+    place = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0), 1 if item.get("hidden") is True else 2
+    for label in labels:
+        if label not in tag.points:
+            return f"has the label {label!r}, which is not in the label config"
+        index = tag.points.index(label)
+        if points[index] != _ABSENT:
+            return f"is a second {label!r} of one box"
+        points[index] = place
     return ""
 
 
