@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from backend import tags
@@ -15,7 +16,8 @@ def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapp
     """Return the labels as they stand in results, and casefolded class name -> label.
 
     Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
-    of its predicted_values and of its own value and alias; predicted_values win. A label written twice counts once.
+    of its predicted_values and of its own value and alias; predicted_values win. A path stands for its last name where
+    no other one ends in it. A label written twice counts once.
     """
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
@@ -26,7 +28,7 @@ def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapp
         for name in attributes.get("predicted_values", "").split(","):
             _claim(predicted, name, label, element)
     labels = tuple(dict.fromkeys(label for label, _ in written))
-    return labels, own | predicted
+    return labels, (_ends(labels) if tag.tree else {}) | own | predicted
 
 
 def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
@@ -76,6 +78,13 @@ def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Ele
         if node.tag.lower() == "choice":
             yield node, above
         yield from _paths(node, (*above, name) if name else above)
+
+
+def _ends(labels: Sequence[str]) -> dict[str, str]:
+    """Return casefolded name -> path of the names that one path alone ends in."""
+    ends = [label.rpartition(SEPARATOR)[2].strip().casefold() for label in labels]
+    paths = Counter(ends)
+    return {end: label for end, label in zip(ends, labels, strict=True) if paths[end] == 1}
 
 
 def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:

@@ -25,6 +25,17 @@ def test_an_alias_is_what_label_studio_writes() -> None:
     assert tag.class_to_label == {"car": "v1", "v1": "v1"}
 
 
+def test_a_path_stands_for_its_last_name_where_no_other_ends_in_it() -> None:
+    (tag,) = label_config.parse(
+        '<View><Image name="i" value="$i"/><Taxonomy name="t" toName="i"><Choice value="Animals"><Choice value="Cat"/>'
+        '<Choice value="Other"/></Choice><Choice value="Plants"><Choice value="other"/>'
+        '<Choice value="Moss" predicted_values="cat"/></Choice></Taxonomy></View>'
+    )
+    last = {name: label for name, label in tag.class_to_label.items() if ">" not in name}
+    assert last == {"animals": "Animals", "plants": "Plants", "cat": "Plants > Moss", "moss": "Plants > Moss"}
+    assert tag.class_to_label["animals > cat"] == "Animals > Cat"
+
+
 def test_a_label_written_twice_counts_once() -> None:
     (tag,) = label_config.parse(config(CAR + '<Label value="Car" predicted_values="bus"/><Label/>'))
     assert tag.labels == ("Car",)
