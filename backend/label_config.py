@@ -163,7 +163,7 @@ def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
 
 
 def _is_models(name: str, tag: tags.Tag) -> bool:
-    return name in tag.numbers or (name.startswith("model_") and name not in _READ_HERE)
+    return name in (*tag.numbers, *tag.attributes) or (name.startswith("model_") and name not in _READ_HERE)
 
 
 def _holder_of(element: ET.Element, root: ET.Element, tag: tags.Tag) -> ET.Element:

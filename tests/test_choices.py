@@ -76,6 +76,22 @@ def test_the_labels_of_a_taxonomy_are_paths() -> None:
     assert not label_config.parse(config(inside, "Taxonomy", 'maxUsages="1"'))[0].multiple
 
 
+def test_nested_choices_are_refused() -> None:
+    """All that is chosen of them is a path, also what stands at the top; without a word no label was ever known."""
+    inside = '<Choice value="A"><Choice value="B"/></Choice><Choice value="C"/>'
+    with pytest.raises(LabelConfigError, match='allownested="true" is not supported') as caught:
+        label_config.parse(config(inside, attributes='allowNested="true"'))
+    assert 'model_skip="true"' in caught.value.fix
+    for attributes in (
+        "",
+        'allowNested="False"',
+        'allowNested="true" model_skip="true"',
+        'allowNested="1" perRegion="true"',
+    ):
+        found = label_config.parse(config(inside, attributes=attributes, beside=BOXES))
+        assert {tag.kind for tag in found} <= {"choices", "rectanglelabels"}
+
+
 def test_a_name_that_looks_like_a_path_is_refused() -> None:
     with pytest.raises(LabelConfigError, match="stands between the names of a path"):
         label_config.parse(config('<Choice value="A > B"/>', "Taxonomy"))

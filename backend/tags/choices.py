@@ -77,5 +77,6 @@ TAG = Tag(
     task=lambda _: "classify",
     multiple=lambda attributes: attributes.get("choice", "single").strip().lower() == "multiple",
     label_tag="Choice",
-    attributes={"choice": ("single", "single-radio", "multiple")},
+    # Nested choices are submitted as paths, and Label Studio imports no predictions of those.
+    attributes={"choice": ("single", "single-radio", "multiple"), "allownested": ("false",)},
 )
