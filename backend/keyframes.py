@@ -133,9 +133,10 @@ def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
 
 
 def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
-    """Return the key frames of a VideoRectangle's value; of two at one frame the first counts, as in the front end.
+    """Return the key frames of a VideoRectangle's value, as the front end takes them.
 
-    Raises RegionError naming the key frame that cannot be read.
+    One that does not say that it is enabled is not. Of two at one frame the first has the box, the last says whether it
+    is enabled. Raises RegionError naming the key frame that cannot be read.
     """
     items = value.get("sequence")
     if not isinstance(items, list):
@@ -143,7 +144,7 @@ def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
     rows: dict[int, tuple[list[float], bool]] = {}
     for index, item in enumerate(items):
         frame, numbers, on = _read(item, f"value.sequence[{index}]")
-        rows.setdefault(frame, (numbers, on))
+        rows[frame] = rows.get(frame, (numbers, on))[0], on
     frames = sorted(rows)
     shapes = np.array([rows[frame][0] for frame in frames], dtype=np.float64).reshape(-1, 5)
     enabled = np.array([rows[frame][1] for frame in frames], dtype=np.bool_)
@@ -233,7 +234,7 @@ def _read(item: Any, where: str) -> tuple[int, list[float], bool]:
     numbers = [_number(item.get(name, 0 if name == "rotation" else None)) for name in names]
     if not all(abs(number) <= MOST for number in numbers) or min(numbers[2:4]) < 0:
         _refuse(f"frame {frame:.0f} has no usable x, y, width, height or rotation", where)
-    return int(frame), numbers, bool(item.get("enabled", True))
+    return int(frame), numbers, bool(item.get("enabled"))
 
 
 def _number(value: Any) -> float:

@@ -164,6 +164,14 @@ def test_key_frames_in_any_order_and_twice() -> None:
     assert keys.enabled.tolist() == [True, False]
 
 
+def test_enabled_as_the_front_end_takes_it() -> None:
+    """`closestKeypoint` of 1.23 takes the last of two at one frame, and what is not there is not true."""
+    silent = {name: said for name, said in KEY.items() if name != "enabled"}
+    keys = from_sequence({"sequence": [silent, {**KEY, "frame": 9}, {**KEY, "frame": 9, "enabled": False}]})
+    assert keys.enabled.tolist() == [False, False]
+    assert interpolate(keys, np.arange(1, 20)).frames.tolist() == [5, 9]
+
+
 @pytest.mark.parametrize(
     ("value", "where", "what"),
     [
