@@ -23,6 +23,7 @@ TAU = 0.2  # of boxes shaken by 0.25% of the image, 6% become key frames; at 0.1
 ROUNDS = 64  # a smooth track takes about 2 log2 of its key frames
 MOST = 1e6  # percent, degrees: beyond it a number is damage, and arithmetic on it overflows
 LAST_FRAME = 2**31 - 1
+MAX_FRAMES = 1_000_000  # of a video: what says more is damaged, or would not fit into memory
 
 
 @dataclass(frozen=True, slots=True)

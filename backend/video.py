@@ -1,14 +1,16 @@
 """Videos on disk: what their header says, and their frames one by one, in the numbers Label Studio gives them.
 
 Label Studio counts frames from 1 at the `frameRate` of its <Video> tag, whatever the file's own is: frame f is what the
-file shows a little after (f - 1) / frameRate seconds.
+file shows a little after (f - 1) / frameRate seconds. What phones, browsers and screen recorders write comes at uneven
+times.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +18,56 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import MediaError
+from backend.keyframes import MAX_FRAMES
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
+Times = npt.NDArray[np.float64]  # seconds
 
 # Files that hold their frames. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
 MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
 STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
+FORGIVEN = 2  # frames at the end that a header may promise in vain, of however short a video
 _ROUNDING = 1e-6  # frames: 0.96 s * 25 must not round down to the frame before
 _REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video file: the size of its upright frames in pixels, its frames per second and how many frames it has."""
+    """A video file: the size of its upright frames in pixels, its frames per second and how many frames it has.
+
+    `times`: when each frame is shown, and when the last one ends, in seconds (frames + 1,); None where they are even.
+    """
 
     path: Path
     width: int
     height: int
-    fps: float
+    fps: float  # where times are uneven their mean
     frames: int
+    times: Times | None = field(default=None, compare=False)
 
     def length(self, rate: float) -> int:
-        """Return how many frames Label Studio counts at `rate` frames per second."""
-        return max(1, round(self.frames * rate / self.fps))
+        """Return how many frames Label Studio counts at `rate` frames per second.
+
+        Raises MediaError for more than MAX_FRAMES.
+        """
+        seconds = self.frames / self.fps if self.times is None else float(self.times[-1])
+        if seconds * rate > MAX_FRAMES:
+            what = f"the video says it lasts {seconds:.3g} s, more than {MAX_FRAMES} frames"
+            raise MediaError(what, where=str(self.path), fix=f"cut it into parts, or {_REENCODE}")
+        return max(1, round(seconds * rate))
 
     def numbers(self, rate: float) -> Iterator[int]:
-        """Yield the frames of Label Studio that show something new: all, unless it counts faster than the file."""
-        before = -1
+        """Yield the frames of Label Studio that show something new: all, unless it counts faster than the file.
+
+        What stands still for long is yielded again and again: who waits for the next frame takes it for gone.
+        """
+        before, last, step = -1, 0, math.ceil(rate / self.fps)
         for number in range(1, self.length(rate) + 1):
             shown = self.shown(number, rate)
-            if before < shown < self.frames:
+            if shown < self.frames and (shown > before or number - last > step):
                 yield number
-                before = shown
+                before, last = shown, number
 
     def shown(self, number: int, rate: float) -> int:
         """Return which frame of the file, from 0, Label Studio shows as its frame `number`.
@@ -57,7 +76,9 @@ class Video:
         second would be a frame behind what annotators see from the second frame on.
         """
         seconds = STEP_S * (math.floor((number - 1) / rate / STEP_S + 0.5) + 1)
-        return int(seconds * self.fps + _ROUNDING)
+        if self.times is None:
+            return int(seconds * self.fps + _ROUNDING)
+        return int(np.searchsorted(self.times, seconds + _ROUNDING / self.fps, side="right")) - 1
 
 
 def probe(path: Path) -> Video:
@@ -71,19 +92,69 @@ def probe(path: Path) -> Video:
 
     capture = _opened(path)
     try:
-        fps, frames = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         found, first = capture.read()
-        if not found:
-            raise MediaError("the video has no frame that can be decoded", fix=_REENCODE)
-        if frames < 1:
-            frames = 1
-            while capture.grab():
-                frames += 1
     finally:
         capture.release()
+    if not found:
+        raise MediaError("the video has no frame that can be decoded", fix=_REENCODE)
+    fps, count, times = _timed(path, fps, count, _times(path))
     if not (math.isfinite(fps) and 0 < fps < MAX_FPS):
         raise MediaError(f"the video says it has {fps:g} frames per second", fix=_REENCODE)
-    return Video(path, first.shape[1], first.shape[0], fps, frames)
+    return Video(path, first.shape[1], first.shape[0], fps, count, times)
+
+
+def _times(path: Path) -> Times:
+    """Return when each frame of a file is shown, in seconds from the first (n,); nothing is decoded."""
+    import cv2
+
+    capture = _opened(path)
+    try:
+        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets, not frames
+        packets = iter(capture.grab, False)
+        said = np.fromiter((capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in islice(packets, MAX_FRAMES)), np.float64)
+    finally:
+        capture.release()
+    return np.sort(said) - min(said, default=0.0)  # they come in the order of decoding
+
+
+def _timed(path: Path, fps: float, count: int, times: Times) -> tuple[float, int, Times | None]:
+    """Return the frames per second and the number of frames, and when each is shown where that is uneven.
+
+    A header's own are kept where the frames `times` (n,) agree with it. Raises MediaError where they are uneven and end
+    more than a second before the header says.
+    """
+    n = len(times)
+    if n < 2 or not times[-1]:
+        return fps, max(count, n, 1), None
+    last = float(times[-1])
+    mean, said = (n - 1) / last, count / fps if fps > 0 else last
+    stays = count > n and _is_whole(path)  # the last frame, while there is sound or none follows
+    if not stays and _even(times, fps):
+        return fps, max(count, n), None
+    if not stays and _even(times, mean):
+        return mean, n, None
+    # A file that lasts longer than its frames counts more of them; of others the rate is a guess.
+    if not stays and count > n and said > last + 1:
+        what = f"the video says that it lasts {said:.3g} s, and its last frame is at {last:.3g} s"
+        raise MediaError(what, fix=f"upload the whole file again, or {_REENCODE}")
+    end = max(last + max(float(np.diff(times).min()), STEP_S), said if stays else min(said, last + 1))
+    return mean, n, np.append(times, end)
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell of a WebM file whether its Segment, which is all but the first bytes, is as long as it says."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    at = head.find(b"\x18\x53\x80\x67") + 4  # its size follows, as long as the zeros tell that it begins with
+    width = 9 - int.from_bytes(head[at : at + 1]).bit_length()
+    size = int.from_bytes(head[at : at + width]) - (1 << 7 * width)
+    return at > 3 and at + width + size <= path.stat().st_size
+
+
+def _even(times: Times, fps: float) -> bool:
+    """Tell whether frames are shown `fps` times a second, as nearly as Label Studio goes to them."""
+    return 0 < fps < MAX_FPS and bool((np.abs(times - np.arange(len(times)) / fps) <= STEP_S).all())
 
 
 def is_video(path: Path) -> bool:
@@ -97,7 +168,8 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
     """Yield the pixels of Label Studio's frames `wanted`, which ascend; one frame is in memory at a time.
 
     The file is read from its start: seeking lands on the wrong frame in many of them. Raises MediaError where it ends
-    more than a second before its header says; frames that a header promised in vain at the very end are not yielded.
+    more than a second, or a tenth of it, before its header says; frames that a header promised in vain at the very end
+    are not yielded.
     """
     capture = _opened(video.path)
     read = 0  # frames of the file so far
@@ -105,9 +177,9 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
     try:
         for number in wanted:
             shown = video.shown(number, rate)
-            while read <= shown and capture.grab():
+            while not _is_reached(video, capture, read, shown) and capture.grab():
                 read += 1
-            if read <= shown:
+            if not _is_reached(video, capture, read, shown):
                 return _check_end(video, read)
             found, pixels = capture.retrieve()
             if not found or pixels is None:
@@ -117,8 +189,18 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
         capture.release()
 
 
+def _is_reached(video: Video, capture: Any, read: int, shown: int) -> bool:
+    """Tell whether the last of `read` frames is frame `shown` of the file, or a later one."""
+    import cv2
+
+    if video.times is None or not read or shown >= video.frames:
+        return read > shown
+    # Not by their number: a packet may hold a frame that is never shown, as VP8 writes them.
+    return bool(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 > video.times[shown] - STEP_S / 4)
+
+
 def _check_end(video: Video, read: int) -> None:
-    if video.frames - read > video.fps:
+    if video.frames - read > min(video.fps, max(FORGIVEN, video.frames / 10)):
         what = f"the video breaks off after frame {read} of {video.frames}"
         raise MediaError(what, where=str(video.path), fix="upload the whole file again")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_a_frame_is_the_one_we_look_at(label_studio: LabelStudioProcess, page: P
     numbers = [2, 7, 13, clip.length(rate) - 1]
     with opened(label_studio, page, config, clip, tracks(rate)) as editor:
         for number, pixels in zip(numbers, video.frames(clip, numbers, rate), strict=True):
+            editor.go(number)
+            editor.await_edge(PICTURE, int(np.flatnonzero(pixels[35, :, 2] > 130)[0]), 1)
+
+
+def test_a_frame_is_the_one_we_look_at_where_they_come_unevenly(
+    label_studio: LabelStudioProcess, page: Page, tmp_path: Path
+) -> None:
+    """As in what phones and browsers record: here at 50 frames per second first, then at 17."""
+    path = clips.write(tmp_path / "clip.webm", [RED], FRAMES, SIZE, RATE)
+    uneven = video.probe(clips.retime(path, [*range(0, 400, 20), *range(400, 1600, 60)]))
+    numbers = [2, 9, 13, 24, 33, FRAMES - 1]
+    assert [uneven.shown(number, RATE) for number in numbers] == [2, 16, 21, 28, 34, 38]
+    with opened(label_studio, page, BOXES, uneven, tracks()) as editor:
+        expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {uneven.length(RATE)}", timeout=PATIENCE_MS)
+        for number, pixels in zip(numbers, video.frames(uneven, numbers, RATE), strict=True):
             editor.go(number)
             editor.await_edge(PICTURE, int(np.flatnonzero(pixels[35, :, 2] > 130)[0]), 1)
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from backend import geometry, keyframes, regions
 from backend.errors import RegionError
-from backend.keyframes import KeyFrames, Track
+from backend.keyframes import MAX_FRAMES, KeyFrames, Track
 from backend.label_xml import FALSE, TRUE, says
 from backend.tags import Asked, Tag
 from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region
 
-MAX_FRAMES = 1_000_000  # of a video: what says more is damaged
 TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
 CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
