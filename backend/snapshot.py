@@ -230,13 +230,13 @@ def _read(
     fetch = _of_videos if tag.frame_rate else _of_images
     for task, found in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
-        unreadable = (str(found),) if isinstance(found, MediaError) else tags.unreadable(tag, task.result)
+        unreadable = (str(found),) if isinstance(found, MediaError) else tags.unreadable(tag, found.result)
         if unreadable or isinstance(found, MediaError):
             read.left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
             continue
         read.images += found.images
         read.videos += [found.video] if found.video else []
-        nothing = tags.explain(tag, task.result)
+        nothing = tags.explain(tag, found.result)
         dropped += len(nothing)
         if missing := (*nothing, *found.left_out):
             read.reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
@@ -263,7 +263,7 @@ def _of_images(
             yield media
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
-            yield Shots([LabeledImage(task.task.id, media.path, boxes, random)])
+            yield Shots([LabeledImage(task.task.id, media.path, boxes, random)], task.result)
 
 
 def _of_videos(

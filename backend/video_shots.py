@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from backend import tags, timeline_frames
 from backend.context import Context
 from backend.dataset import LabeledImage
+from backend.tags import Result
 from backend.tags.timelinelabels import lstm
 from backend.timeline_frames import LabeledVideo
 from backend.types import AnnotatedTask, ControlTag, LabeledBox
+from backend.video import Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Shots:
     """What a training gets of one task, and why it does not get the rest."""
 
     images: Sequence[LabeledImage]
+    result: Result  # of the annotation, as it is read
     left_out: tuple[str, ...] = ()
     video: LabeledVideo | None = None  # where a training learns all frames of it too
 
@@ -28,7 +31,8 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     Raises MediaError where the video cannot be read.
     """
     clip = context.media.fetch_video(task.task.data.get(tag.data_key), task.task.id)
-    found, length = tags.decode(tag, task.result), clip.length(tag.frame_rate)
+    result = _sized(task.result, clip)
+    found, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"
     labels = timeline_frames.sample(found, tag, length) if sampled else _by_frame(found)
     stills = list(context.media.stills(clip, list(labels), tag.frame_rate))
@@ -41,9 +45,14 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     if past:
         named = ", ".join(map(str, sorted(past)[:5]))
         left_out.append(f"frames past the end of the video, which has {length}: {named}")
-    if not labels and not tags.explain(tag, task.result):
+    if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, and it is learned by its key frames")
-    return Shots(images, tuple(left_out), LabeledVideo(task.task.id, clip, found) if lstm(tag) else None)
+    return Shots(images, result, tuple(left_out), LabeledVideo(task.task.id, clip, found) if lstm(tag) else None)
+
+
+def _sized(result: Result, clip: Video) -> Result:
+    """Return regions that say how large their video is: Label Studio's editor does not, and a turned box needs it."""
+    return [{"original_width": clip.width, "original_height": clip.height} | dict(item) for item in result]
 
 
 def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

@@ -292,6 +292,22 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
         np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
 
 
+def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite) -> None:
+    """Label Studio's editor lets people turn boxes, and says nothing of the size of the video."""
+    drawn = region((1, 50, True), (9, 50, False))
+    for each in drawn["value"]["sequence"]:
+        each["rotation"] = 90
+    assert "original_width" not in drawn
+    annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", (drawn,)),)
+    (read,) = snapshot._labeled_images(context, 7, (TAG,), annotated, frozenset())
+    assert context.progress.failures(7) == {}
+    assert [one.frame for one in read.images] == [1, 9]
+    (box,) = read.images[0].boxes
+    x, y, width, height = (drawn["value"]["sequence"][0][name] for name in ("x", "y", "width", "height"))
+    turned = (height * 120 / 160, width * 160 / 120)
+    assert box.xywh == pytest.approx(np.array([x - turned[0] / 2, y + turned[1] / 2, *turned]) / 100)
+
+
 @pytest.mark.parametrize(("size", "videos"), [("", 0), ('model_classifier_hidden_size="8"', 2)])
 def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: str, videos: int) -> None:
     (tag,) = label_config.parse(
