@@ -124,7 +124,7 @@ def _ask(
     context: Context, members: Sequence[Member], tag: ControlTag, tasks: Sequence[Task]
 ) -> tuple[IntArray, list[Votes]]:
     """Return the votes on the tasks whose image can be read, and their ids."""
-    media = context.media.fetch_many([(task.data.get(tag.data_key), task.id) for task in tasks])
+    media = context.media.fetch_many([(task.shown(tag.data_key), task.id) for task in tasks])
     fetched = [
         (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
     ]

@@ -37,7 +37,7 @@ class Oracle:
 
     def _file(self, tag: ControlTag, task: Task) -> LabeledFile:
         """Return the file of a task; Label Studio puts "<8 hex digits>-" before an uploaded file's name."""
-        uploaded = PurePosixPath(str(task.data[tag.data_key])).name
+        uploaded = PurePosixPath(str(task.shown(tag.data_key))).name
         name = uploaded if uploaded in self._files else uploaded.partition("-")[2]
         if name not in self._files:
             raise NotFoundError(f"no true labels are known for {uploaded}", where=f"task {task.id}")

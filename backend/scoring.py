@@ -151,7 +151,7 @@ def _pass(model: ServedModel) -> tuple[object, ...]:
 
 
 def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:
-    return list(context.media.fetch_many([(task.data.get(data_key), task.id) for task in tasks]))
+    return list(context.media.fetch_many([(task.shown(data_key), task.id) for task in tasks]))
 
 
 def _of_images(model: ServedModel, fetched: Sequence[MediaFile | MediaError]) -> Iterator[Prediction | MediaError]:

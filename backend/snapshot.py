@@ -21,6 +21,7 @@ from backend.video_shots import Shots
 
 log = logging.getLogger(__name__)
 
+LEAST_SIDE = 10  # pixels: ultralytics leaves smaller images out of a training without a word
 _FROZEN = 'its tag says model_trainable="false"'
 
 
@@ -257,10 +258,13 @@ def _of_images(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
 ) -> Iterator[Shots | MediaError]:
     """Yield the one image of each task, or why there is none."""
-    requests = [(task.task.data.get(tag.data_key), task.task.id) for task in annotated]
+    requests = [(task.task.shown(tag.data_key), task.task.id) for task in annotated]
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
         if isinstance(media, MediaError):
             yield media
+        elif tag.task != "classify" and min(media.width, media.height) < LEAST_SIDE:
+            what = f"the image has {media.width} x {media.height} pixels, and none is learned under {LEAST_SIDE}"
+            yield MediaError(what, fix="delete the task, or crop the image less")
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
             yield Shots([LabeledImage(task.task.id, media.path, boxes, random)], task.result)

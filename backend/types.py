@@ -155,6 +155,19 @@ class Task:
     id: int
     data: Mapping[str, Any]
 
+    def shown(self, key: str) -> Any:
+        """Return what an object tag shows of it, None for nothing: a field, or as in "meta.image" one inside another.
+
+        >>> Task(1, {"meta": {"image": "a.png"}}).shown("meta.image"), Task(1, {"a.b": 1}).shown("a.b")
+        ('a.png', 1)
+        """
+        if key in self.data:
+            return self.data[key]
+        found: Any = self.data
+        for name in key.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedTask:

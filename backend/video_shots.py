@@ -30,7 +30,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
 
     Raises MediaError where the video cannot be read.
     """
-    clip = context.media.fetch_video(task.task.data.get(tag.data_key), task.task.id)
+    clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
     result = _sized(task.result, clip)
     found, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"

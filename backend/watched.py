@@ -28,7 +28,7 @@ def watch(context: Context, model: ServedModel, tag: ControlTag, task: Task) -> 
 
     Who asks for the same meanwhile waits for the one answer. Raises MediaError where the video cannot be read.
     """
-    clip = context.media.fetch_video(task.data.get(tag.data_key), task.id)
+    clip = context.media.fetch_video(task.shown(tag.data_key), task.id)
     if model.weights is None:
         return model.watch(clip, tag)
     files, name = LocalFiles(context.work_dir / "watched"), _name(model, tag, clip)

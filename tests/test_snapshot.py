@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     assert "project 7: 2 regions dropped" in caplog.text
     with pytest.raises(TrainingError, match=r"no labeled task could be read.*404"):
         snapshot._labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())
+
+
+def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: ImageSite) -> None:
+    """ultralytics leaves it out without a word; its classifiers take any, for their data set is ours."""
+    boxes = label_config.parse(CONFIG)
+    choices = label_config.parse(
+        '<View><Image name="image" value="$meta.image"/>'
+        '<Choices name="c" toName="image"><Choice value="a"/></Choices></View>'
+    )
+    sizes = {1: (9, 60), 2: (60, 9), 3: (10, 10)}
+    tasks = [Task(n, {"meta": {"image": images.add(f"{n}.png", size=size)}}) for n, size in sizes.items()]
+    annotated = tuple(AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", ()) for task in tasks)
+    (read,) = snapshot._labeled_images(context, 7, choices, annotated, frozenset())
+    assert [image.task_id for image in read.images] == [1, 2, 3]
+    boxes = (dataclasses.replace(boxes[0], data_key="meta.image"),)
+    (read,) = snapshot._labeled_images(context, 7, boxes, annotated, frozenset())
+    assert [image.task_id for image in read.images] == [3]
+    failures = context.progress.failures(7)
+    assert set(failures) == {1, 2}
+    assert failures[1].startswith("left out of training: the image has 9 x 60 pixels, and none is learned under 10")
