@@ -16,6 +16,7 @@ from backend.context import Context
 from backend.dataset import LabeledImage
 from backend.errors import MediaError
 from backend.files import file_sha256
+from backend.media import placed
 from backend.models import base_of, open_base
 from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
@@ -95,7 +96,8 @@ def train(
 
 def _note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
     """Tell of a video that cannot be watched to its end, in the log and on the status page."""
-    reason, project_id = f"left out of what is learned in order: {error}", plan.record.project_id
+    reason = f"left out of what is learned in order: {placed(error, None, task_id)}"
+    project_id = plan.record.project_id
     log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, (), {task_id: reason})
 

@@ -86,7 +86,7 @@ class MediaCache:
             with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
                 return find(text, task_id, key)
         except BackendError as error:
-            raise MediaError(error.what, where=_place(uri, task_id), fix=error.fix) from error
+            raise placed(error, uri, task_id) from error
         except OSError as error:
             what = f"the media cache cannot be written: {error.strerror or error}"
             raise MediaError(what, where=_place(uri, task_id), fix="make room and rights in MODEL_DIR") from error
@@ -220,6 +220,11 @@ def shortened(uri: str) -> str:
         base += "?d=" + parse_qs(query).get("d", [""])[0]
     base = re.sub(r"//[^/]*@", "//", base)
     return base if len(base) <= 120 else f"{base[:80]}…{base[-39:]}"
+
+
+def placed(error: BackendError, uri: object, task_id: int | None) -> MediaError:
+    """Return an error of a cached file as one of the task whose file it is: nobody knows the cache's names."""
+    return MediaError(error.what, where=_place(uri, task_id), fix=error.fix)
 
 
 def _place(uri: object, task_id: int | None) -> str:

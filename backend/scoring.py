@@ -11,7 +11,7 @@ import numpy as np
 from backend import evidence, priorities, watched
 from backend.context import Context
 from backend.errors import MediaError
-from backend.media import MediaFile
+from backend.media import MediaFile, placed
 from backend.models import ServedModel, models_for, project_record
 from backend.queues import Jobs
 from backend.store import PoolShard, ProjectRecord
@@ -164,7 +164,7 @@ def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> I
         try:
             yield watched.watch(context, model, model.tag, task)
         except MediaError as error:
-            yield error
+            yield placed(error, task.shown(model.tag.data_key), task.id)
 
 
 def _each(model: ServedModel, files: Sequence[MediaFile]) -> Iterator[Prediction | MediaError]:

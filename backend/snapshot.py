@@ -11,6 +11,7 @@ from backend import dataset, label_config, tags, video_shots
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, NotFoundError, TrainingError
+from backend.media import placed
 from backend.models import serving_number
 from backend.progress import Counts
 from backend.settings import Settings
@@ -278,4 +279,4 @@ def _of_videos(
         try:
             yield video_shots.take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
-            yield error
+            yield placed(error, task.task.shown(tag.data_key), task.task.id)

@@ -30,7 +30,7 @@ from backend import (
 from backend import watched as watching
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
-from backend.errors import MediaError, ModelError
+from backend.errors import MediaError, ModelError, TrainingError
 from backend.models import ServedModel
 from backend.processes import LabelStudioProcess
 from backend.queues import Jobs
@@ -108,6 +108,22 @@ def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: 
     assert set(failures) == {1, 3, 4}
     assert "cannot be decoded" in failures[1]
     assert "not a video" in failures[3]
+
+
+def test_a_video_that_breaks_off_is_told_by_its_task(served: Context, images: ImageSite) -> None:
+    """Not by the file that the cache has of it: in predictions as in trainings."""
+    path = images.folder / "broken.avi"
+    clips.write(path, MOVERS, count=60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    task = Task(5, {"video": f"{images.url}/broken.avi"})
+    _, reasons = scoring.predict_all(served, (model_of(served),), [task])
+    annotated = (AnnotatedTask(task, 5, "2026-01-01T00:00:00Z", (region((50, 0, True), count=60),)),)
+    with pytest.raises(TrainingError):
+        snapshot._labeled_images(served, 7, (TAG,), annotated, frozenset())
+    for reason in (reasons[5], served.progress.failures(7)[5]):
+        assert "breaks off after frame" in reason
+        assert f"[task 5: {images.url}/broken.avi]" in reason
+        assert str(served.work_dir) not in reason
 
 
 def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Context, images: ImageSite) -> None:
