@@ -31,7 +31,7 @@ class _Annotation(Answer):
     updated_at: str
     was_cancelled: bool
     ground_truth: bool
-    result: list[dict[str, Any]] | None = None
+    result: list[Any] | None = None  # an import takes items that are no objects
 
 
 class _Labels(Answer):

@@ -529,6 +529,16 @@ def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project:
     assert after[first] != before[first]
 
 
+def test_an_imported_result_of_anything_costs_no_other_task(client: LabelStudioClient, project: int) -> None:
+    """Label Studio checks such items when an annotator submits them, and not when they are imported."""
+    results: list[list[Any]] = [[None, "x", 1, [box()]], [box()]]
+    tasks = [{"data": {"image": "http://images.example/1.jpg"}, "annotations": [{"result": one}]} for one in results]
+    ids = add_tasks(client, project, tasks)
+    assert {task: list(found.result) for task, found in labels(client, project).items()} == dict(
+        zip(ids, results, strict=True)
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

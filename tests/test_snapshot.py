@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,3 +149,20 @@ def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: Im
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2}
     assert failures[1].startswith("left out of training: the image has 9 x 60 pixels, and none is learned under 10")
+
+
+def test_what_is_no_region_costs_its_own_task_alone(context: Context, images: ImageSite) -> None:
+    """Label Studio imports annotations with any items in their results."""
+    (tag,) = label_config.parse(CONFIG)
+    damaged: tuple[Any, ...] = (None, "x" * 99, ["rectanglelabels"])
+    tasks = [Task(number, {"image": images.add(f"{number}.png")}) for number in (1, 2)]
+    annotated = [
+        AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", result)
+        for task, result in zip(tasks, (damaged, ()), strict=True)
+    ]
+    (read,) = snapshot._labeled_images(context, 7, (tag,), tuple(annotated), frozenset())
+    assert [image.task_id for image in read.images] == [2]
+    ((task_id, reason),) = context.progress.failures(7).items()
+    assert task_id == 1
+    assert reason.startswith("left out of training: None stands in its result, and is no region; 'xxx")
+    assert len(reason) < 300

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -56,7 +56,7 @@ def encode(
 
 def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
     """Return the training boxes that an annotation's result holds for this control tag."""
-    return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, LabeledBox))
+    return tuple(found for found in _read(tag, result) if isinstance(found, LabeledBox))
 
 
 def objects(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
@@ -67,7 +67,7 @@ def objects(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return what `decode` leaves out of a result, one reason each."""
-    found = get(tag.kind).read(tag, result)
+    found = _read(tag, result)
     return tuple(
         each.reason if isinstance(each, Nothing) else each for each in found if not isinstance(each, LabeledBox)
     )
@@ -75,7 +75,16 @@ def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
 
 def unreadable(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return why a result cannot be learned from: who skips what it means learns it as background."""
-    return tuple(found for found in get(tag.kind).read(tag, result) if isinstance(found, str))
+    return tuple(found for found in _read(tag, result) if isinstance(found, str))
+
+
+def _read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield what a tag reads in a result, and what of it is not even an item: Label Studio imports anything."""
+    items = list(result)
+    yield from get(tag.kind).read(tag, [item for item in items if isinstance(item, Mapping)])
+    yield from (
+        f"{item!r:.80} stands in its result, and is no region" for item in items if not isinstance(item, Mapping)
+    )
 
 
 def asked(tag: ControlTag) -> Asked:
