@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from backend import geometry
 from backend.types import ControlTag, LabeledBox, Nothing, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
+_LARGEST = 1e100  # of a number in a region
 
 
 def shown(tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float) -> list[tuple[int, str]]:
@@ -91,6 +91,8 @@ def read(
             yield f"{name_of(item)} has no label"
             continue
         found = shape(item)
+        if isinstance(found, LabeledBox) and not min(found.xywh[2:]) > 0:  # thinner than a float can tell
+            found = Nothing("has no area inside the image")
         if isinstance(found, Nothing):
             yield Nothing(f"{name_of(item)} {found.reason}")
             continue
@@ -134,10 +136,10 @@ def setting(tag: ControlTag, name: str, default: float) -> float:
 def image_size(item: Item) -> tuple[float, float] | None:
     """Return the width and the height of the image that a region was drawn on, None where it does not say."""
     width, height = number(item.get("original_width")), number(item.get("original_height"))
-    return (width, height) if width > 0 and height > 0 else None
+    return (width, height) if width >= 1 and height >= 1 else None
 
 
 def number(value: Any) -> float:
-    """Return a JSON number, or NaN for anything else; JSON's integers may be larger than any float."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """Return a JSON number, or NaN for anything else, and for one so large that its square would be none."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return float(value) if usable else math.nan

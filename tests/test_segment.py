@@ -29,6 +29,10 @@ def region(points: Any = SQUARE, labels: Any = ("red",), **item: Any) -> dict[st
     return base | {"original_width": 200, "original_height": 100, "image_rotation": 0} | item
 
 
+def without_value(**item: Any) -> dict[str, Any]:
+    return {"id": "r2", "type": "polygonlabels", "from_name": "label", "to_name": "image"} | item
+
+
 def prediction(outlines: tuple[Outline, ...] | None, width: int = 200, height: int = 100, n: int = 1) -> Prediction:
     return drawings.prediction(n, width, height, outlines=outlines)
 
@@ -63,6 +67,31 @@ def test_polygons_under_a_polygon_are_parts_of_it() -> None:
     assert tags.explain(TAG, tree) == ()
 
 
+def test_a_polygon_of_another_label_under_one_is_an_object_of_its_own() -> None:
+    """A window under its house is no hole in it."""
+    found = tags.decode(
+        TAG, [region(), region(HOLE, ["blue"], id="r2", parentID="r1"), region(HOLE, id="r3", parentID="r2")]
+    )
+    assert [(each.label, len(each.outline)) for each in found] == [("red", 1), ("blue", 1), ("red", 1)]
+    both = tags.decode(TAG, [region(labels=["red", "blue"]), region(HOLE, ["blue"], id="r2", parentID="r1")])
+    assert [(each.label, len(each.outline)) for each in both] == [("red", 2), ("blue", 2)]
+
+
+def test_a_part_of_a_polygon_outside_the_image_is_learned() -> None:
+    (found,) = tags.decode(TAG, [region([[110, 1], [120, 2], [130, 30]]), region(id="r2", parentID="r1")])
+    assert found.xywh == pytest.approx((0.2, 0.2, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("id_", [7, 0, None, [1], ""])
+def test_a_polygon_counts_whatever_its_id_is(id_: Any) -> None:
+    """Imported annotations have ids of any kind, which Label Studio keeps until someone submits them."""
+    (found,) = tags.decode(TAG, [region(id=id_)])
+    assert found.label == "red"
+    assert tags.explain(TAG, [region(id=id_)]) == ()
+    part = tags.decode(TAG, [region(id=7), region(HOLE, id=id_, parentID="7")])
+    assert [len(each.outline) for each in part] == [1, 1] if id_ == 7 else [2]
+
+
 def test_a_parent_of_another_tag_is_none() -> None:
     (found,) = tags.decode(TAG, [region(parentID="box")])
     assert len(found.outline) == 1
@@ -87,6 +116,8 @@ def test_polygons_that_are_each_others_parts_are_one_object() -> None:
         ([region(labels=[])], "has no label"),
         ([region(value=None)], "has no label"),
         ([region(), region([[1, 1]], id="r2", parentID="r1")], "its part region r2 has fewer than 3 points"),
+        ([region(), without_value(parentID="r1")], "its part region r2 has fewer than 3 points"),
+        ([region([[1, 1], [2, 2], [1e308, -1e308]])], "not two numbers"),
     ],
 )
 def test_what_is_left_out_is_explained(items: list[dict[str, Any]], reason: str) -> None:

@@ -211,6 +211,7 @@ def test_a_region_that_sticks_out_is_clipped() -> None:
         (region(box=(120, 10, 5, 5)), "no area"),
         (region(rotation=30, original_width=None), "original_width"),
         (region(rotation=30, original_height=0), "original_width"),
+        (region(rotation=30, original_width=1e-320), "original_width"),  # no number of pixels
     ],
 )
 def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> None:
@@ -249,6 +250,7 @@ def test_the_hull_of_a_rotated_region_is_that_of_its_part_inside() -> None:
         (region(box=(10, 10, 5, 0)), "no area"),
         (region(box=(10, 10, -5, -5)), "no area"),
         (region(box=(120, 10, 5, 5), rotation=10), "no area"),
+        (region(box=(44.6, 58.1, 36.6, 19.9), rotation=167.8, original_height=2**63), "no area"),  # a line
         (region(rotation=30, original_width=None), "original_width"),
         (region(rotation="30"), "no usable x, y"),
     ],

@@ -2,7 +2,7 @@
 
 Label Studio's polygons are one ring each. An object of several parts, or with holes, is sent as one ring that runs
 from part to part and back on the same line; an annotator makes one by putting the other polygons under the first in the
-region tree (parentID), where parts inside one another are holes.
+region tree (parentID), where parts inside one another are holes. A polygon with another label is an object of its own.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
     """Yield an object's outline for each label of it, or why a polygon, or a label on it, is not learned."""
     items = list(result)
     mine = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
-    parents = {item["id"]: str(item.get("parentID", "")) for item in mine if isinstance(item.get("id"), str)}
-    roots = [_root(item, parents) for item in mine]
+    known = {_id(item): item for item in mine if _id(item)}
+    parents = {name: _above(item, known) for name, item in known.items()}
+    roots = [_root(_id(item), _above(item, known), parents) for item in mine]
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for item, root in zip(mine, roots, strict=True):
-        if root != item.get("id"):
+        if root != _id(item):
             parts.setdefault(root, []).append(item)
-    wholes = [item for item, root in zip(mine, roots, strict=True) if root in ("", item.get("id"))]
+    wholes = [item for item, root in zip(mine, roots, strict=True) if root == _id(item)]
     yield from regions.read(tag, wholes, partial(_shape, parts))
     yield from ellipses.read(tag, items)
 
@@ -59,11 +60,24 @@ def _points(prediction: Prediction, row: int) -> list[list[float]]:
     return points
 
 
-def _root(item: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-    """Return the id of the polygon at the top of the tree above `item`, its own or none at the top; of a circle any."""
-    path = [str(item.get("id", ""))]
-    above = str(item.get("parentID", ""))
-    while above in parents:
+def _id(item: Mapping[str, Any]) -> str:
+    """Return the id of a region; imports have numbers, or none."""
+    return "" if item.get("id") is None else str(item["id"])
+
+
+def _above(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the id of the polygon that an item is a part of, the one above it with its label; empty for none."""
+    above = known.get(str(item.get("parentID")))
+    if above is None:
+        return ""
+    labels = regions.labels_of(above, KIND)
+    return _id(above) if all(label in labels for label in regions.labels_of(item, KIND)) else ""
+
+
+def _root(name: str, above: str, parents: Mapping[str, str]) -> str:
+    """Return the id of the polygon at the top of the tree above `name`, itself at the top; of a circle any."""
+    path = [name]
+    while above:
         if above in path:
             return min(path[path.index(above) :])
         path.append(above)
@@ -74,13 +88,13 @@ def _root(item: Mapping[str, Any], parents: Mapping[str, str]) -> str:
 def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     """Return what a polygon and those under it enclose, or what is wrong with one of them."""
     rings: list[Ring] = []
-    for each in (item, *parts.get(item.get("id", ""), ())):
-        found = _ring(each["value"])
+    for each in (item, *parts.get(_id(item), ())):
+        found = _ring(each.get("value"))
         if isinstance(found, str):
             return found if each is item else f"cannot be used: its part {regions.name_of(each)} {found}"
         rings.append(found)
     inside = [geometry.clip_ring(ring) for ring in rings]
-    if not geometry.ring_area(inside[0]) > 0:
+    if not any(geometry.ring_area(ring) > 0 for ring in inside):
         return Nothing("has no area inside the image")
     hull = geometry.ring_hull(tuple(point for ring in inside for point in ring))
     return LabeledBox("", hull, outline=tuple(rings))
