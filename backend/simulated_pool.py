@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import acquisition, calibration, committee
+from backend import acquisition, committee
 from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
 from backend.acquisition.learning_loss import image_loss
-from backend.classifying import Predictor, load_predictor
+from backend.calibration import calibrated
+from backend.classifying import Classifier, Predictor, load_predictor
 from backend.committee import Voter
 from backend.dataset import LabeledImage, Split
 from backend.geometry import label_arrays
 from backend.pools import Committee, Pool, thumbnail_table
 from backend.settings import Settings
-from backend.types import FloatArray, Metrics, Prediction
+from backend.types import FloatArray, Metrics, Outcomes, Prediction
 from backend.validation import Detections, class_quality, detections
 
 
@@ -129,13 +130,22 @@ def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozense
         labeled_thumbnails=thumbnail_table(looks),
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
-    return calibration.calibrated(pool, calibration.fit(found.confidence, found.overlap > 0).temperature)
+    return calibrated(pool, found.calibration().temperature)
 
 
 def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
     """Predict the held-out images by themselves, as after a training: last bits depend on what is in a batch."""
     predictions = detector.predict([image.path for image in held])
-    return detections(zip(predictions, (image.boxes for image in held), strict=True), detector.classes, detector.task)
+    pairs = zip(predictions, (image.boxes for image in held), strict=True)
+    multiple = _outcomes(detector) == "several"
+    return detections(pairs, detector.classes, detector.task, multiple=multiple)
+
+
+def _outcomes(detector: Predictor) -> Outcomes:
+    """Return what the class scores of a model are of."""
+    if not isinstance(detector, Classifier):
+        return "objects"
+    return "several" if detector.multiple else "one"
 
 
 def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:

@@ -16,7 +16,6 @@ from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
 from backend.training import Hyper
 from backend.types import BoolArray, ControlTag, FloatArray, Metrics
-from backend.validation import Detections
 from backend.yolo_models import add_module, load_model, select_device
 
 LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
@@ -82,10 +81,3 @@ def _each(
 def metrics(found: Watched, labels: Sequence[str]) -> Metrics:
     """Return the mean average precision of the frames where other tasks have mAP50."""
     return classifying.quality(found.probs, found.labels, labels, multiple=True)
-
-
-def detections(found: Watched) -> Detections:
-    """Return the likeliest label of each frame, which is right where the frame has it."""
-    top = found.probs.argmax(axis=1)
-    rows = np.arange(len(top))
-    return Detections(found.probs[rows, top], top, found.labels[rows, top].astype(np.float32))

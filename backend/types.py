@@ -15,6 +15,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
 Json = dict[str, Any]
+Outcomes = Literal["objects", "one", "several"]  # what class scores are of: boxes, a choice, or several at once
 YoloTask = Literal["detect", "obb", "segment", "semantic", "pose", "classify"]
 Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
@@ -42,6 +43,13 @@ class ControlTag:
     frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
     trainable: bool = True  # False: it keeps the model that it has
     former: str = ""  # the from_name under which a version knows it; "": its own
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What the class scores of its models are of; the frames of a video are no images of a pool."""
+        if self.task != "classify" or self.frame_rate:
+            return "objects"
+        return "several" if self.multiple else "one"
 
     @property
     def known_as(self) -> str:
@@ -209,7 +217,7 @@ class Calibration:
     """The temperature of one model version, and what it was fitted on."""
 
     temperature: float = 1.0
-    detections: int = 0
+    detections: int = 0  # of a model that gives an image several labels: each label of each image
     nll_before: float = 0.0  # mean negative log-likelihood at T = 1, nats
     nll_after: float = 0.0
     reason: str = ""  # why the temperature is 1, empty where it was fitted

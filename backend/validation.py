@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from backend import masks
+from backend import calibration, masks
 from backend.acquisition.class_weights import match_quality
 from backend.geometry import iou, label_arrays
-from backend.types import FloatArray, IntArray, LabeledBox, Prediction, YoloTask
+from backend.types import BoolArray, Calibration, FloatArray, IntArray, LabeledBox, Prediction, YoloTask
 
 LEAST_IOU = 0.5  # of a detection that is right
 
@@ -24,23 +24,57 @@ class Detections:
     classes: IntArray  # (k,) the predicted ones
     overlap: FloatArray  # (k,) IoU with the label it found, 0 for a false positive
 
+    def calibration(self) -> Calibration:
+        """Return the temperature that fits them best."""
+        return calibration.fit(self.confidence, self.overlap > 0)
+
 
 def detections(
-    validated: Iterable[tuple[Prediction, Sequence[LabeledBox]]], classes: Sequence[str], task: YoloTask
+    validated: Iterable[tuple[Prediction, Sequence[LabeledBox]]],
+    classes: Sequence[str],
+    task: YoloTask,
+    *,
+    multiple: bool = False,
 ) -> Detections:
-    """Return what a model detects on images, one pair of prediction and labels each; `classes` are the model's."""
-    confidence: list[FloatArray] = [np.zeros(0, dtype=np.float32)]
-    predicted: list[IntArray] = [np.zeros(0, dtype=np.int64)]
-    overlap: list[FloatArray] = [np.zeros(0, dtype=np.float32)]
+    """Return what a model detects on images, one pair of prediction and labels each; `classes` are the model's.
+
+    With `multiple` an image may have several of them at once.
+    """
+    found = [Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for prediction, labels in validated:
-        confidence.append(np.clip(prediction.confidence, 0.0, 1.0))
-        predicted.append(_predicted(prediction))
-        if task == "semantic":
-            overlap.append(covered(prediction, class_map(labels, classes, prediction.width, prediction.height)))
+        if multiple:
+            given = np.isin(classes, [label.label for label in labels])
+            found.append(answers(prediction.class_probs, given[None]))
         else:
-            boxes, kinds = label_arrays(labels, classes, prediction.width, prediction.height)
-            overlap.append(matched(prediction, boxes, kinds))
-    return Detections(np.concatenate(confidence), np.concatenate(predicted), np.concatenate(overlap))
+            found.append(_found(prediction, labels, classes, task))
+    return Detections(
+        np.concatenate([one.confidence for one in found]),
+        np.concatenate([one.classes for one in found]),
+        np.concatenate([one.overlap for one in found]),
+    )
+
+
+def answers(probs: FloatArray, given: BoolArray) -> Detections:
+    """Return each label of each image as a detection, right where it is given: (n, C) in [0, 1], (n, C).
+
+    Each is a question of its own: the likeliest alone tells nothing of the second and the third, and is hardly ever
+    wrong where most images have several.
+
+    >>> found = answers(np.array([[0.9, 0.4], [0.2, 0.1]]), np.array([[True, True], [False, False]]))
+    >>> found.confidence.tolist(), found.classes.tolist(), found.overlap.tolist()
+    ([0.9, 0.4, 0.2, 0.1], [0, 1, 0, 1], [1.0, 1.0, 0.0, 0.0])
+    """
+    kinds = np.tile(np.arange(probs.shape[1], dtype=np.int64), len(probs))
+    return Detections(np.clip(probs, 0.0, 1.0).ravel(), kinds, given.ravel().astype(np.float32))
+
+
+def _found(prediction: Prediction, labels: Sequence[LabeledBox], classes: Sequence[str], task: YoloTask) -> Detections:
+    size = prediction.width, prediction.height
+    if task == "semantic":
+        overlap = covered(prediction, class_map(labels, classes, *size))
+    else:
+        overlap = matched(prediction, *label_arrays(labels, classes, *size))
+    return Detections(np.clip(prediction.confidence, 0.0, 1.0), _predicted(prediction), overlap)
 
 
 def class_quality(found: Detections, classes: Sequence[str]) -> dict[str, float]:

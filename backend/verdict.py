@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend import calibration, evaluation, timeline_model, validation
+from backend import evaluation, timeline_model, validation
 from backend.classifying import load_predictor
 from backend.gate import judge
 from backend.snapshot import Plan
@@ -61,15 +61,15 @@ def detected(plan: Plan, weights: Path, seen: Watched | None = None) -> Detectio
     if not plan.split.held_out:
         return None
     if seen is not None:
-        return timeline_model.detections(seen)
+        return validation.answers(seen.probs, seen.labels)
     detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
     found = detector.predict([image.path for image in plan.split.val])
     pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
-    return validation.detections(pairs, plan.tag.labels, plan.tag.task)
+    return validation.detections(pairs, plan.tag.labels, plan.tag.task, multiple=plan.tag.multiple)
 
 
 def calibrated_on(found: Detections | None) -> Calibration:
     """Return the temperature that fits what was found on the validation images, 1 where there are none."""
     if found is None:
         return Calibration(reason="there are no validation images yet that the model has not learned from")
-    return calibration.fit(found.confidence, found.overlap > 0)
+    return found.calibration()

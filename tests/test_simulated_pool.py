@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from backend import acquisition, ranking, simulated_pool
+from backend.classifying import Classifier, load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.settings import Settings
@@ -112,6 +113,15 @@ def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(know
     assert pool.labeled_losses is not None
     assert len(pool.labeled_losses) == 7
     assert np.isnan(pool.labeled_losses).all()
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_each_of_several_labels_is_calibrated(multiple: bool, known: Known, tmp_path: Path) -> None:
+    detector = load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="classify"), IMGSZ, "cpu")
+    assert isinstance(detector, Classifier)
+    detector.multiple = multiple
+    found = simulated_pool._validated(detector, known.split.val)
+    assert len(found.confidence) == len(known.split.val) * (2 if multiple else 1)
 
 
 @pytest.mark.parametrize(("kind", "members"), [("augmented", 3), ("perturbed", 3), ("snapshots", 2)])

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from backend.acquisition.class_weights import match_quality
-from backend.types import LabeledBox, Prediction, Ring, YoloTask
-from backend.validation import class_map, detections, matched
+from backend.calibration import fit, scaled
+from backend.tags.choices import WHOLE
+from backend.types import BoolArray, FloatArray, LabeledBox, Prediction, Ring, YoloTask
+from backend.validation import class_map, class_quality, detections, matched
+
+LABELS = ("outdoors", "sunny", "crowded", "blurred")
 
 
 def prediction(boxes: list[list[float]], classes: list[int], confidence: list[float], of: int = 2) -> Prediction:
@@ -71,6 +75,59 @@ def test_the_detections_of_all_images_stand_in_one_row() -> None:
 @pytest.mark.parametrize("task", ["detect", "semantic"])
 def test_no_images(task: YoloTask) -> None:
     assert len(detections([], ("cat",), task).confidence) == 0
+
+
+# Several labels of an image
+
+
+def answered(*probs: float) -> Prediction:
+    """Return what a classifier says of an image."""
+    said = np.array([probs], np.float32)
+    return replace(prediction([[0, 0, 100, 100]], [0], [max(probs)], of=len(probs)), class_probs=said)
+
+
+def chosen(*labels: str) -> list[LabeledBox]:
+    return [LabeledBox(label, WHOLE) for label in labels]
+
+
+def test_each_label_of_an_image_is_a_question() -> None:
+    images = [(answered(0.9, 0.4), chosen("dog", "cat")), (answered(0.2, 0.7), chosen("cat", "horse"))]
+    found = detections(images, ("cat", "dog"), "classify", multiple=True)
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.4, 0.2, 0.7])
+    assert found.classes.tolist() == [0, 1, 0, 1]
+    assert found.overlap.tolist() == [1, 1, 1, 0]
+    assert class_quality(found, ("cat", "dog")) == pytest.approx({"cat": (0.9**0.6 + 0.2**0.6) / 2, "dog": 0.4**0.6})
+    alone = detections(images, ("cat", "dog"), "classify")
+    assert (alone.classes.tolist(), alone.overlap.tolist()) == ([0, 1], [1, 0])
+
+
+def overconfident(images: int, temperature: float) -> list[tuple[Prediction, list[LabeledBox]]]:
+    """Return images of a first label that is always there, and three that a model is too sure of."""
+    rng = np.random.default_rng(0)
+    honest = np.column_stack([np.full(images, 0.999), rng.uniform(0.05, 0.95, (images, 3))])
+    there = rng.random(honest.shape) < honest
+    there[:, 0] = True
+    said = scaled(honest, 1 / temperature)
+    return [(answered(*p), chosen(*np.array(LABELS)[t])) for p, t in zip(said.tolist(), there, strict=True)]
+
+
+def gap(p: FloatArray, right: BoolArray) -> float:
+    """Return how far confidences are from how often they are right, by tenths of the confidence: a mean."""
+    tenths = np.floor(p * 10)
+    return sum(abs(float((p - right)[tenths == tenth].sum())) for tenth in range(11)) / len(p)
+
+
+def test_the_second_and_the_third_label_are_calibrated_too() -> None:
+    """The likeliest label is always right, so it tells of no temperature; the others need the one that was planted."""
+    images = overconfident(500, temperature=3.0)
+    every, first = (detections(images, LABELS, "classify", multiple=multiple) for multiple in (True, False))
+    assert fit(first.confidence, first.overlap > 0).temperature == 1.0
+    fitted = fit(every.confidence, every.overlap > 0).temperature
+    assert fitted == pytest.approx(3.0, rel=0.1)
+    others = every.classes > 0
+    said, right = every.confidence[others], every.overlap[others] > 0
+    print(f"gap of the others: {gap(said, right):.3f}, calibrated {gap(scaled(said, fitted), right):.3f}")
+    assert gap(scaled(said, fitted), right) < 0.05 < 0.15 < gap(said, right)
 
 
 # Classes of pixels

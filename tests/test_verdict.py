@@ -11,6 +11,7 @@ import pytest
 from backend import label_config, masks, validation, verdict
 from backend.classifying import load_predictor
 from backend.dataset import LabeledImage, Split
+from backend.tags.choices import WHOLE
 from backend.types import LabeledBox, Prediction
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo
 from tests.test_challenger import halves, plan
@@ -85,6 +86,22 @@ def test_each_tag_has_the_temperature_of_its_own_detections(
     assert first.detections != second.detections == len(answered)
     assert first.reason == second.reason == ""
     assert first.temperature != second.temperature
+
+
+@pytest.mark.parametrize(("multiple", "each"), [(False, 1), (True, 2)])
+def test_where_an_image_may_have_several_labels_each_of_them_is_calibrated(
+    labeled: tuple[LabeledImage, ...], tmp_path: Path, multiple: bool, each: int
+) -> None:
+    """Half of the images have both labels, so the likeliest one of those is always right."""
+    both = tuple(LabeledBox(name, WHOLE) for name in CLASSES)
+    answered = tuple(replace(one, boxes=both[: 1 + number % 2]) for number, one in enumerate(labeled))
+    made = replace(plan(Split(labeled, answered, held_out=True)), tag=replace(QUALITY, multiple=multiple))
+    found = verdict.detected(made, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
+    assert found is not None
+    assert len(found.confidence) == each * len(answered)
+    if multiple:
+        assert found.classes.tolist() == [0, 1] * len(answered)
+        assert found.overlap.tolist() == [1, 0, 1, 1] * (len(answered) // 2)
 
 
 def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
