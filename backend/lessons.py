@@ -39,14 +39,14 @@ class Lessons:
         self._files.write(f"{project_folder(project_id)}/rewards.json", RewardsFile(rewards=rewards).encode())
 
     def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
-        """Return what the scored pools say of stopping, by version."""
+        """Return what the scored pools say of stopping, by version and tag."""
         found = self._read(SignsFile, f"{project_folder(project_id)}/signs.json", fix=_FORGET)
         return found.signs if found else ()
 
     def save_signs(self, project_id: int, signs: PoolSigns) -> None:
-        """Keep what a version's pool says, replacing what it said before."""
-        others = [one for one in self.signs(project_id) if one.version != signs.version]
-        kept = tuple(sorted([*others, signs], key=lambda one: one.version))
+        """Keep what a version's pool says by a tag, replacing what it said before."""
+        known = {(one.version, one.tag): one for one in (*self.signs(project_id), signs)}
+        kept = tuple(known[key] for key in sorted(known))
         self._files.write(f"{project_folder(project_id)}/signs.json", SignsFile(signs=kept).encode())
 
     def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:

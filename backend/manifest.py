@@ -29,11 +29,12 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class PoolSigns:
-    """What the scored pool of one version says of stopping; None: not measured."""
+    """What the pool, as one tag of a version has scored it, says of stopping; None: not measured."""
 
     version: int
     uncertainty: float | None
     stability: float | None
+    tag: str = ""  # its name in the store, "": the version's first
 
 
 class _File(BaseModel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -12,11 +13,22 @@ from backend.bandit import Reward
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.geometry import label_arrays
+from backend.models import renamed
 from backend.store import PoolSigns
-from backend.types import AnnotatedTask, LabeledBox, ModelVersion, Prediction
+from backend.types import AnnotatedTask, ControlTag, LabeledBox, ModelVersion, Prediction, TagModel
 
 MIN_JUDGED_IMAGES = 10  # on fewer validation images a difference in mAP says nothing
 COMPARED = 200  # unlabeled images on which two versions are compared
+
+
+@dataclass(frozen=True, slots=True)
+class _Voice:
+    """A control tag that a version has a model for, and so something to say of."""
+
+    version: ModelVersion
+    tag: ControlTag
+    model: TagModel
+    place: str  # the tag's name in the version's store
 
 
 def reward(context: Context, version: ModelVersion) -> Reward | None:
@@ -38,9 +50,8 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     if not tasks:
         return None
     found = measure(context, parent, tasks)
-    boxes, disagreements = sum(count for count, _ in found), [one for _, one in found if one is not None]
-    disagreement = float(np.mean(disagreements)) if disagreements else None
-    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreement)
+    boxes, disagreed = sum(count for count, _ in found), _mean(one for _, one in found)
+    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreed)
     context.store.save_reward(version.project_id, kept)
     return kept
 
@@ -69,47 +80,64 @@ def quality(version: ModelVersion) -> float | None:
 
 
 def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]) -> list[tuple[int, float | None]]:
-    """Return of each labeled task the number of labels, and 1 − F1@.5 of the parent's prediction, None without one.
+    """Return of each labeled task the number of labels, and 1 − F1@.5 of the parent's predictions, None without any.
 
-    The labels are those of all tags, for all of them took time; the prediction is the first tag's.
+    The labels are those of all tags, for all of them took time; the other is the mean over the tags.
     """
     record = context.store.project(parent.project_id)
     known = label_config.parse(record.label_config) if record else ()
+    voices = _voices(context, parent).values()
     found = []
     for task in tasks:
         count = sum(len(tags.decode(tag, task.result)) for tag in known)
-        prediction = context.store.prediction(parent.project_id, parent.number, task.task.id)
-        drawn = tags.objects(known[0], task.result) if known else ()
-        disagreed = None if prediction is None or not known else disagreement(prediction, drawn, parent.classes)
+        disagreed = _mean(_disagreement(context, voice, task, alone=len(known) == 1) for voice in voices)
         found.append((count, disagreed))
     return found
 
 
-def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float | None:
-    """Return 1 − F1@.5 between the boxes a model shows and a human's; 0 where both say nothing, None of a video."""
-    if prediction.tracks is not None:  # its boxes are of many frames
+def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone: bool) -> float | None:
+    """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business."""
+    found = _predicted(context, voice, task.task.id)
+    drawn = tags.objects(voice.tag, task.result)
+    if found is None or not (drawn or alone or voice.tag.task != "classify"):
         return None
+    return disagreement(found, drawn, voice.model.classes)
+
+
+def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
+    """Return 1 − F1@.5 between the boxes a model shows of an image and a human's; 0 where both say nothing."""
     human = list(boxes)
     labels = label_arrays(human, classes, prediction.width, prediction.height)
     hits, count = stopping.agreement(*stopping.shown(prediction), *labels)
     return 1 - 2 * hits / count if count else 0.0
 
 
-def observe(context: Context, project_id: int, number: int) -> PoolSigns:
-    """Return how sure a version is of its scored pool, and how far it agrees with its parent, and keep both."""
-    version = context.store.version(project_id, number) if number else None
-    pool, _ = context.store.load_pool(project_id, number, None)
-    parent, temperature = (version.parent, version.models[0].temperature) if version else (None, 1.0)
+def observe(context: Context, project_id: int, number: int) -> tuple[PoolSigns, ...]:
+    """Return, tag by tag, how sure a version is of its scored pool and how far it agrees with its parent, and keep it.
+
+    Of each tag that it has a model for; the base model, version 0, has none.
+    """
+    if not number:
+        return ()
+    version = context.store.version(project_id, number)
+    before = _voices(context, context.store.version(project_id, version.parent)) if version.parent else {}
+    found = tuple(_signs(context, voice, before.get(name)) for name, voice in _voices(context, version).items())
+    for signs in found:
+        context.store.save_signs(project_id, signs)
+    return found
+
+
+def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
+    """Return what a tag's pool says; `before` is the parent's model."""
+    version = voice.version
+    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=voice.place)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
-    both = (
-        [] if parent is None else [[context.store.prediction(project_id, n, t) for n in (parent, number)] for t in ids]
-    )
+    both = [] if before is None else [[_predicted(context, one, task_id) for one in (before, voice)] for task_id in ids]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = stopping.stability([one for one, _ in pairs], [other for _, other in pairs])
-    signs = PoolSigns(number, stopping.mean_uncertainty(calibrated(pool, temperature)), agreed)
-    context.store.save_signs(project_id, signs)
-    return signs
+    sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature))
+    return PoolSigns(version.number, sure, agreed, voice.place)
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
@@ -117,19 +145,58 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
 
     A mean over more tags than before says nothing of what labels gained: only rounds of as many as now are compared.
     """
-    signs = {one.version: one for one in context.store.signs(project_id)}
+    signs = {(one.version, one.tag): one for one in context.store.signs(project_id)}
     judged = [(version, quality(version)) for version in context.store.versions(project_id) if _is_held_out(version)]
     measured = [(version, map50) for version, map50 in judged if map50 is not None]
     rounds = []
     for version, map50 in measured:
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
-        seen = signs.get(version.number, PoolSigns(version.number, None, None))
-        # The first tag's model agrees with itself whatever the labels could teach.
-        agreed = None if version.carried else seen.stability
-        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, seen.uncertainty, agreed))
+        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, *_said(version, signs)))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
+
+
+def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
+    """Return the uncertainty of a version's pool and its stability, each the mean over the tags that tell it."""
+    places = ("", *(model.from_name for model in version.others))
+    told = [(model, signs.get((version.number, place))) for model, place in zip(version.models, places, strict=True)]
+    uncertainty = _mean(one.uncertainty for _, one in told if one)
+    # A model that was carried over agrees with itself whatever the labels could teach.
+    return uncertainty, _mean(one.stability for model, one in told if one and not model.carried)
+
+
+def _voices(context: Context, version: ModelVersion) -> dict[str, _Voice]:
+    """Return what a version has for the tags of the label config, by their names of today."""
+    record = context.store.project(version.project_id)
+    found = {}
+    for place, tag in enumerate(renamed(record, version) if record else ()):
+        model = version.model_of(tag, first=not place)
+        if model is not None:
+            found[tag.from_name] = _Voice(version, tag, model, version.place_of(tag, first=not place))
+    return found
+
+
+def _predicted(context: Context, voice: _Voice, task_id: int) -> Prediction | None:
+    """Return what a model predicted of an image; None of a video, whose boxes are of many frames."""
+    version = voice.version
+    found = context.store.prediction(version.project_id, version.number, task_id, tag=voice.place)
+    if found is None or found.tracks is not None:
+        return None
+    return _each_label(found) if voice.tag.multiple and len(found.boxes) else found
+
+
+def _each_label(found: Prediction) -> Prediction:
+    """Return the labels of an image that may have several as a box of the whole image each, as what is chosen is."""
+    probs = found.class_probs[0]
+    sure = np.flatnonzero(probs >= stopping.SHOWN)
+    boxes = np.repeat(found.boxes, len(sure), axis=0)
+    return replace(found, boxes=boxes, class_probs=np.diag(probs)[sure], confidence=probs[sure])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _measured_tags(version: ModelVersion) -> int:

@@ -78,7 +78,7 @@ def project(context: Context, tiny_weights: Path) -> Context:
 
 
 def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
-    first, second = review.observe(project, 7, 1), review.observe(project, 7, 2)
+    (first,), (second,) = review.observe(project, 7, 1), review.observe(project, 7, 2)
     assert first.uncertainty == pytest.approx(0.469, abs=1e-3)  # h(.9) in bits
     assert first.stability is None
     assert second.stability == pytest.approx(0.5)
@@ -86,7 +86,8 @@ def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
 
 
 def test_signs_of_nothing(project: Context) -> None:
-    assert review.observe(project, 7, 0) == PoolSigns(0, None, None)
+    assert review.observe(project, 7, 0) == ()
+    assert project.store.signs(7) == ()
 
 
 def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None:
@@ -206,7 +207,10 @@ def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
     )
     project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)))
     tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
-    assert review.measure(project, project.store.version(7, 1), tasks) == [(2, 0.0)]
+    version = replace(project.store.version(7, 1), task="semantic")
+    assert review.measure(project, version, tasks) == [(2, 0.0)]
+    other = replace(version, task="detect")  # from before the tag said that it wants pixels
+    assert review.measure(project, other, tasks) == [(2, None)]
 
 
 def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:

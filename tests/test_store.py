@@ -745,10 +745,11 @@ def test_the_stream_state_is_kept(store: Store, reopen: Callable[[], Store]) -> 
     assert store.stream(8) == StreamState()
 
 
-def test_rewards_and_signs_are_kept_by_version(store: Store, reopen: Callable[[], Store]) -> None:
+def test_rewards_are_kept_by_version_and_signs_by_tag_too(store: Store, reopen: Callable[[], Store]) -> None:
     assert (store.rewards(7), store.signs(7)) == ((), ())
     for version in (2, 1, 2):
         store.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
+        store.save_signs(7, PoolSigns(version, 0.5, None, "second"))
         store.save_signs(7, PoolSigns(version, 0.5, None))
     store.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
     store.save_signs(7, PoolSigns(2, None, 0.99))
@@ -757,7 +758,19 @@ def test_rewards_and_signs_are_kept_by_version(store: Store, reopen: Callable[[]
         Reward(1, "entropy", 20, 100, 0.01, None),
         Reward(2, "margin", 20, 100, 0.5, 0.25),
     )
-    assert again.signs(7) == (PoolSigns(1, 0.5, None), PoolSigns(2, None, 0.99))
+    assert again.signs(7) == (
+        PoolSigns(1, 0.5, None),
+        PoolSigns(1, 0.5, None, "second"),
+        PoolSigns(2, None, 0.99),
+        PoolSigns(2, 0.5, None, "second"),
+    )
+
+
+def test_signs_from_before_there_were_several_tags_are_the_first_ones(local: Store, tmp_path: Path) -> None:
+    local.save_signs(7, PoolSigns(1, 0.5, 0.75, "second"))
+    path = tmp_path / "models/projects/7/signs.json"
+    path.write_text('{"format": 1, "signs": [{"version": 1, "uncertainty": 0.5, "stability": null}]}')
+    assert local.signs(7) == (PoolSigns(1, 0.5, None, ""),)
 
 
 @pytest.mark.parametrize("name", ["stream", "rewards", "signs"])

@@ -14,6 +14,7 @@ import pytest
 from backend import label_config, tags
 from backend.label_studio import StoredPrediction
 from backend.processes import LabelStudioProcess
+from backend.store import PoolSigns
 from backend.types import ControlTag, Json, LabeledBox, ModelVersion, Task
 from tests import drawings
 from tests.kinds import assert_same, boxes, choices, drawn
@@ -47,6 +48,7 @@ class Story:
     learned: dict[int, tuple[tuple[LabeledBox, ...], ...]]  # of what was drawn, read back by each tag, by task
     true: dict[int, tuple[tuple[LabeledBox, ...], ...]]
     versions: tuple[ModelVersion, ...]
+    signs: tuple[PoolSigns, ...]
     failures: Mapping[int, str]
     handed: int  # by the queue of v1
     changed: tuple[int, ...]  # tasks whose choice alone was changed before v2
@@ -101,6 +103,7 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
         learned=learned,
         true=true,
         versions=servers.store.versions(project),
+        signs=servers.store.signs(project),
         failures=servers.status(project).failures,
         handed=first.id,
         changed=tuple(one.task.id for one in annotated),
@@ -162,6 +165,12 @@ def test_each_tag_has_a_model_of_its_own(story: Story) -> None:
         assert len({one.sha256 for one in version.models}) == 2
         assert version.reason.startswith("label: published")
         assert "; left: published" in version.reason
+
+
+def test_both_tags_say_how_sure_they_are_of_the_pool(story: Story) -> None:
+    signs = {one.tag: one for one in story.signs if one.version == 1}
+    assert signs.keys() == {"", TAGS[1].from_name}
+    assert all(one.uncertainty is not None and one.stability is None for one in signs.values())
 
 
 def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:

@@ -265,12 +265,22 @@ def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
         evidence.jury(served, record, model_of(served))
 
 
-def test_boxes_of_many_frames_are_not_compared_as_one_image(served: Context, images: ImageSite) -> None:
+def test_boxes_of_many_frames_are_not_compared_as_one_image(
+    served: Context, images: ImageSite, tiny_weights: Path
+) -> None:
     seen = watched(served, add(images, "a.avi"))
     drawn = (region((1, 10, True)),)
     annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
     assert label_review.pair(TAG, CLASSES, annotated, seen) is None
-    assert review.disagreement(seen, tags.decode(TAG, drawn), CLASSES) is None
+    first = served.store.version(7, 1)
+    second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
+    served.store.publish(second, tiny_weights)
+    for number in (1, 2):
+        served.store.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)))
+    ((_, disagreed),) = review.measure(served, first, [annotated])
+    (signs,) = review.observe(served, 7, 2)
+    assert (disagreed, signs.stability) == (None, None)
+    assert signs.uncertainty is not None
 
 
 # Train
