@@ -156,7 +156,7 @@ def alone(
 ) -> list[float]:
     """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
     pool = replace(pool_of(task_ids, predictions, model.class_weights), empty=settings.empty)
-    pool = calibrated(pool, model.temperature)
+    pool = calibrated(pool, model.temperature, model.tag.outcomes)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))
     places = iter(ranking.place(order, pool, rng).tolist())
     return [LAST if prediction is None else next(places) for prediction in predictions]

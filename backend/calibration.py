@@ -1,19 +1,21 @@
 """Calibration: one temperature that makes confidences mean what they say, fitted on the validation set.
 
-Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, for sigmoid scores of detections.
+Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; for sigmoid scores of detections, and as there
+for a choice among classes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from backend.pools import Pool
-from backend.types import Calibration
+from backend.pools import Pool, by_label
+from backend.types import Calibration, Outcomes
 
 ENOUGH = 30  # detections, below which a temperature would be chance
 ENOUGH_OF_EACH = 5  # true ones, and false ones
@@ -31,17 +33,40 @@ def scaled(p: npt.ArrayLike, temperature: float) -> npt.NDArray[Any]:
     >>> scaled([.9, .5, 0., 1.], 2.).round(2)
     array([0.75, 0.5 , 0.  , 1.  ])
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature {temperature} must be finite and positive")
+    _check(temperature)
     p = np.asarray(p)
     if temperature == 1.0:
         return p
     return (1.0 / (1.0 + np.exp(-_logits(p) / temperature))).astype(p.dtype)
 
 
-def calibrated(pool: Pool, temperature: float) -> Pool:
-    """Return the pool with calibrated class scores."""
-    return replace(pool, class_probs=scaled(pool.class_probs, temperature))
+def softened(p: npt.ArrayLike, temperature: float) -> npt.NDArray[Any]:
+    """Return p^(1/T) / Σ p^(1/T), the softmax of logits over T: distributions (n, C) -> (n, C), of the same float type.
+
+    Raises ValueError for a temperature that is not finite and positive.
+
+    >>> softened([[.9, .1, 0.], [.5, .3, .2]], 2.).round(2)
+    array([[0.75, 0.25, 0.  ],
+           [0.42, 0.32, 0.26]])
+    """
+    _check(temperature)
+    p = np.asarray(p)
+    if temperature == 1.0:
+        return p
+    logs = np.log(np.maximum(p.astype(np.float64), _EDGE**2)) / temperature
+    powers = np.exp(logs - logs.max(axis=-1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True)).astype(p.dtype)
+
+
+def calibrated(pool: Pool, temperature: float, outcomes: Outcomes) -> Pool:
+    """Return the pool of one pass with calibrated class scores, in rows that are one question each.
+
+    Those of a box are one; so is a choice among classes. Where an image may have several, each label is a row.
+    """
+    if outcomes == "one":
+        return replace(pool, class_probs=softened(pool.class_probs, temperature), exclusive=True)
+    pool = replace(pool, class_probs=scaled(pool.class_probs, temperature))
+    return by_label(pool) if outcomes == "several" else pool
 
 
 def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:
@@ -55,20 +80,35 @@ def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:
         raise ValueError(f"{p.shape} confidences do not fit {true.shape} verdicts")
     if not ((p >= 0) & (p <= 1)).all():  # NaN is neither
         raise ValueError("confidences must lie in [0, 1]")
-    few = min(int(true.sum()), int((~true).sum()))
-    if len(p) < ENOUGH or few < ENOUGH_OF_EACH:
-        return Calibration(
-            detections=len(p),
-            reason=f"{len(p)} validation detections, {few} of the rarer kind (true or false); "
-            f"it takes {ENOUGH} and {ENOUGH_OF_EACH}",
-        )
+    if (few := _too_few(true)) is not None:
+        return few
     signed = _logits(p) * np.where(true, 1.0, -1.0)
-    before = _nll(signed, 1.0)
-    temperature = 1.0 / _coldness(signed)
-    after = _nll(signed, temperature)
-    if before - after < 1e-9:
-        return Calibration(1.0, len(p), before, before, "no other temperature is better")
-    return Calibration(temperature, len(p), before, after)
+    # The mean of ln(1 + e^(−z/T)), z the logit of the verdict that was right.
+    return _best(len(p), lambda coldness: float(np.logaddexp(0.0, -signed * coldness).mean()))
+
+
+def fit_choice(probs: npt.ArrayLike, given: npt.ArrayLike) -> Calibration:
+    """Return the temperature in 0.1 … 10 with the least negative log-likelihood of the classes `given`.
+
+    Distributions (k, C) and numbers of classes (k,); T stays 1 as in `fit`, where a detection is the likeliest class.
+    Raises ValueError for shapes that do not fit.
+    """
+    p, classes = np.asarray(probs, dtype=np.float64), np.asarray(given, dtype=np.int64)
+    if p.ndim != 2 or classes.shape != p.shape[:1]:
+        raise ValueError(f"{p.shape} probabilities do not fit {classes.shape} classes")
+    right = p.argmax(axis=1) == classes if p.size else np.zeros(0, np.bool_)
+    if (few := _too_few(right)) is not None:
+        return few
+    logs = np.log(np.maximum(p, _EDGE**2))
+    true = logs[np.arange(len(p)), classes]
+    return _best(
+        len(p), lambda coldness: float((np.logaddexp.reduce(logs * coldness, axis=1) - true * coldness).mean())
+    )
+
+
+def _check(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature {temperature} must be finite and positive")
 
 
 def _logits(p: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -76,18 +116,25 @@ def _logits(p: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def _nll(signed: npt.NDArray[np.float64], temperature: float) -> float:
-    """Return the mean of ln(1 + e^(−z/T)), z the logit of the verdict that was right."""
-    return float(np.logaddexp(0.0, -signed / temperature).mean())
+def _too_few(true: npt.NDArray[np.bool_]) -> Calibration | None:
+    """Return the calibration of too few detections, true and false ones; None where there are enough."""
+    rarer = min(int(true.sum()), int((~true).sum()))
+    if len(true) >= ENOUGH and rarer >= ENOUGH_OF_EACH:
+        return None
+    reason = f"{len(true)} validation detections, {rarer} of the rarer kind (true or false)"
+    return Calibration(detections=len(true), reason=f"{reason}; it takes {ENOUGH} and {ENOUGH_OF_EACH}")
 
 
-def _coldness(signed: npt.NDArray[np.float64]) -> float:
-    """Return the 1/T with the least likelihood loss by golden section: the loss is convex in 1/T."""
+def _best(detections: int, nll: Callable[[float], float]) -> Calibration:
+    """Return the temperature with the least likelihood loss by golden section: `nll` is convex in 1/T."""
     low, high = 1.0 / HOTTEST, 1.0 / COLDEST
     for _ in range(_STEPS):
         step = _GOLDEN * (high - low)
-        if _nll(signed, 1.0 / (high - step)) <= _nll(signed, 1.0 / (low + step)):
+        if nll(high - step) <= nll(low + step):
             high = low + step
         else:
             low = high - step
-    return (low + high) / 2
+    before, after = nll(1.0), nll((low + high) / 2)
+    if before - after < 1e-9:
+        return Calibration(1.0, detections, before, before, "no other temperature is better")
+    return Calibration(2 / (low + high), detections, before, after)

@@ -43,7 +43,7 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
     labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
     metrics = model.metrics
     return replace(
-        calibrated(pool, model.temperature),
+        calibrated(pool, model.temperature, model.tag.outcomes),
         empty=settings.empty,
         batch=settings.retrain_every,
         map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,

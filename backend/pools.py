@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
+LEAST_SCORE = 0.05  # of a label that a strategy hears of, as of the boxes that are kept
 THUMBNAIL_SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
 
 
@@ -53,7 +54,7 @@ class Pool:
 
     task_ids: IntArray  # (n,)
     offsets: IntArray  # (n + 1,)
-    class_probs: FloatArray  # (m, C)
+    class_probs: FloatArray  # (m, C) sigmoid scores; where `exclusive`, distributions
     embeddings: FloatArray | None = None  # (n, D)
     class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
     box_variance: FloatArray | None = None  # (m, 4) DFL variance in px², None where the head has no DFL
@@ -68,6 +69,7 @@ class Pool:
     empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
+    exclusive: bool = False  # each row is one choice among the classes, and nothing is no answer
 
     def __post_init__(self) -> None:
         if self.offsets.shape != (len(self.task_ids) + 1,) or int(self.offsets[-1]) != len(self.class_probs):
@@ -122,6 +124,31 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.task_ids)
+
+
+def by_label(pool: Pool) -> Pool:
+    """Return a pool of n images with one row each as one with a row for each label that an image may have.
+
+    A row has its label's score, and 0 for all others. Left out are labels under LEAST_SCORE, as boxes are, but for the
+    likeliest of an image: an image on which nothing is likely is not one of which nothing is known.
+    """
+    probs = pool.class_probs
+    if not probs.size:
+        return pool
+    shown = probs >= LEAST_SCORE
+    shown[np.arange(len(probs)), probs.argmax(axis=1)] = True
+    rows, labels = np.nonzero(shown)
+    apart = np.zeros((len(rows), probs.shape[1]), dtype=probs.dtype)
+    apart[np.arange(len(rows)), labels] = probs[rows, labels]
+    ends = np.concatenate([[0], np.cumsum(shown.sum(axis=1))]).astype(np.int64)
+    return replace(
+        pool,
+        offsets=ends[pool.offsets],
+        class_probs=apart,
+        box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[rows],
+        box_variance=None if pool.box_variance is None else pool.box_variance[rows],
+        shape_confidence=None if pool.shape_confidence is None else pool.shape_confidence[rows],
+    )
 
 
 def thumbnail_table(parts: Sequence[ByteArray]) -> ByteArray | None:

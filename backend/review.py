@@ -136,7 +136,7 @@ def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
     both = [] if before is None else [[_predicted(context, one, task_id) for one in (before, voice)] for task_id in ids]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = stopping.stability([one for one, _ in pairs], [other for _, other in pairs])
-    sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature))
+    sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature, voice.tag.outcomes))
     return PoolSigns(version.number, sure, agreed, voice.place)
 
 

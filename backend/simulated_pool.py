@@ -130,7 +130,7 @@ def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozense
         labeled_thumbnails=thumbnail_table(looks),
         labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
     )
-    return calibrated(pool, found.calibration().temperature)
+    return calibrated(pool, found.calibration().temperature, _outcomes(detector))
 
 
 def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.uncertainty import doubts
 from backend.geometry import iou
 from backend.pools import Pool
 from backend.types import Prediction
@@ -130,13 +131,15 @@ def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
 
 
 def mean_uncertainty(pool: Pool) -> float | None:
-    """Return the mean over the images with boxes of their largest h(s) / ln 2, in [0, 1]; None if there is no box."""
+    """Return the mean over the images with boxes of their largest h(s) / ln 2, in [0, 1]; None if there is no box.
+
+    Of a choice among C classes, the entropy of each image / ln C.
+    """
     if not len(pool.class_probs):
         return None
-    s = np.clip(pool.class_probs.max(axis=1).astype(np.float64), 1e-12, 1 - 1e-12)
-    entropy = -(s * np.log2(s) + (1 - s) * np.log2(1 - s))
+    most = np.log(max(pool.class_probs.shape[1], 2) if pool.exclusive else 2)
     starts = pool.offsets[:-1][np.diff(pool.offsets) > 0]
-    return float(np.maximum.reduceat(entropy, starts).mean())
+    return float(np.maximum.reduceat(doubts(pool).astype(np.float64), starts).mean() / most)
 
 
 def stability(before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:

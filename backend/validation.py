@@ -17,15 +17,26 @@ LEAST_IOU = 0.5  # of a detection that is right
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a classifier says of the k images of which somebody chose one of its classes."""
+
+    probs: FloatArray  # (k, C)
+    given: IntArray  # (k,)
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """All k detections of a model on a set of labeled images."""
 
     confidence: FloatArray  # (k,) in [0, 1]
     classes: IntArray  # (k,) the predicted ones
     overlap: FloatArray  # (k,) IoU with the label it found, 0 for a false positive
+    chosen: Chosen | None = None  # of a classifier that chooses one class; its likeliest are the detections
 
     def calibration(self) -> Calibration:
         """Return the temperature that fits them best."""
+        if self.chosen is not None:
+            return calibration.fit_choice(self.chosen.probs, self.chosen.given)
         return calibration.fit(self.confidence, self.overlap > 0)
 
 
@@ -41,7 +52,10 @@ def detections(
     With `multiple` an image may have several of them at once.
     """
     found = [Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    one_of, choices = task == "classify" and not multiple, list[tuple[FloatArray, int]]()
     for prediction, labels in validated:
+        if one_of and labels and labels[0].label in classes:  # where nobody chose nothing is right or wrong
+            choices.append((prediction.class_probs[0], classes.index(labels[0].label)))
         if multiple:
             given = np.isin(classes, [label.label for label in labels])
             found.append(answers(prediction.class_probs, given[None]))
@@ -51,7 +65,13 @@ def detections(
         np.concatenate([one.confidence for one in found]),
         np.concatenate([one.classes for one in found]),
         np.concatenate([one.overlap for one in found]),
+        _chosen(choices, len(classes)) if one_of else None,
     )
+
+
+def _chosen(choices: Sequence[tuple[FloatArray, int]], classes: int) -> Chosen:
+    probs = np.array([row for row, _ in choices], dtype=np.float32).reshape(-1, classes)
+    return Chosen(probs, np.array([given for _, given in choices], dtype=np.int64))
 
 
 def answers(probs: FloatArray, given: BoolArray) -> Detections:

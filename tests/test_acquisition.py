@@ -17,9 +17,11 @@ from backend import acquisition
 from backend.acquisition import aggregation, class_weights, registry
 from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_rows, top_sum, total
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
+from backend.calibration import calibrated
 from backend.errors import ModelError, SettingError
 from backend.pools import Committee, Empty, Pool
-from backend.types import Prediction
+from backend.stopping import mean_uncertainty
+from backend.types import Outcomes, Prediction
 
 EXAMPLES = [[0.5, 0.4, 0.1], [0.34, 0.33, 0.33], [0.4, 0.4, 0.2]]
 
@@ -153,6 +155,52 @@ def test_with_nothing_are_distributions() -> None:
     assert least_confidence(q)[0] > 0.4  # two classes contend
     assert least_confidence(q)[1] < 0.1  # noise: most likely nothing
     assert q[3].tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "order"),
+    [
+        ("least_confidence", [1, 2, 0]),
+        ("margin", [2, 1, 0]),
+        ("variance", [1, 2, 0]),
+        *((name, [1, 2, 0]) for name in ("entropy", "entropy_max", "entropy_mean", "entropy_sum")),
+    ],
+)
+def test_images_of_a_choice_come_in_the_order_of_the_worked_examples(strategy: str, order: list[int]) -> None:
+    """The outcome "nothing", which a box has, would turn it round: of p₁ under .5 the highest would come first."""
+    pool = Pool(np.arange(3), np.arange(4), np.array(EXAMPLES, np.float32), exclusive=True)
+    assert np.argsort(-values(strategy, pool)).tolist() == order
+    boxes = np.argsort(-values(strategy, replace(pool, exclusive=False))).tolist()
+    assert boxes != order or strategy == "variance"
+
+
+def test_class_entropy_of_a_choice_asks_for_its_likeliest_class() -> None:
+    pool = Pool(np.arange(3), np.arange(4), np.array(EXAMPLES, np.float32), exclusive=True)
+    expected = binary_entropy([0.5, 0.34, 0.4])
+    assert values("class_entropy", pool) == pytest.approx(expected)
+    weighted = replace(pool, class_weights=np.array([2, 1, 1], np.float32))
+    assert values("class_entropy", weighted) == pytest.approx(2 * expected)
+
+
+@pytest.mark.parametrize("strategy", ["entropy", "entropy_max", "class_entropy", "margin", "least_confidence"])
+def test_of_several_labels_an_unsure_second_one_counts(strategy: str) -> None:
+    scores = np.array([[0.99, 0.02, 0.01], [0.99, 0.5, 0.01]], np.float32)
+    pool = calibrated(Pool(np.arange(2), np.arange(3), scores), 1.0, "several")
+    sure, unsure = values(strategy, pool)
+    assert unsure > 2 * sure
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "scores", "expected"),
+    [
+        ("objects", [[0.5, 0.1], [0.99, 0.01]], 0.54),
+        ("one", [[0.1] * 10, [0.91, *[0.01] * 9]], 0.61),
+        ("several", [[0.99, 0.5], [0.99, 0.01]], 0.54),
+    ],
+)
+def test_how_unsure_a_pool_is(outcomes: Outcomes, scores: list[list[float]], expected: float) -> None:
+    pool = Pool(np.arange(2), np.arange(3), np.array(scores, np.float32))
+    assert mean_uncertainty(calibrated(pool, 1.0, outcomes)) == pytest.approx(expected, abs=0.01)
 
 
 # From boxes to an image

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.calibration import COLDEST, HOTTEST, calibrated, fit, scaled
+from backend.calibration import COLDEST, HOTTEST, calibrated, fit, fit_choice, scaled, softened
 from backend.pools import Pool
 from backend.types import Calibration
 
@@ -113,8 +113,86 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("classes", [0, 1, 80])
 def test_a_calibrated_pool(classes: int) -> None:
     pool = Pool(np.arange(2), np.array([0, 3, 3]), np.full((3, classes), 0.9, np.float32))
-    found = calibrated(pool, 2.0)
+    found = calibrated(pool, 2.0, "objects")
     assert found.class_probs.dtype == np.float32
     assert found.class_probs == pytest.approx(np.full((3, classes), 0.75))
     assert (pool.class_probs == np.float32(0.9)).all()
     assert (found.offsets == pool.offsets).all()
+
+
+# A choice among classes
+
+
+def choices(temperature: float, n: int = 4000, classes: int = 5) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return distributions that are right only after softening by the temperature, and the classes that are true."""
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.full(classes, 0.7), n)
+    true = (rng.random((n, 1)) > honest.cumsum(axis=1)).sum(axis=1)
+    return softened(honest, 1 / temperature), np.minimum(true, classes - 1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.8, 2.0, 3.0])
+def test_the_temperature_of_a_choice_is_found(temperature: float) -> None:
+    probs, given = choices(temperature)
+    found = fit_choice(probs, given)
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.nll_after < found.nll_before
+    assert found.detections == 4000
+
+
+def test_two_classes_are_calibrated_as_one_and_its_opposite() -> None:
+    probs, given = choices(2.0, n=500, classes=2)
+    found, other = fit_choice(probs, given), fit(probs[:, 0], given == 0)
+    assert found.temperature == pytest.approx(other.temperature, rel=1e-3)
+    assert softened(probs, 2.0)[:, 0] == pytest.approx(scaled(probs[:, 0], 2.0), abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [0, 1, 29])
+def test_too_few_choices_are_told(n: int) -> None:
+    probs, given = choices(2.0, n=50)
+    found = fit_choice(probs[:n], given[:n])
+    assert (found.temperature, found.detections) == (1.0, n)
+    assert "it takes 30 and 5" in found.reason
+
+
+def test_choices_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        fit_choice(np.full((40, 2), 0.5), [0] * 39)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(COLDEST, HOTTEST))
+@settings(max_examples=80, deadline=None)
+def test_softened_choices_keep_their_order_and_add_up_to_one(p: list[float], temperature: float) -> None:
+    rows = np.sort(np.array(p) + 1e-9)[None]
+    found = softened(rows / rows.sum(), temperature)
+    assert found.sum() == pytest.approx(1)
+    assert (np.diff(found[0]) >= -1e-12).all()
+
+
+def test_a_pool_of_choices() -> None:
+    pool = Pool(np.arange(2), np.arange(3), np.array([[0.9, 0.1, 0], [0.5, 0.3, 0.2]], np.float32))
+    found = calibrated(pool, 2.0, "one")
+    assert found.exclusive
+    assert found.class_probs.dtype == np.float32
+    assert found.class_probs == pytest.approx(softened(pool.class_probs, 2.0))
+    assert calibrated(pool, 1.0, "one").class_probs == pytest.approx(pool.class_probs)
+
+
+def test_where_an_image_may_have_several_labels_each_of_them_is_a_row() -> None:
+    scores = np.array([[0.9, 0.5, 0.01], [0.01, 0.02, 0.03], [0.3, 0.9, 0.2]], np.float32)
+    embeddings = np.arange(6, dtype=np.float32).reshape(3, 2)
+    pool = Pool(np.arange(3), np.arange(4), scores, embeddings, box_embeddings=embeddings)
+    found = calibrated(pool, 1.0, "several")
+    assert found.offsets.tolist() == [0, 2, 3, 6]
+    rows = [[0.9, 0, 0], [0, 0.5, 0], [0, 0, 0.03], [0.3, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
+    np.testing.assert_allclose(found.class_probs, np.array(rows, np.float32))
+    assert found.box_embeddings is not None
+    assert found.box_embeddings[:, 0].tolist() == [0, 0, 2, 4, 4, 4]
+    assert not found.exclusive
+    soft = calibrated(pool, 2.0, "several")
+    assert soft.class_probs[:2].max(axis=1) == pytest.approx([0.75, 0.5])
+
+
+def test_a_pool_of_nothing_has_no_labels() -> None:
+    pool = Pool(np.arange(0), np.zeros(1, np.int64), np.zeros((0, 0), np.float32))
+    assert len(calibrated(pool, 2.0, "several")) == len(calibrated(pool, 2.0, "one")) == 0

@@ -21,6 +21,7 @@ from backend.types import (
     Json,
     Metrics,
     ModelVersion,
+    Outcomes,
     TagModel,
     Task,
     TrainingSnapshot,
@@ -134,9 +135,10 @@ def test_how_sure_a_version_is_is_the_mean_over_its_tags(
     version = follow(context, context.store.version(7, 1), models, (tiny_weights, classifier))
     signs = observe(context, version, pool(images, 6))
     expected = []
-    for tag, temperature in (("", 3.0), ("quality", 0.5)):
+    said: tuple[tuple[str, float, Outcomes], ...] = (("", 3.0, "objects"), ("quality", 0.5, "one"))
+    for tag, temperature, outcomes in said:
         seen_by, _ = context.store.load_pool(7, version.number, None, tag=tag)
-        sure = stopping.mean_uncertainty(calibrated(seen_by, temperature))
+        sure = stopping.mean_uncertainty(calibrated(seen_by, temperature, outcomes))
         assert sure is not None
         assert signs[tag].uncertainty == sure
         expected.append(sure)

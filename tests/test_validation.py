@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.acquisition.class_weights import match_quality
-from backend.calibration import fit, scaled
+from backend.calibration import fit, scaled, softened
 from backend.tags.choices import WHOLE
 from backend.types import BoolArray, FloatArray, LabeledBox, Prediction, Ring, YoloTask
 from backend.validation import class_map, class_quality, detections, matched
@@ -128,6 +128,28 @@ def test_the_second_and_the_third_label_are_calibrated_too() -> None:
     said, right = every.confidence[others], every.overlap[others] > 0
     print(f"gap of the others: {gap(said, right):.3f}, calibrated {gap(scaled(said, fitted), right):.3f}")
     assert gap(scaled(said, fitted), right) < 0.05 < 0.15 < gap(said, right)
+
+
+def test_a_choice_is_calibrated_by_the_images_of_which_somebody_made_one() -> None:
+    said = [(answered(0.6, 0.3, 0.1, 0.0), chosen(*given)) for given in ((LABELS[1],), (), ("gone",), (LABELS[0],))]
+    found = detections(said, LABELS, "classify")
+    assert found.chosen is not None
+    assert found.chosen.given.tolist() == [1, 0]
+    assert found.chosen.probs.shape == (2, 4)
+    assert len(found.confidence) == 4
+    assert found.calibration().detections == 2
+    assert detections(said, LABELS, "classify", multiple=True).chosen is None
+    nobody = detections([], LABELS, "classify")
+    assert nobody.chosen is not None
+    assert nobody.chosen.probs.shape == (0, 4)
+
+
+def test_the_temperature_of_a_choice_is_that_of_its_softmax() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.full(4, 0.7), 600)
+    true = (rng.random((600, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    said = [(answered(*row), chosen(LABELS[given])) for row, given in zip(softened(honest, 1 / 3), true, strict=True)]
+    assert detections(said, LABELS, "classify").calibration().temperature == pytest.approx(3.0, rel=0.1)
 
 
 # Classes of pixels

@@ -5,6 +5,7 @@ For a detection, "is there an object" is h(s) of the top class score s; plain 1 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,22 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
     return outcomes
 
 
+def of_outcomes(measure: Callable[[Values], Values], pool: Pool) -> Values:
+    """Return a measure of each row of a pool (m,): `with_nothing` of a box, of a choice among the classes alone."""
+    if pool.exclusive:
+        return blockwise(measure, pool.class_probs)
+    return blockwise(lambda p: measure(with_nothing(p)), pool.class_probs)
+
+
+def doubts(pool: Pool) -> Values:
+    """Return how uncertain each row of a pool is (m,), nats: h(s) of a box's top score s, the entropy of a choice."""
+    return blockwise(entropy, pool.class_probs) if pool.exclusive else _of_likeliest(pool)
+
+
+def _of_likeliest(pool: Pool) -> Values:
+    return binary_entropy(pool.class_probs.max(axis=1, initial=0.0))
+
+
 @acquisition(
     "least_confidence",
     asks="how likely is the best guess for each box (a class, or nothing) wrong?",
@@ -105,10 +122,8 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
     when="you want the plainest of all measures",
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return least confidence of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(
-        blockwise(lambda p: least_confidence(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty
-    )
+    """Return the least confidence in the outcomes of boxes, summed over the top 10 of each image (n,)."""
+    return top_sum(of_outcomes(least_confidence, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -120,8 +135,8 @@ def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     when="classes are mistaken for each other",
 )
 def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return 1 − margin of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(blockwise(lambda p: margin(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty)
+    """Return 1 − margin between the outcomes of boxes, summed over the top 10 of each image (n,)."""
+    return top_sum(of_outcomes(margin, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -133,8 +148,8 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     when="to compare: it is close to least confidence",
 )
 def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the variance measure of `with_nothing` boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(blockwise(lambda p: variance(with_nothing(p)), pool.class_probs), pool.offsets, empty=pool.empty)
+    """Return the variance measure of the outcomes of boxes, summed over the top 10 of each image (n,)."""
+    return top_sum(of_outcomes(variance, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -146,10 +161,10 @@ def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     when="classes are about equally frequent",
 )
 def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return h(s) of the top class score, summed over the top 10 boxes of each image (n,), nats; of videos `video`."""
+    """Return the `doubts` of each image's boxes, summed over the top 10 (n,), nats; of videos `video`."""
     if pool.video_doubt is not None:
         return video_doubt(pool, rng)
-    return top_sum(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
+    return top_sum(doubts(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -161,8 +176,8 @@ def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     when="one hard object is worth a label, however empty the image is",
 )
 def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the largest h(s) of each image's boxes (n,), nats."""
-    return largest(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
+    """Return the largest of the `doubts` of each image's boxes (n,), nats."""
+    return largest(doubts(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -174,8 +189,8 @@ def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
     when="crowded images cost more to label than they teach",
 )
 def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the mean h(s) of each image's boxes (n,), nats."""
-    return mean(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
+    """Return the mean of the `doubts` of each image's boxes (n,), nats."""
+    return mean(doubts(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -187,8 +202,8 @@ def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
     when="labels are paid per image, and crowded images may win",
 )
 def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the sum of h(s) over all boxes of each image (n,), nats."""
-    return total(binary_entropy(pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
+    """Return the sum of the `doubts` of all boxes of each image (n,), nats."""
+    return total(doubts(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -200,11 +215,17 @@ def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
     when="some classes are rare or badly known",
 )
 def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one."""
-    if pool.class_weights is None or pool.video_doubt is not None or not pool.class_probs.size:
-        return image_entropy(pool, rng)
-    weight = pool.class_weights[pool.class_probs.argmax(axis=1)]
-    return top_sum(weight * binary_entropy(pool.class_probs.max(axis=1)), pool.offsets, empty=pool.empty)
+    """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one.
+
+    Of a choice, too: the entropy of all classes picks what is like none of them first, and learns less from it
+    (docs/results.md, choice-digits).
+    """
+    if pool.video_doubt is not None:
+        return video_doubt(pool, rng)
+    values = _of_likeliest(pool)
+    if pool.class_weights is not None and values.size:
+        values = pool.class_weights[pool.class_probs.argmax(axis=1)] * values
+    return top_sum(values, pool.offsets, empty=pool.empty)
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:
