@@ -1,33 +1,44 @@
-"""The CIFAR-10 talk's sweep on scikit-learn's digits as classification: which share of a batch to pick by margin?
+"""scikit-learn's digits as classification, by logistic regression: experiments of minutes, with many seeds.
 
-`python -m tests.benchmarks.digits` writes docs/experiments/share-digits.json, in some minutes.
+`python -m tests.benchmarks.digits` writes docs/experiments/share-digits.json, the CIFAR-10 talk's sweep (which share of
+a batch to pick by margin?), and choice-digits.json (is a choice as uncertain as its classes are, or as a box?).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from backend import experiment, ranking
+from backend import acquisition, experiment, ranking
 from backend.acquisition.uncertainty import margin
+from backend.pools import Pool
 from backend.types import IntArray
 from tests.benchmarks.lines import COMMITTED, Line, Table
 
 SHARES = tuple(share / 10 for share in range(11))
+MEASURES = ("entropy", "class_entropy", "least_confidence", "margin", "variance")
+AS_OF_BOXES = ("least_confidence", "margin", "variance")  # an entropy as of a box is class_entropy
 SEEDS, INITIAL, BATCH, ROUNDS = 20, 20, 20, 10
 POOL, TEST = 1257, 540
-NAME = "share-digits"
+SHARE, CHOICE = "share-digits", "choice-digits"
+
+# (n, C) probabilities of the images (n,) that are left -> their rows, the first of which are labeled next
+Pick = Callable[[npt.NDArray[Any], IntArray, np.random.Generator], IntArray]
 
 
-def curve(share: float, seed: int) -> tuple[list[float], list[float]]:
-    """Return labels and test accuracy of each round, `share` of every batch picked by margin."""
+def curve(pick: Pick, seed: int) -> tuple[list[float], list[float]]:
+    """Return labels and test accuracy of each round."""
     data = load_digits()
     pool_x, test_x, pool_y, test_y = train_test_split(
         data.data / 16, data.target, test_size=TEST, random_state=seed, stratify=data.target
@@ -42,30 +53,52 @@ def curve(share: float, seed: int) -> tuple[list[float], list[float]]:
         labels.append(float(len(labeled)))
         accuracy.append(round(float(model.score(test_x, test_y)), 4))
         rest = np.setdiff1d(np.arange(len(pool_x)), labeled)
-        by_value = ranking.top(margin(model.predict_proba(pool_x[rest])).astype(np.float32), rest)
-        picked = ranking.mixed(by_value, rng.permutation(len(rest)), batch=BATCH, share=share)[:BATCH]
+        picked = pick(model.predict_proba(pool_x[rest]), rest, rng)[:BATCH]
         labeled = np.concatenate([labeled, rest[picked]])
     return labels, accuracy
 
 
-def run() -> Table:
-    """Return the learning curves of all shares and seeds."""
-    lines = []
-    for share in SHARES:
-        found = [curve(share, seed) for seed in range(SEEDS)]
-        lines.append(
-            Line(
-                name=f"{share:.0%}",
-                images=tuple(tuple(labels) for labels, _ in found),
-                quality=tuple(tuple(accuracy) for _, accuracy in found),
-            )
-        )
+def by_margin(share: float, probs: npt.NDArray[Any], rest: IntArray, rng: np.random.Generator) -> IntArray:
+    """Pick a share of every batch by margin, the others by chance."""
+    by_value = ranking.top(margin(probs).astype(np.float32), rest)
+    return ranking.mixed(by_value, rng.permutation(len(rest)), batch=BATCH, share=share)
+
+
+def by_strategy(
+    name: str, probs: npt.NDArray[Any], rest: IntArray, rng: np.random.Generator, *, exclusive: bool
+) -> IntArray:
+    """Pick by an acquisition function; not `exclusive`: as if the image were a box, which may be nothing."""
+    scores = probs.astype(np.float32)
+    pool = Pool(rest, np.arange(len(rest) + 1), scores, exclusive=exclusive)
+    return ranking.top(acquisition.get(name)(pool, rng).astype(np.float32), rest)
+
+
+def picks() -> dict[str, dict[str, Pick]]:
+    """Return how the lines of each experiment pick."""
+    return {
+        SHARE: {f"{share:.0%}": partial(by_margin, share) for share in SHARES},
+        CHOICE: {
+            "random": partial(by_margin, 0.0),
+            **{name: partial(by_strategy, name, exclusive=True) for name in MEASURES},
+            **{f"{name} as of a box": partial(by_strategy, name, exclusive=False) for name in AS_OF_BOXES},
+        },
+    }
+
+
+def run(lines: Mapping[str, Pick]) -> Table:
+    """Return the learning curves of all lines and seeds."""
+    found = []
+    for name, pick in lines.items():
+        curves = [curve(pick, seed) for seed in range(SEEDS)]
+        images, quality = (tuple(tuple(each[column]) for each in curves) for column in (0, 1))
+        found.append(Line(name=name, images=images, quality=quality))
     facts = f"Logistic regression on 8x8 pixels, a fresh split of {POOL} pool and {TEST} test images for each seed."
     software = {name: version(name) for name in ("numpy", "scikit-learn")}
     return Table(
-        lines=tuple(lines), facts=facts, date=datetime.now(UTC), machine=experiment.machine(), software=software
+        lines=tuple(found), facts=facts, date=datetime.now(UTC), machine=experiment.machine(), software=software
     )
 
 
 if __name__ == "__main__":
-    experiment.write(COMMITTED, f"{NAME}.json", run())
+    for name, lines in picks().items():
+        experiment.write(COMMITTED, f"{name}.json", run(lines))

@@ -36,8 +36,9 @@ No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has l
 # Experiments with a command of their own.
 _SCRATCH = Experiment("scenes", "The default on scenes with a long tail, from scratch", (), target=0.35)
 _DIGITS = Experiment(
-    digits.NAME, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
+    digits.SHARE, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
 )
+_CHOICE = Experiment(digits.CHOICE, "How uncertain is a choice among ten classes? The same digits", ())
 _CORRECTIONS = Experiment(
     corrections.NAME, "Do trainings that go on get over labels that were wrong?", (), control=corrections.ARMS[0].name
 )
@@ -46,8 +47,9 @@ _COMMANDS = {
     _SCRATCH.name: "STEPS_GROWTH=0 TRAIN_FROM=base yolo-backend simulate --data scenes "
     "--strategies random,class_entropy,information_density_unique,auto --seeds 2 --jobs 2 --out FOLDER",
     _DIGITS.name: "python -m tests.benchmarks.digits",
+    _CHOICE.name: "python -m tests.benchmarks.digits",
 }
-SECTIONS = (_SCRATCH, *EXPERIMENTS, _CORRECTIONS, _DIGITS)
+SECTIONS = (_SCRATCH, *EXPERIMENTS, _CORRECTIONS, _DIGITS, _CHOICE)
 
 
 def committed() -> tuple[Experiment, ...]:
