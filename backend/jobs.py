@@ -94,10 +94,11 @@ def start_scoring(project_id: int) -> None:
     log.info("project %d: scoring %d tasks", project_id, total)
 
 
-def score_shard(project_id: int, number: int, index: int, labeled: int, task_ids: list[int]) -> None:
+def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
     """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
     context, jobs = _open()
-    if scoring.score_shard(context, project_id, number, index, bool(labeled), task_ids):
+    number = scoring.score_shard(context, project_id, run, index, bool(labeled), task_ids)
+    if number is not None:
         jobs.put("rank_and_push", project_id, number)
 
 

@@ -56,6 +56,7 @@ class ScoringRun:
     shards: int
     done: int
     total: int
+    run: int  # of the project, counted from 1: a version's pool may be scored again
 
 
 class Fence:
@@ -137,29 +138,32 @@ class Progress:
         raw = self._redis.get(f"counts:{project_id}")
         return None if raw is None else Counts(**json.loads(raw))
 
-    def start_scoring(self, project_id: int, number: int, shards: int, total: int) -> None:
+    def start_scoring(self, project_id: int, number: int, shards: int, total: int) -> int:
+        """Begin to count the shards of a version's pool, and return the number of this run."""
         key = f"scoring:{project_id}"
+        run = int(self._redis.incr(f"{key}:runs"))
         with self._redis.pipeline() as pipe:
             pipe.delete(key, f"{key}:done")
-            pipe.hset(key, mapping={"number": number, "shards": shards, "total": total})
+            pipe.hset(key, mapping={"number": number, "shards": shards, "total": total, "run": run})
             pipe.expire(key, SCORING_TTL_S)
             pipe.execute()
+        return run
 
-    def shard_done(self, project_id: int, number: int, shard: int, tasks: int) -> bool:
-        """Record a scored shard of version `number`; return True if all shards of the run are in."""
-        run = self.scoring(project_id)
-        if run is None or run.number != number:
-            return False  # a newer version's scoring has begun: this shard's work is moot
+    def shard_done(self, project_id: int, run: int, shard: int, tasks: int) -> bool:
+        """Record a scored shard of a run; return True if all of them are in."""
+        current = self.scoring(project_id)
+        if current is None or current.run != run:
+            return False  # another scoring has begun: this shard's work is moot
         self._redis.hset(f"scoring:{project_id}:done", str(shard), tasks)
         self._redis.expire(f"scoring:{project_id}", SCORING_TTL_S)
-        return int(self._redis.hlen(f"scoring:{project_id}:done")) >= run.shards
+        return int(self._redis.hlen(f"scoring:{project_id}:done")) >= current.shards
 
     def scoring(self, project_id: int) -> ScoringRun | None:
         raw = self._redis.hgetall(f"scoring:{project_id}")
         if not raw:
             return None
         done = sum(int(tasks) for tasks in self._redis.hvals(f"scoring:{project_id}:done"))
-        return ScoringRun(int(raw[b"number"]), int(raw[b"shards"]), done, int(raw[b"total"]))
+        return ScoringRun(int(raw[b"number"]), int(raw[b"shards"]), done, int(raw[b"total"]), int(raw[b"run"]))
 
     def end_scoring(self, project_id: int) -> None:
         self._redis.delete(f"scoring:{project_id}", f"scoring:{project_id}:done")

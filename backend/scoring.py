@@ -40,9 +40,9 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     size = shard_size(models)
     shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
-    context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
+    run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
-        jobs.put("score_shard", project_id, model.number, index, int(has_labels), task_ids)
+        jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
     if not shards:
         jobs.put("rank_and_push", project_id, model.number)
     return len(pool) + len(labeled)
@@ -58,19 +58,23 @@ def _cut(task_ids: list[int], size: int) -> list[list[int]]:
 
 
 def score_shard(
-    context: Context, project_id: int, number: int, index: int, labeled: bool, task_ids: Sequence[int]
-) -> bool:
-    """Predict one shard and store it; return True if it was the last one missing. Running it twice changes nothing."""
+    context: Context, project_id: int, run: int, index: int, labeled: bool, task_ids: Sequence[int]
+) -> int | None:
+    """Predict one shard and store it; return the version's number if it was the last one missing.
+
+    Running it twice changes nothing. It is moot once another run has begun, or a newer version is accepted.
+    """
+    current = context.progress.scoring(project_id)
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
-    if models[0].number != number:
-        return False  # a newer version was accepted meanwhile
+    if current is None or (current.run, current.number) != (run, models[0].number):
+        return None
     tasks = context.label_studio.tasks(project_id, task_ids)
     shards = predict_shards(context, models, index, tasks, labeled=labeled)
     save_shards(context, models, shards, labeled=labeled)
     if not labeled and evidence.asks_committee(priorities.candidates(settings)):
         put_to_the_vote(context, record, models, shards, tasks)
-    return context.progress.shard_done(project_id, number, index, len(task_ids))
+    return current.number if context.progress.shard_done(project_id, run, index, len(task_ids)) else None
 
 
 def put_to_the_vote(

@@ -199,8 +199,8 @@ def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
         tasks = list(client.unlabeled_tasks(project))
         (images.folder / "1.png").unlink()
         ids = [task.id for task in tasks]
-        context.progress.start_scoring(project, 1, 1, len(ids))
-        assert scoring.score_shard(context, project, 1, 0, False, ids)
+        run = context.progress.start_scoring(project, 1, 1, len(ids))
+        assert scoring.score_shard(context, project, run, 0, False, ids) == 1
         ((voted, votes),) = context.store.votes(project, 1)
         assert voted.tolist() == [ids[0], ids[2]]
         assert (np.diff(votes.offsets) > 0).all()

@@ -220,8 +220,8 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         two_tags(context, project, tiny_weights, learned=())
         *ids, labeled = [task.id for task in client.unlabeled_tasks(project)]
         client.annotate(labeled, [*human((HERE, "cat")), *human((ASIDE, "cat"), tag="second")])
-        context.progress.start_scoring(project, 1, 1, len(ids))
-        assert scoring.score_shard(context, project, 1, 0, False, ids)
+        run = context.progress.start_scoring(project, 1, 1, len(ids))
+        assert scoring.score_shard(context, project, run, 0, False, ids) == 1
         voted = {tag: [each.tolist() for each, _ in context.store.votes(project, 1, tag=tag)] for tag in ("", "second")}
         assert voted == {"": [ids], "second": [ids]}
         record = context.store.project(project)

@@ -122,33 +122,35 @@ def test_a_training_whose_worker_died_is_shown_as_failed(progress: Progress) -> 
 
 
 def test_the_last_shard_is_noticed_whatever_the_order(progress: Progress) -> None:
-    progress.start_scoring(7, 2, shards=3, total=600)
-    assert progress.scoring(7) == ScoringRun(2, 3, 0, 600)
-    assert not progress.shard_done(7, 2, 2, 88)
-    assert not progress.shard_done(7, 2, 0, 256)
-    assert not progress.shard_done(7, 2, 0, 256)  # a job may run twice
-    assert progress.scoring(7) == ScoringRun(2, 3, 344, 600)
-    assert progress.shard_done(7, 2, 1, 256)
-    assert progress.shard_done(7, 2, 1, 256)  # also when the one that would have ranked died
+    run = progress.start_scoring(7, 2, shards=3, total=600)
+    assert progress.scoring(7) == ScoringRun(2, 3, 0, 600, run)
+    assert not progress.shard_done(7, run, 2, 88)
+    assert not progress.shard_done(7, run, 0, 256)
+    assert not progress.shard_done(7, run, 0, 256)  # a job may run twice
+    assert progress.scoring(7) == ScoringRun(2, 3, 344, 600, run)
+    assert progress.shard_done(7, run, 1, 256)
+    assert progress.shard_done(7, run, 1, 256)  # also when the one that would have ranked died
     progress.end_scoring(7)
     assert progress.scoring(7) is None
 
 
-def test_shards_of_an_older_run_are_moot(progress: Progress) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_shards_of_an_older_run_are_moot(progress: Progress, version: int) -> None:
+    """Also of the same version: its pool is scored again when a label config asks for something else."""
     assert not progress.shard_done(7, 1, 0, 10)
-    progress.start_scoring(7, 1, shards=2, total=20)
-    progress.shard_done(7, 1, 0, 10)
-    progress.start_scoring(7, 2, shards=1, total=20)
-    assert not progress.shard_done(7, 1, 1, 10)
-    assert progress.scoring(7) == ScoringRun(2, 1, 0, 20)
-    assert progress.shard_done(7, 2, 0, 20)
+    first = progress.start_scoring(7, 1, shards=2, total=20)
+    progress.shard_done(7, first, 0, 10)
+    second = progress.start_scoring(7, version, shards=1, total=20)
+    assert not progress.shard_done(7, first, 1, 10)
+    assert progress.scoring(7) == ScoringRun(version, 1, 0, 20, second)
+    assert progress.shard_done(7, second, 0, 20)
 
 
 def test_a_run_that_nobody_works_on_ends(progress: Progress, redis: Redis) -> None:
-    progress.start_scoring(7, 1, shards=2, total=20)
+    run = progress.start_scoring(7, 1, shards=2, total=20)
     assert 0 < redis.ttl("scoring:7") <= module.SCORING_TTL_S
     redis.expire("scoring:7", 5)
-    progress.shard_done(7, 1, 0, 10)
+    progress.shard_done(7, run, 0, 10)
     assert redis.ttl("scoring:7") > 5
 
 

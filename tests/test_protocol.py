@@ -76,7 +76,7 @@ def test_a_status_without_anything_and_with_everything() -> None:
     out = project_out(empty)
     assert (out.counts, out.versions, out.scoring.total, out.training.state) == (None, [], 0, "idle")
     running = TrainingProgress("running", "train", 0.5, 10.0, "", 3, 6, {"box_loss": 1.0})
-    full = status(Counts(9, 5, 2), running, ScoringRun(1, 2, 3, 4), {5: "gone"})
+    full = status(Counts(9, 5, 2), running, ScoringRun(1, 2, 3, 4, 5), {5: "gone"})
     out = project_out(full)
     assert out.counts is not None
     assert (out.counts.tasks, out.counts.labeled, out.counts.new) == (9, 5, 2)

@@ -153,8 +153,8 @@ class Studio:
         current = self.context.store.current(self.project)
         assert current is not None
         unlabeled = [task.id for task in self.context.label_studio.unlabeled_tasks(self.project)]
-        self.context.progress.start_scoring(self.project, current.number, 1, len(unlabeled))
-        assert scoring.score_shard(self.context, self.project, current.number, 0, False, unlabeled)
+        run = self.context.progress.start_scoring(self.project, current.number, 1, len(unlabeled))
+        assert scoring.score_shard(self.context, self.project, run, 0, False, unlabeled) == current.number
         push.rank_and_push(self.context, self.project, current.number)
 
 
