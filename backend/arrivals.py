@@ -49,7 +49,8 @@ def score_new(context: Context, project_id: int) -> int:
     size = shard_size(models)
     for begin in range(0, len(fresh), size):
         shards = predict_shards(context, models, next(indices), fresh[begin : begin + size])
-        save_shards(context, models, shards)
+        if not save_shards(context, models, shards):
+            break  # they would not compare with what is stored; the scoring to come has them
         by_task = list(zip(*(shard.predictions for shard in shards), strict=True))
         # What is known of a task by any tag stands for it.
         seen = tuple(next((one for one in found if one is not None), None) for found in by_task)

@@ -12,6 +12,7 @@ from backend import (
     label_config,
     label_review,
     models,
+    pool_keys,
     projects,
     push,
     retraining,
@@ -189,7 +190,10 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
     record = models.project_record(context, project_id)
     if projects.drifted(context, record):
         jobs.once("configure", project_id)
-    if push.is_pending(context, project_id):
+    known = context.store.project(project_id)
+    if known is not None:
+        pool_keys.adopt(context, known)  # not `record`: the label config may have changed since the last /setup
+    if push.is_pending(context, record):
         jobs.once("start_scoring", project_id)
     _check(context, jobs, project_id)
     tasks = str(context.label_studio.project(project_id).task_count)

@@ -10,6 +10,7 @@ projects/<id>/signs.json                 what each scored pool says of stopping
 projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
 projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
 projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
+projects/<id>/versions/<n>/pool_keys.json  what of the label config the scored pool depends on
 projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
 projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
 projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: all but manifest and label errors

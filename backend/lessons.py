@@ -1,4 +1,4 @@
-"""What the rounds so far taught: small files of the store, each written by one job at a time."""
+"""What the rounds so far taught, and how a pool was asked: small files of the store, written by one job at a time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from backend.bandit import Reward
 from backend.files import Files
 from backend.label_errors import LabelDoubt
 from backend.layout import project_folder, version_folder
-from backend.manifest import DoubtsFile, F, PoolSigns, RewardsFile, SignsFile, StreamFile
+from backend.manifest import DoubtsFile, F, PoolKeys, PoolKeysFile, PoolSigns, RewardsFile, SignsFile, StreamFile
 from backend.stream import StreamState
 
 _FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
+
+_SCORE = "delete the file, and score the project again"
 
 
 class Lessons:
@@ -48,6 +50,15 @@ class Lessons:
         known = {(one.version, one.tag): one for one in (*self.signs(project_id), signs)}
         kept = tuple(known[key] for key in sorted(known))
         self._files.write(f"{project_folder(project_id)}/signs.json", SignsFile(signs=kept).encode())
+
+    def pool_keys(self, project_id: int, number: int) -> PoolKeys:
+        """Return what the stored answers of a version depend on, as far as that is known."""
+        found = self._read(PoolKeysFile, f"{version_folder(project_id, number)}/pool_keys.json", fix=_SCORE)
+        return found.keys if found else PoolKeys({})
+
+    def save_pool_keys(self, project_id: int, number: int, keys: PoolKeys) -> None:
+        """Keep what the stored answers of a version depend on, replacing what was known."""
+        self._files.write(f"{version_folder(project_id, number)}/pool_keys.json", PoolKeysFile(keys=keys).encode())
 
     def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
         """Return what a version thinks of the labels, worst first; nothing before its first review."""

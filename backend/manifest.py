@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -37,6 +38,14 @@ class PoolSigns:
     tag: str = ""  # its name in the store, "": the version's first
 
 
+@dataclass(frozen=True, slots=True)
+class PoolKeys:
+    """What the stored answers of a version depend on, a hash for each tag by its name in the store ("": the first)."""
+
+    by_tag: Mapping[str, str]
+    outdated: bool = False  # predictions in Label Studio may still be those made with other keys
+
+
 class _File(BaseModel):
     # NaN and infinity (a metric of an absent class) must survive the round trip.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -69,6 +78,10 @@ class RewardsFile(_File):
 
 class SignsFile(_File):
     signs: tuple[PoolSigns, ...]
+
+
+class PoolKeysFile(_File):
+    keys: PoolKeys
 
 
 class DoubtsFile(_File):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from backend.label_xml import attributes_of
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
+from backend.tags import asked
 from backend.types import ControlTag, FloatArray, Metrics, ModelVersion, Prediction, TagModel, YoloTask
 from backend.video import Video
 from backend.yolo_tasks import weights_name
@@ -45,6 +47,7 @@ class ServedModel:
     beside: str = ""  # the tag's name in the store, where it is not the first of the version
     trained: bool = True  # False: these are the base weights
     metrics: Metrics | None = None
+    pool_key: str = ""  # a hash of what its raw answers depend on, as the store knows it
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield a Prediction per file, in order."""
@@ -146,6 +149,34 @@ def renamed(record: ProjectRecord, version: ModelVersion | None) -> tuple[Contro
     return tuple(replace(tag, former=former.get(tag.from_name, "")) for tag in tags)
 
 
+def pool_keys(context: Context, record: ProjectRecord) -> dict[str, str]:
+    """Return the `pool_key` of each of the accepted models by its tag's name in the store; opens no weights."""
+    version = _version(context, record.project_id, accepted=True)
+    first, *others = renamed(record, version)
+    return {
+        _place(version, tag, first=tag is first): _pool_key(context, record, version, tag, first=tag is first)
+        for tag in (first, *others)
+    }
+
+
+def _place(version: ModelVersion | None, tag: ControlTag, *, first: bool) -> str:
+    """Return a tag's name in the store."""
+    return version.place_of(tag, first=first) if version else ("" if first else tag.from_name)
+
+
+def _pool_key(
+    context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag, *, first: bool
+) -> str:
+    """Return a hash of which weights a tag's answers are of, what they look at and how; thresholds change nothing.
+
+    Base weights count by their name: whether each machine could fetch them is no reason to ask all anew.
+    """
+    known = version.model_of(tag, first=first) if version else None
+    weights = known.sha256 if known else base_of(context, record, tag)
+    depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(asked(tag).items()))
+    return hashlib.sha256(repr(depends).encode()).hexdigest()
+
+
 def _model(
     context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag, *, first: bool
 ) -> ServedModel:
@@ -161,7 +192,6 @@ def _model(
         if path:
             classes = _predictor(path, settings.imgsz, settings.device).classes
     number, name = (version.number, version.name) if version else (0, version_name(base_model(context, record), 0))
-    beside = version.place_of(tag, first=first) if version else ("" if first else tag.from_name)
     return ServedModel(
         project_id=record.project_id,
         number=number,
@@ -173,9 +203,10 @@ def _model(
         imgsz=settings.imgsz,
         device=settings.device,
         tag=tag,
-        beside=beside,
+        beside=_place(version, tag, first=first),
         trained=known is not None,
         metrics=known.metrics if known else None,
+        pool_key=_pool_key(context, record, version, tag, first=first),
     )
 
 

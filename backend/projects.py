@@ -92,7 +92,7 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
     if client.ensure_doubts_tab(project_id):
         done.append('made the Data Manager tab "Possible label errors"')
     version = name_of(context, record)
-    if is_pending(context, project_id):
+    if is_pending(context, record):
         jobs.once("start_scoring", project_id)
         done.append(f"started scoring the unlabeled tasks with {name_of(context, record, accepted=True)}")
     elif flip(context, project_id, version):

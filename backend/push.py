@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from backend import priorities, tags
+from backend import pool_keys, priorities, tags
 from backend.context import Context
 from backend.errors import BackendError
 from backend.label_studio import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.models import ServedModel, base_model, models_for, name_of, project_record, serving_number
 from backend.scoring import stored
 from backend.settings import Settings
-from backend.store import version_name
+from backend.store import ProjectRecord, version_name
 from backend.types import Prediction, Ranking, Region
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ class Pushed:
 def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     """Rank the scored pool, import every prediction, then flip the queue in one write.
 
-    Safe to run again: a ranking once made is kept, tasks that have their prediction are left alone.
+    Safe to run again: a ranking once made is kept, tasks that have their prediction are left alone; but all are written
+    anew where Label Studio may hold what was predicted under another label config.
     """
     record = project_record(context, project_id)
     models = models_for(context, record, accepted=True)
@@ -44,7 +45,9 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     settings = context.project_settings(record)
     order = context.store.ranking(project_id, number) or priorities.rank_pool(context, record, models)
     _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
-    created = _import(context, project_id, model, _rows(context, settings, models, order))
+    keys = context.store.pool_keys(project_id, number)
+    created = _import(context, project_id, model, _rows(context, settings, models, order), anew=keys.outdated)
+    pool_keys.end(context, model, keys)
     context.store.activate(project_id, number)
     flip(context, project_id, model.name)
     context.progress.end_scoring(project_id)
@@ -77,8 +80,10 @@ def encode(
     return tuple(found)
 
 
-def _import(context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow]) -> int:
-    """Import the rows of tasks that are still unlabeled; return how many were written.
+def _import(
+    context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow], *, anew: bool = False
+) -> int:
+    """Import the rows of tasks that are still unlabeled; return how many were written. `anew` as in `write`.
 
     A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
     """
@@ -87,7 +92,7 @@ def _import(context: Context, project_id: int, model: ServedModel, rows: Iterato
     present = client.prediction_stamps(project_id, model.name)
     refused: dict[int, str] = {}
     mine = (row for row in rows if row.task_id in wanted)
-    created = write(client, project_id, model.name, mine, present, refused.__setitem__)
+    created = write(client, project_id, model.name, mine, present, refused.__setitem__, anew=anew)
     for task_id, reason in refused.items():
         log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, list(refused), refused)
@@ -101,11 +106,14 @@ def write(
     rows: Iterator[PredictionRow],
     present: Iterable[PredictionStamp],
     refused: Callable[[int, str], None] | None = None,
+    *,
+    anew: bool = False,
 ) -> int:
     """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
 
     Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
-    so that no task ever has two. `refused` as in `import_predictions`.
+    or in any case if `anew`: its regions may be others, so that no task ever has two. `refused` as in
+    `import_predictions`.
     """
     known = {stamp.task_id: stamp for stamp in present}
     mended = 0
@@ -116,7 +124,7 @@ def write(
             stamp = known.get(row.task_id)
             if stamp is None:
                 yield row
-            elif not same(stamp.score, row.score):
+            elif anew or not same(stamp.score, row.score):
                 client.update_prediction(stamp.id, version, row)
                 mended += 1
 
@@ -146,14 +154,18 @@ def is_ranked(context: Context, project_id: int) -> bool:
     return order is not None and len(order.task_ids) > 0
 
 
-def is_pending(context: Context, project_id: int) -> bool:
+def is_pending(context: Context, record: ProjectRecord) -> bool:
     """Return whether the accepted version's scores are not in Label Studio yet, and something can be done about it.
 
-    That is so unless a scoring is at work, or one has failed and the settings are still those that it failed under.
+    Scores of answers that are not those the label config asks for are none. Nothing is to be done while a scoring is at
+    work, or after one has failed and the settings are still those that it failed under.
     """
+    project_id = record.project_id
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
     ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
-    if (accepted == serving and ranked) or context.progress.scoring(project_id) is not None:
+    if context.progress.scoring(project_id) is not None:
+        return False
+    if accepted == serving and ranked and not pool_keys.is_due(context, record):
         return False
     return context.progress.recall(project_id, "failed_ranking") != _attempt(context, project_id)
 

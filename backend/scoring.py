@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from backend import evidence, priorities, watched
+from backend import evidence, pool_keys, priorities, watched
 from backend.context import Context
 from backend.errors import MediaError
 from backend.media import MediaFile, placed
@@ -40,6 +40,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     size = shard_size(models)
     shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
+    pool_keys.begin(context, models)  # not before: until they are gone the stored answers keep the keys they have
     run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
         jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
@@ -62,16 +63,21 @@ def score_shard(
 ) -> int | None:
     """Predict one shard and store it; return the version's number if it was the last one missing.
 
-    Running it twice changes nothing. It is moot once another run has begun, or a newer version is accepted.
+    Running it twice changes nothing. It is moot once another run has begun, or a newer version is accepted. Where the
+    label config asks for other answers than when the run began, the run ends, and the reconcile starts another.
     """
     current = context.progress.scoring(project_id)
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
     if current is None or (current.run, current.number) != (run, models[0].number):
         return None
+    if pool_keys.outdated(context, models):
+        context.progress.end_scoring(project_id)
+        return None
     tasks = context.label_studio.tasks(project_id, task_ids)
     shards = predict_shards(context, models, index, tasks, labeled=labeled)
-    save_shards(context, models, shards, labeled=labeled)
+    if not save_shards(context, models, shards, labeled=labeled):
+        return None
     if not labeled and evidence.asks_committee(priorities.candidates(settings)):
         put_to_the_vote(context, record, models, shards, tasks)
     return current.number if context.progress.shard_done(project_id, run, index, len(task_ids)) else None
@@ -109,10 +115,13 @@ def predict_shards(
 
 def save_shards(
     context: Context, models: Sequence[ServedModel], shards: Sequence[PoolShard], *, labeled: bool = False
-) -> None:
-    """Keep what each model says of the same tasks."""
+) -> bool:
+    """Keep what each model says of the same tasks; False: it is moot, the pool is scored with other attributes now."""
+    if pool_keys.outdated(context, models):
+        return False
     for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
         context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.beside)
+    return True
 
 
 def stored(

@@ -106,7 +106,10 @@ class _Endpoints:
         return await run_in_threadpool(self._setup, body, str(request.base_url).rstrip("/"))
 
     def _setup(self, body: SetupRequest, url: str) -> dict[str, str]:
+        known = self._context.store.project(body.project)
         record = serving.setup(self._context, body.project, body.schema_, body.hostname, body.extra_text, url)
+        if known is not None and record != known:
+            self._queue.once("reconcile")  # the stored predictions may be other ones than are asked for now
         if record.configured != record.backend_url:
             self._queue.once("configure", record.project_id)
         return {"model_version": name_of(self._context, record)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, arrivals, label_config, priorities, push, scoring, stream
+from backend import acquisition, arrivals, label_config, pool_keys, priorities, push, scoring, stream
 from backend.context import Context
 from backend.models import ServedModel, check_base, models_for
 from backend.settings import Settings
@@ -38,6 +38,8 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     _check_names(context.project_settings(record))
     check_base(context, record)
     if record != known:
+        if known is not None:
+            pool_keys.adopt(context, known)  # the last moment at which it is known what was asked until now
         context.store.save_project(record)
     return record
 
@@ -77,8 +79,15 @@ def _record(context: Context, project_id: int | None, schema: str) -> ProjectRec
 def _predictions(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel], tasks: Sequence[Task]
 ) -> list[list[Prediction | None]]:
-    """Return each model's predictions: what the store holds of this version; the other tasks are predicted now."""
-    known = [scoring.stored(context, models, task.id) for task in tasks]
+    """Return each model's predictions: what the store holds of this version; the other tasks are predicted now.
+
+    So are all tasks of a tag whose stored answers the label config of this request would not give.
+    """
+    outdated = pool_keys.outdated(context, models)
+    known = [
+        [None if model.beside in outdated else one for model, one in zip(models, found, strict=True)]
+        for found in (scoring.stored(context, models, task.id) for task in tasks)
+    ]
     places = [place for place, found in enumerate(known) if any(one is None for one in found)]
     fresh, reasons = scoring.predict_all(context, models, [tasks[place] for place in places])
     for place, *now in zip(places, *fresh, strict=True):

@@ -25,13 +25,13 @@ from backend.layout import (
     weights_file,
 )
 from backend.lessons import Lessons
-from backend.manifest import ManifestFile, PointerFile, PoolSigns, ProjectFile, ProjectRecord, version_name
+from backend.manifest import ManifestFile, PointerFile, PoolKeys, PoolSigns, ProjectFile, ProjectRecord, version_name
 from backend.pool_store import PoolStore
 from backend.pools import Committee, Pool
 from backend.shards import PoolShard
 from backend.types import FloatArray, IntArray, ModelVersion, Prediction, Ranking
 
-__all__ = ["PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
+__all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
 _NONE: Mapping[str, Path] = MappingProxyType({})

@@ -9,9 +9,8 @@ import numpy as np
 
 from backend import doubt, temporal, thumbnails, timeline
 from backend.classifying import Classifier, check_finite
-from backend.regions import setting
+from backend.tags import timelinelabels
 from backend.tags.choices import WHOLE
-from backend.tags.timelinelabels import EVERY
 from backend.timeline import Segment
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks
 from backend.video import Video, frames
@@ -88,7 +87,7 @@ def looked_at(video: Video, tag: ControlTag) -> range:
 
 def every(tag: ControlTag) -> int:
     """Return how many frames further on the next one is looked at."""
-    return max(1, int(setting(tag, "model_every", EVERY)))
+    return timelinelabels.every(tag.attributes)
 
 
 def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping[int, tuple[LabeledBox, ...]]:

@@ -51,6 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "progress",
             "queues",
             "models",
+            "pool_keys",
             "snapshot",
             "video_shots",
             "watched",

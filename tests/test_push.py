@@ -43,3 +43,19 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
     assert set(failures) == {ids[1]}
     assert "gone" in failures[ids[1]]
     assert f"task {ids[1]}: Label Studio refuses its prediction" in caplog.text
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew(
+    label_studio: LabelStudioProcess, anew: bool
+) -> None:
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("anew", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}])
+        (task,) = client.unlabeled_tasks(project)
+        for label, again in (("cat", False), ("dog", anew)):
+            present = list(client.prediction_stamps(project, "yolo11n-v1"))
+            rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
+            push.write(client, project, "yolo11n-v1", rows, present, anew=again)
+        (held,) = client.predictions_of(task.id)
+    assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]

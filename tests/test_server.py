@@ -106,6 +106,18 @@ def test_versions_are_those_that_were_published(client: httpx.Client, context: C
 # ── setup ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("change", [{"schema": CONFIG.replace("dog", "bird")}, {"extra_params": '{"IMGSZ": 96}'}])
+def test_a_setup_that_brings_something_else_has_the_stored_predictions_looked_at(
+    client: httpx.Client, queued: Any, change: Json
+) -> None:
+    for body in (SETUP, SETUP):
+        client.post("/setup", json=body)
+        assert queued() == ["configure(7,)"]
+    for _ in range(2):
+        client.post("/setup", json=SETUP | change)
+        assert queued() == ["configure(7,)", "reconcile()"]
+
+
 def test_setup_answers_the_version_that_predicts(
     client: httpx.Client, context: Context, tiny_weights: Path, images: ImageSite, queued: Any
 ) -> None:

@@ -92,6 +92,11 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
                 yield f"{name} has the label {one.label!r}, which is not in the label config"
 
 
+def every(attributes: Mapping[str, str]) -> int:
+    """Return how many frames further on the next one is looked at."""
+    return max(1, int(float(attributes.get("model_every", EVERY))))
+
+
 def epochs(tag: ControlTag) -> int:
     """Return how many epochs a training of a tag's classifier shall run, 0 where it does not say.
 
@@ -147,4 +152,5 @@ TAG = Tag(
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
     numbers={"model_every": MAX_EVERY, **_LSTM},
     above_zero=frozenset({EPOCHS, *_SIZES}),
+    asked=lambda attributes: {"model_every": every(attributes)},
 )
