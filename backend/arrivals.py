@@ -37,9 +37,10 @@ def score_new(context: Context, project_id: int) -> int:
     models = models_for(context, record, accepted=False)
     model = models[0]
     # A task whose labels were doubted, and deleted since, still carries the doubt where its place should be.
-    doubted = list(context.label_studio.prediction_stamps(project_id, model.name, UNLABELED, DOUBTED))
-    present = set(context.label_studio.predicted_tasks(project_id, model.name)) - {stamp.task_id for stamp in doubted}
-    fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in present]
+    doubted = context.label_studio.prediction_stamps(project_id, model.name, UNLABELED, DOUBTED)
+    doubted_ids = {stamp.task_id for stamp in doubted}
+    placed_ids = set(context.label_studio.predicted_tasks(project_id, model.name)) - doubted_ids
+    fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in placed_ids]
     if not fresh:
         return 0
     settings = context.project_settings(record)
@@ -61,7 +62,9 @@ def score_new(context: Context, project_id: int) -> int:
             PredictionRow(task_id, score, encode(settings, models, task_id, found))
             for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
-        created += write(context.label_studio, project_id, model.name, iter(rows), doubted)
+        # Asked once more: somebody may have labeled and unlabeled a task between the two lists above.
+        present = context.label_studio.stamps_of(project_id, model.name, shard.task_ids.tolist())
+        created += write(context.label_studio, project_id, model.name, iter(rows), present)
         order = joined(order, shard, places, scores)
         context.store.save_ranking(project_id, model.number, order)
     flip(context, project_id, model.name)

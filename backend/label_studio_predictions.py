@@ -136,11 +136,7 @@ class PredictionCalls(TaskCalls):
 
     def _left_out(self, project_id: int, version: str, batch: _Batch) -> _Batch:
         """Return the rows of a batch that Label Studio did not write."""
-        ids = [task_id for task_id, _ in batch]
-        written: set[int] = set()
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            chosen = {"all": False, "included": ids[start : start + IDS_PER_QUERY]}
-            written |= {stamp.task_id for stamp in self.prediction_stamps(project_id, version, selected=chosen)}
+        written = {stamp.task_id for stamp in self.stamps_of(project_id, version, [task_id for task_id, _ in batch])}
         return [row for row in batch if row[0] not in written]
 
     def _import_bare(self, project_id: int, version: str, batch: _Batch, refused: Refused) -> int:
@@ -198,6 +194,13 @@ class PredictionCalls(TaskCalls):
                 for one in task.predictions:
                     if one.model_version == version:
                         yield PredictionStamp(one.id, task.id, one.score)
+
+    def stamps_of(self, project_id: int, version: str, ids: Iterable[int]) -> Iterator[PredictionStamp]:
+        """Yield all predictions of exactly this version on these tasks."""
+        wanted = list(ids)
+        for start in range(0, len(wanted), IDS_PER_QUERY):
+            chosen = {"all": False, "included": wanted[start : start + IDS_PER_QUERY]}
+            yield from self.prediction_stamps(project_id, version, selected=chosen)
 
     def create_prediction(self, version: str, row: PredictionRow) -> None:
         """Write one prediction with all its fields; an import is far faster, but knows no `mislabeling`."""

@@ -112,10 +112,14 @@ def write(
     """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
 
     Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
-    or in any case if `anew`: its regions may be others, so that no task ever has two. `refused` as in
+    or in any case if `anew`: its regions may be others. Of several (Label Studio and we wrote at the same time) the
+    first is kept and the others are deleted, as the queue would go by any of them. `refused` as in
     `import_predictions`.
     """
-    known = {stamp.task_id: stamp for stamp in present}
+    known: dict[int, PredictionStamp] = {}
+    for stamp in present:
+        if known.setdefault(stamp.task_id, stamp) is not stamp:
+            client.delete_prediction(stamp.id)
     mended = 0
 
     def fresh() -> Iterator[PredictionRow]:

@@ -11,6 +11,7 @@ import pytest
 from backend import arrivals, models, priorities, push, ranking, scoring, snapshot
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError, SettingError
+from backend.label_studio import LabelStudioClient
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
@@ -150,7 +151,11 @@ def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served
 
 @pytest.mark.label_studio
 def test_a_new_task_is_scored_at_once_and_next(
-    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+    label_studio: LabelStudioProcess,
+    settings: Settings,
+    tiny_weights: Path,
+    images: ImageSite,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Four ranked tasks, and two that come later: with a rate of 100% both are next behind the first."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
@@ -182,6 +187,10 @@ def test_a_new_task_is_scored_at_once_and_next(
         assert sorted(handed[1:]) == late
         annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
         assert not set(late) & snapshot.chance_tasks(context, project, annotated)
+        # As if they had lost a label between two of Label Studio's lists.
+        monkeypatch.setattr(LabelStudioClient, "predicted_tasks", lambda *_: iter(()))
+        arrivals.score_new(context, project)
+        assert [len(client.predictions_of(task.id)) for task in client.unlabeled_tasks(project)] == [1] * 3
 
 
 @pytest.mark.label_studio

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from backend import arrivals, jobs, label_config, label_review, projects, protoc
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.label_errors import LabelDoubt
-from backend.label_studio import LabelStudioClient
+from backend.label_studio import LABELED, LabelStudioClient, PredictionStamp
 from backend.label_studio_project import DOUBTS_TAB
 from backend.processes import LabelStudioProcess, personal_access_token
 from backend.queues import CONTROL, Jobs
@@ -357,6 +358,22 @@ def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(stud
     studio.client.delete_annotation(annotation)
     assert label_review.mark(studio.context, studio.project, doubts) == len(WRONG)
     assert studio.client.predictions_of(task) == before
+
+
+@pytest.mark.label_studio
+def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Label Studio's counts of labels say in the moment they change: here, that no task has any."""
+    task = studio.queue[0]
+    studio.client.annotate(task, PLANTED["nothing"][0])
+    doubts = label_review.examine(studio.context, studio.project)
+    listed = LabelStudioClient.prediction_stamps
+
+    def late(client: LabelStudioClient, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
+        return iter(()) if LABELED in args else listed(client, *args, **options)
+
+    monkeypatch.setattr(LabelStudioClient, "prediction_stamps", late)
+    label_review.mark(studio.context, studio.project, doubts)
+    assert len(studio.client.predictions_of(task)) == 1
 
 
 @pytest.mark.label_studio

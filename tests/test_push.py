@@ -59,3 +59,22 @@ def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew
             push.write(client, project, "yolo11n-v1", rows, present, anew=again)
         (held,) = client.predictions_of(task.id)
     assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]
+
+
+def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStudioProcess) -> None:
+    """Whatever wrote the others: the queue would go by any of them, and every push would mend only one."""
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("twice", CONFIG)
+        images = [{"image": f"http://images.example/{n}.png"} for n in range(2)]
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        twice, once = [task.id for task in client.unlabeled_tasks(project)]
+        for version in ("yolo11n-v0", "yolo11n-v1"):
+            for task, score in ((twice, 0.2), (twice, 0.9), (once, 0.4)):
+                client.create_prediction(version, PredictionRow(task, score, (region("cat"),)))
+        rows = [PredictionRow(twice, 0.5, (region("dog"),)), PredictionRow(once, 0.4, (region("dog"),))]
+        present = client.prediction_stamps(project, "yolo11n-v1")
+        assert push.write(client, project, "yolo11n-v1", iter(rows), present) == 1
+        held = {task: client.predictions_of(task) for task in (twice, once)}
+    scores = {task: [(one.version, one.score) for one in found] for task, found in held.items()}
+    assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]
+    assert scores[once] == [("yolo11n-v0", 0.4), ("yolo11n-v1", 0.4)]
