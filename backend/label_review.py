@@ -184,11 +184,14 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
         if stale and not same(stamp.score, LAST + worst.get(stamp.task_id, 0.0)):
             client.update_prediction(stamp.id, model.name, row(stamp.task_id))
             written += 1
-    # Asked once more: a task that lost its label may have a prediction that is not among those of labeled tasks.
-    lacking = worst.keys() - {stamp.task_id for stamp in present}
-    lacking -= {stamp.task_id for stamp in client.stamps_of(project_id, model.name, sorted(lacking))}
-    for doubt in _unchanged(doubted, client.label_stamps(project_id, sorted(lacking))) if lacking else ():
-        client.create_prediction(model.name, row(doubt.task_id))
+    lacking = sorted(worst.keys() - {stamp.task_id for stamp in present})
+    # By id: on a busy machine the list above has been seen without a task that people labeled in that moment.
+    held = {stamp.task_id: stamp.id for stamp in client.stamps_of(project_id, model.name, lacking)}
+    for doubt in _unchanged(doubted, client.label_stamps(project_id, lacking)) if lacking else ():
+        if doubt.task_id in held:
+            client.update_prediction(held[doubt.task_id], model.name, row(doubt.task_id))
+        else:
+            client.create_prediction(model.name, row(doubt.task_id))
         written += 1
     return written
 
