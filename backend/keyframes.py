@@ -49,11 +49,14 @@ class KeyFrames:
     boxes: Boxes  # (k, 4)
     enabled: BoolArray  # (k,)
     rotation: Boxes | None = None  # (k,), None: upright
+    onward: Track | None = None  # from where it goes on after each of these frames, None: from where it is then
 
     def __post_init__(self) -> None:
         _check(self.frames, self.boxes, self.rotation)
         if self.enabled.shape != self.frames.shape:
             raise ValueError(f"enabled {self.enabled.shape} does not fit {len(self.frames)} frames")
+        if self.onward is not None and self.onward.frames.tolist() != self.frames.tolist():
+            raise ValueError(f"it goes on from other frames than its {len(self.frames)} key frames")
 
 
 def select(track: Track, tau: float = TAU, bridge: int = 0) -> KeyFrames:
@@ -88,12 +91,12 @@ def interpolate(keyframes: KeyFrames, frames: npt.ArrayLike) -> Track:
     wanted, before = wanted[seen], before[seen]
     after = np.minimum(before + 1, len(keyframes.frames) - 1)
     share = _share(keyframes.frames, before, after, wanted)
-    boxes = keyframes.boxes[before] + share[:, None] * (keyframes.boxes[after] - keyframes.boxes[before])
-    if keyframes.rotation is None:
+    boxes, rotation = _starts(keyframes, before, keyframes.frames[before] == wanted)
+    boxes = boxes + share[:, None] * (keyframes.boxes[after] - boxes)
+    if rotation is None or keyframes.rotation is None:
         return Track(wanted, boxes)
-    start = keyframes.rotation[before]
-    turn = (keyframes.rotation[after] - start + 180) % 360 - 180  # the short way round
-    return Track(wanted, boxes, start + share * turn)
+    turn = 180 - (180 - keyframes.rotation[after] + rotation) % 360  # the short way round; half a turn goes clockwise
+    return Track(wanted, boxes, rotation + share * turn)
 
 
 def upright(track: Track, width: float, height: float) -> Track:
@@ -111,7 +114,7 @@ def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
     """Return `framesCount`, `duration` and `sequence` of a VideoRectangle's value.
 
     `time` is frame / fps, as the front end writes it. Raises MediaError for a video without a frame rate and ValueError
-    for key frames past its end.
+    for key frames past its end, and for two boxes at one frame.
     """
     if not (math.isfinite(fps) and fps > 0):
         raise MediaError(
@@ -119,6 +122,8 @@ def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
         )
     if len(keyframes.frames) and keyframes.frames[-1] > frames_count:
         raise ValueError(f"key frame {keyframes.frames[-1]} is past the last of {frames_count} frames")
+    if keyframes.onward is not None:
+        raise ValueError("a prediction has one box at each key frame")
     rotation = np.zeros(len(keyframes.frames)) if keyframes.rotation is None else keyframes.rotation
     rows = zip(
         keyframes.frames.tolist(), keyframes.boxes.tolist(), keyframes.enabled.tolist(), rotation.tolist(), strict=True
@@ -136,21 +141,25 @@ def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
 def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
     """Return the key frames of a VideoRectangle's value, as the front end takes them.
 
-    One that does not say that it is enabled is not. Of two at one frame the first has the box, the last says whether it
-    is enabled. Raises RegionError naming the key frame that cannot be read.
+    One that does not say that it is enabled is not. Of two at one frame the first is drawn there, and towards it; from
+    the last it goes on, and that one says whether it is enabled. Raises RegionError naming the key frame that cannot be
+    read.
     """
     items = value.get("sequence")
     if not isinstance(items, list):
         _refuse("it has no list of key frames", "value.sequence")
-    rows: dict[int, tuple[list[float], bool]] = {}
+    rows: dict[int, tuple[list[float], list[float], bool]] = {}
     for index, item in enumerate(items):
         frame, numbers, on = _read(item, f"value.sequence[{index}]")
-        rows[frame] = rows.get(frame, (numbers, on))[0], on
-    frames = sorted(rows)
-    shapes = np.array([rows[frame][0] for frame in frames], dtype=np.float64).reshape(-1, 5)
-    enabled = np.array([rows[frame][1] for frame in frames], dtype=np.bool_)
-    rotation = shapes[:, 4] if shapes[:, 4].any() else None
-    return KeyFrames(np.array(frames, dtype=np.int64), shapes[:, :4], enabled, rotation)
+        rows[frame] = rows[frame][0] if frame in rows else numbers, numbers, on
+    frames = np.array(sorted(rows), dtype=np.int64)
+    ordered = [rows[frame] for frame in frames.tolist()]
+    shapes = np.array([row[:2] for row in ordered], dtype=np.float64).reshape(-1, 2, 5)
+    enabled = np.array([row[2] for row in ordered], dtype=np.bool_)
+    turned = bool(shapes[:, :, 4].any())
+    first, last = (Track(frames, shapes[:, one, :4], shapes[:, one, 4] if turned else None) for one in (0, 1))
+    onward = None if (shapes[:, 0] == shapes[:, 1]).all() else last
+    return KeyFrames(frames, first.boxes, enabled, first.rotation, onward)
 
 
 def frame_rate(value: Mapping[str, Any]) -> float | None:
@@ -164,6 +173,19 @@ def frame_rate(value: Mapping[str, Any]) -> float | None:
     """
     count, duration = _number(value.get("framesCount")), _number(value.get("duration"))
     return count / duration if count > 1 and duration > 0 else None
+
+
+def _starts(keyframes: KeyFrames, before: IntArray, there: BoolArray) -> tuple[Boxes, Boxes | None]:
+    """Return the boxes and rotations that key frames, by their index, begin with: those drawn `there`, or onward."""
+    onward, boxes, rotation = keyframes.onward, keyframes.boxes[before], keyframes.rotation
+    if onward is not None:
+        boxes = np.where(there[:, None], boxes, onward.boxes[before])
+    if rotation is None:
+        return boxes, None
+    turned = rotation[before]
+    if onward is not None and onward.rotation is not None:
+        turned = np.where(there, turned, onward.rotation[before])
+    return boxes, turned
 
 
 def _split(track: Track, kept: BoolArray, tau: float) -> BoolArray:

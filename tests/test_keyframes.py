@@ -126,7 +126,11 @@ def test_an_annotators_last_key_frame_lasts_and_nothing_is_drawn_before_the_firs
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "middle"), [(0.0, 90.0, 45.0), (-170.0, 170.0, 180.0), (350.0, 10.0, 0.0), (10.0, 350.0, 0.0)]
+    ("start", "end", "middle"),
+    [
+        *((0.0, 90.0, 45.0), (-170.0, 170.0, 180.0), (350.0, 10.0, 0.0), (10.0, 350.0, 0.0)),
+        *((0.0, 180.0, 90.0), (180.0, 0.0, 270.0), (0.0, -180.0, 90.0)),  # half a turn goes clockwise in the editor
+    ],
 )
 def test_rotation_takes_the_short_way_round(start: float, end: float, middle: float) -> None:
     keys = KeyFrames(np.array([1, 3]), np.full((2, 4), 5.0), np.array([True, False]), np.array([start, end]))
@@ -162,6 +166,30 @@ def test_key_frames_in_any_order_and_twice() -> None:
     assert keys.frames.tolist() == [5, 9]
     assert keys.boxes[:, 0].tolist() == [1, 1]
     assert keys.enabled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("turned", [0.0, 40.0])
+def test_of_two_boxes_at_a_frame_the_first_is_drawn_and_from_the_last_it_goes_on(turned: float) -> None:
+    """As `getShape` of 1.23 walks the sequence."""
+    two = [{**KEY, "x": 10, "rotation": turned}, {**KEY, "x": 50, "rotation": 10.0}]
+    ends = [{**KEY, "frame": 1, "x": 2}, {**KEY, "frame": 9, "x": 90, "rotation": 30.0}]
+    drawn = interpolate(from_sequence({"sequence": [*ends, *two]}), np.arange(1, 11))
+    assert drawn.boxes[:, 0].tolist() == [2, 4, 6, 8, 10, 60, 70, 80, 90, 90]
+    assert drawn.rotation is not None
+    assert drawn.rotation.tolist() == [*(turned * step / 4 for step in range(5)), 15, 20, 25, 30, 30]
+
+
+def test_the_last_box_of_the_last_frame_lasts() -> None:
+    keys = from_sequence({"sequence": [KEY, {**KEY, "x": 50}, {**KEY, "x": 60}]})
+    assert interpolate(keys, [4, 5, 6, 99]).boxes[:, 0].tolist() == [1, 60, 60]
+    with pytest.raises(ValueError, match="one box"):
+        to_sequence(keys, 100, FPS)
+
+
+def test_onward_is_of_the_same_frames() -> None:
+    one, other = (Track(np.array([frame]), np.full((1, 4), 10.0)) for frame in (1, 2))
+    with pytest.raises(ValueError, match="other frames"):
+        KeyFrames(one.frames, one.boxes, np.array([True]), onward=other)
 
 
 def test_enabled_as_the_front_end_takes_it() -> None:

@@ -196,6 +196,16 @@ def test_frames_in_which_an_object_is_not_enabled_have_no_box_of_it() -> None:
     assert people == [1, 3, 5, 20, 25, 30]
 
 
+def test_an_object_with_two_boxes_at_a_frame_is_learned_as_the_editor_draws_it() -> None:
+    twice = region(key(1, 10), key(11, 30), key(11, 50), key(21, 60, enabled=False))
+    others = region(*(key(frame) for frame in (6, 16)), labels=["Vehicle"], name="r2")
+    people = [box for box in tags.decode(TAG, [twice, others]) if box.label == "Person"]
+    assert [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in people] == [
+        *((1, 10), (6, 20), (11, 30), (16, 55), (21, 60)),
+    ]
+    assert tags.explain(TAG, [twice, others]) == ()
+
+
 def test_frames_between_the_key_frames_are_learned_where_the_tag_says_so() -> None:
     (every,) = label_config.parse(EXAMPLE.replace("model_conf=", 'model_every="10" model_conf='))
     drawn = [region(key(5, 0), key(25, 20, enabled=False))]
