@@ -139,6 +139,15 @@ def image_size(item: Item) -> tuple[float, float] | None:
     return (width, height) if width >= 1 and height >= 1 else None
 
 
+def sized(result: Iterable[Any], width: float, height: float) -> list[Any]:
+    """Return a video's result with its size where a region has none: the editor gives none, and a turned box needs it.
+
+    Who only counts its labels may take any size: a turned box is one label in each.
+    """
+    size = {"original_width": width, "original_height": height}
+    return [item | size if isinstance(item, dict) and image_size(item) is None else item for item in result]
+
+
 def number(value: Any) -> float:
     """Return a JSON number, or NaN for anything else, and for one so large that its square would be none."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

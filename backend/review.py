@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from backend import label_config, ranking, stopping, tags
+from backend import label_config, ranking, regions, stopping, tags
 from backend.bandit import Reward
 from backend.calibration import calibrated
 from backend.context import Context
@@ -89,10 +89,14 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
     voices = _voices(context, parent).values()
     found = []
     for task in tasks:
-        count = sum(len(tags.decode(tag, task.result)) for tag in known)
+        count = sum(len(tags.decode(tag, _sized(tag, task.result))) for tag in known)
         disagreed = _mean(_disagreement(context, voice, task, alone=len(known) == 1) for voice in voices)
         found.append((count, disagreed))
     return found
+
+
+def _sized(tag: ControlTag, result: tags.Result) -> tags.Result:
+    return regions.sized(result, 1, 1) if tag.frame_rate else result
 
 
 def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone: bool) -> float | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from backend import tags, timeline_frames
+from backend import regions, tags, timeline_frames
 from backend.context import Context
 from backend.dataset import LabeledImage
 from backend.tags import Result
 from backend.tags.timelinelabels import lstm
 from backend.timeline_frames import LabeledVideo
 from backend.types import AnnotatedTask, ControlTag, LabeledBox
-from backend.video import Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     Raises MediaError where the video cannot be read.
     """
     clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
-    result = _sized(task.result, clip)
+    result = regions.sized(task.result, clip.width, clip.height)
     found, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"
     labels = timeline_frames.sample(found, tag, length) if sampled else _by_frame(found)
@@ -48,11 +47,6 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, and it is learned by its key frames")
     return Shots(images, result, tuple(left_out), LabeledVideo(task.task.id, clip, found) if lstm(tag) else None)
-
-
-def _sized(result: Result, clip: Video) -> Result:
-    """Return regions that say how large their video is: Label Studio's editor does not, and a turned box needs it."""
-    return [{"original_width": clip.width, "original_height": clip.height} | dict(item) for item in result]
 
 
 def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

@@ -100,3 +100,19 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
     for number, reason in enumerate(bad, start=1):
         assert failures[number].startswith("left out of training: region r0")
         assert reason in failures[number]
+
+
+@pytest.mark.parametrize("item", ["rubbish", 7, None, ["r0"]])
+def test_what_is_no_region_costs_its_own_task_alone(
+    tag: ControlTag, context: Context, images: ImageSite, item: object
+) -> None:
+    """Label Studio imports anything."""
+    clips.write(images.folder / "clip.avi", [Mover("red", (0, 10), (2, 0), (40, 30))], FRAMES, SIZE)
+    results = [result(tag), [*result(tag), item]]
+    annotated = tuple(
+        AnnotatedTask(Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "", tuple(one))  # type: ignore[arg-type]
+        for number, one in enumerate(results)
+    )
+    (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
+    assert {image.task_id for image in read.images} == {0}
+    assert context.progress.failures(7) == {1: f"left out of training: {item!r} stands in its result, and is no region"}

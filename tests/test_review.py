@@ -20,7 +20,7 @@ from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import PoolSigns, ProjectRecord
 from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, TagModel, Task, TrainingSnapshot
-from tests.support import CONFIG, open_context, publish
+from tests.support import CONFIG, ROOT, open_context, publish
 
 IDS = np.arange(10, 15)
 
@@ -226,6 +226,19 @@ def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
     )
     assert count == 2
     assert disagreed == pytest.approx(1 / 3)  # of the boxes
+
+
+@pytest.mark.parametrize("turned", [0, 30, 90])
+def test_a_turned_box_in_a_video_is_a_label(project: Context, turned: float) -> None:
+    """As a turned one in an image; Label Studio's editor does not say how large a video is."""
+    videos = (ROOT / "label_config/videorectangle.xml").read_text(encoding="utf-8")
+    (tag,) = label_config.parse(videos)
+    project.store.save_project(ProjectRecord(7, videos, "", "", "", ""))
+    key = {"x": 30, "y": 30, "width": 20, "height": 40, "rotation": turned, "enabled": True}
+    value = {"sequence": [key | {"frame": 1}, key | {"frame": 9}], "labels": [tag.labels[0]]}
+    drawn = {"type": "videorectangle", "from_name": tag.from_name, "to_name": tag.to_name, "value": value}
+    asked = [AnnotatedTask(Task(10, {}), 10, "", (drawn,))]
+    assert [count for count, _ in review.measure(project, project.store.version(7, 1), asked)] == [2]
 
 
 def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:

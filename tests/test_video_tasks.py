@@ -318,13 +318,15 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
         np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
 
 
-def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite) -> None:
+@pytest.mark.parametrize("said", [{}, {"original_width": None}, {"original_width": 0, "original_height": "120"}])
+def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite, said: Json) -> None:
     """Label Studio's editor lets people turn boxes, and says nothing of the size of the video."""
     drawn = region((1, 50, True), (9, 50, False))
     for each in drawn["value"]["sequence"]:
         each["rotation"] = 90
     assert "original_width" not in drawn
-    annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", (drawn,)),)
+    result = (drawn | said,)
+    annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", result),)
     (read,) = snapshot._labeled_images(context, 7, (TAG,), annotated, frozenset())
     assert context.progress.failures(7) == {}
     assert [one.frame for one in read.images] == [1, 9]
