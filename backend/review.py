@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
-
-from backend import label_config, ranking, regions, stopping, tags
+from backend import agreement, label_config, ranking, regions, stopping, tags
 from backend.bandit import Reward
 from backend.calibration import calibrated
 from backend.context import Context
@@ -100,10 +98,13 @@ def _sized(tag: ControlTag, result: tags.Result) -> tags.Result:
 
 
 def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone: bool) -> float | None:
-    """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business."""
+    """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business.
+
+    None of a video: annotators draw in a few of its frames.
+    """
     found = _predicted(context, voice, task.task.id)
     drawn = tags.objects(voice.tag, task.result)
-    if found is None or not (drawn or alone or voice.tag.task != "classify"):
+    if found is None or found.tracks is not None or not (drawn or alone or voice.tag.task != "classify"):
         return None
     return disagreement(found, drawn, voice.model.classes)
 
@@ -112,7 +113,7 @@ def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: t
     """Return 1 − F1@.5 between the boxes a model shows of an image and a human's; 0 where both say nothing."""
     human = list(boxes)
     labels = label_arrays(human, classes, prediction.width, prediction.height)
-    hits, count = stopping.agreement(*stopping.shown(prediction), *labels)
+    hits, count = agreement.agreement(*agreement.shown(prediction), *labels)
     return 1 - 2 * hits / count if count else 0.0
 
 
@@ -139,7 +140,7 @@ def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     both = [] if before is None else [[_predicted(context, one, task_id) for one in (before, voice)] for task_id in ids]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
-    agreed = stopping.stability([one for one, _ in pairs], [other for _, other in pairs])
+    agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
     sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature, voice.tag.outcomes))
     return PoolSigns(version.number, sure, agreed, voice.place)
 
@@ -182,20 +183,10 @@ def _voices(context: Context, version: ModelVersion) -> dict[str, _Voice]:
 
 
 def _predicted(context: Context, voice: _Voice, task_id: int) -> Prediction | None:
-    """Return what a model predicted of an image; None of a video, whose boxes are of many frames."""
+    """Return what a model predicted of an image, or of a video."""
     version = voice.version
     found = context.store.prediction(version.project_id, version.number, task_id, tag=voice.place)
-    if found is None or found.tracks is not None:
-        return None
-    return _each_label(found) if voice.tag.multiple and len(found.boxes) else found
-
-
-def _each_label(found: Prediction) -> Prediction:
-    """Return the labels of an image that may have several as a box of the whole image each, as what is chosen is."""
-    probs = found.class_probs[0]
-    sure = np.flatnonzero(probs >= stopping.SHOWN)
-    boxes = np.repeat(found.boxes, len(sure), axis=0)
-    return replace(found, boxes=boxes, class_probs=np.diag(probs)[sure], confidence=probs[sure])
+    return agreement.each_label(found) if found is not None and voice.tag.multiple and len(found.boxes) else found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

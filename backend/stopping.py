@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from backend.acquisition.uncertainty import doubts
-from backend.geometry import iou
 from backend.pools import Pool
-from backend.types import Prediction
 
 PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
 CERTAIN = 0.1  # mean uncertainty, of 1
 STABLE_ROUNDS, STABLE_F1 = 3, 0.98
 WORTH_PER_100 = 0.005  # mAP50 per 100 labels
-SHOWN = 0.25  # confidence from which boxes of two versions are compared
 ENOUGH_SIGNS = 2
 
 
@@ -29,7 +25,7 @@ class Round:
     labels: int  # annotated images
     map50: float
     uncertainty: float | None = None  # of the unlabeled pool, 0..1
-    stability: float | None = None  # F1@.5 with the version before on unlabeled images
+    stability: float | None = None  # F1@.5 with the version before on unlabeled images, or frames of videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,45 +136,3 @@ def mean_uncertainty(pool: Pool) -> float | None:
     most = np.log(max(pool.class_probs.shape[1], 2) if pool.exclusive else 2)
     starts = pool.offsets[:-1][np.diff(pool.offsets) > 0]
     return float(np.maximum.reduceat(doubts(pool).astype(np.float64), starts).mean() / most)
-
-
-def stability(before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:
-    """Return F1@.5 between two versions' boxes on the same images, in order; None where neither shows a box.
-
-    Boxes from a confidence of SHOWN match one to one within a class, the best overlap first.
-    """
-    matched = total = 0
-    for one, other in zip(before, after, strict=True):
-        hits, count = agreement(*shown(one), *shown(other))
-        matched, total = matched + hits, total + count
-    return 2 * matched / total if total else None
-
-
-Boxes = npt.ArrayLike
-Classes = npt.NDArray[np.integer]
-
-
-def agreement(boxes: Boxes, classes: Classes, others: Boxes, other_classes: Classes) -> tuple[int, int]:
-    """Return how many pairs of same-class boxes overlap by IoU >= .5, each box used once, and how many boxes there are.
-
-    F1 is twice the first over the second.
-
-    >>> one, same = np.array([[0, 0, 10, 10]]), np.array([[1, 0, 11, 10], [50, 50, 60, 60]])
-    >>> agreement(one, np.array([0]), same, np.array([0, 0])), agreement(one, np.array([0]), same, np.array([1, 0]))
-    ((1, 3), (0, 3))
-    """
-    overlap = np.where(classes[:, None] == other_classes[None, :], iou(boxes, others), 0.0)
-    pairs = np.argwhere(overlap >= 0.5)
-    used_one, used_other = set[int](), set[int]()
-    for row, column in pairs[np.argsort(-overlap[tuple(pairs.T)], kind="stable")].tolist():
-        if row not in used_one and column not in used_other:
-            used_one.add(row)
-            used_other.add(column)
-    return len(used_one), len(classes) + len(other_classes)
-
-
-def shown(prediction: Prediction) -> tuple[npt.NDArray[np.float32], Classes]:
-    """Return the boxes (n, 4) in pixels and the classes (n,) of those that count."""
-    kept = prediction.confidence >= SHOWN
-    probs = prediction.class_probs[kept]
-    return prediction.boxes[kept], probs.argmax(axis=1) if len(probs) else np.zeros(0, dtype=np.int64)

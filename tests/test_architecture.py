@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("label_config", "tags", "regions", "ellipses", "label_paths", "label_names", "label_xml", "ranking", "gate"),
         *("yolo_data", "yolo_labels", "class_folders"),
-        *("stream", "bandit", "stopping", "label_errors", "choice_errors", "calibration", "validation"),
+        *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
     ),
     (
         *("media", "pictures", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http"),

@@ -19,7 +19,17 @@ from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import PoolSigns, ProjectRecord
-from backend.types import AnnotatedTask, LabeledBox, Metrics, ModelVersion, Prediction, TagModel, Task, TrainingSnapshot
+from backend.types import (
+    AnnotatedTask,
+    LabeledBox,
+    Metrics,
+    ModelVersion,
+    Prediction,
+    TagModel,
+    Task,
+    Tracks,
+    TrainingSnapshot,
+)
 from tests.support import CONFIG, ROOT, open_context, publish
 
 IDS = np.arange(10, 15)
@@ -83,6 +93,35 @@ def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
     assert first.stability is None
     assert second.stability == pytest.approx(0.5)
     assert project.store.signs(7) == (first, second)
+
+
+def test_videos_have_their_sign_of_stability(project: Context) -> None:
+    """An object in all frames, by the next version in the first half alone: 2 · 25 of 75."""
+    videos = (ROOT / "label_config/videorectangle.xml").read_text(encoding="utf-8")
+    project.store.save_project(ProjectRecord(7, videos, "", "", "", ""))
+    for number, last in ((1, 50), (2, 25)):
+        tracks = Tracks(np.array([1, last]), np.array([0, 0]), np.array([True, False]), 50, 25.0)
+        seen = replace(prediction((0, 0), (0, 0)), tracks=tracks, video_doubt=0.5)
+        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5))
+    (first,), (second,) = review.observe(project, 7, 1), review.observe(project, 7, 2)
+    assert first.stability is None
+    assert second.stability == pytest.approx(2 * 25 / 75)
+
+
+def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: Path) -> None:
+    """Both labels in all frames, then one of them."""
+    labels = (ROOT / "label_config/timelinelabels.xml").read_text(encoding="utf-8")
+    project.store.save_project(ProjectRecord(7, labels, "", "", "", ""))
+    before = replace(project.store.version(7, 1), task="classify")
+    for sure in (0.9, 0.1):
+        number = project.store.reserve_number(7)
+        before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
+        project.store.publish(before, tiny_weights)
+        tracks = Tracks(np.array([1, 6]), np.array([0, 0]), np.array([True, True]), 10, 25.0)
+        seen = replace(prediction((0, 0), (0, 0)), class_probs=np.array([[0.8, sure]] * 2, np.float32), tracks=tracks)
+        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5))
+    (signs,) = review.observe(project, 7, before.number)
+    assert signs.stability == pytest.approx(2 / 3)
 
 
 def test_signs_of_nothing(project: Context) -> None:

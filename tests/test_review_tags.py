@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import review, stopping
+from backend import agreement, review, stopping
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.files import file_sha256
@@ -239,7 +239,7 @@ def test_who_accepts_what_was_predicted_agrees(
     rank(context, tasks)
     accepted, corrected = [], []
     for task, shown in zip(tasks, predict(context, BOXES_AND_CHOICE, *tasks), strict=True):
-        sure = [each for each in shown.regions if each["score"] >= stopping.SHOWN]
+        sure = [each for each in shown.regions if each["score"] >= agreement.SHOWN]
         boxes, (choice,) = [[each for each in sure if (each["from_name"] == "quality") is one] for one in (False, True)]
         (label,) = choice["value"]["choices"]
         accepted.append(AnnotatedTask(task, task.id, "", tuple(sure)))

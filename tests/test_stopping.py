@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from backend.stopping import Recommendation, Round, fit_power_law, mean_uncertainty, recommend, stability
-from backend.types import Prediction
+from backend.stopping import Recommendation, Round, fit_power_law, mean_uncertainty, recommend
 from tests.test_acquisition import boxes
 
 RISING = [Round(20, 0.2), Round(40, 0.35), Round(60, 0.45), Round(80, 0.52)]
@@ -95,45 +93,3 @@ def test_mean_uncertainty_by_hand() -> None:
     assert mean_uncertainty(pool) == pytest.approx((1 + 0.4690) / 2, abs=1e-4)
     assert mean_uncertainty(boxes([], [])) is None
     assert mean_uncertainty(boxes([[1.0, 0.0]])) == pytest.approx(0.0, abs=1e-9)
-
-
-def prediction(*found: tuple[float, int, float]) -> Prediction:
-    """Return boxes of 10 px at x, with a class of three and a confidence."""
-    probs = np.zeros((len(found), 3), dtype=np.float32)
-    for row, (_, kind, sure) in enumerate(found):
-        probs[row, kind] = sure
-    return Prediction(
-        100,
-        100,
-        np.array([[x, 0, x + 10, 10] for x, _, _ in found], dtype=np.float32).reshape(-1, 4),
-        probs,
-        np.array([sure for *_, sure in found], dtype=np.float32),
-        np.zeros(0, dtype=np.float32),
-    )
-
-
-@pytest.mark.parametrize(
-    ("after", "f1"),
-    [
-        ([(0, 0, 0.9), (50, 1, 0.9)], 1.0),
-        ([(3, 0, 0.9), (50, 1, 0.9)], 1.0),  # IoU 7 / 13
-        ([(4, 0, 0.9), (50, 1, 0.9)], 0.5),  # IoU 6 / 14
-        ([(0, 2, 0.9), (50, 1, 0.9)], 0.5),
-        ([(0, 0, 0.9)], 2 / 3),
-        ([(0, 0, 0.9), (50, 1, 0.9), (1, 0, 0.9)], 0.8),  # a box counts once
-        ([(0, 0, 0.9), (50, 1, 0.2)], 2 / 3),  # too faint to be shown
-        ([], 0.0),
-    ],
-)
-def test_stability_is_f1(after: list[tuple[float, int, float]], f1: float) -> None:
-    assert stability([prediction((0, 0, 0.9), (50, 1, 0.9))], [prediction(*after)]) == pytest.approx(f1)
-
-
-def test_stability_counts_boxes_over_all_images() -> None:
-    one, two = prediction((0, 0, 0.9)), prediction((0, 0, 0.9), (30, 0, 0.9), (60, 0, 0.9))
-    assert stability([one, two], [prediction(), two]) == pytest.approx(6 / 7)
-
-
-def test_silence_is_no_agreement() -> None:
-    assert stability([prediction()], [prediction((0, 0, 0.1))]) is None
-    assert stability([], []) is None

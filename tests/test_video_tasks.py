@@ -279,7 +279,7 @@ def test_boxes_of_many_frames_are_not_compared_as_one_image(
         served.store.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)))
     ((_, disagreed),) = review.measure(served, first, [annotated])
     (signs,) = review.observe(served, 7, 2)
-    assert (disagreed, signs.stability) == (None, None)
+    assert (disagreed, signs.stability) == (None, 1.0), "a version and its parent are compared in the same frames"
     assert signs.uncertainty is not None
 
 
