@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.pools import Pool, by_label
-from backend.types import Calibration, Outcomes
+from backend.types import Outcomes
+from backend.versions import Calibration
 
 ENOUGH = 30  # detections, below which a temperature would be chance
 ENOUGH_OF_EACH = 5  # true ones, and false ones

@@ -23,8 +23,9 @@ from backend.snapshot import Plan
 from backend.tags.timelinelabels import epochs, lstm
 from backend.temporal import Epoch, Recipe
 from backend.timeline_model import LeftOut
-from backend.types import ControlTag, Metrics, ModelVersion, TagModel
+from backend.types import ControlTag
 from backend.verdict import Verdict, verdict_on
+from backend.versions import Metrics, ModelVersion, TagModel
 from backend.yolo_tasks import details
 
 log = logging.getLogger(__name__)

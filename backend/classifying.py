@@ -23,7 +23,8 @@ from backend.inference import BATCH, Detector, load_detector, not_finite
 from backend.letterbox import read_pixels
 from backend.semantic import Segmenter
 from backend.thumbnails import thumbnails
-from backend.types import BoolArray, ByteArray, FloatArray, Metrics, Prediction, YoloTask
+from backend.types import BoolArray, ByteArray, FloatArray, Prediction, YoloTask
+from backend.versions import Metrics
 from backend.yolo_models import load_model, select_device, task_of
 
 if TYPE_CHECKING:

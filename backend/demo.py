@@ -24,7 +24,8 @@ from backend.processes import LabelStudioProcess, label_studio_binary, start_lab
 from backend.protocol import ProjectOut, ScoringOut
 from backend.settings import Settings, from_env
 from backend.store import Store
-from backend.types import ControlTag, Metrics, ModelVersion
+from backend.types import ControlTag
+from backend.versions import Metrics, ModelVersion
 
 EMAIL, PASSWORD = "demo@example.com", "active-learning"
 POOL, TEST = 400, 100  # generated scenes

@@ -9,7 +9,8 @@ from typing import Any
 
 from backend import classifying, semantic
 from backend.inference import BATCH, KEEP_CONFIDENCE
-from backend.types import Metrics, YoloTask
+from backend.types import YoloTask
+from backend.versions import Metrics
 from backend.yolo_models import load_model, select_device, task_of, yolo_class
 from backend.yolo_tasks import RECIPES
 

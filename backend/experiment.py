@@ -22,7 +22,8 @@ from backend.errors import DataError, NotFoundError, SettingError
 from backend.files import LocalFiles
 from backend.settings import PROJECT_SETTINGS, Settings
 from backend.software import versions as software_versions
-from backend.types import Metrics, YoloTask
+from backend.types import YoloTask
+from backend.versions import Metrics
 
 INITIAL = "initial"  # stands for all strategies before the first ranking
 _GIVEN = ("strategy", "seed")  # settings that the plan has lists of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.types import Metrics
+from backend.versions import Metrics
 
 MIN_JUDGED_IMAGES = 10  # a validation set smaller than this only guards against collapse
 

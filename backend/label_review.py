@@ -24,7 +24,8 @@ from backend.models import ServedModel, models_for, project_record, serving_numb
 from backend.pasts import fair, pasts_of, said
 from backend.push import LAST, encode, same
 from backend.scoring import stored
-from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, ModelVersion, Prediction
+from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Prediction
+from backend.versions import ModelVersion
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
 CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much

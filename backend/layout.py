@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 
-from backend.types import ModelVersion
+from backend.versions import ModelVersion
 
 LABELED = "labeled"
 TAGS = "tags"

@@ -13,7 +13,7 @@ from backend.bandit import Reward
 from backend.errors import ModelError
 from backend.label_errors import LabelDoubt
 from backend.stream import StreamState
-from backend.types import ModelVersion
+from backend.versions import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
 from backend.tags import asked
-from backend.types import ControlTag, FloatArray, Metrics, ModelVersion, Prediction, TagModel, YoloTask
+from backend.types import ControlTag, FloatArray, Prediction, YoloTask
+from backend.versions import Metrics, ModelVersion, TagModel
 from backend.video import Video
 from backend.yolo_tasks import weights_name
 

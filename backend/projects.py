@@ -18,7 +18,7 @@ from backend.push import flip, is_pending
 from backend.queues import Jobs
 from backend.stopping import Recommendation
 from backend.store import ProjectRecord
-from backend.types import ModelVersion
+from backend.versions import ModelVersion
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
-from backend.types import Json, ModelVersion, TagModel
+from backend.types import Json
+from backend.versions import ModelVersion, TagModel
 
 _LARGEST = 2**63 - 1  # of an id in a database
 

@@ -19,7 +19,7 @@ from backend.progress import Fence, TrainingProgress
 from backend.snapshot import Labels
 from backend.software import versions as software_versions
 from backend.store import version_name
-from backend.types import ModelVersion, TagModel
+from backend.versions import ModelVersion, TagModel
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from backend.context import Context
 from backend.geometry import label_arrays
 from backend.models import renamed
 from backend.store import PoolSigns
-from backend.types import AnnotatedTask, ControlTag, LabeledBox, ModelVersion, Prediction, TagModel
+from backend.types import AnnotatedTask, ControlTag, LabeledBox, Prediction
+from backend.versions import ModelVersion, TagModel
 
 MIN_JUDGED_IMAGES = 10  # on fewer validation images a difference in mAP says nothing
 COMPARED = 200  # unlabeled images on which two versions are compared

@@ -20,8 +20,9 @@ from backend import masks, yolo_data
 from backend.inference import BATCH, not_finite
 from backend.letterbox import Letterboxed, read_pixels
 from backend.thumbnails import thumbnails
-from backend.types import BoolArray, FloatArray, IntArray, Metrics, Outline, Prediction, YoloTask
+from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, YoloTask
 from backend.validation import class_map
+from backend.versions import Metrics
 from backend.yolo_models import select_device
 
 if TYPE_CHECKING:

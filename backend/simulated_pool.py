@@ -24,8 +24,9 @@ from backend.dataset import LabeledImage, Split
 from backend.geometry import label_arrays
 from backend.pools import Committee, Pool, thumbnail_table
 from backend.settings import Settings
-from backend.types import FloatArray, Metrics, Outcomes, Prediction
+from backend.types import FloatArray, Outcomes, Prediction
 from backend.validation import Detections, class_quality, detections
+from backend.versions import Metrics
 
 
 @dataclass(frozen=True, slots=True)

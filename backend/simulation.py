@@ -28,7 +28,7 @@ from backend.settings import Settings
 from backend.simulated_pool import Known, gather
 from backend.simulation_data import SimulationData
 from backend.training import EpochReport, Hyper
-from backend.types import Metrics
+from backend.versions import Metrics
 from backend.yolo_models import fix_threads
 
 log = logging.getLogger(__name__)

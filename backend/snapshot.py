@@ -17,7 +17,8 @@ from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
 from backend.timeline_frames import LabeledVideo
-from backend.types import AnnotatedTask, ControlTag, TrainingSnapshot
+from backend.types import AnnotatedTask, ControlTag
+from backend.versions import TrainingSnapshot
 from backend.video_shots import Shots
 
 log = logging.getLogger(__name__)

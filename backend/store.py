@@ -29,7 +29,8 @@ from backend.manifest import ManifestFile, PointerFile, PoolKeys, PoolSigns, Pro
 from backend.pool_store import PoolStore
 from backend.pools import Committee, Pool
 from backend.shards import PoolShard
-from backend.types import FloatArray, IntArray, ModelVersion, Prediction, Ranking
+from backend.types import FloatArray, IntArray, Prediction, Ranking
+from backend.versions import ModelVersion
 
 __all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 

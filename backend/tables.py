@@ -12,7 +12,8 @@ from rich.text import Text
 from backend.acquisition import Acquisition
 from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
-from backend.types import ModelVersion, Ranking
+from backend.types import Ranking
+from backend.versions import ModelVersion
 
 
 def versions(found: Sequence[ModelVersion]) -> Table:

@@ -15,7 +15,8 @@ from backend.errors import MediaError, TrainingError
 from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
 from backend.training import Hyper
-from backend.types import BoolArray, ControlTag, FloatArray, Metrics
+from backend.types import BoolArray, ControlTag, FloatArray
+from backend.versions import Metrics
 from backend.yolo_models import add_module, load_model, select_device
 
 LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why

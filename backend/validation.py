@@ -11,7 +11,8 @@ import numpy.typing as npt
 from backend import calibration, masks
 from backend.acquisition.class_weights import match_quality
 from backend.geometry import iou, label_arrays
-from backend.types import BoolArray, Calibration, FloatArray, IntArray, LabeledBox, Prediction, YoloTask
+from backend.types import BoolArray, FloatArray, IntArray, LabeledBox, Prediction, YoloTask
+from backend.versions import Calibration
 
 LEAST_IOU = 0.5  # of a detection that is right
 

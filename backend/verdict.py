@@ -13,8 +13,8 @@ from backend.snapshot import Plan
 from backend.tags.timelinelabels import lstm
 from backend.timeline_model import LeftOut, Watched
 from backend.training import Trained
-from backend.types import Calibration, Metrics
 from backend.validation import Detections
+from backend.versions import Calibration, Metrics
 from backend.yolo_tasks import quality
 
 

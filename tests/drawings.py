@@ -16,7 +16,8 @@ from backend.geometry import corners_of, ring_hull
 from backend.inference import load_detector
 from backend.pretrained import BaseWeights
 from backend.training import Hyper
-from backend.types import ControlTag, Keypoint, LabeledBox, Metrics, Prediction, YoloTask
+from backend.types import ControlTag, Keypoint, LabeledBox, Prediction, YoloTask
+from backend.versions import Metrics
 from backend.yolo_tasks import RECIPES, details
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up

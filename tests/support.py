@@ -27,7 +27,8 @@ from backend.models import ServedModel, models_for
 from backend.semantic import BACKGROUND
 from backend.settings import Settings
 from backend.store import ProjectRecord, Store, version_name
-from backend.types import Metrics, ModelVersion, TagModel, TrainingSnapshot, YoloTask
+from backend.types import YoloTask
+from backend.versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.yolo_models import quiet_ultralytics
 from backend.yolo_tasks import RECIPES, weights_name
 

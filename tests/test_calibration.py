@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backend.calibration import COLDEST, HOTTEST, calibrated, fit, fit_choice, scaled, softened
 from backend.pools import Pool
-from backend.types import Calibration
+from backend.versions import Calibration
 
 
 def detections(temperature: float, n: int = 4000, seed: int = 0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

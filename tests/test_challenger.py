@@ -16,7 +16,8 @@ from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
 from backend.timeline_frames import LabeledVideo
-from backend.types import LabeledBox, TagModel, TrainingSnapshot
+from backend.types import LabeledBox
+from backend.versions import TagModel, TrainingSnapshot
 from backend.video import Video
 from tests.support import CONFIG, IMGSZ, ImageSite
 

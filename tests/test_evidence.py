@@ -17,7 +17,8 @@ from backend.pasts import Past
 from backend.pools import Committee
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
-from backend.types import Calibration, FloatArray, IntArray, LabeledBox, ModelVersion, Prediction
+from backend.types import FloatArray, IntArray, LabeledBox, Prediction
+from backend.versions import Calibration, ModelVersion
 from tests.support import CONFIG, model_for, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")

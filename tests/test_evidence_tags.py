@@ -23,7 +23,8 @@ from backend.ranking import STAND_IN
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
-from backend.types import ModelVersion, Prediction, Ranking, TagModel, Task
+from backend.types import Prediction, Ranking, Task
+from backend.versions import ModelVersion, TagModel
 from tests import clips
 from tests.support import CLASSES, TWO_TAGS, ImageSite, open_context, publish, tiny_yolo
 from tests.test_label_review import ASIDE, HERE, human, seen

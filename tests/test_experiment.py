@@ -9,7 +9,7 @@ from backend import experiment
 from backend.errors import DataError, NotFoundError, SettingError
 from backend.experiment import Base, Pick, Plan, Project, Round
 from backend.settings import Settings
-from backend.types import Metrics
+from backend.versions import Metrics
 
 PLAN = Plan(
     data="/somewhere/blood/data.yaml",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backend.gate import judge
-from backend.types import Metrics
+from backend.versions import Metrics
 
 GOOD = Metrics(map50=0.5, map50_95=0.3, class_ap50={"cat": 0.5}, images=20, boxes=40, detections=50)
 

@@ -16,7 +16,8 @@ from backend.label_errors import LabelDoubt
 from backend.models import ServedModel
 from backend.shards import PoolShard
 from backend.store import ProjectRecord
-from backend.types import AnnotatedTask, Json, ModelVersion, Prediction, TagModel, Task
+from backend.types import AnnotatedTask, Json, Prediction, Task
+from backend.versions import ModelVersion, TagModel
 from tests.support import CONFIG, publish
 
 GOOD, BAD = (0.9, 0.1), (0.1, 0.9)

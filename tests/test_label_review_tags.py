@@ -20,7 +20,8 @@ from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import ProjectRecord, Store
-from backend.types import Json, Prediction, TagModel
+from backend.types import Json, Prediction
+from backend.versions import TagModel
 from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve
 from tests.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
 

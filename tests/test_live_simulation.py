@@ -17,7 +17,8 @@ from backend import experiment, scenes, simulate
 from backend.experiment import Project, Round
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
-from backend.types import ModelVersion, Ranking
+from backend.types import Ranking
+from backend.versions import ModelVersion
 from tests.support import ROOT, tiny_yolo
 from tests.world import World, await_shown, open_world
 

@@ -14,7 +14,8 @@ import pytest
 from backend import scenes
 from backend.errors import LabelStudioError
 from backend.processes import LabelStudioProcess
-from backend.types import Json, Metrics, ModelVersion, Task
+from backend.types import Json, Task
+from backend.versions import Metrics, ModelVersion
 from tests.browser import signed_in
 from tests.conftest import LOGIN
 from tests.world import World, await_shown, await_true, label, measure, open_world

@@ -18,7 +18,8 @@ from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.snapshot import Labels, Plan
 from backend.store import ProjectRecord
-from backend.types import Json, Metrics, ModelVersion, TagModel, Task, TrainingSnapshot
+from backend.types import Json, Task
+from backend.versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from tests.support import CLASSES, CONFIG, ImageSite, open_context, tiny_yolo
 
 BOTH = CONFIG.replace(

@@ -19,17 +19,8 @@ from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
 from backend.store import PoolSigns, ProjectRecord
-from backend.types import (
-    AnnotatedTask,
-    LabeledBox,
-    Metrics,
-    ModelVersion,
-    Prediction,
-    TagModel,
-    Task,
-    Tracks,
-    TrainingSnapshot,
-)
+from backend.types import AnnotatedTask, LabeledBox, Prediction, Task, Tracks
+from backend.versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from tests.support import CONFIG, ROOT, open_context, publish
 
 IDS = np.arange(10, 15)

@@ -15,17 +15,8 @@ from backend.context import Context
 from backend.files import file_sha256
 from backend.shards import PoolShard
 from backend.store import PoolSigns
-from backend.types import (
-    AnnotatedTask,
-    Calibration,
-    Json,
-    Metrics,
-    ModelVersion,
-    Outcomes,
-    TagModel,
-    Task,
-    TrainingSnapshot,
-)
+from backend.types import AnnotatedTask, Json, Outcomes, Task
+from backend.versions import Calibration, Metrics, ModelVersion, TagModel, TrainingSnapshot
 from tests.support import ImageSite, publish, tiny_yolo
 from tests.test_label_review import HERE, RIGHT, human, seen
 from tests.test_label_review_tags import SCHEMA, SECOND_RIGHT, SECOND_SEES, SURE_OF_GOOD, TURNED

@@ -14,7 +14,8 @@ from backend.dataset import LabeledImage, Split
 from backend.errors import ModelError
 from backend.settings import Settings
 from backend.simulated_pool import Known
-from backend.types import LabeledBox, Metrics, Ranking, YoloTask
+from backend.types import LabeledBox, Ranking, YoloTask
+from backend.versions import Metrics
 from backend.yolo_tasks import RECIPES
 from tests.support import IMGSZ, tiny_yolo
 

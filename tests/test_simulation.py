@@ -23,7 +23,7 @@ from backend.processes import running
 from backend.settings import Settings
 from backend.simulate import Order, make_plan
 from backend.simulation import Unit
-from backend.types import Metrics
+from backend.versions import Metrics
 from tests.browser import chromium_page
 from tests.support import IMGSZ, ROOT, tiny_yolo
 

@@ -14,7 +14,8 @@ from backend import label_config, snapshot
 from backend.context import Context
 from backend.errors import TrainingError
 from backend.files import file_sha256
-from backend.types import AnnotatedTask, Json, ModelVersion, Ranking, Task, TrainingSnapshot
+from backend.types import AnnotatedTask, Json, Ranking, Task
+from backend.versions import ModelVersion, TrainingSnapshot
 from tests.support import CONFIG, ImageSite
 
 

@@ -27,7 +27,8 @@ from backend.shards import ShardArrays
 from backend.shards import read as read_shard
 from backend.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
 from backend.stream import StreamState
-from backend.types import Metrics, ModelVersion, Prediction, Ranking, TrainingSnapshot
+from backend.types import Prediction, Ranking
+from backend.versions import Metrics, ModelVersion, TrainingSnapshot
 
 RECORD = ProjectRecord(7, '<View label="é"/>', '{"RETRAIN_EVERY": 5}', "http://ls", "http://me:9090", "")
 

@@ -14,7 +14,8 @@ from backend import label_config
 from backend.committee import nobody
 from backend.errors import ModelError
 from backend.store import PoolShard, Store
-from backend.types import ModelVersion, Prediction, Ranking, TagModel
+from backend.types import Prediction, Ranking
+from backend.versions import ModelVersion, TagModel
 from tests.support import TWO_TAGS
 from tests.test_store import make_version, weights_file
 

@@ -15,7 +15,8 @@ from backend import label_config, tags
 from backend.label_studio import StoredPrediction
 from backend.processes import LabelStudioProcess
 from backend.store import PoolSigns
-from backend.types import ControlTag, Json, LabeledBox, ModelVersion, Task
+from backend.types import ControlTag, Json, LabeledBox, Task
+from backend.versions import ModelVersion
 from tests import drawings
 from tests.kinds import assert_same, boxes, choices, drawn
 from tests.support import IMGSZ, tiny_yolo

@@ -32,7 +32,8 @@ from backend.models import ServedModel, models_for, renamed
 from backend.pasts import pasts_of
 from backend.serving import TaskResult
 from backend.snapshot import Labels
-from backend.types import Calibration, Json, ModelVersion, Ranking, TagModel, Task
+from backend.types import Json, Ranking, Task
+from backend.versions import Calibration, ModelVersion, TagModel
 from tests import clips
 from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
 from tests.test_video_tasks import CONFIG as VIDEO

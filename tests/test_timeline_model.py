@@ -29,8 +29,9 @@ from backend.tags.timelinelabels import lstm
 from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, sample
 from backend.training import EpochReport, Hyper
-from backend.types import ControlTag, LabeledBox, TrainingSnapshot
+from backend.types import ControlTag, LabeledBox
 from backend.verdict import verdict_on
+from backend.versions import TrainingSnapshot
 from backend.yolo_models import load_model
 from backend.yolo_tasks import details
 from tests import clips

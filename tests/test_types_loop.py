@@ -15,7 +15,8 @@ from backend import tags
 from backend.dataset import LabeledImage
 from backend.label_studio import StoredPrediction
 from backend.processes import LabelStudioProcess
-from backend.types import ControlTag, Json, LabeledBox, ModelVersion, Task
+from backend.types import ControlTag, Json, LabeledBox, Task
+from backend.versions import ModelVersion
 from backend.yolo_tasks import weights_name
 from tests import drawings
 from tests.kinds import KINDS, Kind, assert_same, drawn

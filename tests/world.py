@@ -22,7 +22,8 @@ from backend.processes import LabelStudioProcess
 from backend.protocol import ProjectOut
 from backend.settings import Settings, from_env
 from backend.store import Store
-from backend.types import ControlTag, Json, Metrics, ModelVersion, Task
+from backend.types import ControlTag, Json, Task
+from backend.versions import Metrics, ModelVersion
 
 PATIENCE_S = 1800
 

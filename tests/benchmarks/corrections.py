@@ -24,7 +24,7 @@ from backend.settings import Settings
 from backend.simulation_data import SimulationData
 from backend.software import versions as software_versions
 from backend.training import Hyper
-from backend.types import Metrics
+from backend.versions import Metrics
 from backend.yolo_models import fix_threads
 from tests.benchmarks import base
 from tests.benchmarks.lines import COMMITTED, Line, Table

@@ -24,7 +24,8 @@ from backend.inference import KEEP_CONFIDENCE
 from backend.processes import free_port, start_redis
 from backend.settings import Settings
 from backend.store import ProjectRecord, Store, version_name
-from backend.types import Json, ModelVersion, TrainingSnapshot
+from backend.types import Json
+from backend.versions import ModelVersion, TrainingSnapshot
 
 PROJECT = 1
 TOKEN = "0" * 40  # as long as a legacy token of Label Studio, which is sent as it is
