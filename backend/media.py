@@ -73,15 +73,15 @@ class MediaCache:
 
         Raises MediaError, and nothing else: missing, unreachable, forbidden, too large, not an image, damaged.
         """
-        return self._fetch(uri, task_id, self._image)
+        return self._fetch(uri, task_id, self._image, "image")
 
     def fetch_video(self, uri: object, task_id: int | None = None) -> Video:
         """Return the checked video of a URI, from the cache if it is there; raises as `fetch`."""
-        return self._fetch(uri, task_id, self._video)
+        return self._fetch(uri, task_id, self._video, "video")
 
-    def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T]) -> T:
+    def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T], noun: str) -> T:
         try:
-            text = _checked_uri(uri)
+            text = _checked_uri(uri, noun)
             key = sha256(f"{self._http.origin}\n{text}".encode()).hexdigest()
             with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
                 return find(text, task_id, key)
@@ -232,13 +232,17 @@ def _place(uri: object, task_id: int | None) -> str:
     return ": ".join(filter(None, (task, shortened(uri) if isinstance(uri, str) else "")))
 
 
-def _checked_uri(uri: object) -> str:
+def _checked_uri(uri: object, noun: str) -> str:
     if isinstance(uri, str) and uri.strip():
         if any("\ud800" <= letter <= "\udfff" for letter in uri):  # JSON can carry half a character
             raise MediaError("not a valid URL: broken characters", fix="correct the URL in the task's data")
+        if noun == "video" and uri.strip()[:5].lower() == "data:":
+            raise MediaError("a data: URI, and a video is read from a file", fix="upload it, or give the task its URL")
         return uri.strip()
-    what = "the task has no image" if uri is None or isinstance(uri, str) else f"{type(uri).__name__} is no image URL"
-    raise MediaError(what, fix="put the image's URL into the task field that the label config names (value='$field')")
+    what = (
+        f"the task has no {noun}" if uri is None or isinstance(uri, str) else f"{type(uri).__name__} is no {noun} URL"
+    )
+    raise MediaError(what, fix=f"put the {noun}'s URL into the task field that the label config names (value='$field')")
 
 
 def _inline_bytes(uri: str, max_bytes: int) -> bytes:

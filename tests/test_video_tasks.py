@@ -199,6 +199,22 @@ def test_a_video_is_fetched_once_and_checked(context: Context, images: ImageSite
     assert context.media.fetch_video(url) == clip
 
 
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        (None, "the task has no video"),
+        (" ", "the task has no video"),
+        (["a.mp4"], "list is no video URL"),
+        (" Data:video/mp4;base64,AAAA", "a data: URI, and a video is read from a file"),
+    ],
+)
+def test_a_task_without_a_video_says_so(context: Context, uri: object, what: str) -> None:
+    with pytest.raises(MediaError, match=what) as caught:
+        context.media.fetch_video(uri, 5)
+    assert "task 5" in caught.value.where
+    assert "image" not in str(caught.value)
+
+
 def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> None:
     url = add(images, "a.avi")
     with (
