@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DELETE_BATCH = 20  # predictions per job: on SQLite an annotator's POST waits for at most this many deletions
 DELETE_PAUSE_S = 5.0
+BUSY_PAUSE_S = 5.0  # until a job that found another one at work looks again
 
 
 @functools.cache
@@ -88,7 +89,11 @@ def start_scoring(project_id: int) -> None:
     context, jobs = _open()
     context.progress.unclaim(hint("start_scoring", project_id))
     try:
-        total = scoring.start(context, jobs, project_id)
+        with context.progress.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
+            total = scoring.start(context, jobs, project_id)
+    except BusyError:
+        jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)
+        return
     except (ModelError, SettingError) as error:
         push.give_up(context, project_id, error)
         return
@@ -100,18 +105,29 @@ def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: l
     context, jobs = _open()
     number = scoring.score_shard(context, project_id, run, index, bool(labeled), task_ids)
     if number is not None:
-        jobs.put("rank_and_push", project_id, number)
+        jobs.put("rank_and_push", project_id, run)
 
 
-def rank_and_push(project_id: int, number: int) -> None:
-    """Rank, import, flip; then look after tasks that arrived meanwhile and versions that are now old."""
+def rank_and_push(project_id: int, run: int) -> None:
+    """Rank, import, flip; then look after tasks that arrived meanwhile and versions that are now old.
+
+    Moot once another run has begun: its shards take the place of this one's.
+    """
     context, jobs = _open()
-    with context.progress.lock(project_id, "push"):
-        try:
-            pushed = push.rank_and_push(context, project_id, number)
-        except (ModelError, SettingError) as error:  # nothing was written
-            push.give_up(context, project_id, error)
-            return
+    try:
+        with context.progress.lock(project_id, "push"):
+            current = context.progress.scoring(project_id)
+            if current is None or current.run != run:
+                return
+            number, pushed = current.number, push.rank_and_push(context, project_id, current.number)
+    except BusyError:
+        if context.progress.renew_scoring(project_id, run):
+            jobs.put("rank_and_push", project_id, run, delay_s=BUSY_PAUSE_S)
+        return
+    except (ModelError, SettingError) as error:  # nothing was written
+        push.give_up(context, project_id, error)
+        context.progress.end_scoring(project_id, run)
+        return
     push.succeed(context, project_id)
     log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
     if push.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
@@ -121,6 +137,7 @@ def rank_and_push(project_id: int, number: int) -> None:
     review.observe(context, project_id, number)
     settings = context.project_settings(context.store.project(project_id))
     context.store.prune(project_id, keep=settings_table.versions_kept(settings))
+    context.progress.end_scoring(project_id, run)  # the last: if this job dies, the next try is not moot
 
 
 def score_new(project_id: int) -> None:
@@ -135,7 +152,7 @@ def score_new(project_id: int) -> None:
         with context.progress.lock(project_id, "push"):
             created = arrivals.score_new(context, project_id)
     except BusyError:
-        jobs.put("score_new", project_id, delay_s=DELETE_PAUSE_S)
+        jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
         return
     if created:
         log.info("project %d: scored %d new tasks", project_id, created)
@@ -152,7 +169,7 @@ def review_labels(project_id: int, number: int) -> None:
             doubts = label_review.examine(context, project_id)
             written = label_review.mark(context, project_id, doubts)
     except BusyError:
-        jobs.put("review_labels", project_id, number, delay_s=DELETE_PAUSE_S)
+        jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
         return
     log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(by_task(doubts)), written)
 
@@ -162,7 +179,7 @@ def delete_old(project_id: int) -> None:
     context, jobs = _open()
     context.progress.unclaim(hint("delete_old", project_id))
     if push.delete_old(context, project_id, DELETE_BATCH):
-        jobs.put("delete_old", project_id, delay_s=DELETE_PAUSE_S)
+        jobs.once("delete_old", project_id, delay_s=DELETE_PAUSE_S)
 
 
 def configure(project_id: int) -> None:

@@ -44,6 +44,7 @@ class PoolKeys:
 
     by_tag: Mapping[str, str]
     outdated: bool = False  # predictions in Label Studio may still be those made with other keys
+    pushed: bool = True  # False: a scoring has begun since the last push
 
 
 class _File(BaseModel):

@@ -22,9 +22,13 @@ def outdated(context: Context, served: Sequence[ServedModel]) -> frozenset[str]:
 
 
 def is_due(context: Context, record: ProjectRecord) -> bool:
-    """Return whether the accepted version's pool was scored under a label config that asked for something else."""
-    known = _known(context, record.project_id).by_tag
-    return any(known.get(tag, key) != key for tag, key in models.pool_keys(context, record).items())
+    """Return whether Label Studio lacks what the label config asks the accepted version for.
+
+    Its pool was scored under another one, or was begun to be scored and never pushed.
+    """
+    known = _known(context, record.project_id)
+    asked = models.pool_keys(context, record).items()
+    return not known.pushed or any(known.by_tag.get(tag, key) != key for tag, key in asked)
 
 
 def adopt(context: Context, record: ProjectRecord) -> None:
@@ -48,14 +52,16 @@ def begin(context: Context, served: Sequence[ServedModel]) -> None:
     """Keep the keys of a pool that is about to be scored."""
     model = served[0]
     before = context.store.pool_keys(model.project_id, model.number)
-    keys = PoolKeys({one.beside: one.pool_key for one in served}, before.outdated or bool(outdated(context, served)))
+    by_tag, stale = {one.beside: one.pool_key for one in served}, before.outdated or bool(outdated(context, served))
+    keys = PoolKeys(by_tag, outdated=stale, pushed=False)
     context.store.save_pool_keys(model.project_id, model.number, keys)
 
 
 def end(context: Context, served: ServedModel, pushed: PoolKeys) -> None:
     """Keep that Label Studio holds the answers that were stored under these keys, unless others are asked for since."""
-    if pushed.outdated and context.store.pool_keys(served.project_id, served.number) == pushed:
-        context.store.save_pool_keys(served.project_id, served.number, replace(pushed, outdated=False))
+    now = replace(pushed, outdated=False, pushed=True)
+    if pushed != now and context.store.pool_keys(served.project_id, served.number) == pushed:
+        context.store.save_pool_keys(served.project_id, served.number, now)
 
 
 def _known(context: Context, project_id: int) -> PoolKeys:

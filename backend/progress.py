@@ -22,6 +22,11 @@ MAX_FAILURES = 1000  # per project, the first are kept
 _RENEW = (
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
 )
+_IS_RUN = "if redis.call('hget', KEYS[1], 'run') == ARGV[1] then "
+_RENEW_RUN = (
+    f"{_IS_RUN} redis.call('expire', KEYS[2], ARGV[2]) return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
+)
+_END_RUN = f"{_IS_RUN} return redis.call('del', KEYS[1], KEYS[2]) else return 0 end"
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
 
@@ -143,7 +148,7 @@ class Progress:
         key = f"scoring:{project_id}"
         run = int(self._redis.incr(f"{key}:runs"))
         with self._redis.pipeline() as pipe:
-            pipe.delete(key, f"{key}:done")
+            pipe.delete(key)
             pipe.hset(key, mapping={"number": number, "shards": shards, "total": total, "run": run})
             pipe.expire(key, SCORING_TTL_S)
             pipe.execute()
@@ -154,19 +159,28 @@ class Progress:
         current = self.scoring(project_id)
         if current is None or current.run != run:
             return False  # another scoring has begun: this shard's work is moot
-        self._redis.hset(f"scoring:{project_id}:done", str(shard), tasks)
-        self._redis.expire(f"scoring:{project_id}", SCORING_TTL_S)
-        return int(self._redis.hlen(f"scoring:{project_id}:done")) >= current.shards
+        done = _done(project_id, run)  # of this run alone: another may begin in this moment
+        self._redis.hset(done, str(shard), tasks)
+        self._redis.expire(done, SCORING_TTL_S)
+        self.renew_scoring(project_id, run)
+        return int(self._redis.hlen(done)) >= current.shards
+
+    def renew_scoring(self, project_id: int, run: int) -> bool:
+        """Let a run live on; False if it has ended, or another one has begun."""
+        keys = f"scoring:{project_id}", _done(project_id, run)
+        return bool(self._redis.eval(_RENEW_RUN, len(keys), *keys, run, SCORING_TTL_S))
 
     def scoring(self, project_id: int) -> ScoringRun | None:
         raw = self._redis.hgetall(f"scoring:{project_id}")
         if not raw:
             return None
-        done = sum(int(tasks) for tasks in self._redis.hvals(f"scoring:{project_id}:done"))
-        return ScoringRun(int(raw[b"number"]), int(raw[b"shards"]), done, int(raw[b"total"]), int(raw[b"run"]))
+        run = int(raw[b"run"])
+        done = sum(int(tasks) for tasks in self._redis.hvals(_done(project_id, run)))
+        return ScoringRun(int(raw[b"number"]), int(raw[b"shards"]), done, int(raw[b"total"]), run)
 
-    def end_scoring(self, project_id: int) -> None:
-        self._redis.delete(f"scoring:{project_id}", f"scoring:{project_id}:done")
+    def end_scoring(self, project_id: int, run: int) -> None:
+        """Forget a run, unless another one has begun."""
+        self._redis.eval(_END_RUN, 2, f"scoring:{project_id}", _done(project_id, run), run)
 
     def note_failures(self, project_id: int, task_ids: Iterable[int], reasons: Mapping[int, str]) -> None:
         """Keep why some of the tasks just looked at could not be used; shown by GET /api/projects/{id}.
@@ -193,6 +207,10 @@ class Progress:
     def recall(self, project_id: int, name: str) -> str:
         raw = self._redis.get(f"memo:{name}:{project_id}")
         return "" if raw is None else _text(raw)
+
+
+def _done(project_id: int, run: int) -> str:
+    return f"scoring:{project_id}:done:{run}"
 
 
 def _text(raw: bytes | str) -> str:

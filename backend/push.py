@@ -34,8 +34,8 @@ class Pushed:
 def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     """Rank the scored pool, import every prediction, then flip the queue in one write.
 
-    Safe to run again: a ranking once made is kept, tasks that have their prediction are left alone; but all are written
-    anew where Label Studio may hold what was predicted under another label config.
+    Safe to run again: the ranking comes out the same, tasks that have their prediction are left alone; but all are
+    written anew where Label Studio may hold what was predicted under another label config.
     """
     record = project_record(context, project_id)
     models = models_for(context, record, accepted=True)
@@ -43,14 +43,14 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     if model.number != number:
         return Pushed(model.name, 0, 0)
     settings = context.project_settings(record)
-    order = context.store.ranking(project_id, number) or priorities.rank_pool(context, record, models)
+    # Anew in any case: one that is there is of nobody knows which pool.
+    order = priorities.rank_pool(context, record, models)
     _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
     keys = context.store.pool_keys(project_id, number)
     created = _import(context, project_id, model, _rows(context, settings, models, order), anew=keys.outdated)
     pool_keys.end(context, model, keys)
     context.store.activate(project_id, number)
     flip(context, project_id, model.name)
-    context.progress.end_scoring(project_id)
     return Pushed(model.name, created, len(failed))
 
 
@@ -161,13 +161,14 @@ def is_ranked(context: Context, project_id: int) -> bool:
 def is_pending(context: Context, record: ProjectRecord) -> bool:
     """Return whether the accepted version's scores are not in Label Studio yet, and something can be done about it.
 
-    Scores of answers that are not those the label config asks for are none. Nothing is to be done while a scoring is at
-    work, or after one has failed and the settings are still those that it failed under.
+    Scores of answers that are not those the label config asks for are none. Nothing is to be done while a scoring of
+    that version is at work, or after one has failed and the settings are still those that it failed under.
     """
     project_id = record.project_id
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
     ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
-    if context.progress.scoring(project_id) is not None:
+    run = context.progress.scoring(project_id)
+    if run is not None and run.number == (accepted.number if accepted else 0):
         return False
     if accepted == serving and ranked and not pool_keys.is_due(context, record):
         return False
@@ -179,7 +180,6 @@ def give_up(context: Context, project_id: int, error: BackendError) -> None:
     log.warning("project %d: the queue keeps its order: %s", project_id, error)
     context.progress.remember(project_id, "ranking_error", str(error))
     context.progress.remember(project_id, "failed_ranking", _attempt(context, project_id))
-    context.progress.end_scoring(project_id)
 
 
 def succeed(context: Context, project_id: int) -> None:

@@ -57,11 +57,11 @@ class Jobs:
         else:
             queue.enqueue(f"backend.jobs.{job}", *args, **options)
 
-    def once(self, job: str, *args: int) -> bool:
+    def once(self, job: str, *args: int, delay_s: float = 0) -> bool:
         """Enqueue unless the same job already waits; the job must call `unclaim` with the same hint first."""
         if not self._progress.claim(hint(job, *args)):
             return False
-        self.put(job, *args)
+        self.put(job, *args, delay_s=delay_s)
         return True
 
     def depth(self) -> int:

@@ -45,7 +45,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     for index, (task_ids, has_labels) in enumerate(shards):
         jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
     if not shards:
-        jobs.put("rank_and_push", project_id, model.number)
+        jobs.put("rank_and_push", project_id, run)
     return len(pool) + len(labeled)
 
 
@@ -72,10 +72,12 @@ def score_shard(
     if current is None or (current.run, current.number) != (run, models[0].number):
         return None
     if pool_keys.outdated(context, models):
-        context.progress.end_scoring(project_id)
+        context.progress.end_scoring(project_id, run)
         return None
     tasks = context.label_studio.tasks(project_id, task_ids)
     shards = predict_shards(context, models, index, tasks, labeled=labeled)
+    if not context.progress.renew_scoring(project_id, run):  # while we predicted; that run's shards have these names
+        return None
     if not save_shards(context, models, shards, labeled=labeled):
         return None
     if not labeled and evidence.asks_committee(priorities.candidates(settings)):

@@ -301,11 +301,14 @@ def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
 
 def score_anew(world: World, project_id: int) -> None:
     """Run `yolo-backend score` and wait until the ranking is in Label Studio."""
-    pushed = world.redis.get(f"fence:push:{project_id}")
+    before = world.redis.get(f"scoring:{project_id}:runs")
     world.command("score", project_id)
 
     def pushed_again() -> bool:
-        return world.redis.get(f"fence:push:{project_id}") != pushed and world.status(project_id).scoring.total == 0
+        ended = world.status(project_id).scoring.total == 0
+        serving = world.store.serving(project_id)
+        ranked = serving is not None and world.store.ranking(project_id, serving.number) is not None
+        return ended and ranked and world.redis.get(f"scoring:{project_id}:runs") != before
 
     await_true(pushed_again, "the push", patience_s=120)
 

@@ -59,13 +59,14 @@ def served(context: Context, record: ProjectRecord) -> tuple[ServedModel, ...]:
 
 
 def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> list[Prediction | None]:
-    """Score tasks as a run does, up to its ranking."""
+    """Score tasks as a run does, as far as the store knows."""
     models = served(context, record)
     context.store.clear_shards(7, models[0].number)
     pool_keys.begin(context, models)
     shards = scoring.predict_shards(context, models, 0, tasks)
     assert scoring.save_shards(context, models, shards)
     priorities.rank_pool(context, record, models)
+    pool_keys.end(context, models[0], context.store.pool_keys(7, models[0].number))
     return list(shards[0].predictions)
 
 
@@ -208,9 +209,9 @@ def test_a_changed_config_makes_the_pool_due_whoever_looks_and_until_it_is_score
         setup(trained, config)
         with open_context(settings) as restarted:
             assert push.is_pending(restarted, replace(record, label_config=config)) is due
-    trained.progress.start_scoring(7, 1, 1, 1)
+    run = trained.progress.start_scoring(7, 1, 1, 1)
     assert not push.is_pending(trained, replace(record, label_config=SURE))
-    trained.progress.end_scoring(7)
+    trained.progress.end_scoring(7, run)
     store_pool(trained, setup(trained, SURE), tasks)
     assert not push.is_pending(trained, replace(record, label_config=SURE))
     assert push.is_pending(trained, record)

@@ -130,7 +130,7 @@ def test_the_last_shard_is_noticed_whatever_the_order(progress: Progress) -> Non
     assert progress.scoring(7) == ScoringRun(2, 3, 344, 600, run)
     assert progress.shard_done(7, run, 1, 256)
     assert progress.shard_done(7, run, 1, 256)  # also when the one that would have ranked died
-    progress.end_scoring(7)
+    progress.end_scoring(7, run)
     assert progress.scoring(7) is None
 
 
@@ -144,6 +144,26 @@ def test_shards_of_an_older_run_are_moot(progress: Progress, version: int) -> No
     assert not progress.shard_done(7, first, 1, 10)
     assert progress.scoring(7) == ScoringRun(version, 1, 0, 20, second)
     assert progress.shard_done(7, second, 0, 20)
+    progress.end_scoring(7, first)
+    assert not progress.renew_scoring(7, first)
+    assert progress.scoring(7) == ScoringRun(version, 1, 20, 20, second)
+
+
+def test_a_shard_that_is_done_as_another_run_begins_counts_for_its_own(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, looked = progress.start_scoring(7, 1, shards=2, total=20), Progress.scoring
+
+    def overtaken(self: Progress, project_id: int) -> ScoringRun | None:
+        found = looked(self, project_id)
+        progress.start_scoring(7, 1, shards=2, total=20)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "scoring", overtaken)
+        assert not progress.shard_done(7, first, 0, 10)
+    assert progress.scoring(7) == ScoringRun(1, 2, 0, 20, first + 1)
+    assert not progress.shard_done(7, first + 1, 1, 10)
 
 
 def test_a_run_that_nobody_works_on_ends(progress: Progress, redis: Redis) -> None:
@@ -151,6 +171,9 @@ def test_a_run_that_nobody_works_on_ends(progress: Progress, redis: Redis) -> No
     assert 0 < redis.ttl("scoring:7") <= module.SCORING_TTL_S
     redis.expire("scoring:7", 5)
     progress.shard_done(7, run, 0, 10)
+    assert redis.ttl("scoring:7") > 5
+    redis.expire("scoring:7", 5)
+    assert progress.renew_scoring(7, run)
     assert redis.ttl("scoring:7") > 5
 
 
