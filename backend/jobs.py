@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DELETE_BATCH = 20  # predictions per job: on SQLite an annotator's POST waits for at most this many deletions
 DELETE_PAUSE_S = 5.0
+TRAINING_PAUSE_S = 30.0
 BUSY_PAUSE_S = 5.0  # until a job that found another one at work looks again
 
 
@@ -68,6 +69,8 @@ def retrain(project_id: int, forced: int) -> None:
         version = retraining.retrain(context, project_id, forced=bool(forced))
     except BusyError as busy:
         log.info("project %d: %s", project_id, busy)
+        if forced:  # nobody asks again; labels that are due are found by the next check
+            jobs.once("retrain", project_id, forced, delay_s=TRAINING_PAUSE_S)
         return
     except TrainingError as error:
         # The labels do not allow it: trying again makes sense only once they change, or what is asked of them.

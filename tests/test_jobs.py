@@ -12,13 +12,13 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, jobs, models, priorities, push, scoring
+from backend import arrivals, jobs, models, priorities, push, retraining, scoring
 from backend.context import Context
-from backend.errors import LabelStudioError
+from backend.errors import BusyError, LabelStudioError
 from backend.label_studio import LabelStudioClient
 from backend.processes import LabelStudioProcess
-from backend.progress import SCORING_TTL_S
-from backend.queues import CONTROL, SCORE, Jobs
+from backend.progress import SCORING_TTL_S, TrainingProgress
+from backend.queues import CONTROL, SCORE, TRAIN, Jobs
 from backend.settings import Settings
 from backend.store import ProjectRecord
 from tests.support import CONFIG, ImageSite, open_context, publish
@@ -248,3 +248,22 @@ def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: 
         assert push.is_pending(context, record)
         context.progress.start_scoring(7, number, 1, 1)
         assert not push.is_pending(context, record)
+
+
+@pytest.mark.parametrize("forced", [0, 1])
+def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
+    context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch, forced: int
+) -> None:
+    """Nobody asks again; one that was due by its labels is found by the next check."""
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    monkeypatch.setattr(jobs, "_is_due", lambda *_: True)
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise BusyError("a training of project 7 is already running")
+
+    monkeypatch.setattr(retraining, "retrain", busy)
+    with context.progress.lock(7, "training"):
+        context.progress.set_training(7, TrainingProgress("running"))
+        jobs.retrain(7, forced)
+        assert context.progress.training(7).state == "running"
+    assert queue(redis, TRAIN).scheduled_job_registry.count == forced
