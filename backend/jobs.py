@@ -147,9 +147,11 @@ def score_new(project_id: int) -> None:
     """Give new unlabeled tasks their prediction and their place in the queue."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
+    tasks = str(context.label_studio.project(project_id).task_count)  # before any of them is looked at
     if not push.is_ranked(context, project_id):
         if context.progress.scoring(project_id) is None:
             jobs.once("start_scoring", project_id)
+            context.progress.remember(project_id, "tasks", tasks)
         return
     try:
         with context.progress.lock(project_id, "push"):
@@ -157,6 +159,7 @@ def score_new(project_id: int) -> None:
     except BusyError:
         jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
         return
+    context.progress.remember(project_id, "tasks", tasks)
     if created:
         log.info("project %d: scored %d new tasks", project_id, created)
 
@@ -217,8 +220,7 @@ def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
         jobs.once("start_scoring", project_id)
     _check(context, jobs, project_id)
     tasks = str(context.label_studio.project(project_id).task_count)
-    if context.progress.recall(project_id, "tasks") != tasks:
-        context.progress.remember(project_id, "tasks", tasks)
+    if context.progress.recall(project_id, "tasks") != tasks:  # `score_new` remembers for how many it has done its work
         jobs.once("score_new", project_id)
 
 

@@ -239,6 +239,28 @@ def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
     assert sorted(studio.waiting()) == ["review_labels", "score_new", "start_scoring"]
 
 
+@pytest.mark.label_studio
+def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the webhook was lost, and Label Studio after it for longer than the job is tried again."""
+    jobs.reconcile()
+    studio.settle()
+    studio.add(4, 6)
+
+    def down(*_: Any) -> None:
+        raise LabelStudioError("Label Studio cannot be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(arrivals, "score_new", down)
+        jobs.reconcile()
+        with pytest.raises(LabelStudioError):
+            studio.work()
+    jobs.reconcile()
+    studio.settle()
+    studio.assert_in_order("class_entropy")
+    jobs.reconcile()
+    assert "score_new" not in [job.func_name.rpartition(".")[2] for job in queue(studio.context.redis, CONTROL).jobs]
+
+
 def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: Context, tiny_weights: Any) -> None:
     """Its shards are moot, so nothing would end it but its time."""
     record = ProjectRecord(7, CONFIG, "", "", "", "")
