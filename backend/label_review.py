@@ -28,6 +28,7 @@ from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Pred
 from backend.versions import ModelVersion
 
 MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
+BEHIND = 1e-5  # how far behind the last place a mark is that was taken back
 CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
 _WHOLE = (0.0, 0.0, 100.0, 100.0)  # the box of an image
 
@@ -165,7 +166,8 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
 
     A marked task's prediction has `mislabeling` = 1 − quality and the score 1 + mislabeling. Places in the queue are at
     most 1, so no marked task gets in front of it, not even right after its labels were deleted. A mark that is taken
-    back leaves the last place. Of several tags the worst gives the task its quality.
+    back leaves one just behind the last place: if the label is deleted later, it shows that the task has no place yet.
+    Of several tags the worst gives the task its quality.
     """
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
@@ -174,15 +176,18 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     worst = {doubt.task_id: 1 - doubt.score for doubt in doubted}
     present = list(client.prediction_stamps(project_id, model.name, LABELED))
 
+    def score(task_id: int) -> float:
+        return LAST + max(worst.get(task_id, 0.0), BEHIND)
+
     def row(task_id: int) -> PredictionRow:
         wrong = worst.get(task_id, 0.0)
         regions = encode(settings, models, task_id, _predicted(context, models, task_id))
-        return PredictionRow(task_id, LAST + wrong, regions, mislabeling=wrong)
+        return PredictionRow(task_id, score(task_id), regions, mislabeling=wrong)
 
     written = 0
     for stamp in present:
         stale = stamp.task_id in worst or (stamp.score is not None and stamp.score > LAST)
-        if stale and not same(stamp.score, LAST + worst.get(stamp.task_id, 0.0)):
+        if stale and not same(stamp.score, score(stamp.task_id)):
             client.update_prediction(stamp.id, model.name, row(stamp.task_id))
             written += 1
     lacking = sorted(worst.keys() - {stamp.task_id for stamp in present})

@@ -323,6 +323,23 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
 
 
 @pytest.mark.label_studio
+def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studio: Studio) -> None:
+    """Nothing but its score tells that it never had one: it would wait at the queue's end for the next version."""
+    studio.review()
+    annotation = studio.annotations[studio.tasks["swapped"]]
+    studio.client.update_annotation(annotation, RIGHT)
+    assert studio.review() == 1
+    assert studio.review() == 0
+    assert studio.marks("swapped") == [(0.0, 0.0)]
+    studio.client.delete_annotation(annotation)
+    assert arrivals.score_new(studio.context, studio.project) == 1
+    order = studio.context.store.ranking(studio.project, 1)
+    assert order is not None
+    assert studio.tasks["swapped"] in order.task_ids
+    assert arrivals.score_new(studio.context, studio.project) == 0
+
+
+@pytest.mark.label_studio
 def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_studio: LabelStudioProcess) -> None:
     """A labeled task is not handed out at all, whatever its score."""
     studio.review()
