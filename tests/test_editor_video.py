@@ -30,7 +30,7 @@ from tests.support import ROOT
 pytestmark = pytest.mark.label_studio
 
 VERSION = "yolo11n-v1"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 SIZE, FRAMES, RATE = (160, 120), 40, 25.0
 RED = Mover("red", (0, 20), (3, 0), (40, 30))  # across the whole video, at an even speed
 BOXES = (ROOT / "label_config" / "videorectangle.xml").read_text(encoding="utf-8")

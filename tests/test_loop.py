@@ -238,7 +238,7 @@ def connected(world: World) -> int:
     """A third project, attached from the terminal before it has any image."""
     project_id = world.client.create_project("connected", world.config)
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
-    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=60)
+    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
     world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
     await_shown(world, project_id, "yolo11n-v0")
     return project_id
@@ -262,12 +262,12 @@ def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
         counts = world.status(connected).counts
         return counts is not None and (counts.labeled, counts.new) == (1, 1)
 
-    await_true(counted, "the reconcile", patience_s=60)
+    await_true(counted, "the reconcile", patience_s=180)
 
 
 def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
     world.client.http.send("POST", f"/api/ml/{world.client.backends(connected)[0].id}/train", {})
-    await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=60)
+    await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=180)
     assert "a training needs 2" in world.status(connected).training.error
     assert world.store.versions(connected) == ()
 
@@ -310,7 +310,7 @@ def score_anew(world: World, project_id: int) -> None:
         ranked = serving is not None and world.store.ranking(project_id, serving.number) is not None
         return ended and ranked and world.redis.get(f"scoring:{project_id}:runs") != before
 
-    await_true(pushed_again, "the push", patience_s=120)
+    await_true(pushed_again, "the push", patience_s=360)
 
 
 def look(world: World, project_id: int) -> Queue:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.label_studio
 
 POOL, LABELED = 20, 12
 LATEST = 2
+PATIENCE_S = 180.0
 # One strategy of each module in backend/acquisition, and of each kind of committee.
 FAMILIES: dict[str, dict[str, str | int]] = {
     "random": {},
@@ -83,6 +84,30 @@ def ranked(story: Story, strategy: str, version: int = LATEST) -> bool:
     )
 
 
+def await_ranked(story: Story, strategy: str, version: int = LATEST) -> None:
+    """Wait until the scores in Label Studio are those of a ranking by `strategy`; else say what they are."""
+    what = f"a ranking of version {version} by {strategy}"
+    await_true(lambda: ranked(story, strategy, version), what, PATIENCE_S, lambda: standing(story, version))
+
+
+def standing(story: Story, version: int) -> str:
+    """Return what may keep a ranking from being in Label Studio, in words."""
+    world, project = story.world, story.project
+    order, status = world.store.ranking(project, version), world.status(project)
+    wanted = {} if order is None else dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    unlabeled = {task.id for task in world.client.unlabeled_tasks(project)}
+    lines = [
+        f"the ranking in the store is by {order.strategy if order else 'nothing yet'}, of {len(wanted)} tasks",
+        f"Label Studio shows {world.shown(project)!r} and counts {world.client.prediction_versions(project)}",
+        f"{status.scoring!r}, ranking_error={status.ranking_error!r}, failures={status.failures}",
+    ]
+    for task in sorted(unlabeled | wanted.keys()):
+        held = [(one.id, one.version, one.score) for one in world.client.predictions_of(task)]
+        where = "in the queue" if task in unlabeled else "labeled"
+        lines.append(f"task {task}, {where}: wanted {wanted.get(task)}, held (id, version, score) {held}")
+    return "\n".join(lines)
+
+
 def handed_out(story: Story) -> list[int]:
     """Take every task from the queue; afterwards all are unlabeled again."""
     client = story.world.client
@@ -106,7 +131,7 @@ def test_every_module_of_strategies_is_here() -> None:
 def test_the_queue_is_in_the_order_of_the_scores(story: Story, strategy: str) -> None:
     choose(story, STRATEGY=strategy, **FAMILIES[strategy])
     story.world.command("score", story.project)
-    await_true(lambda: ranked(story, strategy), f"a ranking by {strategy}", 60)
+    await_ranked(story, strategy)
     order = story.world.store.ranking(story.project, LATEST)
     assert order is not None
     by_score = [task for _, task in sorted(zip(order.priority.tolist(), order.task_ids.tolist(), strict=True))]
@@ -119,7 +144,7 @@ def test_the_queue_is_in_the_order_of_the_scores(story: Story, strategy: str) ->
 def test_a_preview_under_any_strategy_writes_nothing(story: Story) -> None:
     choose(story, STRATEGY="entropy")
     story.world.command("score", story.project)
-    await_true(lambda: ranked(story, "entropy"), "a ranking by entropy", 60)
+    await_ranked(story, "entropy")
     before = story.world.scores(story.project)
     for strategy in ("bald", "ppal", "learning_loss"):
         shown = story.world.command("rank", story.project, "--strategy", strategy, "--dry-run")
@@ -133,11 +158,11 @@ def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, t
     world, project = story.world, story.project
     choose(story, STRATEGY="localization")
     world.command("score", project)
-    await_true(lambda: ranked(story, "localization"), "a ranking by localization", 60)
+    await_ranked(story, "localization")
     before = world.scores(project)
     weights = tiny_yolo(tmp_path / "26.pt", world.data.classes, 0, "yolo26n")
     publish(world.store, project, weights, classes=world.data.classes)
-    await_true(lambda: bool(world.status(project).ranking_error), "the reason", 60)
+    await_true(lambda: bool(world.status(project).ranking_error), "the reason", PATIENCE_S)
     error = world.status(project).ranking_error
     assert "'localization' needs box_variance" in error
     assert "YOLO26 has none" in error
@@ -145,7 +170,7 @@ def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, t
     assert world.shown(project) == f"yolo11n-v{LATEST}"
     assert world.scores(project) == before
     choose(story, STRATEGY="entropy")
-    await_true(lambda: ranked(story, "entropy", LATEST + 1), "a ranking of the new version by entropy", 60)
+    await_ranked(story, "entropy", LATEST + 1)
     await_shown(world, project, f"yolo11n-v{LATEST + 1}")
     assert world.status(project).ranking_error == ""
 
@@ -161,4 +186,4 @@ def test_a_label_that_is_gone_brings_its_task_back(story: Story) -> None:
         scores = world.scores(project).get(task.id, [])
         return len(scores) == 1 and scores[0] is not None and 0 <= scores[0] <= 1
 
-    await_true(back, "its score", 60)
+    await_true(back, "its score", PATIENCE_S, lambda: str(world.client.predictions_of(task.id)))

@@ -39,7 +39,7 @@ def server(context: Context) -> Iterator[httpx.Client]:
 )
 def test_the_reason_phrase_says_what_to_do(server: httpx.Client, change: Json, reason: str) -> None:
     with requests.post(
-        f"{server.base_url}/setup".replace("//setup", "/setup"), json=BAD | change, timeout=10
+        f"{server.base_url}/setup".replace("//setup", "/setup"), json=BAD | change, timeout=60
     ) as answer:
         assert answer.reason.startswith(reason)
         assert "Fix: " in answer.reason

@@ -140,8 +140,14 @@ def await_shown(world: Servers, project_id: int, version: str) -> None:
     await_true(shown, f"{version} in project {project_id}")
 
 
-def await_true(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+def await_true(
+    condition: Callable[[], bool],
+    what: str,
+    patience_s: float = PATIENCE_S,
+    tell: Callable[[], str] = lambda: "nothing more is known",
+) -> None:
+    """Wait until `condition` holds; after `patience_s` fail with what `tell` says of how things stand."""
     deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}: {tell()}"
         time.sleep(0.5)
