@@ -133,10 +133,21 @@ def studio(
 def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else theirs, of the pool before, would be written after the pool was cleared, and pass for the new one."""
-    studio.add(4, 6)
-    studio.choose("margin")
-    in_the_middle(monkeypatch, arrivals, "predict_shards", lambda: jobs.start_scoring(studio.project))
+    """Else theirs, of the pool before, would pass for the new one, and their shard take the place of one of its own."""
+    monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
+    annotation = studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(studio.project)), [])
+    studio.add(4, 5)
+    jobs.start_scoring(studio.project)
+    studio.settle()
+    studio.add(5, 7)
+
+    def meanwhile() -> None:
+        studio.choose("margin")
+        studio.client.delete_annotation(annotation)  # so that the shards of the new run have other tasks
+        jobs.start_scoring(studio.project)
+        studio.run(SCORE)
+
+    in_the_middle(monkeypatch, arrivals, "predict_shards", meanwhile)
     jobs.score_new(studio.project)
     studio.settle()
     studio.assert_in_order("margin")
