@@ -106,7 +106,12 @@ def start_scoring(project_id: int) -> None:
 def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
     """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
     context, jobs = _open()
-    number = scoring.score_shard(context, project_id, run, index, bool(labeled), task_ids)
+    try:
+        number = scoring.score_shard(context, project_id, run, index, bool(labeled), task_ids)
+    except (ModelError, SettingError) as error:  # the other shards would fail alike: the next scoring may fare better
+        push.give_up(context, project_id, error)
+        context.progress.end_scoring(project_id, run)
+        return
     if number is not None:
         jobs.put("rank_and_push", project_id, run)
 

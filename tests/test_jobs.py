@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 
 from backend import arrivals, jobs, models, priorities, push, retraining, scoring
 from backend.context import Context
-from backend.errors import BusyError, LabelStudioError
+from backend.errors import BusyError, LabelStudioError, ModelError
 from backend.label_studio import LabelStudioClient
 from backend.processes import LabelStudioProcess
 from backend.progress import SCORING_TTL_S, TrainingProgress
@@ -235,6 +235,28 @@ def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monk
     jobs.reconcile()
     studio.settle()
     studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the run would stand for half an hour, and nothing would say why."""
+
+    def damaged(*_: Any, **__: Any) -> None:
+        raise ModelError("weights of yolo11n-v1 are damaged")
+
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    with monkeypatch.context() as broken:
+        broken.setattr(scoring, "predict_shards", damaged)
+        studio.settle()
+    assert studio.context.progress.scoring(studio.project) is None
+    assert "are damaged" in studio.context.progress.recall(studio.project, "ranking_error")
+    jobs.start_scoring(studio.project)
+    studio.settle()
+    studio.assert_in_order("margin")
+    assert studio.context.progress.recall(studio.project, "ranking_error") == ""
 
 
 @pytest.mark.label_studio
