@@ -1,0 +1,13 @@
+"""Every family of faults names tests that exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.reliability import Family, families, missing_tests
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
+def test_a_family_of_faults_names_tests_that_exist(family: Family) -> None:
+    assert family.tests
+    assert missing_tests(family) == []
