@@ -27,7 +27,7 @@ class Family:
     @property
     def command(self) -> str:
         """The command that runs the tests of this family."""
-        return f'make pytest ARGS="{" ".join(self.tests)}"'
+        return f".venv/bin/pytest {' '.join(self.tests)}"
 
 
 def families() -> list[Family]:
