@@ -1,6 +1,7 @@
 """What went wrong once, family by family, and the tests that keep it from coming back.
 
 Each `<family>.toml` beside this file is one row of docs/reliability.md.
+`python -m tests.reliability` writes that page anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,26 @@ from pathlib import Path
 from tests.support import ROOT
 
 FOLDER = Path(__file__).resolve().parent
+PAGE = ROOT / "docs" / "reliability.md"
+
+_SECTIONS = {
+    "A": "The test command",
+    "B": "What is learned and shown",
+    "C": "The loop goes on",
+    "D": "Hostile input and limits",
+    "E": "Messages and first steps",
+    "F": "Fuzzing",
+}
+_HEAD = """# Reliability
+
+The product was tried for a day as its users, admins and attackers would try it. This page lists what went wrong, what
+the tests measure since the repair, and the command that runs these tests. `python -m tests.reliability` writes this
+page from the files in `tests/reliability/`. A test fails when a row names a test that does not exist, or when the page
+is older than its rows.
+
+Figures come from machines with 2 cores and no GPU. A figure in the column "before" that no test can measure any more is
+the report of the day.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +75,21 @@ def _exists(node: str) -> bool:
     path, _, test = node.partition("::")
     file = ROOT / path
     return file.exists() and (not test or f"def {test.split('[')[0]}(" in file.read_text())
+
+
+def page() -> str:
+    """Return docs/reliability.md: one table per section."""
+    rows = families()
+    tables = [_table(title, [row for row in rows if row.name[0] == letter]) for letter, title in _SECTIONS.items()]
+    return "\n".join([_HEAD, *(table for table in tables if table)])
+
+
+def _table(title: str, rows: list[Family]) -> str:
+    if not rows:
+        return ""
+    lines = [_line(row.fault, row.before, row.after, f"`{row.command}`") for row in rows]
+    return "\n".join([f"## {title}", "", "| fault | before | now | command |", "|---|---|---|---|", *lines, ""])
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
