@@ -13,6 +13,7 @@ BackendError                    500  something of ours broke
 ├── TrainingError               422  the labels do not allow a training
 ├── BusyError                   409  another job holds the project, or a lock was lost
 ├── ModelError                  409  weights are missing, damaged, not ours, or lack what was asked for
+├── MachineError                503  this machine lacks room, memory or rights: no task is to blame, and it is retried
 ├── RedisDownError              503  redis does not answer: nothing can be queued now
 └── LabelStudioError            502  Label Studio refused, or did not answer
     ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
@@ -37,6 +38,19 @@ class BackendError(Exception):
         place = f" [{self.where}]" if self.where else ""
         cure = f" Fix: {self.fix}" if self.fix else ""
         return f"{self.what}{place}{cure}"
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` with line breaks and other characters that cannot be printed as their escapes.
+
+    >>> one_line("a.png\n2026-01-01 ERROR forged")
+    'a.png\\n2026-01-01 ERROR forged'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 class RequestError(BackendError):
@@ -72,7 +86,12 @@ class NotFoundError(BackendError):
 
 
 class MediaError(BackendError):
+    """An error of one task's media; it is one line, for addresses and file names are what somebody typed."""
+
     status = 422
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(one_line(what), where=one_line(where), fix=one_line(fix))
 
 
 class TrainingError(BackendError):
@@ -85,6 +104,10 @@ class BusyError(BackendError):
 
 class ModelError(BackendError):
     status = 409
+
+
+class MachineError(BackendError):
+    status = 503
 
 
 class RedisDownError(BackendError):

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from backend.committee import Member, Votes
 from backend.context import Context
 from backend.errors import MediaError, ModelError
 from backend.geometry import label_arrays
+from backend.media import each_or_error
 from backend.models import ServedModel, committee_for
 from backend.pasts import Past, fair, pasts_of
 from backend.pools import Committee, Pool
@@ -128,8 +130,10 @@ def _ask(
     fetched = [
         (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
     ]
-    votes = list(committee.consult(members, [path for _, path in fetched]))
-    return np.array([task_id for task_id, _ in fetched], dtype=np.int64), votes
+    answers = each_or_error([path for _, path in fetched], partial(committee.consult, members))
+    votes = {task_id: answer for (task_id, _), answer in zip(fetched, answers, strict=True)}
+    asked = {task_id: answer for task_id, answer in votes.items() if not isinstance(answer, MediaError)}
+    return np.array(list(asked), dtype=np.int64), list(asked.values())
 
 
 def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:

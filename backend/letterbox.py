@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import MediaError
+from backend.errors import MachineError, MediaError
+from backend.faults import is_out_of_memory
 from backend.types import FloatArray
 
 
@@ -58,7 +59,9 @@ def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
 
     try:
         pixels: npt.NDArray[np.uint8] | None = imread(path)
-    except Exception as error:  # cv2.error and the decoders' own; all mean the same here
+    except Exception as error:  # cv2.error and the decoders' own; but for memory all mean the same here
+        if is_out_of_memory(error):
+            raise MachineError("no memory is left to decode an image", fix="give the machine more memory") from error
         raise MediaError(f"cannot decode the image: {error}", where=str(path), fix="replace the file") from error
     if pixels is None:
         raise MediaError("not an image that can be read", where=str(path), fix="replace the file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 import tempfile
@@ -21,12 +22,16 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from PIL import Image
 
 from backend import video
-from backend.errors import BackendError, MediaError
+from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
+from backend.faults import is_of_disk, is_out_of_memory
 from backend.pictures import FORMATS, PLAIN_SUFFIX, decoding, is_plain, opened, upright
 from backend.safe_http import SafeHttp
 from backend.settings import Settings
 from backend.video import Video
 
+log = logging.getLogger(__name__)
+
+F = TypeVar("F")
 T = TypeVar("T")
 CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})  # which Label Studio resolves
 WORKERS = 8
@@ -71,7 +76,8 @@ class MediaCache:
     def fetch(self, uri: object, task_id: int | None = None) -> MediaFile:
         """Return the checked image of a URI, from the cache if it is there.
 
-        Raises MediaError, and nothing else: missing, unreachable, forbidden, too large, not an image, damaged.
+        Raises MediaError for all that is wrong with this one file: missing, forbidden, too large, damaged. What would
+        befall every task alike is MachineError (no room, no memory) or LabelStudioError (not reachable, token refused).
         """
         return self._fetch(uri, task_id, self._image, "image")
 
@@ -80,16 +86,11 @@ class MediaCache:
         return self._fetch(uri, task_id, self._video, "video")
 
     def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T], noun: str) -> T:
-        try:
+        with _of_task(uri, task_id):
             text = _checked_uri(uri, noun)
             key = sha256(f"{self._http.origin}\n{text}".encode()).hexdigest()
             with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
                 return find(text, task_id, key)
-        except BackendError as error:
-            raise placed(error, uri, task_id) from error
-        except OSError as error:
-            what = f"the media cache cannot be written: {error.strerror or error}"
-            raise MediaError(what, where=_place(uri, task_id), fix="make room and rights in MODEL_DIR") from error
 
     def fetch_many(self, requests: Iterable[tuple[object, int | None]]) -> Iterator[MediaFile | MediaError]:
         """Yield the file, or the error, of each (uri, task id) in order; eight at a time, a bounded number ahead."""
@@ -220,6 +221,47 @@ def shortened(uri: str) -> str:
         base += "?d=" + parse_qs(query).get("d", [""])[0]
     base = re.sub(r"//[^/]*@", "//", base)
     return base if len(base) <= 120 else f"{base[:80]}…{base[-39:]}"
+
+
+@contextmanager
+def _of_task(uri: object, task_id: int | None) -> Iterator[None]:
+    """Say whose fault it is when the media of one task cannot be had: the task's, the machine's or Label Studio's.
+
+    An error that nobody foresaw is the task's as well: one odd file must not stop a whole project.
+    """
+    try:
+        yield
+    except (MachineError, LabelStudioError):
+        raise
+    except BackendError as error:
+        raise placed(error, uri, task_id) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            fix = "give the machine more memory, or lower MAX_MEGAPIXELS"
+            raise MachineError("no memory is left to read an image", fix=fix) from error
+        if is_of_disk(error):
+            what = f"the media cache cannot be written or read: {getattr(error, 'strerror', '') or error}"
+            raise MachineError(what, where="MODEL_DIR", fix="make room and rights in MODEL_DIR") from error
+        log.exception("unforeseen error of %s", one_line(_place(uri, task_id)))
+        what = f"the file cannot be read: {type(error).__name__}: {error}"
+        fix = "open its URL in a browser; if the browser shows it, report this with the backend's log"
+        raise placed(MediaError(what, fix=fix), uri, task_id) from error
+
+
+def each_or_error(files: Sequence[F], ask: Callable[[Sequence[F]], Iterator[T]]) -> Iterator[T | MediaError]:
+    """Yield what `ask` answers for each file, in order, or the error of a file that is damaged or gone by now."""
+    done = 0
+    while done < len(files):
+        try:
+            for answer in ask(files[done:]):
+                yield answer
+                done += 1
+        except MediaError:  # of any file of a batch: the next one is asked alone, then the others together
+            try:
+                yield next(ask(files[done : done + 1]))
+            except MediaError as error:
+                yield error
+            done += 1
 
 
 def placed(error: BackendError, uri: object, task_id: int | None) -> MediaError:

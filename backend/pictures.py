@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from backend.errors import MediaError
+from backend.faults import is_of_disk, is_out_of_memory
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
 PLAIN_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
@@ -39,11 +40,14 @@ def opened(path: Path, content_type: str) -> Image.Image:
 
 @contextmanager
 def decoding() -> Iterator[None]:
+    """Raise MediaError for whatever a decoder stumbles over, but not for what the machine lacks."""
     try:
         yield
     except (UnidentifiedImageError, MediaError):
         raise
-    except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # on damaged files Pillow's decoders raise anything
+        if is_of_disk(error) or is_out_of_memory(error):
+            raise
         raise MediaError(f"the image is truncated or damaged: {error}", fix="upload the whole file again") from error
 
 

@@ -12,7 +12,8 @@ from typing import BinaryIO
 import httpcore
 import httpx
 
-from backend.errors import MediaError, SettingError
+from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, SettingError
+from backend.faults import is_out_of_sockets
 from backend.settings import Settings
 
 CONNECT_S = 5.0
@@ -87,16 +88,16 @@ class SafeHttp:
                 if isinstance(answer, str):
                     return answer
                 target = answer
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            raise self._no_connection(target, error) from error
         except httpcore.TimeoutException:
             raise MediaError(
                 f"no answer from {target.host} in time (connect {CONNECT_S:g} s, read {READ_S:g} s)",
                 fix="check that the host is up and reachable from the backend, then try again",
             ) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise MediaError(
-                f"no connection to {target.host}, or it broke: {error}",
-                fix="check that the host is up and reachable from the backend, then try again",
-            ) from None
+            what = f"the connection to {target.host} broke: {error}"
+            raise MediaError(what, fix="try again; if it breaks again, see that server's log") from None
         raise MediaError(f"more than {MAX_REDIRECTS} redirects", fix="give the task the final URL")
 
     def _get(self, url: httpx.URL, sink: BinaryIO, max_bytes: int) -> str | httpx.URL:
@@ -115,6 +116,17 @@ class SafeHttp:
             self._check_status(response.status, url)
             _copy(response.iter_stream(), headers.get(b"content-length", ""), sink, max_bytes)
             return headers.get(b"content-type", "")
+
+    def _no_connection(self, url: httpx.URL, error: Exception) -> BackendError:
+        """Say whose fault it is: a task can name a host that is down, but where Label Studio is down all tasks fail."""
+        if is_out_of_sockets(error):
+            return MachineError("this machine can open no more connections", fix="raise its limit of open files")
+        if self._is_label_studio(url):
+            what = f"Label Studio cannot be reached: {error}"
+            fix = "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine"
+            return LabelStudioError(what, where=f"{url.scheme}://{url.netloc.decode('ascii')}", fix=fix)
+        what = f"no connection to {url.host}: {error or f'no answer within {CONNECT_S:g} s'}"
+        return MediaError(what, fix="check that the host is up and reachable from the backend, then try again")
 
     def _is_label_studio(self, url: httpx.URL) -> bool:
         return origin_of(url) == self.origin
@@ -189,6 +201,7 @@ def _joined(base: httpx.URL | None, url: str) -> httpx.URL:
         joined = base.join(url) if base else httpx.URL(url)
         if (joined.port or 0) > 65535:
             raise ValueError(f"no port {joined.port}")
+        _ = joined.host  # decodes the name: a UnicodeError, which is a ValueError, for one like xn--a
     except (httpx.InvalidURL, ValueError) as error:
         raise MediaError(f"not a valid URL: {error}", fix="correct the URL in the task's data") from None
     return joined

@@ -11,7 +11,7 @@ import numpy as np
 from backend import evidence, pool_keys, priorities, watched
 from backend.context import Context
 from backend.errors import MediaError
-from backend.media import MediaFile, placed
+from backend.media import MediaFile, each_or_error, placed
 from backend.models import ServedModel, models_for, project_record
 from backend.queues import Jobs
 from backend.store import PoolShard, ProjectRecord
@@ -148,7 +148,8 @@ def predict_all(
     for model in models:
         if _pass(model) not in passes:
             video = model.tag.frame_rate
-            answers = _of_videos(context, model, tasks) if video else _of_images(model, fetched(model.tag.data_key))
+            key = model.tag.data_key
+            answers = _of_videos(context, model, tasks) if video else _of_images(model, tasks, fetched(key))
             passes[_pass(model)] = list(answers)
     reasons = {}
     for place, task in enumerate(tasks):
@@ -169,9 +170,15 @@ def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[Med
     return list(context.media.fetch_many([(task.shown(data_key), task.id) for task in tasks]))
 
 
-def _of_images(model: ServedModel, fetched: Sequence[MediaFile | MediaError]) -> Iterator[Prediction | MediaError]:
-    found = _each(model, [file for file in fetched if not isinstance(file, MediaError)])
-    return (file if isinstance(file, MediaError) else next(found) for file in fetched)
+def _of_images(
+    model: ServedModel, tasks: Sequence[Task], fetched: Sequence[MediaFile | MediaError]
+) -> Iterator[Prediction | MediaError]:
+    answers = each_or_error([file for file in fetched if not isinstance(file, MediaError)], model.predict)
+    for task, file in zip(tasks, fetched, strict=True):
+        answer = file if isinstance(file, MediaError) else next(answers)
+        # A model names the cache's file, and clients need not know where that lies.
+        uri = task.shown(model.tag.data_key)
+        yield placed(answer, uri, task.id) if isinstance(answer, MediaError) else answer
 
 
 def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> Iterator[Prediction | MediaError]:
@@ -180,23 +187,3 @@ def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> I
             yield watched.watch(context, model, model.tag, task)
         except MediaError as error:
             yield placed(error, task.shown(model.tag.data_key), task.id)
-
-
-def _each(model: ServedModel, files: Sequence[MediaFile]) -> Iterator[Prediction | MediaError]:
-    """Yield a prediction per file, or why there is none: a cached file may be damaged or gone by now."""
-    done = 0
-    while done < len(files):
-        try:
-            for prediction in model.predict(files[done:]):
-                yield prediction
-                done += 1
-        except MediaError:  # of any file of this batch: the next one is predicted alone, then the others together
-            yield _alone(model, files[done])
-            done += 1
-
-
-def _alone(model: ServedModel, file: MediaFile) -> Prediction | MediaError:
-    try:
-        return next(iter(model.predict([file])))
-    except MediaError as error:
-        return error

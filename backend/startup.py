@@ -18,7 +18,8 @@ from backend.errors import BackendError, NotFoundError
 
 if TYPE_CHECKING:
     from backend.context import Context
-    from backend.settings import Settings
+    from backend.log_lines import LineFormatter
+from backend.settings import Settings
 
 
 def read_settings(**given: object) -> Settings:
@@ -77,7 +78,9 @@ def check_token(settings: Settings) -> None:
 
 
 def log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import MediaError
+from backend.errors import MachineError, MediaError
+from backend.faults import is_out_of_memory
 from backend.keyframes import MAX_FRAMES
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
@@ -90,12 +92,9 @@ def probe(path: Path) -> Video:
         raise MediaError("not a video", fix="use MP4, WebM, Ogg or AVI; open the URL in a browser to check")
     import cv2
 
-    capture = _opened(path)
-    try:
+    with _opened(path) as capture:
         fps, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         found, first = capture.read()
-    finally:
-        capture.release()
     if not found:
         raise MediaError("the video has no frame that can be decoded", fix=_REENCODE)
     fps, count, times = _timed(path, fps, count, _times(path))
@@ -108,13 +107,10 @@ def _times(path: Path) -> Times:
     """Return when each frame of a file is shown, in seconds from the first (n,); nothing is decoded."""
     import cv2
 
-    capture = _opened(path)
-    try:
+    with _opened(path) as capture:
         capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets, not frames
         packets = iter(capture.grab, False)
         said = np.fromiter((capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in islice(packets, MAX_FRAMES)), np.float64)
-    finally:
-        capture.release()
     return np.sort(said) - min(said, default=0.0)  # they come in the order of decoding
 
 
@@ -171,10 +167,9 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
     more than a second, or a tenth of it, before its header says; frames that a header promised in vain at the very end
     are not yielded.
     """
-    capture = _opened(video.path)
     read = 0  # frames of the file so far
     pixels: Pixels | None = None
-    try:
+    with _opened(video.path) as capture:
         for number in wanted:
             shown = video.shown(number, rate)
             while not _is_reached(video, capture, read, shown) and capture.grab():
@@ -185,8 +180,6 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
             if not found or pixels is None:
                 raise MediaError(f"frame {number} cannot be decoded", where=str(video.path), fix=_REENCODE)
             yield pixels
-    finally:
-        capture.release()
 
 
 def _is_reached(video: Video, capture: Any, read: int, shown: int) -> bool:
@@ -205,11 +198,19 @@ def _check_end(video: Video, read: int) -> None:
         raise MediaError(what, where=str(video.path), fix="upload the whole file again")
 
 
-def _opened(path: Path) -> Any:
-    """Return OpenCV's reader of a file; raises MediaError for one it cannot read."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give OpenCV's reader of a file; raises MediaError for one that it cannot read, MachineError without memory."""
     import cv2
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise MediaError("the video cannot be decoded", fix=_REENCODE)
-    return capture
+    try:
+        if not capture.isOpened():
+            raise MediaError("the video cannot be decoded", fix=_REENCODE)
+        yield capture
+    except cv2.error as error:
+        if is_out_of_memory(error):
+            raise MachineError("no memory is left to decode a video", fix="give the machine more memory") from error
+        raise MediaError(f"the video cannot be decoded: {error}", fix=_REENCODE) from error
+    finally:
+        capture.release()

@@ -18,7 +18,7 @@ from tests.support import ROOT
 
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "versions", "pools", "software"),
+    ("errors", "faults", "log_lines", "types", "versions", "pools", "software"),
     (
         "settings",
         "geometry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import re
 import shutil
@@ -12,7 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
@@ -25,56 +26,15 @@ import pytest
 from PIL import Image
 
 from backend import safe_http
-from backend.errors import LabelStudioAuthError, MediaError, SettingError
+from backend.errors import LabelStudioAuthError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.media import MediaCache, MediaFile, shortened
 from backend.pictures import UPRIGHT
 from backend.safe_http import is_public
 from backend.settings import Settings
+from tests.site import Site
 from tests.support import require
 
 TOKEN = {"Authorization": "Bearer of-the-token"}
-Reply = tuple[int, dict[str, str], bytes]
-
-
-class Site:
-    """A web server with canned replies by path; it records (path, Authorization) of each request."""
-
-    def __init__(self) -> None:
-        self.replies: dict[str, Reply] = {}
-        self.seen: list[tuple[str, str | None]] = []
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                site.seen.append((self.path, self.headers["Authorization"]))
-                status, headers, body = site.replies.get(self.path, (404, {}, b"nothing here"))
-                self.send_response(status)
-                length = {} if "Transfer-Encoding" in headers else {"Content-Length": str(len(body))}
-                for name, value in (length | headers).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-                self.close_connection = "Content-Length" in headers
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self.thread.start()
-
-    def put(self, path: str, body: bytes = b"", status: int = 200, **headers: str) -> str:
-        self.replies[path] = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
-        return self.url + path
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -445,13 +405,101 @@ def test_a_body_that_breaks_off(make: Make, studio: Site) -> None:
     assert "broke" in failure(make(), "/a.png").what
 
 
-def test_a_token_that_cannot_be_refreshed_is_a_media_error(studio: Site, tmp_path: Path) -> None:
+def test_a_token_that_is_refused_is_no_fault_of_a_task(studio: Site, tmp_path: Path) -> None:
     def expired(url: str) -> dict[str, str]:
         raise LabelStudioAuthError("the token is expired", fix="make a new one")
 
     cache = MediaCache(tmp_path, Settings(label_studio_url=studio.url), expired, lambda task, uri: uri)
-    error = failure(cache, "/a.png", 4)
-    assert (error.what, error.where, error.fix) == ("the token is expired", "task 4: /a.png", "make a new one")
+    with pytest.raises(LabelStudioAuthError, match="expired"):
+        list(cache.fetch_many([("/data/a.png", 4)]))
+
+
+def test_a_label_studio_that_is_down_is_no_fault_of_a_task(make: Make, studio: Site) -> None:
+    studio.close()
+    with pytest.raises(LabelStudioError, match="cannot be reached"):
+        list(make().fetch_many([("/data/a.png", 4)]))
+
+
+# --- whose fault it is -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uri", ["http://xn--a/", "http://xn--/a.png", "https://xn--nxasmq6b./xn--a"])
+def test_a_name_that_cannot_be_decoded(make: Make, uri: str) -> None:
+    assert "task 3" in failure(make(), uri, 3).where
+
+
+def test_an_error_that_nobody_foresaw_is_the_tasks(
+    make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One odd file does not stop the others, and the log has what is needed to mend it."""
+    studio.put("/data/a.png", encoded(noise(3, 5)))
+    cache = make()
+    download = cache._http.download
+
+    def odd(url: str, *args: object) -> str:
+        if "odd" in url:
+            raise ZeroDivisionError("of a codec")
+        return download(url, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cache._http, "download", odd)
+    bad, good = cache.fetch_many([("/data/odd.png", 1), ("/data/a.png", 2)])
+    assert isinstance(bad, MediaError)
+    assert isinstance(good, MediaFile)
+    assert "ZeroDivisionError: of a codec" in bad.what
+    assert bad.where == "task 1: /data/odd.png"
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_what_the_machine_lacks_is_no_fault_of_a_task(
+    make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    studio.put("/data/a.png", encoded(noise(3, 5)))
+    cache = make()
+
+    def lacking(*args: object) -> str:
+        raise error
+
+    monkeypatch.setattr(cache, "_publish", lacking)
+    with pytest.raises(MachineError) as caught:
+        list(cache.fetch_many([("/data/a.png", 1), ("/data/a.png", 2)]))
+    assert caught.value.fix
+    assert "task" not in caught.value.where
+
+
+def test_no_open_file_left_is_no_fault_of_a_task(make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*args: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    studio.put("/data/a.png", encoded(noise(3, 5)))
+    monkeypatch.setattr("socket.create_connection", lacking)
+    with pytest.raises(MachineError, match="open no more connections"):
+        make().fetch("/data/a.png")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\x1b[2J", "\u2028", "\x85"])
+def test_an_address_ends_no_line_of_a_log(make: Make, ending: str) -> None:
+    text = str(failure(make(), f"/data/a.png{ending}2026-11-29 12:00:00 ERROR forged", 3))
+    assert text.isprintable()
+    assert "forged" in text
+
+
+@pytest.mark.parametrize("body", [b"", b"no picture"])
+def test_errors_name_no_path_of_the_server(make: Make, studio: Site, tmp_path: Path, body: bytes) -> None:
+    studio.put("/data/a", body)
+    assert str(tmp_path) not in str(failure(make(), "/data/a"))
+    with pytest.raises(MediaError) as caught:
+        make().fetch_video("/data/a")
+    assert str(tmp_path) not in str(caught.value)
 
 
 # --- limits ------------------------------------------------------------------------------------------------------
@@ -700,7 +748,8 @@ def test_files_appear_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        assert "No space left" in failure(make(), "/a.png").what
+        with pytest.raises(MachineError, match="No space left"):
+            make().fetch("/a.png")
     assert list((tmp_path / "media").iterdir()) == []
     assert make().fetch("/a.png").width == 5
 

@@ -12,6 +12,7 @@ from PIL import Image
 from backend import arrivals, priorities, push, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
+from backend.media import each_or_error
 from backend.models import models_for
 from backend.serving import TaskResult
 from backend.store import ProjectRecord
@@ -126,6 +127,8 @@ BAD: dict[str, tuple[Callable[[ImageSite], dict[str, object]], str]] = {
     "image null": (lambda site: {"image": None}, ""),
     "image a number": (lambda site: {"image": 5}, ""),
     "a private host": (lambda site: {"image": "http://10.0.0.1/a.jpg"}, "10.0.0.1"),
+    "a host that is no name": (lambda site: {"image": "http://xn--a/"}, "not a valid URL"),
+    "a file that ends a line": (lambda site: {"image": f"{site.url}/\n2026 ERROR forged"}, "\\n2026 ERROR forged"),
     "a local file": (lambda site: {"image": "file:///etc/passwd"}, ""),
     "a cloud URI without Label Studio": (lambda site: {"image": "s3://bucket/a.jpg"}, ""),
 }
@@ -164,7 +167,7 @@ def test_a_cached_image_that_is_gone_meanwhile_fails_alone(served: Context, imag
     expected = list(model.predict(files))
     for gone in (0, 20, 39):
         files[gone].path.unlink()
-    found = list(scoring._each(model, files))
+    found = list(each_or_error(files, model.predict))
     assert [place for place, each in enumerate(found) if isinstance(each, MediaError)] == [0, 20, 39]
     for each, want in zip(found, expected, strict=True):
         if not isinstance(each, MediaError):
