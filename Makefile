@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test test-slow check bench lock label-studio clean
+.PHONY: demo run test pytest test-slow check bench lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -17,6 +17,10 @@ run: $(VENV)/.installed
 
 test: check $(LS_VENV)/.installed
 	$(BIN)/pytest -m "not slow" $(ARGS)
+
+# The same without ruff and mypy, for a few files: make pytest ARGS="tests/test_cli.py"
+pytest: $(VENV)/.installed $(LS_VENV)/.installed
+	$(BIN)/pytest $(ARGS)
 
 test-slow: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/pytest -m slow $(ARGS)
@@ -30,6 +34,8 @@ bench: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 $(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11. Fix: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,15 +9,14 @@ from playwright.sync_api import Page, sync_playwright
 
 from backend.label_studio import LabelStudioClient
 from backend.types import AnnotatedTask
-from tests.support import require
+from tests.support import require_program
 from tests.world import await_true
 
 
 @contextmanager
 def chromium_page() -> Iterator[Page]:
     """Give an empty page."""
-    chromium = shutil.which("chromium")
-    require(chromium is not None, "chromium is not installed")
+    chromium = require_program("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -17,15 +18,41 @@ import pytest
 from redis import Redis
 
 from backend.context import Context
-from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio, start_redis
+from backend.processes import LabelStudioProcess, label_studio_binary, redis_binary, start_label_studio, start_redis
 from backend.settings import Settings
-from tests import squares
+from tests import needs, squares
 from tests.support import IMGSZ, ImageSite, open_context, require, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # what CI says depends on the code alone
 
+LACKING = "lacking.txt"  # in pytest's cache folder: the tests skipped for want of a package, for `pytest @FILE`
 LOGIN = {"email": "admin@example.com", "password": "a-test-password"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide Debian's programs from the tests and from all that they start, if asked to."""
+    if needs.hidden():
+        folder = Path(tempfile.mkdtemp(prefix="programs-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        os.environ["PATH"] = needs.hide(folder, os.environ["PATH"])
+
+
+def pytest_report_header() -> str:
+    """Name the redis that the tests run against."""
+    return f"redis: {redis_binary()}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say last of all what was skipped and why, and leave the names of the tests that want a package."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.cache is None:
+        return
+    skipped = [report for report in reporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)]
+    tests = dict.fromkeys(report.nodeid for report in skipped if needs.package(report.longrepr[2]))
+    (config.cache.mkdir("needs") / LACKING).write_text("".join(f"{test}\n" for test in tests))
+    if skipped:
+        reporter.write_line(needs.last_line(report.longrepr[2] for report in skipped))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from backend.types import YoloTask
 from backend.versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.yolo_models import quiet_ultralytics
 from backend.yolo_tasks import RECIPES, weights_name
+from tests import needs
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("cat", "dog")
@@ -66,6 +67,17 @@ def require(condition: bool, message: str) -> None:
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1, but {message}")
     pytest.skip(message)
+
+
+def require_program(name: str) -> Path:
+    """Return one of Debian's programs, see `needs.PACKAGES`; without it skip, or with REQUIRE_ALL=1 fail."""
+    program = needs.find(name)
+    if program is None:
+        if needs.hidden():
+            pytest.skip(needs.complaint(name))
+        require(False, needs.complaint(name))
+    assert program is not None
+    return program
 
 
 def sign_up(client: LabelStudioClient, email: str, password: str) -> None:

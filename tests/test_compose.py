@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from fnmatch import fnmatch
 from typing import Any
@@ -13,15 +12,14 @@ import pytest
 import yaml
 
 from backend.settings import Settings
-from tests.support import ROOT, require
+from tests.support import ROOT, require_program
 
 DOCKERFILE = (ROOT / "backend/Dockerfile").read_text(encoding="utf-8")
 
 
 def compose_config(**environ: str) -> dict[str, Any]:
     """Return docker-compose.yml as docker-compose resolves it with these variables, and no others of ours."""
-    program = shutil.which("docker-compose")
-    require(program is not None, "docker-compose is not installed: apt-get install docker-compose")
+    program = require_program("docker-compose")
     base = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     done = subprocess.run(
         [str(program), "--file", str(ROOT / "docker-compose.yml"), "config"],

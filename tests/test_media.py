@@ -6,7 +6,6 @@ import base64
 import errno
 import io
 import re
-import shutil
 import struct
 import subprocess
 import threading
@@ -32,7 +31,7 @@ from backend.pictures import UPRIGHT
 from backend.safe_http import is_public
 from backend.settings import Settings
 from tests.site import Site
-from tests.support import require
+from tests.support import require_program
 
 TOKEN = {"Authorization": "Bearer of-the-token"}
 
@@ -583,8 +582,7 @@ def test_exif_orientations_become_upright(make: Make, studio: Site, kind: str, o
 
 def test_the_browser_sees_the_same_size(make: Make, studio: Site, tmp_path: Path) -> None:
     """Chromium is the judge of which orientations count: it turns JPEG, PNG and AVIF, not WEBP, and ignores XMP."""
-    chromium = shutil.which("chromium")
-    require(chromium is not None, "chromium is not installed")
+    chromium = require_program("chromium")
     exif = Image.Exif()
     exif[0x0112] = 6
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
