@@ -15,11 +15,11 @@ import typer
 
 from backend import settings as settings_table
 from backend.errors import BackendError, NotFoundError
+from backend.log_lines import LineFormatter
 
 if TYPE_CHECKING:
     from backend.context import Context
-    from backend.log_lines import LineFormatter
-from backend.settings import Settings
+    from backend.settings import Settings
 
 
 def read_settings(**given: object) -> Settings:
