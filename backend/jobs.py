@@ -12,6 +12,7 @@ from backend import (
     label_config,
     label_review,
     models,
+    old_versions,
     pool_keys,
     projects,
     push,
@@ -30,8 +31,6 @@ from backend.queues import Jobs, hint
 
 log = logging.getLogger(__name__)
 
-DELETE_BATCH = 20  # predictions per job: on SQLite an annotator's POST waits for at most this many deletions
-DELETE_PAUSE_S = 5.0
 TRAINING_PAUSE_S = 30.0
 BUSY_PAUSE_S = 5.0  # until a job that found another one at work looks again
 
@@ -186,11 +185,12 @@ def review_labels(project_id: int, number: int) -> None:
 
 
 def delete_old(project_id: int) -> None:
-    """Delete a few predictions of old versions, then make room for annotators before the next few."""
+    """Delete a few predictions of old versions, or wait while people annotate."""
     context, jobs = _open()
     context.progress.unclaim(hint("delete_old", project_id))
-    if push.delete_old(context, project_id, DELETE_BATCH):
-        jobs.once("delete_old", project_id, delay_s=DELETE_PAUSE_S)
+    pause_s = old_versions.delete_some(context, project_id)
+    if pause_s is not None:
+        jobs.once("delete_old", project_id, delay_s=pause_s)
 
 
 def configure(project_id: int) -> None:

@@ -17,6 +17,7 @@ from backend.types import AnnotatedTask, Json, Task
 
 PAGE = 1000
 IDS_PER_QUERY = 500  # they travel in the address, which proxies often cap at 8 kB
+RECENT = 250  # tasks that are looked at for a sign of life
 FILES_PER_UPLOAD = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES
 
 
@@ -34,10 +35,26 @@ class _Annotation(Answer):
     result: list[Any] | None = None  # an import takes items that are no objects
 
 
+class _Person(Answer):
+    id: int
+    last_activity: datetime | None = None
+
+
+class _Time(Answer):
+    updated_at: datetime
+
+
 class _Labels(Answer):
     id: int
     data: dict[str, Any] | None = None
     annotations: list[_Annotation]
+
+
+class _Touched(Answer):
+    """A task, with the times at which somebody worked on it."""
+
+    annotations: tuple[_Time, ...] = ()
+    drafts: tuple[_Time, ...] = ()
 
 
 class TaskCalls:
@@ -95,6 +112,36 @@ class TaskCalls:
         """
         chosen = (pick(task.annotations) for task in self._labels(project_id, ids=ids))
         return {annotation.id: annotation.updated_at for annotation in chosen if annotation}
+
+    def newest_activity(self, project_id: int) -> float:
+        """Return when somebody last annotated, as far as Label Studio tells; 0 for never, else in seconds of its clock.
+
+        Of other users it tells when they last wrote anything, in any project. Our own user is known by the labels and
+        drafts of this project: each of our own calls looks like work of theirs.
+        """
+        me = parse(_Person, self.http.get("/api/current-user/whoami")).id
+        people = [parse(_Person, each) for each in self.http.get("/api/users/")]
+        seconds = [person.last_activity.timestamp() for person in people if person.last_activity and person.id != me]
+        # Writing a prediction touches its task too, so labels are looked for among the RECENT tasks touched last.
+        for task in self._touched(project_id, include="id,annotations.updated_at", expand="annotations"):
+            seconds += [annotation.updated_at.timestamp() for annotation in task.annotations]
+        drafted = condition("draft_exists", "equal", "Boolean", True)  # a draft does not touch its task
+        for task in self._touched(project_id, drafted, include="id,drafts"):
+            seconds += [draft.updated_at.timestamp() for draft in task.drafts]
+        return max(seconds, default=0.0)
+
+    def _touched(self, project_id: int, *conditions: Json, **params: Any) -> list[_Touched]:
+        query = {"filters": filters(*conditions), "ordering": ["-tasks:updated_at"]}
+        page = self.http.get(
+            "/api/tasks",
+            missing=f"no project {project_id} in Label Studio",
+            project=project_id,
+            page_size=RECENT,
+            fields="all",
+            query=json.dumps(query),
+            **params,
+        )
+        return [parse(_Touched, each) for each in page["tasks"]]
 
     def labeled_task_ids(self, project_id: int) -> Iterator[int]:
         """Yield the ids of exactly the tasks that `annotated_tasks` yields."""

@@ -1,4 +1,4 @@
-"""A ranked pool into Label Studio: every prediction, then the flip in one write, then the old ones deleted slowly."""
+"""A ranked pool into Label Studio: every prediction, then the flip in one write."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from backend import pool_keys, priorities, tags
 from backend.context import Context
 from backend.errors import BackendError
 from backend.label_studio import LabelStudioClient, PredictionRow, PredictionStamp
-from backend.models import ServedModel, base_model, models_for, name_of, project_record, serving_number
+from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.scoring import stored
 from backend.settings import Settings
-from backend.store import ProjectRecord, version_name
+from backend.store import ProjectRecord
 from backend.types import Prediction, Ranking, Region
 
 log = logging.getLogger(__name__)
@@ -193,21 +193,3 @@ def _attempt(context: Context, project_id: int) -> str:
     accepted = context.store.current(project_id)
     settings = context.project_settings(context.store.project(project_id))
     return f"{accepted.number if accepted else 0} {settings.model_dump_json()}"
-
-
-def delete_old(context: Context, project_id: int, at_most: int) -> bool:
-    """Delete up to `at_most` predictions of versions that are ours and no longer served; True if more may be left."""
-    record = project_record(context, project_id)
-    ours = {version.name for version in context.store.versions(project_id)} | {
-        version_name(base_model(context, record), 0)
-    }
-    kept = {name_of(context, record), name_of(context, record, accepted=True)}
-    kept.add(context.label_studio.project(project_id).model_version)
-    present = context.label_studio.prediction_versions(project_id)
-    for version in sorted((ours - kept) & set(present)):
-        ids = context.label_studio.prediction_ids(project_id, version, at_most)
-        for prediction_id in ids:
-            context.label_studio.delete_prediction(prediction_id)
-        if ids:
-            return True
-    return False

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from backend import frame_order, guard, jobs, label_review, metrics, projects, serving
+from backend import activity, frame_order, guard, jobs, label_review, metrics, projects, serving
 from backend.context import Context
 from backend.errors import NotFoundError, RequestError
 from backend.models import name_of
@@ -146,6 +146,8 @@ class _Endpoints:
             return JSONResponse({"detail": f"ignored: unknown action {body.action!r}"})
         if body.action == FORCE_ACTION:
             self._request_training(body.project)
+        if body.action in LABEL_ACTIONS:
+            activity.note(self._context.redis)
         if body.action in LABEL_ACTIONS | TASK_ACTIONS:
             self._queue.once("check", body.project)
         if body.action in TASK_ACTIONS:

@@ -64,6 +64,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "priorities",
             "scoring",
             "push",
+            "activity",
+            "old_versions",
             "arrivals",
         ),
         *("serving", "review", "label_review", "projects", "jobs"),
