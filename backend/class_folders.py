@@ -11,13 +11,14 @@ from backend.types import LabeledBox
 from backend.yolo_data import LabeledFile, YoloData, images_in
 
 _VAL = ("val", "validation", "valid")  # names ultralytics takes, in this order
-_FIX = "lay it out as train/<class>/*.jpg and val/<class>/*.jpg, or test/<class>/*.jpg"
+_FIX = (
+    "name a data.yaml, or the folder of a YOLO export of Label Studio (classes.txt, images/, labels/); "
+    "classes of whole images are laid out as train/<class>/*.jpg and val/<class>/*.jpg, or test/<class>/*.jpg"
+)
 
 
 def read(folder: Path) -> YoloData:
     """Read the data set; the classes are the folders in `train`, by name. Raises DataError naming what is missing."""
-    if (folder / "data.yaml").is_file():
-        raise DataError("a folder with a data.yaml", where=str(folder), fix=f"name {folder / 'data.yaml'} instead")
     train, test = folder / "train", folder / "test"
     val = next((folder / name for name in _VAL if (folder / name).is_dir()), folder / "val")
     for split, found in (("train", train.is_dir()), ("val or test", val.is_dir() or test.is_dir())):
@@ -42,10 +43,10 @@ def _files(split: Path, classes: tuple[str, ...], notes: list[str]) -> Iterator[
         if folder.name not in classes:
             fix = "add images of it there, or remove the folder"
             raise DataError(f"the class {folder.name!r} is not in the train split", where=str(folder), fix=fix)
-        for path in images_in(folder):
+        for path in images_in(folder, notes):
             found += 1
             yield LabeledFile(path, (LabeledBox(folder.name, WHOLE),))
     if not found:
         raise DataError("no images in folders of classes", where=str(split), fix=_FIX)
-    stray = [path for path in images_in(split) if path.parent == split]
+    stray = [path for path in images_in(split, []) if path.parent == split]
     notes.extend(f"{path}: in no folder of a class, left out" for path in stray)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from backend import class_folders, oracle, tags, yolo_data
+from backend import class_folders, oracle, tags, yolo_data, yolo_export
 from backend.dataset import LabeledImage
 from backend.errors import DataError
 from backend.types import ControlTag, IntArray, YoloTask
@@ -70,12 +70,17 @@ class SimulationData:
 
 
 def read(place: Path, task: YoloTask = "detect") -> SimulationData:
-    """Read a data.yaml, or a folder of classes, whose labels are for a task.
+    """Read a data.yaml (or a folder with one), an export of Label Studio, or a folder of classes, for a task.
 
     Raises DataError naming the file, the line and the cure for whatever cannot be used.
     """
-    place = place.resolve()
-    data = class_folders.read(place) if place.is_dir() else yolo_data.read(place, task)
+    place = _with_yaml(place.resolve())
+    if not place.is_dir():
+        data = yolo_data.read(place, task)
+    elif yolo_export.is_export(place):
+        data = yolo_export.read(place, task)
+    else:
+        data = class_folders.read(place)
     tag = _tag(data, task)
     root = place if place.is_dir() else place.parent
     known = {"flip_idx": list(data.mirrored)} if data.mirrored else {}
@@ -87,9 +92,15 @@ def told(place: Path) -> YoloTask | None:
 
     Raises DataError for a file that is no data.yaml.
     """
+    place = _with_yaml(place)
     if place.is_dir():
-        return "classify"
+        return None if yolo_export.is_export(place) else "classify"
     return "pose" if yolo_data.has_points(place) else None
+
+
+def _with_yaml(place: Path) -> Path:
+    """Return the data.yaml of a folder that has one."""
+    return place / "data.yaml" if (place / "data.yaml").is_file() else place
 
 
 def check(data: SimulationData, budget: int) -> None:

@@ -1,13 +1,15 @@
 """An ultralytics data set on disk -> paths and labels, for any task.
 
-`path:` is relative to the folder of data.yaml, a split is a folder, a .txt list, or several of these, and a label file
-lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the suffix becomes .txt.
+`path:` is relative to the folder of data.yaml or else to the working directory. A split is a folder, a .txt list, or
+several of these. A label file lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the
+suffix becomes .txt. What ultralytics takes is taken (its `check_det_dataset` and `verify_image_label`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from backend.types import LabeledBox, YoloTask
 from backend.yolo_labels import Lines, parse
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_BESIDE_IMAGES = frozenset({"", ".cache", ".csv", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,17 @@ def read(data_yaml: Path, task: YoloTask = "detect") -> YoloData:
     """Read the data set. Raises DataError naming the file, the line and the cure for whatever cannot be used."""
     config = _load_yaml(data_yaml)
     where = str(data_yaml)
-    classes = _classes(config.get("names"), config.get("nc"), where)
-    shape = _kpt_shape(config.get("kpt_shape"), where) if task == "pose" else (0, 0)
+    classes = _classes(config.get("names"), _count(config.get("nc"), where), where)
+    pose = task == "pose" or (task == "detect" and "kpt_shape" in config)  # boxes may be had from a data set of poses
+    shape = _kpt_shape(config.get("kpt_shape"), where) if pose else (0, 0)
     lines, notes = Lines(task, classes, shape), list[str]()
     train, val, test = (tuple(_files(config, split, data_yaml, lines, notes)) for split in ("train", "val", "test"))
     multiple = config.get("multiple") is True
     if task == "classify" and not multiple:
         _check_single((*train, *val, *test))
     mirrored = _mirrored(config.get("flip_idx"), shape[0], where) if task == "pose" else ()
-    return YoloData(classes, train, val, test, tuple(notes), shape[0], mirrored, multiple)
+    points = shape[0] if task == "pose" else 0
+    return YoloData(classes, train, val, test, tuple(notes), points, mirrored, multiple)
 
 
 def has_points(data_yaml: Path) -> bool:
@@ -88,6 +93,8 @@ def _load_yaml(data_yaml: Path) -> dict[str, Any]:
         raise DataError(f"not YAML: {problem}", where=f"{data_yaml}{line}", fix="correct that line") from None
     if not isinstance(config, dict):
         raise DataError("not a data set", where=str(data_yaml), fix="write the keys train, val and names")
+    if "val" not in config and "validation" in config:
+        config["val"] = config["validation"]
     return config
 
 
@@ -102,12 +109,28 @@ def _read_text(path: Path, *, fix: str) -> str:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path), fix=fix) from None
 
 
-def _classes(names: Any, count: Any, where: str) -> tuple[str, ...]:
-    """Return the class names by id from `names`, a list or a map of ids 0, 1, ..."""
+def _count(count: Any, where: str) -> int | None:
+    """Return `nc`, the number of classes, which may be written as text; None: it is not there."""
+    if count is None:
+        return None
+    try:
+        number = float(count)
+        if number != int(number) or number < 1 or isinstance(count, bool):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"nc is {count!r}", where=where, fix="write the number of classes, or leave nc out") from None
+    return int(number)
+
+
+def _classes(names: Any, count: int | None, where: str) -> tuple[str, ...]:
+    """Return the class names by id from `names`, a list or a map of ids 0, 1, ...; without names they are numbered."""
+    if names is None and count is not None:
+        return tuple(f"class_{index}" for index in range(count))
     if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
+        by_id = {int(key) if str(key).isdecimal() else key: name for key, name in names.items()}
+        if set(by_id) != set(range(len(names))):
             raise DataError(f"names has the ids {list(names)}", where=where, fix="number the classes 0, 1, 2, ...")
-        names = [names[index] for index in range(len(names))]
+        names = [by_id[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError("no class names", where=where, fix="add a line like names: [cat, dog]")
     for name in names:
@@ -127,77 +150,118 @@ def _files(
     config: Mapping[str, Any], split: str, data_yaml: Path, lines: Lines, notes: list[str]
 ) -> Iterator[LabeledFile]:
     if config.get(split):
-        root = data_yaml.parent / str(config.get("path") or "")
+        places = _places(config[split], _root(data_yaml, config.get("path")))
         known = set[Path]()
-        for path in _images(config[split], root, f"{data_yaml}, {split}"):
+        for path in _images(places, f"{data_yaml}, {split}", notes):
             known.add(label_path(path))
-            yield LabeledFile(path, tuple(_labels(path, lines, notes)))
-        notes.extend(f"{each}: no image has this name, left out" for each in _lone_labels(config[split], root, known))
+            yield LabeledFile(path, tuple(labels_of(path, lines, notes)))
+        notes.extend(f"{path}: no image has this name, left out" for path in _lone_labels(places, known))
     elif split != "test":
         raise DataError(f"no {split} split", where=str(data_yaml), fix=f"add a line like {split}: images/{split}")
 
 
-def _images(split: Any, root: Path, where: str) -> Iterator[Path]:
+def _root(data_yaml: Path, path: Any) -> Path:
+    """Return the folder that splits are relative to; ultralytics takes `path` from the working directory."""
+    beside = data_yaml.parent / str(path or "")
+    return beside if beside.exists() or not Path(str(path)).exists() else Path(str(path))
+
+
+def _places(split: Any, root: Path) -> list[Path]:
+    """Return the folders and lists of a split; of `../` at its start too many are written by Roboflow."""
+    names = [str(name) for name in (split if isinstance(split, list) else [split])]
+    places = []
+    for name in names:
+        place = root / name
+        places.append(root / name[3:] if name.startswith("../") and not place.exists() else place)
+    return places
+
+
+def _images(places: Sequence[Path], where: str, notes: list[str]) -> Iterator[Path]:
     """Yield the images of a split in a stable order: lists as written, folders by name."""
-    sources = split if isinstance(split, list) else [split]
-    found = False
-    for source in sources:
-        place = root / str(source)
-        images = images_in(place) if place.is_dir() else _in_list(place, where)
-        for image in images:
-            found = True
+    empty = True
+    for place in places:
+        for image in images_in(place, notes) if place.is_dir() else _in_list(place, where, notes):
+            empty = False
             yield image
-    if not found:
+    if empty:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{split} holds no images", where=where, fix=f"put images there: {kinds}")
+        held = ", ".join(map(str, places))
+        raise DataError(f"{held} holds no images", where=where, fix=f"put images there: {kinds}")
 
 
-def _lone_labels(split: Any, root: Path, known: Collection[Path]) -> Iterator[Path]:
+def _lone_labels(places: Iterable[Path], known: Collection[Path]) -> Iterator[Path]:
     """Yield the label files beside a split's folders of images that are not those of an image."""
-    for source in split if isinstance(split, list) else [split]:
-        place = root / str(source)
+    for place in places:
         labels = label_path(place / "any.jpg").parent
         if place.is_dir() and labels != place:
-            found = (path for path in sorted(labels.rglob("*.txt")) if path not in known)
-            yield from (path for path in found if path.name != "classes.txt")  # some tools write the names there
+            lone = (path for path in sorted(labels.rglob("*.txt")) if path not in known)
+            yield from (path for path in lone if path.name != "classes.txt")  # some tools write the names there
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """Yield the images in a folder and the folders in it, by name."""
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def images_in(folder: Path, notes: list[str]) -> Iterator[Path]:
+    """Yield the images in a folder and the folders in it, by name; note the files of a format that is not read."""
+    unread = Counter[str]()
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES and path.is_file():
+            yield path
+        elif suffix not in _BESIDE_IMAGES and path.is_file() and not path.name.startswith("."):
+            unread[suffix] += 1
+    notes.extend(_unread(folder, suffix, count) for suffix, count in sorted(unread.items()))
 
 
-def _in_list(listing: Path, where: str) -> Iterator[Path]:
-    """Yield the images a .txt file lists; their paths are relative to its folder."""
+def _unread(place: Path, suffix: str, count: int) -> str:
+    files = f"{count} file{'s' * (count > 1)} {suffix}"
+    return f"{place}: {files} left out: this format is not read; convert images to .jpg or .png"
+
+
+def _in_list(listing: Path, where: str, notes: list[str]) -> Iterator[Path]:
+    """Yield the images a .txt file lists; their paths are relative to its folder, or to the working directory."""
     if listing.suffix != ".txt" or not listing.is_file():
         raise DataError(f"{listing} is no folder and no .txt list", where=where, fix="correct the path of this split")
+    unread = Counter[str]()
     for number, line in enumerate(_read_text(listing, fix="create it").splitlines(), start=1):
         if not line.strip():
             continue
         image = listing.parent / line.strip()
+        if not image.is_file() and Path(line.strip()).is_file():
+            image = Path(line.strip())
         if not image.is_file():
             raise DataError(
                 f"no image {image}",
                 where=f"{listing}, line {number}",
                 fix="add the image, or remove the line; paths are relative to the list's folder",
             )
-        yield image
+        if image.suffix.lower() in IMAGE_SUFFIXES:
+            yield image
+        else:
+            unread[image.suffix.lower()] += 1
+    notes.extend(_unread(listing, suffix, count) for suffix, count in sorted(unread.items()))
 
 
-def _labels(image: Path, lines: Lines, notes: list[str]) -> Iterator[LabeledBox]:
+def labels_of(image: Path, lines: Lines, notes: list[str]) -> Iterator[LabeledBox]:
+    """Yield the labels of an image; note what is left out, and an image without a label file."""
     labels = label_path(image)
     if not labels.exists():
         notes.append(f"{image}: no label file {labels}, taken as background")
         return
-    for number, line in enumerate(_read_text(labels, fix="make it readable").splitlines(), start=1):
-        if not line.strip():
-            continue
+    rows = [
+        (number, line)
+        for number, line in enumerate(_read_text(labels, fix="make it readable").splitlines(), start=1)
+        if line.strip()
+    ]
+    as_boxes = lines.of_file([line for _, line in rows], str(labels))
+    kept = set[LabeledBox]()
+    for number, line in rows:
         place = f"{labels}, line {number}"
-        label = parse(line, lines, place)
+        label = parse(line, as_boxes, place)
         if label is None:
             notes.append(f"{place}: {lines.noun} without an area, left out")
+        elif label in kept:
+            notes.append(f"{place}: {lines.noun} that is there twice, left out")
         else:
-            yield label
+            kept.add(label)
+            yield replace(label, outline=(), keypoints=()) if lines.task == "detect" else label
 
 
 def _check_single(files: Iterable[LabeledFile]) -> None:

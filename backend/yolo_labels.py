@@ -11,6 +11,7 @@ from backend.geometry import clip_ring, ring_area, ring_hull
 from backend.tags.choices import WHOLE
 from backend.types import Keypoint, LabeledBox, Ring, YoloTask
 
+_BOX_FIELDS = 5  # the class and four numbers
 _TOLERANCE = 0.01  # of the image; ultralytics allows as much
 _UNSEEN: Keypoint = (0.0, 0.0, 0)
 
@@ -27,6 +28,24 @@ class Lines:
     def noun(self) -> str:
         """Return what one line is, for people."""
         return _FORMS[self.task].noun
+
+    def of_file(self, rows: Sequence[str], where: str) -> Lines:
+        """Return what the rows of one label file hold: for boxes ultralytics takes outlines too, and objects of a pose.
+
+        Raises DataError for a file of boxes and outlines.
+        """
+        if self.task != "detect":
+            return self
+        counts = {len(row.split()) for row in rows}
+        points, size = self.kpt_shape
+        if points and counts == {5 + points * size}:
+            return replace(self, task="pose")
+        if max(counts, default=0) <= _BOX_FIELDS + 1:
+            return self
+        if _BOX_FIELDS in counts:
+            fix = "write only boxes, or only outlines, into one file; ultralytics leaves such an image out"
+            raise DataError("boxes and outlines in one file", where=where, fix=fix)
+        return replace(self, task="segment")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("label_config", "tags", "regions", "ellipses", "label_paths", "label_names", "label_xml", "ranking", "gate"),
-        *("yolo_data", "yolo_labels", "class_folders"),
+        *("yolo_data", "yolo_labels", "yolo_export", "class_folders"),
         *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
     ),
     (
@@ -81,7 +81,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
-        *("workers", "embedded", "tables", "demo", "simulate", "report", "picked"),
+        *("workers", "embedded", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
     ),
     ("startup",),
     ("cli",),

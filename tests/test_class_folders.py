@@ -48,7 +48,6 @@ def test_an_image_outside_of_the_classes_is_noted(tmp_path: Path) -> None:
         (("train/cat/1.jpg", "val/cat/1.txt"), "no images in folders of classes", "val"),
         (("train/cat/1.jpg", "val/cat/1.jpg", "test/1.jpg"), "no images in folders of classes", "test"),
         (("train/cat/1.jpg", "val/dog/1.jpg"), "the class 'dog' is not in the train split", "val/dog"),
-        (("data.yaml", "train/images/1.jpg", "valid/images/1.jpg"), "a folder with a data.yaml", ""),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, files: tuple[str, ...], reason: str, where: str) -> None:
@@ -56,3 +55,9 @@ def test_what_is_missing_is_named(tmp_path: Path, files: tuple[str, ...], reason
         class_folders.read(write(tmp_path, *files))
     assert caught.value.where == str(tmp_path / where)
     assert caught.value.fix
+
+
+def test_files_of_a_format_that_is_not_read_are_noted(tmp_path: Path) -> None:
+    data = class_folders.read(write(tmp_path, "train/cat/1.jpg", "train/cat/2.heic", "val/cat/3.jpg"))
+    note = "1 file .heic left out: this format is not read; convert images to .jpg or .png"
+    assert data.notes == (f"{tmp_path / 'train/cat'}: {note}",)

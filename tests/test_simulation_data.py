@@ -212,3 +212,52 @@ def test_some_data_sets_tell_their_task(tmp_path: Path) -> None:
     assert simulation_data.told(write(tmp_path / "boxes")) is None
     with pytest.raises(DataError, match="no such file"):
         simulation_data.told(tmp_path / "nowhere.yaml")
+
+
+# An export of Label Studio
+
+
+def write_export(root: Path, images: int = 10, line: str = BOX) -> Path:
+    """Write what Label Studio's "YOLO with Images" holds; the last image has no annotation."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number in range(images):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(root / f"images/0b1c-{number}.png")
+        (root / f"labels/0b1c-{number}.txt").write_text(line if number < images - 1 else "")
+    (root / "classes.txt").write_text("cat\nbig dog\n")
+    (root / "notes.json").write_text("{}")
+    return root
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb"])
+def test_an_export_of_label_studio_is_a_data_set(tmp_path: Path, task: YoloTask) -> None:
+    line = BOX if task == "detect" else LINES[task]
+    folder = write_export(tmp_path / "export", line=line)
+    data = simulation_data.read(folder, task)
+    simulation_data.check(data, 8)
+    assert (data.classes, data.tag.task) == (("cat", "big dog"), task)
+    assert (len(data.pool), len(data.test)) == (8, 2)
+    assert len({file.path for file in (*data.pool, *data.test)}) == 10
+    assert sorted(len(file.boxes) for file in (*data.pool, *data.test)) == [0, *[1] * 9]
+    assert data.notes == (f"{folder}: an export has no splits, so 2 of its 10 images are the test split",)
+    assert simulation_data.read(folder, task).pool == data.pool
+    assert simulation_data.told(folder) is None
+
+
+def test_an_export_without_images_names_the_one_with_images(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "export", images=1)
+    with pytest.raises(DataError, match="YOLO with Images"):
+        simulation_data.read(folder)
+    with pytest.raises(DataError, match="kpt_shape"):
+        simulation_data.read(folder, "pose")
+    (folder / "classes.txt").write_text("")
+    with pytest.raises(DataError, match="no class names"):
+        simulation_data.read(folder)
+
+
+def test_a_folder_with_a_data_yaml_is_that_data_set(tmp_path: Path) -> None:
+    assert simulation_data.read(write(tmp_path).parent) == simulation_data.read(tmp_path / "data.yaml")
+    assert simulation_data.told(tmp_path) is None
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="YOLO export of Label Studio"):
+        simulation_data.read(tmp_path / "empty", "classify")

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from backend.errors import DataError
 from backend.yolo_data import YoloData, has_points, read
+from backend.yolo_models import quiet_ultralytics
 from tests.support import ROOT, require
 
 LINE = "0 0.5 0.5 0.2 0.4\n"
@@ -120,7 +124,6 @@ def test_notes_a_box_without_an_area(tmp_path: Path) -> None:
         ("0.5 0.5 0.5 0.1 0.1", "no class 0.5"),
         ("nan 0.5 0.5 0.1 0.1", "no class nan"),
         ("0 0.5 0.5 0.1", "not a box"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "not a box"),
         ("cat 0.5 0.5 0.1 0.1", "not a box"),
         ("0 0.95 0.5 0.2 0.1", "leaves the image"),
         ("0 320 240 20 20", "leaves the image"),
@@ -265,3 +268,98 @@ def test_several_classes_of_an_image_must_be_meant(tmp_path: Path) -> None:
     data = read(alike(tmp_path, FOLDERS + "multiple: true\n", "0\n1\n"), "classify")
     assert data.multiple
     assert [box.label for box in data.train[0].boxes] == ["cat", "dog"]
+
+
+# As ultralytics takes it
+
+
+def ultralytics_splits(data_yaml: Path) -> dict[str, Any]:
+    """Return what ultralytics itself makes of a data.yaml."""
+    quiet_ultralytics()
+    from ultralytics.data.utils import check_det_dataset
+
+    return dict(check_det_dataset(str(data_yaml), autodownload=False))
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [cat, dog]\n",  # as Roboflow writes it
+        "train: train/images\nvalidation: valid/images\nnames: [cat, dog]\n",
+        "train: train/images\nval: valid/images\nnc: '2'\nnames: [cat, dog]\n",
+        "train: train/images\nval: valid/images\nnc: 2.0\n",
+        "train: train/images\nval: valid/images\nnc: '2'\n",
+        "train: [train/images, valid/images]\nval: valid/images\nnames: {'0': cat, '1': dog}\n",
+        "path: .\ntrain: train/images\nval: valid/images\ntest:\nnames: [cat, dog]\n",
+    ],
+)
+def test_a_data_yaml_is_read_as_ultralytics_reads_it(
+    tmp_path: Path, yaml: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "valid"):
+        for kind, name in (("images", "a.jpg"), ("labels", "a.txt")):
+            (tmp_path / split / kind).mkdir(parents=True)
+            (tmp_path / split / kind / name).write_text(LINE if kind == "labels" else "")
+    (tmp_path / "data.yaml").write_text(yaml)
+    theirs, ours = ultralytics_splits(tmp_path / "data.yaml"), read(tmp_path / "data.yaml")
+    assert ours.classes == tuple(theirs["names"].values())
+    for split, files in (("train", ours.train), ("val", ours.val)):
+        folders = theirs[split] if isinstance(theirs[split], list) else [theirs[split]]
+        assert [str(file.path.resolve().parent) for file in files] == folders
+        assert all(file.boxes for file in files)
+
+
+@pytest.mark.parametrize("nc", ["many", "1.5", "0", "true", "[2]"])
+def test_a_number_of_classes_that_is_none_is_named(tmp_path: Path, nc: str) -> None:
+    with pytest.raises(DataError, match="nc is "):
+        read(write(tmp_path, f"{FOLDERS}nc: {nc}\n"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "more"),
+    [
+        (TRIANGLE + "1 0.2 0.2 0.4 0.2 0.4 0.6 0.2 0.6\n", ""),  # outlines
+        ("0 0.5 0.5 0.2 0.4 0.5 0.5 2 0.4 0.4 1\n", "kpt_shape: [2, 3]\n"),  # objects of a pose
+        (LINE + LINE + "1 0.5 0.5 0.2 0.4\n", ""),  # the same box twice
+    ],
+)
+def test_boxes_of_a_detector_are_those_that_ultralytics_takes(tmp_path: Path, labels: str, more: str) -> None:
+    quiet_ultralytics()
+    from ultralytics.data.utils import verify_image_label
+
+    data = read(write(tmp_path, FOLDERS + more, labels))
+    image = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(image)
+    points = (2, 3) if more else (0, 0)
+    file = str(tmp_path / "labels/train/a.txt")
+    _, rows, *_ = verify_image_label((str(image), file, "", False, 2, *points, False))
+    drawn = [(data.classes.index(box.label), *box.xywh) for box in data.train[0].boxes]
+    assert np.allclose(sorted(drawn), sorted(rows.tolist()), atol=1e-6)
+    assert not any(box.outline or box.keypoints for box in data.train[0].boxes)
+    assert [note for note in data.notes if "there twice" in note] == (
+        [f"{file}, line 2: a box that is there twice, left out"] if labels.startswith(LINE + LINE) else []
+    )
+
+
+def test_boxes_and_outlines_in_one_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="boxes and outlines in one file") as caught:
+        read(write(tmp_path, FOLDERS, LINE + TRIANGLE))
+    assert caught.value.where == str(tmp_path / "labels/train/a.txt")
+
+
+def test_files_of_a_format_that_is_not_read_are_noted(tmp_path: Path) -> None:
+    yaml = write(tmp_path, FOLDERS)
+    for name in ("b.avif", "c.HEIC", "d.heic", "e.gif", "labels.cache", "readme.txt", ".hidden.gif"):
+        (tmp_path / "images/train" / name).write_bytes(b"")
+    folder = tmp_path / "images/train"
+    tail = "left out: this format is not read; convert images to .jpg or .png"
+    assert read(yaml).notes == (
+        f"{folder}: 1 file .avif {tail}",
+        f"{folder}: 1 file .gif {tail}",
+        f"{folder}: 2 files .heic {tail}",
+    )
+    (tmp_path / "list.txt").write_text("images/train/a.jpg\nimages/train/e.gif\n")
+    listed = read(write(tmp_path, FOLDERS.replace("images/train", "list.txt")))
+    assert listed.notes == (f"{tmp_path / 'list.txt'}: 1 file .gif {tail}",)
+    assert len(listed.train) == 1
