@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from backend import charts, curves, picked
+from backend import charts, curves, learning, picked
 from backend.charts import Line
 from backend.curves import Comparison, Curve, Interval
 from backend.experiment import Plan, Results, Row
@@ -55,13 +55,14 @@ def render(results: Results, data: SimulationData) -> str:
     """Return the page; `data` gives the pictures and the true classes of what was picked."""
     found = {name: _Strategy(name, [row for row in results.rows if row.strategy == name]) for name in _names(results)}
     quality, labels = results.plan.quality, RECIPES[results.plan.task].labels
+    lowest = learning.floor(results.plan, data.test)
     colours = {name: _GREY if name == RANDOM else _COLOURS[at % len(_COLOURS)] for at, name in enumerate(found)}
     return "".join(
         [
             _HEAD,
             "<h1>Is it worth it?</h1>",
-            _summary(results, found),
-            _table(results, found),
+            _summary(results, found, lowest),
+            _table(results, found, lowest),
             "<h2>Learning curves</h2>",
             _key(colours),
             '<div class="charts">',
@@ -105,20 +106,22 @@ def _names(results: Results) -> list[str]:
     return sorted(results.plan.strategies, key=lambda name: name == RANDOM)
 
 
-def _summary(results: Results, found: dict[str, _Strategy]) -> str:
+def _summary(results: Results, found: dict[str, _Strategy], lowest: float) -> str:
     plan = results.plan
     labeled = plan.initial + (plan.rounds - 1) * plan.batch
     text = (
         f"{plan.pool} images to choose from, {plan.initial} at random and then {plan.batch} at a time, {labeled} in "
         f"all, {plan.seeds} seed{'s' * (plan.seeds > 1)}; measured on {plan.test} other images."
     )
-    verdicts = [_sentence(name, found, plan) for name in found if name != RANDOM]
-    if RANDOM not in found:
+    verdicts = [_sentence(name, found, plan, lowest) for name in found if name != RANDOM]
+    if advice := learning.nothing_learned(results, lowest):
+        verdicts = [f"<b>{escape(advice)}</b>"]
+    elif RANDOM not in found:
         verdicts = ["Random selection is not among the strategies, so nothing can be said of labels saved."]
     return f"<p>{escape(text)}</p><ul>{''.join(f'<li>{each}</li>' for each in verdicts)}</ul>"
 
 
-def _sentence(name: str, found: dict[str, _Strategy], plan: Plan) -> str:
+def _sentence(name: str, found: dict[str, _Strategy], plan: Plan, lowest: float) -> str:
     if RANDOM not in found:
         return ""
     compared = curves.compare(found[name].curve("images"), found[RANDOM].curve("images"))
@@ -130,7 +133,11 @@ def _sentence(name: str, found: dict[str, _Strategy], plan: Plan) -> str:
         verdict = f'<span class="{word}">{word} than random</span> by {abs(gain.value):.3f} {plan.quality} on the way'
     else:
         verdict = "no difference from random beyond noise"
-    return f"<b>{escape(name)}</b>: {verdict}; {_reached(compared, plan.quality)}"
+    if learning.gained_by_labels(found[RANDOM].curve("images"), lowest):
+        reached = _reached(compared, plan.quality)
+    else:
+        reached = "random gained nothing by its labels, so no share of them can be named"
+    return f"<b>{escape(name)}</b>: {verdict}; {reached}"
 
 
 def _reached(compared: Comparison, quality: str) -> str:
@@ -140,8 +147,9 @@ def _reached(compared: Comparison, quality: str) -> str:
     return f"it had reached random's last {quality} with {share.value:.0%} of the images"
 
 
-def _table(results: Results, found: dict[str, _Strategy]) -> str:
+def _table(results: Results, found: dict[str, _Strategy], lowest: float) -> str:
     """Return the numbers behind the sentences."""
+    gained = RANDOM in found and learning.gained_by_labels(found[RANDOM].curve("images"), lowest)
     quality, labels = results.plan.quality, RECIPES[results.plan.task].labels
     head = ["strategy", f"last {quality}", f"mean {quality} on the way"]
     if RANDOM in found:
@@ -154,7 +162,8 @@ def _table(results: Results, found: dict[str, _Strategy]) -> str:
         if name == RANDOM:
             cells += ["-"] * 4
         elif RANDOM in found:
-            cells += [_gain(images.final_gain), _gain(images.area_gain), _share(images.share), _share(boxes.share)]
+            shares = [_share(images.share), _share(boxes.share)] if gained else ["-", "-"]
+            cells += [_gain(images.final_gain), _gain(images.area_gain), *shares]
         rows += _row(name, cells)
     return f'<h2>Against random</h2>{_grid(head, rows)}<p class="small">{escape(_noise(results.plan.seeds))}</p>'
 

@@ -18,6 +18,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 from backend import (
     acquisition,
     experiment,
+    learning,
     pretrained,
     ranking,
     report,
@@ -74,8 +75,11 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
     results = collect(folder, plan)
     experiment.write(folder, "results.json", results)
-    page = report.render(results, simulation_data.read(Path(plan.data), plan.task))
+    data = simulation_data.read(Path(plan.data), plan.task)
+    page = report.render(results, data)
     LocalFiles(folder).write("report.html", page.encode())
+    if advice := learning.nothing_learned(results, learning.floor(plan, data.test)):
+        console.print(advice, style="yellow")
     console.print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
     return results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -157,3 +158,39 @@ def test_without_random_nothing_is_said_of_labels_saved(data: SimulationData) ->
     page = report.render(results({"better": CURVES["better"]}), data)
     assert "nothing can be said of labels saved" in page
     assert cells(page, "Against random", "better") == ["0.800", "0.650"]
+
+
+# Nothing learned
+
+NOTHING = dict.fromkeys(("random", "better"), ((0.0, 0.0, 0.001), (0.0, 0.0, 0.0)))
+
+
+def test_where_nothing_was_learned_the_page_says_what_to_change(data: SimulationData) -> None:
+    page = report.render(results(NOTHING), data)
+    assert "Nothing was learned: the best mAP50 of all 12 trainings is 0.001." in page
+    for cure in ("--steps, now 500", "--imgsz, now 640", "pretrained base weights, as these started from scratch"):
+        assert cure in page
+    for verdict in ("better than random", "no difference", "had reached"):
+        assert verdict not in page
+    assert cells(page, "Against random", "better")[4:] == ["-", "-"]
+
+
+@pytest.mark.parametrize(("last", "learned"), [(0.5, False), (0.7, True)])
+def test_a_classifier_that_names_one_class_always_has_learned_nothing(
+    data: SimulationData, last: float, learned: bool
+) -> None:
+    halves = tuple(
+        LabeledFile(file.path, (LabeledBox(CLASSES[place % 2], BOX),)) for place, file in enumerate(data.pool)
+    )
+    of_classes = dataclasses.replace(data, pool=halves, test=halves[:2])
+    found = results(dict.fromkeys(("random", "better"), ((0.4, 0.4, last),)))
+    found = found.model_copy(update={"plan": found.plan.model_copy(update={"task": "classify"})})
+    assert ("Nothing was learned" in report.render(found, of_classes)) is not learned
+
+
+def test_where_random_gained_nothing_by_its_labels_no_share_of_them_is_named(data: SimulationData) -> None:
+    """Of a curve that falls any strategy "reaches" the last value with its first images."""
+    page = report.render(results({"random": ((0.5, 0.4, 0.3),) * 2, "better": ((0.5, 0.6, 0.7),) * 2}), data)
+    assert "random gained nothing by its labels, so no share of them can be named" in page
+    assert "had reached" not in page
+    assert "better than random" in page
