@@ -40,12 +40,14 @@ $(UV):
 	$(BIN)/pip install --quiet uv
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
+	@echo "Installing the backend into $(VENV): some minutes, once"
 	$(UV) pip install --quiet --python $(VENV) --no-deps --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
 	touch $@
 
 # Label Studio has dependencies that contradict ours, so it lives in an environment of its own.
 $(LS_VENV)/.installed: label-studio.lock | $(UV)
+	@echo "Installing Label Studio into $(LS_VENV): some minutes, once"
 	$(PYTHON) -m venv $(LS_VENV)
 	$(UV) pip install --quiet --python $(LS_VENV) --no-deps --require-hashes -r label-studio.lock
 	touch $@

@@ -46,17 +46,22 @@ def main() -> None:
 @app.command()
 def demo(
     data: Annotated[Path | None, typer.Option(help="ultralytics data.yaml; default: generated scenes")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="how often to annotate and retrain")] = 4,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="how often to annotate and retrain; default: 4, with --keep none")
+    ] = None,
     exit_: Annotated[bool, typer.Option("--exit", help="end by itself, do not stay up")] = False,
-    folder: Annotated[Path, typer.Option(help="where everything of the demo lives; emptied at the start")] = Path(
-        "demo-data"
-    ),
+    keep: Annotated[bool, typer.Option("--keep", help="open the last demo again, with all that was labeled")] = False,
+    folder: Annotated[
+        Path, typer.Option(help="where everything of the demo lives; emptied at the start, unless with --keep")
+    ] = Path("demo-data"),
 ) -> None:
     """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""
-    from backend.demo import run
+    from backend.demo import Demo
+    from backend.demo import run as run_demo
 
-    log_to_stderr("WARNING")
-    run(data, rounds, stay=not exit_, folder=folder)
+    if keep and data:
+        raise typer.BadParameter("a demo that is opened again has its data", param_hint="--keep")
+    run_demo(Demo(folder, data, rounds or (0 if keep else 4), keep, stay=not exit_))
 
 
 @app.command()

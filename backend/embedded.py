@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -18,14 +19,18 @@ _ADDRESS_FILE = "redis.url"  # how `yolo-backend status` and the like find the e
 
 
 @contextmanager
-def backend_processes(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Run everything until the block ends; gives the server's URL. Raises BackendError if a part does not come up."""
+def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path | None = None) -> Iterator[str]:
+    """Run everything until the block ends; gives the server's URL. Raises BackendError if a part does not come up.
+
+    With `logs`, a folder, the output of worker and server goes to files in it.
+    """
     with ExitStack() as stack:
         redis_url = settings.redis_url or stack.enter_context(_embedded_redis(settings))
         port = settings.port or free_port()
         child_environ = {**environ, "REDIS_URL": redis_url, "PORT": str(port), "HOST": settings.host}
-        stack.enter_context(running(_command("worker"), child_environ))
-        server = stack.enter_context(running(_command("serve"), child_environ))
+        worker_log, server_log = (logs / "worker.log", logs / "server.log") if logs else (None, None)
+        stack.enter_context(running(_command("worker"), child_environ, worker_log))
+        server = stack.enter_context(running(_command("serve"), child_environ, server_log))
         url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"  # noqa: S104 compared only
         wait_ready(server, lambda: httpx.get(f"{url}/health", timeout=1).is_success, "the server", START_S)
         yield url

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import httpx
@@ -32,6 +33,7 @@ STOP_S = 10.0
 LOG_LINES = 15
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 LABEL_STUDIO_ENV = {
     # Both, or it refuses backends and webhooks on private addresses (ours is on this machine).
     "ML_BLOCK_LOCAL_IP": "false",
@@ -72,11 +74,20 @@ def label_studio_binary(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 @contextmanager
-def start_label_studio(binary: Path, data_dir: Path, *, email: str, password: str) -> Iterator[LabelStudioProcess]:
-    """Start Label Studio on a free port with its SQLite database and files in `data_dir`; stop it on exit.
+def start_label_studio(
+    binary: Path,
+    data_dir: Path,
+    *,
+    email: str,
+    password: str,
+    port: int = 0,
+    environ: Mapping[str, str] = NO_VARIABLES,
+) -> Iterator[LabelStudioProcess]:
+    """Start Label Studio with its SQLite database and files in `data_dir`; stop it on exit.
 
-    The user is made in a fresh data directory and otherwise must have this password. Raises BackendError when the
-    binary is missing, Label Studio ends or does not get ready, or refuses the user.
+    `port` 0 is a free one. `environ` adds variables, for example those of another database. The user is made in a
+    fresh data directory and otherwise must have this password. Raises BackendError when the binary is missing, Label
+    Studio ends or does not get ready, or refuses the user.
     """
     if not binary.is_file():
         raise BackendError(
@@ -84,14 +95,14 @@ def start_label_studio(binary: Path, data_dir: Path, *, email: str, password: st
         )
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(binary), "start", "--no-browser", "--log-level", "ERROR", "--data-dir", str(data_dir)]
     command += ["--internal-host", "127.0.0.1", "--port", str(port)]
     # The login goes through the environment: arguments can be read by every user of the machine.
     login = {"LABEL_STUDIO_USERNAME": email, "LABEL_STUDIO_PASSWORD": password}
-    environ = _clean_environ() | LABEL_STUDIO_ENV | login
-    with running(command, environ, data_dir / "label-studio.log") as child:
+    child_environ = _clean_environ() | LABEL_STUDIO_ENV | login | dict(environ)
+    with running(command, child_environ, data_dir / "label-studio.log") as child:
         with httpx.Client(base_url=url, timeout=2, trust_env=False) as probe:
             wait_ready(child, lambda: probe.get("/health").is_success, "Label Studio", LABEL_STUDIO_START_S)
         key = _kept_token(data_dir / "api-key", url, email, password)

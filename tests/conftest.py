@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import hypothesis
 import pytest
@@ -27,7 +27,16 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # what CI says depends on the code alone
 
 LACKING = "lacking.txt"  # in pytest's cache folder: the tests skipped for want of a package, for `pytest @FILE`
-LOGIN = {"email": "admin@example.com", "password": "a-test-password"}
+
+
+class Login(TypedDict):
+    """What a user of Label Studio signs in with."""
+
+    email: str
+    password: str
+
+
+LOGIN = Login(email="admin@example.com", password="a-test-password")
 
 
 def pytest_configure(config: pytest.Config) -> None:

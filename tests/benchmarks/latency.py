@@ -190,8 +190,14 @@ def _backend(folder: Path) -> Iterator[_Bench]:
     data_yaml = scenes.generate(folder / "data", pool=TASKS, test=1, seed=2)
     data = yolo_data.read(data_yaml)
     with ExitStack() as stack:
-        login = {"email": "bench@example.com", "password": "a-bench-password"}
-        studio = stack.enter_context(start_label_studio(label_studio_binary(), folder / "label-studio", **login))
+        studio = stack.enter_context(
+            start_label_studio(
+                label_studio_binary(),
+                folder / "label-studio",
+                email="bench@example.com",
+                password="a-bench-password",
+            )
+        )
         client = stack.enter_context(LabelStudioClient(studio.url, studio.api_key))
         settings = Settings(model_dir=str(folder / "models"), host="127.0.0.1", port=0)
         environ = {

@@ -20,9 +20,10 @@ TARGET = 20.0
 
 def run(folder: Path) -> list[Result]:
     """Import 5,000 predictions in turns with a sample of single POSTs, into one project of 5,000 tasks."""
-    login = {"email": "bench@example.com", "password": "a-bench-password"}
     with (
-        start_label_studio(label_studio_binary(), folder / "push", **login) as studio,
+        start_label_studio(
+            label_studio_binary(), folder / "push", email="bench@example.com", password="a-bench-password"
+        ) as studio,
         LabelStudioClient(studio.url, studio.api_key) as client,
     ):
         project_id = client.create_project("push", parts.CONFIG)
