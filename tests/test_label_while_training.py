@@ -1,0 +1,114 @@
+"""Two people label while versions come and go: none of their requests fails.
+
+The length is LABELING_MINUTES, 30 by default. `pytest -s` shows the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from backend import scenes
+from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio
+from tests.annotator import Annotator, Diary, browser_of
+from tests.conftest import LOGIN, Login
+from tests.postgres import postgres
+from tests.support import require, sign_up
+from tests.world import World, await_shown, await_true, open_world
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.slow]
+
+MINUTES = float(os.environ.get("LABELING_MINUTES", "30"))
+POOL = 400 + round(50 * MINUTES)  # the queue never ends
+PAUSE_S = 1.0  # two annotators make up to 50 labels a minute
+SETTINGS = {
+    "IMGSZ": "64",
+    "RETRAIN_EVERY": "20",
+    "TRAIN_STEPS": "20",  # what a version can do is not asked here, only that there is one
+    "MIN_EPOCHS": "1",
+    "STEPS_GROWTH": "0",
+    "TOLERANCE": "1",  # so that each version is published, and the one before it goes
+    "MODEL_SCORE_THRESHOLD": "0.01",
+}
+COLLEAGUE = Login(email="colleague@example.com", password="another-test-password")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_no_request_of_an_annotator_fails_while_versions_come_and_go(database: str, tmp_path: Path) -> None:
+    data_yaml = scenes.generate(tmp_path / "scenes", pool=POOL, test=10, seed=3, size=96)
+    with label_studio_on(database, tmp_path) as studio, open_world(studio, tmp_path, data_yaml, SETTINGS) as world:
+        project_id = prepared_project(world)
+        diaries = label_together(world, project_id, MINUTES * 60)
+        versions = world.store.versions(project_id)
+        written_away = {f"yolo11n-v{number}" for number in range(len(versions))} - set(
+            world.client.prediction_versions(project_id)
+        )
+        print(f"\n{database}: {MINUTES:g} minutes, {len(versions)} versions, {len(written_away)} of them gone again")
+        for diary in diaries:
+            print(f"labels {diary.labels}, requests {diary.requests}, slowest {diary.slowest_s:.1f} s")
+            print(*diary.failures, sep="\n")
+        assert [failure for diary in diaries for failure in diary.failures] == []
+        assert all(diary.labels for diary in diaries)
+        assert len(versions) >= max(2, MINUTES / 10)  # or nothing was deleted beside them
+        assert_old_predictions_go(world, project_id)
+
+
+@contextmanager
+def label_studio_on(database: str, folder: Path) -> Iterator[LabelStudioProcess]:
+    binary = label_studio_binary()
+    require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
+    with ExitStack() as stack:
+        environ = stack.enter_context(postgres()) if database == "postgresql" else {}
+        yield stack.enter_context(start_label_studio(binary, folder / "studio", environ=environ, **LOGIN))
+
+
+def prepared_project(world: World) -> int:
+    """Return a project whose queue stands, with a colleague who may label in it."""
+    sign_up(world.client, **COLLEAGUE)
+    project_id = world.client.create_project("label while training", world.config)
+    world.client.upload_images(project_id, [file.path for file in world.data.train])
+    world.client.attach_backend(project_id, world.url, "yolo")
+    await_shown(world, project_id, "yolo11n-v0")
+    return project_id
+
+
+def label_together(world: World, project_id: int, seconds: float) -> tuple[Diary, ...]:
+    """Let two people label side by side for that long."""
+    end, diaries = threading.Event(), (Diary(), Diary())
+    with ExitStack() as stack:
+        threads = [
+            threading.Thread(target=annotator.work, args=(end,))
+            for annotator in (
+                Annotator(
+                    stack.enter_context(browser_of(world.studio.url, **login)),
+                    project_id,
+                    world.tag,
+                    world.oracle,
+                    PAUSE_S,
+                    diary,
+                )
+                for login, diary in zip((LOGIN, COLLEAGUE), diaries, strict=True)
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(seconds)
+        end.set()
+        for thread in threads:
+            thread.join()
+    return diaries
+
+
+def assert_old_predictions_go(world: World, project_id: int) -> None:
+    """Nobody annotates any more, so what old versions said is deleted."""
+
+    def gone() -> bool:
+        return set(world.client.prediction_versions(project_id)) == {world.shown(project_id)}
+
+    await_true(gone, "the old versions' end", tell=lambda: str(world.client.prediction_versions(project_id)))
