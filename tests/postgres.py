@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import require
+from tests.support import require_program
 
 _USER = "postgres"  # the package makes this user; the server refuses to run as root
 
@@ -18,9 +18,7 @@ _USER = "postgres"  # the package makes this user; the server refuses to run as 
 @contextmanager
 def postgres() -> Iterator[dict[str, str]]:
     """Run an empty cluster; gives the variables that make Label Studio use it."""
-    binaries = _binaries()
-    require(binaries is not None, "PostgreSQL is not installed")
-    assert binaries is not None
+    binaries = require_program("initdb").resolve().parent  # not on PATH
     # Not under pytest's folder: that one is closed to other users, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     root = os.geteuid() == 0
@@ -48,11 +46,3 @@ def postgres() -> Iterator[dict[str, str]]:
             call("pg_ctl", "stop", "--wait", "--mode", "fast", "--pgdata", data)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _binaries() -> Path | None:
-    """Return the folder of PostgreSQL's programs: Debian keeps it off PATH."""
-    if on_path := shutil.which("initdb"):
-        return Path(on_path).parent
-    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    return max((path.parent for path in folders), key=lambda path: int(path.parent.name), default=None)
