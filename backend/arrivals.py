@@ -14,9 +14,9 @@ from backend.acquisition.aggregation import pool_of
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.evidence import pool_for
-from backend.label_studio import DOUBTED, UNLABELED, PredictionRow
+from backend.label_studio import PredictionRow
 from backend.models import ServedModel, models_for, project_record, serving_number
-from backend.push import LAST, encode, flip, write
+from backend.push import LAST, encode, flip, note_refused, write
 from backend.scoring import predict_shards, save_shards, shard_size
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord
@@ -36,10 +36,9 @@ def score_new(context: Context, project_id: int) -> int:
         return 0
     models = models_for(context, record, accepted=False)
     model = models[0]
-    # A task whose labels were doubted, and deleted since, still carries the doubt where its place should be.
-    doubted = context.label_studio.prediction_stamps(project_id, model.name, UNLABELED, DOUBTED)
-    doubted_ids = {stamp.task_id for stamp in doubted}
-    placed_ids = set(context.label_studio.predicted_tasks(project_id, model.name)) - doubted_ids
+    # A task whose labels were reviewed, and deleted since, still carries the verdict where its place should be.
+    marked_ids = context.store.marks(project_id, model.number)
+    placed_ids = set(context.label_studio.predicted_tasks(project_id, model.name)) - marked_ids
     fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in placed_ids]
     if not fresh:
         return 0
@@ -64,9 +63,13 @@ def score_new(context: Context, project_id: int) -> int:
         ]
         # Asked once more: somebody may have labeled and unlabeled a task between the two lists above.
         present = context.label_studio.stamps_of(project_id, model.name, shard.task_ids.tolist())
-        created += write(context.label_studio, project_id, model.name, iter(rows), present)
+        refused: dict[int, str] = {}
+        created += write(context.label_studio, project_id, model.name, iter(rows), present, refused.__setitem__)
+        note_refused(context, project_id, refused)
         order = joined(order, shard, places, scores)
         context.store.save_ranking(project_id, model.number, order)
+    if unmarked := marked_ids & {task.id for task in fresh}:
+        context.store.save_marks(project_id, model.number, marked_ids - unmarked)
     flip(context, project_id, model.name)
     return created
 

@@ -17,6 +17,7 @@ BackendError                    500  something of ours broke
 ├── RedisDownError              503  redis does not answer: nothing can be queued now
 └── LabelStudioError            502  Label Studio refused, or did not answer
     ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
+    ├── LabelStudioRefusedError 502  what was sent does not pass Label Studio's validation
     └── LabelStudioBlockedError 502  Label Studio refuses private addresses (its SSRF protection)
 """
 
@@ -124,3 +125,11 @@ class LabelStudioAuthError(LabelStudioError):
 
 class LabelStudioBlockedError(LabelStudioError):
     pass
+
+
+class LabelStudioRefusedError(LabelStudioError):
+    """Carries Label Studio's `problems`, word for word, and nothing was written."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.problems = problems

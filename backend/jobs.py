@@ -10,6 +10,7 @@ from pathlib import Path
 from backend import (
     arrivals,
     label_config,
+    label_marks,
     label_review,
     models,
     old_versions,
@@ -177,7 +178,7 @@ def review_labels(project_id: int, number: int) -> None:
     try:
         with context.progress.lock(project_id, "push"):
             doubts = label_review.examine(context, project_id)
-            written = label_review.mark(context, project_id, doubts)
+            written = label_marks.mark(context, project_id, doubts)
     except BusyError:
         jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
         return

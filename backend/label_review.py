@@ -1,4 +1,4 @@
-"""Labels that look wrong: scored beside what the serving version predicts, and marked in Label Studio for a look.
+"""Labels that look wrong: scored beside what the serving version predicts.
 
 Label errors show in predictions of a model that has not seen the label. Of the validation images, and of tasks labeled
 since the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of
@@ -8,7 +8,7 @@ newest version that had not learned from the image, where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,18 +18,12 @@ from backend.choice_errors import choice_quality
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.geometry import label_arrays
-from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, by_task, label_quality, sureness
-from backend.label_studio import LABELED, PredictionRow
+from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
 from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.pasts import fair, pasts_of, said
-from backend.push import LAST, encode, same
-from backend.scoring import stored
 from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Prediction
 from backend.versions import ModelVersion
 
-MARKED = 200  # tasks at most; each is a request of its own, for no bulk import knows `mislabeling`
-BEHIND = 1e-5  # how far behind the last place a mark is that was taken back
-CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
 _WHOLE = (0.0, 0.0, 100.0, 100.0)  # the box of an image
 
 
@@ -50,15 +44,16 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     the tag's model never learned. Nothing before there is a version.
     """
     record, version = project_record(context, project_id), context.store.serving(project_id)
-    models = models_for(context, record, accepted=False) if version else ()
-    judges = [model for model in models if model.trained]
-    if version is None or not judges:
+    if version is None:
         return ()
+    models = models_for(context, record, accepted=False)
+    judges = [model for model in models if model.trained]
     annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
+    reviewed = {task.annotation_id: task.updated_at for task in annotated.values()}
     alone = len(models) == 1
     doubts = [doubt for model in judges for doubt in _judged(context, version, model, annotated, alone=alone)]
     found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
-    context.store.save_doubts(project_id, version.number, found)
+    context.store.save_doubts(project_id, version.number, found, reviewed)
     return found
 
 
@@ -161,52 +156,6 @@ def _choice_doubt(model: ServedModel, labels: Sequence[str], choice: _Choice, qu
     return LabelDoubt(*judged, score, suspicion, label, box, choice.learned, model.tag.from_name)
 
 
-def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:
-    """Write the worst MARKED doubts into Label Studio and take back those that stand no longer; return the writes.
-
-    A marked task's prediction has `mislabeling` = 1 − quality and the score 1 + mislabeling. Places in the queue are at
-    most 1, so no marked task gets in front of it, not even right after its labels were deleted. A mark that is taken
-    back leaves one just behind the last place: if the label is deleted later, it shows that the task has no place yet.
-    Of several tags the worst gives the task its quality.
-    """
-    record = project_record(context, project_id)
-    models, settings = models_for(context, record, accepted=False), context.project_settings(record)
-    model, client = models[0], context.label_studio
-    doubted = tuple(doubt for doubt in by_task(doubts)[:MARKED] if doubt.score < CLEAN)
-    worst = {doubt.task_id: 1 - doubt.score for doubt in doubted}
-    present = list(client.prediction_stamps(project_id, model.name, LABELED))
-
-    def score(task_id: int) -> float:
-        return LAST + max(worst.get(task_id, 0.0), BEHIND)
-
-    def row(task_id: int) -> PredictionRow:
-        wrong = worst.get(task_id, 0.0)
-        regions = encode(settings, models, task_id, _predicted(context, models, task_id))
-        return PredictionRow(task_id, score(task_id), regions, mislabeling=wrong)
-
-    written = 0
-    for stamp in present:
-        stale = stamp.task_id in worst or (stamp.score is not None and stamp.score > LAST)
-        if stale and not same(stamp.score, score(stamp.task_id)):
-            client.update_prediction(stamp.id, model.name, row(stamp.task_id))
-            written += 1
-    lacking = sorted(worst.keys() - {stamp.task_id for stamp in present})
-    # By id: on a busy machine the list above has been seen without a task that people labeled in that moment.
-    held = {stamp.task_id: stamp.id for stamp in client.stamps_of(project_id, model.name, lacking)}
-    for doubt in _unchanged(doubted, client.label_stamps(project_id, lacking)) if lacking else ():
-        if doubt.task_id in held:
-            client.update_prediction(held[doubt.task_id], model.name, row(doubt.task_id))
-        else:
-            client.create_prediction(model.name, row(doubt.task_id))
-        written += 1
-    return written
-
-
-def _predicted(context: Context, models: Sequence[ServedModel], task_id: int) -> list[Prediction | None]:
-    late = stored(context, models, task_id, labeled=True)
-    return [one or other for one, other in zip(late, stored(context, models, task_id), strict=True)]
-
-
 def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     """Return the verdicts of the last review on annotations that are still what was judged, worst first.
 
@@ -215,18 +164,20 @@ def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     if context.store.project(project_id) is None:
         raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
     doubts = context.store.doubts(project_id, serving_number(context, project_id))
-    return _unchanged(doubts, context.label_studio.label_stamps(project_id)) if doubts else ()
+    return unchanged(doubts, context.label_studio.label_stamps(project_id)) if doubts else ()
 
 
 def outdated(context: Context, project_id: int) -> bool:
-    """Return whether somebody changed or deleted labels that are marked in Label Studio: time for another review."""
-    doubts = by_task(context.store.doubts(project_id, serving_number(context, project_id)))[:MARKED]
-    marked = tuple(doubt for doubt in doubts if doubt.suspicious)
-    if not marked:
+    """Return whether there are labels that the last review did not see as they are: new, changed or deleted ones."""
+    number = serving_number(context, project_id)
+    if not number:
         return False
-    stamps = context.label_studio.label_stamps(project_id, [doubt.task_id for doubt in marked])
-    return _unchanged(marked, stamps) != marked
+    reviewed = context.store.reviewed(project_id, number)
+    if reviewed is None:  # the first review of this version is lost, or was of an earlier release
+        return context.store.ranking(project_id, number) is not None
+    return reviewed != context.label_studio.label_stamps(project_id)
 
 
-def _unchanged(doubts: tuple[LabelDoubt, ...], stamps: Mapping[int, str]) -> tuple[LabelDoubt, ...]:
+def unchanged(doubts: tuple[LabelDoubt, ...], stamps: Mapping[int, str]) -> tuple[LabelDoubt, ...]:
+    """Return the doubts about annotations that are still what was judged."""
     return tuple(doubt for doubt in doubts if stamps.get(doubt.annotation_id) == doubt.updated_at)

@@ -1,7 +1,8 @@
 """One Label Studio, as one user: all we read from it and write to it.
 
-Its parts: label_studio_http (the seam: tokens, time limits, retries, errors), label_studio_project (settings, queue,
-webhook, backends), label_studio_tasks (pool and labels), label_studio_predictions (scores and pre-annotations).
+Its parts: label_studio_http (the seam: tokens, time limits, retries, errors), label_studio_project (settings, webhook,
+backends), label_studio_tabs (Data Manager), label_studio_tasks (pool and labels), label_studio_predictions (scores and
+pre-annotations) and label_studio_import (many of them at once).
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from urllib.parse import urlsplit
 
 from backend.errors import MediaError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
-from backend.label_studio_predictions import PredictionCalls, PredictionRow, PredictionStamp, StoredPrediction
-from backend.label_studio_project import DOUBTED, LABELED, UNLABELED, BackendInfo, ProjectCalls, ProjectInfo
+from backend.label_studio_import import ImportCalls
+from backend.label_studio_predictions import PredictionRow, PredictionStamp, StoredPrediction
+from backend.label_studio_project import LABELED, UNLABELED, BackendInfo, ProjectInfo
+from backend.label_studio_tabs import TabCalls
 
 __all__ = [
-    "DOUBTED",
     "LABELED",
     "UNLABELED",
     "BackendInfo",
@@ -35,7 +37,7 @@ class _User(Answer):
     email: str
 
 
-class LabelStudioClient(ProjectCalls, PredictionCalls):
+class LabelStudioClient(TabCalls, ImportCalls):
     """A Label Studio reached with a personal access token or a legacy token; nothing is sent before the first call.
 
     Every failure is an error of our tree: LabelStudioAuthError, NotFoundError, LabelStudioError.

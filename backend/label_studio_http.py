@@ -13,7 +13,13 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.client_wrapper import SyncClientWrapper  # not the whole client: that takes seconds to import
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelStudioError, NotFoundError
+from backend.errors import (
+    LabelStudioAuthError,
+    LabelStudioBlockedError,
+    LabelStudioError,
+    LabelStudioRefusedError,
+    NotFoundError,
+)
 
 READ_S = 60.0
 WRITE_S = 300.0  # importing predictions recounts the whole project
@@ -172,8 +178,20 @@ def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | N
         return LabelStudioError(f"the token's user lacks the right: {detail}", where=where, fix=fix)
     if response.status_code == 404:
         return NotFoundError(missing or detail or "not found", where=where, fix="check the id and the token's user")
+    if response.status_code == 400:
+        what = f"Label Studio answers 400: {detail}"
+        return LabelStudioRefusedError(what, where=where, problems=problems(response))
     fix = "see Label Studio's log" if response.status_code >= 500 else ""
     return LabelStudioError(f"Label Studio answers {response.status_code}: {detail}", where=where, fix=fix)
+
+
+def problems(response: httpx.Response) -> tuple[str, ...]:
+    """Return what Label Studio's validation says about a body as a whole, one text per problem."""
+    try:
+        found = response.json()["validation_errors"]["non_field_errors"]
+    except (ValueError, TypeError, KeyError):
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def explain(response: httpx.Response) -> str:

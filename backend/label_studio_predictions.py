@@ -1,38 +1,33 @@
-"""The predictions of a Label Studio project: write many, count, delete slowly."""
+"""The predictions of a Label Studio project: list, count, write and delete single ones."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, LabelStudioRefusedError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_project import condition
 from backend.label_studio_tasks import IDS_PER_QUERY, PAGE, TaskCalls
 from backend.types import Json, Region
 
-BATCH = 1000  # each import recounts the whole project: few, large requests
-BATCH_BYTES = 64 * 2**20  # Label Studio takes up to 250 MB at once, and a mask of a large image takes 70 kB
-MOST_REFUSED = 100  # of a batch: if there are more, the label config is another one by now
 VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
 
 
 Refused = Callable[[int, str], None]  # is told a task and why its prediction is not taken
-_Batch = list[tuple[int, str]]  # task ids and predictions in JSON
+REFUSES = "Label Studio refuses its prediction"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRow:
-    """One prediction to import; `score` is the task's priority, finite, lowest first in the queue."""
+    """One prediction to write; `score` is in [0, 1]: an unlabeled task's place, or how wrong a task's labels look."""
 
     task_id: int
     score: float
     regions: tuple[Region, ...] = ()
-    mislabeling: float = 0.0  # how likely the task's labels are wrong; an import leaves it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,6 @@ class StoredPrediction:
     version: str
     score: float | None
     result: tuple[Mapping[str, Any], ...]
-    mislabeling: float
 
 
 class _Prediction(Answer):
@@ -53,7 +47,6 @@ class _Prediction(Answer):
     model_version: str | None = None
     score: float | None = None
     result: list[dict[str, Any]]
-    mislabeling: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,68 +79,6 @@ class PredictionCalls(TaskCalls):
 
     http: LabelStudioHTTP
 
-    def import_predictions(
-        self, project_id: int, version: str, rows: Iterable[PredictionRow], refused: Refused | None = None
-    ) -> int:
-        """Import predictions of one version in batches; return how many were written.
-
-        Rows of tasks that were deleted meanwhile are left out. Old predictions are not replaced. Raises
-        LabelStudioError for a score that is not finite, before its batch is sent, and when LS drops rows of a batch
-        (it does so silently when a region does not fit the label config), with the rest of the batch written. With
-        `refused`, which is told each such task and the reason, they are written without regions instead; not if they
-        are all of a batch, or more than MOST_REFUSED.
-        """
-        created = 0
-        for batch in _batches(rows, version):
-            created += self._import(project_id, version, batch, first=created, refused=refused)
-        return created
-
-    def _import(self, project_id: int, version: str, batch: _Batch, first: int, refused: Refused | None) -> int:
-        try:
-            return self._import_all(project_id, version, batch, first, refused)
-        except LabelStudioError as error:
-            if 'invalid "task"' not in error.what and "Invalid task ID" not in error.what:
-                raise
-        # Nothing of the batch was written: someone deleted a task since it was scored.
-        left = {task.id for task in self.tasks(project_id, [task_id for task_id, _ in batch])}
-        batch = [row for row in batch if row[0] in left]
-        return self._import_all(project_id, version, batch, first, refused) if batch else 0
-
-    def _import_all(self, project_id: int, version: str, batch: _Batch, first: int, refused: Refused | None) -> int:
-        body = "[" + ",".join(text for _, text in batch) + "]"
-        answer = self.http.send(
-            "POST",
-            f"/api/projects/{project_id}/import/predictions",
-            missing=f"no project {project_id} in Label Studio",
-            content=body.encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        created = int(answer["created"])
-        if created != len(batch):
-            left = self._left_out(project_id, version, batch) if refused is not None else []
-            if refused is not None and len(left) <= MOST_REFUSED and (created or len(batch) == 1):
-                return created + self._import_bare(project_id, version, left, refused)
-            raise LabelStudioError(
-                f"Label Studio wrote {answer['created']} of {len(batch)} predictions",
-                where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0][0]})",
-                fix="the label config may have changed since they were made: score again",
-            )
-        return len(batch)
-
-    def _left_out(self, project_id: int, version: str, batch: _Batch) -> _Batch:
-        """Return the rows of a batch that Label Studio did not write."""
-        written = {stamp.task_id for stamp in self.stamps_of(project_id, version, [task_id for task_id, _ in batch])}
-        return [row for row in batch if row[0] not in written]
-
-    def _import_bare(self, project_id: int, version: str, batch: _Batch, refused: Refused) -> int:
-        """Write rows without their regions, so that their tasks keep their places in the queue."""
-        config = self.http.get(f"/api/projects/{project_id}/", include="label_config")["label_config"]
-        rows = [(task_id, json.loads(text)) for task_id, text in batch]
-        for task_id, row in rows:
-            refused(task_id, _why_refused(config, row))
-        bare = [(task_id, json.dumps(row | {"result": []})) for task_id, row in rows]
-        return self._import_all(project_id, version, bare, first=0, refused=None)
-
     def prediction_versions(self, project_id: int) -> dict[str, int]:
         """Return how many predictions each version has. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
@@ -158,7 +89,7 @@ class PredictionCalls(TaskCalls):
         """Return a task's predictions, oldest first."""
         found = [parse(_Prediction, each) for each in self.http.get("/api/predictions/", task=task_id)]
         return [
-            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result), one.mislabeling)
+            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result))
             for one in sorted(found, key=lambda one: one.id)
         ]
 
@@ -202,14 +133,31 @@ class PredictionCalls(TaskCalls):
             chosen = {"all": False, "included": wanted[start : start + IDS_PER_QUERY]}
             yield from self.prediction_stamps(project_id, version, selected=chosen)
 
-    def create_prediction(self, version: str, row: PredictionRow) -> None:
-        """Write one prediction with all its fields; an import is far faster, but knows no `mislabeling`."""
-        self.http.send("POST", "/api/predictions/", _whole(row, version))
+    def create_prediction(self, version: str, row: PredictionRow, refused: Refused | None = None) -> None:
+        """Write one prediction; `refused` as in `update_prediction`."""
+        self._write("POST", "/api/predictions/", version, row, refused)
 
-    def update_prediction(self, prediction_id: int, version: str, row: PredictionRow) -> None:
-        """Replace all of one prediction (about as slow as a POST). Raises NotFoundError."""
+    def update_prediction(
+        self, prediction_id: int, version: str, row: PredictionRow, refused: Refused | None = None
+    ) -> None:
+        """Replace all of one prediction.
+
+        Where Label Studio refuses the regions, `refused` is told why, and it is written without regions. Raises
+        NotFoundError.
+        """
         missing = f"no prediction {prediction_id} in Label Studio"
-        self.http.send("PATCH", f"/api/predictions/{prediction_id}/", _whole(row, version), missing=missing)
+        self._write("PATCH", f"/api/predictions/{prediction_id}/", version, row, refused, missing=missing)
+
+    def _write(
+        self, method: str, path: str, version: str, row: PredictionRow, refused: Refused | None, missing: str = ""
+    ) -> None:
+        try:
+            self.http.send(method, path, json.loads(encoded(row, version)), missing=missing)
+        except LabelStudioRefusedError as error:
+            if refused is None or not row.regions:
+                raise
+            refused(row.task_id, f"{REFUSES}: {'; '.join(error.problems) or error.what}")
+            self._write(method, path, version, replace(row, regions=()), None, missing)
 
     def _pages_with(self, project_id: int, version: str, *conditions: Json, **params: Any) -> Iterator[Any]:
         # "contains" also finds v10 when asked for v1, hence the exact comparison by the callers.
@@ -225,39 +173,12 @@ class PredictionCalls(TaskCalls):
         self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
 
 
-def _why_refused(label_config: str, row: Json) -> str:
-    """Return what Label Studio's own check says against a prediction; its answer does not tell."""
-    from label_studio_sdk.label_interface import LabelInterface  # takes a second, and is hardly ever needed
-
-    reasons = LabelInterface(label_config).validate_prediction(row, return_errors=True)
-    named = "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
-    return f"Label Studio refuses its prediction: {named or 'it does not say why'}"
-
-
-def _batches(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:
-    """Yield rows as they are sent, up to BATCH of them and BATCH_BYTES at a time, one at least."""
-    batch: _Batch = []
-    size = 0
-    for row in rows:
-        text = _encoded(row, version)
-        if batch and (len(batch) == BATCH or size + len(text) > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((row.task_id, text))
-        size += len(text)
-    if batch:
-        yield batch
-
-
-def _whole(row: PredictionRow, version: str) -> Json:
-    found: Json = json.loads(_encoded(row, version))
-    return found | {"mislabeling": row.mislabeling}
-
-
-def _encoded(row: PredictionRow, version: str) -> str:
+def encoded(row: PredictionRow, version: str) -> str:
+    """Return a prediction as Label Studio takes it. Raises LabelStudioError for a number that it would refuse."""
+    where = f"task {row.task_id}, version {version}"
+    if not 0 <= row.score <= 1:  # nor NaN
+        raise LabelStudioError(f"a prediction has the score {row.score}, which is not in [0, 1]", where=where)
     try:
-        if not math.isfinite(row.score):
-            raise ValueError(f"score {row.score}")
         item = {
             "task": row.task_id,
             "score": float(row.score),
@@ -266,6 +187,4 @@ def _encoded(row: PredictionRow, version: str) -> str:
         }
         return json.dumps(item, allow_nan=False)
     except ValueError as error:
-        raise LabelStudioError(
-            f"a prediction holds a number that is not finite: {error}", where=f"task {row.task_id}, version {version}"
-        ) from None
+        raise LabelStudioError(f"a prediction holds a number that is not finite: {error}", where=where) from None

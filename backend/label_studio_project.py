@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import LabelStudioError, NotFoundError
-from backend.label_errors import SUSPECT
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.types import Json
 
 SAMPLING = "Uncertainty sampling"
-QUEUE_TAB = "Active learning queue"
-DOUBTS_TAB = "Possible label errors"
 
 
 def condition(column: str, operator: str, kind: str, value: Any) -> Json:
@@ -29,8 +25,6 @@ def filters(*conditions: Json) -> Json:
 
 UNLABELED = condition("total_annotations", "equal", "Number", 0)
 LABELED = condition("total_annotations", "greater", "Number", 0)
-# Of the project's model version alone; a place in the queue is at most 1.
-DOUBTED = condition("predictions_score", "greater", "Number", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +76,6 @@ class _Webhook(Answer):
     id: int
     url: str
     headers: dict[str, str] | None = None
-
-
-class _ViewData(Answer):
-    title: str = ""
-
-
-class _View(Answer):
-    id: int
-    data: _ViewData | None = None
 
 
 class ProjectCalls:
@@ -148,38 +133,6 @@ class ProjectCalls:
     def _patch(self, project_id: int, **fields: Any) -> None:
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
         self.http.send("PATCH", path, fields, missing=missing)
-
-    def ensure_queue_tab(self, project_id: int) -> bool:
-        """Add a Data Manager tab of unlabeled tasks, lowest prediction score first; return whether one was added."""
-        return self._ensure_tab(project_id, QUEUE_TAB, "tasks:predictions_score", UNLABELED)
-
-    def ensure_doubts_tab(self, project_id: int) -> bool:
-        """Add a tab of labeled tasks whose labels look wrong, worst first; return whether one was added.
-
-        `label_review` writes 1 + mislabeling as the prediction score of doubted labels.
-        """
-        suspicious = condition("predictions_score", "greater", "Number", round(2 - SUSPECT, 6))
-        return self._ensure_tab(project_id, DOUBTS_TAB, "-tasks:predictions_score", LABELED, suspicious)
-
-    def _ensure_tab(self, project_id: int, title: str, ordering: str, *conditions: Json) -> bool:
-        """Add a tab of that title unless there is one.
-
-        A tab of that title is left as it is, so that users may change it. The Data Manager makes its "Default" tab
-        only while there is none at all, so that one is added too in a fresh project.
-        """
-        self.project(project_id)  # an unknown project has no views either, and that must not pass
-        views = self.http.get("/api/dm/views/", project=project_id)
-        titles = [view.data.title for view in (parse(_View, each) for each in views) if view.data]
-        if title in titles:
-            return False
-        if not views:
-            self._add_tab(project_id, {"title": "Default"})
-        self._add_tab(project_id, {"title": title, "ordering": [ordering], "filters": filters(*conditions)})
-        return True
-
-    def _add_tab(self, project_id: int, data: Mapping[str, Any]) -> None:
-        view = {"project": project_id, "data": {"type": "list", "target": "tasks", **data}}
-        self.http.send("POST", "/api/dm/views/", view)
 
     def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
         """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.

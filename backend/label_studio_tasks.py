@@ -6,6 +6,7 @@ import json
 import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,14 @@ class _Touched(Answer):
 
     annotations: tuple[_Time, ...] = ()
     drafts: tuple[_Time, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStamp:
+    """Which annotation of a task counts, and when it was last changed."""
+
+    annotation_id: int
+    updated_at: str
 
 
 class TaskCalls:
@@ -107,11 +116,21 @@ class TaskCalls:
     def label_stamps(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, str]:
         """Return annotation id -> updated_at of exactly the annotations that `annotated_tasks` yields.
 
-        `ids` asks for at most IDS_PER_QUERY tasks alone.
+        `ids` asks for these tasks alone.
         Half the time and a twentieth of the bytes of an export, which also leaves two files on LS's disk per call.
         """
-        chosen = (pick(task.annotations) for task in self._labels(project_id, ids=ids))
-        return {annotation.id: annotation.updated_at for annotation in chosen if annotation}
+        return {label.annotation_id: label.updated_at for label in self.counted_labels(project_id, ids).values()}
+
+    def counted_labels(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, LabelStamp]:
+        """Return what `label_stamps` tells, by task id."""
+        stamps = {}
+        starts = [0] if ids is None else range(0, len(ids), IDS_PER_QUERY)
+        for start in starts:
+            some = None if ids is None else ids[start : start + IDS_PER_QUERY]
+            for task in self._labels(project_id, ids=some):
+                if label := pick(task.annotations):
+                    stamps[task.id] = LabelStamp(label.id, label.updated_at)
+        return stamps
 
     def newest_activity(self, project_id: int) -> float:
         """Return when somebody last annotated, as far as Label Studio tells; 0 for never, else in seconds of its clock.

@@ -13,6 +13,7 @@ projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
 projects/<id>/versions/<n>/pool_keys.json  what of the label config the scored pool depends on
 projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
 projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
+projects/<id>/versions/<n>/label_marks.json   tasks whose score in Label Studio tells of that
 projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: all but manifest and label errors
 """
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from backend import manifest
 from backend.bandit import Reward
 from backend.files import Files
 from backend.label_errors import LabelDoubt
 from backend.layout import project_folder, version_folder
-from backend.manifest import DoubtsFile, F, PoolKeys, PoolKeysFile, PoolSigns, RewardsFile, SignsFile, StreamFile
+from backend.manifest import (
+    DoubtsFile,
+    F,
+    MarksFile,
+    PoolKeys,
+    PoolKeysFile,
+    PoolSigns,
+    RewardsFile,
+    SignsFile,
+    StreamFile,
+)
 from backend.stream import StreamState
 
 _FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
@@ -65,9 +77,30 @@ class Lessons:
         found = self._read(DoubtsFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
         return found.doubts if found else ()
 
-    def save_doubts(self, project_id: int, number: int, doubts: tuple[LabelDoubt, ...]) -> None:
-        """Keep what a version thinks of the labels, replacing what it thought before."""
-        self._files.write(f"{version_folder(project_id, number)}/label_errors.json", DoubtsFile(doubts=doubts).encode())
+    def save_doubts(
+        self,
+        project_id: int,
+        number: int,
+        doubts: tuple[LabelDoubt, ...],
+        reviewed: Mapping[int, str] | None = None,
+    ) -> None:
+        """Keep what a version thinks of the labels, and which annotations it looked at, replacing what was there."""
+        file = DoubtsFile(doubts=doubts, reviewed=None if reviewed is None else dict(reviewed))
+        self._files.write(f"{version_folder(project_id, number)}/label_errors.json", file.encode())
+
+    def reviewed(self, project_id: int, number: int) -> dict[int, str] | None:
+        """Return which annotations a version's last review looked at, and when each was changed; None: not known."""
+        found = self._read(DoubtsFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
+        return found.reviewed if found else None
+
+    def marks(self, project_id: int, number: int) -> frozenset[int]:
+        """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""
+        found = self._read(MarksFile, f"{version_folder(project_id, number)}/label_marks.json", fix=_FORGET)
+        return frozenset(found.tasks if found else ())
+
+    def save_marks(self, project_id: int, number: int, tasks: Iterable[int]) -> None:
+        file = MarksFile(tasks=tuple(sorted(tasks)))
+        self._files.write(f"{version_folder(project_id, number)}/label_marks.json", file.encode())
 
     def _read(self, kind: type[F], path: str, *, fix: str) -> F | None:
         try:

@@ -87,6 +87,11 @@ class PoolKeysFile(_File):
 
 class DoubtsFile(_File):
     doubts: tuple[LabelDoubt, ...]
+    reviewed: dict[int, str] | None = None  # annotation id -> updated_at, of all that the review looked at
+
+
+class MarksFile(_File):
+    tasks: tuple[int, ...]
 
 
 F = TypeVar("F", bound=_File)

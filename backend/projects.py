@@ -91,6 +91,8 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
         done.append('made the Data Manager tab "Active learning queue"')
     if client.ensure_doubts_tab(project_id):
         done.append('made the Data Manager tab "Possible label errors"')
+        if number := serving_number(context, project_id):
+            jobs.once("review_labels", project_id, number)  # fills the tab
     version = name_of(context, record)
     if is_pending(context, record):
         jobs.once("start_scoring", project_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend import pool_keys, priorities, tags
@@ -93,10 +93,15 @@ def _import(
     refused: dict[int, str] = {}
     mine = (row for row in rows if row.task_id in wanted)
     created = write(client, project_id, model.name, mine, present, refused.__setitem__, anew=anew)
+    note_refused(context, project_id, refused)
+    return created
+
+
+def note_refused(context: Context, project_id: int, refused: Mapping[int, str]) -> None:
+    """Keep why Label Studio refused predictions, for the log and the status page."""
     for task_id, reason in refused.items():
         log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, list(refused), refused)
-    return created
 
 
 def write(
@@ -129,7 +134,7 @@ def write(
             if stamp is None:
                 yield row
             elif anew or not same(stamp.score, row.score):
-                client.update_prediction(stamp.id, version, row)
+                client.update_prediction(stamp.id, version, row, refused)
                 mended += 1
 
     return client.import_predictions(project_id, version, fresh(), refused) + mended

@@ -68,7 +68,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "old_versions",
             "arrivals",
         ),
-        *("serving", "review", "label_review", "projects", "jobs"),
+        *("serving", "review", "label_review", "label_marks", "projects", "jobs"),
         *(
             "experiment",
             "history",

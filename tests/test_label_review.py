@@ -15,12 +15,12 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, jobs, label_config, label_review, projects, protocol, push, tables
+from backend import arrivals, jobs, label_config, label_marks, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.label_errors import LabelDoubt
 from backend.label_studio import LABELED, LabelStudioClient, PredictionStamp
-from backend.label_studio_project import DOUBTS_TAB
+from backend.label_studio_tabs import DOUBTS_TAB
 from backend.processes import LabelStudioProcess, personal_access_token
 from backend.queues import CONTROL, Jobs
 from backend.settings import Settings
@@ -209,13 +209,13 @@ class Studio:
         return self.context.label_studio
 
     def review(self) -> int:
-        return label_review.mark(self.context, self.project, label_review.examine(self.context, self.project))
+        return label_marks.mark(self.context, self.project, label_review.examine(self.context, self.project))
 
-    def marks(self, name: str) -> list[tuple[float, float]]:
-        """Return (mislabeling, score - 1) of a task's predictions."""
+    def marks(self, name: str) -> list[float]:
+        """Return the scores of a task's predictions."""
         found = self.client.predictions_of(self.tasks[name])
         assert all(one.version == "yolo11n-v1" for one in found)
-        return [(round(one.mislabeling, 4), round((one.score or 0) - 1, 4)) for one in found]
+        return [round(one.score or 0, 4) for one in found]
 
     def tab(self) -> list[str]:
         """Return what the Data Manager's tab lists, in its order."""
@@ -228,9 +228,10 @@ class Studio:
 
 @pytest.fixture
 def studio(
-    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+    request: pytest.FixtureRequest, settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> Iterator[Studio]:
-    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    process = request.getfixturevalue(getattr(request, "param", "label_studio"))
+    keys = {"label_studio_url": process.url, "label_studio_api_key": process.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
         project = client.create_project("label errors", CONFIG)
@@ -258,6 +259,7 @@ def studio(
 
 
 @pytest.mark.label_studio
+@pytest.mark.parametrize("studio", ["label_studio", "validating_label_studio"], indirect=True)
 def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(studio: Studio) -> None:
     doubts = label_review.examine(studio.context, studio.project)
     assert studio.context.store.doubts(studio.project, 1) == doubts
@@ -270,11 +272,11 @@ def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(
         assert (doubt.score > 0.99) is not doubt.suspicious
         assert doubt.learned is (names[doubt.task_id] in ("right", "swapped"))
     worst_first = [names[doubt.task_id] for doubt in doubts if doubt.suspicious]
-    assert label_review.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
     assert studio.tab() == worst_first
     for doubt in doubts:
         marks, wrong = studio.marks(names[doubt.task_id]), 1 - doubt.score
-        assert marks == ([pytest.approx((wrong, wrong), abs=1e-4)] if doubt.suspicious else [])
+        assert marks == ([pytest.approx(wrong, abs=1e-4)] if doubt.suspicious else [])
     (stored,) = studio.client.predictions_of(studio.tasks["missing"])
     assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
     assert studio.review() == 0, "a second review writes nothing"
@@ -295,7 +297,7 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: 
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.jobs.review_labels", [project, 1])]
     jobs.review_labels(project, 1)
-    assert studio.marks("swapped") == [(0.0, 0.0)]
+    assert studio.marks("swapped") == [push.LAST]
     assert set(studio.tab()) == set(WRONG) - {"swapped"}
     assert len(label_review.standing(context, project)) == len(PLANTED)
 
@@ -311,9 +313,8 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
     assert first.id == studio.queue[0]
     assert arrivals.score_new(studio.context, studio.project) == len(WRONG)
     for name in WRONG:
-        ((mislabeling, score),) = studio.marks(name)
-        assert mislabeling == 0
-        assert -1 <= score <= 0
+        (score,) = studio.marks(name)
+        assert 0 <= score <= 1
     assert studio.tab() == []
     assert arrivals.score_new(studio.context, studio.project) == 0
     assert studio.review() == 0
@@ -330,7 +331,7 @@ def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studi
     studio.client.update_annotation(annotation, RIGHT)
     assert studio.review() == 1
     assert studio.review() == 0
-    assert studio.marks("swapped") == [(0.0, 0.0)]
+    assert studio.marks("swapped") == [push.LAST]
     studio.client.delete_annotation(annotation)
     assert arrivals.score_new(studio.context, studio.project) == 1
     order = studio.context.store.ranking(studio.project, 1)
@@ -360,8 +361,7 @@ def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio
     studio.client.annotate(task, PLANTED["nothing"][0])
     assert studio.review() == len(WRONG) + 1
     (stored,) = studio.client.predictions_of(task)
-    assert (stored.score or 0) - 1 == pytest.approx(stored.mislabeling)
-    assert stored.mislabeling > 0.5
+    assert (stored.score or 0) > 0.5
 
 
 @pytest.mark.label_studio
@@ -373,7 +373,7 @@ def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(stud
     assert task in {doubt.task_id for doubt in doubts}
     before = studio.client.predictions_of(task)
     studio.client.delete_annotation(annotation)
-    assert label_review.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
     assert studio.client.predictions_of(task) == before
 
 
@@ -389,15 +389,15 @@ def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: p
         return iter(()) if LABELED in args else listed(client, *args, **options)
 
     monkeypatch.setattr(LabelStudioClient, "prediction_stamps", late)
-    label_review.mark(studio.context, studio.project, doubts)
+    label_marks.mark(studio.context, studio.project, doubts)
     (stored,) = studio.client.predictions_of(task)
-    assert stored.mislabeling > 0.5
+    assert (stored.score or 0) > 0.5
 
 
 @pytest.mark.label_studio
 def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.review()
-    monkeypatch.setattr(label_review, "MARKED", 2)
+    monkeypatch.setattr(label_marks, "MARKED", 2)
     assert studio.review() == len(WRONG) - 2, "the others are taken back"
     assert len(studio.tab()) == 2
 
@@ -424,3 +424,33 @@ def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio)
     assert (missing["suspicion"], missing["label"], missing["suspicious"]) == ("overlooked", "dog", True)
     assert missing["box"] == pytest.approx(THERE)
     assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
+
+
+SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "moved"))
+
+
+@pytest.mark.label_studio
+def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(
+    studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine labels that were right when they were reviewed, and a new one: the check finds what a scoring finds."""
+    context, project, client = studio.context, studio.project, studio.client
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
+    tasks = sorted(task.id for task in client.unlabeled_tasks(project))[-9:]
+    annotations = [client.annotate(task, RIGHT) for task in tasks]
+    context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True)
+    jobs.review_labels(project, 1)
+    assert not {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious} & set(tasks)
+    assert not label_review.outdated(context, project)
+    for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
+        client.update_annotation(annotation, result)
+    client.annotate(studio.queue[0], SWAPPED)
+    jobs.check(project)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
+    assert [(job.func_name, job.args) for job in waiting] == [("backend.jobs.review_labels", [project, 1])]
+    jobs.review_labels(project, 1)
+    found = {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious}
+    assert found >= {*tasks, studio.queue[0]}
+    assert found == {doubt.task_id for doubt in label_review.examine(context, project) if doubt.suspicious}
+    assert not label_review.outdated(context, project)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend import label_review, projects, protocol, push, tables
+from backend import label_marks, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.files import file_sha256
 from backend.label_errors import LabelDoubt, by_task
@@ -161,12 +161,12 @@ def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
 def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> None:
     doubts = label_review.examine(studio.context, studio.project)
     worst = [one for one in by_task(doubts) if one.suspicious]
-    assert label_review.mark(studio.context, studio.project, doubts) == len(worst) == 3
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(worst) == 3
     names = {task: name for name, task in studio.tasks.items()}
     assert studio.tab() == [names[one.task_id] for one in worst]
     for one in worst:
         wrong = 1 - one.score
-        assert studio.marks(names[one.task_id]) == [pytest.approx((wrong, wrong), abs=1e-4)]
+        assert studio.marks(names[one.task_id]) == [pytest.approx(wrong, abs=1e-4)]
     (stored,) = studio.client.predictions_of(studio.tasks["both"])
     assert {region["from_name"] for region in stored.result} == {"label", "second", "quality"}
     assert studio.review() == 0, "a second review writes nothing"
@@ -178,8 +178,8 @@ def test_tasks_are_counted_not_verdicts(studio: Studio, monkeypatch: pytest.Monk
     doubts = label_review.examine(studio.context, studio.project)
     both = [one for one in doubts if one.task_id == studio.tasks["both"]]
     ordered = (*both, *(one for one in doubts if one not in both))
-    monkeypatch.setattr(label_review, "MARKED", 2)
-    assert label_review.mark(studio.context, studio.project, ordered) == 2
+    monkeypatch.setattr(label_marks, "MARKED", 2)
+    assert label_marks.mark(studio.context, studio.project, ordered) == 2
     assert len(studio.tab()) == 2
 
 
@@ -196,5 +196,5 @@ def test_the_api_names_the_tag_and_a_mended_label_clears_it(studio: Studio) -> N
     studio.client.update_annotation(studio.annotations[studio.tasks["second"]], PLANTED["right"][0])
     assert label_review.outdated(studio.context, studio.project)
     assert studio.review() == 1
-    assert studio.marks("second") == [(0.0, 0.0)]
+    assert studio.marks("second") == [push.LAST]
     assert set(studio.tab()) == {"first", "both"}

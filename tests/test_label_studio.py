@@ -18,7 +18,7 @@ import jwt
 import pytest
 from PIL import Image
 
-from backend import label_config, label_studio_http, label_studio_predictions
+from backend import label_config, label_studio_http, label_studio_import
 from backend.errors import (
     LabelStudioAuthError,
     LabelStudioBlockedError,
@@ -28,7 +28,8 @@ from backend.errors import (
 )
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.label_studio_http import parse
-from backend.label_studio_project import DOUBTED, QUEUE_TAB, UNLABELED, _Project
+from backend.label_studio_project import UNLABELED, _Project
+from backend.label_studio_tabs import QUEUE_TAB
 from backend.label_studio_tasks import _Annotation, pick
 from backend.processes import LabelStudioProcess, free_port, personal_access_token
 from backend.types import AnnotatedTask, Json, Region
@@ -602,12 +603,12 @@ def test_more_images_than_one_request_takes(client: LabelStudioClient, project: 
 
 
 def test_batches_are_cut_by_bytes_too(client: LabelStudioClient, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_studio_predictions, "BATCH_BYTES", 1500)
+    monkeypatch.setattr(label_studio_import, "BATCH_BYTES", 1500)
     ids = add_tasks(client, project, 7)
     rows = [PredictionRow(task_id, 0.5, (region(),) * (9 if task_id == ids[5] else 1)) for task_id in ids]
-    batches = [[task_id for task_id, _ in batch] for batch in label_studio_predictions._batches(rows, "v1")]
+    batches = [[task_id for task_id, _ in batch] for batch in label_studio_import._batches(rows, "v1")]
     assert batches == [ids[:4], ids[4:5], ids[5:6], ids[6:]]
-    assert list(label_studio_predictions._batches([], "v1")) == []
+    assert list(label_studio_import._batches([], "v1")) == []
     assert client.import_predictions(project, "v1", rows) == 7
     assert client.prediction_versions(project) == {"v1": 7}
 
@@ -706,22 +707,12 @@ def test_where_all_are_refused_the_config_is_another(client: LabelStudioClient, 
     assert set(told) == {ids[0]}
 
 
-def test_a_single_prediction_carries_its_mislabeling(client: LabelStudioClient, project: int) -> None:
-    labeled, unlabeled = add_tasks(client, project, 2)
-    client.annotate(labeled, [box()])
-    for task in (labeled, unlabeled):
-        client.create_prediction("yolo-v1", PredictionRow(task, 1.25, (region(),), mislabeling=0.25))
-    (stored,) = client.predictions_of(labeled)
-    assert (stored.score, stored.mislabeling, stored.version) == (1.25, 0.25, "yolo-v1")
-    assert list(client.prediction_stamps(project, "yolo-v1", UNLABELED, DOUBTED)) == [], "no version is shown yet"
-    client.set_model_version(project, "yolo-v1")
-    (stamp,) = client.prediction_stamps(project, "yolo-v1", UNLABELED, DOUBTED)
-    assert stamp.task_id == unlabeled
-    client.update_prediction(stored.id, "yolo-v1", PredictionRow(labeled, 1.0))
-    (stored,) = client.predictions_of(labeled)
-    assert (stored.score, stored.mislabeling, stored.result) == (1.0, 0.0, ())
-    with pytest.raises(LabelStudioError, match="not finite"):
-        client.create_prediction("yolo-v1", PredictionRow(labeled, math.nan))
+def test_a_score_outside_of_0_to_1_is_never_sent(client: LabelStudioClient, project: int) -> None:
+    (task,) = add_tasks(client, project, 1)
+    for score in (1.25, -0.1, math.nan, math.inf):
+        with pytest.raises(LabelStudioError, match=r"score .* not in \[0, 1\]"):
+            client.create_prediction("yolo-v1", PredictionRow(task, score))
+    assert client.predictions_of(task) == []
 
 
 def test_a_prediction_is_replaced_in_place(client: LabelStudioClient, project: int) -> None:
