@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import ssl
 import threading
 import time
 from typing import Any, TypeVar
@@ -19,18 +21,21 @@ from backend.errors import (
     LabelStudioError,
     LabelStudioRefusedError,
     NotFoundError,
+    SettingError,
 )
 
 READ_S = 60.0
 WRITE_S = 300.0  # importing predictions recounts the whole project
 ATTEMPTS = 3  # of an idempotent read
 BACKOFF_S = 0.5
+GATEWAY = (502, 504)  # what a proxy answers if nothing answers it
 LOOPBACK = ("//localhost", "//127.0.0.1", "//[::1]")
 
 LOGIN_FIX = (
     "make a token in Label Studio (Account & Settings > Personal Access Token), "
     "copy it whole and set LABEL_STUDIO_API_KEY"
 )
+CERTIFICATE_FIX = "set SSL_CERT_FILE to the PEM file of the authority that signed it"
 BLOCKED_FIX = (
     "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both), "
     "or give it an http(s) address outside of private networks"
@@ -51,8 +56,8 @@ class LabelStudioHTTP:
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.strip().rstrip("/")
         self._api_key = api_key.strip()
-        near = any(host in self.url for host in LOOPBACK)
-        self._client = httpx.Client(timeout=READ_S, trust_env=not near)  # no proxy leads back to this machine
+        near = any(host in self.url for host in LOOPBACK)  # no proxy leads back to this machine
+        self._client = httpx.Client(timeout=READ_S, verify=_trusted(), trust_env=not near)
         self._auth: Any = None  # the SDK's token holder: refreshes personal access tokens
         self._lock = threading.Lock()
 
@@ -86,13 +91,15 @@ class LabelStudioHTTP:
                 raise LabelStudioAuthError(
                     f"Label Studio refuses the token: {detail}", where=self.url, fix=LOGIN_FIX
                 ) from None
+            if error.status_code in GATEWAY:
+                raise self._no_token() from None
             raise LabelStudioError(
                 f"no access token: HTTP {error.status_code} {detail}", where=self.url, fix="see Label Studio's log"
             ) from None
         except httpx.HTTPError as error:
             raise self._unreachable(error, "POST", "/api/token/refresh/") from error
-        except ValueError:  # the SDK parses any answer as JSON
-            raise self._not_label_studio() from None
+        except ValueError:  # the SDK parses any answer as JSON, a proxy's error page too
+            raise self._no_token() from None
 
     def get(self, path: str, *, missing: str = "", **params: Any) -> Any:
         """Return the JSON of a GET; it is tried again after a 5xx or a dropped connection."""
@@ -135,14 +142,27 @@ class LabelStudioHTTP:
             raise self._unreachable(error, method, path) from error
 
     def _unreachable(self, error: Exception, method: str, path: str) -> LabelStudioError:
-        slow = isinstance(error, httpx.TimeoutException)
+        what, fix = "cannot be reached", "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine"
+        if isinstance(error, httpx.TimeoutException):
+            what, fix = "answers too slowly", "see whether Label Studio is overloaded"
+        elif isinstance(error, httpx.ProxyError):
+            fix = "correct HTTP_PROXY and HTTPS_PROXY, or name Label Studio's host in NO_PROXY"
+        elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+            what, fix = "has a certificate that is not trusted here", CERTIFICATE_FIX
+        elif "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
+            what, fix = "does not speak https there", "write http:// in LABEL_STUDIO_URL"
         return LabelStudioError(
-            f"Label Studio {'answers too slowly' if slow else 'cannot be reached'}: {type(error).__name__} {error}",
-            where=f"{method} {self.url}{path}",
-            fix="see whether Label Studio is overloaded"
-            if slow
-            else "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine",
+            f"Label Studio {what}: {type(error).__name__} {error}", where=f"{method} {self.url}{path}", fix=fix
         )
+
+    def _no_token(self) -> LabelStudioError | NotFoundError:
+        """Return why there is no access token: what answered is no JSON, so it is asked once more for its status."""
+        path = "/api/token/refresh/"
+        try:
+            response = self._client.post(f"{self.url}{path}", json={"refresh": self._api_key})
+        except httpx.HTTPError as error:
+            return self._unreachable(error, "POST", path)
+        return self._not_label_studio() if response.is_success else failure(response)
 
     def _not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
@@ -161,8 +181,19 @@ class LabelStudioHTTP:
             raise failure(response, missing)
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._not_label_studio() from None
+
+
+def _trusted() -> ssl.SSLContext:
+    """Return the certificates to trust: those of SSL_CERT_FILE where it is set, on this machine too."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+        raise SettingError(
+            f"{name} cannot be read: {error}", where=os.environ.get(name, ""), fix="name a PEM file of certificates"
+        ) from None
 
 
 def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | NotFoundError:
@@ -178,6 +209,12 @@ def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | N
         return LabelStudioError(f"the token's user lacks the right: {detail}", where=where, fix=fix)
     if response.status_code == 404:
         return NotFoundError(missing or detail or "not found", where=where, fix="check the id and the token's user")
+    if response.status_code in GATEWAY:
+        what = f"a proxy answers {response.status_code} in Label Studio's place: {detail}"
+        return LabelStudioError(what, where=where, fix="start Label Studio behind the proxy, or see the proxy's log")
+    if response.status_code == 413:
+        fix = "allow larger requests in the proxy before Label Studio (nginx: client_max_body_size 250m)"
+        return LabelStudioError(f"the request is too large: {detail}", where=where, fix=fix)
     if response.status_code == 400:
         what = f"Label Studio answers 400: {detail}"
         return LabelStudioRefusedError(what, where=where, problems=problems(response))
@@ -198,8 +235,8 @@ def explain(response: httpx.Response) -> str:
     """Return the message in an error answer: the validation errors, else the detail, else the start of the text."""
     try:
         body = response.json()
-    except ValueError:
-        return response.text[:200]
+    except (ValueError, RecursionError):
+        return " ".join(re.sub(r"<[^>]*>", " ", response.text[:2000]).split())[:200]  # mostly a proxy's page
     if not isinstance(body, dict):
         return json.dumps(body)[:500]
     errors = body.get("validation_errors")
@@ -219,9 +256,19 @@ def parse(model: type[ModelT], payload: Any) -> ModelT:
         return model.model_validate(payload)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise LabelStudioError(
-            f"Label Studio's answer has an unexpected {place}: {first['msg']}",
-            where=model.__name__,
-            fix="use Label Studio 1.23",
-        ) from None
+        raise _unexpected(model, ".".join(map(str, first["loc"])) or "shape", first["msg"]) from None
+
+
+def parse_list(model: type[ModelT], payload: Any) -> list[ModelT]:
+    """Return `payload` as a list of `model`; LabelStudioError names what the answer lacks."""
+    if not isinstance(payload, list):
+        raise _unexpected(model, "shape", f"Input should be a list of these, not {type(payload).__name__}")
+    return [parse(model, item) for item in payload]
+
+
+def _unexpected(model: type[BaseModel], place: str, why: str) -> LabelStudioError:
+    return LabelStudioError(
+        f"Label Studio's answer has an unexpected {place}: {why}",
+        where=model.__name__.strip("_"),
+        fix="use Label Studio 1.23, and see that nothing else answers at LABEL_STUDIO_URL",
+    )

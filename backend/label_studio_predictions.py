@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from pydantic import RootModel
+
 from backend.errors import LabelStudioError, LabelStudioRefusedError
-from backend.label_studio_http import Answer, LabelStudioHTTP, parse
+from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.label_studio_project import condition
 from backend.label_studio_tasks import IDS_PER_QUERY, PAGE, TaskCalls
 from backend.types import Json, Region
@@ -74,6 +76,10 @@ class _Versions(Answer):
     predictions_model_versions: str = ""
 
 
+class _Counts(RootModel[dict[str, int]]):
+    """The number of predictions by version."""
+
+
 class PredictionCalls(TaskCalls):
     """The calls about predictions; mixed into the client, which brings `http`."""
 
@@ -82,12 +88,12 @@ class PredictionCalls(TaskCalls):
     def prediction_versions(self, project_id: int) -> dict[str, int]:
         """Return how many predictions each version has. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
-        counts = self.http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
-        return {str(version): int(count) for version, count in counts.items() if count}
+        answer = self.http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
+        return {version: count for version, count in parse(_Counts, answer).root.items() if count}
 
     def predictions_of(self, task_id: int) -> list[StoredPrediction]:
         """Return a task's predictions, oldest first."""
-        found = [parse(_Prediction, each) for each in self.http.get("/api/predictions/", task=task_id)]
+        found = parse_list(_Prediction, self.http.get("/api/predictions/", task=task_id))
         return [
             StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result))
             for one in sorted(found, key=lambda one: one.id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import LabelStudioError, NotFoundError
-from backend.label_studio_http import Answer, LabelStudioHTTP, parse
+from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.types import Json
 
 SAMPLING = "Uncertainty sampling"
@@ -63,6 +63,16 @@ class _Project(Answer):
     task_number: int | None
 
 
+class _Count(Answer):
+    total: int
+
+
+class Created(Answer):
+    """What Label Studio made."""
+
+    id: int
+
+
 class _Backend(Answer):
     id: int
     url: str
@@ -103,12 +113,12 @@ class ProjectCalls:
         """Count through the Data Manager: LS's own counter leaves out annotations that were imported with tasks."""
         query = json.dumps({"filters": filters(LABELED)})
         page = self.http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
-        return int(page["total"])
+        return parse(_Count, page).total
 
     def create_project(self, title: str, label_config: str) -> int:
         """Create a project and return its id."""
         created = self.http.send("POST", "/api/projects/", {"title": title, "label_config": label_config})
-        return int(created["id"])
+        return parse(Created, created).id
 
     def set_model_version(self, project_id: int, version: str) -> None:
         """Make `version` the one whose scores order the queue; LS refuses a version without predictions."""
@@ -141,7 +151,7 @@ class ProjectCalls:
         """
         self.project(project_id)  # LS answers 400 for an unknown one
         url = f"{backend_url.rstrip('/')}/webhook"
-        hooks = [parse(_Webhook, hook) for hook in self.http.get("/api/webhooks/", project=project_id)]
+        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
         ours = [hook for hook in hooks if hook.url.rstrip("/") == url]
         if not ours:
             raise NotFoundError(
@@ -157,7 +167,8 @@ class ProjectCalls:
     def backends(self, project_id: int) -> list[BackendInfo]:
         """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
-        return [_backend(each) for each in self.http.get("/api/ml/", missing=missing, project=project_id)]
+        found = parse_list(_Backend, self.http.get("/api/ml/", missing=missing, project=project_id))
+        return [_backend(backend) for backend in found]
 
     def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
         """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
@@ -169,11 +180,10 @@ class ProjectCalls:
         body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
         if user:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-        return _backend(self.http.send("POST", "/api/ml/", body))
+        return _backend(parse(_Backend, self.http.send("POST", "/api/ml/", body)))
 
 
-def _backend(payload: Any) -> BackendInfo:
-    found = parse(_Backend, payload)
+def _backend(found: _Backend) -> BackendInfo:
     return BackendInfo(
         id=found.id,
         url=found.url,

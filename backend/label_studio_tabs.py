@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from backend.label_errors import SUSPECT
-from backend.label_studio_http import Answer, parse
+from backend.label_studio_http import Answer, parse_list
 from backend.label_studio_project import LABELED, UNLABELED, ProjectCalls, condition, filters
 from backend.types import Json
 
@@ -68,12 +68,12 @@ class TabCalls(ProjectCalls):
         return True
 
     def _tab(self, project_id: int, title: str) -> _View | None:
-        views = [parse(_View, each) for each in self.http.get("/api/dm/views/", project=project_id)]
+        self.project(project_id)  # for an unknown one Label Studio answers 400, or no tab at all
+        views = parse_list(_View, self.http.get("/api/dm/views/", project=project_id))
         return next((view for view in views if (view.data or {}).get("title") == title), None)
 
     def _add_tab(self, project_id: int, data: Json) -> None:
         """Add a tab. The Data Manager makes its "Default" tab only while there is none at all, so that is added too."""
-        self.project(project_id)  # an unknown project has no views either, and that must not pass
         titles = [data] if self.http.get("/api/dm/views/", project=project_id) else [{"title": "Default"}, data]
         for each in titles:
             view = {"project": project_id, "data": {"type": "list", "target": "tasks", **each}}

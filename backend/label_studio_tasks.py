@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backend.errors import NotFoundError
-from backend.label_studio_http import Answer, LabelStudioHTTP, parse
-from backend.label_studio_project import LABELED, UNLABELED, condition, filters
+from backend.errors import LabelStudioError, NotFoundError
+from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
+from backend.label_studio_project import LABELED, UNLABELED, Created, condition, filters
 from backend.types import AnnotatedTask, Json, Task
 
 PAGE = 1000
@@ -43,6 +43,10 @@ class _Person(Answer):
 
 class _Time(Answer):
     updated_at: datetime
+
+
+class _Page(Answer):
+    tasks: list[dict[str, Any]]
 
 
 class _Labels(Answer):
@@ -95,7 +99,7 @@ class TaskCalls:
         nothing. Raises NotFoundError.
         """
         for page in self.pages(project_id, UNLABELED, include="id,data,is_labeled"):
-            yield from (_task(each) for each in page if not each["is_labeled"])
+            yield from (Task(task.id, task.data) for task in parse_list(_Task, page) if not task.is_labeled)
 
     def annotated_tasks(self, project_id: int) -> Iterator[AnnotatedTask]:
         """Yield each task that has a submitted annotation, with the one that counts, by task id.
@@ -139,7 +143,7 @@ class TaskCalls:
         drafts of this project: each of our own calls looks like work of theirs.
         """
         me = parse(_Person, self.http.get("/api/current-user/whoami")).id
-        people = [parse(_Person, each) for each in self.http.get("/api/users/")]
+        people = parse_list(_Person, self.http.get("/api/users/"))
         seconds = [person.last_activity.timestamp() for person in people if person.last_activity and person.id != me]
         # Writing a prediction touches its task too, so labels are looked for among the RECENT tasks touched last.
         for task in self._touched(project_id, include="id,annotations.updated_at", expand="annotations"):
@@ -160,7 +164,7 @@ class TaskCalls:
             query=json.dumps(query),
             **params,
         )
-        return [parse(_Touched, each) for each in page["tasks"]]
+        return parse_list(_Touched, parse(_Page, page).tasks)
 
     def labeled_task_ids(self, project_id: int) -> Iterator[int]:
         """Yield the ids of exactly the tasks that `annotated_tasks` yields."""
@@ -190,7 +194,7 @@ class TaskCalls:
             }
             if selected is not None:
                 query["selectedItems"] = selected
-            found = self.http.get(
+            page = self.http.get(
                 "/api/tasks",
                 missing=missing,
                 project=project_id,
@@ -198,12 +202,19 @@ class TaskCalls:
                 resolve_uri="false",
                 query=json.dumps(query),
                 **params,
-            )["tasks"]
-            if found:
-                yield found
-                last = found[-1]["id"]
-            if len(found) < size:
+            )
+            tasks = parse(_Page, page).tasks
+            before, last = last, max((parse(Created, task).id for task in tasks), default=last)
+            if tasks:
+                yield tasks
+            if len(tasks) < size:
                 return
+            if last <= before:
+                raise LabelStudioError(
+                    f"Label Studio answers a page of tasks after {before} with tasks up to {last}",
+                    where=f"project {project_id}",
+                    fix="use Label Studio 1.23",
+                )
 
     # What an annotator and an admin do, for the demo and the tests.
 
@@ -232,7 +243,7 @@ class TaskCalls:
         body = {"result": list(result), "was_cancelled": was_cancelled}
         missing = f"no task {task_id} in Label Studio"
         created = self.http.send("POST", f"/api/tasks/{task_id}/annotations/", body, missing=missing)
-        return int(created["id"])
+        return parse(Created, created).id
 
     def update_annotation(
         self, annotation_id: int, result: Sequence[Json] | None = None, *, ground_truth: bool | None = None

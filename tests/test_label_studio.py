@@ -307,7 +307,7 @@ def test_cloud_addresses_go_through_label_studio(client: LabelStudioClient, proj
 
 
 def test_an_answer_without_a_field_names_it() -> None:
-    with pytest.raises(LabelStudioError, match=r"unexpected title.*_Project"):
+    with pytest.raises(LabelStudioError, match=r"unexpected title.*Project"):
         parse(_Project, {"id": 1})
 
 
@@ -670,7 +670,7 @@ def test_numbers_that_are_not_finite_never_reach_label_studio(
     client: LabelStudioClient, project: int, row: PredictionRow
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    with pytest.raises(LabelStudioError, match=r"not finite.*task 1, version v1"):
+    with pytest.raises(LabelStudioError, match=r"not (finite|in \[0, 1\]).*task 1, version v1"):
         client.import_predictions(project, "v1", [PredictionRow(task_id, 0.5), row])
     assert client.prediction_versions(project) == {}
 
