@@ -21,6 +21,7 @@ from backend import (
     review,
     scoring,
     snapshot,
+    studio_state,
     unit_process,
 )
 from backend import settings as settings_table
@@ -213,10 +214,12 @@ def reconcile() -> None:
             log.debug("project %d is gone from Label Studio", project_id)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
+            studio_state.note_error(context, project_id, str(error))
 
 
 def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
     record = models.project_record(context, project_id)
+    projects.look(context, record)
     if projects.drifted(context, record):
         jobs.once("configure", project_id)
     known = context.store.project(project_id)

@@ -86,6 +86,7 @@ class _Webhook(Answer):
     id: int
     url: str
     headers: dict[str, str] | None = None
+    is_active: bool = True
 
 
 class ProjectCalls:
@@ -144,18 +145,28 @@ class ProjectCalls:
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
         self.http.send("PATCH", path, fields, missing=missing)
 
+    def webhook_state(self, project_id: int, backend_url: str) -> str:
+        """Return whether Label Studio tells the backend at this address of labels: "on", "off" or "missing"."""
+        hooks = self._webhooks_to(project_id, backend_url)
+        if not hooks:
+            return "missing"
+        return "on" if any(hook.is_active for hook in hooks) else "off"
+
+    def _webhooks_to(self, project_id: int, backend_url: str) -> list[_Webhook]:
+        url = f"{backend_url.rstrip('/')}/webhook"
+        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
+        return [hook for hook in hooks if hook.url.rstrip("/") == url]
+
     def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
         """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
 
         LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
         """
         self.project(project_id)  # LS answers 400 for an unknown one
-        url = f"{backend_url.rstrip('/')}/webhook"
-        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
-        ours = [hook for hook in hooks if hook.url.rstrip("/") == url]
+        ours = self._webhooks_to(project_id, backend_url)
         if not ours:
             raise NotFoundError(
-                f"no webhook to {url}",
+                f"no webhook to {backend_url.rstrip('/')}/webhook",
                 where=f"project {project_id}",
                 fix="attach the backend again (Settings > Model); see SSRF_PROTECTION_ENABLED if none appears",
             )

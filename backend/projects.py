@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from backend import bandit, review
+from backend import bandit, review, studio_state
 from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
@@ -18,6 +18,7 @@ from backend.push import flip, is_pending
 from backend.queues import Jobs
 from backend.stopping import Recommendation
 from backend.store import ProjectRecord
+from backend.studio_state import StudioState
 from backend.versions import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Status:
     bandit: str  # "off", "ucb1" or "thompson"
     arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
     rewards: tuple[Reward, ...]
+    label_studio: StudioState  # as the last reconcile saw it
     doubts: tuple[LabelDoubt, ...]  # what the served version thought of the labels, worst first
 
 
@@ -68,14 +70,17 @@ def status(context: Context, project_id: int) -> Status:
         bandit=settings.bandit,
         arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
         rewards=rewards,
+        label_studio=studio_state.last(context, project_id),
         doubts=context.store.doubts(project_id, serving_number(context, project_id)),
     )
 
 
-def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
+def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = False) -> tuple[str, ...]:
     """Make the project's queue ours: webhook header, sampling, queue tab, model_version; return what was done.
 
-    Safe to run again. A project without predictions of the served version is scored first; the push then flips it.
+    The sampling is set when the project is configured for the first time, or `anew`: if somebody chooses another one
+    later, that stands. Safe to run again. A project without predictions of the served version is scored first; the push
+    then flips it.
     """
     record = project_record(context, project_id)
     client = context.label_studio
@@ -85,7 +90,7 @@ def configure(context: Context, jobs: Jobs, project_id: int) -> tuple[str, ...]:
             done.append("gave the webhook its secret header")
     except NotFoundError as error:
         done.append(f"found {error}; until then labels are counted every {context.settings.reconcile_s:g} s only")
-    if client.set_sampling(project_id):
+    if (anew or not record.configured) and client.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
     if client.ensure_queue_tab(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
@@ -127,6 +132,14 @@ def drifted(context: Context, record: ProjectRecord) -> bool:
     return (shown or "") in titles
 
 
+def look(context: Context, record: ProjectRecord) -> None:
+    """Write down for the status what Label Studio has of a project's webhook and sampling."""
+    client, project_id = context.label_studio, record.project_id
+    sampling = client.project(project_id).sampling
+    webhook = client.webhook_state(project_id, record.backend_url) if record.backend_url else ""
+    studio_state.note(context, project_id, webhook=webhook, sampling=sampling)
+
+
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
     """Give the project's webhook our secret; True if it lacked it. Raises NotFoundError if there is no webhook."""
     secret = context.store.secret()
@@ -151,4 +164,4 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
         done = [f"{url} was attached to project {project_id} already ({attached.state})"]
     if attached.error_message:
         raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="mend what the message names")
-    return (*done, *configure(context, Jobs(context.redis), project_id))
+    return (*done, *configure(context, Jobs(context.redis), project_id, anew=True))

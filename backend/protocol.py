@@ -168,6 +168,14 @@ class LabelErrorOut(BaseModel):
     learned: bool
 
 
+class StudioOut(BaseModel):
+    reached: str
+    error: str
+    webhook: str
+    sampling: str
+    warnings: list[str]
+
+
 class ProjectOut(BaseModel):
     project: int
     version: str
@@ -182,6 +190,7 @@ class ProjectOut(BaseModel):
     stopping: StoppingOut
     bandit: BanditOut
     label_errors: LabelErrorsOut
+    label_studio: StudioOut
 
 
 def project_out(status: Status) -> ProjectOut:
@@ -207,6 +216,7 @@ def project_out(status: Status) -> ProjectOut:
             history=[RewardOut(**_fields(reward)) for reward in status.rewards],
         ),
         label_errors=_label_errors_out(status.doubts),
+        label_studio=StudioOut(**_fields(status.label_studio), warnings=list(status.label_studio.warnings)),
     )
 
 

@@ -74,6 +74,9 @@ def status(found: Status) -> Group:
         table.add_row("labeled", f"{counts.labeled} of {counts.tasks} tasks")
         table.add_row("new labels", f"{counts.new} of {found.retrain_every} until the next training")
     table.add_row("strategy", found.strategy)
+    table.add_row("Label Studio", f"answered at {found.label_studio.reached}" if found.label_studio.reached else "")
+    for warning in found.label_studio.warnings:
+        table.add_row("warning", warning)
     eta = f", {training.eta_s:.0f} s left" if training.eta_s is not None else ""
     stage = f" {training.stage} {training.progress:.0%}{eta}" if training.state == "running" else ""
     table.add_row("training", f"{training.state}{stage} {training.error}".strip())

@@ -65,6 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "scoring",
             "push",
             "activity",
+            "studio_state",
             "old_versions",
             "arrivals",
         ),

@@ -9,6 +9,7 @@ from backend.progress import Counts, ScoringRun, TrainingProgress
 from backend.projects import Status
 from backend.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest, project_out
 from backend.stopping import Recommendation
+from backend.studio_state import StudioState
 
 LABEL_STUDIO_TASK = {
     "id": 5,
@@ -102,5 +103,6 @@ def status(
         bandit="off",
         arms=(),
         rewards=(),
+        label_studio=StudioState(),
         doubts=(),
     )
