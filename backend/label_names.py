@@ -9,11 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from backend import tags
 from backend.errors import LabelConfigError
 from backend.label_paths import SEPARATOR, joined
-from backend.label_xml import SKIP, WHERE, attributes_of, nodes, refuse, spell
+from backend.label_xml import WHERE, attributes_of, inside, refuse, skip, spell
+
+MOST_LABELS = 10_000  # of a tag; a Taxonomy of all products of a shop has as many
+MOST_POINTS = 1_000
+MOST_LETTERS = 1_000  # of a label; of a path, all its names
 
 
-def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the labels as they stand in results, and casefolded class name -> label.
+def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the labels inside an element as they stand in results, and casefolded class name -> label.
+
+    `control` is the tag that they are for, which may be another.
 
     Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
     of its predicted_values and of its own value and alias; predicted_values win. A path stands for its last name where
@@ -21,7 +27,7 @@ def labels_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], Mapp
     """
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
-    written = _written(element, tag)
+    written = _written(element, tag, control)
     for label, attributes in written:
         for name in (label,) if tag.tree else (attributes.get("alias", ""), attributes.get("value", "")):
             _claim(own, name, label, element)
@@ -36,8 +42,11 @@ def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
 
     Their predicted_values name the class of the object, the same for all, as in configs for HumanSignal's YOLO backend.
     """
-    written = _written(element, tag)
+    written = _written(element, tag, element)
     labels = tuple(dict.fromkeys(label for label, _ in written))
+    if len(labels) > MOST_POINTS:
+        what = f"{spell(element)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
+        raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(element)}")
     indices = [attributes.get("model_index", "").strip() for _, attributes in written]
     if not any(indices):
         return labels
@@ -47,26 +56,51 @@ def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
 
 
-def _written(element: ET.Element, tag: tags.Tag) -> Sequence[tuple[str, Mapping[str, str]]]:
+def repeated(element: ET.Element) -> list[str]:
+    """Return a warning for each label of a skeleton's points that is written several times."""
+    written = Counter(label for label, _ in _written(element, tags.get(element.tag.lower()), element))
+    return [
+        f"{spell(element)}: the label {label!r} is written {count} times and is one point. Fix: name each by itself"
+        for label, count in written.items()
+        if count > 1
+    ]
+
+
+def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequence[tuple[str, Mapping[str, str]]]:
     """Return the labels as they stand in results, each with its attributes; raises LabelConfigError for none."""
-    found = _paths(element, ()) if tag.tree else ((node, ()) for node in nodes(element, tag.label_tag))
+    entries = _paths(element) if tag.tree else ((node, ()) for node in inside(element, tag.label_tag))
     leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
     labels = []
-    for node, above in found:
+    for node, above in entries:
         attributes = attributes_of(node)
         name = attributes.get("alias", "") or attributes.get("value", "")
-        if name and not (leaves and nodes(node, tag.label_tag)[1:]):  # itself is the first
-            labels.append((joined((*above, name)), attributes))
+        if name and not (leaves and _has_choices(node)):
+            labels.append((_checked(joined((*above, name)), control), attributes))
+        if len(labels) > MOST_LABELS:
+            what = f"{spell(control)} has more than {MOST_LABELS} labels"
+            raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(control)}")
     if not labels:
         value = attributes_of(element).get("value", "")
-        problem = f'takes its labels from the task (value="{value}")' if value else "has no labels"
-        raise LabelConfigError(
-            f"{spell(element)} {problem}", where=WHERE, fix=f'write <{tag.label_tag} value="..."/> into it, {SKIP}'
-        )
+        problem = f'takes its labels from the task (value="{value:.80}")' if value else "has no labels"
+        fix = f"put {tag.label_tag} tags with a value into it, {skip(control)}"
+        raise LabelConfigError(f"{spell(element)} {problem}", where=WHERE, fix=fix)
     return labels
 
 
-def _paths(element: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
+def _checked(label: str, control: ET.Element) -> str:
+    if len(label) > MOST_LETTERS:
+        what = (
+            f"{spell(control)} has a label of {len(label)} characters, {label[:40]!r}..., and {MOST_LETTERS} are read"
+        )
+        raise LabelConfigError(what, where=WHERE, fix=f"shorten it, {skip(control)}")
+    return label
+
+
+def _has_choices(node: ET.Element) -> bool:
+    return any(inner.tag.lower() == "choice" for child in node for inner in child.iter())
+
+
+def _paths(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
     """Yield the choices of a tree, each with the names above it."""
     for node in element:
         attributes = attributes_of(node)
@@ -93,7 +127,8 @@ def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -
         return
     if claims.setdefault(folded, label) != label:
         raise LabelConfigError(
-            f"{spell(element)}: the class {name.strip()!r} is claimed by two labels, {claims[folded]!r} and {label!r}",
+            f"{spell(element)}: the class {name.strip()[:80]!r} is claimed by two labels, {claims[folded][:80]!r} and "
+            f"{label[:80]!r}",
             where=WHERE,
             fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
         )

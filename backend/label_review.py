@@ -103,14 +103,16 @@ def pair(
 ) -> Reviewed | None:
     """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
 
-    That is where it never learned one of the labels, and in videos, whose boxes are of many frames.
+    That is where it never learned one of the labels, where the result cannot be learned from, and in videos, whose
+    boxes are of many frames.
 
     Predictions of classes that the label config no longer has accuse nobody.
     """
     if prediction.tracks is not None:
         return None
-    labels, kinds = label_arrays(tags.objects(tag, annotated.result), classes, 100, 100)
-    if (kinds < 0).any():
+    reading = tags.read(tag, annotated.result, (prediction.width, prediction.height))
+    labels, kinds = label_arrays(reading.objects(tag), classes, 100, 100)
+    if reading.unreadable or (kinds < 0).any():
         return None
     found = prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)
     kept = np.isin(found, [number for number, name in enumerate(classes) if name in tag.labels])
@@ -121,9 +123,10 @@ def pair(
 
 def choices(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) -> BoolArray | None:
     """Return which of `labels` a task was given (C,); None where it was given something else."""
-    if tags.unreadable(tag, annotated.result):
+    reading = tags.read(tag, annotated.result)
+    chosen = {box.label for box in reading.boxes}
+    if reading.unreadable:
         return None
-    chosen = {box.label for box in tags.decode(tag, annotated.result)}
     return np.isin(labels, list(chosen)) if chosen <= set(labels) else None
 
 

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from backend.errors import LabelConfigError
 
 WHERE = "label config of the project"
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")  # as attributes of models say it
-SKIP = 'or set model_skip="true" on this tag'  # in what an error says to do
+MOST_CHARACTERS = 1_000_000
+MOST_DEPTH = 100  # of tags inside tags
+_VALUE_TOLD = 80  # characters
 
 
 class _Builder(ET.TreeBuilder):
-    """Refuses a DOCTYPE before its entities are read: they can blow up memory or name files."""
+    """Refuses what costs more than it is worth while it is read: a DOCTYPE, whose entities can blow up, and depth."""
+
+    depth = 0
 
     def doctype(self, name: str, *_: str | None) -> None:
-        raise LabelConfigError(f"a DOCTYPE ({name}) is not allowed", where=WHERE, fix="remove the <!DOCTYPE ...> part")
+        raise LabelConfigError(f"a DOCTYPE ({name:.80}) is not allowed", where=WHERE, fix="remove the DOCTYPE")
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        self.depth += 1
+        if self.depth > MOST_DEPTH:
+            raise LabelConfigError(
+                f"tags stand inside one another more than {MOST_DEPTH} deep", where=WHERE, fix="nest them less"
+            )
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ET.Element:
+        self.depth -= 1
+        return super().end(tag)
 
 
-def read(label_config: str) -> ET.Element:
-    """Return the root of a label config; raises LabelConfigError for what is not XML, and for a DOCTYPE."""
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A label config, looked through once: its root, and its elements by their tag in lower case."""
+
+    root: ET.Element
+    by_tag: Mapping[str, Sequence[ET.Element]]
+
+    def nodes(self, tag: str) -> Sequence[ET.Element]:
+        """Return all elements of a tag, in the config's order."""
+        return self.by_tag.get(tag.lower(), ())
+
+
+def read(label_config: str) -> Tree:
+    """Return a label config as a tree; raises LabelConfigError for what is not XML, too large or too deep."""
+    if len(label_config) > MOST_CHARACTERS:
+        what = f"the label config has {len(label_config)} characters, and at most {MOST_CHARACTERS} are read"
+        raise LabelConfigError(what, where=WHERE, fix="shorten it")
     parser = ET.XMLParser(target=_Builder())  # noqa: S314  entities need a DOCTYPE, which the builder refuses
     try:
         parser.feed(label_config.strip())
@@ -28,12 +60,15 @@ def read(label_config: str) -> ET.Element:
     except (ET.ParseError, UnicodeError) as error:
         problem = f"not XML: {error}" if label_config.strip() else "the label config is empty"
         raise LabelConfigError(problem, where=WHERE, fix="set one up under Settings, Labeling interface") from None
-    return root
+    by_tag: dict[str, list[ET.Element]] = {}
+    for element in root.iter():
+        by_tag.setdefault(element.tag.lower(), []).append(element)
+    return Tree(root, by_tag)
 
 
-def nodes(root: ET.Element, name: str) -> list[ET.Element]:
-    """Return all elements of a name, the root itself too."""
-    return [node for node in root.iter() if node.tag.lower() == name.lower()]
+def inside(element: ET.Element, tag: str) -> Iterator[ET.Element]:
+    """Yield all elements of a tag inside an element, itself too."""
+    return (node for node in element.iter() if node.tag.lower() == tag.lower())
 
 
 def attributes_of(element: ET.Element) -> dict[str, str]:
@@ -47,13 +82,20 @@ def says(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def spell(element: ET.Element) -> str:
-    """Return how people are told of an element."""
-    return f'<{element.tag} name="{attributes_of(element).get("name", "")}">'
+    """Return how people are told of an element; without angle brackets, which Label Studio removes from a message."""
+    name = attributes_of(element).get("name", "")
+    return f'{element.tag:.40} "{name:.80}"' if name else f"a {element.tag:.40} without a name"
+
+
+def skip(control: ET.Element) -> str:
+    """Return what an error about a control tag says at its end: how to leave that tag alone."""
+    return f'or set model_skip="true" on {spell(control)}'
 
 
 def refuse(element: ET.Element, attribute: str, value: str, why: str, fix: str) -> LabelConfigError:
     """Return the error of an attribute that cannot be used."""
-    return LabelConfigError(f'{spell(element)}: {attribute}="{value}" {why}', where=WHERE, fix=fix)
+    shown = value if len(value) <= _VALUE_TOLD else f"{value[:_VALUE_TOLD]}..."
+    return LabelConfigError(f'{spell(element)}: {attribute}="{shown}" {why}', where=WHERE, fix=fix)
 
 
 def number_of(element: ET.Element, name: str, most: float, *, above_zero: bool = False) -> float | None:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, label_xml, pretrained, timeline_frames, tracking, weights
+from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, Predictor, load_predictor
 from backend.committee import Member, Voter
 from backend.context import Context
 from backend.errors import ModelError, NotFoundError
 from backend.inference import Detector
-from backend.label_xml import attributes_of
 from backend.media import MediaFile
 from backend.settings import Settings
 from backend.store import ProjectRecord, version_name
@@ -136,8 +135,8 @@ def renamed(record: ProjectRecord, version: ModelVersion | None) -> tuple[Contro
     """
     tags = label_config.parse(record.label_config)
     models = version.models if version else ()
-    names = {attributes_of(node).get("name", "") for node in label_xml.read(record.label_config).iter()}
-    gone = [model for model in models if model.sha256 and model.from_name and model.from_name not in names]
+    controls = tags[0].controls
+    gone = [model for model in models if model.sha256 and model.from_name and model.from_name not in controls]
     known = {model.from_name for model in models}
     fits = [
         (tag.from_name, model.from_name)

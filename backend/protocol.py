@@ -246,7 +246,7 @@ def _version_out(version: ModelVersion) -> VersionOut:
         version=version.name,
         map50=metrics.map50 if metrics else None,
         map50_95=metrics.map50_95 if metrics else None,
-        images=len(version.snapshot.annotations),
+        images=version.snapshot.learned_tasks,
         boxes=metrics.boxes if metrics else None,
         temperature=version.models[0].temperature,
         created=version.created,

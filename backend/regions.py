@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from backend.types import ControlTag, LabeledBox, Nothing, Outline, Prediction, 
 
 Item = Mapping[str, Any]
 _LARGEST = 1e100  # of a number in a region
+_SPELLING = reprlib.Repr()  # Label Studio imports anything: a list in a list a thousand deep cannot be spelled out
+_SPELLING.maxlevel, _SPELLING.maxstring, _SPELLING.maxother = 3, 80, 80
 
 
 def shown(tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float) -> list[tuple[int, str]]:
@@ -83,6 +86,7 @@ def read(
 
     `shape` gives what a region encloses, without a label, or what is wrong with it.
     """
+    known = frozenset(tag.labels)
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
             continue
@@ -100,10 +104,18 @@ def read(
             yield f"{name_of(item)} {found}"
             continue
         for label in labels:
-            if label in tag.labels:
+            if isinstance(label, str) and label in known:
                 yield replace(found, label=label)
             else:
-                yield f"{name_of(item)} has the label {label!r}, which is not in the label config"
+                yield f"{name_of(item)} {unknown_label(label)}"
+
+
+def unknown_label(label: object) -> str:
+    """Return why a region with a label that the label config lacks is not learned, and the cure."""
+    return (
+        f"has the label {spelled(label)}, which is not in the label config: if it was renamed, write the old name as "
+        "the new label's alias, or set LABEL_RENAMES"
+    )
 
 
 def labels_of(item: Item, kind: str) -> list[Any]:
@@ -113,9 +125,22 @@ def labels_of(item: Item, kind: str) -> list[Any]:
     return labels if isinstance(labels, list) else []
 
 
+def id_of(value: object) -> str:
+    """Return what identifies a region, empty for none; imports have numbers."""
+    if isinstance(value, int | float) and abs(value) <= _LARGEST:
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
 def name_of(item: Item) -> str:
     """Return how people are told of a region."""
-    return f"region {item.get('id', 'without id')}"
+    name = item.get("id", "without id")
+    return f"region {name:.80}" if isinstance(name, str) else f"region {spelled(name)}"
+
+
+def spelled(value: object) -> str:
+    """Return how people are told of anything that stands in a result, in a line."""
+    return _SPELLING.repr(value)
 
 
 def percent_box(value: Item) -> tuple[geometry.Box, float] | None:

@@ -101,11 +101,17 @@ def _sized(tag: ControlTag, result: tags.Result) -> tags.Result:
 def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone: bool) -> float | None:
     """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business.
 
-    None of a video: annotators draw in a few of its frames.
+    None of a video, for annotators draw in a few of its frames, and none of a result that cannot be learned from.
     """
     found = _predicted(context, voice, task.task.id)
-    drawn = tags.objects(voice.tag, task.result)
-    if found is None or found.tracks is not None or not (drawn or alone or voice.tag.task != "classify"):
+    reading = tags.read(voice.tag, task.result)
+    drawn = reading.objects(voice.tag)
+    if (
+        reading.unreadable
+        or found is None
+        or found.tracks is not None
+        or not (drawn or alone or voice.tag.task != "classify")
+    ):
         return None
     return disagreement(found, drawn, voice.model.classes)
 
@@ -158,7 +164,7 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
     for version, map50 in measured:
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
-        rounds.append(stopping.Round(len(version.snapshot.annotations), map50, *_said(version, signs)))
+        rounds.append(stopping.Round(version.snapshot.learned_tasks, map50, *_said(version, signs)))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
 

@@ -5,11 +5,14 @@ Overrides come from "extra params", the JSON field of the ML backend in Label St
 
 from __future__ import annotations
 
+import difflib
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from backend.errors import SettingError
 
@@ -31,13 +34,11 @@ class Settings(BaseModel):
     basic_auth_pass: str = Field("", description="password Label Studio must send")
     device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
     allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
-    max_media_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    max_media_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         50.0, description="largest image or video file in megabytes"
     )
-    max_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        100.0, description="largest image in megapixels"
-    )
-    reconcile_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = Field(100.0, description="largest image in megapixels")
+    reconcile_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         60.0, description="seconds between checks without any webhook"
     )
 
@@ -48,7 +49,7 @@ class Settings(BaseModel):
     model_score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="lowest confidence of a region shown to annotators"
     )
-    retrain_every: Annotated[int, Field(ge=1)] = Field(
+    retrain_every: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         20, description="new, changed or deleted annotations that start a training"
     )
     strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
@@ -62,7 +63,7 @@ class Settings(BaseModel):
     uncertain_share: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of a batch that the strategy picks; the others are drawn at random, for training only"
     )
-    pool_limit: Annotated[int, Field(ge=0)] = Field(
+    pool_limit: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
         0, description="rank that many images, drawn at random, before all others; 0: no limit"
     )
     class_weights: Literal["long_tail", "ppal", "none"] = Field(
@@ -92,28 +93,32 @@ class Settings(BaseModel):
     bandit_arms: str = Field(
         "class_entropy, entropy, random", description="comma list of strategies that the bandit chooses from"
     )
-    budget: Annotated[int, Field(ge=0)] = Field(
+    budget: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
         0, description="labeled tasks after which the status recommends to stop; 0: none"
     )
     imgsz: Annotated[int, Field(ge=32, le=4096)] = Field(
         640, description="image size for training and prediction, pixels"
     )
-    batch: Annotated[int, Field(ge=1)] = Field(16, description="training batch size")
+    batch: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="training batch size")
     train_from: Literal["last", "base"] = Field(
         "last",
         description="where a training starts: from the accepted version, unless that is of other labels or another "
         "base model, or has learned from images that are held out now; or from the base weights every time",
     )
-    train_steps: Annotated[int, Field(ge=1)] = Field(
+    train_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         500, description="optimiser steps of a training on up to 50 images; more images get more, see `STEPS_GROWTH`"
     )
     steps_growth: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
         description="steps = `TRAIN_STEPS` * (images / 50) ^ this: 0 the same for all, 1 the same number of epochs",
     )
-    min_epochs: Annotated[int, Field(ge=1)] = Field(30, description="fewest epochs, however many labels there are")
-    max_epochs: Annotated[int, Field(ge=1)] = Field(300, description="most epochs, however few labels there are")
-    train_minutes: Annotated[float, Field(ge=0)] = Field(
+    min_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        30, description="fewest epochs, however many labels there are"
+    )
+    max_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        300, description="most epochs, however few labels there are"
+    )
+    train_minutes: Annotated[float, Field(ge=0, le=100_000)] = Field(
         0, description="most minutes of a training: epochs are cut to what fits at the measured pace; 0: no limit"
     )
     tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -122,9 +127,23 @@ class Settings(BaseModel):
     val_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="share of the randomly chosen tasks kept for validation"
     )
-    seed: int = Field(0, description="seed of training and ranking")
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = Field(0, description="seed of training and ranking")
+    label_renames: str = Field(
+        "",
+        description='labels that were renamed while annotations have the old name, e.g. "old -> new; Auto -> Car"',
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where they are no answer: pydantic would take them for 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("switch", "Input should be a number or a text, not true or false")
+        return value
 
 
+_LONGEST = 100_000  # characters of a project's extra params
+_EXAMPLE = 'write an object like {"RETRAIN_EVERY": 20}'
 PROJECT_SETTINGS = tuple(Settings.model_fields)[tuple(Settings.model_fields).index("base_model") :]  # see above
 
 
@@ -151,20 +170,33 @@ def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None
     where = "extra params of the ML backend"
     params = extra_params
     if isinstance(params, str):
-        try:
-            params = json.loads(params)
-        except ValueError as error:
-            raise SettingError(
-                f"not JSON: {error}", where=where, fix='write an object like {"RETRAIN_EVERY": 20}'
-            ) from None
+        params = _parsed(params, where)
     if not isinstance(params, Mapping):
-        raise SettingError("not a JSON object", where=where, fix='write an object like {"RETRAIN_EVERY": 20}')
+        raise SettingError("not a JSON object", where=where, fix=_EXAMPLE)
     overrides = {str(name).lower(): value for name, value in params.items()}
     unknown = sorted(set(overrides) - set(PROJECT_SETTINGS))
     if unknown:
-        known = ", ".join(name.upper() for name in PROJECT_SETTINGS)
-        raise SettingError(f"unknown setting {unknown[0].upper()}", where=where, fix=f"use one of {known}")
+        raise SettingError(f"unknown setting {unknown[0].upper():.80}", where=where, fix=_nearest(unknown[0]))
     return _validated(settings.model_dump() | overrides, where=where, spell=str.upper)
+
+
+def _parsed(text: str, where: str) -> Any:
+    """Return what a JSON text says. Raises SettingError for one that is none, too long or too deep."""
+    if len(text) > _LONGEST:
+        raise SettingError(f"{len(text)} characters, and at most {_LONGEST} are read", where=where, fix=_EXAMPLE)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise SettingError("not JSON that can be read: it is nested too deep", where=where, fix=_EXAMPLE) from None
+    except ValueError as error:
+        raise SettingError(f"not JSON: {error}", where=where, fix=_EXAMPLE) from None
+
+
+def _nearest(name: str) -> str:
+    """Return the cure of an unknown name: the names that look most like it."""
+    names = [each.upper() for each in PROJECT_SETTINGS]
+    near = difflib.get_close_matches(name.upper()[:80], names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else "see the settings of a project in docs/settings.md"
 
 
 def versions_kept(settings: Settings) -> int:
@@ -184,9 +216,9 @@ def allowed(name: str) -> str:
         return ", ".join(choices)
     kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "text"
     limits = [
-        f"{sign} {getattr(limit, bound):g}"
+        f"{sign} {getattr(limit, bound)}"
         for limit in field.metadata
-        for bound, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
         if hasattr(limit, bound)
     ]
     return " ".join([kind, ", ".join(limits)]).strip()
@@ -201,5 +233,7 @@ def _validated(values: dict[str, Any], *, where: str, spell: Any) -> Settings:
         name = spell(field)
         known = f"allowed: {allowed(field)}; " if field in Settings.model_fields else ""
         raise SettingError(
-            f"{name}={first.get('input')!r}: {first['msg']}", where=where, fix=f"{known}see {name} in docs/settings.md"
+            f"{name}={reprlib.repr(first.get('input'))}: {first['msg']}",
+            where=where,
+            fix=f"{known}see {name} in docs/settings.md",
         ) from None

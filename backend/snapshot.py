@@ -146,7 +146,7 @@ def _plan(
     chance: frozenset[int],
 ) -> Plan:
     project_id, settings = record.project_id, context.project_settings(record)
-    split = dataset.split(read.images, val_share=settings.val_share, project_id=project_id)
+    split = _split(read, settings.val_share, project_id)
     unseen = dataset.unseen_classes(read.images, tag.labels)
     if unseen:
         log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
@@ -159,6 +159,17 @@ def _plan(
         random_tasks=tuple(sorted(chance)),
     )
     return Plan(record, settings, tag, snapshot, split, tuple(read.videos))
+
+
+def _split(read: _Read, val_share: float, project_id: int) -> Split:
+    """Split the images; where they allow no training, the tasks that were left out may be why."""
+    try:
+        return dataset.split(read.images, val_share=val_share, project_id=project_id)
+    except TrainingError as error:
+        if not read.left_out:
+            raise
+        what = f"{error.what}, and {len(read.left_out)} labeled tasks were left out"
+        raise TrainingError(what, where=error.where, fix=next(iter(read.left_out.values()))) from error
 
 
 def _tasks(images: Sequence[LabeledImage]) -> tuple[int, ...]:
@@ -233,15 +244,17 @@ def _read(
     fetch = _of_videos if tag.frame_rate else _of_images
     for task, found in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
-        unreadable = (str(found),) if isinstance(found, MediaError) else tags.unreadable(tag, found.result)
-        if unreadable or isinstance(found, MediaError):
-            read.left_out[task_id] = f"left out of training: {'; '.join(unreadable)}"
+        if isinstance(found, MediaError):
+            read.left_out[task_id] = f"left out of training: {found}"
+            continue
+        reading = tags.read(tag, found.result, found.size)
+        if reading.unreadable:
+            read.left_out[task_id] = f"left out of training: {'; '.join(reading.unreadable)}"
             continue
         read.images += found.images
         read.videos += [found.video] if found.video else []
-        nothing = tags.explain(tag, found.result)
-        dropped += len(nothing)
-        if missing := (*nothing, *found.left_out):
+        dropped += len(reading.nothing)
+        if missing := (*reading.nothing, *found.left_out):
             read.reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
     _warn(project_id, read.images, dropped)
     return read
@@ -269,7 +282,8 @@ def _of_images(
             yield MediaError(what, fix="delete the task, or crop the image less")
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
-            yield Shots([LabeledImage(task.task.id, media.path, boxes, random)], task.result)
+            image = LabeledImage(task.task.id, media.path, boxes, random)
+            yield Shots([image], task.result, size=(media.width, media.height))
 
 
 def _of_videos(

@@ -23,7 +23,7 @@ def versions(found: Sequence[ModelVersion]) -> Table:
         metrics = version.metrics
         table.add_row(
             version.name,
-            str(len(version.snapshot.annotations)),
+            str(version.snapshot.learned_tasks),
             f"{metrics.map50:.3f}" if metrics else "-",
             f"{metrics.map50_95:.3f}" if metrics else "-",
             f"{version.created:%Y-%m-%d %H:%M}",

@@ -42,6 +42,7 @@ class ControlTag:
     frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
     trainable: bool = True  # False: it keeps the model that it has
     former: str = ""  # the from_name under which a version knows it; "": its own
+    controls: Mapping[str, str] = field(default_factory=dict)  # of the whole config, name -> tag in lower case
 
     @property
     def outcomes(self) -> Outcomes:

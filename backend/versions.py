@@ -21,6 +21,11 @@ class TrainingSnapshot:
     val_tasks: tuple[int, ...]
     random_tasks: tuple[int, ...] = ()  # labeled tasks that chance chose, not a strategy: the validation set's source
 
+    @property
+    def learned_tasks(self) -> int:
+        """How many tasks the training learned or was judged by; labels of others were left out of it."""
+        return len({*self.train_tasks, *self.val_tasks})
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:

@@ -22,6 +22,7 @@ class Shots:
     result: Result  # of the annotation, as it is read
     left_out: tuple[str, ...] = ()
     video: LabeledVideo | None = None  # where a training learns all frames of it too
+    size: tuple[int, int] | None = None  # of the image or the video: width and height in pixels
 
 
 def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> Shots:
@@ -46,7 +47,8 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
         left_out.append(f"frames past the end of the video, which has {length}: {named}")
     if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, and it is learned by its key frames")
-    return Shots(images, result, tuple(left_out), LabeledVideo(task.task.id, clip, found) if lstm(tag) else None)
+    watched = LabeledVideo(task.task.id, clip, found) if lstm(tag) else None
+    return Shots(images, result, tuple(left_out), watched, (clip.width, clip.height))
 
 
 def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

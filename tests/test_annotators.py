@@ -77,9 +77,7 @@ def with_unknown_tags(result: list[Json]) -> list[Json]:
     hologram = first | {"id": "h", "type": "hologramlabels", "from_name": "other", "value": {"hologramlabels": ["x"]}}
     ellipse = {"x": 50, "y": 50, "radiusX": 5, "radiusY": 5, "rotation": 0, "ellipselabels": ["Nobody's"]}
     round_one = first | {"id": "e", "type": "ellipselabels", "from_name": "round", "value": ellipse}
-    return beside(
-        result, hologram, round_one, {}, {"type": "chatmessage", "from_name": "chat"}, first | {"from_name": 7}
-    )
+    return beside(result, hologram, round_one, {}, {"type": "chatmessage", "from_name": "chat"})
 
 
 def with_meta(result: list[Json]) -> list[Json]:
@@ -213,6 +211,7 @@ def test_an_ellipse_that_is_left_out_is_explained(name: str, more: Json, reason:
 
 def test_an_ellipse_with_labels_of_its_own_or_on_another_image_is_left_alone() -> None:
     tag = KINDS["RectangleLabels"].tag()
+    tag = dataclasses.replace(tag, controls={**tag.controls, "round": "ellipselabels"})
     for item in (ellipse(tag, ellipselabels=["Nobody's"]), ellipse(tag) | {"to_name": "other"}):
         assert tags.decode(tag, [item]) == ()
         assert tags.explain(tag, [item]) == ()
@@ -313,7 +312,10 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
     results = [result, *bad.values(), result]
     labeled = tuple(
         AnnotatedTask(
-            Task(number, {tag.data_key: images.add(f"{number}.png")}), number, "2026-01-01T00:00:00Z", tuple(one)
+            Task(number, {tag.data_key: images.add(f"{number}.png", size=SIZE)}),
+            number,
+            "2026-01-01T00:00:00Z",
+            tuple(one),
         )
         for number, one in enumerate(results)
     )

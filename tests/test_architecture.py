@@ -34,7 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "temporal",
     ),
     (
-        *("label_config", "tags", "regions", "ellipses", "label_paths", "label_names", "label_xml", "ranking", "gate"),
+        *("label_config", "control_tags", "tags", "regions", "foreign", "ellipses"),
+        *("label_paths", "label_names", "label_xml", "skeletons", "ranking", "gate"),
         *("yolo_data", "yolo_labels", "yolo_export", "class_folders"),
         *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
     ),

@@ -162,7 +162,30 @@ def test_decode_undoes_encode(probs: list[float], tag: ControlTag) -> None:
 
 
 def test_two_choices_are_two_labels_of_the_whole_image() -> None:
-    assert tags.decode(TAG, [result(["red", "blue"])]) == (LabeledBox("red", WHOLE), LabeledBox("blue", WHOLE))
+    assert tags.decode(MANY, [result(["red", "blue"])]) == (LabeledBox("red", WHOLE), LabeledBox("blue", WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("tag", "items"),
+    [
+        (TAG, [result(["red", "blue"])]),
+        (TAG, [result(["red"]), result(["blue"], id="r2")]),
+        (dataclasses.replace(TREE, multiple=False), [result([["A"], ["A", "B"]], "taxonomy")]),
+    ],
+)
+def test_of_a_choice_of_one_class_two_answers_are_none(tag: ControlTag, items: list[dict[str, Any]]) -> None:
+    """A training on both would learn that each is wrong."""
+    assert tags.decode(tag, items) == ()
+    (reason,) = tags.unreadable(tag, items)
+    assert "has 2 answers" in reason
+    assert "only one may be chosen: correct the annotation" in reason
+
+
+@pytest.mark.parametrize("tag", [TAG, MANY])
+def test_one_answer_given_twice_is_one(tag: ControlTag) -> None:
+    given = [result(["red", "red"]), result(["red"], id="r2")]
+    assert tags.decode(tag, given) == (LabeledBox("red", WHOLE),)
+    assert tags.explain(tag, given) == ()
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_score_threshold(attributes: str, threshold: float) -> None:
 def test_a_bad_threshold_names_tag_attribute_and_value(name: str, value: str) -> None:
     with pytest.raises(LabelConfigError) as caught:
         label_config.parse(config(attributes=f'{name}="{value}"'))
-    assert f'<RectangleLabels name="label">: {name}="{value}"' in caught.value.what
+    assert f'RectangleLabels "label": {name}="{value}"' in caught.value.what
     assert caught.value.where == "label config of the project"
     assert caught.value.fix
 
@@ -176,8 +176,8 @@ def test_a_bad_model_skip() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ('<Image name="other" value="$image"/>', 'toName="image" is not the name of an <Image>'),
-        ('<Text name="image" value="$image"/>', 'toName="image" is not the name of an <Image>'),
+        ('<Image name="other" value="$image"/>', 'toName="image" is the name of no Image tag'),
+        ('<Text name="image" value="$image"/>', 'toName="image" is the name of no Image tag'),
         ('<Image name="image" value="$undefined$"/>', r'value="\$undefined\$" does not name one field'),
         ('<Image name="image" value="https://example.org/$x"/>', "does not name one field"),
         ('<Image name="image" value="$images[0]"/>', "does not name one field"),
@@ -221,7 +221,7 @@ def test_a_doctype_is_refused(text: str) -> None:
 def test_no_supported_tag_says_what_to_add(text: str) -> None:
     with pytest.raises(LabelConfigError) as caught:
         label_config.parse(text)
-    assert "add <RectangleLabels " in caught.value.fix
+    assert "add a RectangleLabels tag " in caught.value.fix
     assert caught.value.where == "label config of the project"
 
 

@@ -61,3 +61,16 @@ def test_a_class_claimed_by_two_labels_names_both(labels: str) -> None:
 def test_a_tag_without_labels(labels: str, attributes: str, message: str) -> None:
     with pytest.raises(LabelConfigError, match=message):
         label_config.parse(config(labels, attributes))
+
+
+def test_a_point_that_is_named_twice_is_told() -> None:
+    text = (
+        '<View><Image name="i" value="$i"/><RectangleLabels name="p_bbox" toName="i"><Label value="cat"/>'
+        '</RectangleLabels><KeyPointLabels name="p" toName="i"><Label value="eye"/><Label value="nose"/>'
+        '<Label value="eye"/></KeyPointLabels></View>'
+    )
+    (tag,) = label_config.parse(text)
+    assert tag.points == ("eye", "nose")
+    (warning,) = label_config.warnings(text)
+    assert warning.startswith("KeyPointLabels \"p\": the label 'eye' is written 2 times and is one point. Fix: ")
+    assert label_config.warnings(text.replace('<Label value="eye"/></Key', "</Key")) == ()

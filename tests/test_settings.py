@@ -68,7 +68,7 @@ def test_doc_names_no_other_setting() -> None:
 def test_doc_states_limits() -> None:
     text = markdown()
     assert "| `VAL_SHARE` | `0.2` | number > 0, < 1 |" in text
-    assert "| `PORT` | `9090` | whole number ≥ 0, ≤ 65535 |" in text
+    assert "| `PORT` | `9090` | whole number >= 0, <= 65535 |" in text
     assert "| `LOG_LEVEL` | `INFO` | `DEBUG`, `INFO`, `WARNING`, `ERROR` |" in text
 
 
@@ -90,8 +90,18 @@ def test_numbers_refuse_nan_and_text(name: str) -> None:
             from_env({name.upper(): bad})
 
 
-@pytest.mark.parametrize("name", ["max_media_mb", "reconcile_s", "max_megapixels"])
-def test_sizes_and_times_are_finite(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in FIELDS if FIELDS[name].annotation in (int, float)])
+def test_every_number_has_both_bounds(name: str) -> None:
+    limits = [bound for bound in ("ge", "gt", "le", "lt") for each in FIELDS[name].metadata if hasattr(each, bound)]
+    assert len(set(limits) & {"ge", "gt"}) == 1
+    assert len(set(limits) & {"le", "lt"}) == 1
+    for value in ("-1e30", "1e30", -math.inf, math.inf, True):
+        with pytest.raises(SettingError, match=name.upper()):
+            from_env({}, **{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if FIELDS[name].annotation is float])
+def test_numbers_are_finite(name: str) -> None:
     with pytest.raises(SettingError, match=name.upper()):
         from_env({name.upper(): str(math.inf)})
 
@@ -173,13 +183,24 @@ class TestForProject:
             ("7", "not a JSON object"),
             ('"RETRAIN_EVERY"', "not a JSON object"),
             ("null", "not a JSON object"),
-            ('{"RETRAIN_EVRY": 7}', "unknown setting RETRAIN_EVRY .*RETRAIN_EVERY"),
+            ('{"RETRAIN_EVRY": 7}', "unknown setting RETRAIN_EVRY .*Fix: did you mean RETRAIN_EVERY"),
+            ('{"BATCHSIZE": 7}', r"did you mean BATCH\?"),
+            ('{"XQZ": 7}', "docs/settings.md"),
+            ('{"SEED": -1}', "SEED=-1: Input should be greater than or equal to 0"),
+            ('{"BATCH": 1000000000}', "BATCH=1000000000: .*allowed: whole number >= 1, <= 1024"),
+            ('{"TRAIN_STEPS": 1e18}', "TRAIN_STEPS="),
+            ('{"RETRAIN_EVERY": true}', "RETRAIN_EVERY=True: Input should be a number or a text, not true or false"),
+            ('{"TOLERANCE": false}', "TOLERANCE=False"),
+            ('{"STRATEGY": true}', "STRATEGY=True"),
+            ('{"SEED": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deep"),
+            ('{"SEED": ' + "9" * 6000 + "}", "not JSON"),
+            ('{"SEED": "' + "9" * 200_000 + '"}', "200012 characters, and at most 100000 are read"),
             ('{"MODEL_DIR": "/"}', "unknown setting MODEL_DIR"),
             ('{"LABEL_STUDIO_API_KEY": "x"}', "unknown setting LABEL_STUDIO_API_KEY"),
             ('{"RETRAIN_EVERY": 0}', "RETRAIN_EVERY=0: Input should be greater than or equal to 1"),
             ('{"RETRAIN_EVERY": null}', "RETRAIN_EVERY=None"),
             ('{"VAL_SHARE": NaN}', "VAL_SHARE=nan"),
-            ('{"UNCERTAIN_SHARE": 2}', "UNCERTAIN_SHARE=2: .*allowed: number ≥ 0, ≤ 1"),
+            ('{"UNCERTAIN_SHARE": 2}', "UNCERTAIN_SHARE=2: .*allowed: number >= 0, <= 1"),
             ('{"STRATEGY": 3}', "STRATEGY=3: .*string"),
         ],
     )

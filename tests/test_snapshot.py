@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import label_config, snapshot
+from backend import label_config, protocol, snapshot
 from backend.context import Context
 from backend.errors import TrainingError
 from backend.files import file_sha256
@@ -49,6 +49,15 @@ def test_while_the_champion_cannot_be_ranked_the_queue_is_that_of_the_serving_ve
     publish(context, tmp_path, trained_on=(4,), by_chance=())
     context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 9)))) == {5}
+
+
+def test_a_version_counts_the_tasks_that_taught_it(context: Context, tmp_path: Path) -> None:
+    """Labels of the others count as learned, or they would start a training again and again."""
+    publish(context, tmp_path, trained_on=(4, 5), by_chance=())
+    (version,) = context.store.versions(1)
+    nine = dict.fromkeys(range(9), "2026-01-01T00:00:00Z")
+    judged = dataclasses.replace(version.snapshot, annotations=nine, val_tasks=(5, 6))
+    assert protocol._version_out(dataclasses.replace(version, snapshot=judged)).images == 3
 
 
 def labeled(task_id: int) -> AnnotatedTask:

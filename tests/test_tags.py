@@ -172,8 +172,8 @@ def test_two_labels_on_a_region_are_two_boxes() -> None:
 def test_other_tags_relations_and_per_region_answers_are_ignored() -> None:
     result = [
         region(from_name="other"),
-        region(type="rectangle"),
-        region(type="textarea", value={"text": ["hi"]}),
+        region(from_name="rect", type="rectangle"),
+        region(from_name="note", type="textarea", value={"text": ["hi"]}),
         {"type": "relation", "from_id": "r1", "to_id": "r2", "direction": "right", "labels": []},
         {"type": "rating", "from_name": "stars", "to_name": "image", "value": {"rating": 3}},
         region(meta={"text": ["note"]}, parentID="x", origin="prediction", score=0.3, locked=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from typing import Any
@@ -126,7 +127,7 @@ def test_a_tag_may_say_how_many_epochs_are_run(given: str, asked: int) -> None:
         ("model_every", 'model_classifier_accuracy_threshold="-1" model_every', "is no number from 0 to 1"),
         ("model_every", 'model_classifier_epochs="0" model_every', 'epochs="0" is no number above 0, up to 1e\\+06'),
         ('model_every="5"', 'model_every="1e9"', "is no number from 0 to 1000"),
-        ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
+        ("<Video ", "<Image ", 'toName="video" is the name of no Video tag'),
     ],
 )
 def test_what_cannot_be_used_is_refused(old: str, new: str, message: str) -> None:
@@ -236,6 +237,8 @@ def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> Non
 
 
 def test_regions_of_other_tags_are_none_of_ours() -> None:
-    others = [region({"start": 1, "end": 2}, from_name="else"), region(type="choices"), {"id": "x"}]
-    assert tags.decode(TAG, others) == ()
-    assert tags.explain(TAG, others) == ()
+    choice = {"from_name": "weather", "type": "choices", "value": {"choices": ["rain"]}}
+    others = [choice, region({"start": 1, "end": 2}, from_name="else"), {"id": "x"}]
+    tag = dataclasses.replace(TAG, controls={"else": TAG.kind, "labels": "labels"})
+    assert tags.decode(tag, others) == ()
+    assert tags.explain(tag, others) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('frameRate="25"', 'frameRate="$fps"', r'frameRate="\$fps" is no number of frames per second'),
         ('frameRate="25"', 'frameRate="0"', 'frameRate="0" is no number'),
         ('frameRate="25"', 'frameRate="nan"', 'frameRate="nan" is no number'),
-        ('name="labels" toName="video"', 'name="labels" toName="other"', "has no <Labels> of the same toName"),
+        ('name="labels" toName="video"', 'name="labels" toName="other"', "has no Labels tags of the same toName"),
         ('model_tracker="botsort"', 'model_tracker="deepsort"', 'model_tracker="deepsort" is not supported'),
         ('model_conf="0.25"', 'model_conf="2"', 'model_conf="2" is no number from 0 to 1'),
         ('model_conf="0.25"', 'model_iou="0"', 'model_iou="0" is no number above 0, up to 1'),
@@ -82,7 +83,7 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
         ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is no such setting"),
         ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is no such setting"),
-        ("<Video ", "<Image ", 'toName="video" is not the name of an? <Video>'),
+        ("<Video ", "<Image ", 'toName="video" is the name of no Video tag'),
     ],
 )
 def test_what_cannot_be_used_is_refused(old: str, new: str, message: str) -> None:
@@ -277,9 +278,10 @@ def test_a_rotated_box_becomes_its_hull_and_says_so(
 
 
 def test_regions_of_other_tags_are_none_of_ours() -> None:
-    others = [region(key(1), from_name="else"), region(key(1), type="labels"), {"id": "x"}]
-    assert tags.decode(TAG, others) == ()
-    assert tags.explain(TAG, others) == ()
+    others = [region(key(1), from_name="else"), region(key(1), from_name="labels", type="labels"), {"id": "x"}]
+    tag = dataclasses.replace(TAG, controls={"else": TAG.kind, "labels": "labels"})
+    assert tags.decode(tag, others) == ()
+    assert tags.explain(tag, others) == ()
 
 
 def test_no_result() -> None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from backend import foreign
 from backend.errors import LabelConfigError
 from backend.geometry import class_hulls
+from backend.regions import spelled
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
@@ -54,36 +56,70 @@ def encode(
     return get(tag.kind).encode(tag, prediction, classes, threshold, key)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an annotation's result says to one control tag."""
+
+    boxes: tuple[LabeledBox, ...]
+    nothing: tuple[str, ...]  # regions that show nothing inside the image
+    unreadable: tuple[str, ...]  # why it cannot be learned from: learned without these, it would teach background
+
+    def objects(self, tag: ControlTag) -> tuple[LabeledBox, ...]:
+        """Return the boxes as a model would answer: of classes of pixels one box around all of a class."""
+        return class_hulls(self.boxes) if tag.task == "semantic" else self.boxes
+
+
+def read(tag: ControlTag, result: Result, size: tuple[float, float] | None = None) -> Reading:
+    """Read an annotation's result for a control tag; `size`: width and height of the image it is learned with."""
+    boxes, nothing, unreadable = [], [], []
+    for part in _read(tag, result, size):
+        if isinstance(part, LabeledBox):
+            boxes.append(part)
+        elif isinstance(part, Nothing):
+            nothing.append(part.reason)
+        else:
+            unreadable.append(part)
+    return Reading(tuple(boxes), tuple(nothing), tuple(unreadable))
+
+
 def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
     """Return the training boxes that an annotation's result holds for this control tag."""
-    return tuple(found for found in _read(tag, result) if isinstance(found, LabeledBox))
+    return read(tag, result).boxes
 
 
 def objects(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
     """Return what `decode` does as a model would answer: of classes of pixels one box around all of a class."""
-    found = decode(tag, result)
-    return class_hulls(found) if tag.task == "semantic" else found
+    return read(tag, result).objects(tag)
 
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return what `decode` leaves out of a result, one reason each."""
-    found = _read(tag, result)
+    parts = _read(tag, result, None)
     return tuple(
-        each.reason if isinstance(each, Nothing) else each for each in found if not isinstance(each, LabeledBox)
+        part.reason if isinstance(part, Nothing) else part for part in parts if not isinstance(part, LabeledBox)
     )
 
 
-def unreadable(tag: ControlTag, result: Result) -> tuple[str, ...]:
+def unreadable(tag: ControlTag, result: Result, size: tuple[float, float] | None = None) -> tuple[str, ...]:
     """Return why a result cannot be learned from: who skips what it means learns it as background."""
-    return tuple(found for found in _read(tag, result) if isinstance(found, str))
+    return read(tag, result, size).unreadable
 
 
-def _read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
-    """Yield what a tag reads in a result, and what of it is not even an item: Label Studio imports anything."""
+def _read(tag: ControlTag, result: Result, size: tuple[float, float] | None) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield what a tag reads in a result, and why the result does not say all that is on its image.
+
+    That is where it has regions of other control tags than the config has, regions drawn on an image of another shape,
+    and what is no item at all: Label Studio imports anything.
+    """
     items = list(result)
-    yield from get(tag.kind).read(tag, [item for item in items if isinstance(item, Mapping)])
+    regions = [item for item in items if isinstance(item, Mapping)]
+    parts = list(get(tag.kind).read(tag, regions))
+    yield from parts
+    yield from foreign.names(tag, regions, alone=not parts)
+    if size is not None:
+        yield from foreign.sizes(tag, regions, *size)
     yield from (
-        f"{item!r:.80} stands in its result, and is no region" for item in items if not isinstance(item, Mapping)
+        f"{spelled(item)} stands in its result, and is no region" for item in items if not isinstance(item, Mapping)
     )
 
 

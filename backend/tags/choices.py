@@ -61,8 +61,17 @@ def answer(
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
-    """Yield the whole image as a training box of each label chosen, or why a choice is not learned."""
-    return regions.read(tag, result, _whole)
+    """Yield the whole image as a training box of each label chosen, or why a choice is not learned.
+
+    Two answers where one may be chosen cannot both be true.
+    """
+    parts = dict.fromkeys(regions.read(tag, result, _whole))
+    labels = [part.label for part in parts if isinstance(part, LabeledBox)]
+    if len(labels) > 1 and not tag.multiple:
+        named = ", ".join(map(repr, labels[:3]))
+        yield f"its choice has {len(labels)} answers, {named}, and only one may be chosen: correct the annotation"
+        return
+    yield from parts
 
 
 def _whole(_: Mapping[str, Any]) -> LabeledBox:

@@ -65,12 +65,12 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
     parent = _parent(tag)
     items = list(result)
     boxes = [item for item in items if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
-    known = {str(item["id"]) for item in boxes if item.get("id")}
+    known = {regions.id_of(item.get("id")) for item in boxes} - {""}
     under: dict[str, list[Keypoint]] = {}
     for item in items:
         if item.get("from_name") != tag.from_name or item.get("type") != KIND:
             continue
-        above = str(item.get("parentID") or "")
+        above = regions.id_of(item.get("parentID"))
         if above not in known:
             yield f"{regions.name_of(item)} is a point without a box: put it under one in the region tree"
             continue
@@ -78,7 +78,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
         if reason := _place(tag, item, points):
             yield f"{regions.name_of(item)} {reason}"
     for item in boxes:
-        points = under.get(str(item.get("id") or ""), [_ABSENT] * len(tag.points))
+        points = under.get(regions.id_of(item.get("id")), [_ABSENT] * len(tag.points))
         for found in rectanglelabels.read(parent, [item]):
             yield replace(found, keypoints=tuple(points)) if isinstance(found, LabeledBox) else found
 
@@ -97,8 +97,8 @@ def _place(tag: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> 
         return "has no usable x or y"
     place = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0), 1 if item.get("hidden") is True else 2
     for label in labels:
-        if label not in tag.points:
-            return f"has the label {label!r}, which is not in the label config"
+        if not isinstance(label, str) or label not in tag.points:
+            return regions.unknown_label(label)
         index = tag.points.index(label)
         if points[index] != _ABSENT:
             return f"is a second {label!r} of one box"

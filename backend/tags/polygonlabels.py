@@ -40,13 +40,13 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
     items = list(result)
     mine = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
     known = {_id(item): item for item in mine if _id(item)}
-    parents = {name: _above(item, known) for name, item in known.items()}
-    roots = [_root(_id(item), _above(item, known), parents) for item in mine]
+    roots = _roots({name: _above(item, known) for name, item in known.items()})
+    tops = [_top(item, known, roots) for item in mine]
     parts: dict[str, list[Mapping[str, Any]]] = {}
-    for item, root in zip(mine, roots, strict=True):
-        if root != _id(item):
-            parts.setdefault(root, []).append(item)
-    wholes = [item for item, root in zip(mine, roots, strict=True) if root == _id(item)]
+    for item, top in zip(mine, tops, strict=True):
+        if top != _id(item):
+            parts.setdefault(top, []).append(item)
+    wholes = [item for item, top in zip(mine, tops, strict=True) if top == _id(item)]
     yield from regions.read(tag, wholes, partial(_shape, parts))
     yield from ellipses.read(tag, items)
 
@@ -62,27 +62,37 @@ def _points(prediction: Prediction, row: int) -> list[list[float]]:
 
 def _id(item: Mapping[str, Any]) -> str:
     """Return the id of a region; imports have numbers, or none."""
-    return "" if item.get("id") is None else str(item["id"])
+    return regions.id_of(item.get("id"))
 
 
 def _above(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the id of the polygon that an item is a part of, the one above it with its label; empty for none."""
-    above = known.get(str(item.get("parentID")))
+    above = known.get(regions.id_of(item.get("parentID")))
     if above is None:
         return ""
     labels = regions.labels_of(above, KIND)
     return _id(above) if all(label in labels for label in regions.labels_of(item, KIND)) else ""
 
 
-def _root(name: str, above: str, parents: Mapping[str, str]) -> str:
-    """Return the id of the polygon at the top of the tree above `name`, itself at the top; of a circle any."""
-    path = [name]
-    while above:
-        if above in path:
-            return min(path[path.index(above) :])
-        path.append(above)
-        above = parents[above]
-    return path[-1]
+def _roots(parents: Mapping[str, str]) -> dict[str, str]:
+    """Return the polygon at the top of the tree above each, of a circle the first by name; each is passed once."""
+    roots: dict[str, str] = {}
+    for name in parents:
+        path: dict[str, int] = {}  # where each polygon stands in it
+        while name and name not in path and name not in roots:
+            path[name] = len(path)
+            name = parents[name]
+        if name in path:
+            roots |= dict.fromkeys(path, min(list(path)[path[name] :]))
+        else:
+            roots |= dict.fromkeys(path, roots[name] if name else next(reversed(path)))
+    return roots
+
+
+def _top(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str]) -> str:
+    """Return the id of the polygon that an item is a part of, its own where it is none."""
+    above = _above(item, known)
+    return roots[above] if above else _id(item)
 
 
 def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | Nothing | str:

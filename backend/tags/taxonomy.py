@@ -37,10 +37,14 @@ def _flat(result: Result) -> Iterator[Mapping[str, Any]]:
         value = item.get("value")
         paths = value.get(KIND) if isinstance(value, Mapping) else None
         if isinstance(paths, list):
-            labels = [joined(path) if isinstance(path, list) else path for path in paths]
+            labels = [joined(path) if _is_path(path) else path for path in paths]
             yield {**item, "value": {KIND: labels}}
         else:
             yield item
+
+
+def _is_path(path: object) -> bool:
+    return isinstance(path, list) and all(isinstance(name, str) for name in path)
 
 
 TAG = Tag(

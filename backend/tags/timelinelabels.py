@@ -89,7 +89,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
             if one.label in tag.labels:
                 yield LabeledBox(one.label, WHOLE, frame=one.start, last=one.end)
             else:
-                yield f"{name} has the label {one.label!r}, which is not in the label config"
+                yield f"{name} {regions.unknown_label(one.label)}"
 
 
 def every(attributes: Mapping[str, str]) -> int:

@@ -167,10 +167,10 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
         if unseen := _unseen(keys, size):
             yield Nothing(f"{name} has no area inside the image in frame {', '.join(map(str, unseen))}")
         for label in labels:
-            if label in tag.labels:
+            if isinstance(label, str) and label in tag.labels:
                 yield _Drawn(label, keys, size, _length(item, keys))
             else:
-                yield f"{name} has the label {label!r}, which is not in the label config"
+                yield f"{name} {regions.unknown_label(label)}"
 
 
 def _unseen(keys: KeyFrames, size: tuple[float, float] | None) -> list[int]:
