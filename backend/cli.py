@@ -12,11 +12,10 @@ import typer
 
 from backend.errors import BackendError
 from backend.startup import (
-    check_token,
+    check_label_studio,
     log_to_stderr,
     open_context,
     read_settings,
-    require_project,
     until_told,
     with_redis,
 )
@@ -73,10 +72,10 @@ def run(
     from backend.embedded import backend_processes
 
     settings = read_settings(host=host, port=port)
-    check_token(settings)
-    with until_told() as stop, backend_processes(settings, os.environ) as url:
-        typer.echo(f"backend: {url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
-        stop.wait()
+    check_label_studio(settings, required=True)
+    with until_told() as stop, backend_processes(settings, os.environ) as backend:
+        typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
+        backend.watch(stop)
 
 
 @app.command()
@@ -87,9 +86,11 @@ def serve(
     """Run the server alone; needs REDIS_URL and a worker."""
     from backend.context import build
     from backend.listener import listen
+    from backend.processes import require_free_port
 
     settings = with_redis(read_settings(host=host, port=port))
-    check_token(settings)
+    require_free_port(settings.host, settings.port)
+    check_label_studio(settings, required=False)
     listen(build(settings))
 
 
@@ -126,7 +127,9 @@ def connect(
 ) -> None:
     """Attach the backend to a project and set its queue up, saying what was done."""
     from backend import projects
+    from backend.settings import require_web_address
 
+    require_web_address("--url", url, "http://localhost:9090")
     context = open_context()
     for line in projects.connect(context, project, url):
         typer.echo(line)
@@ -150,6 +153,7 @@ def train(project: Project) -> None:
 @app.command()
 def score(project: Project) -> None:
     """Score and rank the unlabeled tasks anew with the accepted version, by the worker."""
+    from backend.models import require_project
     from backend.queues import Jobs
 
     context = open_context()
@@ -174,6 +178,7 @@ def versions(project: Project) -> None:
     from rich.console import Console
 
     from backend import tables
+    from backend.models import require_project
 
     context = open_context()
     require_project(context, project)

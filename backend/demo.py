@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -78,14 +79,14 @@ def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
             )
         )
         settings = settings.model_copy(update={"label_studio_api_key": studio.api_key})
-        url = stack.enter_context(backend_processes(settings, environ_of(settings, os.environ), demo.folder))
+        backend = stack.enter_context(backend_processes(settings, environ_of(settings, os.environ), demo.folder))
         client = stack.enter_context(LabelStudioClient(studio.url, studio.api_key))
         project_id = record.project_id or client.create_project(
             f"Active learning: {data_yaml.parent.name}", config_of(data.classes)
         )
         display.line(f"Queue:        {studio.url}/projects/{project_id}/data")
-        display.line(f"Backend:      {url}/api/projects/{project_id}")
-        loop = Loop(display, client, settings, url, data, project_id)
+        display.line(f"Backend:      {backend.url}/api/projects/{project_id}")
+        loop = Loop(display, client, settings, backend.url, data, project_id)
         if not record.project_id:
             loop.attach()
             written = record.model_copy(update={"data": str(data_yaml.resolve()), "project_id": project_id})
@@ -95,7 +96,8 @@ def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
             display.line(f"{len(played)} of {demo.rounds} rounds: too few images are left to label")
         if demo.stay:
             display.line("Everything stays up. Ctrl-C ends it.")
-            _wait_for_interrupt()
+            with suppress(KeyboardInterrupt):
+                backend.watch(threading.Event())
     if played:
         print(summary(played))  # noqa: T201 the line that scripts read
     display.line(_again(demo))
@@ -152,10 +154,3 @@ def _stopping(display: Display) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _wait_for_interrupt() -> None:
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend import scoring
 from backend.context import Context
 from backend.errors import NotFoundError
-from backend.models import models_for
+from backend.models import models_for, require_project
 
 
 def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]:
@@ -14,9 +14,7 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
     They are what was seen when the pool was scored, before the task's own labels. Raises NotFoundError for a project
     nobody set up, and for a task that the served version has not watched.
     """
-    record = context.store.project(project_id)
-    if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    record = require_project(context, project_id)
     models = models_for(context, record, accepted=False)
     found = [*scoring.stored(context, models, task_id), *scoring.stored(context, models, task_id, labeled=True)]
     known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]

@@ -134,7 +134,7 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else "error"
     return JSONResponse(
-        {"error": str(detail), "where": request.url.path, "fix": "see the README for the paths and methods served"},
+        {"error": str(detail), "where": request.url.path, "fix": "see docs/api.md for the paths and methods served"},
         status_code=status,
     )
 

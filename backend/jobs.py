@@ -138,7 +138,12 @@ def rank_and_push(project_id: int, run: int) -> None:
         context.progress.end_scoring(project_id, run)
         return
     push.succeed(context, project_id)
-    log.info("project %d: %d predictions of %s are in Label Studio", project_id, pushed.created, pushed.version)
+    log.info(
+        "project %d: the predictions of %s are in Label Studio; %d were not there before",
+        project_id,
+        pushed.version,
+        pushed.created,
+    )
     if push.is_ranked(context, project_id):  # else it would start this scoring of an empty pool over and over
         jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)

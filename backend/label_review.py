@@ -16,10 +16,9 @@ import numpy as np
 from backend import tags
 from backend.choice_errors import choice_quality
 from backend.context import Context
-from backend.errors import NotFoundError
 from backend.geometry import label_arrays
 from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
-from backend.models import ServedModel, models_for, project_record, serving_number
+from backend.models import ServedModel, models_for, project_record, require_project, serving_number
 from backend.pasts import fair, pasts_of, said
 from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Prediction
 from backend.versions import ModelVersion
@@ -164,8 +163,7 @@ def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
 
     Raises NotFoundError for a project that was never set up.
     """
-    if context.store.project(project_id) is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    require_project(context, project_id)
     doubts = context.store.doubts(project_id, serving_number(context, project_id))
     return unchanged(doubts, context.label_studio.label_stamps(project_id)) if doubts else ()
 

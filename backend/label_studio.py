@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from backend.errors import MediaError
+from backend.errors import LabelStudioError, MediaError, NotFoundError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_import import ImportCalls
 from backend.label_studio_predictions import PredictionRow, PredictionStamp, StoredPrediction
@@ -30,6 +30,7 @@ __all__ = [
     "StoredPrediction",
 ]
 
+IMPATIENT_S = 3.0
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -43,8 +44,8 @@ class LabelStudioClient(TabCalls, ImportCalls):
     Every failure is an error of our tree: LabelStudioAuthError, NotFoundError, LabelStudioError.
     """
 
-    def __init__(self, url: str, api_key: str) -> None:
-        self.http = LabelStudioHTTP(url, api_key)
+    def __init__(self, url: str, api_key: str, http: LabelStudioHTTP | None = None) -> None:
+        self.http = http or LabelStudioHTTP(url, api_key)
 
     def __repr__(self) -> str:
         return f"LabelStudioClient({self.http.url!r})"
@@ -66,9 +67,18 @@ class LabelStudioClient(TabCalls, ImportCalls):
         """Label Studio's address, without a slash at its end."""
         return self.http.url
 
+    @classmethod
+    def impatient(cls, url: str, api_key: str) -> Self:
+        """Return a client that asks once and waits a few seconds only: for a start, or for somebody who waits."""
+        return cls(url, api_key, LabelStudioHTTP(url, api_key, read_s=IMPATIENT_S, attempts=1))
+
     def check(self) -> str:
         """Return the e-mail of the token's user. Raises LabelStudioAuthError, or LabelStudioError when unreachable."""
-        return parse(_User, self.http.get("/api/current-user/whoami")).email
+        try:
+            return parse(_User, self.http.get("/api/current-user/whoami")).email
+        except NotFoundError:
+            fix = "set LABEL_STUDIO_URL to the address of Label Studio's first page, without /projects"
+            raise LabelStudioError("no Label Studio answers there", where=self.url, fix=fix) from None
 
     def authorize(self, url: str) -> dict[str, str]:
         """Return the headers to download `url` with: a valid access token on Label Studio's own origin, else none."""

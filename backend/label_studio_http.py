@@ -53,11 +53,12 @@ class Answer(BaseModel):
 class LabelStudioHTTP:
     """Calls one Label Studio as one user; safe to share between threads."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, *, read_s: float = READ_S, attempts: int = ATTEMPTS) -> None:
         self.url = url.strip().rstrip("/")
+        self._attempts = attempts
         self._api_key = api_key.strip()
         near = any(host in self.url for host in LOOPBACK)  # no proxy leads back to this machine
-        self._client = httpx.Client(timeout=READ_S, verify=_trusted(), trust_env=not near)
+        self._client = httpx.Client(timeout=read_s, verify=_trusted(), trust_env=not near)
         self._auth: Any = None  # the SDK's token holder: refreshes personal access tokens
         self._lock = threading.Lock()
 
@@ -103,7 +104,7 @@ class LabelStudioHTTP:
 
     def get(self, path: str, *, missing: str = "", **params: Any) -> Any:
         """Return the JSON of a GET; it is tried again after a 5xx or a dropped connection."""
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, self._attempts):
             try:
                 response = self._send("GET", path, params=params)
             except LabelStudioAuthError:

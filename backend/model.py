@@ -11,7 +11,8 @@ from label_studio_ml.model import LabelStudioMLBase
 from backend import jobs, serving
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import NotFoundError, RequestError
+from backend.errors import RequestError
+from backend.models import require_project
 from backend.queues import Jobs
 from backend.types import Json, Task
 
@@ -44,8 +45,7 @@ class YoloBackend(LabelStudioMLBase):
             raise RequestError("the event names no project", where="fit", fix='send {"project": {"id": ...}}')
         queue = Jobs(self.context.redis)
         if event == "START_TRAINING":
-            if self.context.store.project(project_id) is None:
-                raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS")
+            require_project(self.context, project_id)
             jobs.request_training(self.context, queue, project_id)
         else:
             queue.once("check", project_id)

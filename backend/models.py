@@ -65,11 +65,18 @@ class ServedModel:
         return _nothing(video, len(self.classes))  # no model, or one from before the label config was changed
 
 
-def project_record(context: Context, project_id: int) -> ProjectRecord:
-    """Return the project as Label Studio has it now, with the settings its last /setup brought."""
+def require_project(context: Context, project_id: int) -> ProjectRecord:
+    """Return what the last /setup brought of a project; raises NotFoundError if it was never set up."""
     record = context.store.project(project_id)
     if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+        fix = f"in Label Studio, Settings > Model, connect this backend; or run `yolo-backend connect {project_id}`"
+        raise NotFoundError(f"project {project_id} was never set up", fix=fix)
+    return record
+
+
+def project_record(context: Context, project_id: int) -> ProjectRecord:
+    """Return the project as Label Studio has it now, with the settings its last /setup brought."""
+    record = require_project(context, project_id)
     return replace(record, label_config=context.label_studio.project(project_id).label_config)
 
 

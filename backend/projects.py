@@ -11,7 +11,7 @@ from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
 from backend.label_errors import LabelDoubt
-from backend.models import name_of, project_record, serving_number
+from backend.models import name_of, project_record, require_project, serving_number
 from backend.priorities import arms
 from backend.progress import Counts, ScoringRun, TrainingProgress
 from backend.push import flip, is_pending
@@ -50,9 +50,7 @@ class Status:
 
 def status(context: Context, project_id: int) -> Status:
     """Return a project's status from the store and redis alone; NotFoundError if it was never set up."""
-    record = context.store.project(project_id)
-    if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+    record = require_project(context, project_id)
     settings = context.project_settings(record)
     rewards = context.store.rewards(project_id)
     return Status(

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from backend import activity, frame_order, guard, jobs, label_review, metrics, projects, serving
 from backend.context import Context
-from backend.errors import NotFoundError, RequestError
-from backend.models import name_of
+from backend.errors import RequestError
+from backend.models import name_of, require_project
 from backend.protocol import (
     LabelErrorOut,
     PredictionOut,
@@ -161,8 +161,7 @@ class _Endpoints:
         return JSONResponse({"detail": "training queued"}, status_code=201)
 
     def _request_training(self, project_id: int) -> None:
-        if self._context.store.project(project_id) is None:
-            raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
+        require_project(self._context, project_id)
         jobs.request_training(self._context, self._queue, project_id)
 
 

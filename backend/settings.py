@@ -10,6 +10,7 @@ import json
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -156,7 +157,21 @@ def from_env(environ: Mapping[str, str], **given: Any) -> Settings:
         name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper(), "") != ""
     }
     values |= {name: value for name, value in given.items() if value is not None}
-    return _validated(values, where="environment", spell=str.upper)
+    settings = _validated(values, where="environment", spell=str.upper)
+    if settings.label_studio_url:
+        require_web_address("LABEL_STUDIO_URL", settings.label_studio_url, "http://localhost:8080")
+    return settings
+
+
+def require_web_address(name: str, address: str, example: str) -> None:
+    """Raise SettingError unless an address begins with http:// or https:// and names a host."""
+    try:
+        parts = urlsplit(address.strip())
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        valid = False
+    if not valid:
+        raise SettingError(f"{name}={address!r} is no web address", fix=f"write it like {example}")
 
 
 def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:

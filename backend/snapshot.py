@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from backend import dataset, label_config, tags, video_shots
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
-from backend.errors import MediaError, NotFoundError, TrainingError
+from backend.errors import MediaError, TrainingError
 from backend.media import placed
-from backend.models import serving_number
+from backend.models import project_record, serving_number
 from backend.progress import Counts
 from backend.settings import Settings
 from backend.store import ProjectRecord
@@ -99,11 +99,7 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
 
     Raises TrainingError if none is, or the labels of no tag allow a training.
     """
-    record = context.store.project(project_id)
-    if record is None:
-        raise NotFoundError(f"project {project_id} was never set up", fix="add the backend in LS: Settings → Model")
-    # The config may have changed since /setup: Label Studio's own is the truth.
-    record = replace(record, label_config=context.label_studio.project(project_id).label_config)
+    record = project_record(context, project_id)  # the config may have changed since /setup
     found = label_config.parse(record.label_config)
     trained = _trained(project_id, found)
     annotated = tuple(context.label_studio.annotated_tasks(project_id))

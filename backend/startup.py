@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from backend import settings as settings_table
-from backend.errors import BackendError, NotFoundError
+from backend.errors import BackendError
 from backend.log_lines import LineFormatter
 
 if TYPE_CHECKING:
@@ -55,22 +55,19 @@ def open_context() -> Context:
     return build(with_redis(settings.model_copy(update={"redis_url": redis_url})))
 
 
-def require_project(context: Context, project: int) -> None:
-    if context.store.project(project) is None:
-        raise NotFoundError(f"project {project} was never set up", fix=f"run `yolo-backend connect {project}`")
+def check_label_studio(settings: Settings, *, required: bool) -> None:
+    """Ask Label Studio who we are, once. Raises LabelStudioError for a wrong token, and for no answer if `required`.
 
-
-def check_token(settings: Settings) -> None:
-    """A wrong token ends the start with its message; an unreachable Label Studio may come up later."""
+    A server or worker of its own may start before Label Studio does, as in docker-compose.yml.
+    """
     from backend.errors import LabelStudioAuthError, LabelStudioError
     from backend.label_studio import LabelStudioClient
 
     try:
-        user = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key).check()
-    except LabelStudioAuthError:
-        raise
+        with LabelStudioClient.impatient(settings.label_studio_url, settings.label_studio_api_key) as client:
+            user = client.check()
     except LabelStudioError as error:
-        if not settings.label_studio_url:
+        if required or isinstance(error, LabelStudioAuthError) or not settings.label_studio_url:
             raise
         logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
     else:

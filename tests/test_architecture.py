@@ -83,7 +83,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
-        *("workers", "embedded", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
+        *("workers", "embedded", "supervision", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
     ),
     ("startup",),
     ("cli",),

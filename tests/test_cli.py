@@ -70,12 +70,14 @@ def test_help_names_every_command_and_pays_for_nothing_heavy(environ: dict[str, 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["status", "versions", "score", "label-errors"])
-def test_an_unknown_project(environ: dict[str, str], command: str) -> None:
-    done = cli(environ, command, "99")
+@pytest.mark.parametrize("command", ["status", "versions", "score", "label-errors", "frames"])
+def test_an_unknown_project_gets_the_same_cure_everywhere(environ: dict[str, str], command: str) -> None:
+    done = cli(environ, command, "99", *(["1"] if command == "frames" else []))
     assert done.returncode == 1
-    assert "error: project 99 was never set up" in done.stderr
-    assert "Fix: " in done.stderr
+    assert done.stderr == (
+        "error: project 99 was never set up Fix: in Label Studio, Settings > Model, connect this backend; "
+        "or run `yolo-backend connect 99`\n"
+    )
 
 
 def test_rollback(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:

@@ -132,6 +132,7 @@ def test_unknown_paths_and_methods(context: Context, method: str, path: str, sta
         answer = client.request(method, path)
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "where", "fix"}
+    assert "docs/api.md" in answer.json()["fix"]
 
 
 def test_a_bug_of_ours_is_logged_and_not_shown(

@@ -93,10 +93,10 @@ def open_servers(studio: LabelStudioProcess, folder: Path, settings: Mapping[str
     chosen = from_env(environ)
     with (
         LabelStudioClient(studio.url, studio.api_key) as client,
-        backend_processes(chosen, {**os.environ, **environ}) as url,
+        backend_processes(chosen, {**os.environ, **environ}) as backend,
         Redis.from_url(running_redis(chosen)) as redis,
     ):
-        yield Servers(studio, client, url, chosen, environ, Store(chosen.model_dir), redis)
+        yield Servers(studio, client, backend.url, chosen, environ, Store(chosen.model_dir), redis)
 
 
 @contextmanager

@@ -212,7 +212,7 @@ def _backend(folder: Path) -> Iterator[_Bench]:
             "DEVICE": "cpu",
             "LOG_LEVEL": "WARNING",
         }
-        url = stack.enter_context(backend_processes(settings, os.environ | environ))
+        url = stack.enter_context(backend_processes(settings, os.environ | environ)).url
         project_id = client.create_project("latency", parts.CONFIG)
         client.upload_images(project_id, [file.path for file in data.train])
         client.attach_backend(project_id, url, "yolo-backend")
