@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from redis.exceptions import RedisError
 
 from backend.errors import BackendError
 from backend.startup import (
     check_label_studio,
+    check_store,
     log_to_stderr,
+    machine_message,
     open_context,
     read_settings,
     until_told,
@@ -33,13 +36,18 @@ Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
 
 
 def main() -> None:
-    """Run a command; an error of ours is one message and exit status 1, never a traceback."""
+    """Run a command; an error of ours or of the machine is one message and exit status 1, never a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything started is stopped
     try:
         app()
     except BackendError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        message = str(error)
+    except (OSError, MemoryError, RedisError) as error:
+        message = machine_message(error)
+    else:
+        return
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
 
 
 @app.command()
@@ -73,6 +81,7 @@ def run(
 
     settings = read_settings(host=host, port=port)
     check_label_studio(settings, required=True)
+    check_store(settings)
     with until_told() as stop, backend_processes(settings, os.environ) as backend:
         typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
         backend.watch(stop)
@@ -91,6 +100,7 @@ def serve(
     settings = with_redis(read_settings(host=host, port=port))
     require_free_port(settings.host, settings.port)
     check_label_studio(settings, required=False)
+    check_store(settings)
     listen(build(settings))
 
 
@@ -114,6 +124,7 @@ def worker(
         quiet_ultralytics()
         rq_queues.work(settings.redis_url, chosen)
         return
+    check_store(settings)
     with until_told() as stop:
         workers.run(settings, os.environ, stop)
 

@@ -39,7 +39,7 @@ class Context:
 
 def local_dir(settings: Settings) -> Path:
     """Return the local directory for caches and scratch files, also when MODEL_DIR is a remote URL."""
-    return Path(".yolo-backend") if "://" in settings.model_dir else Path(settings.model_dir)
+    return Path(".yolo-backend" if "://" in settings.model_dir else settings.model_dir).absolute()
 
 
 def build(settings: Settings) -> Context:

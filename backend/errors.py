@@ -14,6 +14,7 @@ BackendError                    500  something of ours broke
 ├── BusyError                   409  another job holds the project, or a lock was lost
 ├── ModelError                  409  weights are missing, damaged, not ours, or lack what was asked for
 ├── MachineError                503  this machine lacks room, memory or rights: no task is to blame, and it is retried
+│   └── StoreError              503  MODEL_DIR cannot be read or written
 ├── RedisDownError              503  redis does not answer: nothing can be queued now
 └── LabelStudioError            502  Label Studio refused, or did not answer
     ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
@@ -113,6 +114,10 @@ class MachineError(BackendError):
 
 class RedisDownError(BackendError):
     status = 503
+
+
+class StoreError(MachineError):
+    pass
 
 
 class LabelStudioError(BackendError):

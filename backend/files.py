@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+_LOOK_S = 10.0  # between two looks at a file of an object store that has a local copy
 _FRESH_NS = 50_000_000  # a folder's clock ticks every few ms: a change this young may hide a second one
 
 
@@ -49,6 +50,9 @@ class Files(Protocol):
 
     def local(self, path: str, sha256: str) -> Path:
         """Return a local copy of a file, which may be kept under its sha256; raises FileNotFoundError."""
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Make `target` a copy of a file, or remove the copy where the file is gone; a local root has no copies."""
 
 
 def open_files(root: str, cache: Path) -> Files:
@@ -138,6 +142,9 @@ class LocalFiles:
             raise FileNotFoundError(found)
         return found
 
+    def fetch(self, path: str, target: Path) -> None:
+        pass  # the folder of the copies is the root itself
+
     @contextlib.contextmanager
     def _draft(self, path: str, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
         """Yield a new hidden file beside `path`; afterwards it is gone and the folder is synced."""
@@ -163,6 +170,7 @@ class RemoteFiles:
         self._system = system
         self._root = root.rstrip("/")
         self._cache = cache
+        self._looked: dict[str, float] = {}  # when a file was compared with its copy
 
     def where(self, path: str) -> str:
         return str(self._system.unstrip_protocol(f"{self._root}/{path}"))
@@ -216,6 +224,27 @@ class RemoteFiles:
         finally:
             draft.unlink(missing_ok=True)
         return copy
+
+    def fetch(self, path: str, target: Path) -> None:
+        now = time.monotonic()
+        if now - self._looked.get(path, -_LOOK_S) < _LOOK_S:
+            return
+        folder, _, name = path.rpartition("/")
+        signature = self.entries(folder).get(name)
+        mark = target.with_name(f".{target.name}.copied")  # a file without it was put there by somebody else
+        if signature is None and mark.is_file():
+            target.unlink(missing_ok=True)
+            mark.unlink()
+        elif signature is not None and not (mark.is_file() and target.is_file() and mark.read_text() == signature):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft = target.with_name(f".{uuid.uuid4().hex}.tmp")
+            try:
+                self._system.get_file(f"{self._root}/{path}", str(draft))
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            mark.write_text(signature)
+        self._looked[path] = now
 
 
 def _sync(file: BinaryIO) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend import scoring
+from backend import label_config, scoring
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.models import models_for, require_project
@@ -19,6 +19,11 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
     found = [*scoring.stored(context, models, task_id), *scoring.stored(context, models, task_id, labeled=True)]
     known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]
     if not known:
+        if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):
+            raise NotFoundError(
+                f"the tasks of project {project_id} are no videos: no tag of its label config is for videos",
+                fix="use VideoRectangle or TimelineLabels, see docs/label_config.md; Label Studio has the order of images",
+            )
         raise NotFoundError(
             f"task {task_id} is no video that {models[0].name} has watched",
             where=f"project {project_id}",

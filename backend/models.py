@@ -111,12 +111,16 @@ def check_base(context: Context, record: ProjectRecord) -> None:
     for tag in label_config.parse(record.label_config):
         name = base_of(context, record, tag)
         if not _admins_own(context, name, tag.task):
+            context.store.fetch(weights.LISTING, context.work_dir)
             weights.listed(name, context.work_dir)
 
 
 def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> pretrained.BaseWeights:
     """Find the weights a tag starts from; raises ModelError if they are not approved, or cannot be used."""
     name = base_of(context, record, tag)
+    if weights.is_plain_name(name):
+        for path in (name, f"base/{name}", weights.LISTING):
+            context.store.fetch(path, context.work_dir)
     if not _admins_own(context, name, tag.task):
         weights.check(name, context.work_dir)
     return pretrained.base_weights(name, context.work_dir, tag.task)

@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from redis.exceptions import RedisError
 
 from backend import settings as settings_table
 from backend.errors import BackendError
@@ -30,7 +32,6 @@ def read_settings(**given: object) -> Settings:
 
 def with_redis(settings: Settings) -> Settings:
     from redis import Redis
-    from redis.exceptions import RedisError
 
     if not settings.redis_url:
         raise BackendError(
@@ -41,7 +42,7 @@ def with_redis(settings: Settings) -> Settings:
             redis.ping()
     except (RedisError, ValueError) as error:
         raise BackendError(
-            f"redis does not answer: {error}", where="REDIS_URL", fix="start it, or correct it"
+            f"redis does not answer: {error}", where="REDIS_URL", fix="start redis, or correct REDIS_URL"
         ) from None
     return settings
 
@@ -53,6 +54,13 @@ def open_context() -> Context:
     settings = read_settings()
     redis_url = settings.redis_url or running_redis(settings)
     return build(with_redis(settings.model_copy(update={"redis_url": redis_url})))
+
+
+def check_store(settings: Settings) -> None:
+    """Raise StoreError, with the cure, if MODEL_DIR cannot be written."""
+    from backend.store import Store
+
+    Store(settings.model_dir).check()
 
 
 def check_label_studio(settings: Settings, *, required: bool) -> None:
@@ -72,6 +80,18 @@ def check_label_studio(settings: Settings, *, required: bool) -> None:
         logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
     else:
         typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
+
+
+def machine_message(error: OSError | MemoryError | RedisError) -> str:
+    """Return what a command says when the machine refuses: a full disk, a missing right, no memory, no redis."""
+    from backend.guarded_files import cure_of
+
+    if isinstance(error, MemoryError):
+        return str(BackendError("the machine has no memory left", fix="close other programs, or lower BATCH or IMGSZ"))
+    if isinstance(error, RedisError):
+        return str(BackendError(f"redis does not answer: {error}", fix="start redis, then run the command again"))
+    where = str(Path(error.filename).absolute()) if isinstance(error.filename, str) else ""
+    return str(BackendError(error.strerror or str(error), where=where, fix=cure_of(error)))
 
 
 def log_to_stderr(level: str) -> None:

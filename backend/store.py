@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from backend.errors import ModelError, NotFoundError
-from backend.files import file_sha256, open_files
+from backend.files import file_sha256
+from backend.guarded_files import check, open_store_files
 from backend.layout import (
     LABELED,
     TAGS,
@@ -44,9 +45,17 @@ class Store(Lessons):
 
     def __init__(self, root: str, cache: Path | None = None) -> None:
         """Open the store under `root`; `cache` is where weights of a remote root are kept for loading."""
-        super().__init__(open_files(root, cache or Path.home() / ".cache" / "yolo-backend"))
+        super().__init__(open_store_files(root, cache or Path.home() / ".cache" / "yolo-backend"))
         self._pools = PoolStore(self._files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
+
+    def check(self) -> None:
+        """Write and remove a file; raises StoreError with the cure if MODEL_DIR cannot be used."""
+        check(self._files)
+
+    def fetch(self, path: str, folder: Path) -> None:
+        """Bring what the admin put into a remote MODEL_DIR, base weights and their list, into a local folder."""
+        self._files.fetch(path, folder / path)
 
     def secret(self) -> str:
         """Return this installation's secret, made at the first call; the same for all processes."""

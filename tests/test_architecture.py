@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("media", "pictures", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http"),
         *("label_studio*", "inference", "anchors", "training", "dataset", "shapes"),
         *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
-        *("store", "layout", "lessons", "pool_store", "shards", "manifest", "files", "weights"),
+        *("store", "layout", "lessons", "pool_store", "shards", "manifest", "files", "guarded_files", "weights"),
         *("processes", "oracle", "committee"),
     ),
     (

@@ -5,16 +5,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
 from backend import label_config, models
 from backend.context import Context
 from backend.errors import ModelError
+from backend.files import file_sha256
 from backend.media import MediaFile
 from backend.models import name_of
+from backend.settings import Settings
 from backend.store import ProjectRecord
-from tests.support import CLASSES, CONFIG, ImageSite, model_for, publish
+from tests.support import CLASSES, CONFIG, ImageSite, model_for, open_context, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
 OWN = replace(RECORD, label_config=CONFIG.replace("<RectangleLabels", '<RectangleLabels model_path="mine.pt"'))
@@ -93,3 +96,18 @@ def test_the_label_config_wins_over_the_settings(context: Context) -> None:
     assert models.base_model(context, RECORD) == "yolo11n.pt"
     assert models.base_model(context, extra) == "yolo11s.pt"
     assert models.base_model(context, replace(OWN, extra_params=extra.extra_params)) == "mine.pt"
+
+
+def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
+    settings: Settings, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the local copies go
+    root = "memory://remote-base"
+    listing = f"{file_sha256(tiny_weights)}  mine.pt\n".encode()
+    for name, content in (("base/mine.pt", tiny_weights.read_bytes()), ("weights.sha256", listing)):
+        with fsspec.open(f"{root}/{name}", "wb") as file:
+            file.write(content)
+    with open_context(settings.model_copy(update={"model_dir": root})) as context:
+        models.check_base(context, OWN)
+        served = model_for(context, OWN, accepted=False)
+    assert served.weights == tmp_path / ".yolo-backend/base/mine.pt"

@@ -213,6 +213,30 @@ def test_a_wrong_address_of_label_studio_ends_the_run_with_one_message(
     assert not Path(environ["MODEL_DIR"]).exists()
 
 
+@pytest.mark.parametrize("kind", ["a file is in the way", "the disk is full", "an S3 address"])
+def test_a_model_dir_that_cannot_be_used_ends_the_run_with_its_cure(
+    environ: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    models = tmp_path / "models"
+    if kind == "a file is in the way":
+        models.touch()
+        cure = "move the file away: a folder belongs there"
+    elif kind == "the disk is full":
+        models.mkdir()
+        (models / "redis.url").symlink_to("/dev/full")  # the address of redis finds no room
+        cure = "make room on this disk"
+    else:
+        environ = environ | {"MODEL_DIR": "s3://bucket/models"}
+        cure = "pip install 'yolo-backend[s3]'"
+    done = ended(environ, "run", "--port", "0")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert last.endswith(f"Fix: {cure}")
+    assert str(models) in last or kind == "an S3 address"
+
+
 @pytest.mark.parametrize("url", ["banana", "localhost:9090", "http://", "ftp://x", "http://host:port"])
 def test_connect_takes_web_addresses_only(environ: dict[str, str], url: str) -> None:
     done = ended(environ, "connect", "1", "--url", url)

@@ -21,7 +21,7 @@ import pytest
 
 from backend import shards
 from backend.bandit import Reward
-from backend.errors import BusyError, ModelError, NotFoundError
+from backend.errors import BusyError, ModelError, NotFoundError, StoreError
 from backend.files import LocalFiles, file_sha256
 from backend.shards import ShardArrays
 from backend.shards import read as read_shard
@@ -348,7 +348,7 @@ def test_a_failed_write_leaves_what_was_there(local: Store, tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreError, match=r"No space left on device \[.*models.* Fix: make room"):
         local.save_project(replace(RECORD, hostname="new"))
     monkeypatch.undo()
     assert local.project(7) == RECORD
