@@ -22,7 +22,7 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
         if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):
             raise NotFoundError(
                 f"the tasks of project {project_id} are no videos: no tag of its label config is for videos",
-                fix="use VideoRectangle or TimelineLabels, see docs/label_config.md; Label Studio has the order of images",
+                fix="use VideoRectangle or TimelineLabels for videos; Label Studio itself has the order of images",
             )
         raise NotFoundError(
             f"task {task_id} is no video that {models[0].name} has watched",
