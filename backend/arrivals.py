@@ -16,19 +16,23 @@ from backend.context import Context
 from backend.evidence import pool_for
 from backend.label_studio import PredictionRow
 from backend.models import ServedModel, models_for, project_record, serving_number
-from backend.push import LAST, encode, flip, note_refused, write
-from backend.scoring import predict_shards, save_shards, shard_size
+from backend.push import LAST, Check, alone_at_work, encode, flip, note_refused, write
+from backend.scoring import SHARD_TASKS, predict_shards, save_shards, shard_size
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord
 from backend.types import IntArray, Prediction, Ranking
 
+AT_ONCE = SHARD_TASKS  # tasks of one job, so that other projects have their turn before the next
 _MIDDLE = 0.5  # the priority of a task that nothing tells of how it compares
 
 
-def score_new(context: Context, project_id: int) -> int:
-    """Score the unlabeled tasks that have no place in the served version's queue: new ones, or ones unlabeled again.
+def score_new(context: Context, project_id: int, check: Check = alone_at_work) -> int:
+    """Score unlabeled tasks that have no place in the served version's queue: new ones, or ones unlabeled again.
 
-    Before the pool was ranked there is nothing to place them in; the ranking to come has them.
+    It takes AT_ONCE of them at most, and returns how many got their place.
+
+    Before the pool was ranked there is nothing to place them in; the ranking to come has them. `check` runs before each
+    write, and may raise.
     """
     record = project_record(context, project_id)
     order = context.store.ranking(project_id, serving_number(context, project_id))
@@ -40,6 +44,7 @@ def score_new(context: Context, project_id: int) -> int:
     marked_ids = context.store.marks(project_id, model.number)
     placed_ids = set(context.label_studio.predicted_tasks(project_id, model.name)) - marked_ids
     fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in placed_ids]
+    fresh = fresh[:AT_ONCE]
     if not fresh:
         return 0
     settings = context.project_settings(record)
@@ -64,13 +69,15 @@ def score_new(context: Context, project_id: int) -> int:
         # Asked once more: somebody may have labeled and unlabeled a task between the two lists above.
         present = context.label_studio.stamps_of(project_id, model.name, shard.task_ids.tolist())
         refused: dict[int, str] = {}
-        created += write(context.label_studio, project_id, model.name, iter(rows), present, refused.__setitem__)
+        told = refused.__setitem__
+        created += write(context.label_studio, project_id, model.name, iter(rows), present, told, check=check)
         note_refused(context, project_id, refused)
+        check()
         order = joined(order, shard, places, scores)
         context.store.save_ranking(project_id, model.number, order)
     if unmarked := marked_ids & {task.id for task in fresh}:
         context.store.save_marks(project_id, model.number, marked_ids - unmarked)
-    flip(context, project_id, model.name)
+    flip(context, project_id, model.name, check)
     return created
 
 

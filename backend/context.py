@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from redis import Redis
 from backend import acquisition
 from backend import settings as settings_table
 from backend.label_studio import LabelStudioClient
+from backend.locks import Fence, Locks
 from backend.media import MediaCache
-from backend.progress import Progress
+from backend.progress import Progress, connect
 from backend.settings import Settings
 from backend.store import ProjectRecord, Store
 
@@ -31,6 +33,10 @@ class Context:
         """Return the settings with the project's own overrides; SettingError names a bad one."""
         return self.settings if record is None else settings_table.for_project(self.settings, record.extra_params)
 
+    def lock(self, project_id: int, purpose: str) -> AbstractContextManager[Fence]:
+        """Hold a project's lock, "training" or "push", while the block runs; BusyError if another holds it."""
+        return Locks(self.redis, self.store).lock(project_id, purpose)
+
     @property
     def work_dir(self) -> Path:
         """Local scratch space: beside the model directory where that is local."""
@@ -46,6 +52,6 @@ def build(settings: Settings) -> Context:
     """Open everything lazily: no connection is made until the first use. Raises SettingError for a bad strategy."""
     acquisition.get(settings.strategy)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    redis = Redis.from_url(settings.redis_url)
+    redis = connect(settings.redis_url)
     media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)
     return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media)

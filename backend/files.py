@@ -33,8 +33,8 @@ class Files(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Write or replace a file, atomically."""
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file that only its owner may read, unless it exists; return whether this call made it."""
+    def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:
+        """Write a file unless it exists; return whether this call made it. Unless `shared`, only its owner reads it."""
 
     def put(self, source: Path, path: str) -> None:
         """Copy a local file to `path`, atomically."""
@@ -100,8 +100,8 @@ class LocalFiles:
             _sync(file)
             draft.replace(self._root / path)
 
-    def create(self, path: str, data: bytes) -> bool:
-        with self._draft(path, 0o600) as (draft, file):
+    def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:
+        with self._draft(path, 0o666 if shared else 0o600) as (draft, file):
             file.write(data)
             _sync(file)
             try:
@@ -182,7 +182,7 @@ class RemoteFiles:
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         self._system.pipe_file(f"{self._root}/{path}", data)
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:  # noqa: ARG002 - the store has its own rights
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         try:
             self._system.pipe_file(f"{self._root}/{path}", data, mode="create")

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from backend import (
+    absent,
     arrivals,
     label_config,
     label_marks,
@@ -17,6 +18,7 @@ from backend import (
     pool_keys,
     projects,
     push,
+    rests,
     retraining,
     review,
     scoring,
@@ -26,7 +28,7 @@ from backend import (
 )
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
+from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
 from backend.label_errors import by_task
 from backend.progress import TrainingProgress
 from backend.queues import Jobs, hint
@@ -44,6 +46,10 @@ def _open() -> tuple[Context, Jobs]:
     return context, Jobs(context.redis)
 
 
+_of_project = absent.jobs_of(lambda: _open()[0])
+
+
+@_of_project
 def check(project_id: int) -> None:
     """Count new labels through Label Studio and start a training when there are enough."""
     context, jobs = _open()
@@ -56,6 +62,7 @@ def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
     _enqueue_training(context, jobs, project_id, forced=True)
 
 
+@_of_project
 def retrain(project_id: int, forced: int) -> None:
     """Train and publish; then score the pool if the version was accepted.
 
@@ -63,9 +70,17 @@ def retrain(project_id: int, forced: int) -> None:
     """
     context, jobs = _open()
     context.progress.unclaim(hint("retrain", project_id, forced))
+    if context.progress.is_dead(project_id):
+        rests.after_death(context, jobs, project_id, forced)
+        return
     if not forced and not _is_due(context, project_id):
         context.progress.set_training(project_id, TrainingProgress("idle"))
         return
+    with rests.training(context, jobs, project_id, forced):
+        _train(context, jobs, project_id, forced)
+
+
+def _train(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
     try:
         version = retraining.retrain(context, project_id, forced=bool(forced))
     except BusyError as busy:
@@ -82,18 +97,24 @@ def retrain(project_id: int, forced: int) -> None:
         jobs.once("start_scoring", project_id)
     try:
         review.reward(context, version)
-    except BackendError as error:  # only the bandit's history lacks it; a job that raised would train again
+    except (BackendError, OSError) as error:  # only the bandit's history lacks it; a job that raised would train again
         log.warning("project %d: the gain of %s is not kept: %s", project_id, version.name, error)
     retraining.clear_scratch(context)
     jobs.once("check", project_id)  # labels may have come in while we trained
 
 
+@_of_project
 def start_scoring(project_id: int) -> None:
     """Cut the pool into shards, one job each."""
     context, jobs = _open()
     context.progress.unclaim(hint("start_scoring", project_id))
+    with rests.scoring(context, jobs, project_id):
+        _start_scoring(context, jobs, project_id)
+
+
+def _start_scoring(context: Context, jobs: Jobs, project_id: int) -> None:
     try:
-        with context.progress.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
+        with context.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
             total = scoring.start(context, jobs, project_id)
     except BusyError:
         jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)
@@ -104,12 +125,20 @@ def start_scoring(project_id: int) -> None:
     log.info("project %d: scoring %d tasks", project_id, total)
 
 
+@_of_project
 def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
     """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
     context, jobs = _open()
+    with rests.scoring(context, jobs, project_id, run):
+        _score_shard(context, jobs, project_id, run, index, labeled, task_ids)
+
+
+def _score_shard(
+    context: Context, jobs: Jobs, project_id: int, run: int, index: int, labeled: int, task_ids: list[int]
+) -> None:
     try:
         number = scoring.score_shard(context, project_id, run, index, bool(labeled), task_ids)
-    except (ModelError, SettingError) as error:  # the other shards would fail alike: the next scoring may fare better
+    except (ModelError, SettingError) as error:  # the other shards would fail alike
         push.give_up(context, project_id, error)
         context.progress.end_scoring(project_id, run)
         return
@@ -117,18 +146,24 @@ def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: l
         jobs.put("rank_and_push", project_id, run)
 
 
+@_of_project
 def rank_and_push(project_id: int, run: int) -> None:
     """Rank, import, flip; then look after tasks that arrived meanwhile and versions that are now old.
 
     Moot once another run has begun: its shards take the place of this one's.
     """
     context, jobs = _open()
+    with rests.scoring(context, jobs, project_id, run):
+        _rank_and_push(context, jobs, project_id, run)
+
+
+def _rank_and_push(context: Context, jobs: Jobs, project_id: int, run: int) -> None:
     try:
-        with context.progress.lock(project_id, "push"):
+        with context.lock(project_id, "push") as fence:
             current = context.progress.scoring(project_id)
             if current is None or current.run != run:
                 return
-            number, pushed = current.number, push.rank_and_push(context, project_id, current.number)
+            number, pushed = current.number, push.rank_and_push(context, project_id, current.number, fence.check)
     except BusyError:
         if context.progress.renew_scoring(project_id, run):
             jobs.put("rank_and_push", project_id, run, delay_s=BUSY_PAUSE_S)
@@ -154,6 +189,7 @@ def rank_and_push(project_id: int, run: int) -> None:
     context.progress.end_scoring(project_id, run)  # the last: if this job dies, the next try is not moot
 
 
+@_of_project
 def score_new(project_id: int) -> None:
     """Give new unlabeled tasks their prediction and their place in the queue."""
     context, jobs = _open()
@@ -165,16 +201,20 @@ def score_new(project_id: int) -> None:
             context.progress.remember(project_id, "tasks", tasks)
         return
     try:
-        with context.progress.lock(project_id, "push"):
-            created = arrivals.score_new(context, project_id)
+        with context.lock(project_id, "push") as fence:
+            created = arrivals.score_new(context, project_id, fence.check)
     except BusyError:
         jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
         return
-    context.progress.remember(project_id, "tasks", tasks)
+    if created >= arrivals.AT_ONCE:  # others may be left: those of other projects come first
+        jobs.once("score_new", project_id)
+    else:
+        context.progress.remember(project_id, "tasks", tasks)
     if created:
         log.info("project %d: scored %d new tasks", project_id, created)
 
 
+@_of_project
 def review_labels(project_id: int, number: int) -> None:
     """Look for wrong labels with version `number`, and mark them in Label Studio; moot once another one serves."""
     context, jobs = _open()
@@ -182,8 +222,9 @@ def review_labels(project_id: int, number: int) -> None:
     if not number or number != models.serving_number(context, project_id):
         return
     try:
-        with context.progress.lock(project_id, "push"):
+        with context.lock(project_id, "push") as fence:
             doubts = label_review.examine(context, project_id)
+            fence.check()  # a review takes as long as there are labels
             written = label_marks.mark(context, project_id, doubts)
     except BusyError:
         jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
@@ -191,6 +232,7 @@ def review_labels(project_id: int, number: int) -> None:
     log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(by_task(doubts)), written)
 
 
+@_of_project
 def delete_old(project_id: int) -> None:
     """Delete a few predictions of old versions, or wait while people annotate."""
     context, jobs = _open()
@@ -200,6 +242,7 @@ def delete_old(project_id: int) -> None:
         jobs.once("delete_old", project_id, delay_s=pause_s)
 
 
+@_of_project
 def configure(project_id: int) -> None:
     """Set the project up in Label Studio."""
     context, jobs = _open()
@@ -214,9 +257,8 @@ def reconcile() -> None:
     context.progress.unclaim(hint("reconcile"))
     for project_id in context.store.project_ids():
         try:
-            _reconcile(context, jobs, project_id)
-        except NotFoundError:
-            log.debug("project %d is gone from Label Studio", project_id)
+            with absent.tolerated(context, project_id, "reconcile"):
+                _reconcile(context, jobs, project_id)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
             studio_state.note_error(context, project_id, str(error))

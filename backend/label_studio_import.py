@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pydantic import StrictInt
 
@@ -34,7 +34,12 @@ class ImportCalls(PredictionCalls):
     """The import of predictions; mixed into the client."""
 
     def import_predictions(
-        self, project_id: int, version: str, rows: Iterable[PredictionRow], refused: Refused | None = None
+        self,
+        project_id: int,
+        version: str,
+        rows: Iterable[PredictionRow],
+        refused: Refused | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> int:
         """Import predictions of one version in batches; return how many were written.
 
@@ -42,10 +47,11 @@ class ImportCalls(PredictionCalls):
         prediction whose regions do not fit the label config: either it drops that one, or, where it validates
         predictions, the whole batch. With `refused`, which is told each such task and the reason, they are written
         without regions and the rest as it is; not if they are all of a batch, or more than MOST_REFUSED. Raises
-        LabelStudioError otherwise, and for a score that is not in [0, 1].
+        LabelStudioError otherwise, and for a score that is not in [0, 1]. `before` runs before each batch.
         """
         created = 0
         for batch in _batches(rows, version):
+            before()
             created += self._import(project_id, version, batch, first=created, refused=refused)
         return created
 

@@ -2,8 +2,10 @@
 
 secret                                   shared by webhooks and our own calls
 projects/<id>/project.json               what Label Studio told us
-projects/<id>/current.json               the newest accepted version, or the one rolled back to
-projects/<id>/serving.json               the version whose predictions Label Studio's queue shows
+projects/<id>/project.aside.json         the same of a project that Label Studio no longer has
+projects/<id>/current/<n>                the newest accepted version, or the one rolled back to; the highest n counts
+projects/<id>/serving/<n>                the version whose predictions Label Studio's queue shows, likewise
+projects/<id>/fences/<purpose>/<n>       the fencing token given last: who holds a lower one must not write
 projects/<id>/stream.json                what the stream rule remembers
 projects/<id>/rewards.json               what each round of labels gained, for the bandit
 projects/<id>/signs.json                 what each scored pool says of stopping
@@ -23,6 +25,7 @@ import hashlib
 
 from backend.versions import ModelVersion
 
+ASIDE = "project.aside.json"
 LABELED = "labeled"
 TAGS = "tags"
 
@@ -30,6 +33,22 @@ TAGS = "tags"
 def project_folder(project_id: int) -> str:
     """Return where all of a project is kept."""
     return f"projects/{project_id}"
+
+
+def pointer_folder(name: str, project_id: int) -> str:
+    """Return where the files of a pointer ("current" or "serving") are."""
+    return f"{project_folder(project_id)}/{name}"
+
+
+def pointer_file(name: str, project_id: int, place: int) -> str:
+    """Return where a pointer is after it has moved `place` times; before the first move it may be an older store's."""
+    folder = pointer_folder(name, project_id)
+    return f"{folder}/{place}" if place else f"{folder}.json"
+
+
+def fence_folder(project_id: int, purpose: str) -> str:
+    """Return where the fencing tokens of a purpose are, each a file of its number."""
+    return f"{project_folder(project_id)}/fences/{purpose}"
 
 
 def versions_folder(project_id: int) -> str:

@@ -1,33 +1,32 @@
-"""What redis carries beside the jobs: locks, progress, counts and failed tasks. Losing it loses nothing."""
+"""What redis carries beside jobs and locks: progress, counts and failed tasks. Losing it loses nothing."""
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-
-from backend.errors import BusyError
+from redis.retry import Retry
 
 log = logging.getLogger(__name__)
 
-LOCK_TTL_MS = 60_000
 SCORING_TTL_S = 1800  # a run without a finished shard for this long is dead; the reconcile starts it anew
+FIRST_PAUSE_S, LAST_PAUSE_S = 30, 3600  # after a fault of the machine, doubled each time
+ANSWER_S = 5.0  # a redis that is silent for this long is away; twice this with the second try
+PENDING = "pending"  # of a hint: which job waits for it
 MAX_FAILURES = 1000  # per project, the first are kept
-_RENEW = (
-    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
-)
+_RUNS = 2**53  # JSON and Lua keep whole numbers up to here
 _IS_RUN = "if redis.call('hget', KEYS[1], 'run') == ARGV[1] then "
 _RENEW_RUN = (
     f"{_IS_RUN} redis.call('expire', KEYS[2], ARGV[2]) return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
 )
 _END_RUN = f"{_IS_RUN} return redis.call('del', KEYS[1], KEYS[2]) else return 0 end"
-_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,22 @@ class TrainingProgress:
     epoch: int = 0
     epochs: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why the machine failed at a work, how often in a row, and how long it rests before the next try."""
+
+    reason: str
+    attempts: int
+
+    @property
+    def pause_s(self) -> float:
+        return float(min(FIRST_PAUSE_S * 2 ** (self.attempts - 1), LAST_PAUSE_S))
+
+    def __str__(self) -> str:
+        times = f"{self.attempts} times in a row" if self.attempts > 1 else "once"
+        return f"{self.reason} (failed {times}; tried again after {self.pause_s:.0f} s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +76,7 @@ class ScoringRun:
     shards: int
     done: int
     total: int
-    run: int  # of the project, counted from 1: a version's pool may be scored again
-
-
-class Fence:
-    """A held lock with its fencing token; `check` refuses to go on once the lock has passed to another."""
-
-    def __init__(self, redis: Redis, key: str, token: int) -> None:
-        self._redis = redis
-        self._key = key
-        self.token = token
-
-    def check(self) -> None:
-        """Raise BusyError if the lock is no longer ours (it expired while we were stalled)."""
-        if self._redis.get(self._key) != str(self.token).encode():
-            raise BusyError(
-                "another training took over this project",
-                where=self._key,
-                fix="nothing to do: the other training publishes its own version",
-            )
-
-    def renew(self) -> bool:
-        return bool(self._redis.eval(_RENEW, 1, self._key, str(self.token), LOCK_TTL_MS))
-
-    def release(self) -> None:
-        self._redis.eval(_RELEASE, 1, self._key, str(self.token))
+    run: int  # its name: a version's pool may be scored again
 
 
 class Progress:
@@ -94,47 +85,47 @@ class Progress:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    @contextmanager
-    def lock(self, project_id: int, purpose: str) -> Iterator[Fence]:
-        """Hold the project's lock for `purpose`, renewed in the background; BusyError if another holds it."""
-        key = f"lock:{purpose}:{project_id}"
-        token = int(self._redis.incr(f"fence:{purpose}:{project_id}"))
-        if not self._redis.set(key, str(token), nx=True, px=LOCK_TTL_MS):
-            raise BusyError(f"a {purpose} of project {project_id} is already running", where=key)
-        fence = Fence(self._redis, key, token)
-        stop = threading.Event()
-        keeper = threading.Thread(target=_keep, args=(fence, stop), daemon=True)
-        keeper.start()
-        try:
-            yield fence
-        finally:
-            stop.set()
-            keeper.join()
-            fence.release()
-
-    def claim(self, hint: str) -> bool:
-        """Return True if no job for `hint` waits yet: many hints become one job."""
-        return bool(self._redis.set(f"pending:{hint}", "1", nx=True, ex=3600))
-
     def unclaim(self, hint: str) -> None:
         """Let later hints enqueue again; a job calls this first, before it reads anything."""
-        self._redis.delete(f"pending:{hint}")
-
-    def waits(self, hint: str) -> bool:
-        return bool(self._redis.exists(f"pending:{hint}"))
+        self._redis.delete(f"{PENDING}:{hint}")
 
     def set_training(self, project_id: int, progress: TrainingProgress) -> None:
-        self._redis.set(f"training:{project_id}", json.dumps(asdict(progress)))
+        """Show where a training stands; a redis that is away costs what is shown, not the training."""
+        with _optional(project_id, "the progress of the training is not shown"):
+            self._redis.set(f"training:{project_id}", json.dumps(asdict(progress)))
 
     def training(self, project_id: int) -> TrainingProgress:
+        """Return where a training stands; the reason of a fault stays in it until a training succeeds."""
         raw = self._redis.get(f"training:{project_id}")
-        if raw is None:
-            return TrainingProgress(state="idle")
-        progress = TrainingProgress(**json.loads(raw))
-        stale = progress.state == "running" and not self._redis.exists(f"lock:training:{project_id}")
-        return (
-            TrainingProgress(state="failed", error="the worker died; retried at the next check") if stale else progress
-        )
+        progress = TrainingProgress(state="idle") if raw is None else TrainingProgress(**json.loads(raw))
+        if progress.state == "running" and not self._redis.exists(f"lock:training:{project_id}"):
+            progress = TrainingProgress(state="failed", error="the worker died; retried at the next check")
+        fault = self.fault(project_id, "training")
+        if fault is None:
+            return progress
+        state = "failed" if progress.state == "idle" else progress.state
+        return replace(progress, state=state, error=str(fault))
+
+    def is_dead(self, project_id: int) -> bool:
+        """Return whether a training was at work, and nobody is any more who could tell how it ended."""
+        raw = self._redis.get(f"training:{project_id}")
+        running = raw is not None and json.loads(raw)["state"] == "running"
+        return running and not self._redis.exists(f"lock:training:{project_id}")
+
+    def note_fault(self, project_id: int, work: str, reason: str) -> Fault:
+        """Keep that the machine failed at "training" or "scoring", until `forget_fault`."""
+        before = self.fault(project_id, work)
+        fault = Fault(reason, before.attempts + 1 if before else 1)
+        self._redis.set(f"fault:{work}:{project_id}", json.dumps(asdict(fault)))
+        return fault
+
+    def fault(self, project_id: int, work: str) -> Fault | None:
+        raw = self._redis.get(f"fault:{work}:{project_id}")
+        return None if raw is None else Fault(**json.loads(raw))
+
+    def forget_fault(self, project_id: int, work: str) -> None:
+        with _optional(project_id, "a fault that is over stays in the status"):
+            self._redis.delete(f"fault:{work}:{project_id}")
 
     def set_counts(self, project_id: int, counts: Counts) -> None:
         self._redis.set(f"counts:{project_id}", json.dumps(asdict(counts)))
@@ -144,9 +135,8 @@ class Progress:
         return None if raw is None else Counts(**json.loads(raw))
 
     def start_scoring(self, project_id: int, number: int, shards: int, total: int) -> int:
-        """Begin to count the shards of a version's pool, and return the number of this run."""
-        key = f"scoring:{project_id}"
-        run = int(self._redis.incr(f"{key}:runs"))
+        """Begin to count the shards of a version's pool, and return the name of this run: no two have the same."""
+        key, run = f"scoring:{project_id}", secrets.randbelow(_RUNS)  # a counter would begin anew in an empty redis
         with self._redis.pipeline() as pipe:
             pipe.delete(key)
             pipe.hset(key, mapping={"number": number, "shards": shards, "total": total, "run": run})
@@ -188,15 +178,13 @@ class Progress:
         What was kept of the others is forgotten. A redis that does not answer costs these notes, not the work itself.
         """
         key = f"failures:{project_id}"
-        try:
+        with _optional(project_id, "failures are not noted"):
             mended = [str(task_id) for task_id in task_ids if task_id not in reasons]
             if mended:
                 self._redis.hdel(key, *mended)
             room = max(MAX_FAILURES - int(self._redis.hlen(key)), 0)
             for task_id, reason in list(reasons.items())[:room]:
                 self._redis.hset(key, str(task_id), reason)
-        except RedisError as error:
-            log.warning("project %d: failures are not noted: redis does not answer: %s", project_id, error)
 
     def failures(self, project_id: int) -> dict[int, str]:
         return {int(key): _text(value) for key, value in self._redis.hgetall(f"failures:{project_id}").items()}
@@ -209,15 +197,25 @@ class Progress:
         return "" if raw is None else _text(raw)
 
 
+def connect(url: str) -> Redis:
+    """Open redis so that one that hangs, or was started again, costs seconds: an error, or one more try."""
+    return Redis.from_url(
+        url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=Retry(NoBackoff(), retries=1)
+    )
+
+
+@contextmanager
+def _optional(project_id: int, lost: str) -> Iterator[None]:
+    """Go on without redis, with one line of log that says what is lost by it."""
+    try:
+        yield
+    except RedisError as error:
+        log.warning("project %d: %s: redis does not answer: %s", project_id, lost, error)
+
+
 def _done(project_id: int, run: int) -> str:
     return f"scoring:{project_id}:done:{run}"
 
 
 def _text(raw: bytes | str) -> str:
     return raw.decode() if isinstance(raw, bytes) else raw
-
-
-def _keep(fence: Fence, stop: threading.Event) -> None:
-    while not stop.wait(LOCK_TTL_MS / 6000):
-        if not fence.renew():
-            return

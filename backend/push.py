@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from backend import pool_keys, priorities, tags
 from backend.context import Context
-from backend.errors import BackendError
+from backend.errors import BackendError, BusyError
 from backend.label_studio import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.scoring import stored
@@ -18,6 +18,8 @@ from backend.store import ProjectRecord
 from backend.types import Prediction, Ranking, Region
 
 log = logging.getLogger(__name__)
+
+Check = Callable[[], None]  # raises BusyError once somebody else may have written
 
 LAST = 1.0  # the priority of a task that could not be scored
 
@@ -31,12 +33,18 @@ class Pushed:
     failed: int
 
 
-def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
+def alone_at_work() -> None:
+    """Check nothing: for a caller beside whom nobody writes."""
+
+
+def rank_and_push(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed:
     """Rank the scored pool, import every prediction, then flip the queue in one write.
 
     Safe to run again: the ranking comes out the same, tasks that have their prediction are left alone; but all are
-    written anew where Label Studio may hold what was predicted under another label config.
+    written anew where Label Studio may hold what was predicted under another label config. `check` runs right before
+    each write to Label Studio, and so does the question whether the version is the accepted one still.
     """
+    check = _checks(context, project_id, number, check)
     record = project_record(context, project_id)
     models = models_for(context, record, accepted=True)
     model = models[0]
@@ -47,11 +55,29 @@ def rank_and_push(context: Context, project_id: int, number: int) -> Pushed:
     order = priorities.rank_pool(context, record, models)
     _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
     keys = context.store.pool_keys(project_id, number)
-    created = _import(context, project_id, model, _rows(context, settings, models, order), anew=keys.outdated)
+    created = _import(context, project_id, model, _rows(context, settings, models, order), check, anew=keys.outdated)
+    check()
     pool_keys.end(context, model, keys)
     context.store.activate(project_id, number)
-    flip(context, project_id, model.name)
+    flip(context, project_id, model.name, check)
     return Pushed(model.name, created, len(failed))
+
+
+def _checks(context: Context, project_id: int, number: int, check: Check) -> Check:
+    """Return a check that refuses a version which is not the accepted one (any more), too."""
+
+    def checks() -> None:
+        check()
+        current = context.store.current(project_id)
+        accepted = current.number if current else 0
+        if accepted != number:
+            raise BusyError(
+                f"version {accepted} was accepted while version {number} was pushed",
+                where=f"project {project_id}",
+                fix="nothing to do: the push of the accepted version writes its own predictions",
+            )
+
+    return checks
 
 
 def _rows(
@@ -81,9 +107,9 @@ def encode(
 
 
 def _import(
-    context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow], *, anew: bool = False
+    context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow], check: Check, *, anew: bool
 ) -> int:
-    """Import the rows of tasks that are still unlabeled; return how many were written. `anew` as in `write`.
+    """Import the rows of tasks that are still unlabeled; return how many were written. `check`, `anew` as in `write`.
 
     A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
     """
@@ -92,7 +118,7 @@ def _import(
     present = client.prediction_stamps(project_id, model.name)
     refused: dict[int, str] = {}
     mine = (row for row in rows if row.task_id in wanted)
-    created = write(client, project_id, model.name, mine, present, refused.__setitem__, anew=anew)
+    created = write(client, project_id, model.name, mine, present, refused.__setitem__, anew=anew, check=check)
     note_refused(context, project_id, refused)
     return created
 
@@ -113,17 +139,19 @@ def write(
     refused: Callable[[int, str], None] | None = None,
     *,
     anew: bool = False,
+    check: Check = alone_at_work,
 ) -> int:
     """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
 
     Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
     or in any case if `anew`: its regions may be others. Of several (Label Studio and we wrote at the same time) the
-    first is kept and the others are deleted, as the queue would go by any of them. `refused` as in
-    `import_predictions`.
+    first is kept and the others are deleted, as the queue would go by any of them. `check` runs before each write.
+    `refused` as in `import_predictions`.
     """
     known: dict[int, PredictionStamp] = {}
     for stamp in present:
         if known.setdefault(stamp.task_id, stamp) is not stamp:
+            check()
             client.delete_prediction(stamp.id)
     mended = 0
 
@@ -134,10 +162,11 @@ def write(
             if stamp is None:
                 yield row
             elif anew or not same(stamp.score, row.score):
+                check()
                 client.update_prediction(stamp.id, version, row, refused)
                 mended += 1
 
-    return client.import_predictions(project_id, version, fresh(), refused) + mended
+    return client.import_predictions(project_id, version, fresh(), refused, check) + mended
 
 
 def same(stored: float | None, score: float) -> bool:
@@ -145,15 +174,20 @@ def same(stored: float | None, score: float) -> bool:
     return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
-def flip(context: Context, project_id: int, version: str) -> bool:
+def flip(context: Context, project_id: int, version: str, check: Check = alone_at_work) -> bool:
     """Point the project's queue at `version`; True if that changed it.
 
-    It stays as it is where no task holds a prediction of the version yet: Label Studio would refuse.
+    It stays as it is where no task holds a prediction of the version yet: Label Studio would refuse. `check` runs right
+    before the write. A process that stood still between the two wrote over what came later, so it looks once more.
     """
     client = context.label_studio
     if client.project(project_id).model_version == version or version not in client.prediction_versions(project_id):
         return False
+    check()
     client.set_model_version(project_id, version)
+    serving = context.store.serving(project_id)
+    if serving is not None and serving.name != version and serving.name in client.prediction_versions(project_id):
+        client.set_model_version(project_id, serving.name)
     return True
 
 
@@ -191,6 +225,7 @@ def succeed(context: Context, project_id: int) -> None:
     """Forget that a ranking failed."""
     for memo in ("ranking_error", "failed_ranking"):
         context.progress.remember(project_id, memo, "")
+    context.progress.forget_fault(project_id, "scoring")
 
 
 def _attempt(context: Context, project_id: int) -> str:

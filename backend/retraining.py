@@ -14,8 +14,11 @@ from pathlib import Path
 from backend import challenger, snapshot, training
 from backend.challenger import Candidate, Champion
 from backend.context import Context
+from backend.errors import BusyError
+from backend.faults import machine_fault
+from backend.locks import Fence
 from backend.models import base_model, base_of, renamed
-from backend.progress import Fence, TrainingProgress
+from backend.progress import TrainingProgress
 from backend.snapshot import Labels
 from backend.software import versions as software_versions
 from backend.store import version_name
@@ -33,17 +36,25 @@ _KNOWN = "its labels are those that it has learned"
 def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
     """Train, judge and publish one version of the project; `forced`: of all its tags, whatever has changed.
 
-    Raises TrainingError with the reason if the labels do not allow it, BusyError if another training holds the project.
+    Raises TrainingError with the reason if the labels do not allow it, MachineError if the machine does not, BusyError
+    if another training holds the project.
     """
-    with context.progress.lock(project_id, "training") as fence:
+    with context.lock(project_id, "training") as fence:
         try:
             with tempfile.TemporaryDirectory(prefix="training-", dir=_scratch(context)) as scratch:
                 version = _retrain(context, project_id, fence, Path(scratch), forced=forced)
             # Still under the lock: "running" without a lock means that the worker died.
             context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
+        except BusyError:
+            raise  # the status is that of whoever took over
         except BaseException as error:
-            context.progress.set_training(project_id, TrainingProgress("failed", error=str(error) or repr(error)))
+            fault = machine_fault(error)
+            reason = str(fault or error) or repr(error)
+            context.progress.set_training(project_id, TrainingProgress("failed", error=reason))
+            if fault is not None:
+                raise fault from error
             raise
+        context.progress.forget_fault(project_id, "training")
     return version
 
 
@@ -53,20 +64,20 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path, *, 
     show("snapshot")
     labels = snapshot.take(context, project_id, lambda: show("images"))
     gathered = time.monotonic() - started
-    champions = _champions(context, labels)
+    current = context.store.current(project_id)
+    champions = _champions(context, labels, current)
     if not forced:
         labels = _changed(context, labels, champions)
     candidates = _candidates(context, labels, champions, fence, scratch, show)
     show("publish")
     fence.check()  # the last moment: a stalled training must not publish over its successor
-    version = publish(context, labels, candidates, gathered)
+    version = publish(context, labels, candidates, gathered, current)
     log.info("project %d: %s %s", project_id, version.name, version.reason)
     return version
 
 
-def _champions(context: Context, labels: Labels) -> dict[str, Champion | None]:
-    """Return the model that each tag has so far, by the tag's name."""
-    current = context.store.current(labels.record.project_id)
+def _champions(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
+    """Return the model that each tag has in the current version, by the tag's name."""
     first, *_ = tags = renamed(labels.record, current)
     return {tag.from_name: challenger.champion_of(context, current, tag, first=tag is first) for tag in tags}
 
@@ -112,17 +123,21 @@ def _candidates(
     return found
 
 
-def publish(context: Context, labels: Labels, candidates: Sequence[Candidate], gathered: float) -> ModelVersion:
+def publish(
+    context: Context, labels: Labels, candidates: Sequence[Candidate], gathered: float, parent: ModelVersion | None
+) -> ModelVersion:
     """Publish what a training has for each tag; `gathered` is how long it took to gather the labels, in seconds.
 
     It becomes the current version if the model of one tag at least is accepted; the other tags keep what they had.
+    `parent` is the version that the candidates were judged against: BusyError if it is not the current one any more.
     """
     promoted = any(candidate.accepted for candidate in candidates)
     (first, *others) = chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
     timings = {"prepare": gathered, "train": 0.0, "evaluate": 0.0}
     for candidate in candidates:
         timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
-    version = _version(context, labels, [model for model, _ in chosen], promoted=promoted, timings=timings)
+    models = [model for model, _ in chosen]
+    version = _version(context, labels, models, parent, promoted=promoted, timings=timings)
     context.store.publish(version, first[1], {model.from_name: path for model, path in others if path})
     return version
 
@@ -135,11 +150,16 @@ def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path
 
 
 def _version(
-    context: Context, labels: Labels, models: Sequence[TagModel], *, promoted: bool, timings: Mapping[str, float]
+    context: Context,
+    labels: Labels,
+    models: Sequence[TagModel],
+    parent: ModelVersion | None,
+    *,
+    promoted: bool,
+    timings: Mapping[str, float],
 ) -> ModelVersion:
     """Return the manifest of a finished training, under a number of its own."""
     project_id, name = labels.record.project_id, base_model(context, labels.record)
-    champion = context.store.current(project_id)
     number = context.store.reserve_number(project_id)
     first, *others = models
     reasons = [f"{model.from_name}: {model.reason}" for model in models]
@@ -149,7 +169,7 @@ def _version(
         project_id=project_id,
         number=number,
         name=version_name(name, number),
-        parent=champion.number if champion else None,
+        parent=parent.number if parent else None,
         snapshot=labels.snapshot,
         software=software_versions(),
         timings=timings,

@@ -44,6 +44,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
         jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
+    jobs.deal()
     if not shards:
         jobs.put("rank_and_push", project_id, run)
     return len(pool) + len(labeled)

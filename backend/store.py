@@ -12,10 +12,11 @@ from datetime import UTC
 from pathlib import Path
 from types import MappingProxyType
 
-from backend.errors import ModelError, NotFoundError
+from backend.errors import BusyError, ModelError, NotFoundError
 from backend.files import file_sha256
 from backend.guarded_files import check, open_store_files
 from backend.layout import (
+    ASIDE,
     LABELED,
     TAGS,
     project_folder,
@@ -25,8 +26,8 @@ from backend.layout import (
     versions_folder,
     weights_file,
 )
-from backend.lessons import Lessons
-from backend.manifest import ManifestFile, PointerFile, PoolKeys, PoolSigns, ProjectFile, ProjectRecord, version_name
+from backend.manifest import ManifestFile, PoolKeys, PoolSigns, ProjectFile, ProjectRecord, version_name
+from backend.pointers import Pointers
 from backend.pool_store import PoolStore
 from backend.pools import Committee, Pool
 from backend.shards import PoolShard
@@ -40,7 +41,7 @@ _NONE: Mapping[str, Path] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
 
-class Store(Lessons):
+class Store(Pointers):
     """Everything that outlives a process, but labels (Label Studio's) and jobs (redis's)."""
 
     def __init__(self, root: str, cache: Path | None = None) -> None:
@@ -83,6 +84,14 @@ class Store(Lessons):
         """Return the projects that were set up, ascending."""
         return tuple(n for n in self._numbers("projects") if "project.json" in self._files.entries(project_folder(n)))
 
+    def put_aside(self, project_id: int) -> None:
+        """Leave a project alone until Label Studio asks for it again; its record and versions stay in the store."""
+        record = self.project(project_id)
+        if record is not None:
+            folder = project_folder(project_id)
+            self._files.write(f"{folder}/{ASIDE}", ProjectFile(project=record).encode())
+            self._files.remove(f"{folder}/project.json")
+
     # Versions
 
     def reserve_number(self, project_id: int) -> int:
@@ -97,7 +106,7 @@ class Store(Lessons):
 
         `weights` are those of the first control tag, `others` of further ones by name; a tag may have none. Publishing
         the same version twice changes nothing. Raises ModelError if weights are not the manifest's, or if the number
-        holds another version.
+        holds another version; BusyError if its parent is not the current version (any more).
         """
         version = replace(version, created=version.created.astimezone(UTC))
         folder = version_folder(version.project_id, version.number)
@@ -105,6 +114,9 @@ class Store(Lessons):
         known = self._manifest(version.project_id, version.number)
         if known is not None and ManifestFile(version=known).encode() != data:  # as text: NaN is not equal to itself
             raise ModelError(f"{known.name} is published already", where=folder, fix="reserve another number")
+        parent = version.parent or 0
+        if version.promoted:
+            self._require("current", version.project_id, parent, version.number)
         files = {version.from_name: weights, **others}
         for model in version.models:
             given = files.get(model.from_name)
@@ -115,8 +127,13 @@ class Store(Lessons):
             if given := files.get(model.from_name):
                 self._files.put(given, weights_file(version, model.from_name))
         self._files.write(f"{folder}/manifest.json", data)
-        if version.promoted:
-            self._point("current", version.project_id, version.number)
+        if not version.promoted:
+            return
+        try:
+            self._point_on("current", version.project_id, parent, version.number)
+        except BusyError:
+            self._files.remove(f"{folder}/manifest.json")  # another was faster: this version does not exist
+            raise
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
         """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
@@ -283,13 +300,3 @@ class Store(Lessons):
         """Return where a version's files are: its own folder, and one for each tag that has some beside it."""
         beside = tags_folder(project_id, number)
         return [version_folder(project_id, number), *(f"{beside}/{name}" for name in self._files.entries(beside))]
-
-    def _point(self, name: str, project_id: int, number: int) -> None:
-        self._files.write(f"{project_folder(project_id)}/{name}.json", PointerFile(number=number).encode())
-
-    def _pointed(self, name: str, project_id: int) -> int:
-        found = self._read(PointerFile, f"{project_folder(project_id)}/{name}.json", fix=_ROLL_BACK)
-        return found.number if found else 0
-
-    def _numbers(self, folder: str) -> list[int]:
-        return sorted(int(name) for name in self._files.entries(folder) if name.isdecimal())

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from backend import classifying
 from backend.errors import BackendError, TrainingError
+from backend.faults import out_of_gpu_memory
 from backend.pretrained import BaseWeights
 from backend.settings import Settings
 from backend.types import YoloTask
-from backend.yolo_models import quiet_ultralytics, select_device, yolo_class
+from backend.yolo_models import free_memory, quiet_ultralytics, select_device, yolo_class
 from backend.yolo_tasks import RECIPES
+
+log = logging.getLogger(__name__)
 
 STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
 _CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
@@ -85,9 +89,31 @@ def train(
 ) -> Trained:
     """Train from the base weights into `out`/weights.pt, the averaged (EMA) weights of the last epoch.
 
+    Where the GPU's memory ends it begins again with half the batch and twice the batches per optimiser step.
     `on_epoch` runs after each epoch; what it raises ends the training and reaches the caller.
     Raises TrainingError when ultralytics cannot train on this data, or the losses stay NaN.
     """
+    batch = hyper.batch
+    while True:
+        try:
+            return _train(data_yaml, base, replace(hyper, batch=batch), hyper.batch, out, on_epoch)
+        except TrainingError as error:
+            if batch == 1 or error.__cause__ is None or not out_of_gpu_memory(error.__cause__):
+                raise
+        log.warning("the GPU has no memory for a batch of %d: the training begins again with half", batch)
+        batch //= 2
+        free_memory()  # out here, where no error holds what the training had
+
+
+def _train(
+    data_yaml: Path,
+    base: BaseWeights,
+    hyper: Hyper,
+    step: int,
+    out: Path,
+    on_epoch: Callable[[EpochReport], None],
+) -> Trained:
+    """Train once; `step` is how many images an optimiser step takes, in batches of `hyper.batch`."""
     quiet_ultralytics()
     started = time.monotonic()
     finite = True
@@ -103,7 +129,7 @@ def train(
         on_epoch(EpochReport(done, run.epochs, losses, eta))
 
     try:
-        run = _run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, out))
+        run = _run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
         run.add_callback("on_fit_epoch_end", after_epoch)
         run.train()
     except BackendError:
@@ -123,7 +149,7 @@ def _cut(run: Any, done: int, minutes: float) -> None:
         run.args.close_mosaic = math.ceil(most / 10)
 
 
-def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path) -> dict[str, Any]:
+def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, step: int, out: Path) -> dict[str, Any]:
     """Return the trainer's arguments: what `hyper` says, no plots, no validation, no processes of its own."""
     device = select_device(hyper.device)
     images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
@@ -133,7 +159,7 @@ def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path) -> d
         "data": str(data_yaml),
         "epochs": hyper.epochs,
         "batch": hyper.batch,
-        "nbs": hyper.batch,  # every batch is an optimiser step: the budget is counted in steps
+        "nbs": step,  # as a rule every batch is an optimiser step: the budget is counted in steps
         "imgsz": hyper.imgsz,
         "seed": hyper.seed,
         "device": str(device),

@@ -6,12 +6,13 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from redis import Redis
+from redis.exceptions import RedisError
 
 from backend.processes import spawn
-from backend.queues import CONTROL, SCORE, TRAIN, Jobs
+from backend.progress import connect
+from backend.queues import CONTROL, SCORE, TRAIN, Delayed, Jobs
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,13 +20,15 @@ log = logging.getLogger(__name__)
 # A training takes minutes: beside it one process stays free to configure, check, score and push.
 GROUPS = ((CONTROL, SCORE), (TRAIN,))
 _RESTART_PAUSE_S = 2.0
+_DUE_S = 1.0  # how late a delayed job may be
 _SECOND_SIGNAL_S = 1.5
 
 
 def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
     """Run one process per group of queues until `stop` is set; a process that dies is started again."""
-    jobs = Jobs(Redis.from_url(settings.redis_url))
-    threading.Thread(target=_tick, args=(jobs, settings.reconcile_s, stop), daemon=True).start()
+    jobs, delayed = Jobs(connect(settings.redis_url)), Delayed(connect(settings.redis_url))
+    _start_thread(lambda: jobs.once("reconcile"), settings.reconcile_s, "reconciles", stop)
+    _start_thread(delayed.enqueue_due, _DUE_S, "delayed jobs", stop)
     children = {queues: _start(queues, environ) for queues in GROUPS}
     try:
         while not stop.wait(_RESTART_PAUSE_S):
@@ -40,6 +43,11 @@ def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -
             child.terminate()
         for child in children.values():
             _await_end(child)
+        delayed.close()
+
+
+def _start_thread(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
+    threading.Thread(target=_repeat, args=(work, every_s, what, stop), daemon=True).start()
 
 
 def _start(queues: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -55,6 +63,17 @@ def _await_end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _tick(jobs: Jobs, every_s: float, stop: threading.Event) -> None:
+def _repeat(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
+    """Do something again and again, whatever becomes of redis meanwhile; each outage is one line of log."""
+    away = False
     while not stop.wait(every_s):
-        jobs.once("reconcile")
+        try:
+            work()
+        except RedisError as error:
+            if not away:
+                log.error("%s wait until redis answers again: %s", what, error)
+            away = True
+        else:
+            if away:
+                log.error("%s go on: redis answers again", what)
+            away = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 import tempfile
@@ -135,3 +136,12 @@ def select_device(device: str) -> torch.device:
     except (ValueError, RuntimeError, AssertionError) as error:
         reason = next(line.strip() for line in str(error).splitlines() if line.strip())
         raise SettingError(f"DEVICE={device!r}: {reason}", fix="use cpu, 0, or leave it empty") from error
+
+
+def free_memory() -> None:
+    """Give back what the GPU holds of models that are gone."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -183,13 +183,14 @@ def publish(
     """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
     number = store.reserve_number(project_id)
     metrics = Metrics(0.5, 0.3, dict.fromkeys(classes, 0.5), images=12, boxes=20, detections=30)
+    current = store.current(project_id)
     version = ModelVersion(
         project_id=project_id,
         number=number,
         name=version_name("yolo11n.pt", number),
         sha256=file_sha256(weights),
         base_model="yolo11n.pt",
-        parent=None,
+        parent=current.number if current else None,
         classes=classes,
         snapshot=TrainingSnapshot(project_id, "hash", {1: "2026-01-01T00:00:00Z"}, train_tasks, (1,)),
         metrics=metrics,

@@ -60,6 +60,7 @@ def recalibrated(context: Context, weights: Path, temperature: float) -> ModelVe
         first,
         number=number,
         name=f"yolo11n-v{number}",
+        parent=first.number,
         sha256=file_sha256(weights),
         calibration=Calibration(temperature, 50),
     )

@@ -62,7 +62,7 @@ def again(context: Context, version: ModelVersion, quality: Path, *, carried: bo
     """Publish and serve the next version, with other weights for the choices or, carried over, the same ones."""
     number = context.store.reserve_number(7)
     beside = replace(version.others[0], sha256=file_sha256(quality), carried=carried)
-    following = replace(version, number=number, name=f"yolo11n-v{number}", others=(beside,))
+    following = replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number, others=(beside,))
     context.store.publish(following, context.store.weights(version), {"quality": quality})
     context.store.activate(7, number)
     return following

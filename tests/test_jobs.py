@@ -204,7 +204,7 @@ def test_a_push_waits_as_long_as_another_job_writes_and_its_run_lives_on(studio:
     studio.work(SCORE)
     run = studio.context.progress.scoring(studio.project)
     assert run is not None
-    with studio.context.progress.lock(studio.project, "push"):
+    with studio.context.lock(studio.project, "push"):
         studio.context.redis.expire(f"scoring:{studio.project}", 5)
         jobs.rank_and_push(studio.project, run.run)
     assert studio.context.redis.ttl(f"scoring:{studio.project}") > SCORING_TTL_S / 2
@@ -263,7 +263,7 @@ def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
 def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
     """However many hints come meanwhile."""
     hints = Jobs(studio.context.redis)
-    with studio.context.progress.lock(studio.project, "push"):
+    with studio.context.lock(studio.project, "push"):
         for _ in range(3):
             hints.once("score_new", studio.project)
             hints.once("review_labels", studio.project, 1)
@@ -317,8 +317,56 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
         raise BusyError("a training of project 7 is already running")
 
     monkeypatch.setattr(retraining, "retrain", busy)
-    with context.progress.lock(7, "training"):
+    with context.lock(7, "training"):
         context.progress.set_training(7, TrainingProgress("running"))
         jobs.retrain(7, forced)
         assert context.progress.training(7).state == "running"
     assert queue(redis, TRAIN).scheduled_job_registry.count == forced
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (priorities, "rank_pool"),  # before the first batch
+        (LabelStudioClient, "import_predictions"),  # before the pointer
+        (LabelStudioClient, "prediction_versions"),  # before the flip
+        (LabelStudioClient, "set_model_version"),  # after it: the write of a process that stood still comes late
+    ],
+)
+def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
+    studio: Studio, tiny_weights: Any, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    """Wherever it stands still for longer than its lock lives: the queue stays with what was accepted later."""
+    original, pending = getattr(module, name), [True]
+
+    def overtake() -> None:
+        studio.context.redis.delete(f"lock:push:{studio.project}")  # what its expiry does
+        publish(studio.context.store, studio.project, tiny_weights)
+        studio.context.redis.flushall()  # also where redis was lost
+        jobs.start_scoring(studio.project)
+        studio.settle()
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if pending:
+            pending.pop()
+            overtake()
+        return original(*args, **options)
+
+    studio.add(4, 5)
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    with monkeypatch.context() as patched:
+        if name == "set_model_version":
+            studio.client.set_model_version(studio.project, "")
+        patched.setattr(module, name, interrupted)
+        studio.work(CONTROL)
+    assert not pending
+    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    serving = studio.context.store.serving(studio.project)
+    assert serving is not None
+    assert serving.number == 2
+    studio.settle()
+    held = [studio.client.predictions_of(task.id) for task in studio.client.unlabeled_tasks(studio.project)]
+    assert [sum(one.version == "yolo11n-v2" for one in found) for found in held] == [1] * len(held)

@@ -185,7 +185,7 @@ def test_a_review_waits_while_predictions_are_pushed(
     reviewed: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
-    with reviewed.progress.lock(7, "push"):
+    with reviewed.lock(7, "push"):
         jobs.review_labels(7, 1)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
     assert waiting.count == 1

@@ -35,8 +35,10 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
         labels = ["cat", "gone", "dog"]
         rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
         with_studio = replace(context, label_studio=client)
-        assert push._import(with_studio, project, model, iter(rows)) == 3
-        assert push._import(with_studio, project, model, iter(rows)) == 0  # once more changes nothing
+        assert push._import(with_studio, project, model, iter(rows), push.alone_at_work, anew=False) == 3
+        assert (
+            push._import(with_studio, project, model, iter(rows), push.alone_at_work, anew=False) == 0
+        )  # once more changes nothing
         held = [client.predictions_of(task) for task in ids]
     assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
     failures = context.progress.failures(project)

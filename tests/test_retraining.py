@@ -12,7 +12,7 @@ from backend import jobs, label_config, push, retraining, scoring, serving, snap
 from backend.challenger import Candidate
 from backend.context import Context
 from backend.dataset import Split
-from backend.errors import TrainingError
+from backend.errors import BusyError, TrainingError
 from backend.files import file_sha256
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
@@ -61,7 +61,8 @@ def published(context: Context, *candidates: Candidate) -> ModelVersion:
     record = ProjectRecord(7, BOTH, "", "", "", "")
     snapshot = TrainingSnapshot(7, "hash", {}, (1,), (2,))
     plan = Plan(record, context.settings, TAGS[0], snapshot, Split((), (), held_out=False))
-    return retraining.publish(context, Labels(record, TAGS, {"label": plan}, {}), candidates, 1.0)
+    labels = Labels(record, TAGS, {"label": plan}, {})
+    return retraining.publish(context, labels, candidates, 1.0, context.store.current(7))
 
 
 def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_path: Path) -> None:
@@ -305,3 +306,28 @@ def test_labels_of_no_tag_are_an_error(studio: Studio) -> None:
     with pytest.raises(TrainingError, match="none of the 3 labeled images has a box"):
         retraining.retrain(studio.context, studio.project)
     assert studio.context.store.versions(studio.project) == ()
+
+
+@pytest.mark.label_studio
+def test_a_training_whose_parent_is_no_longer_accepted_is_not_published(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training, or somebody who rolled back, was faster between the last check and the publishing."""
+    context, project = studio.context, studio.project
+    for place, task in enumerate(studio.tasks[:4]):
+        studio.annotate(task, quality=QUALITIES[place % 2])
+    first = retraining.retrain(context, project)
+    second = retraining.retrain(context, project)
+    assert (second.promoted, second.parent) == (True, first.number)
+    studio.judge_anew("bad")
+    reserve = context.store.reserve_number
+
+    def overtaken(project_id: int) -> int:
+        context.store.rollback(project_id, first.number)
+        return reserve(project_id)
+
+    monkeypatch.setattr(context.store, "reserve_number", overtaken)
+    with pytest.raises(BusyError, match="version 1 was accepted while the successor of version 2 was made"):
+        retraining.retrain(context, project)
+    assert [version.number for version in context.store.versions(project)] == [1, 2]
+    assert context.store.current(project) == first

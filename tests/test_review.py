@@ -103,7 +103,7 @@ def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: 
     """Both labels in all frames, then one of them."""
     labels = (ROOT / "label_config/timelinelabels.xml").read_text(encoding="utf-8")
     project.store.save_project(ProjectRecord(7, labels, "", "", "", ""))
-    before = replace(project.store.version(7, 1), task="classify")
+    before = replace(project.store.version(7, 1), number=2, task="classify")
     for sure in (0.9, 0.1):
         number = project.store.reserve_number(7)
         before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
@@ -192,7 +192,9 @@ def test_a_round_of_labels_is_rewarded(
         stamps = client.label_stamps(project_id)
         first = publish(context.store, project_id, tiny_weights)
         old = TrainingSnapshot(project_id, "hash", {annotations[2]: stamps[annotations[2]]}, (tasks[2],), ())
-        parent = replace(first, number=context.store.reserve_number(project_id), name="yolo11n-v2", snapshot=old)
+        parent = replace(
+            first, number=context.store.reserve_number(project_id), name="yolo11n-v2", parent=1, snapshot=old
+        )
         context.store.publish(parent, tiny_weights)
         new = TrainingSnapshot(project_id, "hash", stamps, tuple(tasks[:3]), (999,))
         child = replace(
@@ -276,7 +278,9 @@ def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, ti
     before = replace(project.store.version(7, 2), carried=True)
     for number, map50 in enumerate((0.5, 0.6, 0.7, 0.8), 3):
         others = (replace(of_tag("kind", map50, map50 - 0.1), sha256=file_sha256(tiny_weights)),)
-        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", others=others)
+        made = replace(
+            before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", parent=number - 1, others=others
+        )
         project.store.publish(made, tiny_weights, {"kind": tiny_weights})
         project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
     found = review.recommendation(project, 7, budget=0)
@@ -289,7 +293,9 @@ def test_a_tag_that_gets_its_first_model_is_no_sign_to_stop(project: Context, ti
     before, sha256 = project.store.version(7, 2), file_sha256(tiny_weights)
     for number, map50 in enumerate((0.1, 0.2, 0.3), 3):
         others = (replace(of_tag("kind", map50, None), sha256=sha256),)
-        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", others=others)
+        made = replace(
+            before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", parent=number - 1, others=others
+        )
         project.store.publish(made, tiny_weights, {"kind": tiny_weights})
     (plateau,) = [sign for sign in review.recommendation(project, 7, budget=0).signs if sign.name == "plateau"]
     assert not plateau.met
@@ -301,7 +307,13 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
     """Three versions as good as their parents, which they agree with: those of a model that stayed say nothing."""
     before = project.store.version(7, 2)
     for number in range(3, 7):
-        made = replace(before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", carried=carried)
+        made = replace(
+            before,
+            number=project.store.reserve_number(7),
+            name=f"yolo11n-v{number}",
+            parent=number - 1,
+            carried=carried,
+        )
         project.store.publish(made, tiny_weights)
         project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
     found = review.recommendation(project, 7, budget=0)

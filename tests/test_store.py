@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -85,7 +86,8 @@ def make_version(weights: Path, number: int, *, promoted: bool = True, project_i
 def publish(store: Store, tmp_path: Path, *, promoted: bool = True) -> ModelVersion:
     number = store.reserve_number(7)
     weights = weights_file(tmp_path, f"weights {number}".encode())
-    version = make_version(weights, number, promoted=promoted)
+    current = store.current(7)
+    version = replace(make_version(weights, number, promoted=promoted), parent=current.number if current else None)
     store.publish(version, weights)
     return version
 
@@ -318,10 +320,8 @@ def test_a_version_without_a_manifest_does_not_exist(local: Store, tmp_path: Pat
 
 def test_killed_before_the_pointer_moved(local: Store, tmp_path: Path) -> None:
     publish(local, tmp_path)
-    pointer = Path(local._files.where("projects/7/current.json"))
-    before = pointer.read_bytes()
     version = publish(local, tmp_path)
-    pointer.write_bytes(before)
+    Path(local._files.where("projects/7/current/2")).unlink()
     local.publish(version, weights_file(tmp_path, b"weights 2"))  # the job runs again
     current = local.current(7)
     assert current is not None
@@ -338,7 +338,7 @@ def test_the_manifest_is_written_last(local: Store, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "replace", record)
     publish(local, tmp_path)
-    assert order == ["weights.pt", "manifest.json", "current.json"]
+    assert order == ["weights.pt", "manifest.json"]
 
 
 def test_a_failed_write_leaves_what_was_there(local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +406,7 @@ def test_serving_follows_activation_only(store: Store, reopen: Callable[[], Stor
         store.activate(7, 9)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "../../current.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "../../current/1"])
 def test_damaged_json_is_named(local: Store, tmp_path: Path, name: str) -> None:
     publish(local, tmp_path)
     path_of(local, name).write_text('{"format": 1, "number": "one"}')
@@ -780,3 +780,86 @@ def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, name: str) 
     (tmp_path / "models/projects/7" / f"{name}.json").write_text("{}x")
     with pytest.raises(ModelError, match=f"damaged file.*{name}.json.*delete the file"):
         getattr(local, name)(7)
+
+
+# Two writers at once
+
+
+def test_of_two_successors_of_one_version_the_first_is_accepted(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    late = weights_file(tmp_path, b"late")
+    version = replace(make_version(late, store.reserve_number(7)), parent=1)
+    publish(store, tmp_path)
+    with pytest.raises(BusyError, match="version 3 was accepted while the successor of version 1 was made"):
+        store.publish(version, late)
+    current = store.current(7)
+    assert current is not None
+    assert current.number == 3
+    assert [found.number for found in store.versions(7)] == [1, 3]
+
+
+def test_the_loser_of_the_last_moment_leaves_no_version(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have written their manifest; the pointer can be moved from their parent once."""
+    publish(store, tmp_path)
+    late, write = weights_file(tmp_path, b"late"), store._files.write
+    version = replace(make_version(late, store.reserve_number(7)), parent=1)
+
+    def overtaken(path: str, data: bytes) -> None:
+        write(path, data)
+        with monkeypatch.context() as patched:
+            patched.setattr(store._files, "write", write)
+            publish(store, tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._files, "write", overtaken)
+        with pytest.raises(BusyError, match="was accepted while"):
+            store.publish(version, late)
+    assert [found.number for found in store.versions(7)] == [1, 3]
+    current = store.current(7)
+    assert current is not None
+    assert current.number == 3
+
+
+def test_of_many_moves_of_a_pointer_one_wins(tmp_path: Path) -> None:
+    first = Store(str(tmp_path / "models"))
+    publish(first, tmp_path)
+
+    def move(number: int) -> bool:
+        try:
+            Store(str(tmp_path / "models"))._point_on("current", 7, 1, number)
+        except BusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(move, range(2, 10))) == 1
+
+
+def test_tokens_are_given_once(tmp_path: Path) -> None:
+    def take(_: int) -> int:
+        return Store(str(tmp_path / "models")).take_token(7, "push")
+
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(take, range(40)))
+    assert len(set(tokens)) == 40
+    assert Store(str(tmp_path / "models")).newest_token(7, "push") == max(tokens)
+    assert Store(str(tmp_path / "models")).newest_token(7, "training") == 0
+    folder = tmp_path / "models/projects/7/fences/push"
+    assert str(max(tokens)) in {path.name for path in folder.iterdir()}
+
+
+def test_a_store_with_single_pointer_files_is_read_and_goes_on(local: Store, tmp_path: Path) -> None:
+    """As versions of this project before wrote them."""
+    publish(local, tmp_path)
+    folder = tmp_path / "models/projects/7"
+    (folder / "current/1").rename(folder / "current.json")
+    (folder / "current").rmdir()
+    current = local.current(7)
+    assert current is not None
+    assert current.number == 1
+    publish(local, tmp_path)
+    current = local.current(7)
+    assert current is not None
+    assert current.number == 2

@@ -90,7 +90,8 @@ def recalibrated(context: Context, version: ModelVersion, temperatures: Sequence
     number = context.store.reserve_number(7)
     (beside,) = version.others
     first, second = (Calibration(temperature, 50) for temperature in temperatures)
-    again = replace(version, number=number, calibration=first, others=(replace(beside, calibration=second),))
+    others = (replace(beside, calibration=second),)
+    again = replace(version, number=number, parent=version.number, calibration=first, others=others)
     weights = {model.from_name: context.store.weights(version, model.from_name) for model in version.models}
     context.store.publish(again, weights.pop(version.from_name), weights)
     context.store.activate(7, number)
@@ -209,7 +210,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     record = context.store.project(7)
     assert record is not None
     labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
-    champion = retraining._champions(context, labels)["animals"]
+    champion = retraining._champions(context, labels, known)["animals"]
     assert champion is not None
     assert champion.model.sha256 == known.sha256
 
@@ -436,7 +437,7 @@ def test_a_tag_without_a_model_has_no_say_in_the_queue(
     version = publish_both(context, tiny_weights, classifier)
     number = context.store.reserve_number(7)
     context.store.publish(
-        replace(version, number=number, name=f"yolo11n-v{number}", sha256="", metrics=None),
+        replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number, sha256="", metrics=None),
         None,
         {"quality": classifier},
     )

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from backend import dataset, evaluation, training
 from backend.dataset import LabeledImage, Split
 from backend.errors import BusyError, TrainingError
+from backend.faults import machine_fault
 from backend.inference import load_detector
 from backend.pretrained import BaseWeights
 from backend.settings import Settings
@@ -67,6 +69,37 @@ def test_training_from_scratch_learns(trained: Trained, data_yaml: Path) -> None
     assert metrics.detections > 0
     assert metrics.map50 == pytest.approx(sum(metrics.class_ap50.values()) / 2)
     assert set(metrics.class_ap50) == set(CLASSES)
+
+
+@pytest.mark.parametrize("room", [3, 0])
+def test_out_of_gpu_memory_means_half_the_batch(
+    data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """In any epoch, and until it fits; the images of an optimiser step stay as many. The GPU's error is a fake."""
+    batches, steps, original = list[int](), list[int](), training._run_class("detect")
+
+    class SmallGpu(original):  # type: ignore[misc, valid-type]
+        def optimizer_step(self) -> None:
+            batches.append(self.batch_size)
+            steps.append(self.batch_size * self.accumulate)
+            if self.batch_size > room and self.epoch == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            super().optimizer_step()
+
+    monkeypatch.setattr(training, "_run_class", lambda _: SmallGpu)
+    asked = replace(hyper(epochs=2), batch=8)
+    if room:
+        done = training.train(data_yaml, SCRATCH, asked, tmp_path, lambda _: None)
+        assert done.epochs == 2
+        assert list(dict.fromkeys(batches)) == [8, 4, 2]
+        assert set(steps) == {8}
+        return
+    with pytest.raises(TrainingError, match="CUDA out of memory") as failure:
+        training.train(data_yaml, SCRATCH, asked, tmp_path, lambda _: None)
+    assert list(dict.fromkeys(batches)) == [8, 4, 2, 1]
+    fault = machine_fault(failure.value)
+    assert fault is not None
+    assert fault.what == "the GPU has no memory left"
 
 
 def test_every_epoch_is_reported(trained: Trained, reports: tuple[EpochReport, ...]) -> None:

@@ -1,0 +1,60 @@
+"""What becomes of a job where the machine fails: it runs again after a growing pause, and the status tells why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backend.context import Context
+from backend.errors import MachineError
+from backend.faults import machine_fault
+from backend.progress import TrainingProgress
+from backend.queues import Jobs
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def training(context: Context, jobs: Jobs, project_id: int, forced: int) -> Iterator[None]:
+    """Train again after a pause where the machine fails in the block; the labels are not to blame."""
+    try:
+        yield
+    except (MachineError, OSError, MemoryError, RuntimeError) as error:
+        cause = machine_fault(error)
+        if cause is None:
+            raise
+        _train_again(context, jobs, project_id, forced, cause)
+
+
+def _train_again(context: Context, jobs: Jobs, project_id: int, forced: int, cause: MachineError) -> None:
+    fault = context.progress.note_fault(project_id, "training", str(cause))
+    log.error("project %d: no training: %s", project_id, fault)
+    context.progress.set_training(project_id, TrainingProgress("failed", error=str(cause)))
+    jobs.once("retrain", project_id, forced, delay_s=fault.pause_s)
+
+
+def after_death(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
+    """Train again after a pause, as the training before was killed: at once it may be killed again."""
+    error = MachineError(
+        "the training was killed: by a restart, or because the machine ran out of memory",
+        fix="if it happens again, lower BATCH or IMGSZ, or give the worker more memory",
+    )
+    _train_again(context, jobs, project_id, forced, error)
+
+
+@contextmanager
+def scoring(context: Context, jobs: Jobs, project_id: int, run: int | None = None) -> Iterator[None]:
+    """Score again from the start, after a pause, where the machine fails in the block; `run` is then over."""
+    try:
+        yield
+    except (MachineError, OSError, MemoryError, RuntimeError) as error:
+        cause = machine_fault(error)
+        if cause is None:
+            raise
+        if run is not None:
+            context.progress.end_scoring(project_id, run)
+        fault = context.progress.note_fault(project_id, "scoring", str(cause))
+        log.error("project %d: no scoring: %s", project_id, fault)
+        context.progress.remember(project_id, "ranking_error", str(fault))
+        jobs.once("start_scoring", project_id, delay_s=fault.pause_s)
