@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.errors import BusyError
+from backend.errors import BusyError, MachineError
 from backend.store import Store
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,6 @@ class Locks:
 def _keep(fence: Fence, stop: threading.Event) -> None:
     """Renew a lock until it is released or lost; an error of the store's is for whoever checks next."""
     while not stop.wait(LOCK_TTL_MS / 6000):
-        with suppress(OSError):
+        with suppress(MachineError, OSError):
             if not fence.hold():
                 return
