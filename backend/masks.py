@@ -54,10 +54,20 @@ def trace(mask: BoolArray) -> tuple[_Points, ...]:
     # Twice as fine: centres of pixels have even numbers, and what lies half-way between them has odd ones.
     fine = np.zeros((2 * part.shape[0] + 3, 2 * part.shape[1] + 3), dtype=np.uint8)
     fine[2:-2:2, 2:-2:2] = part
-    quarters = cv2.sepFilter2D(fine, -1, _WEIGHTS, _WEIGHTS)
-    contours, _ = cv2.findContours((quarters >= 2).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.sepFilter2D(fine, -1, _WEIGHTS, _WEIGHTS, dst=fine)  # quarters of a pixel; in place, as `fine` is large
+    np.greater_equal(fine, 2, out=fine.view(np.bool_))
+    contours, _ = cv2.findContours(fine, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     rings = (cv2.approxPolyDP(contour, 2 * TOLERANCE, True)[:, 0] for contour in contours)
     return tuple((ring - 1) / 2 + (columns.start, rows.start) for ring in rings)
+
+
+def effort(mask: BoolArray) -> tuple[int, int]:
+    """Return what `trace` would work on: the pixels of the part that holds all that is true, and the edges in its rows.
+
+    It takes 8 bytes for each of these pixels, and a ring has two edges at least.
+    """
+    part = mask[_extent(mask)]
+    return part.size, int(np.count_nonzero(part[:, 1:] != part[:, :-1]))
 
 
 def _extent(mask: BoolArray) -> tuple[slice, slice]:

@@ -21,10 +21,19 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from PIL import Image
 
-from backend import video
+from backend import png, video, video_size
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
 from backend.faults import is_of_disk, is_out_of_memory
-from backend.pictures import FORMATS, PLAIN_SUFFIX, decoding, is_plain, opened, upright
+from backend.pictures import (
+    FORMATS,
+    PLAIN_SUFFIX,
+    decoded_bytes,
+    decoding,
+    is_plain,
+    opened,
+    upright_size,
+    upright_strips,
+)
 from backend.safe_http import SafeHttp
 from backend.settings import Settings
 from backend.video import Video
@@ -36,7 +45,8 @@ T = TypeVar("T")
 CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})  # which Label Studio resolves
 WORKERS = 8
 LOCKS = 256
-BIG_PIXELS = 16_000_000  # images above this are decoded one at a time: eight of 100 megapixels would need 3 GB
+BYTES_PER_PIXEL = 5  # of MAX_MEGAPIXELS: what decoding one file may take, 500 MB by default
+BIG_BYTES = 64_000_000  # what takes more is decoded one at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class MediaCache:
         self._resolve = resolve
         self._max_bytes = int(settings.max_media_mb * 1e6)
         self._max_pixels = int(settings.max_megapixels * 1e6)
+        self._max_decoded = BYTES_PER_PIXEL * self._max_pixels
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._big = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
@@ -122,7 +133,10 @@ class MediaCache:
             with self._temporary() as raw:
                 with raw.open("wb") as sink:
                     self._read(uri, task_id, sink)
-                self._check_pixels(video.probe(raw), "video")
+                if video.is_video(raw):
+                    width, height = video_size.read(raw, self._max_decoded)
+                    self._check_size(width, height, video.BYTES_PER_PIXEL * width * height, "video")
+                video.probe(raw)
                 self._publish(raw, path.name, (0, 0))
         return video.probe(path)
 
@@ -140,12 +154,18 @@ class MediaCache:
                 self._publish(encoded, paths[place].name, (clip.width, clip.height))
         return (path for path in paths if path.is_file())
 
-    def _check_pixels(self, shown: Image.Image | Video, what: str) -> None:
-        if shown.width * shown.height > self._max_pixels:
-            raise MediaError(
-                f"{shown.width}x{shown.height} pixels are more than {self._max_pixels / 1e6:g} megapixels",
-                fix=f"shrink the {what} or raise MAX_MEGAPIXELS",
+    def _check_size(self, width: int, height: int, decoded_bytes: float, noun: str) -> None:
+        """Raise MediaError for more pixels than MAX_MEGAPIXELS, or what takes BYTES_PER_PIXEL of so many to decode."""
+        fix = f"shrink the {noun} or raise MAX_MEGAPIXELS"
+        if width * height > self._max_pixels:
+            what = f"{width}x{height} pixels are more than {self._max_pixels / 1e6:g} megapixels"
+            raise MediaError(what, fix=fix)
+        if decoded_bytes > self._max_decoded:
+            what = f"decoding its {width}x{height} pixels takes {decoded_bytes / 1e6:.0f} MB of memory"
+            allowed = (
+                f"more than {self._max_decoded / 1e6:.0f} MB, which is {BYTES_PER_PIXEL} for each of MAX_MEGAPIXELS"
             )
+            raise MediaError(f"{what}, {allowed}", fix=f"save it as JPEG or PNG, {fix}" if noun == "image" else fix)
 
     def _cached(self, key: str) -> MediaFile | None:
         for suffix in PLAIN_SUFFIX.values():
@@ -162,28 +182,30 @@ class MediaCache:
             with raw.open("wb") as sink:
                 content_type = self._read(uri, task_id, sink)
             with opened(raw, content_type) as image:
-                self._check_pixels(image, "image")
-                with self._big if image.width * image.height > BIG_PIXELS else nullcontext():
+                decoded = decoded_bytes(image)
+                self._check_size(image.width, image.height, decoded, "image")
+                with self._big if decoded > BIG_BYTES else nullcontext():
                     return self._keep(image, raw, key)
 
     def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:
         """Publish the bytes as they came if OpenCV reads them right, else an upright RGB PNG."""
         with decoding():
             image.load()
-            shown = None if is_plain(image, raw) else upright(image)
-        if shown is None:
+            plain = is_plain(image, raw)
+        if plain:
             return self._publish(raw, f"{key}{PLAIN_SUFFIX[str(image.format)]}", image.size)
         with self._temporary() as encoded:
-            shown.save(encoded, "PNG", compress_level=1)
-            return self._publish(encoded, f"{key}.png", shown.size)
+            with encoded.open("wb") as sink, decoding():
+                png.write(sink, *upright_size(image), upright_strips(image))
+            return self._publish(encoded, f"{key}.png", upright_size(image))
 
     def _read(self, uri: str, task_id: int | None, sink: BinaryIO) -> str:
         """Write what the URI names to `sink`; return its content type, empty where unknown."""
         scheme = uri.partition(":")[0].lower()
         if uri.startswith("/") or scheme in ("http", "https"):
-            return self._http.download(uri, sink, self._max_bytes)
+            return self._http.download(uri, sink, self._max_bytes, task_id)
         if scheme in CLOUD_SCHEMES:
-            return self._http.download(self._resolve(task_id, uri), sink, self._max_bytes)
+            return self._http.download(self._resolve(task_id, uri), sink, self._max_bytes, task_id)
         if scheme == "data":
             sink.write(_inline_bytes(uri, self._max_bytes))
             return ""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from socket import SOCK_STREAM, getaddrinfo
 from typing import BinaryIO
 
 import httpcore
 import httpx
 
+from backend import deadline
+from backend.deadline import Clock
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.faults import is_out_of_sockets
 from backend.settings import Settings
+from backend.token_places import is_media
 
 CONNECT_S = 5.0
-READ_S = 30.0
-TOTAL_S = 300.0  # READ_S starts anew with every byte, so a dripping server needs an end of its own
+READ_S = 30.0  # between two pieces of an answer, and until its headers have come
+TOTAL_S = 300.0  # of the whole download
 KEEPALIVE_S = 2.0  # below the 5 s after which common servers close, so that we never write into a closing connection
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4  # of one host name, tried in turn
@@ -73,26 +74,29 @@ class SafeHttp:
         )
         weakref.finalize(self, self._pool.close)
 
-    def download(self, url: str, sink: BinaryIO, max_bytes: int) -> str:
+    def download(self, url: str, sink: BinaryIO, max_bytes: int, task_id: int | None = None) -> str:
         """Write the body of a URL to `sink` and return its content type; redirects are followed, each one checked.
 
-        A root-relative URL (`/data/...`) is Label Studio's. Raises MediaError: address not allowed, bad status,
-        time-out, broken connection, larger than `max_bytes`.
+        A root-relative URL (`/data/...`) is Label Studio's; `task_id` is the task that names it. Raises MediaError:
+        address not allowed, bad status, time-out, broken connection, larger than `max_bytes`. Raises LabelStudioError
+        where Label Studio itself cannot be reached.
         """
         if url.startswith("/") and not self._base:
             raise MediaError("a path without a host, and no Label Studio to ask", fix="set LABEL_STUDIO_URL")
         target = _joined(self._base if url.startswith("/") else None, url)
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                answer = self._get(target, sink, max_bytes)
-                if isinstance(answer, str):
-                    return answer
-                target = answer
+            with deadline.within(TOTAL_S) as clock:
+                for _ in range(MAX_REDIRECTS + 1):
+                    clock.next_answer(READ_S)
+                    answer = self._get(target, sink, max_bytes, task_id, clock)
+                    if isinstance(answer, str):
+                        return answer
+                    target = answer
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             raise self._no_connection(target, error) from error
         except httpcore.TimeoutException:
             raise MediaError(
-                f"no answer from {target.host} in time (connect {CONNECT_S:g} s, read {READ_S:g} s)",
+                f"no answer from {target.host} in time (its headers {READ_S:g} s, all of it {TOTAL_S:g} s)",
                 fix="check that the host is up and reachable from the backend, then try again",
             ) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -100,20 +104,23 @@ class SafeHttp:
             raise MediaError(what, fix="try again; if it breaks again, see that server's log") from None
         raise MediaError(f"more than {MAX_REDIRECTS} redirects", fix="give the task the final URL")
 
-    def _get(self, url: httpx.URL, sink: BinaryIO, max_bytes: int) -> str | httpx.URL:
+    def _get(
+        self, url: httpx.URL, sink: BinaryIO, max_bytes: int, task_id: int | None, clock: Clock
+    ) -> str | httpx.URL:
         """Do one hop: the content type once the body is in `sink`, or the URL it redirects to."""
         if url.scheme not in ("http", "https") or not url.host:
             raise MediaError(f"{url.scheme or 'no'}:// is not fetched", fix="use an http(s) URL or upload the file")
         with self._pool.stream(
             "GET",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=self._headers(url),
+            headers=self._headers(url, task_id),
             extensions={"timeout": {"connect": CONNECT_S, "read": READ_S, "write": READ_S, "pool": READ_S}},
         ) as response:
+            clock.begun = True
             headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
             if response.status in REDIRECTS and b"location" in headers:
                 return _joined(url, headers[b"location"])
-            self._check_status(response.status, url)
+            self._check_status(response.status, url, task_id)
             _copy(response.iter_stream(), headers.get(b"content-length", ""), sink, max_bytes)
             return headers.get(b"content-type", "")
 
@@ -131,15 +138,25 @@ class SafeHttp:
     def _is_label_studio(self, url: httpx.URL) -> bool:
         return origin_of(url) == self.origin
 
-    def _headers(self, url: httpx.URL) -> list[tuple[str | bytes, str | bytes]]:
-        secret = self._authorize(str(url)) if self._is_label_studio(url) else {}
+    def _takes_token(self, url: httpx.URL, task_id: int | None) -> bool:
+        """Tell whether a URL is one of Label Studio's media: the token opens users and exports as well."""
+        if self._base is None or not self._is_label_studio(url):
+            return False
+        path = url.raw_path.partition(b"?")[0].decode("ascii")
+        return is_media(path, self._base.raw_path.decode("ascii").rstrip("/"), task_id)
+
+    def _headers(self, url: httpx.URL, task_id: int | None) -> list[tuple[str | bytes, str | bytes]]:
+        secret = self._authorize(str(url)) if self._takes_token(url, task_id) else {}
         return [("Host", url.netloc), ("User-Agent", "yolo-backend"), ("Accept-Encoding", "identity"), *secret.items()]
 
-    def _check_status(self, status: int, url: httpx.URL) -> None:
+    def _check_status(self, status: int, url: httpx.URL, task_id: int | None) -> None:
         if status == 200:
             return
         if status in (401, 403):
-            if self._is_label_studio(url):
+            if self._is_label_studio(url) and not self._takes_token(url, task_id):
+                what = f"Label Studio answered {status}, and the token is sent to its media alone"
+                fix = "name a file under /data/ or /storage-data/ of Label Studio, or a cloud storage's URI"
+            elif self._is_label_studio(url):
                 what = f"the token cannot read this: Label Studio answered {status}"
                 fix = "use the LABEL_STUDIO_API_KEY of a user who can open the project"
             else:
@@ -172,28 +189,32 @@ class _Guard(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        trusted = (host, port) in self._trusted or (host, None) in self._trusted
-        addresses = [host] if trusted else _public_addresses(host, port)
-        for address in addresses[:-1]:
-            try:
-                return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue  # e.g. an IPv6 address where the backend has no IPv6
-        return self._sockets.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+        if (host, port) in self._trusted or (host, None) in self._trusted:
+            addresses = _trusted_addresses(host, port, timeout)
+        else:
+            addresses = _public_addresses(host, port, timeout)
+        return deadline.connect(self._sockets, addresses, port, timeout, local_address, socket_options)
 
 
-def _public_addresses(host: str, port: int) -> list[str]:
+def _trusted_addresses(host: str, port: int, timeout: float | None) -> list[str]:
     try:
-        found = {str(entry[4][0]): None for entry in getaddrinfo(host, port, type=SOCK_STREAM)}
+        return deadline.addresses(host, port, timeout)[:MAX_ADDRESSES]
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(f"no address found for {host}") from error
+
+
+def _public_addresses(host: str, port: int, timeout: float | None) -> list[str]:
+    try:
+        addresses = deadline.addresses(host, port, timeout)
     except (OSError, UnicodeError):
         raise MediaError(f"no address found for {host}", fix="correct the host name in the URL") from None
-    private = next((address for address in found if not is_public(ip_address(address))), None)
+    private = next((address for address in addresses if not is_public(ip_address(address))), None)
     if private:
         raise MediaError(
             f"{host} is a private address ({private}), which is not fetched",
             fix=f"if it may be read, add {host}:{port} to ALLOWED_HOSTS of the backend",
         )
-    return list(found)[:MAX_ADDRESSES]
+    return addresses[:MAX_ADDRESSES]
 
 
 def _joined(base: httpx.URL | None, url: str) -> httpx.URL:
@@ -211,14 +232,11 @@ def _copy(chunks: Iterable[bytes], length: str, sink: BinaryIO, max_bytes: int) 
     too_large = MediaError(f"larger than {max_bytes / 1e6:g} MB", fix="shrink the file or raise MAX_MEDIA_MB")
     if length.isdigit() and int(length) > max_bytes:
         raise too_large
-    deadline = time.monotonic() + TOTAL_S
     done = 0
     for chunk in chunks:
         done += len(chunk)
         if done > max_bytes:
             raise too_large
-        if time.monotonic() > deadline:
-            raise httpcore.ReadTimeout
         sink.write(chunk)
 
 

@@ -38,7 +38,9 @@ class Settings(BaseModel):
     max_media_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         50.0, description="largest image or video file in megabytes"
     )
-    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = Field(100.0, description="largest image in megapixels")
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        100.0, description="largest image in megapixels; decoding a file may take 5 MB of memory for each"
+    )
     reconcile_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         60.0, description="seconds between checks without any webhook"
     )

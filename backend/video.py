@@ -28,6 +28,8 @@ Times = npt.NDArray[np.float64]  # seconds
 # Files that hold their frames. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
 MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
+BYTES_PER_PIXEL = 20  # what a decoder with its threads, and a frame of it, take for each pixel at most
+_THREADS = 4  # each holds a frame
 STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
 FORGIVEN = 2  # frames at the end that a header may promise in vain, of however short a video
 _ROUNDING = 1e-6  # frames: 0.96 s * 25 must not round down to the frame before
@@ -203,7 +205,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """Give OpenCV's reader of a file; raises MediaError for one that it cannot read, MachineError without memory."""
     import cv2
 
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _THREADS])
     try:
         if not capture.isOpened():
             raise MediaError("the video cannot be decoded", fix=_REENCODE)

@@ -40,7 +40,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
     ),
     (
-        *("media", "pictures", "video", "tracking", "timeline_frames", "timeline_model", "doubt", "safe_http"),
+        *(
+            "media",
+            "pictures",
+            "png",
+            "video",
+            *("video_size", "deadline", "token_places"),
+            "tracking",
+            "timeline_frames",
+            "timeline_model",
+            "doubt",
+            "safe_http",
+        ),
         *("label_studio*", "inference", "anchors", "training", "dataset", "shapes"),
         *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
         *(

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from backend import safe_http
+from backend import deadline, safe_http
 from backend.errors import LabelStudioAuthError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.media import MediaCache, MediaFile, shortened
 from backend.pictures import UPRIGHT
@@ -119,7 +119,7 @@ def failure(cache: MediaCache, uri: object, task_id: int | None = None) -> Media
 
 @pytest.mark.parametrize(
     "path",
-    ["/data/upload/1/a.png", "/storage-data/uploaded/?filepath=a.png", "/data/local-files/?d=a.png", "/any.png"],
+    ["/data/upload/1/a.png", "/storage-data/uploaded/?filepath=a.png", "/data/local-files/?d=a.png"],
 )
 def test_root_relative_paths_come_from_label_studio_with_the_token(make: Make, studio: Site, path: str) -> None:
     studio.put(path, encoded(noise(3, 5)))
@@ -266,7 +266,7 @@ def test_one_private_address_among_public_ones_is_refused(
     make: Make, other: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr(safe_http, "getaddrinfo", lambda *args, **kwargs: found)
+    monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: found)
     assert "private address" in failure(make(), f"http://rebind.example:{other.port}/a.png").what
 
 
@@ -274,7 +274,7 @@ def test_the_checked_address_is_the_one_connected_to(make: Make, other: Site, mo
     """A name is resolved once: a second, different answer (DNS rebinding) is never asked for."""
     other.put("/a.png", encoded(noise(3, 5)))
     answers = iter([[(2, 1, 6, "", ("127.0.0.9", other.port)), (2, 1, 6, "", ("127.0.0.1", other.port))]])
-    monkeypatch.setattr(safe_http, "getaddrinfo", lambda *args, **kwargs: next(answers))
+    monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: next(answers))
     monkeypatch.setattr(safe_http, "is_public", lambda address: True)
     assert make().fetch(f"http://rebind.example:{other.port}/a.png").width == 5  # 127.0.0.9 refuses, the next answers
     assert other.seen == [("/a.png", None)]
@@ -306,11 +306,11 @@ def test_a_redirect_to_another_scheme_is_refused(make: Make, studio: Site, locat
 
 def test_the_token_stays_with_label_studio_and_redirects_are_followed(make: Make, studio: Site, other: Site) -> None:
     """Label Studio -> elsewhere -> Label Studio (a relative redirect last)."""
-    studio.put("/1", status=301, Location=f"{other.url}/2")
-    other.put("/2", status=307, Location=f"{studio.url}/3")
-    studio.put("/3", status=308, Location="4.png")
-    studio.put("/4.png", encoded(noise(3, 5)))
-    assert make(allowed_hosts="127.0.0.1").fetch("/1").width == 5
+    studio.put("/data/1", status=301, Location=f"{other.url}/2")
+    other.put("/2", status=307, Location=f"{studio.url}/data/3")
+    studio.put("/data/3", status=308, Location="4.png")
+    studio.put("/data/4.png", encoded(noise(3, 5)))
+    assert make(allowed_hosts="127.0.0.1").fetch("/data/1").width == 5
     assert {sent for _, sent in studio.seen} == {TOKEN["Authorization"]}
     assert other.seen == [("/2", None)]
 

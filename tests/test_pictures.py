@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend import pictures, png
 from backend.errors import MediaError
-from backend.pictures import ORIENTATION, UPRIGHT, decoding, is_plain, opened, upright
+from backend.pictures import ORIENTATION, UPRIGHT, decoding, is_plain, opened, upright_size, upright_strips
 
 
 def saved(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
@@ -40,16 +41,36 @@ def test_plain_is_what_opencv_reads_as_browsers_do(
     path = saved(tmp_path / name, mode, orientation)
     with opened(path, "") as image:
         assert is_plain(image, path) is plain
-        shown = upright(image)
-    assert shown.mode == "RGB"
-    assert shown.size == ((2, 3) if orientation == 6 else (3, 2))
+        shown = np.concatenate(list(upright_strips(image)))
+        assert upright_size(image) == (shown.shape[1], shown.shape[0])
+    assert shown.shape == ((3, 2, 3) if orientation == 6 else (2, 3, 3))
+
+
+@pytest.mark.parametrize("orientation", [1, *UPRIGHT])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_strips_are_the_image_turned_as_a_whole(
+    tmp_path: Path, orientation: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "STRIP_PIXELS", 9)  # of 5 and 7 pixels a row: one row at a time
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)).convert(mode)
+    picture.save(tmp_path / "a.png", exif=exif)
+    with opened(tmp_path / "a.png", "") as image:
+        with (tmp_path / "b.png").open("wb") as sink:
+            png.write(sink, *upright_size(image), upright_strips(image))
+        turn = UPRIGHT.get(orientation)
+        whole = picture.convert("RGB") if turn is None else picture.convert("RGB").transpose(turn)
+    with Image.open(tmp_path / "b.png") as written:
+        assert written.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(whole))
 
 
 @pytest.mark.parametrize("orientation", [1, *UPRIGHT])
 def test_every_orientation_becomes_upright(tmp_path: Path, orientation: int) -> None:
     """The white column is on the left, on the right, on top or at the bottom, as EXIF says."""
     with opened(saved(tmp_path / "a.png", orientation=orientation), "") as image:
-        pixels = np.asarray(upright(image))[:, :, 0]
+        pixels = np.concatenate(list(upright_strips(image)))[:, :, 0]
     sides = {"left": pixels[:, 0], "right": pixels[:, -1], "top": pixels[0], "bottom": pixels[-1]}
     (white,) = [side for side, line in sides.items() if (line == 255).all()]
     expected = {1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "top", 7: "bottom", 8: "bottom"}

@@ -13,7 +13,10 @@ from backend.tags import Result, Tag
 from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
 
 KIND = "brushlabels"
-MOST_PIXELS = 2**28  # a mask takes a byte for each: a size made up by whoever wrote the region must not fill the memory
+# A size made up by whoever wrote a region must not fill the memory: 500 MB at most for a region.
+MOST_PIXELS = 100_000_000  # of its image, a byte for each
+MOST_TRACED = 49_000_000  # of the part that it paints, 8 bytes for each; phones take 48 megapixels
+MOST_EDGES = 1_000_000  # in its rows: rubbish has an edge at every other pixel
 
 
 def encode(
@@ -57,6 +60,9 @@ def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
         mask = brush.decode_rle(value.get("rle"), height, width)
     except RegionError as error:
         return f"cannot be learned: {error}"
+    traced, edges = masks.effort(mask)
+    if traced > MOST_TRACED or edges > MOST_EDGES:
+        return f"paints over {traced} pixels with {edges} edges, and up to {MOST_TRACED} and {MOST_EDGES} can be read"
     rings = [tuple(map(tuple, (ring / (width, height)).tolist())) for ring in masks.trace(mask)]
     if not rings:
         return Nothing("paints nothing")

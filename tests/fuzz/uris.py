@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from backend import safe_http
+from backend import deadline
 from backend.errors import MediaError
 from backend.media import MediaCache
 from backend.settings import Settings
@@ -95,7 +95,7 @@ def run(cases: int, seed: int) -> Report:
     """Fetch mutated addresses: each ends as a file or as a MediaError with the task's id and a cure, in one line."""
     site = Site()
     try:
-        with tempfile.TemporaryDirectory() as folder, mock.patch.object(safe_http, "getaddrinfo", _resolved):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(deadline, "getaddrinfo", _resolved):
             cache = _cache(site, Path(folder))
             draw = random.Random(seed)
             return measure(mutated(cases, site.url, draw), lambda uri: _fetch(cache, site, uri, draw.random()))
