@@ -256,7 +256,11 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
 @app.command()
 def simulate(
     data: Annotated[
-        str, typer.Option(help="data.yaml, folder of classes, or generated: scenes, scenes-balanced, scenes-repeated")
+        str,
+        typer.Option(
+            help="data.yaml, YOLO export of Label Studio, folder of classes, "
+            "or generated: scenes, scenes-balanced, scenes-repeated"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
     strategies: Annotated[

@@ -47,6 +47,8 @@ def run(demo: Demo) -> None:
     """
     display = Display(Console(soft_wrap=True))
     with demo_folder.locked(demo.folder), _stopping(display):
+        if not demo.keep and demo_folder.read(demo.folder):
+            display.line(f"Removing the demo before from {demo.folder.resolve()}; with --keep it is opened again.")
         record = demo_folder.reopen(demo.folder) if demo.keep else demo_folder.renew(demo.folder)
         logging.basicConfig(filename=demo.folder / "demo.log", level="WARNING")
         display.line(f"Label Studio: {record.label_studio_url}   login {EMAIL} / {PASSWORD}   (up in a minute)")

@@ -23,6 +23,7 @@ from backend.versions import Metrics, ModelVersion
 
 POLL_S = 0.5
 PATIENCE_S = 3600.0
+_SEE_LOGS = "see the logs in the demo's folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class Loop:
             while len(versions := self._store.versions(self.project_id)) <= trained:
                 state = self._status().training
                 if state.state == "failed":
-                    raise BackendError(f"the training failed: {state.error}", fix="see the logs in the demo's folder")
+                    raise BackendError(f"the training failed: {state.error}", fix=_SEE_LOGS)
                 report(round(100 * state.progress), 100)
                 _pause(deadline, "no training within the hour")
         return versions[-1]
@@ -170,8 +171,11 @@ class Loop:
         return evaluation.evaluate(weights, self._test_set, self._settings.imgsz, self._settings.device)
 
     def _status(self) -> ProjectOut:
-        response = httpx.get(f"{self._url}/api/projects/{self.project_id}", timeout=30)
-        return ProjectOut.model_validate_json(response.raise_for_status().text)
+        try:
+            response = httpx.get(f"{self._url}/api/projects/{self.project_id}", timeout=30).raise_for_status()
+        except httpx.HTTPError as error:
+            raise BackendError(f"the backend does not answer: {error}", where=self._url, fix=_SEE_LOGS) from None
+        return ProjectOut.model_validate_json(response.text)
 
 
 def config_of(classes: Sequence[str]) -> str:
@@ -196,5 +200,5 @@ def environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]
 
 def _pause(deadline: float, complaint: str) -> None:
     if time.monotonic() > deadline:
-        raise BackendError(complaint, fix="see the logs in the demo's folder")
+        raise BackendError(complaint, fix=_SEE_LOGS)
     time.sleep(POLL_S)

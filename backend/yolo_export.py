@@ -39,7 +39,7 @@ def read(folder: Path, task: YoloTask = "detect") -> YoloData:
     if len(paths) < 2:
         fix = "choose 'YOLO with Images' when you export from Label Studio, or put the images there"
         raise DataError(f"{images} holds {len(paths)} images", where=where, fix=fix)
-    lines = Lines(task, classes)
+    lines = Lines(task, classes, clipped=True)
     files = [LabeledFile(path, tuple(labels_of(path, lines, notes))) for path in sorted(paths, key=_order)]
     held = max(1, round(TEST_SHARE * len(files)))
     notes.append(f"{folder}: an export has no splits, so {held} of its {len(files)} images are the test split")

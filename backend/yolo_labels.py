@@ -23,6 +23,7 @@ class Lines:
     task: YoloTask
     classes: tuple[str, ...]
     kpt_shape: tuple[int, int] = (0, 0)  # pose: points of an object, and numbers of a point, 2 or 3
+    clipped: bool = False  # what leaves the image is cut off, however far: Label Studio lets people draw there
 
     @property
     def noun(self) -> str:
@@ -62,8 +63,9 @@ class _Form:
 def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
     """Return the label that a line is, None for one without an area.
 
-    What leaves the image by no more than 1% of it is clipped; the corners of a rotated box stay where they are. Raises
-    DataError for what is no label of the task, is of no class, or leaves the image by more.
+    What leaves the image by no more than 1% of it is clipped, and more only where the lines say so; the corners of a
+    rotated box stay where they are. Raises DataError for what is no label of the task, is of no class, or leaves the
+    image by more.
     """
     form, shown = _FORMS[lines.task], repr(line.strip()[:80])
     kind, numbers = _numbers(line)
@@ -72,7 +74,8 @@ def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
         raise DataError(f"not {form.noun}: {shown}", where=where, fix=fix)
     if kind not in range(len(lines.classes)):
         raise DataError(f"no class {kind:g}", where=where, fix=f"use 0 to {len(lines.classes) - 1}, as in names")
-    if not all(-_TOLERANCE <= share <= 1 + _TOLERANCE for share in form.shares(numbers, lines)):  # also refuses NaN
+    margin = math.inf if lines.clipped else _TOLERANCE
+    if not all(-margin <= share <= 1 + margin for share in form.shares(numbers, lines)):  # also refuses NaN
         fix = f"give {form.written} as shares of the image, between 0 and 1"
         raise DataError(f"{form.noun}, {shown}, leaves the image", where=where, fix=fix)
     found = form.read(numbers, lines)

@@ -12,7 +12,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import brush, geometry, label_config, masks, tags
+from backend import brush, geometry, label_config, masks, simulation_data, tags
 from backend.label_studio import LabelStudioClient
 from backend.processes import LabelStudioProcess
 from backend.types import BoolArray, ControlTag, Json, LabeledBox, Ring
@@ -173,6 +173,25 @@ def test_boxes_are_those_of_the_yolo_export(studio: Studio, size: tuple[int, int
         assert_boxes(theirs, tags.decode(tag, result))
         left += sum(clipped(box) != pytest.approx(box, abs=1e-9) for _, box in theirs)
     assert left > 0
+
+
+def test_simulate_reads_the_yolo_export_with_images(studio: Studio, tmp_path: Path) -> None:
+    """Boxes that leave the image are cut off, as they are where they are learned."""
+    tag, size = tag_of("rectanglelabels.xml"), SIZES["wide"]
+    project, held = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
+    for name, content in export(studio, project, "YOLO_WITH_IMAGES").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    data = simulation_data.read(tmp_path)
+    simulation_data.check(data, 10)
+    files = {number_of(file.path.name): file for file in (*data.pool, *data.test)}
+    assert sorted(files) == list(range(TASKS))
+    for number, result in enumerate(held):
+        theirs, ours = (
+            sorted((box.label, *box.xywh) for box in boxes) for boxes in (files[number].boxes, tags.decode(tag, result))
+        )
+        assert [box[0] for box in theirs] == [box[0] for box in ours]
+        np.testing.assert_allclose([box[1:] for box in theirs], [box[1:] for box in ours], atol=1e-6)
 
 
 def test_the_yolo_export_forgets_the_angle_of_a_box(studio: Studio) -> None:
