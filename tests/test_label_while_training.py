@@ -25,8 +25,9 @@ from tests.world import World, await_shown, await_true, open_world
 pytestmark = [pytest.mark.label_studio, pytest.mark.slow]
 
 MINUTES = float(os.environ.get("LABELING_MINUTES", "30"))
-PAUSE_S = 2.0
-POOL = 300 + round(MINUTES * 60 * 2 / PAUSE_S)  # more than two annotators can label
+PAUSE_S = 4.0
+LOOK_S = 10.0
+POOL = 200 + round(MINUTES * 60 * 2 / PAUSE_S)  # more than two annotators can label
 SETTINGS = {
     "IMGSZ": "64",
     "RETRAIN_EVERY": "20",
@@ -44,15 +45,18 @@ def test_no_request_of_an_annotator_fails_while_versions_come_and_go(database: s
     data_yaml = scenes.generate(tmp_path / "scenes", pool=POOL, test=10, seed=3, size=96)
     with label_studio_on(database, tmp_path) as studio, open_world(studio, tmp_path, data_yaml, SETTINGS) as world:
         project_id = prepared_project(world)
-        diaries = label_together(world, project_id, MINUTES * 60)
+        diaries, seen = label_together(world, project_id, MINUTES * 60)
         versions = world.store.versions(project_id)
-        print(f"\n{database}: {MINUTES:g} minutes, {len(versions)} versions")
+        deleted = seen - set(world.client.prediction_versions(project_id))
+        gone = f"{len(deleted)} of {len(seen)} deleted meanwhile"
+        print(f"\n{database}: {MINUTES:g} minutes, {len(versions)} versions, {gone}")
         for diary in diaries:
             print(f"labels {diary.labels}, requests {diary.requests}, slowest {diary.slowest_s:.1f} s")
             print(*diary.failures, sep="\n")
         assert [failure for diary in diaries for failure in diary.failures] == []
         assert all(diary.labels for diary in diaries)
-        assert len(versions) >= max(2, MINUTES / 10)  # or nothing was deleted beside them
+        assert len(versions) >= 2
+        assert deleted == set()  # while they label
         assert_old_predictions_get_fewer(world, project_id)
 
 
@@ -75,8 +79,8 @@ def prepared_project(world: World) -> int:
     return project_id
 
 
-def label_together(world: World, project_id: int, seconds: float) -> tuple[Diary, ...]:
-    """Let two people label side by side for that long."""
+def label_together(world: World, project_id: int, seconds: float) -> tuple[tuple[Diary, ...], set[str]]:
+    """Let two people label side by side for that long; return also the versions that had predictions meanwhile."""
     end, diaries = threading.Event(), (Diary(), Diary())
     with ExitStack() as stack:
         threads = [
@@ -95,11 +99,14 @@ def label_together(world: World, project_id: int, seconds: float) -> tuple[Diary
         ]
         for thread in threads:
             thread.start()
-        time.sleep(seconds)
+        deadline, seen = time.monotonic() + seconds, set[str]()
+        while time.monotonic() < deadline:
+            seen |= set(world.client.prediction_versions(project_id))
+            time.sleep(LOOK_S)
         end.set()
         for thread in threads:
             thread.join()
-    return diaries
+    return diaries, seen
 
 
 def assert_old_predictions_get_fewer(world: World, project_id: int) -> None:
