@@ -59,7 +59,8 @@ def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="end by itself, do not stay up")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="open the last demo again, with all that was labeled")] = False,
     folder: Annotated[
-        Path, typer.Option(help="where everything of the demo lives; emptied at the start, unless with --keep")
+        Path,
+        typer.Option(help="where everything of the demo lives; the last demo in it is removed, unless with --keep"),
     ] = Path("demo-data"),
 ) -> None:
     """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""

@@ -15,7 +15,7 @@ from backend.errors import BackendError, BusyError
 from backend.processes import free_port
 
 _LOCK, _RECORD = "demo.lock", "demo.json"
-_STUDIO = "label-studio"
+_MADE = ("label-studio", "models", "scenes", "demo.log", "server.log", "worker.log")  # nothing else is ever removed
 
 
 class DemoRecord(BaseModel):
@@ -40,8 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises BusyError while another demo runs in it, BackendError for a folder that is not a demo's.
     """
-    ours = (_LOCK, _STUDIO)
-    if folder.exists() and not (folder.is_dir() and (_is_empty(folder) or any((folder / n).exists() for n in ours))):
+    if folder.exists() and not (folder.is_dir() and (_is_empty(folder) or (folder / _LOCK).exists())):
         raise BackendError(f"{folder} is not a demo's folder", where="--folder", fix="name an empty or new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as lock:
@@ -72,15 +71,13 @@ def write(folder: Path, record: DemoRecord) -> None:
 
 
 def renew(folder: Path) -> DemoRecord:
-    """Empty the folder for a new demo; return its record, with the ports of the last demo where they are free."""
+    """Remove the last demo from the folder; return a new record, with the last one's ports where they are free."""
     before = read(folder)
-    for path in folder.iterdir():
-        if path.name == _LOCK:
-            continue
+    for path in (folder / name for name in _MADE):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
     kept = (before.label_studio_port, before.backend_port) if before else (0, 0)
     label_studio_port, backend_port = (port if port and is_free(port) else free_port() for port in kept)
     record = DemoRecord(label_studio_port=label_studio_port, backend_port=backend_port)

@@ -53,12 +53,14 @@ def test_a_second_demo_in_a_folder_is_refused_and_touches_nothing(tmp_path: Path
 
 
 def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
+    """Also one where somebody keeps a folder that is called as one of ours is."""
+    (tmp_path / "label-studio").mkdir()
     mine = tmp_path / "thesis.tex"
     mine.write_text("mine")
     for folder in (tmp_path, mine):
         with pytest.raises(BackendError, match="not a demo's folder"), demo_folder.locked(folder):
             pass
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["label-studio", "thesis.tex"]
     with demo_folder.locked(tmp_path / "new" / "folder"):
         pass
 
@@ -69,8 +71,9 @@ def test_a_new_demo_has_the_ports_of_the_last_one_and_nothing_else_of_it(tmp_pat
         demo_folder.write(tmp_path, first.model_copy(update={"project_id": 3, "data": "data.yaml"}))
         (tmp_path / "models").mkdir()
         (tmp_path / "server.log").write_text("old")
+        (tmp_path / "my notes.txt").write_text("mine")
         assert demo_folder.renew(tmp_path) == first
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "demo.lock"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "demo.lock", "my notes.txt"]
 
 
 def test_a_port_that_is_taken_is_not_used(tmp_path: Path) -> None:
