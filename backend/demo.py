@@ -88,7 +88,7 @@ def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
         )
         display.line(f"Queue:        {studio.url}/projects/{project_id}/data")
         display.line(f"Backend:      {backend.url}/api/projects/{project_id}")
-        loop = Loop(display, client, settings, backend.url, data, project_id)
+        loop = Loop(display, client, settings, backend, data, project_id)
         if not record.project_id:
             loop.attach()
             written = record.model_copy(update={"data": str(data_yaml.resolve()), "project_id": project_id})

@@ -12,6 +12,7 @@ import httpx
 
 from backend import dataset, evaluation, label_config, yolo_data
 from backend.demo_display import Display
+from backend.embedded import Backend
 from backend.errors import BackendError
 from backend.label_studio import LabelStudioClient
 from backend.oracle import Oracle
@@ -72,14 +73,14 @@ class Loop:
         display: Display,
         client: LabelStudioClient,
         settings: Settings,
-        url: str,
+        backend: Backend,
         data: yolo_data.YoloData,
         project_id: int,
     ) -> None:
         self._display = display
         self._client = client
         self._settings = settings
-        self._url = url
+        self._backend = backend
         self._data = data
         self._test_set = dataset.write_test_set(data.val, data.classes, Path(settings.model_dir) / "test-set")
         self._oracle = Oracle(data.train)
@@ -92,13 +93,13 @@ class Loop:
         """Upload the pool, attach the backend as LS's UI does, and wait until it has made the queue its own."""
         self._display.line(f"Uploading {len(self._data.train)} images into Label Studio ...")
         self._client.upload_images(self.project_id, [file.path for file in self._data.train])
-        self._client.attach_backend(self.project_id, self._url, "yolo-backend")
+        self._client.attach_backend(self.project_id, self._backend.url, "yolo-backend")
         with self._display.progress("scoring the pool") as report:
             deadline = time.monotonic() + PATIENCE_S
             while not self._client.project(self.project_id).model_version.endswith("-v0"):
                 scoring = self._status().scoring
                 report(scoring.done, scoring.total)
-                _pause(deadline, "the backend did not set the project up")
+                self._pause(deadline, "the backend did not set the project up")
 
     def round(self) -> Round | None:
         """Annotate RETRAIN_EVERY tasks from LS's own queue, wait for the new version, and measure what serves.
@@ -152,7 +153,7 @@ class Loop:
                 if state.state == "failed":
                     raise BackendError(f"the training failed: {state.error}", fix=_SEE_LOGS)
                 report(round(100 * state.progress), 100)
-                _pause(deadline, "no training within the hour")
+                self._pause(deadline, "no training within the hour")
         return versions[-1]
 
     def _await_queue(self) -> None:
@@ -164,17 +165,25 @@ class Loop:
             ):
                 scoring = self._status().scoring
                 report(scoring.done, scoring.total)
-                _pause(deadline, "the queue did not flip")
+                self._pause(deadline, "the queue did not flip")
+
+    def _pause(self, deadline: float, complaint: str) -> None:
+        """Wait a moment. Raises BackendError with `complaint` after the deadline, or when a child ends too often."""
+        if time.monotonic() > deadline:
+            raise BackendError(complaint, fix=_SEE_LOGS)
+        self._backend.look()
+        time.sleep(POLL_S)
 
     def _measure(self, version: ModelVersion) -> Metrics:
         weights = self._store.weights(version)
         return evaluation.evaluate(weights, self._test_set, self._settings.imgsz, self._settings.device)
 
     def _status(self) -> ProjectOut:
+        url = self._backend.url
         try:
-            response = httpx.get(f"{self._url}/api/projects/{self.project_id}", timeout=30).raise_for_status()
+            response = httpx.get(f"{url}/api/projects/{self.project_id}", timeout=30).raise_for_status()
         except httpx.HTTPError as error:
-            raise BackendError(f"the backend does not answer: {error}", where=self._url, fix=_SEE_LOGS) from None
+            raise BackendError(f"the backend does not answer: {error}", where=url, fix=_SEE_LOGS) from None
         return ProjectOut.model_validate_json(response.text)
 
 
@@ -196,9 +205,3 @@ def environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]
         if value != getattr(default, name) and name != "port"
     }
     return {**environ, **changed, "LOG_LEVEL": environ.get("LOG_LEVEL", "WARNING")}
-
-
-def _pause(deadline: float, complaint: str) -> None:
-    if time.monotonic() > deadline:
-        raise BackendError(complaint, fix=_SEE_LOGS)
-    time.sleep(POLL_S)

@@ -35,6 +35,11 @@ class Backend:
     url: str
     parts: tuple[Part, ...]
 
+    def look(self) -> None:
+        """Start a child again that has ended. Raises BackendError if that was done too often."""
+        for part in self.parts:
+            part.look()
+
     def watch(self, stop: threading.Event) -> None:
         """Keep all children alive until `stop` is set. Raises BackendError when one of them ends too often."""
         watch(self.parts, stop)
