@@ -79,9 +79,11 @@ def run(
 ) -> None:
     """Run the whole backend for an existing Label Studio: server, worker, and redis unless REDIS_URL is set."""
     from backend.embedded import backend_processes
+    from backend.processes import require_free_port
 
     settings = read_settings(host=host, port=port)
     check_label_studio(settings, required=True)
+    require_free_port(settings.host, settings.port)
     check_store(settings)
     with until_told() as stop, backend_processes(settings, os.environ) as backend:
         typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")

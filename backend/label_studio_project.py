@@ -152,6 +152,11 @@ class ProjectCalls:
             return "missing"
         return "on" if any(hook.is_active for hook in hooks) else "off"
 
+    def rivals(self, project_id: int, header: str, value: str) -> list[str]:
+        """Return the webhooks' addresses that carry the header with another value: another installation set them up."""
+        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
+        return sorted(hook.url for hook in hooks if (hook.headers or {}).get(header, value) != value)
+
     def _webhooks_to(self, project_id: int, backend_url: str) -> list[_Webhook]:
         url = f"{backend_url.rstrip('/')}/webhook"
         hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))

@@ -7,18 +7,21 @@ import uvicorn
 from backend.context import Context
 from backend.reason import ReasonProtocol
 from backend.server import build_app
+from backend.warm import Warmth
 
 
 def listen(context: Context) -> None:
     """Serve until told to stop."""
-    server(context).run()
+    warmth = Warmth(context)
+    warmth.start()
+    server(context, warmth).run()
 
 
-def server(context: Context) -> uvicorn.Server:
+def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
     """Return the server; its `run` takes sockets that are bound already."""
     settings = context.settings
     config = uvicorn.Config(
-        build_app(context),
+        build_app(context, warmth),
         host=settings.host,
         port=settings.port,
         http=ReasonProtocol,

@@ -8,6 +8,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 PATHS = {
     "/",
     "/health",
+    "/ready",
     "/metrics",
     "/setup",
     "/predict",

@@ -135,7 +135,8 @@ def look(context: Context, record: ProjectRecord) -> None:
     client, project_id = context.label_studio, record.project_id
     sampling = client.project(project_id).sampling
     webhook = client.webhook_state(project_id, record.backend_url) if record.backend_url else ""
-    studio_state.note(context, project_id, webhook=webhook, sampling=sampling)
+    rivals = client.rivals(project_id, WEBHOOK_HEADER, context.store.secret())
+    studio_state.note(context, project_id, webhook=webhook, sampling=sampling, rivals=", ".join(rivals))
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:

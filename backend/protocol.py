@@ -173,6 +173,7 @@ class StudioOut(BaseModel):
     error: str
     webhook: str
     sampling: str
+    rivals: str
     warnings: list[str]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
+from functools import partial
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -27,7 +29,9 @@ from backend.protocol import (
     project_out,
 )
 from backend.queues import Jobs
+from backend.readiness import Probe
 from backend.types import Task
+from backend.warm import Warmth
 
 log = logging.getLogger(__name__)
 Body = TypeVar("Body", bound=BaseModel)
@@ -46,11 +50,12 @@ FORCE_ACTION = "START_TRAINING"
 KNOWN_ACTIONS = LABEL_ACTIONS | TASK_ACTIONS | IDLE_ACTIONS | {FORCE_ACTION}
 
 
-def build_app(context: Context) -> FastAPI:
+def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
     """Return the app that serves `context`; nothing heavy is loaded before the first /predict."""
     app = FastAPI(title="yolo-backend", docs_url=None, redoc_url=None, openapi_url=None)
     endpoints = _Endpoints(context, Jobs(context.redis))
     app.add_api_route("/health", endpoints.health, methods=["GET"])
+    app.add_api_route("/ready", partial(ready, Probe(context, warmth)), methods=["GET"])
     app.add_api_route("/", endpoints.health, methods=["GET"])
     app.add_api_route("/metrics", endpoints.metrics, methods=["GET"])
     app.add_api_route("/versions", endpoints.versions, methods=["GET"])
@@ -63,6 +68,12 @@ def build_app(context: Context) -> FastAPI:
     app.add_api_route("/api/projects/{project_id}/frames/{task_id}", endpoints.frames, methods=["GET"])
     guard.install(app, context.settings)
     return app
+
+
+def ready(probe: Probe) -> JSONResponse:
+    """Say what answers of all that the backend needs: 200 if nothing is missing, else 503."""
+    state = probe.look()
+    return JSONResponse({"ready": state.ready, **asdict(state)}, status_code=200 if state.ready else 503)
 
 
 class _Endpoints:

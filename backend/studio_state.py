@@ -20,6 +20,7 @@ class StudioState:
     error: str = ""  # why the newest look failed; "" if it did not
     webhook: str = ""  # "on", "off" or "missing"
     sampling: str = ""  # what Label Studio's queue goes by
+    rivals: str = ""  # the webhooks of other installations of this backend
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -31,9 +32,15 @@ class StudioState:
             found.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
         if self.sampling not in ("", SAMPLING):
             found.append(f'tasks are handed out by "{self.sampling}", not by what the model asks for. {_CHOOSE}')
+        if self.rivals:
+            found.append(f"another installation of this backend has a webhook here, to {self.rivals}: {_RIVALS}")
         return tuple(found)
 
 
+_RIVALS = (
+    "its versions have the same names, so each takes the predictions of the other for its own. Fix: connect one of "
+    "them only (Settings > Model), and delete the webhook of the other (Settings > Webhooks)"
+)
 _LATE = "new labels are counted at the next reconcile only."
 _ATTACH = "Fix: remove the model in Settings > Model and connect it again"
 _CHOOSE = f'Fix: choose "{SAMPLING}" in Settings > General, or run `yolo-backend connect`'
@@ -45,10 +52,10 @@ def last(context: Context, project_id: int) -> StudioState:
     return StudioState(**json.loads(kept)) if kept else StudioState()
 
 
-def note(context: Context, project_id: int, *, webhook: str, sampling: str) -> None:
+def note(context: Context, project_id: int, *, webhook: str, sampling: str, rivals: str) -> None:
     """Keep what a look saw."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    _keep(context, project_id, StudioState(reached=now, webhook=webhook, sampling=sampling))
+    _keep(context, project_id, StudioState(reached=now, webhook=webhook, sampling=sampling, rivals=rivals))
 
 
 def note_error(context: Context, project_id: int, error: str) -> None:

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.processes import spawn
+from backend import presence
 from backend.progress import connect
 from backend.queues import CONTROL, SCORE, TRAIN, Delayed, Jobs
 from backend.settings import Settings
+from backend.supervision import Part
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +28,26 @@ _SECOND_SIGNAL_S = 1.5
 
 
 def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
-    """Run one process per group of queues until `stop` is set; a process that dies is started again."""
+    """Run one process per group of queues until `stop` is set; a process that dies is started again.
+
+    Raises BackendError, with its last words, for one that dies again and again.
+    """
     jobs, delayed = Jobs(connect(settings.redis_url)), Delayed(connect(settings.redis_url))
     _start_thread(lambda: jobs.once("reconcile"), settings.reconcile_s, "reconciles", stop)
     _start_thread(delayed.enqueue_due, _DUE_S, "delayed jobs", stop)
-    children = {queues: _start(queues, environ) for queues in GROUPS}
+    redis = connect(settings.redis_url)
+    parts = {queues: _start(queues, environ, redis) for queues in GROUPS}
     try:
         while not stop.wait(_RESTART_PAUSE_S):
-            for queues, child in children.items():
-                if child.poll() is not None:
-                    log.error(
-                        "worker for %s ended with status %s; starting it again", ",".join(queues), child.returncode
-                    )
-                    children[queues] = _start(queues, environ)
+            for part in parts.values():
+                part.look()
+            with suppress(RedisError):
+                presence.note_workers(redis, [name for queues in GROUPS if parts[queues].alive for name in queues])
     finally:
-        for child in children.values():
-            child.terminate()
-        for child in children.values():
-            _await_end(child)
+        for part in parts.values():
+            part.process.terminate()
+        for part in parts.values():
+            _await_end(part.process)
         delayed.close()
 
 
@@ -50,8 +55,18 @@ def _start_thread(work: Callable[[], object], every_s: float, what: str, stop: t
     threading.Thread(target=_repeat, args=(work, every_s, what, stop), daemon=True).start()
 
 
-def _start(queues: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return spawn([sys.executable, "-m", "backend.cli", "worker", "--queues", ",".join(queues)], environ)
+def _start(queues: tuple[str, ...], environ: Mapping[str, str], redis: Redis) -> Part:
+    names = ",".join(queues)
+    command = [sys.executable, "-m", "backend.cli", "worker", "--queues", names]
+    # Without redis it would end at once: that must not count as a fault of its own.
+    return Part(f"the worker for {names}", command, environ, may_start=lambda: _answers(redis))
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
 
 
 def _await_end(child: subprocess.Popen[bytes]) -> None:

@@ -73,6 +73,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "context",
             "locks",
             "progress",
+            "presence",
+            "warm",
             "queues",
             "models",
             "pool_keys",
@@ -105,7 +107,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         ),
     ),
     (
-        *("model", "protocol", "metrics", "guard", "reason", "server", "listener"),
+        *("model", "protocol", "metrics", "guard", "reason", "server", "listener", "readiness"),
         *("workers", "embedded", "supervision", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
     ),
     ("startup",),

@@ -117,6 +117,7 @@ def test_killed_children_come_back_and_redis_keeps_its_address_and_data(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     with running(environ, tmp_path) as run:
+        await_true(lambda: httpx.get(f"{run.url}/ready", timeout=30).is_success, "readiness")
         with redis.Redis.from_url((run.model_dir / "redis.url").read_text()) as client:
             client.set("key", "value")
             time.sleep(1.1)  # redis writes its file every second

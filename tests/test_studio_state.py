@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -126,3 +127,23 @@ def test_a_revoked_token_is_in_the_status_until_another_one_works(
     assert "refuses the token" in console.export_text()
     studio.context = right
     assert studio.reconcile().warnings == ()
+
+
+def test_two_installations_on_one_project_warn_each_other(studio: Studio, settings: Settings, tmp_path: Path) -> None:
+    """Their versions have the same names, and each would take the other's predictions for its own."""
+    elsewhere = "http://127.0.0.1:10"
+    studio.client.http.send("POST", "/api/webhooks/", {"project": studio.project, "url": f"{elsewhere}/webhook"})
+    assert studio.reconcile().warnings == (), "a webhook of somebody else"
+    keys = {"label_studio_url": studio.client.url, "label_studio_api_key": studio.context.settings.label_studio_api_key}
+    mine, update = studio.context, {**keys, "model_dir": str(tmp_path / "other models")}
+    with open_context(settings.model_copy(update=update)) as other:
+        other.store.save_project(ProjectRecord(studio.project, CONFIG, "", "", elsewhere, ""))
+        studio.context = other
+        studio.configure()
+        theirs = studio.reconcile()
+        studio.context = mine
+        ours = studio.reconcile()
+    assert [len(ours.warnings), len(theirs.warnings)] == [1, 1]
+    assert f"{elsewhere}/webhook" in ours.warnings[0]
+    assert f"{BACKEND}/webhook" in theirs.warnings[0]
+    assert "versions have the same names" in ours.warnings[0]
