@@ -16,6 +16,7 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Retry, Worker
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
@@ -178,13 +179,9 @@ class _Worker(Worker):  # type: ignore[misc]  # rq has no types
         except RedisError:
             return False
 
-    def set_current_job_working_time(self, current_job_working_time: float, pipeline: Pipeline | None = None) -> None:
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         with suppress(RedisError):
-            super().set_current_job_working_time(current_job_working_time, pipeline)
-
-    def maintain_heartbeats(self, job: Job) -> None:
-        with suppress(RedisError):
-            super().maintain_heartbeats(job)
+            super().maintain_heartbeats(job, execution)
 
 
 def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> None:

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -234,3 +235,16 @@ def test_dealing_loses_no_job(jobs: Jobs, redis: Redis) -> None:
         taken += [""] * 60
     got = [job_id for job_id in taken if job_id] + queue(redis, SCORE).job_ids
     assert len(got) == len(set(got)) == 101
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_job_may_take_longer_than_the_worker_waits_between_two_looks(
+    jobs: Jobs, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rq 3 calls what we override with another argument than rq 2 did."""
+    monkeypatch.setattr(queues, "_Worker", partial(queues._Worker, job_monitoring_interval=1))
+    monkeypatch.setattr(job_functions, "reconcile", lambda: time.sleep(2.5))
+    for _ in range(2):
+        jobs.put("reconcile")
+    queues.work(redis_url, (CONTROL,), burst=True)
+    assert jobs.depth() == 0, "the worker ended with the first job"
