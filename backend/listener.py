@@ -5,7 +5,7 @@ from __future__ import annotations
 import uvicorn
 
 from backend.context import Context
-from backend.reason import ReasonProtocol
+from backend.half_sent import HalfSentProtocol
 from backend.server import build_app
 from backend.warm import Warmth
 
@@ -24,7 +24,7 @@ def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
         build_app(context, warmth),
         host=settings.host,
         port=settings.port,
-        http=ReasonProtocol,
+        http=HalfSentProtocol,
         ws="none",
         log_level=settings.log_level.lower(),
         access_log=settings.log_level == "DEBUG",

@@ -107,7 +107,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         ),
     ),
     (
-        *("model", "protocol", "metrics", "guard", "reason", "server", "listener", "readiness"),
+        *("model", "protocol", "metrics", "guard", "reason", "half_sent", "server", "listener", "readiness"),
         *("workers", "embedded", "supervision", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
     ),
     ("startup",),
