@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis
 
-from backend import acquisition
+from backend import acquisition, label_renames
 from backend import settings as settings_table
 from backend.label_studio import LabelStudioClient
 from backend.locks import Fence, Locks
@@ -16,6 +17,7 @@ from backend.media import MediaCache
 from backend.progress import Progress, connect
 from backend.settings import Settings
 from backend.store import ProjectRecord, Store
+from backend.types import AnnotatedTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,12 @@ class Context:
     def lock(self, project_id: int, purpose: str) -> AbstractContextManager[Fence]:
         """Hold a project's lock, "training" or "push", while the block runs; BusyError if another holds it."""
         return Locks(self.redis, self.store).lock(project_id, purpose)
+
+    def annotated_tasks(self, project_id: int) -> Iterator[AnnotatedTask]:
+        """Yield each labeled task as Label Studio has it, with renamed labels under the names of today."""
+        renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
+        for task in self.label_studio.annotated_tasks(project_id):
+            yield label_renames.in_task(task, renames)
 
     @property
     def work_dir(self) -> Path:

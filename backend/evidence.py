@@ -61,7 +61,7 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
 
     That is this version for validation images, and an earlier one, whose pool they were in, for the others.
     """
-    annotated = context.label_studio.annotated_tasks(model.project_id)
+    annotated = context.annotated_tasks(model.project_id)
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
     asked = {task_id: labels[task_id] for task_id in task_ids.tolist() if task_id in labels}

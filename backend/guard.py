@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from backend import metrics
 from backend.errors import AuthError, BackendError, RedisDownError, TooLargeError
 from backend.projects import WEBHOOK_HEADER
-from backend.reason import REASON_HEADER, as_reason
+from backend.reason import REASON_HEADER, reason_of
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def tell(request: Request, error: BackendError) -> JSONResponse:
         log.error("%s %s: %s", request.method, request.url.path, error)
     else:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-    headers = {REASON_HEADER.decode(): as_reason(str(error))}
+    headers = {REASON_HEADER.decode(): reason_of(error)}
     if error.status == 401:
         headers["www-authenticate"] = 'Basic realm="yolo-backend"'
     body = {"error": error.what, "where": error.where, "fix": error.fix}

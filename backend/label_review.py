@@ -47,7 +47,7 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
         return ()
     models = models_for(context, record, accepted=False)
     judges = [model for model in models if model.trained]
-    annotated = {task.task.id: task for task in context.label_studio.annotated_tasks(project_id)}
+    annotated = {task.task.id: task for task in context.annotated_tasks(project_id)}
     reviewed = {task.annotation_id: task.updated_at for task in annotated.values()}
     alone = len(models) == 1
     doubts = [doubt for model in judges for doubt in _judged(context, version, model, annotated, alone=alone)]

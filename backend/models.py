@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import committee, label_config, pretrained, timeline_frames, tracking, weights
+from backend import committee, label_config, label_renames, pretrained, timeline_frames, tracking, weights
 from backend.acquisition import class_weights
 from backend.classifying import Classifier, Predictor, load_predictor
 from backend.committee import Member, Voter
@@ -213,7 +213,7 @@ def _model(
         weights=path,
         imgsz=settings.imgsz,
         device=settings.device,
-        tag=tag,
+        tag=label_renames.in_tag(tag, label_renames.parse(settings.label_renames)),
         beside=_place(version, tag, first=first),
         trained=known is not None,
         metrics=known.metrics if known else None,

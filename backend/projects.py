@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from backend import bandit, review, studio_state
+from backend import bandit, label_config, review, studio_state
 from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import LabelStudioError, NotFoundError
@@ -45,6 +45,7 @@ class Status:
     arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
     rewards: tuple[Reward, ...]
     label_studio: StudioState  # as the last reconcile saw it
+    warnings: tuple[str, ...]  # what of the label config is left alone, and why
     doubts: tuple[LabelDoubt, ...]  # what the served version thought of the labels, worst first
 
 
@@ -69,6 +70,7 @@ def status(context: Context, project_id: int) -> Status:
         arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
         rewards=rewards,
         label_studio=studio_state.last(context, project_id),
+        warnings=label_config.warnings(record.label_config),
         doubts=context.store.doubts(project_id, serving_number(context, project_id)),
     )
 

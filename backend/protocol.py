@@ -188,6 +188,7 @@ class ProjectOut(BaseModel):
     scoring: ScoringOut
     failures: dict[int, str]
     ranking_error: str
+    warnings: list[str]
     stopping: StoppingOut
     bandit: BanditOut
     label_errors: LabelErrorsOut
@@ -208,6 +209,7 @@ def project_out(status: Status) -> ProjectOut:
         scoring=ScoringOut(done=run.done, total=run.total) if run else ScoringOut(done=0, total=0),
         failures=status.failures,
         ranking_error=status.ranking_error,
+        warnings=list(status.warnings),
         stopping=StoppingOut(
             stop=status.stopping.stop, signs=[SignOut(**_fields(sign)) for sign in status.stopping.signs]
         ),

@@ -5,23 +5,56 @@ LS keeps str() of the `requests` exception, "400 Client Error: <reason phrase> f
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from backend.errors import BackendError
+
 REASON_HEADER = b"x-error"
 _MAX_CHARACTERS = 500
+_SPELLED = {"→": ">", "≥": ">=", "≤": "<=", "–": "-", "—": "-", "…": "...", "×": "x", "ß": "ss", "≠": "!="}
+_TAG = re.compile(r"<(?=[^\s=\d])")  # Label Studio's page would take it for the begin of a tag, and show nothing of it
+
+
+def reason_of(error: BackendError) -> str:
+    """Return an error as people read it in Label Studio: the cure first, then what is wrong, and where.
+
+    >>> reason_of(BackendError("unknown setting BACH", where="extra params", fix="did you mean BATCH?"))
+    'Did you mean BATCH? Reason: unknown setting BACH [extra params]'
+    """
+    place = f" [{error.where}]" if error.where else ""
+    if not error.fix:
+        return as_reason(f"{error.what}{place}")
+    cure = error.fix[0].upper() + error.fix[1:]
+    end = "" if cure.endswith((".", "?", "!")) else "."
+    return as_reason(f"{cure}{end} Reason: {error.what}{place}")
 
 
 def as_reason(text: str) -> str:
-    """Return `text` as a reason phrase: one line of printable ASCII.
+    """Return `text` as a reason phrase: one line of printable ASCII, without what looks like a tag.
 
-    >>> as_reason("unknown setting FOO\\nFix: see Settings → Model")
-    'unknown setting FOO Fix: see Settings > Model'
+    Letters with accents lose them; other letters are written as Python and JSON write them.
+
+    >>> as_reason("see Settings → Model\\nof the café, <猫> ≥ 1")
+    'see Settings > Model of the cafe, (\\\\u732b> >= 1'
     """
-    line = " ".join(text.replace("→", ">").split())
-    return "".join(each if " " <= each <= "~" else "?" for each in line)[:_MAX_CHARACTERS]
+    line = " ".join("".join(_SPELLED.get(letter, letter) for letter in text).split())
+    spelled = _TAG.sub("(", "".join(map(_ascii, line)))
+    return spelled if len(spelled) <= _MAX_CHARACTERS else f"{spelled[: _MAX_CHARACTERS - 3]}..."
+
+
+def _ascii(letter: str) -> str:
+    """Return a letter in printable ASCII, the same one wherever it stands."""
+    if " " <= letter <= "~":
+        return letter
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
+    if plain and all(" " <= part <= "~" for part in plain):
+        return plain
+    return letter.encode("unicode_escape").decode("ascii")  # control characters too
 
 
 class _Connection(h11.Connection):

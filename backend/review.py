@@ -44,7 +44,7 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
         return None
     parent = context.store.version(version.project_id, version.parent)
     fresh = version.snapshot.annotations.keys() - parent.snapshot.annotations.keys()
-    annotated = context.label_studio.annotated_tasks(version.project_id)
+    annotated = context.annotated_tasks(version.project_id)
     tasks = [task for task in annotated if task.annotation_id in fresh]
     if not tasks:
         return None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, arrivals, label_config, pool_keys, priorities, push, scoring, stream
+from backend import acquisition, arrivals, label_config, label_renames, pool_keys, priorities, push, scoring, stream
 from backend.context import Context
 from backend.models import ServedModel, check_base, models_for
 from backend.settings import Settings
 from backend.store import ProjectRecord
 from backend.types import Json, Prediction, Task
+
+log = logging.getLogger(__name__)
 
 NO_PROJECT = 0  # stands for a project that nobody set up; Label Studio counts from 1
 
@@ -38,6 +41,8 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     _check_names(context.project_settings(record))
     check_base(context, record)
     if record != known:
+        for warning in label_config.warnings(schema):
+            log.warning("project %d: %s", project_id, warning)
         if known is not None:
             pool_keys.adopt(context, known)  # the last moment at which it is known what was asked until now
         context.store.save_project(record)
@@ -49,6 +54,7 @@ def _check_names(settings: Settings) -> None:
     for name in (settings.strategy, *(priorities.arms(settings) if settings.bandit != "off" else ())):
         acquisition.get(name)
     stream.parse_rate(settings.rate)
+    label_renames.parse(settings.label_renames)
 
 
 def predict(context: Context, project_id: int | None, schema: str, tasks: Sequence[Task]) -> list[TaskResult]:

@@ -212,7 +212,7 @@ def _parsed(text: str, where: str) -> Any:
 def _nearest(name: str) -> str:
     """Return the cure of an unknown name: the names that look most like it."""
     names = [each.upper() for each in PROJECT_SETTINGS]
-    near = difflib.get_close_matches(name.upper()[:80], names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.upper()[:80], names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else "see the settings of a project in docs/settings.md"
 
 

@@ -102,7 +102,7 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
     record = project_record(context, project_id)  # the config may have changed since /setup
     found = label_config.parse(record.label_config)
     trained = _trained(project_id, found)
-    annotated = tuple(context.label_studio.annotated_tasks(project_id))
+    annotated = tuple(context.annotated_tasks(project_id))
     on_images()
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, Plan] = {}

@@ -84,6 +84,8 @@ def status(found: Status) -> Group:
         table.add_row("scoring", f"{run.done} of {run.total} tasks")
     if found.ranking_error:
         table.add_row("not ranked", found.ranking_error)
+    for warning in found.warnings:
+        table.add_row("label config", warning)
     met = "; ".join(sign.reason for sign in found.stopping.signs if sign.met)
     table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
     for arm in found.arms:

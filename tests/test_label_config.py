@@ -257,3 +257,49 @@ def test_the_hash_ignores_what_no_training_sees(same: str) -> None:
 )
 def test_the_hash_changes_with_what_a_training_sees(other: str) -> None:
     assert label_config.config_hash(other) != label_config.config_hash(config())
+
+
+# One that cannot be used beside a good one
+
+UNUSABLE = {
+    "of a text": '<Text name="text" value="$t"/><RectangleLabels name="bad" toName="text"><Label value="a"/>'
+    "</RectangleLabels>",
+    "labels of the task": '<Choices name="c" toName="image" value="$options"/>'
+    '<RectangleLabels name="bad" toName="image" value="$labels"/>',
+    "a wrong attribute": '<PolygonLabels name="bad" toName="image" model_score_threshold="50%"><Label value="a"/>'
+    "</PolygonLabels>",
+    "a wrong model_skip": '<PolygonLabels name="bad" toName="image" model_skip="maybe"><Label value="a"/>'
+    "</PolygonLabels>",
+    "of no video": '<VideoRectangle name="bad" toName="video"/>',
+}
+
+
+@pytest.mark.parametrize("beside", UNUSABLE.values(), ids=UNUSABLE)
+def test_one_that_cannot_be_used_beside_a_good_one_is_left_alone_with_a_warning(beside: str) -> None:
+    text = config(beside=beside)
+    assert [tag.from_name for tag in label_config.parse(text)] == ["label"]
+    (warning,) = label_config.warnings(text)
+    assert warning.startswith("this control tag is left alone: ")
+    assert '"bad"' in warning
+    assert ". Fix: " in warning
+    assert label_config.warnings(config()) == ()
+
+
+def test_without_a_good_one_the_first_error_is_told() -> None:
+    text = f"<View>{IMAGE}{UNUSABLE['of a text']}{UNUSABLE['a wrong attribute']}</View>"
+    with pytest.raises(LabelConfigError, match='RectangleLabels "bad": toName="text"') as caught:
+        label_config.parse(text)
+    assert 'set model_skip="true" on RectangleLabels "bad"' in caught.value.fix
+
+
+def test_two_tags_of_one_name_are_refused() -> None:
+    text = config(beside='<RectangleLabels name="label" toName="image"><Label value="a"/></RectangleLabels>')
+    with pytest.raises(LabelConfigError, match='name="label" is the name of several tags'):
+        label_config.parse(text)
+
+
+def test_the_tag_to_skip_is_the_control_tag_and_not_the_image() -> None:
+    text = config(image='<Image name="image" valueList="$images"/>')
+    with pytest.raises(LabelConfigError, match=r'^Image "image": valueList=') as caught:
+        label_config.parse(text)
+    assert caught.value.fix.endswith('or set model_skip="true" on RectangleLabels "label"')

@@ -99,6 +99,7 @@ def status(
         scoring=run,
         failures=failures,
         ranking_error="",
+        warnings=(),
         stopping=Recommendation(stop=False, signs=()),
         bandit="off",
         arms=(),

@@ -30,11 +30,12 @@ def server(context: Context) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({}, "unknown setting RETRAIN_EVRY"),
-        ({"extra_params": '{"STRATEGY": "hardest"}'}, "unknown strategy 'hardest'"),
-        ({"schema": "<View/>"}, "no control tag that this backend can predict"),
-        ({"extra_params": "{\n\r\n\u4f60\u597d"}, "not JSON"),
-        ({"extra_params": {"A\x00\x07\r\nB": 1}}, "unknown setting A?? B"),
+        ({}, "Did you mean RETRAIN_EVERY"),
+        ({"extra_params": '{"VAL_SHARE": 2}'}, "Allowed: number > 0, < 1; see VAL_SHARE in docs/settings.md. Reason: "),
+        ({"extra_params": '{"STRATEGY": "hardest"}'}, "Use one of "),
+        ({"schema": "<View/>"}, 'Add a RectangleLabels tag with name="label"'),
+        ({"extra_params": "{\n\r\n\u4f60\u597d"}, 'Write an object like {"RETRAIN_EVERY": 20}. Reason: not JSON'),
+        ({"extra_params": {"A\x00\x07\r\nB": 1}}, "See the settings of a project in docs/settings.md. Reason: unknown"),
     ],
 )
 def test_the_reason_phrase_says_what_to_do(server: httpx.Client, change: Json, reason: str) -> None:
@@ -42,7 +43,7 @@ def test_the_reason_phrase_says_what_to_do(server: httpx.Client, change: Json, r
         f"{server.base_url}/setup".replace("//setup", "/setup"), json=BAD | change, timeout=60
     ) as answer:
         assert answer.reason.startswith(reason)
-        assert "Fix: " in answer.reason
+        assert " Reason: " in answer.reason
         with pytest.raises(requests.HTTPError, match=re.escape(f"400 Client Error: {reason}")):
             answer.raise_for_status()  # Label Studio shows this text
 
@@ -65,9 +66,12 @@ def test_other_errors_keep_the_usual_phrase(server: httpx.Client) -> None:
         ("", ""),
         ("plain", "plain"),
         ("two\r\nX-Injected: header", "two X-Injected: header"),
-        ("tab\tnull\x00bell\x07", "tab null?bell?"),
-        ("ä→\u4f60", "?>?"),
-        ("x" * 600, "x" * 500),
+        ("tab\tnull\x00bell\x07", r"tab null\x00bell\x07"),
+        ("\u00e4\u2192\u4f60 \ud800", r"a>\u4f60 \ud800"),
+        ("whole number \u2265 1, \u2264 9", "whole number >= 1, <= 9"),
+        ("add <Label value='a'/> </View> <!DOCTYPE>", "add (Label value='a'/> (/View> (!DOCTYPE>"),
+        ("number > 0, < 1, <= 2", "number > 0, < 1, <= 2"),
+        ("x" * 600, "x" * 497 + "..."),
     ],
 )
 def test_a_reason_is_one_line_of_printable_ascii(text: str, reason: str) -> None:

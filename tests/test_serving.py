@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import arrivals, priorities, push, scoring, serving
+from backend import arrivals, priorities, projects, push, scoring, serving
 from backend.context import Context
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
 from backend.media import each_or_error
@@ -262,3 +262,16 @@ def test_a_request_cannot_open_weights_that_are_not_approved(context: Context, t
     schema = CONFIG.replace("<RectangleLabels", '<RectangleLabels model_path="mine.pt"')
     with pytest.raises(ModelError, match=r"not approved.*sha256sum mine\.pt >> weights\.sha256"):
         predict(context, Task(1, {"image": ""}), schema=schema)
+
+
+def test_what_is_left_alone_of_a_config_is_in_the_status_and_the_log(
+    context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = '<PolygonLabels name="outline" toName="image"/>'
+    for _ in range(2):  # Label Studio calls /setup before each prediction
+        serving.setup(context, 7, CONFIG.replace("</View>", bad + "</View>"), "", "", "")
+    (warning,) = projects.status(context, 7).warnings
+    assert 'PolygonLabels "outline" has no labels' in warning
+    assert caplog.text.count(warning) == 1
+    serving.setup(context, 7, CONFIG, "", "", "")
+    assert projects.status(context, 7).warnings == ()
