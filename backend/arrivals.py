@@ -1,4 +1,4 @@
-"""Tasks that come after the ranking: scored at once, placed among the ranked, and by the stream rule at the front."""
+"""What the queue lacks after the ranking: new tasks get their place, lost predictions are written from the store."""
 
 from __future__ import annotations
 
@@ -9,51 +9,88 @@ from itertools import count
 
 import numpy as np
 
-from backend import acquisition, ranking, stream
+from backend import acquisition, holdings, pool_keys, push, ranking, stream
 from backend.acquisition.aggregation import pool_of
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.evidence import pool_for
 from backend.label_studio import PredictionRow
 from backend.models import ServedModel, models_for, project_record, serving_number
-from backend.push import LAST, Check, alone_at_work, encode, flip, note_refused, write
-from backend.scoring import SHARD_TASKS, predict_shards, save_shards, shard_size
+from backend.push import LAST, Check, alone_at_work, encode, flip
+from backend.scoring import SHARD_TASKS, predict_shards, save_shards, shard_size, stored
 from backend.settings import Settings
 from backend.store import PoolShard, ProjectRecord
-from backend.types import IntArray, Prediction, Ranking
+from backend.types import IntArray, Prediction, Ranking, Task
 
 AT_ONCE = SHARD_TASKS  # tasks of one job, so that other projects have their turn before the next
 _MIDDLE = 0.5  # the priority of a task that nothing tells of how it compares
 
 
 def score_new(context: Context, project_id: int, check: Check = alone_at_work) -> int:
-    """Score unlabeled tasks that have no place in the served version's queue: new ones, or ones unlabeled again.
+    """Write what the served version's queue lacks, AT_ONCE tasks of a kind at most; return how many were written.
 
-    It takes AT_ONCE of them at most, and returns how many got their place.
-
-    Before the pool was ranked there is nothing to place them in; the ranking to come has them. `check` runs before each
-    write, and may raise.
+    A task that is new, or shows another image since, is scored and placed among the ranked ones. A prediction that was
+    deleted, or got another score, is written from the store. Before the pool was ranked there is nothing to place tasks
+    in, and where it is outdated all is scored anew: the ranking to come has them. `check` runs before each write, and
+    may raise.
     """
     record = project_record(context, project_id)
     order = context.store.ranking(project_id, serving_number(context, project_id))
     if order is None:
         return 0
     models = models_for(context, record, accepted=False)
-    model = models[0]
-    # A task whose labels were reviewed, and deleted since, still carries the verdict where its place should be.
-    marked_ids = context.store.marks(project_id, model.number)
-    placed_ids = set(context.label_studio.predicted_tasks(project_id, model.name)) - marked_ids
-    fresh = [task for task in context.label_studio.unlabeled_tasks(project_id) if task.id not in placed_ids]
-    fresh = fresh[:AT_ONCE]
-    if not fresh:
+    if pool_keys.outdated(context, models):
         return 0
+    gaps = holdings.gaps(context, models, order).first(AT_ONCE)
     settings = context.project_settings(record)
-    indices = count(context.store.next_shard(project_id, model.number, tag=model.beside))
+    created = _restore(context, settings, models, order, gaps.unplaced, check)
+    created += _score(context, record, models, order, gaps.unscored, check)
+    if handled := {task.id for task in (*gaps.unplaced, *gaps.unscored)}:
+        marked = context.store.marks(project_id, models[0].number)  # tasks whose score was a verdict on their labels
+        if marked & handled:
+            context.store.save_marks(project_id, models[0].number, marked - handled)
+        flip(context, project_id, models[0].name, check)
+    return created
+
+
+def _restore(
+    context: Context,
+    settings: Settings,
+    models: Sequence[ServedModel],
+    order: Ranking,
+    tasks: Sequence[Task],
+    check: Check,
+) -> int:
+    """Write what the store holds of tasks."""
+    model = models[0]
+    places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+
+    def row(task: Task) -> PredictionRow:
+        regions = encode(settings, models, task.id, stored(context, models, task))
+        return PredictionRow(task.id, places.get(task.id, LAST), regions)
+
+    present = context.label_studio.stamps_of(model.project_id, model.name, [task.id for task in tasks])
+    return push.put(context, model, map(row, tasks), present, check) if tasks else 0
+
+
+def _score(
+    context: Context,
+    record: ProjectRecord,
+    models: Sequence[ServedModel],
+    order: Ranking,
+    tasks: Sequence[Task],
+    check: Check,
+) -> int:
+    """Score tasks, and place them among the ranked ones."""
+    if not tasks:
+        return 0
+    model, settings = models[0], context.project_settings(record)
+    indices = count(context.store.next_shard(model.project_id, model.number, tag=model.beside))
     known = _comparable(context, record, models, Known(order, parts_of(context, models)))
     created = 0
     size = shard_size(models)
-    for begin in range(0, len(fresh), size):
-        shards = predict_shards(context, models, next(indices), fresh[begin : begin + size])
+    for begin in range(0, len(tasks), size):
+        shards = predict_shards(context, models, next(indices), tasks[begin : begin + size])
         if not save_shards(context, models, shards):
             break  # they would not compare with what is stored; the scoring to come has them
         by_task = list(zip(*(shard.predictions for shard in shards), strict=True))
@@ -61,24 +98,43 @@ def score_new(context: Context, project_id: int, check: Check = alone_at_work) -
         seen = tuple(next((one for one in found if one is not None), None) for found in by_task)
         shard = replace(shards[0], predictions=seen)
         places = placed(settings, models, known, shard.task_ids, [each.predictions for each in shards])
-        scores = admitted(context, settings, project_id, order, shard, places)
+        scores = admitted(context, settings, model.project_id, order, shard, places)
         rows = [
             PredictionRow(task_id, score, encode(settings, models, task_id, found))
             for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
-        # Asked once more: somebody may have labeled and unlabeled a task between the two lists above.
-        present = context.label_studio.stamps_of(project_id, model.name, shard.task_ids.tolist())
-        refused: dict[int, str] = {}
-        told = refused.__setitem__
-        created += write(context.label_studio, project_id, model.name, iter(rows), present, told, check=check)
-        note_refused(context, project_id, refused)
+        present = context.label_studio.stamps_of(model.project_id, model.name, shard.task_ids.tolist())
+        # Anew: one that is there is of nobody knows which image.
+        created += push.put(context, model, iter(rows), present, check, anew=True)
         check()
         order = joined(order, shard, places, scores)
-        context.store.save_ranking(project_id, model.number, order)
-    if unmarked := marked_ids & {task.id for task in fresh}:
-        context.store.save_marks(project_id, model.number, marked_ids - unmarked)
-    flip(context, project_id, model.name, check)
+        context.store.save_ranking(model.project_id, model.number, order)
     return created
+
+
+def score_outdated(context: Context, project_id: int, check: Check = alone_at_work) -> int:
+    """Predict completed tasks anew that show another image since; return how many there were.
+
+    Label review asks for what a model says of the image that a label is on. A prediction of such a task in Label Studio
+    gets the regions of today, and keeps its score; a mark waits for the next review.
+    """
+    record = project_record(context, project_id)
+    models = models_for(context, record, accepted=False)
+    tasks = [] if pool_keys.outdated(context, models) else holdings.outdated(context, models)
+    model, settings, size = models[0], context.project_settings(record), shard_size(models)
+    indices = count(context.store.next_shard(project_id, model.number, labeled=True, tag=model.beside))
+    for begin in range(0, len(tasks), size):
+        part = tasks[begin : begin + size]
+        shards = predict_shards(context, models, next(indices), part, labeled=True)
+        if not save_shards(context, models, shards, labeled=True):
+            break
+        answers = zip(*(shard.predictions for shard in shards), strict=True)
+        regions = {task.id: encode(settings, models, task.id, of) for task, of in zip(part, answers, strict=True)}
+        present = list(context.label_studio.stamps_of(project_id, model.name, regions))
+        scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}
+        rows = [PredictionRow(task_id, score, regions[task_id]) for task_id, score in scores.items()]
+        push.put(context, model, iter(rows), present, check, anew=True)
+    return len(tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +211,13 @@ def admitted(
 
 
 def joined(order: Ranking, shard: PoolShard, places: Sequence[float], scores: Sequence[float]) -> Ranking:
-    """Return the ranking with the new tasks that could be scored, so that nobody takes them for chosen by chance."""
+    """Return the ranking with the new tasks that could be scored, so that nobody takes them for chosen by chance.
+
+    One whose new image failed leaves it.
+    """
     scored = np.array([prediction is not None for prediction in shard.predictions], dtype=np.bool_)
     as_floats = [np.array(values, dtype=np.float32)[scored] for values in (places, scores)]
-    return ranking.extended(order, shard.task_ids[scored], *as_floats)
+    return ranking.without(ranking.extended(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored])
 
 
 def alone(

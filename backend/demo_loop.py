@@ -86,7 +86,7 @@ class Loop:
         self._oracle = Oracle(data.train)
         self._store = Store(settings.model_dir)
         self._tag: ControlTag = label_config.parse(config_of(data.classes))[0]
-        self._labels = client.project(project_id).labeled_count
+        self._labels = client.labeled_count(project_id)
         self.project_id = project_id
 
     def attach(self) -> None:

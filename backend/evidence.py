@@ -61,20 +61,21 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
 
     That is this version for validation images, and an earlier one, whose pool they were in, for the others.
     """
-    annotated = context.annotated_tasks(model.project_id)
+    wanted = set(task_ids.tolist())
+    annotated = [task for task in context.annotated_tasks(model.project_id) if task.task.id in wanted]
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
-    asked = {task_id: labels[task_id] for task_id in task_ids.tolist() if task_id in labels}
-    known = _known_losses(context, pasts_of(context, model), asked)
+    sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
+    known = _known_losses(context, pasts_of(context, model), labels, sources)
     return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
 
 def _known_losses(
-    context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]]
+    context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
 ) -> dict[int, float]:
     """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
     losses = {}
-    for task_id, past, found in fair(context, pasts, labels):
+    for task_id, past, found in fair(context, pasts, sources):
         boxes, classes = label_arrays(labels[task_id], past.classes, found.width, found.height)
         known = classes >= 0  # a label this version had never heard of is none of its mistakes
         losses[task_id] = image_loss(found, boxes[known].astype(np.float32), classes[known])

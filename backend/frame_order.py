@@ -16,7 +16,8 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
     """
     record = require_project(context, project_id)
     models = models_for(context, record, accepted=False)
-    found = [*scoring.stored(context, models, task_id), *scoring.stored(context, models, task_id, labeled=True)]
+    task = context.label_studio.task(task_id)
+    found = [*scoring.stored(context, models, task), *scoring.stored(context, models, task, labeled=True)]
     known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]
     if not known:
         if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):

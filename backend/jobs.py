@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backend import (
@@ -28,14 +31,16 @@ from backend import (
 )
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
+from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
 from backend.label_errors import by_task
+from backend.label_studio import ProjectInfo, WebhookInfo
 from backend.progress import TrainingProgress
 from backend.queues import Jobs, hint
 
 log = logging.getLogger(__name__)
 
 TRAINING_PAUSE_S = 30.0
+TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
 BUSY_PAUSE_S = 5.0  # until a job that found another one at work looks again
 
 
@@ -191,27 +196,30 @@ def _rank_and_push(context: Context, jobs: Jobs, project_id: int, run: int) -> N
 
 @_of_project
 def score_new(project_id: int) -> None:
-    """Give new unlabeled tasks their prediction and their place in the queue."""
+    """Give the tasks of the queue the prediction and the place that they lack."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
-    tasks = str(context.label_studio.project(project_id).task_count)  # before any of them is looked at
+    mark = _mark(context, context.label_studio.projects([project_id]), project_id)  # before any task is looked at
     if not push.is_ranked(context, project_id):
         if context.progress.scoring(project_id) is None:
             jobs.once("start_scoring", project_id)
-            context.progress.remember(project_id, "tasks", tasks)
+            context.progress.remember(project_id, "placed", mark, for_s=TRUSTED_S)
         return
     try:
         with context.lock(project_id, "push") as fence:
             created = arrivals.score_new(context, project_id, fence.check)
+            outdated = arrivals.score_outdated(context, project_id, fence.check)
     except BusyError:
         jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
         return
     if created >= arrivals.AT_ONCE:  # others may be left: those of other projects come first
         jobs.once("score_new", project_id)
     else:
-        context.progress.remember(project_id, "tasks", tasks)
+        context.progress.remember(project_id, "placed", mark, for_s=TRUSTED_S)
+    if outdated:
+        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
     if created:
-        log.info("project %d: scored %d new tasks", project_id, created)
+        log.info("project %d: wrote %d predictions that the queue lacked", project_id, created)
 
 
 @_of_project
@@ -255,45 +263,84 @@ def reconcile() -> None:
     """Find what lost webhooks, a lost redis or a dead worker left undone, in every project."""
     context, jobs = _open()
     context.progress.unclaim(hint("reconcile"))
-    for project_id in context.store.project_ids():
+    client, project_ids = context.label_studio, context.store.project_ids()
+    try:
+        found, hooks = client.projects(project_ids), client.webhooks()
+    except BackendError as error:
+        log.warning("no reconcile: %s", error)
+        for project_id in project_ids:
+            studio_state.note_error(context, project_id, str(error))
+        return
+    projects.take_up_lost(context, hooks)
+    for project_id in project_ids:
         try:
             with absent.tolerated(context, project_id, "reconcile"):
-                _reconcile(context, jobs, project_id)
+                _reconcile(context, jobs, project_id, found, hooks)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
             studio_state.note_error(context, project_id, str(error))
 
 
-def _reconcile(context: Context, jobs: Jobs, project_id: int) -> None:
-    record = models.project_record(context, project_id)
-    projects.look(context, record)
-    if projects.drifted(context, record):
+def _reconcile(
+    context: Context,
+    jobs: Jobs,
+    project_id: int,
+    found: Mapping[int, ProjectInfo],
+    hooks: Sequence[WebhookInfo],
+) -> None:
+    """Look after one project; what was found in order is asked for again only once something happened there."""
+    mark, known = _mark(context, found, project_id), context.store.project(project_id)
+    if known is None:
+        return
+    record = replace(known, label_config=found[project_id].label_config)
+    projects.look(context, record, found[project_id].sampling, hooks)
+    changed = context.progress.recall(project_id, "checked") != mark
+    astray = changed and projects.astray(context, record, found[project_id].model_version)
+    if astray or projects.drifted(context, record, hooks):
         jobs.once("configure", project_id)
-    known = context.store.project(project_id)
-    if known is not None:
-        pool_keys.adopt(context, known)  # not `record`: the label config may have changed since the last /setup
+    pool_keys.adopt(context, known)  # not `record`: the label config may have changed since the last /setup
     if push.is_pending(context, record):
         jobs.once("start_scoring", project_id)
-    _check(context, jobs, project_id)
-    tasks = str(context.label_studio.project(project_id).task_count)
-    if context.progress.recall(project_id, "tasks") != tasks:  # `score_new` remembers for how many it has done its work
+    lost = changed and label_marks.lost(context, project_id)
+    if lost:
+        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
+    if changed and _check(context, jobs, project_id) and not astray and not lost:
+        context.progress.remember(project_id, "checked", mark, for_s=TRUSTED_S)
+    if context.progress.recall(project_id, "placed") != mark:  # `score_new` remembers after which change it had a look
         jobs.once("score_new", project_id)
 
 
-def _check(context: Context, jobs: Jobs, project_id: int) -> None:
-    if label_review.outdated(context, project_id):
+def _mark(context: Context, found: Mapping[int, ProjectInfo], project_id: int) -> str:
+    """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
+    if project_id not in found:
+        raise NotFoundError(f"no project {project_id} in Label Studio")
+    changed = context.label_studio.latest_change(project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    ours = [models.serving_number(context, project_id), settings.retrain_every]
+    return json.dumps([found[project_id].counts, changed, *ours])
+
+
+def _check(context: Context, jobs: Jobs, project_id: int) -> bool:
+    """Start what the labels ask for; return whether nothing is left to do until they change."""
+    unseen = label_review.outdated(context, project_id)
+    enough = _has_enough(context, project_id)
+    if unseen:
         jobs.once("review_labels", project_id, models.serving_number(context, project_id))
-    if _is_due(context, project_id):
+    if enough and not _failed_on_these(context, project_id):
         _enqueue_training(context, jobs, project_id, forced=False)
+    return not (unseen or enough)
 
 
 def _is_due(context: Context, project_id: int) -> bool:
+    return _has_enough(context, project_id) and not _failed_on_these(context, project_id)
+
+
+def _has_enough(context: Context, project_id: int) -> bool:
     counts = snapshot.count(context, project_id)
     record = context.store.project(project_id)
     if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
         return False
-    enough = counts.new >= context.project_settings(record).retrain_every
-    return enough and not _failed_on_these(context, project_id)
+    return counts.new >= context.project_settings(record).retrain_every
 
 
 def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
@@ -303,8 +350,7 @@ def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: 
 
 def _labels(context: Context, project_id: int) -> str:
     stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
-    lines = [f"{annotation} {stamp}" for annotation, stamp in sorted(stamps.items())]
-    return "\n".join([*lines, record.label_config if record else ""])
+    return json.dumps([sorted(stamps.items()), record.label_config if record else ""])
 
 
 def _failed_on_these(context: Context, project_id: int) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from backend.context import Context
 from backend.label_errors import LabelDoubt, by_task
 from backend.label_review import unchanged
-from backend.label_studio import PredictionRow
-from backend.models import ServedModel, models_for, project_record
+from backend.label_studio import COMPLETED, PredictionRow
+from backend.models import ServedModel, models_for, project_record, serving_number
 from backend.push import LAST, encode, note_refused, same
 from backend.scoring import stored
-from backend.types import Prediction
+from backend.types import Prediction, Task
 
 MARKED = 200  # tasks at most
 CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
@@ -22,7 +22,8 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     """Write the worst MARKED doubts into Label Studio and take back those that stand no longer; return the writes.
 
     A marked task's prediction has the score 1 − quality; of several tags the worst gives the task its quality. A task
-    that is marked no longer gets its place in the queue back. One that has no place stays in the store's list of marked
+    that Label Studio still hands out, as it wants more annotations, keeps its place instead. A task that is marked no
+    longer gets its place in the queue back. One that has no place stays in the store's list of marked
     tasks, so that it is given a place once its labels are deleted.
     """
     models = models_for(context, project_record(context, project_id), accepted=False)
@@ -31,17 +32,36 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     doubted = tuple(doubt for doubt in by_task(doubts)[:MARKED] if doubt.score < CLEAN)
     ids = sorted(before | {doubt.task_id for doubt in doubted})
     labels = client.counted_labels(project_id, ids) if ids else {}
+    tasks = {task.id: task for task in client.tasks(project_id, ids, COMPLETED)}
+    doubted = tuple(doubt for doubt in doubted if doubt.task_id in tasks)
     doubted = unchanged(doubted, {label.annotation_id: label.updated_at for label in labels.values()})
     wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted}
     places = _places(context, model)
     # Before anything is written: whatever happens then, the list has all of them.
     context.store.save_marks(project_id, model.number, before | wrong.keys())
-    scores = {task_id: wrong.get(task_id, places.get(task_id, LAST)) for task_id in ids if task_id in labels}
-    written = _write(context, project_id, models, scores, create=frozenset(wrong))
+    scores = {
+        task_id: wrong.get(task_id, places.get(task_id, LAST))
+        for task_id in ids
+        if task_id in labels and task_id in tasks
+    }
+    written = _write(context, project_id, models, tasks, scores, create=frozenset(wrong))
     unplaced = before - (places.keys() & labels.keys())
     context.store.save_marks(project_id, model.number, wrong.keys() | unplaced)
     client.set_doubts(project_id, [doubt.annotation_id for doubt in doubted])
     return written
+
+
+def lost(context: Context, project_id: int) -> bool:
+    """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
+    number = serving_number(context, project_id)
+    doubted = by_task(context.store.doubts(project_id, number))[:MARKED] if number else ()
+    wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted if doubt.score < CLEAN}
+    if not wrong:
+        return False
+    client, version = context.label_studio, context.store.version(project_id, number).name
+    held = {stamp.task_id: stamp.score for stamp in client.stamps_of(project_id, version, wrong)}
+    marked = client.tasks(project_id, wrong, COMPLETED)
+    return any(task.id not in held or not same(held[task.id], wrong[task.id]) for task in marked)
 
 
 def _places(context: Context, model: ServedModel) -> dict[int, float]:
@@ -56,6 +76,7 @@ def _write(
     context: Context,
     project_id: int,
     models: Sequence[ServedModel],
+    tasks: Mapping[int, Task],
     scores: Mapping[int, float],
     *,
     create: frozenset[int],
@@ -70,7 +91,7 @@ def _write(
     refused: dict[int, str] = {}
 
     def row(task_id: int) -> PredictionRow:
-        regions = encode(settings, models, task_id, _predicted(context, models, task_id))
+        regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]))
         return PredictionRow(task_id, scores[task_id], regions)
 
     changed = [stamp for task_id, stamp in present.items() if not same(stamp.score, scores[task_id])]
@@ -86,7 +107,7 @@ def _write(
     return len(changed) + len(lacking)
 
 
-def _predicted(context: Context, models: Sequence[ServedModel], task_id: int) -> list[Prediction | None]:
+def _predicted(context: Context, models: Sequence[ServedModel], task: Task) -> list[Prediction | None]:
     """Return what the models say of a task: since it was labeled, else in the pool."""
-    late = stored(context, models, task_id, labeled=True)
-    return [newer or older for newer, older in zip(late, stored(context, models, task_id), strict=True)]
+    late = stored(context, models, task, labeled=True)
+    return [newer or older for newer, older in zip(late, stored(context, models, task), strict=True)]

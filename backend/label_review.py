@@ -8,7 +8,7 @@ newest version that had not learned from the image, where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,8 @@ def _judged(
     if model.tag.task == "classify":
         return _judged_choices(context, version, model, annotated, alone=alone)
     pairs = {}
-    for task_id, prediction in said(context, model.project_id, model.number, model.beside, annotated):
+    sources = _sources(model, annotated.values())
+    for task_id, prediction in said(context, model.project_id, model.number, model.beside, sources):
         reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
@@ -82,12 +83,14 @@ def _judged_choices(
     learned, columns = version.known_tasks(model.beside), np.isin(model.classes, labels)
     pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
     rows: dict[int, _Choice] = {}
-    for task_id, latest in said(context, model.project_id, model.number, model.beside, annotated):
+    sources = _sources(model, annotated.values())
+    for task_id, latest in said(context, model.project_id, model.number, model.beside, sources):
         given = choices(model.tag, labels, annotated[task_id])
         if given is None or latest.tracks is not None or not (alone or given.any()):
             continue
         rows[task_id] = _Choice(annotated[task_id], given, latest.class_probs[0, columns], task_id in learned)
-    for task_id, _, earlier in fair(context, pasts, [task_id for task_id, row in rows.items() if row.learned]):
+    taught = _sources(model, [row.annotated for row in rows.values() if row.learned])
+    for task_id, _, earlier in fair(context, pasts, taught):
         rows[task_id] = replace(rows[task_id], probs=earlier.class_probs[0, columns], learned=False)
     if not rows or not labels:
         return []
@@ -95,6 +98,11 @@ def _judged_choices(
     probs, chosen = np.stack([row.probs for row in found]).astype(np.float64), np.stack([row.given for row in found])
     quality = choice_quality(probs, chosen, ~np.array([row.learned for row in found]), multiple=model.tag.multiple)
     return [_choice_doubt(model, labels, row, each) for row, each in zip(found, quality, strict=True)]
+
+
+def _sources(model: ServedModel, annotated: Iterable[AnnotatedTask]) -> dict[int, int]:
+    """Return by task what the model's tag shows of it now."""
+    return {task.task.id: model.tag.source(task.task) for task in annotated}
 
 
 def pair(

@@ -16,10 +16,11 @@ from backend.errors import LabelStudioError, MediaError, NotFoundError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse
 from backend.label_studio_import import ImportCalls
 from backend.label_studio_predictions import PredictionRow, PredictionStamp, StoredPrediction
-from backend.label_studio_project import LABELED, UNLABELED, BackendInfo, ProjectInfo
+from backend.label_studio_project import COMPLETED, LABELED, UNLABELED, BackendInfo, ProjectInfo, WebhookInfo
 from backend.label_studio_tabs import TabCalls
 
 __all__ = [
+    "COMPLETED",
     "LABELED",
     "UNLABELED",
     "BackendInfo",
@@ -28,6 +29,7 @@ __all__ = [
     "PredictionStamp",
     "ProjectInfo",
     "StoredPrediction",
+    "WebhookInfo",
 ]
 
 IMPATIENT_S = 3.0

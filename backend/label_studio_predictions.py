@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from pydantic import RootModel
 
 from backend.errors import LabelStudioError, LabelStudioRefusedError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
-from backend.label_studio_project import condition
+from backend.label_studio_project import ANY_SCORE, UNLABELED, condition
 from backend.label_studio_tasks import IDS_PER_QUERY, PAGE, TaskCalls
 from backend.types import Json, Region
 
@@ -74,6 +75,7 @@ class _Predicted(Answer):
 class _Versions(Answer):
     id: int
     predictions_model_versions: str = ""
+    predictions_score: float | None = None
 
 
 class _Counts(RootModel[dict[str, int]]):
@@ -91,6 +93,11 @@ class PredictionCalls(TaskCalls):
         answer = self.http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
         return {version: count for version, count in parse(_Counts, answer).root.items() if count}
 
+    def highest_number(self, project_id: int) -> int:
+        """Return the highest number that a prediction's version ends in, as in "yolo11n-v3"; 0 if none does."""
+        found = (re.fullmatch(r".+-v([0-9]{1,9})", name) for name in self.prediction_versions(project_id))
+        return max((int(match[1]) for match in found if match), default=0)
+
     def predictions_of(self, task_id: int) -> list[StoredPrediction]:
         """Return a task's predictions, oldest first."""
         found = parse_list(_Prediction, self.http.get("/api/predictions/", task=task_id))
@@ -101,13 +108,25 @@ class PredictionCalls(TaskCalls):
 
     def predicted_tasks(self, project_id: int, version: str) -> Iterator[int]:
         """Yield the ids of the tasks that have a prediction of exactly this version."""
-        for page in self._pages_with(project_id, version, include="id,predictions_model_versions"):
+        return (task.id for task in self._holding(project_id, version))
+
+    def queue_scores(self, project_id: int, version: str) -> dict[int, float | None]:
+        """Return the score of each unlabeled task that has a prediction of exactly this version.
+
+        It reads no results. A score is the mean over the task's predictions of the project's model version, so it
+        tells only while `version` is that one; a task of which that is null is left out.
+        """
+        return {task.id: task.predictions_score for task in self._holding(project_id, version, UNLABELED, ANY_SCORE)}
+
+    def _holding(self, project_id: int, version: str, *conditions: Json) -> Iterator[_Versions]:
+        shown = "id,predictions_model_versions,predictions_score"
+        for page in self._pages_with(project_id, version, *conditions, include=shown):
             for task in (parse(_Versions, each) for each in page):
                 versions = task.predictions_model_versions.replace(", ", ",").split(",")
                 if len(task.predictions_model_versions) >= VERSIONS_SHOWN:
                     versions = [one.version for one in self.predictions_of(task.id)]
                 if version in versions:
-                    yield task.id
+                    yield task
 
     def prediction_ids(self, project_id: int, version: str, limit: int) -> list[int]:
         """Return the ids of at most `limit` predictions of exactly this version.

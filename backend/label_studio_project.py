@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.errors import LabelStudioError, NotFoundError
@@ -11,6 +13,7 @@ from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.types import Json
 
 SAMPLING = "Uncertainty sampling"
+PROJECTS_PER_QUERY = 100  # Label Studio's largest page
 
 
 def condition(column: str, operator: str, kind: str, value: Any) -> Json:
@@ -23,13 +26,17 @@ def filters(*conditions: Json) -> Json:
     return {"conjunction": "and", "items": list(conditions)}
 
 
-UNLABELED = condition("total_annotations", "equal", "Number", 0)
+# What Label Studio hands out: tasks with fewer annotations, each by another user, than are wanted of them.
+UNLABELED = condition("is_labeled", "equal", "Boolean", False)
+COMPLETED = condition("is_labeled", "equal", "Boolean", True)
+QUEUED = condition("completed_at", "empty", "Datetime", True)  # the same as a column that the Data Manager shows
 LABELED = condition("total_annotations", "greater", "Number", 0)
+ANY_SCORE = condition("predictions_score", "greater", "Number", -1)  # so that the score comes with each task
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """A project as it stands; `labeled_count` counts tasks with at least one submitted annotation."""
+    """A project as it stands."""
 
     id: int
     title: str
@@ -38,7 +45,18 @@ class ProjectInfo:
     sampling: str
     show_collab_predictions: bool
     task_count: int
-    labeled_count: int
+    counts: str = ""  # a hash of its settings and of all that Label Studio counts; "": not asked for
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    id: int
+    project_id: int
+    url: str
+    headers: Mapping[str, str]
+    is_active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +85,25 @@ class _Count(Answer):
     total: int
 
 
+class _ProjectPage(Answer):
+    results: list[dict[str, Any]]
+
+
 class Created(Answer):
     """What Label Studio made."""
 
     id: int
+
+
+class _CountedProject(_Project):
+    maximum_annotations: int | None = None
+    skip_queue: str | None = None
+    finished_task_number: int | None = None
+    num_tasks_with_annotations: int | None = None
+    total_annotations_number: int | None = None
+    ground_truth_number: int | None = None
+    skipped_annotations_number: int | None = None
+    total_predictions_number: int | None = None
 
 
 class _Backend(Answer):
@@ -85,6 +118,7 @@ class _Backend(Answer):
 class _Webhook(Answer):
     id: int
     url: str
+    project: int | None = None
     headers: dict[str, str] | None = None
     is_active: bool = True
 
@@ -98,20 +132,19 @@ class ProjectCalls:
         """Return a project's settings and counts. Raises NotFoundError."""
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
         fields = ",".join(_Project.model_fields)
-        found = parse(_Project, self.http.get(path, missing=missing, include=fields))
-        return ProjectInfo(
-            id=found.id,
-            title=found.title,
-            label_config=found.label_config or "",
-            model_version=found.model_version or "",
-            sampling=found.sampling or "",
-            show_collab_predictions=found.show_collab_predictions,
-            task_count=found.task_number or 0,
-            labeled_count=self._labeled_count(project_id),
-        )
+        return _project(parse(_Project, self.http.get(path, missing=missing, include=fields)))
 
-    def _labeled_count(self, project_id: int) -> int:
-        """Count through the Data Manager: LS's own counter leaves out annotations that were imported with tasks."""
+    def projects(self, ids: Sequence[int]) -> dict[int, ProjectInfo]:
+        """Return the projects with these ids, with their counts, a hundred by a request; those that are gone lack."""
+        fields, found = ",".join(_CountedProject.model_fields), []
+        for begin in range(0, len(ids), PROJECTS_PER_QUERY):
+            asked = ",".join(map(str, ids[begin : begin + PROJECTS_PER_QUERY]))
+            answer = self.http.get("/api/projects/", ids=asked, page_size=PROJECTS_PER_QUERY, include=fields)
+            found += parse_list(_CountedProject, parse(_ProjectPage, answer).results)
+        return {each.id: replace(_project(each), counts=_hash(each.model_dump_json())) for each in found}
+
+    def labeled_count(self, project_id: int) -> int:
+        """Count the labeled tasks by the Data Manager: LS's own counter leaves out what was imported with tasks."""
         query = json.dumps({"filters": filters(LABELED)})
         page = self.http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
         return parse(_Count, page).total
@@ -145,40 +178,33 @@ class ProjectCalls:
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
         self.http.send("PATCH", path, fields, missing=missing)
 
-    def webhook_state(self, project_id: int, backend_url: str) -> str:
-        """Return whether Label Studio tells the backend at this address of labels: "on", "off" or "missing"."""
-        hooks = self._webhooks_to(project_id, backend_url)
-        if not hooks:
-            return "missing"
-        return "on" if any(hook.is_active for hook in hooks) else "off"
-
-    def rivals(self, project_id: int, header: str, value: str) -> list[str]:
-        """Return the webhooks' addresses that carry the header with another value: another installation set them up."""
-        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
-        return sorted(hook.url for hook in hooks if (hook.headers or {}).get(header, value) != value)
-
-    def _webhooks_to(self, project_id: int, backend_url: str) -> list[_Webhook]:
-        url = f"{backend_url.rstrip('/')}/webhook"
-        hooks = parse_list(_Webhook, self.http.get("/api/webhooks/", project=project_id))
-        return [hook for hook in hooks if hook.url.rstrip("/") == url]
-
     def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
         """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
 
         LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
         """
         self.project(project_id)  # LS answers 400 for an unknown one
-        ours = self._webhooks_to(project_id, backend_url)
+        ours = webhooks_to(backend_url, self.webhooks(project_id))
         if not ours:
             raise NotFoundError(
                 f"no webhook to {backend_url.rstrip('/')}/webhook",
                 where=f"project {project_id}",
                 fix="attach the backend again (Settings > Model); see SSRF_PROTECTION_ENABLED if none appears",
             )
-        stale = [hook for hook in ours if (hook.headers or {}).get(header) != value]
+        stale = [hook for hook in ours if hook.headers.get(header) != value]
         for hook in stale:
-            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": (hook.headers or {}) | {header: value}})
+            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
         return bool(stale)
+
+    def webhooks(self, project_id: int | None = None) -> list[WebhookInfo]:
+        """Return the webhooks of one project, or of all of them in one request."""
+        asked: Json = {} if project_id is None else {"project": project_id}
+        found = parse_list(_Webhook, self.http.get("/api/webhooks/", **asked))
+        return [
+            WebhookInfo(hook.id, hook.project, hook.url, hook.headers or {}, hook.is_active)
+            for hook in found
+            if hook.project
+        ]
 
     def backends(self, project_id: int) -> list[BackendInfo]:
         """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
@@ -197,6 +223,28 @@ class ProjectCalls:
         if user:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
         return _backend(parse(_Backend, self.http.send("POST", "/api/ml/", body)))
+
+
+def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookInfo]:
+    """Return the webhooks that call the backend at this address."""
+    url = f"{backend_url.rstrip('/')}/webhook"
+    return [hook for hook in hooks if hook.url.rstrip("/") == url]
+
+
+def _project(found: _Project) -> ProjectInfo:
+    return ProjectInfo(
+        id=found.id,
+        title=found.title,
+        label_config=found.label_config or "",
+        model_version=found.model_version or "",
+        sampling=found.sampling or "",
+        show_collab_predictions=found.show_collab_predictions,
+        task_count=found.task_number or 0,
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _backend(found: _Backend) -> BackendInfo:

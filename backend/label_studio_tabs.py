@@ -7,7 +7,7 @@ from typing import Any
 
 from backend.label_errors import SUSPECT
 from backend.label_studio_http import Answer, parse_list
-from backend.label_studio_project import LABELED, UNLABELED, ProjectCalls, condition, filters
+from backend.label_studio_project import LABELED, QUEUED, ProjectCalls, condition, filters
 from backend.types import Json
 
 QUEUE_TAB = "Active learning queue"
@@ -25,10 +25,10 @@ class TabCalls(ProjectCalls):
     """The calls about Data Manager tabs; mixed into the client."""
 
     def ensure_queue_tab(self, project_id: int) -> bool:
-        """Add a Data Manager tab of unlabeled tasks, lowest prediction score first; return whether one was added."""
+        """Add a tab of the tasks that are handed out, lowest prediction score first; return whether one was added."""
         if self._tab(project_id, QUEUE_TAB) is not None:
             return False
-        tab = {"title": QUEUE_TAB, "ordering": ["tasks:predictions_score"], "filters": filters(UNLABELED)}
+        tab = {"title": QUEUE_TAB, "ordering": ["tasks:predictions_score"], "filters": filters(QUEUED)}
         self._add_tab(project_id, tab)
         return True
 

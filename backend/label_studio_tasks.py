@@ -13,7 +13,7 @@ from typing import Any
 
 from backend.errors import LabelStudioError, NotFoundError
 from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
-from backend.label_studio_project import LABELED, UNLABELED, Created, condition, filters
+from backend.label_studio_project import COMPLETED, LABELED, UNLABELED, Created, condition, filters
 from backend.types import AnnotatedTask, Json, Task
 
 PAGE = 1000
@@ -25,7 +25,6 @@ FILES_PER_UPLOAD = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES
 class _Task(Answer):
     id: int
     data: dict[str, Any]
-    is_labeled: bool = False
 
 
 class _Annotation(Answer):
@@ -81,25 +80,49 @@ class TaskCalls:
         found = self.http.get(f"/api/tasks/{task_id}/", missing=missing, include="id,data", resolve_uri="false")
         return _task(found)
 
-    def tasks(self, project_id: int, ids: Iterable[int]) -> list[Task]:
-        """Return the project's tasks with these ids, in their order; tasks that are gone are left out."""
+    def latest_change(self, project_id: int) -> str:
+        """Return which task changed last, and when, and how many there are: another text after whatever happened.
+
+        But for what Label Studio changes in bulk, which `ProjectInfo.counts` tells. Raises NotFoundError.
+        """
+        page = self.http.get(
+            "/api/tasks",
+            missing=f"no project {project_id} in Label Studio",
+            project=project_id,
+            page_size=1,
+            include="id,updated_at",
+            query=json.dumps({"ordering": ["-tasks:updated_at"]}),
+        )
+        return json.dumps(page, sort_keys=True)
+
+    def tasks(self, project_id: int, ids: Iterable[int], *conditions: Json) -> list[Task]:
+        """Return the project's tasks with these ids, in their order; tasks that are gone are left out.
+
+        So are those that do not meet `conditions`.
+        """
         wanted = list(ids)
         found: dict[int, Task] = {}
         for start in range(0, len(wanted), IDS_PER_QUERY):
             chosen = {"all": False, "included": wanted[start : start + IDS_PER_QUERY]}
-            for page in self.pages(project_id, include="id,data", selected=chosen):
+            for page in self.pages(project_id, *conditions, include="id,data", selected=chosen):
                 found |= {task.id: task for task in map(_task, page)}
         return [found[task_id] for task_id in wanted if task_id in found]
 
     def unlabeled_tasks(self, project_id: int) -> Iterator[Task]:
-        """Yield the tasks that Label Studio's queue still hands out and that have no submitted annotation, by id.
+        """Yield the tasks that Label Studio's queue still hands out, by id: those that it does not call labeled.
 
-        A task that was only skipped is among them, because LS gives it to other annotators (or to the same one
-        again); not so where the project ignores skipped tasks: there a skip completes the task. Drafts count for
-        nothing. Raises NotFoundError.
+        With an overlap those are among them that have fewer annotations than are wanted, each by another user. So is a
+        task that was only skipped, because LS gives it to other annotators (or to the same one again); not so where
+        the project ignores skipped tasks: there a skip counts as an annotation. Drafts count for nothing. Raises
+        NotFoundError.
         """
-        for page in self.pages(project_id, UNLABELED, include="id,data,is_labeled"):
-            yield from (Task(task.id, task.data) for task in parse_list(_Task, page) if not task.is_labeled)
+        for page in self.pages(project_id, UNLABELED, include="id,data"):
+            yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
+
+    def completed_tasks(self, project_id: int) -> Iterator[Task]:
+        """Yield the tasks that Label Studio no longer hands out, by id. Raises NotFoundError."""
+        for page in self.pages(project_id, COMPLETED, include="id,data"):
+            yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
 
     def annotated_tasks(self, project_id: int) -> Iterator[AnnotatedTask]:
         """Yield each task that has a submitted annotation, with the one that counts, by task id.

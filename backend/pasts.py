@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.context import Context
@@ -30,25 +30,30 @@ def pasts_of(context: Context, model: ServedModel) -> list[Past]:
     return found
 
 
-def fair(context: Context, pasts: Sequence[Past], task_ids: Iterable[int]) -> Iterator[tuple[int, Past, Prediction]]:
+def fair(context: Context, pasts: Sequence[Past], sources: Mapping[int, int]) -> Iterator[tuple[int, Past, Prediction]]:
     """Yield of tasks the newest that had not learned from it, and what it says of it; nothing where none says anything.
 
-    Nor of a video: boxes of many frames cannot be told apart.
+    Nor of a video: boxes of many frames cannot be told apart. `sources` as in `said`.
     """
-    left = set(task_ids)
+    left = dict(sources)
     for past in pasts:
-        for task_id, found in said(context, past.project_id, past.number, past.tag, left - past.learned):
+        asked = {task_id: source for task_id, source in left.items() if task_id not in past.learned}
+        for task_id, found in said(context, past.project_id, past.number, past.tag, asked):
             if found.tracks is None:
-                left.remove(task_id)
+                del left[task_id]
                 yield task_id, past, found
 
 
 def said(
-    context: Context, project_id: int, number: int, tag: str, task_ids: Iterable[int]
+    context: Context, project_id: int, number: int, tag: str, sources: Mapping[int, int]
 ) -> Iterator[tuple[int, Prediction]]:
-    """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory."""
-    left = set(task_ids)
+    """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory.
+
+    `sources` are by task what the tag shows of them now: nothing is said of one that showed something else then.
+    """
+    left = set(sources)
     for labeled in (True, False):
-        for task_id, found in context.store.predictions(project_id, number, tuple(left), labeled=labeled, tag=tag):
+        asked = project_id, number, tuple(left), sources
+        for task_id, found in context.store.predictions(*asked, labeled=labeled, tag=tag):
             left.remove(task_id)
             yield task_id, found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -28,11 +28,11 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Where each task of a pool is; of a task in several shards the newest counts."""
+    """Where each task of a pool is; of a task in several shards the one with the highest index counts."""
 
     stamp: object  # of the folder; None: look again next time
     signatures: dict[str, str]  # shard file -> signature
-    headers: dict[str, ShardHeader]  # in the order written
+    headers: dict[str, ShardHeader]  # by index, not by the clock: that may be set back
     kept: dict[str, BoolArray]  # which rows of each shard count
     task_ids: IntArray  # (n,) sorted
     rows: IntArray  # (n,) row of each in all shards laid end to end
@@ -153,25 +153,40 @@ class PoolStore:
                 predictions = tuple(arrays.prediction(int(row)) for row in rows)
                 yield PoolShard(int(name[5:-4]), arrays.header.task_ids[rows], predictions)
 
-    def of_tasks(self, folder: str, task_ids: Iterable[int]) -> Iterator[tuple[int, Prediction]]:
-        """Yield what is stored of some tasks but those that failed, each shard read once."""
+    def of_tasks(
+        self, folder: str, task_ids: Iterable[int], sources: Mapping[int, int]
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield what is stored of some tasks but those that failed, each shard read once; `sources` as in `find`."""
         index, wanted = self._index(folder), np.array(list(task_ids), dtype=np.int64)
         for name, keep in index.kept.items():
             header = index.headers[name]
             rows = np.flatnonzero(keep & ~header.failed & np.isin(header.task_ids, wanted))
             arrays = self._read(folder, name, header) if len(rows) else None
             for row in rows.tolist():
-                found = arrays.prediction(row) if arrays else None
+                task_id = int(header.task_ids[row])
+                found = arrays.prediction(row) if arrays and _is_of(header, row, sources.get(task_id)) else None
                 if found is not None:
-                    yield int(header.task_ids[row]), found
+                    yield task_id, found
 
-    def find(self, folder: str, task_id: int) -> tuple[ShardArrays, int] | None:
-        """Return the shard and the row of a task, None where it is not stored."""
+    def sources(self, folder: str) -> dict[int, int]:
+        """Return what each stored answer is of, by task; those that failed too."""
+        index = self._index(folder)
+        pairs = (
+            (index.headers[name].task_ids[keep], index.headers[name].sources[keep]) for name, keep in index.kept.items()
+        )
+        return {
+            task: source for ids, sources in pairs for task, source in zip(ids.tolist(), sources.tolist(), strict=True)
+        }
+
+    def find(self, folder: str, task_id: int, source: int | None = None) -> tuple[ShardArrays, int] | None:
+        """Return the shard and the row of a task, None where it is not stored, or of another source than this one."""
         index = self._index(folder)
         found = index.find(task_id)
         if found is None:
             return None
         name, row = found
+        if not _is_of(index.headers[name], row, source):
+            return None
         key = (f"{folder}/{name}", index.signatures[name])
         with self._lock:
             arrays = self._opened.get(key)
@@ -266,7 +281,13 @@ class PoolStore:
                     headers[name] = shards.read_header(file, self._files.where(f"{folder}/{name}"))
             except FileNotFoundError:
                 continue  # cleared while we look
-        return dict(sorted(headers.items(), key=lambda item: (item[1].written, item[0])))
+        return dict(sorted(headers.items()))
+
+
+def _is_of(header: ShardHeader, row: int, source: int | None) -> bool:
+    """Return whether an answer is of this source, as far as both are known."""
+    stored = int(header.sources[row])
+    return source is None or stored in (0, source)
 
 
 def _index_of(stamp: object, signatures: dict[str, str], headers: dict[str, ShardHeader]) -> Index:

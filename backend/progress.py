@@ -189,8 +189,8 @@ class Progress:
     def failures(self, project_id: int) -> dict[int, str]:
         return {int(key): _text(value) for key, value in self._redis.hgetall(f"failures:{project_id}").items()}
 
-    def remember(self, project_id: int, name: str, value: str) -> None:
-        self._redis.set(f"memo:{name}:{project_id}", value)
+    def remember(self, project_id: int, name: str, value: str, for_s: int | None = None) -> None:
+        self._redis.set(f"memo:{name}:{project_id}", value, ex=for_s)
 
     def recall(self, project_id: int, name: str) -> str:
         raw = self._redis.get(f"memo:{name}:{project_id}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from backend import bandit, label_config, review, studio_state
 from backend.bandit import Arm, Reward
 from backend.context import Context
-from backend.errors import LabelStudioError, NotFoundError
+from backend.errors import BackendError, LabelStudioError, NotFoundError
 from backend.label_errors import LabelDoubt
+from backend.label_studio import WebhookInfo
+from backend.label_studio_project import webhooks_to
 from backend.models import name_of, project_record, require_project, serving_number
 from backend.priorities import arms
 from backend.progress import Counts, ScoringRun, TrainingProgress
@@ -24,6 +26,7 @@ from backend.versions import ModelVersion
 log = logging.getLogger(__name__)
 
 WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
+ASKED_AGAIN_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,34 +114,60 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
     return tuple(done)
 
 
-def drifted(context: Context, record: ProjectRecord) -> bool:
-    """Return whether Label Studio no longer does what `configure` set up.
+def drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> bool:
+    """Return whether the backend's address changed, or its webhook was made anew without our header.
 
-    The backend's address changed, its webhook was made anew without our header, or LS points the queue at nothing of
-    ours: it writes the backend's title there when one is attached, and clears it when pre-annotations are switched off.
+    `hooks` are webhooks of the project and of others.
     """
     if record.configured != record.backend_url:
         return True
-    client = context.label_studio
-    with suppress(NotFoundError):  # somebody deleted the webhook: the reconcile does without
-        if _secure_webhook(context, record):
-            return True
-    if context.progress.scoring(record.project_id) is not None:
-        return False  # the push at its end points the queue
-    shown = client.project(record.project_id).model_version
-    if shown == name_of(context, record):
-        return False  # the usual case; asking for the backends makes LS call /setup of each
+    mine = webhooks_to(record.backend_url, (hook for hook in hooks if hook.project_id == record.project_id))
+    return any(hook.headers.get(WEBHOOK_HEADER) != context.store.secret() for hook in mine)
+
+
+def astray(context: Context, record: ProjectRecord, shown: str) -> bool:
+    """Return whether Label Studio points the queue at nothing of ours, and could do better.
+
+    It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off.
+    `shown` is what the queue is pointed at.
+    """
+    version, client = name_of(context, record), context.label_studio
+    if shown == version or context.progress.scoring(record.project_id) is not None:
+        return False  # the push at a scoring's end points the queue
+    if version not in client.prediction_versions(record.project_id):
+        return False  # nothing is left to label, so there is no queue to be pointed
+    # Last, as LS calls /setup of each backend that it is asked for.
     titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
-    return (shown or "") in titles
+    return shown in titles
 
 
-def look(context: Context, record: ProjectRecord) -> None:
+def take_up_lost(context: Context, hooks: Iterable[WebhookInfo]) -> None:
+    """Let Label Studio call /setup for projects that its webhooks tell are ours, and of which the store knows nothing.
+
+    It does so whenever it is asked for the backends of a project. Such a project was set up with a store that is lost,
+    or with that of another backend: hence not more often than every ASKED_AGAIN_S.
+    """
+    known = set(context.store.project_ids())
+    lost = {hook.project_id for hook in hooks if WEBHOOK_HEADER in hook.headers} - known
+    for project_id in sorted(lost):
+        if context.progress.recall(project_id, "taken_up"):
+            continue
+        context.progress.remember(project_id, "taken_up", "asked", for_s=ASKED_AGAIN_S)
+        try:
+            context.label_studio.backends(project_id)
+        except BackendError as error:  # the other projects are looked after all the same
+            log.warning("project %d: %s", project_id, error)
+
+
+def look(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
     """Write down for the status what Label Studio has of a project's webhook and sampling."""
-    client, project_id = context.label_studio, record.project_id
-    sampling = client.project(project_id).sampling
-    webhook = client.webhook_state(project_id, record.backend_url) if record.backend_url else ""
-    rivals = client.rivals(project_id, WEBHOOK_HEADER, context.store.secret())
-    studio_state.note(context, project_id, webhook=webhook, sampling=sampling, rivals=", ".join(rivals))
+    mine = [hook for hook in hooks if hook.project_id == record.project_id]
+    webhook, secret = "", context.store.secret()
+    if record.backend_url:
+        ours = webhooks_to(record.backend_url, mine)
+        webhook = "missing" if not ours else "on" if any(hook.is_active for hook in ours) else "off"
+    rivals = sorted(hook.url for hook in mine if hook.headers.get(WEBHOOK_HEADER, secret) != secret)
+    studio_state.note(context, record.project_id, webhook=webhook, sampling=sampling, rivals=", ".join(rivals))
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:

@@ -15,7 +15,7 @@ from backend.models import ServedModel, models_for, project_record, serving_numb
 from backend.scoring import stored
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from backend.types import Prediction, Ranking, Region
+from backend.types import Prediction, Ranking, Region, Task
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,10 @@ def rank_and_push(context: Context, project_id: int, number: int, check: Check =
     order = priorities.rank_pool(context, record, models)
     _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
     keys = context.store.pool_keys(project_id, number)
-    created = _import(context, project_id, model, _rows(context, settings, models, order), check, anew=keys.outdated)
+    wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
+    present = context.label_studio.prediction_stamps(project_id, model.name)
+    mine = rows(context, settings, models, order, wanted)
+    created = put(context, model, mine, present, check, anew=keys.outdated)
     check()
     pool_keys.end(context, model, keys)
     context.store.activate(project_id, number)
@@ -80,18 +83,32 @@ def _checks(context: Context, project_id: int, number: int, check: Check) -> Che
     return checks
 
 
-def _rows(
-    context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking
+def rows(
+    context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking, tasks: Mapping[int, Task]
 ) -> Iterator[PredictionRow]:
-    """Yield a row per task, one shard's predictions in memory at a time."""
+    """Yield a row per stored task that is one of `tasks`, one shard's predictions in memory at a time.
+
+    None of a task that shows something else by now: it is scored anew, as new tasks are.
+    """
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
-    model, *others = models
+    model = models[0]
+    sources = [context.store.sources(each.project_id, each.number, tag=each.beside) for each in models]
     for shard in context.store.shards(model.project_id, model.number, tag=model.beside):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
-            predictions = [prediction, *stored(context, others, task_id)]
-            regions = encode(settings, models, task_id, predictions)
-            failed = all(one is None for one in predictions)
-            yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
+            task = tasks.get(task_id)
+            if task is not None and is_answered(models, sources, task):
+                predictions = [prediction, *stored(context, models[1:], task)]
+                regions = encode(settings, models, task_id, predictions)
+                failed = all(one is None for one in predictions)
+                yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
+
+
+def is_answered(models: Sequence[ServedModel], sources: Sequence[Mapping[int, int]], task: Task) -> bool:
+    """Return whether each model's answer to what a task shows now is stored; `sources` are what the store has of each.
+
+    An answer of an earlier release does not tell of what it is, and counts as one.
+    """
+    return all(of.get(task.id, -1) in (0, model.tag.source(task)) for model, of in zip(models, sources, strict=True))
 
 
 def encode(
@@ -106,19 +123,22 @@ def encode(
     return tuple(found)
 
 
-def _import(
-    context: Context, project_id: int, model: ServedModel, rows: Iterator[PredictionRow], check: Check, *, anew: bool
+def put(
+    context: Context,
+    model: ServedModel,
+    rows: Iterator[PredictionRow],
+    present: Iterable[PredictionStamp],
+    check: Check,
+    *,
+    anew: bool = False,
 ) -> int:
-    """Import the rows of tasks that are still unlabeled; return how many were written. `check`, `anew` as in `write`.
+    """Write a version's rows; return how many were written. `present`, `check` and `anew` as in `write`.
 
     A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
     """
-    client = context.label_studio
-    wanted = {task.id for task in client.unlabeled_tasks(project_id)}
-    present = client.prediction_stamps(project_id, model.name)
+    client, project_id = context.label_studio, model.project_id
     refused: dict[int, str] = {}
-    mine = (row for row in rows if row.task_id in wanted)
-    created = write(client, project_id, model.name, mine, present, refused.__setitem__, anew=anew, check=check)
+    created = write(client, project_id, model.name, rows, present, refused.__setitem__, anew=anew, check=check)
     note_refused(context, project_id, refused)
     return created
 

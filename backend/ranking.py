@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -247,21 +247,32 @@ def at_front(ranking: Ranking, place: float) -> float:
 
 
 def extended(ranking: Ranking, task_ids: IntArray, places: FloatArray, priority: FloatArray) -> Ranking:
-    """Return the ranking with late tasks added at their priority; one that is in it already is left as it is.
+    """Return the ranking with late tasks added at their priority; one that is in it already gets another place.
 
     They count as chosen by chance only if the whole ranking was. `places` are their quantiles: each gets the value of
     the task that is there, so that the quantiles of still later ones stay what they were.
     """
-    fresh = ~np.isin(task_ids, ranking.task_ids)
-    ids = task_ids[fresh]
     known = -np.sort(-ranking.acquisition) if len(ranking.acquisition) else np.zeros(1, dtype=np.float32)
-    values = known[np.rint(places[fresh] * (len(known) - 1)).astype(np.int64)]
+    values = known[np.rint(places * (len(known) - 1)).astype(np.int64)]
+    kept = ~np.isin(ranking.task_ids, task_ids)
     return Ranking(
-        np.concatenate([ranking.task_ids, ids]),
-        np.concatenate([ranking.priority, priority[fresh].astype(np.float32)]),
-        np.concatenate([ranking.acquisition, values]),
-        np.concatenate([ranking.explored, np.full(len(ids), bool(ranking.explored.all()))]),
+        np.concatenate([ranking.task_ids[kept], task_ids]),
+        np.concatenate([ranking.priority[kept], priority.astype(np.float32)]),
+        np.concatenate([ranking.acquisition[kept], values]),
+        np.concatenate([ranking.explored[kept], np.full(len(task_ids), bool(ranking.explored.all()))]),
         ranking.strategy,
+    )
+
+
+def without(ranking: Ranking, task_ids: IntArray) -> Ranking:
+    """Return the ranking but for some tasks."""
+    kept = ~np.isin(ranking.task_ids, task_ids)
+    return replace(
+        ranking,
+        task_ids=ranking.task_ids[kept],
+        priority=ranking.priority[kept],
+        acquisition=ranking.acquisition[kept],
+        explored=ranking.explored[kept],
     )
 
 

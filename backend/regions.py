@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,7 +77,8 @@ def build(tag: ControlTag, prediction: Prediction, key: str, row: int, value: Ma
 
 def region_id(key: str, from_name: str, index: int) -> str:
     """Return an id that is the same each time."""
-    return hashlib.sha1(f"{key}/{from_name}/{index}".encode(), usedforsecurity=False).hexdigest()[:10]
+    told = json.dumps([key, from_name, index])  # joined by a sign, "a/b" and "c" would be "a" and "b/c"
+    return hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
 def read(

@@ -103,7 +103,7 @@ def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone
 
     None of a video, for annotators draw in a few of its frames, and none of a result that cannot be learned from.
     """
-    found = _predicted(context, voice, task.task.id)
+    found = _predicted(context, voice, task.task.id, voice.tag.source(task.task))
     reading = tags.read(voice.tag, task.result)
     drawn = reading.objects(voice.tag)
     if (
@@ -145,7 +145,10 @@ def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
     pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=voice.place)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
-    both = [] if before is None else [[_predicted(context, one, task_id) for one in (before, voice)] for task_id in ids]
+    # Of one that showed something else when the parent was asked, the parent says nothing.
+    sources = context.store.sources(version.project_id, version.number, tag=voice.place)
+    asked = [(task_id, sources[task_id] or None) for task_id in ids]
+    both = [] if before is None else [[_predicted(context, one, *of) for one in (before, voice)] for of in asked]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
     sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature, voice.tag.outcomes))
@@ -189,10 +192,10 @@ def _voices(context: Context, version: ModelVersion) -> dict[str, _Voice]:
     return found
 
 
-def _predicted(context: Context, voice: _Voice, task_id: int) -> Prediction | None:
+def _predicted(context: Context, voice: _Voice, task_id: int, source: int | None) -> Prediction | None:
     """Return what a model predicted of an image, or of a video."""
     version = voice.version
-    found = context.store.prediction(version.project_id, version.number, task_id, tag=voice.place)
+    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=voice.place)
     return agreement.each_label(found) if found is not None and voice.tag.multiple and len(found.boxes) else found
 
 

@@ -113,7 +113,8 @@ def predict_shards(
     mended = [] if labeled else [task.id for task in tasks]
     context.progress.note_failures(models[0].project_id, mended, reasons)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    return tuple(PoolShard(index, ids, tuple(found)) for found in predictions)
+    sources = (np.array([model.tag.source(task) for task in tasks], dtype=np.int64) for model in models)
+    return tuple(PoolShard(index, ids, tuple(row), of) for row, of in zip(predictions, sources, strict=True))
 
 
 def save_shards(
@@ -128,11 +129,13 @@ def save_shards(
 
 
 def stored(
-    context: Context, models: Sequence[ServedModel], task_id: int, *, labeled: bool = False
+    context: Context, models: Sequence[ServedModel], task: Task, *, labeled: bool = False
 ) -> list[Prediction | None]:
-    """Return what the store holds of a task, by model."""
+    """Return what the store holds of a task as it is now, by model; nothing of an image that it showed before."""
     return [
-        context.store.prediction(model.project_id, model.number, task_id, labeled=labeled, tag=model.beside)
+        context.store.prediction(
+            *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.beside
+        )
         for model in models
     ]
 

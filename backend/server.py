@@ -172,6 +172,8 @@ class _Endpoints:
         return JSONResponse({"detail": "training queued"}, status_code=201)
 
     def _request_training(self, project_id: int) -> None:
+        if self._context.store.project(project_id) is None:
+            self._queue.once("reconcile")  # it takes up what a lost store no longer knows
         require_project(self._context, project_id)
         jobs.request_training(self._context, self._queue, project_id)
 

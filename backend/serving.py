@@ -60,7 +60,8 @@ def _check_names(settings: Settings) -> None:
 def predict(context: Context, project_id: int | None, schema: str, tasks: Sequence[Task]) -> list[TaskResult]:
     """Return as many results as tasks, in their order.
 
-    A task scored by the served version already gets the very same regions and priority. One whose image fails gets an
+    A task scored by the served version already gets the very same regions and priority, unless it shows another image
+    since. One whose image fails gets an
     empty result with the lowest priority, and its reason in the log and in GET /api/projects/{id}.
     """
     record = _record(context, project_id, schema)
@@ -92,7 +93,7 @@ def _predictions(
     outdated = pool_keys.outdated(context, models)
     known = [
         [None if model.beside in outdated else one for model, one in zip(models, found, strict=True)]
-        for found in (scoring.stored(context, models, task.id) for task in tasks)
+        for found in (scoring.stored(context, models, task) for task in tasks)
     ]
     places = [place for place, found in enumerate(known) if any(one is None for one in found)]
     fresh, reasons = scoring.predict_all(context, models, [tasks[place] for place in places])

@@ -144,6 +144,13 @@ class Settings(BaseModel):
             raise PydanticCustomError("switch", "Input should be a number or a text, not true or false")
         return value
 
+    @field_validator("basic_auth_user")
+    @classmethod
+    def _without_colon(cls, name: str) -> str:
+        if ":" in name:  # "a:b" with the password "c" would be "a" with "b:c"
+            raise ValueError("a user name cannot hold a colon: in HTTP's Basic authentication it ends the name")
+        return name
+
 
 _LONGEST = 100_000  # characters of a project's extra params
 _EXAMPLE = 'write an object like {"RETRAIN_EVERY": 20}'

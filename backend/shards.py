@@ -26,10 +26,13 @@ class PoolShard:
     index: int
     task_ids: IntArray  # (k,)
     predictions: tuple[Prediction | None, ...]
+    sources: IntArray | None = None  # (k,) `ControlTag.source` of each task, None: not known
 
     def __post_init__(self) -> None:
         if self.task_ids.shape != (len(self.predictions),):
             raise ValueError(f"{self.task_ids.shape} task ids for {len(self.predictions)} predictions")
+        if self.sources is not None and self.sources.shape != self.task_ids.shape:
+            raise ValueError(f"{self.sources.shape} sources for {len(self.predictions)} predictions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class ShardHeader:
     offsets: IntArray  # (k + 1,)
     classes: int
     dimensions: int  # of the embeddings
+    sources: IntArray  # (k,) what each answer is of, 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def encode(shard: PoolShard) -> bytes:
         allow_pickle=False,
         written=np.int64(time.time_ns()),
         task_ids=shard.task_ids.astype(np.int64),
+        sources=np.zeros(len(failed), dtype=np.int64) if shard.sources is None else shard.sources,
         failed=failed,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         shape=np.array([classes, dimensions], dtype=np.int64),
@@ -192,23 +197,31 @@ def read_votes(file: BinaryIO, where: str) -> tuple[IntArray, Committee]:
     return arrays["task_ids"], Committee(arrays["offsets"], arrays["probs"], arrays["boxes"], variance)
 
 
-def load_arrays(file: BinaryIO, where: str, names: Sequence[str], fix: str) -> dict[str, npt.NDArray[Any]]:
-    """Return the named arrays of an npz file, never unpickling; raises ModelError naming the file if it is damaged."""
+def load_arrays(
+    file: BinaryIO, where: str, names: Sequence[str], fix: str, optional: Sequence[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the named arrays of an npz file, never unpickling; raises ModelError naming the file if it is damaged.
+
+    The optional ones are left out where an earlier release wrote none.
+    """
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
+            present = [name for name in optional if name in stored.files]
+            return {name: stored[name] for name in (*names, *present)}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
         raise ModelError(f"damaged file: {error}", where=where, fix=fix) from error
 
 
 def _load(file: BinaryIO, where: str, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    return load_arrays(file, where, names, fix="delete this file and score the project again")
+    fix = "delete this file and score the project again"
+    return load_arrays(file, where, names, fix, optional=("sources",))
 
 
 def _header(arrays: dict[str, npt.NDArray[Any]]) -> ShardHeader:
     classes, dimensions = arrays["shape"].tolist()
-    written = int(arrays["written"])
-    return ShardHeader(written, arrays["task_ids"], arrays["failed"], arrays["offsets"], classes, dimensions)
+    written, task_ids = int(arrays["written"]), arrays["task_ids"]
+    sources = arrays.get("sources", np.zeros(len(task_ids), dtype=np.int64))
+    return ShardHeader(written, task_ids, arrays["failed"], arrays["offsets"], classes, dimensions, sources)
 
 
 def _variance(prediction: Prediction) -> FloatArray:

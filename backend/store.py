@@ -38,6 +38,7 @@ __all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "vers
 
 _RESTORE = "restore the file from a backup, or delete it"
 _NONE: Mapping[str, Path] = MappingProxyType({})
+NO_SOURCES: Mapping[int, int] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
 
@@ -100,6 +101,11 @@ class Store(Pointers):
         while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
             number += 1
         return number
+
+    def skip_numbers(self, project_id: int, number: int) -> None:
+        """Let no version have this number or one below: they are taken, though the store may know nothing of it."""
+        if number > max(self._numbers(versions_folder(project_id)), default=0):
+            self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
     def publish(self, version: ModelVersion, weights: Path | None, others: Mapping[str, Path] = _NONE) -> None:
         """Keep a version, and make it the current one if it was promoted; of a rejected one only the manifest is kept.
@@ -230,9 +236,9 @@ class Store(Pointers):
         """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
         return self._pools.votes(scored_folder(project_id, number, tag=tag))
 
-    def next_shard(self, project_id: int, number: int, *, tag: str = "") -> int:
+    def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> int:
         """Return an index above those of all stored shards."""
-        return self._pools.next_shard(scored_folder(project_id, number, tag=tag))
+        return self._pools.next_shard(scored_folder(project_id, number, labeled=labeled, tag=tag))
 
     def clear_shards(self, project_id: int, number: int) -> None:
         """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
@@ -263,20 +269,39 @@ class Store(Pointers):
         return self._pools.shards(scored_folder(project_id, number, labeled=labeled, tag=tag))
 
     def prediction(
-        self, project_id: int, number: int, task_id: int, *, labeled: bool = False, tag: str = ""
+        self,
+        project_id: int,
+        number: int,
+        task_id: int,
+        source: int | None = None,
+        *,
+        labeled: bool = False,
+        tag: str = "",
     ) -> Prediction | None:
         """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`.
 
+        Nor is it returned where the task showed something else then: `source` is what it shows now, None: whatever.
         `labeled` asks for what it predicted when the task had labels already.
         """
-        found = self._pools.find(scored_folder(project_id, number, labeled=labeled, tag=tag), task_id)
+        found = self._pools.find(scored_folder(project_id, number, labeled=labeled, tag=tag), task_id, source)
         return found[0].prediction(found[1]) if found else None
 
     def predictions(
-        self, project_id: int, number: int, task_ids: Iterable[int], *, labeled: bool = False, tag: str = ""
+        self,
+        project_id: int,
+        number: int,
+        task_ids: Iterable[int],
+        sources: Mapping[int, int] = NO_SOURCES,
+        *,
+        labeled: bool = False,
+        tag: str = "",
     ) -> Iterator[tuple[int, Prediction]]:
         """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
-        return self._pools.of_tasks(scored_folder(project_id, number, labeled=labeled, tag=tag), task_ids)
+        return self._pools.of_tasks(scored_folder(project_id, number, labeled=labeled, tag=tag), task_ids, sources)
+
+    def sources(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> dict[int, int]:
+        """Return what each stored answer is of, by task, those that failed too; 0: not known."""
+        return self._pools.sources(scored_folder(project_id, number, labeled=labeled, tag=tag))
 
     def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
         """Keep a version's ranking, or that of one tag among several, replacing the one before."""

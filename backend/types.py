@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -50,6 +52,11 @@ class ControlTag:
         if self.task != "classify" or self.frame_rate:
             return "objects"
         return "several" if self.multiple else "one"
+
+    def source(self, task: Task) -> int:
+        """Return a hash of what the tag shows of a task, never 0: an answer is of that, and not of the task's id."""
+        shown = json.dumps(task.shown(self.data_key), sort_keys=True, default=str)
+        return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1
 
     @property
     def known_as(self) -> str:

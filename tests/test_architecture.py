@@ -93,6 +93,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "activity",
             "studio_state",
             "old_versions",
+            "holdings",
             "arrivals",
         ),
         *("serving", "review", "label_review", "label_marks", "projects", "rests", "absent", "jobs"),

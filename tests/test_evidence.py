@@ -149,17 +149,18 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     versions = past(second, project.store.version(7, 1))
     project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True)
     cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
-    found = evidence._known_losses(project, versions, cats)
+    shown = dict.fromkeys(cats, 1)
+    found = evidence._known_losses(project, versions, cats, shown)
     assert found.keys() == {10, 11}
     assert found[10] == pytest.approx(image_loss(seen(0.2), *arrays(0))) == pytest.approx(0.8)
     assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
     went_on = replace(second, learned=(1, 10, 11))  # from a version that had learned task 11
-    assert evidence._known_losses(project, [*past(went_on), versions[1]], cats)[11] != pytest.approx(found[11])
+    assert evidence._known_losses(project, [*past(went_on), versions[1]], cats, shown)[11] != pytest.approx(found[11])
 
 
 def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Context) -> None:
     versions = past(project.store.version(7, 1))
-    found = evidence._known_losses(project, versions, {10: left_half("horse")})
+    found = evidence._known_losses(project, versions, {10: left_half("horse")}, {10: 1})
     assert found == {10: pytest.approx(0.2)}  # its box is one too many
 
 

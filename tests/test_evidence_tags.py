@@ -191,7 +191,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     (cat,) = tags.decode(second.tag, human((ASIDE, "cat"), tag="second"))
     drawn = {task: [cat] for task in (1, 2, 3)}
     losses = {
-        model.tag.from_name: evidence._known_losses(context, pasts_of(context, model), drawn)
+        model.tag.from_name: evidence._known_losses(context, pasts_of(context, model), drawn, dict.fromkeys(drawn, 1))
         for model in (label, second)
     }
     box = np.array([ASIDE], dtype=np.float32) * np.array([2, 1, 2, 1], dtype=np.float32)

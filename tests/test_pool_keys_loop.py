@@ -100,14 +100,18 @@ def test_the_queue_shows_what_the_label_config_asks_for(
         change(servers.client, project, CONFIG.replace('threshold="0.05"/>', 'threshold="0.9" model_every="9"/>'))
         add_video(servers.client, project, images, "c.avi")
 
-        def counted() -> bool:
-            return servers.redis.get(f"memo:tasks:{project}") == b"3"
+        def placed() -> bool:
+            return len(servers.scores(project)) == 3 and all(servers.scores(project).values())
 
-        await_true(counted, "the place of the new task", patience_s=120)
-        servers.redis.delete(f"memo:tasks:{project}")  # so that the next count is after a reconcile, and the change
+        await_true(placed, "the place of the new task", patience_s=120)
+        servers.redis.delete(f"memo:placed:{project}")  # so that the next look is after a reconcile, and the change
 
         def looked() -> bool:
-            return counted() and not servers.status(project).scoring.total and all(servers.scores(project).values())
+            return (
+                bool(servers.redis.exists(f"memo:placed:{project}"))
+                and not servers.status(project).scoring.total
+                and all(servers.scores(project).values())
+            )
 
         await_true(looked, "the reconcile", patience_s=120)
         assert pool.stat().st_mtime_ns == scored

@@ -26,19 +26,18 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
     label_studio: LabelStudioProcess, context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tag,) = label_config.parse(CONFIG)
-    model = ServedModel(7, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag)
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.create_project("push", CONFIG)
+        model = ServedModel(project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag)
         images = [{"data": {"image": f"http://images.example/{n}.png"}} for n in range(3)]
         client.http.send("POST", f"/api/projects/{project}/import", images)
         ids = [task.id for task in client.unlabeled_tasks(project)]
         labels = ["cat", "gone", "dog"]
         rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
         with_studio = replace(context, label_studio=client)
-        assert push._import(with_studio, project, model, iter(rows), push.alone_at_work, anew=False) == 3
-        assert (
-            push._import(with_studio, project, model, iter(rows), push.alone_at_work, anew=False) == 0
-        )  # once more changes nothing
+        assert push.put(with_studio, model, iter(rows), [], push.alone_at_work) == 3
+        present = client.prediction_stamps(project, model.name)
+        assert push.put(with_studio, model, iter(rows), present, push.alone_at_work) == 0  # once more changes nothing
         held = [client.predictions_of(task) for task in ids]
     assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
     failures = context.progress.failures(project)

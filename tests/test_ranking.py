@@ -287,8 +287,10 @@ def test_late_tasks_join_the_ranking_without_moving_the_quantiles() -> None:
     places = np.array([0.0, 0.5, 1.0, 0.9], dtype=np.float32)
     priority = np.array([0.001, 0.5, 1.0, 0.9], dtype=np.float32)
     longer = ranking.extended(ranked, np.array([200, 201, 202, 5]), places, priority)
-    assert longer.task_ids.tolist()[-3:] == [200, 201, 202]
-    assert longer.priority[-3:].tolist() == pytest.approx([0.001, 0.5, 1.0])
+    assert longer.task_ids.tolist()[-4:] == [200, 201, 202, 5]
+    assert longer.priority[-4:].tolist() == pytest.approx([0.001, 0.5, 1.0, 0.9])
+    assert len(longer.task_ids) == 103
+    assert len(ranking.without(longer, np.array([5, 7])).task_ids) == 101
     assert not longer.explored.any()
     for value in ranked.acquisition[::9]:
         assert ranking.quantile_of(longer, value) == pytest.approx(ranking.quantile_of(ranked, value), abs=0.02)

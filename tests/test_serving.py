@@ -214,7 +214,8 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     scoring.save_shards(served, models, scoring.predict_shards(served, models, 0, tasks[:4]))
     order = priorities.rank_pool(served, record, models)
     scoring.save_shards(served, models, scoring.predict_shards(served, models, 1, tasks[4:5]))  # came later
-    pushed = {row.task_id: row for row in push._rows(served, served.settings, models, order)}
+    asked = {task.id: task for task in tasks}
+    pushed = {row.task_id: row for row in push.rows(served, served.settings, models, order, asked)}
     for path in images.folder.iterdir():
         path.unlink()  # what is stored needs no image
     for media in Path(served.settings.model_dir, "media").iterdir():

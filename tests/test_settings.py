@@ -214,3 +214,10 @@ class TestForProject:
 
 if __name__ == "__main__":
     DOC.write_text(markdown(), encoding="utf-8")
+
+
+def test_a_user_name_holds_no_colon() -> None:
+    """To HTTP "a:b" with the password "c" is "a" with "b:c"."""
+    with pytest.raises(SettingError, match=r"BASIC_AUTH_USER='a:b': .*cannot hold a colon"):
+        from_env({"BASIC_AUTH_USER": "a:b", "BASIC_AUTH_PASS": "c"})
+    assert from_env({"BASIC_AUTH_USER": "a", "BASIC_AUTH_PASS": "b:c"}).basic_auth_pass == "b:c"

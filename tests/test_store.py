@@ -586,11 +586,15 @@ def test_a_model_that_finds_nothing_and_has_no_embedding(store: Store) -> None:
     assert same(store.prediction(7, 0, 101), nothing)
 
 
-def test_the_newest_shard_wins(store: Store) -> None:
+def test_the_shard_with_the_highest_index_wins_whatever_the_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new = make_prediction(3, 1), make_prediction(1, 2)
-    store.save_shard(7, 1, make_shard(9, old, old, None))
-    store.save_shard(7, 1, make_shard(2, new, first=101))
-    store.save_shard(7, 1, make_shard(3, new, first=102))
+    store.save_shard(7, 1, make_shard(2, old, old, None))
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3_600_000_000_000)  # set back by an hour
+    store.save_shard(7, 1, make_shard(9, new, first=101))
+    store.save_shard(7, 1, make_shard(10, new, first=102))
     pool, failed = store.load_pool(7, 1, None)
     assert sorted(pool.task_ids.tolist()) == [100, 101, 102]
     assert failed == ()
@@ -599,6 +603,31 @@ def test_the_newest_shard_wins(store: Store) -> None:
     assert same(store.prediction(7, 1, 100), old)
     tasks = [task for shard in store.shards(7, 1) for task in shard.task_ids.tolist()]
     assert sorted(tasks) == [100, 101, 102]
+
+
+def test_an_answer_is_of_what_the_task_showed(store: Store) -> None:
+    first, second = make_prediction(3, 1), make_prediction(1, 2)
+    store.save_shard(7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])))
+    assert same(store.prediction(7, 1, 100), first)
+    assert same(store.prediction(7, 1, 100, 11), first)
+    assert store.prediction(7, 1, 100, 12) is None
+    shown = {100: 12, 101: 22}
+    assert [task for task, _ in store.predictions(7, 1, [100, 101, 102], shown)] == [101]
+    assert store.sources(7, 1) == {100: 11, 101: 22, 102: 33}
+    store.save_shard(7, 2, make_shard(0, first))  # as by an earlier release, which did not say
+    assert same(store.prediction(7, 2, 100, 11), first)
+    with pytest.raises(ValueError, match="sources"):
+        replace(make_shard(0, first), sources=np.array([1, 2]))
+
+
+def test_a_shard_of_an_earlier_release_has_no_sources(local: Store) -> None:
+    local.save_shard(7, 1, make_shard(0, make_prediction(3, 1)))
+    path = path_of(local, "pool-000000.npz")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "sources"}
+    np.savez(path, allow_pickle=False, **arrays)
+    assert local.prediction(7, 1, 100, 5) is not None
+    assert local.sources(7, 1) == {100: 0}
 
 
 def test_a_shard_saved_twice_is_there_once(store: Store) -> None:

@@ -318,7 +318,7 @@ def test_what_is_stored_is_pushed_and_answered(
     publish_both(context, tiny_weights, classifier)
     tasks = pool(images, 6)
     models, order = rank(context, tasks)
-    rows = list(push._rows(context, context.settings, models, order))
+    rows = list(push.rows(context, context.settings, models, order, {task.id: task for task in tasks}))
     for media in Path(context.settings.model_dir, "media").iterdir():
         media.unlink()
     for path in images.folder.iterdir():
