@@ -70,7 +70,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     data_dir = tmp_path_factory.mktemp("label-studio") / "data"
-    shutil.copytree(_fresh_label_studio(binary, pytestconfig), data_dir)
+    shutil.copytree(fresh_label_studio(binary, pytestconfig), data_dir)
     with start_label_studio(binary, data_dir, **LOGIN) as process:
         yield process
 
@@ -83,14 +83,14 @@ def validating_label_studio(
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     data_dir = tmp_path_factory.mktemp("validating-label-studio") / "data"
-    shutil.copytree(_fresh_label_studio(binary, pytestconfig), data_dir)
+    shutil.copytree(fresh_label_studio(binary, pytestconfig), data_dir)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("fflag_feat_utc_210_prediction_validation_15082025", "1")
         with start_label_studio(binary, data_dir, **LOGIN) as process:
             yield process
 
 
-def _fresh_label_studio(binary: Path, config: pytest.Config) -> Path:
+def fresh_label_studio(binary: Path, config: pytest.Config) -> Path:
     """Return a data directory right after the first start, kept in pytest's cache: migrations take half a minute."""
     assert config.cache is not None
     kept = config.cache.mkdir("label-studio") / f"{binary.stat().st_ino}-{binary.stat().st_mtime_ns}"

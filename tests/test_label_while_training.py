@@ -6,6 +6,7 @@ The length is LABELING_MINUTES, 30 by default. `pytest -s` shows the figures.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ import pytest
 from backend import scenes
 from backend.processes import LabelStudioProcess, label_studio_binary, start_label_studio
 from tests.annotator import Annotator, Diary, browser_of
-from tests.conftest import LOGIN, Login
+from tests.conftest import LOGIN, Login, fresh_label_studio
 from tests.postgres import postgres
-from tests.support import require, sign_up
+from tests.support import require, sign_up, tiny_yolo
 from tests.world import World, await_shown, await_true, open_world
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.slow]
@@ -31,7 +32,8 @@ POOL = 200 + round(MINUTES * 60 * 2 / PAUSE_S)  # more than two annotators can l
 SETTINGS = {
     "IMGSZ": "64",
     "RETRAIN_EVERY": "20",
-    "TRAIN_STEPS": "20",  # what a version can do is not asked here, only that there is one
+    "BASE_MODEL": "curious.pt",  # it finds something everywhere, so that its versions are published
+    "TRAIN_STEPS": "5",  # what a version can do is not asked here
     "MIN_EPOCHS": "1",
     "STEPS_GROWTH": "0",
     "TOLERANCE": "1",  # so that each version is published, and the one before it goes
@@ -41,9 +43,16 @@ COLLEAGUE = Login(email="colleague@example.com", password="another-test-password
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_no_request_of_an_annotator_fails_while_versions_come_and_go(database: str, tmp_path: Path) -> None:
+def test_no_request_of_an_annotator_fails_while_versions_come_and_go(
+    database: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     data_yaml = scenes.generate(tmp_path / "scenes", pool=POOL, test=10, seed=3, size=96)
-    with label_studio_on(database, tmp_path) as studio, open_world(studio, tmp_path, data_yaml, SETTINGS) as world:
+    (tmp_path / "models").mkdir()
+    tiny_yolo(tmp_path / "models" / "curious.pt", scenes.CLASSES)
+    with (
+        label_studio_on(database, tmp_path / "studio", pytestconfig) as studio,
+        open_world(studio, tmp_path, data_yaml, SETTINGS) as world,
+    ):
         project_id = prepared_project(world)
         diaries, seen = label_together(world, project_id, MINUTES * 60)
         versions = world.store.versions(project_id)
@@ -55,18 +64,22 @@ def test_no_request_of_an_annotator_fails_while_versions_come_and_go(database: s
             print(*diary.failures, sep="\n")
         assert [failure for diary in diaries for failure in diary.failures] == []
         assert all(diary.labels for diary in diaries)
-        assert len(versions) >= 2
+        assert len(seen) > 2, versions[-1].reason  # or there was nothing to delete
         assert deleted == set()  # while they label
         assert_old_predictions_get_fewer(world, project_id)
 
 
 @contextmanager
-def label_studio_on(database: str, folder: Path) -> Iterator[LabelStudioProcess]:
+def label_studio_on(database: str, folder: Path, config: pytest.Config) -> Iterator[LabelStudioProcess]:
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     with ExitStack() as stack:
-        environ = stack.enter_context(postgres()) if database == "postgresql" else {}
-        yield stack.enter_context(start_label_studio(binary, folder / "studio", environ=environ, **LOGIN))
+        environ = {}
+        if database == "postgresql":
+            environ = stack.enter_context(postgres())
+        else:
+            shutil.copytree(fresh_label_studio(binary, config), folder)
+        yield stack.enter_context(start_label_studio(binary, folder, environ=environ, **LOGIN))
 
 
 def prepared_project(world: World) -> int:
@@ -75,7 +88,7 @@ def prepared_project(world: World) -> int:
     project_id = world.client.create_project("label while training", world.config)
     world.client.upload_images(project_id, [file.path for file in world.data.train])
     world.client.attach_backend(project_id, world.url, "yolo")
-    await_shown(world, project_id, "yolo11n-v0")
+    await_shown(world, project_id, "curious-v0")
     return project_id
 
 
