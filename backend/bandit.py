@@ -22,6 +22,7 @@ class Reward:
     boxes: int  # on them
     gain: float  # mAP50 over the version before, on the same randomly chosen validation images
     disagreement: float | None = None  # mean 1 − F1(prediction, human) over the images; favours hard and noisy ones
+    judged_on: int = 0  # held-out images that the gain was measured on; 0: not known
 
     @property
     def value(self) -> float:

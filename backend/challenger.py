@@ -39,6 +39,7 @@ class Champion:
 
     model: TagModel
     weights: Path
+    chosen: bool = False  # somebody rolled back to its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag,
     model = version.model_of(tag, first=first) if version else None
     if version is None or model is None:
         return None
-    return Champion(model, context.store.weights(version, model.from_name))
+    chosen = context.store.is_chosen(version.project_id)
+    return Champion(model, context.store.weights(version, model.from_name), chosen)
 
 
 def untrained(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
@@ -85,7 +87,8 @@ def train(
     left_out = partial(_note_left_out, context, plan)
     trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
-    verdict = verdict_on(plan, trained, before.weights if before else None, data_yaml, left_out)
+    champion, chosen = (before.weights, before.chosen) if before else (None, False)
+    verdict = verdict_on(plan, trained, champion, data_yaml, left_out, chosen=chosen)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from backend.bootstrap import Answers, Measured, Rankings, Sample, measured, places, summed
 from backend.inference import BATCH, Detector, load_detector, not_finite
 from backend.letterbox import read_pixels
 from backend.semantic import Segmenter
@@ -159,14 +160,32 @@ def read_part(data_yaml: Path, part: str) -> tuple[list[Path], list[tuple[int, .
     return images, [tuple(map(int, (labels / f"{path.stem}.txt").read_text().split())) for path in images]
 
 
-def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+def measure(model: Any, data_yaml: Path, imgsz: int, device: str) -> Measured:
     """Return the quality of a classifier on the `val` split, classes matched by name; it tells what `quality` does."""
     data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
     images, labels = read_part(data_yaml, "val")
     classifier = Classifier(model, imgsz, device)
     found = list(classifier.predict(images))
     probs = by_name(np.concatenate([one.class_probs for one in found]), classifier.classes, data["names"])
-    return quality(probs, _multi_hot(labels, len(data["names"])), data["names"], multiple=classifier.multiple)
+    true = _multi_hot(labels, len(data["names"]))
+    metrics = quality(probs, true, data["names"], multiple=classifier.multiple)
+    return measured(metrics, sample(probs, true, [path.stem for path in images], multiple=classifier.multiple))
+
+
+def sample(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple: bool) -> Sample:
+    """Return what `quality` is computed from, by image; `names` (n,) are those of a data set."""
+    place, size = places(names)
+    if multiple:
+        return Rankings(place, probs, true, size)
+    known = true.any(axis=1)
+    sums = summed(np.stack([_right(probs, true) & known, known], axis=1), place, size).astype(np.int64)
+    return Answers(right=sums[:, 0], known=sums[:, 1])
+
+
+def _right(probs: FloatArray, true: BoolArray) -> BoolArray:
+    """Return whether the most likely class of each image is one of its own (n,)."""
+    right: BoolArray = true[np.arange(len(true)), probs.argmax(axis=1)] & (probs.max(axis=1) > 0)
+    return right
 
 
 def quality(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple: bool) -> Metrics:
@@ -180,7 +199,7 @@ def quality(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multipl
         each = {c: average_precision(probs[:, c], true[:, c]) for c in np.flatnonzero(true.any(axis=0)).tolist()}
         overall = float(np.mean(list(each.values()))) if each else 0.0
     else:
-        right = true[np.arange(len(true)), probs.argmax(axis=1)] & (probs.max(axis=1) > 0)
+        right = _right(probs, true)
         each = {c: float(right[true[:, c]].mean()) for c in np.flatnonzero(true.any(axis=0)).tolist()}
         overall = float(right[known].mean()) if known.any() else 0.0
     return Metrics(

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from backend.errors import BackendError
 from backend.startup import (
+    check_access,
     check_label_studio,
     check_store,
     log_to_stderr,
@@ -82,6 +83,7 @@ def run(
     from backend.processes import require_free_port
 
     settings = read_settings(host=host, port=port)
+    check_access(settings)
     check_label_studio(settings, required=True)
     require_free_port(settings.host, settings.port)
     check_store(settings)
@@ -100,7 +102,9 @@ def serve(
     from backend.listener import listen
     from backend.processes import require_free_port
 
-    settings = with_redis(read_settings(host=host, port=port))
+    settings = read_settings(host=host, port=port)
+    check_access(settings)
+    with_redis(settings)
     require_free_port(settings.host, settings.port)
     check_label_studio(settings, required=False)
     check_store(settings)

@@ -4,10 +4,12 @@ BackendError                    500  something of ours broke
 ├── RequestError                400  the caller sent something we cannot use
 │   ├── SettingError            400  an unknown setting, or a value out of range
 │   ├── TooLargeError           413  more was sent than we take
+│   ├── ContentTypeError        415  a body that does not call itself JSON
 │   ├── DataError               400  a data set on disk that cannot be read
 │   ├── RegionError             400  a region of an annotation that cannot be read
 │   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
 ├── AuthError                   401  missing or wrong credentials
+├── ForbiddenError              403  a page of another site asks, or somebody by a name that is not ours
 ├── NotFoundError               404  no such project or version
 ├── MediaError                  422  a task's media cannot be fetched, or is not an image we can read
 ├── TrainingError               422  the labels do not allow a training
@@ -16,6 +18,7 @@ BackendError                    500  something of ours broke
 ├── MachineError                503  this machine lacks room, memory or rights: no task is to blame, and it is retried
 │   └── StoreError              503  MODEL_DIR cannot be read or written
 ├── RedisDownError              503  redis does not answer: nothing can be queued now
+├── OverloadedError             503  too much is asked at once
 └── LabelStudioError            502  Label Studio refused, or did not answer
     ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
     ├── LabelStudioRefusedError 502  what was sent does not pass Label Studio's validation
@@ -67,6 +70,10 @@ class TooLargeError(RequestError):
     status = 413
 
 
+class ContentTypeError(RequestError):
+    status = 415
+
+
 class DataError(RequestError):
     pass
 
@@ -81,6 +88,10 @@ class LabelConfigError(RequestError):
 
 class AuthError(BackendError):
     status = 401
+
+
+class ForbiddenError(BackendError):
+    status = 403
 
 
 class NotFoundError(BackendError):
@@ -118,6 +129,10 @@ class RedisDownError(BackendError):
 
 class StoreError(MachineError):
     pass
+
+
+class OverloadedError(BackendError):
+    status = 503
 
 
 class LabelStudioError(BackendError):

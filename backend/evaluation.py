@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backend import classifying, semantic
+from backend.bootstrap import Matches, Measured, measured, places, summed
 from backend.inference import BATCH, KEEP_CONFIDENCE
-from backend.types import YoloTask
+from backend.types import BoolArray, FloatArray, YoloTask
 from backend.versions import Metrics
 from backend.yolo_models import load_model, select_device, task_of, yolo_class
 from backend.yolo_tasks import RECIPES
 
+_RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> where ultralytics keeps which detections are right
+
 
 def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+    """Return what `measure` does, without what it was computed from."""
+    return measure(weights, data_yaml, imgsz, device).metrics
+
+
+def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured:
     """Return the quality of a model on the `val` split of a data set.
 
     The model's classes are matched to the data's by name, so versions from before and after a change of labels compare:
@@ -26,9 +38,9 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
     model = load_model(weights)
     task = task_of(model) or "detect"
     if task == "classify":
-        return classifying.evaluate(model, data_yaml, imgsz, device)
+        return classifying.measure(model, data_yaml, imgsz, device)
     if task == "semantic":
-        return semantic.evaluate(model, data_yaml, imgsz, device)
+        return semantic.measure(model, data_yaml, imgsz, device)
     with tempfile.TemporaryDirectory() as folder:
         validator = _validator_class(task)(
             args={
@@ -49,13 +61,37 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics
         validator(model=model)
     found = getattr(validator.metrics, RECIPES[task].metric)
     ap50 = zip(found.ap_class_index, found.ap50, strict=True)
-    return Metrics(
+    metrics = Metrics(
         map50=float(found.map50),
         map50_95=float(found.map),
         class_ap50={validator.names[index]: float(ap) for index, ap in ap50},
         images=validator.seen,
         boxes=int(validator.metrics.nt_per_class.sum()),
         detections=validator.detections,
+    )
+    return measured(metrics, _matches(validator.matched, len(validator.names)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What the validator found in one image."""
+
+    name: str
+    confidence: FloatArray  # (k,)
+    classes: FloatArray  # (k,)
+    right: BoolArray  # (k,)
+    labels: FloatArray  # (l,) classes
+
+
+def _matches(images: Sequence[_Image], classes: int) -> Matches:
+    place, size = places([image.name for image in images])
+    labels = [np.bincount(image.labels.astype(np.int64), minlength=classes) for image in images]
+    return Matches(
+        images=np.repeat(place, [len(image.right) for image in images]),
+        classes=np.concatenate([image.classes for image in images]).astype(np.int64),
+        confidence=np.concatenate([image.confidence for image in images]),
+        right=np.concatenate([image.right for image in images]),
+        labels=summed(np.array(labels), place, size).astype(np.int64),
     )
 
 
@@ -77,6 +113,16 @@ def _validator_class(task: YoloTask) -> Any:
             number = {name: index for index, name in self.names.items()}
             self.to_data = torch.tensor([number.get(model.names[i], -1) for i in range(len(model.names))])
             self.detections = 0
+            self.matched: list[_Image] = []
+
+        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            super().update_metrics(preds, batch)
+            stats, right = self.metrics.stats, _RIGHT[RECIPES[task].metric]
+            for place in range(-len(preds), 0):
+                name = Path(batch["im_file"][place]).stem
+                hits = stats[right][place][:, 0].astype(np.bool_)  # by the lowest threshold, IoU >= .5
+                confidence, classes, labels = (stats[key][place] for key in ("conf", "pred_cls", "target_cls"))
+                self.matched.append(_Image(name, confidence, classes, hits, labels))
 
         def postprocess(self, preds: Any) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = super().postprocess(preds)

@@ -1,4 +1,4 @@
-"""What stands before every request: Basic auth, the webhook secret, the body limit, and errors told as messages."""
+"""What stands before every request: who may ask, the webhook secret, the body limit, and errors told as messages."""
 
 from __future__ import annotations
 
@@ -13,33 +13,44 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from backend import metrics
-from backend.errors import AuthError, BackendError, RedisDownError, TooLargeError
+from backend import metrics, origins
+from backend.bodies import MAX_BODY_BYTES, too_large
+from backend.errors import AuthError, BackendError, RedisDownError
 from backend.projects import WEBHOOK_HEADER
 from backend.reason import REASON_HEADER, reason_of
+from backend.redaction import redacted, roots_of
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 64 * 1024 * 1024  # LS sends 2,000 tasks in about 4 MB
 _OPEN_PATHS = {"/health"}
+_HUNG_UP = 499  # as nginx calls it
+_SHOWN = 200  # characters of an address in an answer
 _SECRET_PATHS = {"/webhook"}  # these check the secret header themselves: LS cannot send Basic auth with a webhook
 
 
 def install(app: FastAPI, settings: Settings) -> None:
     """Put authentication, limits, error messages and request metrics in front of every route of `app`."""
 
+    app.state.roots = roots_of(settings)
+
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         started = time.perf_counter()
         path = request.url.path
         try:
             _check_size(request)
+            if path not in _OPEN_PATHS:
+                _check_sender(request, settings)
             if path not in _OPEN_PATHS | _SECRET_PATHS:
                 check_basic(request, settings)
             response = await call_next(request)
         except BackendError as error:
             response = tell(request, error)
+        except ClientDisconnect:
+            log.info("%s %s: the client hung up", request.method, path)
+            response = Response(status_code=_HUNG_UP)
         metrics.REQUESTS.labels(path if path in metrics.PATHS else "other", str(response.status_code)).observe(
             time.perf_counter() - started
         )
@@ -50,6 +61,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.add_exception_handler(RedisError, _on_redis_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_path_error)
+    app.add_exception_handler(ClientDisconnect, _on_hang_up)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -87,37 +99,39 @@ def check_secret(request: Request, settings: Settings, secret: str) -> None:
 
 
 def tell(request: Request, error: BackendError) -> JSONResponse:
-    """Return the error as JSON, and as the reason phrase, the only part Label Studio shows to people."""
+    """Return the error as JSON, and as the reason phrase, the only part Label Studio shows to people.
+
+    The log has the paths of files, a client reads names of folders.
+    """
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
     else:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-    headers = {REASON_HEADER.decode(): reason_of(error)}
+    roots = request.app.state.roots
+    headers = {REASON_HEADER.decode(): redacted(reason_of(error), roots)}
     if error.status == 401:
         headers["www-authenticate"] = 'Basic realm="yolo-backend"'
-    body = {"error": error.what, "where": error.where, "fix": error.fix}
+    texts = {"error": error.what, "where": error.where, "fix": error.fix}
+    body = {name: redacted(text, roots) for name, text in texts.items()}
     return JSONResponse(body, status_code=error.status, headers=headers)
-
-
-async def read_body(request: Request) -> bytes:
-    """Return the body; raises TooLargeError as soon as it is, for a chunked one does not say its length before."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large(request)
-    return bytes(body)
 
 
 def _check_size(request: Request) -> None:
     length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        raise _too_large(request)
+    if not length.isdecimal() or len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
+        raise too_large(request.url.path)
 
 
-def _too_large(request: Request) -> TooLargeError:
-    what = f"the body is larger than {MAX_BODY_BYTES} bytes"
-    return TooLargeError(what, where=request.url.path, fix="send fewer tasks at once")
+def _check_sender(request: Request, settings: Settings) -> None:
+    """Refuse what a page of another site can make a browser send.
+
+    With a password a name needs no check: a browser gives the password to the site alone for which it was entered.
+    """
+    path, headers = request.url.path, request.headers
+    origins.check_origin(headers, path)
+    if not settings.basic_auth_user:
+        origins.check_host(headers.get("host", ""), settings.backend_url, path)
+    origins.check_content_type(request.method, headers, path)
 
 
 def _on_backend_error(request: Request, error: Exception) -> Response:
@@ -140,10 +154,15 @@ def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _on_path_error(request: Request, error: Exception) -> Response:
-    return JSONResponse(
-        {"error": "the path has a part of the wrong type", "where": request.url.path, "fix": "project ids are numbers"},
-        status_code=400,
-    )
+    fix = "ids of projects and tasks are whole numbers from 1 on"
+    body = {"error": "the address has a part of the wrong type", "where": request.url.path[:_SHOWN], "fix": fix}
+    return JSONResponse(body, status_code=422)
+
+
+def _on_hang_up(request: Request, error: Exception) -> Response:
+    """Nobody is left to read the answer: the status is for the metrics."""
+    log.info("%s %s: the client hung up", request.method, request.url.path)
+    return Response(status_code=_HUNG_UP)
 
 
 def _on_bug(request: Request, error: Exception) -> Response:

@@ -183,6 +183,16 @@ class ProjectCalls:
 
         LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
         """
+        stale = self._stale_webhooks(project_id, backend_url, header, value)
+        for hook in stale:
+            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
+        return bool(stale)
+
+    def lacks_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
+        """Return whether `ensure_webhook_header` would change anything; raises as it does."""
+        return bool(self._stale_webhooks(project_id, backend_url, header, value))
+
+    def _stale_webhooks(self, project_id: int, backend_url: str, header: str, value: str) -> list[WebhookInfo]:
         self.project(project_id)  # LS answers 400 for an unknown one
         ours = webhooks_to(backend_url, self.webhooks(project_id))
         if not ours:
@@ -191,10 +201,7 @@ class ProjectCalls:
                 where=f"project {project_id}",
                 fix="attach the backend again (Settings > Model); see SSRF_PROTECTION_ENABLED if none appears",
             )
-        stale = [hook for hook in ours if hook.headers.get(header) != value]
-        for hook in stale:
-            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
-        return bool(stale)
+        return [hook for hook in ours if hook.headers.get(header) != value]
 
     def webhooks(self, project_id: int | None = None) -> list[WebhookInfo]:
         """Return the webhooks of one project, or of all of them in one request."""

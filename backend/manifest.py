@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,7 +13,7 @@ from backend.bandit import Reward
 from backend.errors import ModelError
 from backend.label_errors import LabelDoubt
 from backend.stream import StreamState
-from backend.versions import ModelVersion
+from backend.versions import Metrics, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class ProjectFile(_File):
 
 class PointerFile(_File):
     number: int
+    chosen: bool = False  # somebody rolled back to it
 
 
 class StreamFile(_File):
@@ -95,6 +96,18 @@ class MarksFile(_File):
 
 
 F = TypeVar("F", bound=_File)
+
+
+def with_basis(version: ModelVersion) -> ModelVersion:
+    """Return a version whose metrics say whether they are of held-out images; manifests from before do not."""
+    snapshot = version.snapshot
+    held_out = bool(snapshot.val_tasks) and set(snapshot.val_tasks).isdisjoint(snapshot.train_tasks)
+
+    def told(metrics: Metrics | None) -> Metrics | None:
+        return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=held_out)
+
+    others = tuple(replace(model, metrics=told(model.metrics)) for model in version.others)
+    return replace(version, metrics=told(version.metrics), others=others)
 
 
 def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:

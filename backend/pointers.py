@@ -43,9 +43,15 @@ class Pointers(Lessons):
 
     # Pointers
 
-    def _point(self, name: str, project_id: int, number: int) -> None:
-        """Point to a version, whatever the pointer said before."""
-        data, place = PointerFile(number=number).encode(), self._place(name, project_id) + 1
+    def is_chosen(self, project_id: int) -> bool:
+        """Return whether somebody rolled back to the current version."""
+        path = pointer_file("current", project_id, self._place("current", project_id))
+        found = self._read(PointerFile, path, fix=_ROLL_BACK)
+        return found is not None and found.chosen
+
+    def _point(self, name: str, project_id: int, number: int, *, chosen: bool = False) -> None:
+        """Point to a version, whatever the pointer said before; `chosen`: somebody rolled back to it."""
+        data, place = PointerFile(number=number, chosen=chosen).encode(), self._place(name, project_id) + 1
         while not self._files.create(pointer_file(name, project_id, place), data, shared=True):
             place += 1
 

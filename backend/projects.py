@@ -171,9 +171,24 @@ def look(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
-    """Give the project's webhook our secret; True if it lacked it. Raises NotFoundError if there is no webhook."""
-    secret = context.store.secret()
-    return context.label_studio.ensure_webhook_header(record.project_id, record.backend_url, WEBHOOK_HEADER, secret)
+    """Give the project's webhook our secret; True if it lacked it.
+
+    The address is what a caller of /setup named, and that may be anybody: it is ours if BACKEND_URL says so, or if
+    somebody with an account attached it in Label Studio. Raises NotFoundError if it is not, or if there is no webhook.
+    """
+    client, project_id, url = context.label_studio, record.project_id, record.backend_url
+    header = WEBHOOK_HEADER, context.store.secret()
+    if not client.lacks_webhook_header(project_id, url, *header):
+        return False
+    if url != context.settings.backend_url.rstrip("/"):
+        attached = {backend.url.rstrip("/") for backend in client.backends(project_id)}
+        if context.settings.backend_url or url not in attached:
+            raise NotFoundError(
+                f"that {url} is not this backend's address",
+                where=f"project {project_id}",
+                fix="attach the backend in Label Studio (Settings > Model) by the address in BACKEND_URL",
+            )
+    return client.ensure_webhook_header(project_id, url, *header)
 
 
 def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from backend import basis
 from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
 from backend.types import Json
-from backend.versions import ModelVersion, TagModel
+from backend.versions import Metrics, ModelVersion, TagModel
 
-_LARGEST = 2**63 - 1  # of an id in a database
+MAX_TASKS = 10_000  # LS's largest request is "Retrieve predictions" on all tasks of a project
+LARGEST_ID = 2**63 - 1  # of an id in a database
 
 
 def _project_id(value: object) -> object:
@@ -24,7 +26,7 @@ def _project_id(value: object) -> object:
     return value.split(".")[0] or None if isinstance(value, str) else value
 
 
-ProjectId = Annotated[int, Field(ge=1, le=_LARGEST), BeforeValidator(_project_id)]
+ProjectId = Annotated[int, Field(ge=1, le=LARGEST_ID), BeforeValidator(_project_id)]
 MaybeProjectId = Annotated[ProjectId | None, BeforeValidator(_project_id)]
 
 
@@ -45,12 +47,12 @@ class SetupRequest(_Incoming):
 
 
 class PredictTask(_Incoming):
-    id: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
+    id: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
     data: Json | None  # null fails for its own task alone
 
 
 class PredictRequest(_Incoming):
-    tasks: list[PredictTask]
+    tasks: Annotated[list[PredictTask], Field(max_length=MAX_TASKS)]
     label_config: str
     project: MaybeProjectId = None
 
@@ -92,10 +94,20 @@ class TrainingOut(BaseModel):
     losses: dict[str, float]
 
 
+class JudgedOnOut(BaseModel):
+    """What map50 was measured on."""
+
+    images: int  # that the model has not learned from
+    boxes: int
+    interval: tuple[float, float] | None  # of map50, 95%; null: it is not judged yet
+    quality: str  # all of it in words
+
+
 class TagOut(BaseModel):
     tag: str
     task: str
-    map50: float | None  # null: it has no model yet
+    map50: float | None  # null: it has no model yet, or one that is not judged
+    judged_on: JudgedOnOut
     temperature: float
     carried: bool
     reason: str
@@ -103,10 +115,12 @@ class TagOut(BaseModel):
 
 class VersionOut(BaseModel):
     version: str
-    map50: float | None
+    map50: float | None  # null: it is not judged yet
     map50_95: float | None
-    images: int
-    boxes: int | None
+    judged_on: JudgedOnOut
+    labels: int  # the tasks that it was trained and judged with
+    images: int  # the same, as it was called before
+    boxes: int | None  # judged_on.boxes, as it was called before
     temperature: float  # of its confidences, 1: as they are
     created: datetime
     promoted: bool
@@ -143,6 +157,7 @@ class RewardOut(BaseModel):
     boxes: int
     gain: float
     disagreement: float | None
+    judged_on: int
 
 
 class BanditOut(BaseModel):
@@ -205,7 +220,7 @@ def project_out(status: Status) -> ProjectOut:
         retrain_every=status.retrain_every,
         strategy=status.strategy,
         training=TrainingOut(**_fields(training)),
-        versions=[_version_out(version) for version in status.versions],
+        versions=[version_out(version) for version in status.versions],
         scoring=ScoringOut(done=run.done, total=run.total) if run else ScoringOut(done=0, total=0),
         failures=status.failures,
         ranking_error=status.ranking_error,
@@ -243,14 +258,18 @@ def label_error_out(doubt: LabelDoubt) -> LabelErrorOut:
     )
 
 
-def _version_out(version: ModelVersion) -> VersionOut:
+def version_out(version: ModelVersion) -> VersionOut:
+    """Return a version as GET /api/projects/{id} shows it."""
     metrics = version.metrics
+    judged_on = _judged_on(metrics)
     return VersionOut(
         version=version.name,
-        map50=metrics.map50 if metrics else None,
-        map50_95=metrics.map50_95 if metrics else None,
+        map50=_judged(metrics, "map50"),
+        map50_95=_judged(metrics, "map50_95"),
+        judged_on=judged_on,
+        labels=version.snapshot.learned_tasks,
         images=version.snapshot.learned_tasks,
-        boxes=metrics.boxes if metrics else None,
+        boxes=judged_on.boxes if metrics else None,
         temperature=version.models[0].temperature,
         created=version.created,
         promoted=version.promoted,
@@ -260,14 +279,29 @@ def _version_out(version: ModelVersion) -> VersionOut:
 
 
 def _tag_out(model: TagModel) -> TagOut:
-    map50 = model.metrics.map50 if model.metrics else None
     return TagOut(
         tag=model.from_name,
         task=model.task,
-        map50=map50,
+        map50=_judged(model.metrics, "map50"),
+        judged_on=_judged_on(model.metrics),
         temperature=model.temperature,
         carried=model.carried,
         reason=model.reason,
+    )
+
+
+def _judged(metrics: Metrics | None, name: str) -> float | None:
+    """Return a quality, None where too few images were held out."""
+    return getattr(metrics, name) if basis.is_judged(metrics) else None
+
+
+def _judged_on(metrics: Metrics | None) -> JudgedOnOut:
+    images = basis.held_out_images(metrics)
+    return JudgedOnOut(
+        images=images,
+        boxes=metrics.boxes if metrics and images else 0,
+        interval=metrics.interval if metrics and basis.is_judged(metrics) else None,
+        quality=basis.in_words(metrics),
     )
 
 

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from backend import agreement, label_config, ranking, regions, stopping, tags
 from backend.bandit import Reward
+from backend.basis import is_judged
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.geometry import label_arrays
@@ -16,7 +17,6 @@ from backend.store import PoolSigns
 from backend.types import AnnotatedTask, ControlTag, LabeledBox, Prediction
 from backend.versions import ModelVersion, TagModel
 
-MIN_JUDGED_IMAGES = 10  # on fewer validation images a difference in mAP says nothing
 COMPARED = 200  # unlabeled images on which two versions are compared
 
 
@@ -50,7 +50,7 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
         return None
     found = measure(context, parent, tasks)
     boxes, disagreed = sum(count for count, _ in found), _mean(one for _, one in found)
-    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreed)
+    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreed, _judged_on(version))
     context.store.save_reward(version.project_id, kept)
     return kept
 
@@ -65,14 +65,14 @@ def gain(version: ModelVersion) -> float | None:
         model.metrics.map50 - model.champion_metrics.map50
         for model in version.models
         if not model.carried and model.metrics and model.champion_metrics
-        if model.metrics.images >= MIN_JUDGED_IMAGES
+        if is_judged(model.metrics)
     ]
     return sum(gains) / (len(gains) + sum(model.carried for model in version.models)) if gains else None
 
 
 def quality(version: ModelVersion) -> float | None:
-    """Return the mAP50 of a version, the mean over its tags; None where no new model of it was measured."""
-    measured = [model for model in version.models if model.metrics]
+    """Return the mAP50 of a version, the mean over its tags; None where no new model of it was judged."""
+    measured = [model for model in version.models if is_judged(model.metrics)]
     if all(model.carried for model in measured):
         return None
     return fmean(model.metrics.map50 for model in measured if model.metrics)
@@ -167,9 +167,17 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
     for version, map50 in measured:
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
-        rounds.append(stopping.Round(version.snapshot.learned_tasks, map50, *_said(version, signs)))
+        labels, said = version.snapshot.learned_tasks, _said(version, signs)
+        rounds.append(stopping.Round(labels, map50, *said, judged_on=_judged_on(version)))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
+
+
+def _judged_on(version: ModelVersion) -> int:
+    """Return on how many held-out images a version was judged, of several tags the fewest."""
+    return min(
+        (model.metrics.images for model in version.models if model.metrics and is_judged(model.metrics)), default=0
+    )
 
 
 def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
@@ -205,7 +213,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _measured_tags(version: ModelVersion) -> int:
-    return sum(model.metrics is not None for model in version.models)
+    return sum(is_judged(model.metrics) for model in version.models)
 
 
 def _is_held_out(version: ModelVersion) -> bool:

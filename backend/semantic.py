@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend import masks, yolo_data
+from backend.bootstrap import Measured, Pixels, measured, places, summed
 from backend.inference import BATCH, not_finite
 from backend.letterbox import Letterboxed, read_pixels
 from backend.thumbnails import thumbnails
@@ -153,7 +154,7 @@ def _embeddings(features: FloatArray, regions: Sequence[BoolArray]) -> FloatArra
     return np.concatenate(found).astype(np.float32)
 
 
-def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+def measure(model: Any, data_yaml: Path, imgsz: int, device: str) -> Measured:
     """Return the mean IoU over the classes that have a label on the `val` split, classes matched by name.
 
     Intersection and union are counted over all pixels of all images, in their own size; background is no class. It
@@ -161,20 +162,27 @@ def evaluate(model: Any, data_yaml: Path, imgsz: int, device: str) -> Metrics:
     """
     data = yolo_data.read(data_yaml, "semantic")
     segmenter = Segmenter(model, imgsz, device)
-    both, either = np.zeros(len(data.classes)), np.zeros(len(data.classes))
-    detections = 0
-    for file, found in zip(data.val, segmenter.predict([file.path for file in data.val]), strict=True):
+    shape = len(data.val), len(data.classes)
+    overlap, union, detections = np.zeros(shape), np.zeros(shape), 0
+    for row, (file, found) in enumerate(
+        zip(data.val, segmenter.predict([file.path for file in data.val]), strict=True)
+    ):
         true = class_map(file.boxes, data.classes, found.width, found.height)
         seen = _seen_map(found, segmenter.classes, data.classes)
         detections += len(found.boxes)
         for kind in range(len(data.classes)):
-            both[kind] += ((true == kind) & (seen == kind)).sum()
-            either[kind] += ((true == kind) | (seen == kind)).sum()
+            overlap[row, kind] = ((true == kind) & (seen == kind)).sum()
+            union[row, kind] = ((true == kind) | (seen == kind)).sum()
+    both, either = overlap.sum(axis=0), union.sum(axis=0)
     labels = {box.label for file in data.val for box in file.boxes}
     quality = {name: float(both[c] / either[c]) for c, name in enumerate(data.classes) if name in labels and either[c]}
     overall = float(np.mean(list(quality.values()))) if quality else 0.0
     boxes = sum(len(file.boxes) for file in data.val)
-    return Metrics(overall, overall, quality, images=len(data.val), boxes=boxes, detections=detections)
+    metrics = Metrics(overall, overall, quality, images=len(data.val), boxes=boxes, detections=detections)
+    counts = [[sum(box.label == name for box in file.boxes) for name in data.classes] for file in data.val]
+    place, size = places([file.path.stem for file in data.val])
+    sums = (summed(each, place, size) for each in (overlap, union, counts))
+    return measured(metrics, Pixels(*sums))
 
 
 def _seen_map(found: Prediction, theirs: Sequence[str], classes: Sequence[str]) -> IntArray:

@@ -33,6 +33,12 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
     basic_auth_user: str = Field("", description="user name Label Studio must send; empty: no Basic auth")
     basic_auth_pass: str = Field("", description="password Label Studio must send")
+    allow_anonymous: bool = Field(
+        False, description="listen on other addresses than this machine's own without a password; true or false"
+    )
+    backend_url: str = Field(
+        "", description="the backend's own address, as Label Studio reaches it; empty: as Label Studio calls it"
+    )
     device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
     allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
     max_media_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
@@ -238,6 +244,8 @@ def allowed(name: str) -> str:
     choices = get_args(field.annotation)
     if choices:
         return ", ".join(choices)
+    if field.annotation is bool:
+        return "true, false"
     kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "text"
     limits = [
         f"{sign} {getattr(limit, bound)}"

@@ -17,6 +17,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 
 from backend import (
     acquisition,
+    basis,
     experiment,
     learning,
     pretrained,
@@ -271,7 +272,8 @@ def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
     labels = RECIPES[plan.task].labels
     return (
         f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} {labels}  "
-        f"{plan.quality} {done.metrics.map50:.3f}  {done.train_s + done.score_s + done.rank_s:.0f} s"
+        f"{plan.quality} {basis.figure(done.metrics)} on {done.metrics.images} images  "
+        f"{done.train_s + done.score_s + done.rank_s:.0f} s"
     )
 
 

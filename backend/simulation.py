@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from backend import dataset, evaluation, experiment, ranking, simulation_data, training
+from backend.bootstrap import Measured
 from backend.dataset import LabeledImage, Split
 from backend.errors import DataError, ModelError
 from backend.experiment import INITIAL, Pick, Plan, Project, Round
-from backend.gate import judge
+from backend.gate import Contest, judge, needs_labels
 from backend.history import History
 from backend.pretrained import BaseWeights
 from backend.settings import Settings
@@ -209,20 +210,33 @@ class Unit:
         """Measure on the test split, and decide by the validation set alone, as production does."""
         size, device = self._settings.imgsz, self._settings.device
         test = evaluation.evaluate(weights, self._test_set(), size, device)
-        validation = evaluation.evaluate(weights, data_yaml, size, device)
-        champion = None
-        if number := self._history.champion:  # without a held-out part nothing is compared, and evaluating takes long
+        validation, champion = self._measured(weights, data_yaml, split), None
+        on_labels = None
+        if number := self._history.champion:
             served = self._history.weights(number)
-            champion = evaluation.evaluate(served, data_yaml, size, device) if split.held_out else validation
+            champion = self._measured(served, data_yaml, split)
+            if split.held_out and needs_labels(validation, champion):
+                on_labels = self._on_labels(weights, served, split)
         published, reason = judge(
             validation,
             champion,
             finite=self._finite,
-            held_out=split.held_out,
             tolerance=self._settings.tolerance,
+            on_labels=on_labels,
             quality=self._plan.quality,
         )
-        return Judged(test, validation, published, reason)
+        return Judged(test, validation.metrics, published, reason)
+
+    def _measured(self, weights: Path, data_yaml: Path, split: Split) -> Measured:
+        found = evaluation.measure(weights, data_yaml, self._settings.imgsz, self._settings.device)
+        return replace(found, metrics=replace(found.metrics, held_out=split.held_out))
+
+    def _on_labels(self, challenger: Path, champion: Path, split: Split) -> Contest:
+        """Measure both on all labels there are, as production does."""
+        images = (*split.train, *split.val)
+        everything, data = Split(images, images, held_out=False), self._data
+        data_yaml = dataset.write(everything, data.classes, self._work / "labels", self._plan.task, data.details)
+        return Contest(*(self._measured(weights, data_yaml, everything) for weights in (challenger, champion)))
 
     def _test_set(self) -> Path:
         """Return the test split's data.yaml, written once: of a large one that takes a while."""

@@ -16,8 +16,9 @@ import typer
 from redis.exceptions import RedisError
 
 from backend import settings as settings_table
-from backend.errors import BackendError
+from backend.errors import BackendError, SettingError
 from backend.log_lines import LineFormatter
+from backend.origins import is_loopback
 
 if TYPE_CHECKING:
     from backend.context import Context
@@ -28,6 +29,25 @@ def read_settings(**given: object) -> Settings:
     settings = settings_table.from_env(os.environ, **given)
     log_to_stderr(settings.log_level)
     return settings
+
+
+def check_access(settings: Settings) -> None:
+    """Raise SettingError for a half password, and for a server that anybody could use from elsewhere."""
+    user, password = settings.basic_auth_user, settings.basic_auth_pass
+    if bool(user) != bool(password):
+        missing = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
+        raise SettingError(
+            f"{missing} is missing or empty",
+            where="environment",
+            fix="set BASIC_AUTH_USER and BASIC_AUTH_PASS, or none",
+        )
+    if not (user or settings.allow_anonymous or is_loopback(settings.host)):
+        raise SettingError(
+            f"HOST={settings.host} lets anybody who reaches it train and configure projects, without a password",
+            where="environment",
+            fix="set BASIC_AUTH_USER and BASIC_AUTH_PASS and enter them in Label Studio beside the URL; or set "
+            "ALLOW_ANONYMOUS=true where nobody but Label Studio can reach the port",
+        )
 
 
 def with_redis(settings: Settings) -> Settings:

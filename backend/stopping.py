@@ -26,6 +26,7 @@ class Round:
     map50: float
     uncertainty: float | None = None  # of the unlabeled pool, 0..1
     stability: float | None = None  # F1@.5 with the version before on unlabeled images, or frames of videos
+    judged_on: int = 0  # held-out images that map50 is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,13 @@ def _plateau(rounds: Sequence[Round]) -> Sign:
         return Sign("plateau", False, f"{len(rounds)} rounds are too few, it takes {PLATEAU_ROUNDS + 1}")
     before = max(one.map50 for one in rounds[:-PLATEAU_ROUNDS])
     gain = max(one.map50 for one in rounds[-PLATEAU_ROUNDS:]) - before
-    return Sign("plateau", gain < PLATEAU_GAIN, f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}")
+    said = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
+    return Sign("plateau", gain < PLATEAU_GAIN, said)
+
+
+def _on(last: Round) -> str:
+    """Return what the newest mAP50 was measured on."""
+    return f" on {last.judged_on} held-out images" if last.judged_on else ""
 
 
 def _certain(rounds: Sequence[Round]) -> Sign:
@@ -88,7 +95,7 @@ def _extrapolated(rounds: Sequence[Round]) -> Sign:
         return Sign("extrapolation", False, "it takes 4 rounds of different size to fit a curve")
     curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
     gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
-    said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}"
+    said = f"100 more labels promise {gain:+.4f} mAP50{_on(rounds[-1])}, limit {WORTH_PER_100}"
     return Sign("extrapolation", gain < WORTH_PER_100, said)
 
 

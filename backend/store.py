@@ -26,7 +26,7 @@ from backend.layout import (
     versions_folder,
     weights_file,
 )
-from backend.manifest import ManifestFile, PoolKeys, PoolSigns, ProjectFile, ProjectRecord, version_name
+from backend.manifest import ManifestFile, PoolKeys, PoolSigns, ProjectFile, ProjectRecord, version_name, with_basis
 from backend.pointers import Pointers
 from backend.pool_store import PoolStore
 from backend.pools import Committee, Pool
@@ -114,7 +114,7 @@ class Store(Pointers):
         the same version twice changes nothing. Raises ModelError if weights are not the manifest's, or if the number
         holds another version; BusyError if its parent is not the current version (any more).
         """
-        version = replace(version, created=version.created.astimezone(UTC))
+        version = with_basis(replace(version, created=version.created.astimezone(UTC)))
         folder = version_folder(version.project_id, version.number)
         data = ManifestFile(version=version).encode()
         known = self._manifest(version.project_id, version.number)
@@ -170,7 +170,7 @@ class Store(Pointers):
         for model in version.models:
             if model.sha256:
                 self.weights(version, model.from_name)
-        self._point("current", project_id, number)
+        self._point("current", project_id, number, chosen=True)
         return version
 
     def serving(self, project_id: int) -> ModelVersion | None:
@@ -318,7 +318,7 @@ class Store(Pointers):
             found = self._read(ManifestFile, f"{version_folder(project_id, number)}/manifest.json", fix=_ROLL_BACK)
             if found is None:
                 return None
-            self._manifests[project_id, number] = found.version
+            self._manifests[project_id, number] = with_basis(found.version)
         return self._manifests[project_id, number]
 
     def _folders(self, project_id: int, number: int) -> list[str]:

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from backend import basis
 from backend.acquisition import Acquisition
 from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
@@ -18,14 +19,12 @@ from backend.versions import ModelVersion
 
 def versions(found: Sequence[ModelVersion]) -> Table:
     """Return a table of versions, newest last."""
-    table = Table("version", "labels", "mAP50", "mAP50-95", "created", "published", "reason")
+    table = Table("version", "labels", "mAP50 [95% interval]", "created", "published", "reason")
     for version in found:
-        metrics = version.metrics
         table.add_row(
             version.name,
             str(version.snapshot.learned_tasks),
-            f"{metrics.map50:.3f}" if metrics else "-",
-            f"{metrics.map50_95:.3f}" if metrics else "-",
+            "-" if version.metrics is None else basis.in_words(version.metrics),
             f"{version.created:%Y-%m-%d %H:%M}",
             "yes" if version.promoted else "no",
             version.reason,

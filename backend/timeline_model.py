@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from backend import classifying, temporal
+from backend import bootstrap, classifying, temporal
+from backend.bootstrap import Measured
 from backend.classifying import TEMPORAL, Classifier
 from backend.errors import MediaError, TrainingError
 from backend.temporal import Epoch, Recipe
 from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
 from backend.training import Hyper
 from backend.types import BoolArray, ControlTag, FloatArray
-from backend.versions import Metrics
 from backend.yolo_models import add_module, load_model, select_device
 
 LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
@@ -28,6 +28,7 @@ class Watched:
 
     probs: FloatArray  # (n, L)
     labels: BoolArray  # (n, L)
+    tasks: tuple[str, ...]  # n, the task whose video each frame is of
 
 
 def train(
@@ -61,7 +62,8 @@ def watched(
     said = _each(videos, lambda one: watch(classifier, one.video, tag).class_probs, left_out)
     true = [labels_of(one, tag, len(probs)) for one, probs in said]
     probs = classifying.by_name(np.concatenate([each for _, each in said]), classifier.classes, tag.labels)
-    return Watched(probs, np.concatenate(true))
+    tasks = [str(one.task_id) for one, probs_of in said for _ in probs_of]
+    return Watched(probs, np.concatenate(true), tuple(tasks))
 
 
 def _each(
@@ -79,6 +81,7 @@ def _each(
     return found
 
 
-def metrics(found: Watched, labels: Sequence[str]) -> Metrics:
+def measured(found: Watched, labels: Sequence[str]) -> Measured:
     """Return the mean average precision of the frames where other tasks have mAP50."""
-    return classifying.quality(found.probs, found.labels, labels, multiple=True)
+    sample = classifying.sample(found.probs, found.labels, found.tasks, multiple=True)
+    return bootstrap.measured(classifying.quality(found.probs, found.labels, labels, multiple=True), sample)

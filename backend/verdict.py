@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backend import evaluation, timeline_model, validation
+from backend import dataset, evaluation, timeline_model, validation
+from backend.bootstrap import Measured
 from backend.classifying import load_predictor
-from backend.gate import judge
+from backend.dataset import Split
+from backend.gate import Contest, judge, needs_labels
 from backend.snapshot import Plan
 from backend.tags.timelinelabels import lstm
 from backend.timeline_model import LeftOut, Watched
 from backend.training import Trained
 from backend.validation import Detections
 from backend.versions import Calibration, Metrics
-from backend.yolo_tasks import quality
+from backend.yolo_tasks import details, quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +32,56 @@ class Verdict:
     class_quality: Mapping[str, float]  # PPAL's, of the classes it matched
 
 
-def verdict_on(plan: Plan, trained: Trained, champion: Path | None, data_yaml: Path, left_out: LeftOut) -> Verdict:
-    """Measure the challenger and, where there is one, the champion on the same validation set."""
+def verdict_on(
+    plan: Plan,
+    trained: Trained,
+    champion: Path | None,
+    data_yaml: Path,
+    left_out: LeftOut,
+    *,
+    chosen: bool = False,
+) -> Verdict:
+    """Measure the challenger and, where there is one, the champion on the same validation set.
+
+    `chosen`: somebody rolled back to the champion.
+    """
     challenger, seen = _measured(plan, trained.weights, data_yaml, left_out)
     before = _measured(plan, champion, data_yaml, left_out)[0] if champion else None
+    on_labels = None
+    if champion and plan.split.held_out and needs_labels(challenger, before):
+        on_labels = _on_labels(plan, trained.weights, champion, data_yaml.parent / "labels-alone", left_out)
     promoted, reason = judge(
         challenger,
         before,
         finite=trained.losses_finite,
-        held_out=plan.split.held_out,
         tolerance=plan.settings.tolerance,
+        on_labels=on_labels,
+        chosen=chosen,
         quality=quality(plan.tag),
     )
     found = detected(plan, trained.weights, seen)
     known = validation.class_quality(found, plan.tag.labels) if found else {}
-    return Verdict(challenger, before, promoted, reason, calibrated_on(found), known)
+    measured = before.metrics if before else None
+    return Verdict(challenger.metrics, measured, promoted, reason, calibrated_on(found), known)
 
 
-def _measured(plan: Plan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Metrics, Watched | None]:
+def _on_labels(plan: Plan, challenger: Path, champion: Path, folder: Path, left_out: LeftOut) -> Contest:
+    """Measure both on all labels there are."""
+    images = (*plan.split.train, *plan.split.val)
+    everything = replace(plan, split=Split(images, images, held_out=False))
+    data_yaml = dataset.write(everything.split, plan.tag.labels, folder, plan.tag.task, details(plan.tag))
+    return Contest(*(_measured(everything, weights, data_yaml, left_out)[0] for weights in (challenger, champion)))
+
+
+def _measured(plan: Plan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Measured, Watched | None]:
     """Return the quality of a model, and what it says of the validation videos where an LSTM is judged by them."""
     size, device = plan.settings.imgsz, plan.settings.device
     if lstm(plan.tag) is None:
-        return evaluation.evaluate(weights, data_yaml, size, device), None
-    seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device, left_out)
-    return timeline_model.metrics(seen, plan.tag.labels), seen
+        found, seen = evaluation.measure(weights, data_yaml, size, device), None
+    else:
+        seen = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device, left_out)
+        found = timeline_model.measured(seen, plan.tag.labels)
+    return replace(found, metrics=replace(found.metrics, held_out=plan.split.held_out)), seen
 
 
 def detected(plan: Plan, weights: Path, seen: Watched | None = None) -> Detections | None:

@@ -182,7 +182,14 @@ def publish(
 ) -> ModelVersion:
     """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
     number = store.reserve_number(project_id)
-    metrics = Metrics(0.5, 0.3, dict.fromkeys(classes, 0.5), images=12, boxes=20, detections=30)
+    metrics = Metrics(
+        *(0.5, 0.3, dict.fromkeys(classes, 0.5)),
+        images=12,
+        boxes=20,
+        detections=30,
+        interval=(0.4, 0.6),
+        held_out=True,
+    )
     current = store.current(project_id)
     version = ModelVersion(
         project_id=project_id,

@@ -18,7 +18,7 @@ from tests.support import ROOT
 
 # A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "faults", "log_lines", "types", "versions", "pools", "software"),
+    ("errors", "faults", "log_lines", "types", "versions", "basis", "pools", "software"),
     (
         "settings",
         "geometry",
@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("label_paths", "label_names", "label_renames", "label_xml", "skeletons", "ranking", "gate"),
         *("yolo_data", "yolo_labels", "yolo_export", "class_folders"),
         *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
+        *("bootstrap", "origins", "json_parts", "redaction"),
     ),
     (
         *(
@@ -108,7 +109,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         ),
     ),
     (
-        *("model", "protocol", "metrics", "guard", "reason", "half_sent", "server", "listener", "readiness"),
+        *("model", "protocol", "metrics", "guard", "bodies", "reason", "half_sent", "server", "listener", "readiness"),
         *("workers", "embedded", "supervision", "tables", "demo", "demo_*", "learning", "simulate", "report", "picked"),
     ),
     ("startup",),
@@ -136,8 +137,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "label_studio_sdk": ("label_studio*",),
     "label_studio_ml": ("model",),
     "rq": ("queues",),
-    "fastapi": ("server", "guard"),
-    "starlette": ("server", "guard"),
+    "fastapi": ("server", "guard", "bodies"),
+    "starlette": ("server", "guard", "bodies"),
 }
 # They take seconds to import, so a server or a command that does not need them must not pay for them.
 INSIDE_FUNCTIONS = ("ultralytics", "torch", "torchvision")

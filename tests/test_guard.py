@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from backend import guard
+from backend import bodies, guard
 from backend.context import Context
 from backend.processes import free_port
 from backend.projects import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from tests.support import CONFIG, open_context, serve
+from tests.support import CONFIG, open_context, publish, serve
+from tests.world import await_true
 
+JSON = {"content-type": "application/json"}
 USER, PASSWORD = "studio", "pässword:with colon"
 PATHS = [
     ("GET", "/"),
@@ -59,7 +63,7 @@ WRONG = {
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG)
 def test_all_but_health_needs_the_password(client: httpx.Client, headers: dict[str, str]) -> None:
     for method, path in PATHS:
-        answer = client.request(method, path, headers=headers)
+        answer = client.request(method, path, headers=headers | JSON)
         assert (path, answer.status_code) == (path, 401)
         assert "BASIC_AUTH_USER" in answer.json()["fix"]
         assert answer.headers["www-authenticate"].startswith("Basic")
@@ -67,7 +71,7 @@ def test_all_but_health_needs_the_password(client: httpx.Client, headers: dict[s
 
 
 def test_the_right_password_opens(client: httpx.Client) -> None:
-    answers = {path: client.request(method, path, headers=basic()).status_code for method, path in PATHS}
+    answers = {path: client.request(method, path, headers=basic() | JSON).status_code for method, path in PATHS}
     assert answers == {
         **dict.fromkeys(["/", "/metrics", "/versions"], 200),
         **dict.fromkeys(["/setup", "/predict", "/train"], 400),
@@ -115,10 +119,12 @@ def body_of(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_body_is_limited(context: Context, monkeypatch: pytest.MonkeyPatch, path: str, chunked: bool) -> None:
     monkeypatch.setattr(guard, "MAX_BODY_BYTES", 5000)
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", 5000)
     with serve(context) as client:
 
         def status(size: int) -> int:
-            answer = client.post(path, content=body_of(size) if chunked else b"x" * size)
+            content = body_of(size) if chunked else b"x" * size
+            answer = client.post(path, content=content, headers={"content-type": "application/json"})
             return answer.status_code
 
         assert status(5000) == 400  # not JSON, but let in
@@ -148,6 +154,39 @@ def test_a_bug_of_ours_is_logged_and_not_shown(
     assert answer.json()["error"] == "internal error"
     assert "secret detail" not in answer.text
     assert any(record.exc_info for record in caplog.records if record.levelno == logging.ERROR)
+
+
+@pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/train"])
+@pytest.mark.parametrize("sent", [b"", b'{"tasks": [', b"x" * 300_000])
+def test_a_client_that_hangs_up_is_no_bug(
+    context: Context, caplog: pytest.LogCaptureFixture, path: str, sent: bytes
+) -> None:
+    """Before: "POST /predict broke" at ERROR, with 80 lines of traceback."""
+    caplog.set_level(logging.INFO)
+    with serve(context) as client:
+        address = (str(client.base_url.host), client.base_url.port or 0)
+        lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 500000"]
+        with socket.create_connection(address, 10) as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode() + sent)
+        client.get("/health").raise_for_status()
+        await_true(lambda: any("hung up" in record.message for record in caplog.records), "the line of the log", 30)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_clients_do_not_see_where_things_lie(context: Context, tiny_weights: Path) -> None:
+    """Before: the absolute path of a damaged file, in the answer and in the reason phrase."""
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    version = publish(context.store, 7, tiny_weights)
+    for manifest in Path(context.settings.model_dir).rglob("manifest.json"):
+        manifest.write_text("{")
+    with open_context(context.settings) as fresh, serve(fresh) as client:
+        answer = client.get("/api/projects/7")
+    assert answer.status_code == 409
+    assert "damaged" in answer.json()["error"]
+    assert answer.json()["where"].startswith("MODEL_DIR/")
+    assert context.settings.model_dir not in answer.text + answer.headers["x-error"]
+    assert version.number == 1
 
 
 def test_without_redis_predictions_go_on_and_hints_say_what_is_missing(settings: Settings) -> None:

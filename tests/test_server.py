@@ -101,6 +101,8 @@ def test_versions_are_those_that_were_published(client: httpx.Client, context: C
     assert client.get("/versions").json() == {"versions": ["yolo11n-v1", "yolo11n-v3"]}
     assert client.get("/versions", params={"project": "8.17"}).json() == {"versions": ["yolo11n-v1"]}
     assert client.get("/versions", params={"project": "²"}).status_code == 200
+    assert client.get("/versions", params={"project": "9" * 30}).json() == {"versions": []}
+    assert [client.get("/versions", params={"project": "9" * count}).status_code for count in (300, 5000)] == [422, 422]
 
 
 # ── setup ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,7 +171,7 @@ def test_a_refused_setup_says_why_and_changes_nothing(
 @pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/train"])
 @pytest.mark.parametrize("content", [b"", b"not json", b"[1, 2]", b"null", b"\xff\xfe", b'{"tasks": '])
 def test_a_body_that_is_no_json_object(client: httpx.Client, path: str, content: bytes) -> None:
-    answer = client.post(path, content=content)
+    answer = client.post(path, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert set(answer.json()) == {"error", "where", "fix"}
     assert answer.json()["where"] == path
@@ -320,12 +322,23 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
         ("yolo11n-v2", 0.5, False),
     ]
     assert {"map50_95", "images", "boxes", "created", "reason"} <= set(status["versions"][0])
+    assert (status["versions"][0]["labels"], status["versions"][0]["judged_on"]) == (
+        1,
+        {
+            "images": 12,
+            "boxes": 20,
+            "interval": [0.4, 0.6],
+            "quality": "0.500 [0.400, 0.600] on 12 held-out images, 20 labels",
+        },
+    )
     (told,) = status["versions"][0]["tags"]
     assert (told["task"], told["map50"], told["carried"]) == ("detect", 0.5, False)
     json.dumps(status, allow_nan=False)
 
 
-@pytest.mark.parametrize(("project", "status"), [("9", 404), ("abc", 400), ("-1", 404)])
+@pytest.mark.parametrize(
+    ("project", "status"), [("9", 404), ("abc", 422), ("-1", 422), ("9" * 300, 422), ("9" * 5000, 422)]
+)
 def test_the_status_of_an_unknown_project(client: httpx.Client, project: str, status: int) -> None:
     answer = client.get(f"/api/projects/{project}")
     assert answer.status_code == status

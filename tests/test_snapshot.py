@@ -57,7 +57,7 @@ def test_a_version_counts_the_tasks_that_taught_it(context: Context, tmp_path: P
     (version,) = context.store.versions(1)
     nine = dict.fromkeys(range(9), "2026-01-01T00:00:00Z")
     judged = dataclasses.replace(version.snapshot, annotations=nine, val_tasks=(5, 6))
-    assert protocol._version_out(dataclasses.replace(version, snapshot=judged)).images == 3
+    assert protocol.version_out(dataclasses.replace(version, snapshot=judged)).images == 3
 
 
 def labeled(task_id: int) -> AnnotatedTask:

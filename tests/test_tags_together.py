@@ -426,7 +426,7 @@ def test_a_tag_that_no_model_was_accepted_for_has_no_temperature(
     version = publish_both(context, tiny_weights, classifier)
     refused = replace(version, sha256="", calibration=Calibration(2.0, 50))
     assert [model.temperature for model in refused.models] == [1.0, 1.0]
-    assert protocol._version_out(refused).temperature == 1.0
+    assert protocol.version_out(refused).temperature == 1.0
 
 
 def test_a_tag_without_a_model_has_no_say_in_the_queue(

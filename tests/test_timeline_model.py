@@ -138,7 +138,7 @@ def test_it_is_judged_by_what_it_says_of_videos(
     assert ordered.probs.shape == ordered.labels.shape == (3 * FRAMES // 2, 2)
     np.testing.assert_array_equal(alone.labels, ordered.labels)
     assert (ordered.labels.sum(axis=1) == 1).all()
-    before, after = (timeline_model.metrics(each, LABELS) for each in (alone, ordered))
+    before, after = (timeline_model.measured(each, LABELS).metrics for each in (alone, ordered))
     assert before.map50 < 0.7 < 0.9 < after.map50
     assert set(after.class_ap50) == set(LABELS)
     assert (after.images, after.boxes, after.detections) == (180, 180, 180)

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import label_config, masks, validation, verdict
+from backend import dataset, label_config, masks, training, validation, verdict
 from backend.classifying import load_predictor
 from backend.dataset import LabeledImage, Split
+from backend.errors import MediaError
 from backend.tags.choices import WHOLE
 from backend.types import LabeledBox, Prediction
+from tests import squares
+from tests.squares import SCRATCH, Learned, hyper
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo
 from tests.test_challenger import halves, plan
 
@@ -102,6 +105,29 @@ def test_where_an_image_may_have_several_labels_each_of_them_is_calibrated(
     if multiple:
         assert found.classes.tolist() == [0, 1] * len(answered)
         assert found.overlap.tolist() == [1, 0, 1, 1] * (len(answered) // 2)
+
+
+@pytest.mark.parametrize(("chosen", "images"), [(False, 6), (True, 3)])
+def test_a_spoiled_training_does_not_replace_a_good_version(
+    learned: Learned, tmp_path: Path, chosen: bool, images: int
+) -> None:
+    """Six steps took the place of a good version, for six held-out images "are too few to judge"."""
+    spoiled = training.train(learned.data_yaml, SCRATCH, hyper(epochs=1), tmp_path / "run", lambda _: None)
+    split = Split(learned.split.train, learned.split.val[:images], held_out=True)
+    made = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
+    data_yaml = dataset.write(split, squares.CLASSES, tmp_path / "data")
+    judged = verdict.verdict_on(made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen)
+    assert not judged.promoted
+    assert "on all" in judged.reason
+    assert judged.challenger.held_out
+    back = verdict.verdict_on(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen)
+    assert back.promoted, back.reason
+    same = verdict.verdict_on(made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen)
+    assert same.promoted is not chosen, same.reason
+
+
+def nobody(task_id: int, error: MediaError) -> None:
+    raise AssertionError(task_id) from error
 
 
 def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
