@@ -117,9 +117,12 @@ def worker(
 ) -> None:
     """Run the workers: one process that trains, one for everything else; needs REDIS_URL."""
     from backend import queues as rq_queues
-    from backend import workers
+    from backend import scratch, workers
+    from backend.context import local_dir
 
-    settings = with_redis(read_settings())
+    settings = read_settings()
+    scratch.clear(local_dir(settings))
+    with_redis(settings)
     if queues:
         chosen = tuple(queues.split(","))
         if unknown := set(chosen) - set(rq_queues.QUEUES):

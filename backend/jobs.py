@@ -25,6 +25,7 @@ from backend import (
     retraining,
     review,
     scoring,
+    scratch,
     snapshot,
     studio_state,
     unit_process,
@@ -104,7 +105,7 @@ def _train(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
         review.reward(context, version)
     except (BackendError, OSError) as error:  # only the bandit's history lacks it; a job that raised would train again
         log.warning("project %d: the gain of %s is not kept: %s", project_id, version.name, error)
-    retraining.clear_scratch(context)
+    scratch.clear(context.work_dir)
     jobs.once("check", project_id)  # labels may have come in while we trained
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backend import challenger, snapshot, training
+from backend import challenger, scratch, snapshot, training
 from backend.challenger import Candidate, Champion
 from backend.context import Context
 from backend.errors import BusyError
@@ -41,8 +39,8 @@ def retrain(context: Context, project_id: int, *, forced: bool = False) -> Model
     """
     with context.lock(project_id, "training") as fence:
         try:
-            with tempfile.TemporaryDirectory(prefix="training-", dir=_scratch(context)) as scratch:
-                version = _retrain(context, project_id, fence, Path(scratch), forced=forced)
+            with scratch.folder(context.work_dir) as folder:
+                version = _retrain(context, project_id, fence, folder, forced=forced)
             # Still under the lock: "running" without a lock means that the worker died.
             context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
         except BusyError:
@@ -58,7 +56,7 @@ def retrain(context: Context, project_id: int, *, forced: bool = False) -> Model
     return version
 
 
-def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path, *, forced: bool) -> ModelVersion:
+def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, forced: bool) -> ModelVersion:
     started = time.monotonic()
     show = _Reporter(context, project_id, started)
     show("snapshot")
@@ -70,7 +68,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, scratch: Path, *, 
     champions = _champions(context, labels, current)
     if not forced:
         labels = _changed(context, labels, champions)
-    candidates = _candidates(context, labels, champions, fence, scratch, show)
+    candidates = _candidates(context, labels, champions, fence, folder, show)
     show("publish")
     fence.check()  # the last moment: a stalled training must not publish over its successor
     version = publish(context, labels, candidates, gathered, current)
@@ -101,7 +99,7 @@ def _candidates(
     labels: Labels,
     champions: Mapping[str, Champion | None],
     fence: Fence,
-    scratch: Path,
+    folder: Path,
     show: _Reporter,
 ) -> list[Candidate]:
     """Train the model of each tag in turn."""
@@ -121,7 +119,7 @@ def _candidates(
         def on_evaluate(part: _Reporter = part) -> None:
             part("evaluate")
 
-        found.append(challenger.train(context, plan, before, scratch / str(place), on_epoch, on_evaluate))
+        found.append(challenger.train(context, plan, before, folder / str(place), on_epoch, on_evaluate))
     return found
 
 
@@ -230,17 +228,3 @@ class _Reporter:
 
     def _write(self, progress: TrainingProgress) -> None:
         self._context.progress.set_training(self._project_id, progress)
-
-
-def _scratch(context: Context) -> Path:
-    """Scratch space on the media cache's file system, so that images can be hard links."""
-    scratch = context.work_dir / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
-
-
-def clear_scratch(context: Context, older_than_s: float = 48 * 3600) -> None:
-    """Remove what killed trainings left behind."""
-    for left in _scratch(context).glob("training-*"):
-        if time.time() - left.stat().st_mtime > older_than_s:
-            shutil.rmtree(left, ignore_errors=True)

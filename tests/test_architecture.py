@@ -75,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "locks",
             "progress",
             "presence",
+            "scratch",
             "warm",
             "queues",
             "models",
