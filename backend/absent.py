@@ -17,12 +17,15 @@ Job: TypeAlias = Callable[Concatenate[int, P], None]  # its first argument is th
 
 
 def jobs_of(context: Callable[[], Context]) -> Callable[[Job[P]], Job[P]]:
-    """Return a decorator for jobs of one project: where it is not there they end with one line, not four tracebacks."""
+    """Return a decorator for jobs of one project: where it is not there they end with one line, not four tracebacks.
+
+    The images that a job fetches stay in the cache until it ends.
+    """
 
     def tolerant(job: Job[P]) -> Job[P]:
         @functools.wraps(job)
         def run(project_id: int, /, *args: P.args, **kwargs: P.kwargs) -> None:
-            with tolerated(context(), project_id, job.__name__):
+            with tolerated(context(), project_id, job.__name__), context().media.in_use():
                 job(project_id, *args, **kwargs)
 
         return run

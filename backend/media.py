@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from PIL import Image
 
 from backend import png, video, video_size
+from backend.cache_space import CacheSpace
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
 from backend.faults import is_of_disk, is_out_of_memory
 from backend.pictures import (
@@ -81,8 +82,13 @@ class MediaCache:
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._big = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
+        self._space = CacheSpace(root, int(settings.media_cache_gb * 1e9))
         Image.init()  # plugins register at first use, which is not safe to start from eight threads
         Image.MAX_IMAGE_PIXELS = None  # our limit replaces Pillow's, which warns at 89 and refuses at 179 megapixels
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Keep the files that are fetched in this block until it ends; what nobody uses may be deleted to make room."""
+        return self._space.in_use()
 
     def fetch(self, uri: object, task_id: int | None = None) -> MediaFile:
         """Return the checked image of a URI, from the cache if it is there.
@@ -129,7 +135,7 @@ class MediaCache:
 
     def _video(self, uri: str, task_id: int | None, key: str) -> Video:
         path = self._root / f"{key}.video"
-        if not path.is_file():
+        if not self._space.touch(path):
             with self._temporary() as raw:
                 with raw.open("wb") as sink:
                     self._read(uri, task_id, sink)
@@ -146,7 +152,7 @@ class MediaCache:
         Frames past the end of the file have none.
         """
         paths = [self._root / f"{clip.path.stem}-{clip.shown(number, rate)}.png" for number in numbers]
-        missing = [place for place, path in enumerate(paths) if not path.is_file()]
+        missing = [place for place, path in enumerate(paths) if not self._space.touch(path)]
         found = video.frames(clip, [numbers[place] for place in missing], rate)
         for place, pixels in zip(missing, found, strict=False):
             with self._temporary() as encoded:
@@ -170,6 +176,8 @@ class MediaCache:
     def _cached(self, key: str) -> MediaFile | None:
         for suffix in PLAIN_SUFFIX.values():
             path = self._root / f"{key}{suffix}"
+            if not self._space.touch(path):
+                continue
             try:
                 with Image.open(path, formats=FORMATS) as image:  # reads the header only
                     return MediaFile(path, *image.size)
@@ -227,7 +235,10 @@ class MediaCache:
         """Make a finished file visible in one step, so that no reader ever sees half of it."""
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        return MediaFile(temporary.replace(self._root / name), *size)
+        bytes_written = temporary.stat().st_size
+        published = MediaFile(temporary.replace(self._root / name), *size)
+        self._space.added(bytes_written)
+        return published
 
 
 def shortened(uri: str) -> str:

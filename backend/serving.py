@@ -66,7 +66,8 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     """
     record = _record(context, project_id, schema)
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
-    predictions = _predictions(context, record, models, tasks)
+    with context.media.in_use():
+        predictions = _predictions(context, record, models, tasks)
     scores = _scores(context, settings, models, tasks, predictions)
     results = []
     for task, found, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):

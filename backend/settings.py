@@ -47,6 +47,9 @@ class Settings(BaseModel):
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = Field(
         100.0, description="largest image in megapixels; decoding a file may take 5 MB of memory for each"
     )
+    media_cache_gb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        20.0, description="room for images and videos in MODEL_DIR/media in gigabytes; least recently used go first"
+    )
     reconcile_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         60.0, description="seconds between checks without any webhook"
     )

@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "pictures",
             "png",
             "video",
-            *("video_size", "deadline", "token_places"),
+            *("video_size", "deadline", "token_places", "cache_space"),
             "tracking",
             "timeline_frames",
             "timeline_model",
