@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from backend.label_studio_tabs import DOUBTS_TAB
 from backend.models import ServedModel
 from backend.processes import LabelStudioProcess
 from backend.types import Json, Region
+from tests.browser import signed_in
+from tests.conftest import LOGIN
 from tests.support import CONFIG
 
 pytestmark = pytest.mark.label_studio
@@ -163,3 +166,28 @@ def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project:
     assert not client.ensure_doubts_tab(project)
     assert not client.set_doubts(project, [1, 2])
     assert tab(client, project)["filters"]["items"] == [LABELED]
+
+
+def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
+    """Label Studio's page shows the list of ids as a filter, and does not rewrite it."""
+    ids = add_tasks(client, project, 4)
+    client.import_predictions(
+        project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.8, 0.7), strict=True)]
+    )
+    client.set_model_version(project, "v1")
+    annotations = [client.annotate(task, []) for task in ids]
+    client.ensure_doubts_tab(project)
+    client.set_doubts(project, annotations[:2])
+    before = tab(client, project)
+    with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
+        page.goto(f"{client.url}/projects/{project}/data?tab={before['id']}")
+        cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
+        cells.first.wait_for()
+        shown = [float(text) for text in cells.all_inner_texts()]
+        page.get_by_text("Filters").first.click()
+        page.get_by_text("Annotation IDs").first.wait_for()
+        page.screenshot(path=tmp_path / "doubts.png")
+    assert shown == [0.9, 0.5]
+    after = tab(client, project)
+    assert after["filters"]["items"] == before["filters"]["items"]
+    assert listed(client, project) == [ids[1], ids[0]]
