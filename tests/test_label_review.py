@@ -426,6 +426,13 @@ def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio)
     assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
 
 
+@pytest.mark.parametrize(("took_s", "pause_s"), [(None, 0.0), (0.4, 0.0), (30.0, 270.0)])
+def test_long_reviews_take_a_tenth_of_the_time_at_most(context: Context, took_s: float | None, pause_s: float) -> None:
+    if took_s is not None:
+        context.progress.remember(7, "review_s", repr(took_s))
+    assert jobs._review_pause_s(context, 7) == pytest.approx(pause_s)
+
+
 SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "moved"))
 
 
@@ -446,6 +453,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
         client.update_annotation(annotation, result)
     client.annotate(studio.queue[0], SWAPPED)
+    context.progress.remember(project, "review_s", "0")  # on a slow machine too
     jobs.check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.jobs.review_labels", [project, 1])]
