@@ -110,16 +110,17 @@ def pair(
 ) -> Reviewed | None:
     """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
 
-    That is where it never learned one of the labels, where the result cannot be learned from, and in videos, whose
+    That is where it never learned one of the labels, where the result is of another config or image, and in videos, whose
     boxes are of many frames.
 
     Predictions of classes that the label config no longer has accuse nobody.
     """
     if prediction.tracks is not None:
         return None
-    reading = tags.read(tag, annotated.result, (prediction.width, prediction.height))
-    labels, kinds = label_arrays(reading.objects(tag), classes, 100, 100)
-    if reading.unreadable or (kinds < 0).any():
+    if tags.is_foreign(tag, annotated.result, (prediction.width, prediction.height)):
+        return None
+    labels, kinds = label_arrays(tags.objects(tag, annotated.result), classes, 100, 100)
+    if (kinds < 0).any():
         return None
     found = prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)
     kept = np.isin(found, [number for number, name in enumerate(classes) if name in tag.labels])

@@ -113,6 +113,14 @@ def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
     assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
 
 
+def test_what_another_label_config_or_another_image_shows_is_not_judged() -> None:
+    """A prediction would look like an object that the annotator overlooked."""
+    imported = human((HERE, "cat"), tag="bbox")
+    turned = [item | {"original_width": 100, "original_height": 200} for item in human((HERE, "cat"))]
+    for result in (imported, turned):
+        assert label_review.pair(TAG, CLASSES, annotated(result), BOTH) is None
+
+
 def test_regions_of_one_class_of_pixels_are_one_label() -> None:
     """The model answers with one object for both of them: beside either alone it would look misplaced."""
     pixels = replace(TAG, task="semantic")

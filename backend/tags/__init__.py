@@ -105,6 +105,13 @@ def unreadable(tag: ControlTag, result: Result, size: tuple[float, float] | None
     return read(tag, result, size).unreadable
 
 
+def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bool:
+    """Return whether a result is of another label config or image, so that what it lacks says nothing."""
+    items = [item for item in result if isinstance(item, Mapping)]
+    parts = list(get(tag.kind).read(tag, items))
+    return any((*foreign.names(tag, items, alone=not parts), *foreign.sizes(tag, items, *size)))
+
+
 def _read(tag: ControlTag, result: Result, size: tuple[float, float] | None) -> Iterator[LabeledBox | Nothing | str]:
     """Yield what a tag reads in a result, and why the result does not say all that is on its image.
 
