@@ -110,8 +110,8 @@ def pair(
 ) -> Reviewed | None:
     """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
 
-    That is where it never learned one of the labels, where the result is of another config or image, and in videos, whose
-    boxes are of many frames.
+    That is where it never learned one of the labels, where the result is of another config or image, and in videos,
+    whose boxes are of many frames.
 
     Predictions of classes that the label config no longer has accuse nobody.
     """
