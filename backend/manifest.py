@@ -99,12 +99,13 @@ F = TypeVar("F", bound=_File)
 
 
 def with_basis(version: ModelVersion) -> ModelVersion:
-    """Return a version whose metrics say whether they are of held-out images; manifests from before do not."""
+    """Return a version whose metrics say where they are of learned images; manifests from before do not."""
     snapshot = version.snapshot
-    held_out = bool(snapshot.val_tasks) and set(snapshot.val_tasks).isdisjoint(snapshot.train_tasks)
+    if snapshot.val_tasks and set(snapshot.val_tasks).isdisjoint(snapshot.train_tasks):
+        return version
 
     def told(metrics: Metrics | None) -> Metrics | None:
-        return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=held_out)
+        return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=False)
 
     others = tuple(replace(model, metrics=told(model.metrics)) for model in version.others)
     return replace(version, metrics=told(version.metrics), others=others)

@@ -38,7 +38,7 @@ class Metrics:
     boxes: int
     detections: int  # kept boxes; 0 means the model collapsed
     interval: tuple[float, float] | None = None  # of map50, 95%, by a bootstrap over images; None: not known
-    held_out: bool | None = None  # False: the model has learned from these images; None: not known
+    held_out: bool | None = None  # False: the model has learned from these images; None: a manifest from before
 
 
 @dataclass(frozen=True, slots=True)
