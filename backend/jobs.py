@@ -77,13 +77,13 @@ def retrain(project_id: int, forced: int) -> None:
     """
     context, jobs = _open()
     context.progress.unclaim(hint("retrain", project_id, forced))
-    if context.progress.is_dead(project_id):
-        rests.after_death(context, jobs, project_id, forced)
+    if rests.after_death(context, project_id):
         return
-    if not forced and not _is_due(context, project_id):
+    if not forced and (context.progress.rests(project_id, "training") or not _is_due(context, project_id)):
         context.progress.set_training(project_id, TrainingProgress("idle"))
         return
-    with rests.training(context, jobs, project_id, forced):
+    context.progress.remember(project_id, "forced", str(forced))
+    with rests.training(context, project_id, forced):
         _train(context, jobs, project_id, forced)
 
 
@@ -98,6 +98,7 @@ def _train(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
     except TrainingError as error:
         # The labels do not allow it: trying again makes sense only once they change, or what is asked of them.
         context.progress.remember(project_id, "failed_labels", _labels(context, project_id))
+        context.progress.forget_fault(project_id, "training")  # or a training that was asked for would come for ever
         log.warning("project %d: no training: %s", project_id, error)
         return
     if version.promoted:
@@ -298,7 +299,8 @@ def _reconcile(
         return
     record = replace(known, label_config=found[project_id].label_config)
     projects.look(context, record, found[project_id].sampling, hooks)
-    changed = context.progress.recall(project_id, "checked") != mark
+    failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
+    changed = failed or context.progress.recall(project_id, "checked") != mark
     astray = changed and projects.astray(context, record, found[project_id].model_version)
     if astray or projects.drifted(context, record, hooks):
         jobs.once("configure", project_id)
@@ -331,9 +333,13 @@ def _check(context: Context, jobs: Jobs, project_id: int) -> bool:
     if unseen:
         number = models.serving_number(context, project_id)
         jobs.once("review_labels", project_id, number, delay_s=_review_pause_s(context, project_id))
-    if enough and not _failed_on_these(context, project_id):
-        _enqueue_training(context, jobs, project_id, forced=False)
-    return not (unseen or enough)
+    rests.after_death(context, project_id)
+    fault = context.progress.fault(project_id, "training")
+    forced = fault is not None and fault.forced
+    due = enough and not _failed_on_these(context, project_id)
+    if (due or forced) and not context.progress.rests(project_id, "training"):
+        _enqueue_training(context, jobs, project_id, forced=forced)
+    return not (unseen or enough or forced)
 
 
 def _review_pause_s(context: Context, project_id: int) -> float:

@@ -49,6 +49,7 @@ class Fault:
 
     reason: str
     attempts: int
+    forced: bool = False  # somebody asked for the training: nobody asks again
 
     @property
     def pause_s(self) -> float:
@@ -112,12 +113,17 @@ class Progress:
         running = raw is not None and json.loads(raw)["state"] == "running"
         return running and not self._redis.exists(f"lock:training:{project_id}")
 
-    def note_fault(self, project_id: int, work: str, reason: str) -> Fault:
-        """Keep that the machine failed at "training" or "scoring", until `forget_fault`."""
+    def note_fault(self, project_id: int, work: str, reason: str, *, forced: bool = False) -> Fault:
+        """Keep that the machine failed at "training" or "scoring", until `forget_fault`; the work rests for a while."""
         before = self.fault(project_id, work)
-        fault = Fault(reason, before.attempts + 1 if before else 1)
+        fault = Fault(reason, before.attempts + 1 if before else 1, forced)
         self._redis.set(f"fault:{work}:{project_id}", json.dumps(asdict(fault)))
+        self._redis.set(f"rests:{work}:{project_id}", "1", px=int(fault.pause_s * 1000))
         return fault
+
+    def rests(self, project_id: int, work: str) -> bool:
+        """Return whether it is too early to try a work again at which the machine failed."""
+        return bool(self._redis.exists(f"rests:{work}:{project_id}"))
 
     def fault(self, project_id: int, work: str) -> Fault | None:
         raw = self._redis.get(f"fault:{work}:{project_id}")

@@ -72,7 +72,7 @@ class Jobs:
         self._redis = redis
 
     def put(self, job: str, *args: int | str | list[int], delay_s: float = 0) -> None:
-        """Enqueue `backend.jobs.<job>(*args)`, retried three times when it dies or raises."""
+        """Enqueue `backend.jobs.<job>(*args)`; all but trainings are retried three times when they die or raise."""
         with self._redis.pipeline() as pipe:
             self._add(pipe, job, args, delay_s)
             pipe.execute()
@@ -84,7 +84,8 @@ class Jobs:
             "job_timeout": _DAY_S,
             "result_ttl": 0,
             "failure_ttl": _DAY_S,
-            "retry": Retry(max=len(_RETRY_AFTER_S), interval=_RETRY_AFTER_S),
+            # A training is tried again by the next check; after a fault of the machine it rests first.
+            "retry": None if job == "retrain" else Retry(max=len(_RETRY_AFTER_S), interval=_RETRY_AFTER_S),
             "pipeline": pipe,
             "job_id": f"{args[0] if args else job}-{uuid.uuid4().hex}",  # `deal` reads the project in it
         }

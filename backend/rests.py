@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backend.context import Context
-from backend.errors import MachineError
+from backend.errors import BackendError, LabelStudioError, MachineError
 from backend.faults import machine_fault
 from backend.progress import TrainingProgress
 from backend.queues import Jobs
@@ -16,31 +16,36 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def training(context: Context, jobs: Jobs, project_id: int, forced: int) -> Iterator[None]:
-    """Train again after a pause where the machine fails in the block; the labels are not to blame."""
+def training(context: Context, project_id: int, forced: int) -> Iterator[None]:
+    """Keep a fault of the machine or of Label Studio in the block: the check trains again after a pause.
+
+    The labels are not to blame.
+    """
     try:
         yield
-    except (MachineError, OSError, MemoryError, RuntimeError) as error:
-        cause = machine_fault(error)
+    except (MachineError, LabelStudioError, OSError, MemoryError, RuntimeError) as error:
+        cause = error if isinstance(error, LabelStudioError) else machine_fault(error)
         if cause is None:
             raise
-        _train_again(context, jobs, project_id, forced, cause)
+        _note(context, project_id, bool(forced), cause)
 
 
-def _train_again(context: Context, jobs: Jobs, project_id: int, forced: int, cause: MachineError) -> None:
-    fault = context.progress.note_fault(project_id, "training", str(cause))
-    log.error("project %d: no training: %s", project_id, fault)
-    context.progress.set_training(project_id, TrainingProgress("failed", error=str(cause)))
-    jobs.once("retrain", project_id, forced, delay_s=fault.pause_s)
-
-
-def after_death(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
-    """Train again after a pause, as the training before was killed: at once it may be killed again."""
+def after_death(context: Context, project_id: int) -> bool:
+    """Keep that a training was killed, if one was: at once it may be killed again, so the check waits for a while."""
+    if not context.progress.is_dead(project_id):
+        return False
     error = MachineError(
         "the training was killed: by a restart, or because the machine ran out of memory",
         fix="if it happens again, lower BATCH or IMGSZ, or give the worker more memory",
     )
-    _train_again(context, jobs, project_id, forced, error)
+    _note(context, project_id, context.progress.recall(project_id, "forced") == "1", error)
+    return True
+
+
+def _note(context: Context, project_id: int, forced: bool, cause: BackendError) -> None:
+    fault = context.progress.note_fault(project_id, "training", str(cause), forced=forced)
+    log.error("project %d: no training: %s", project_id, fault)
+    context.progress.set_training(project_id, TrainingProgress("failed", error=str(cause)))
 
 
 @contextmanager

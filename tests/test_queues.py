@@ -61,6 +61,7 @@ def test_jobs_go_to_their_queue_and_are_retried(jobs: Jobs, redis: Redis) -> Non
     jobs.put("retrain", 7, 1)
     (check,), (retrain,) = queue(redis, CONTROL).jobs, queue(redis, TRAIN).jobs
     assert (check.func_name, check.args, check.retries_left) == ("backend.jobs.check", [7], 3)
+    assert retrain.retries_left is None  # the next check tries again
     assert retrain.func_name == "backend.jobs.retrain"
     assert jobs.depth() == 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import resource
 import signal
 import subprocess
@@ -150,6 +149,20 @@ def delayed(redis: Redis, name: str) -> list[tuple[str, list[int]]]:
     return [(job.func_name.rpartition(".")[2], list(job.args)) for job in found]
 
 
+def again(context: Context, project: int) -> list[int]:
+    """Return the arguments of the training that a check asks for once the pause is over, and forget it."""
+    queue = Queue(TRAIN, connection=context.redis, serializer=JSONSerializer)
+    assert context.progress.rests(project, "training")
+    jobs.check(project)
+    assert queue.job_ids == [], "it rests"
+    context.redis.delete(f"rests:training:{project}")  # as it expires
+    jobs.check(project)
+    (job,) = queue.jobs
+    assert job.retries_left is None, "a retry of rq's would not wait"
+    queue.empty()
+    return list(job.args)
+
+
 @pytest.mark.label_studio
 @pytest.mark.parametrize("forced", [0, 1])
 def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, int], forced: int) -> None:
@@ -160,10 +173,10 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
             fault = context.progress.fault(project, "training")
             assert fault is not None
             assert fault.attempts == attempt
-            assert delayed(context.redis, TRAIN) == [("retrain", [project, forced])]
             shown = context.progress.training(project)
             assert shown.state == "failed"
             assert any(words in shown.error for words in ("disk is full", "No space left", "too large", "grew past"))
+            assert again(context, project) == [project, forced]
         jobs.reconcile()
         assert context.progress.training(project).error == shown.error, "the reconcile forgets nothing"
         assert context.progress.recall(project, "failed_labels") == "", "the labels are not to blame"
@@ -175,18 +188,20 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
 
 
 @pytest.mark.label_studio
-def test_a_training_that_was_killed_rests_before_the_next(studio: tuple[Context, int]) -> None:
+@pytest.mark.parametrize("forced", [0, 1])
+def test_a_training_that_was_killed_rests_before_the_next(studio: tuple[Context, int], forced: int) -> None:
     context, project = studio
     for attempt in (1, 2):
+        context.progress.remember(project, "forced", str(forced))
         context.progress.set_training(project, TrainingProgress("running", "train", 0.5))
-        jobs.retrain(project, 0)
+        jobs.check(project)
         shown = context.progress.training(project)
         assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
         fault = context.progress.fault(project, "training")
         assert fault is not None
         assert fault.attempts == attempt
-        assert delayed(context.redis, TRAIN) == [("retrain", [project, 0])]
-    jobs.retrain(project, 0)
+        assert again(context, project) == [project, forced]
+    jobs.retrain(project, forced)
     assert context.progress.training(project).error == ""
     assert len(context.store.versions(project)) == 1
 
@@ -244,6 +259,7 @@ def test_labels_that_allow_no_training_are_not_the_machines_fault(
         raise TrainingError("a training needs 2 labeled images")
 
     monkeypatch.setattr(retraining, "retrain", refuse)
+    context.progress.note_fault(7, "training", "the disk is full", forced=True)
     jobs.retrain(7, 1)
     assert context.progress.recall(7, "failed_labels") == "labels"
-    assert json.dumps(delayed(redis, TRAIN)) == "[]"
+    assert context.progress.fault(7, "training") is None, "else it would be asked for at every check"

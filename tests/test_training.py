@@ -81,7 +81,7 @@ def test_out_of_gpu_memory_means_half_the_batch(
     class SmallGpu(original):  # type: ignore[misc, valid-type]
         def optimizer_step(self) -> None:
             batches.append(self.batch_size)
-            steps.append(self.batch_size * self.accumulate)
+            steps.append(self.args.nbs)
             if self.batch_size > room and self.epoch == 1:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             super().optimizer_step()
