@@ -41,7 +41,7 @@ def test_table_and_api_tell_a_figure_with_its_basis(
 ) -> None:
     """Before: "0.924", of 4 images and 19 boxes; and in the API `images: 60` (labels) beside `boxes: 19`."""
     first = publish(context.store, 7, tiny_weights)
-    version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", metrics=metrics)
+    version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", parent=1, metrics=metrics)
     context.store.publish(version, tiny_weights)
     assert told in shown(context)
     out = protocol.version_out(context.store.version(7, 2))
@@ -55,7 +55,8 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
     """They say neither the interval nor whether the images were held out; the tasks of the training tell that."""
     learned = publish(context.store, 7, tiny_weights)  # task 1 trained and judged it
     apart = replace(learned.snapshot, train_tasks=(1, 2), val_tasks=(3,))
-    context.store.publish(replace(learned, number=context.store.reserve_number(7), snapshot=apart), tiny_weights)
+    number = context.store.reserve_number(7)
+    context.store.publish(replace(learned, number=number, parent=1, snapshot=apart), tiny_weights)
     for path in Path(context.settings.model_dir).rglob("manifest.json"):
         manifest = json.loads(path.read_text())
         for name in ("interval", "held_out"):

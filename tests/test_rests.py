@@ -120,6 +120,7 @@ def studio(
             "train_steps": 1,
             "min_epochs": 1,
             "max_epochs": 1,
+            "tolerance": 1.0,
         }
         with open_context(settings.model_copy(update=chosen)) as context:
             client = context.label_studio

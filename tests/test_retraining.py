@@ -162,7 +162,14 @@ class Studio:
 
 @pytest.fixture
 def studio(label_studio: LabelStudioProcess, settings: Settings, images: ImageSite) -> Iterator[Studio]:
-    quick = {"train_steps": 1, "min_epochs": 1, "max_epochs": 1, "batch": 4, "model_score_threshold": 0.0}
+    quick = {
+        "train_steps": 1,
+        "min_epochs": 1,
+        "max_epochs": 1,
+        "batch": 4,
+        "tolerance": 1.0,
+        "model_score_threshold": 0.0,
+    }
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | quick)) as context:
         folder = Path(settings.model_dir)

@@ -308,8 +308,8 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
     publish(context.store, 7, tiny_weights)
     publish(context.store, 7, tiny_weights, promoted=False)
     context.progress.set_counts(7, Counts(100, 30, 10))
-    context.progress.start_scoring(7, 1, 2, 70)
-    context.progress.shard_done(7, 1, 0, 50)
+    run = context.progress.start_scoring(7, 1, 2, 70)
+    context.progress.shard_done(7, run, 0, 50)
     status = client.get("/api/projects/7").json()
     assert status["project"] == 7
     assert status["version"] == "yolo11n-v0"  # version 1 serves once its scores are in Label Studio
