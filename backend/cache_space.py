@@ -44,7 +44,6 @@ class CacheSpace:
         self._max_bytes = max_bytes
         self._unseen = int(STEP * max_bytes)  # bytes added since the last look; at first there may be anything
         self._counting = threading.Lock()
-        self._marks.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -120,7 +119,9 @@ class CacheSpace:
 
     def _files(self) -> list[_File]:
         """Return all finished files; what a killed process left half written is removed."""
-        files = []
+        files: list[_File] = []
+        if not self._root.is_dir():
+            return files
         with os.scandir(self._root) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
@@ -133,6 +134,7 @@ class CacheSpace:
 
     @contextmanager
     def _lock(self, kind: int) -> Iterator[None]:
+        self._marks.mkdir(parents=True, exist_ok=True)  # each time: somebody may empty MODEL_DIR while we run
         with (self._marks / "lock").open("ab") as lock:
             fcntl.flock(lock, kind)
             yield

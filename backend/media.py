@@ -81,7 +81,6 @@ class MediaCache:
         self._max_decoded = BYTES_PER_PIXEL * self._max_pixels
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._big = threading.Lock()
-        root.mkdir(parents=True, exist_ok=True)
         self._space = CacheSpace(root, int(settings.media_cache_gb * 1e9))
         Image.init()  # plugins register at first use, which is not safe to start from eight threads
         Image.MAX_IMAGE_PIXELS = None  # our limit replaces Pillow's, which warns at 89 and refuses at 179 megapixels
@@ -224,6 +223,7 @@ class MediaCache:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
+        self._root.mkdir(parents=True, exist_ok=True)  # somebody may empty MODEL_DIR while we run
         handle, name = tempfile.mkstemp(dir=self._root, prefix=".")
         os.close(handle)
         try:

@@ -144,6 +144,11 @@ class Store(Pointers):
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
         """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
         numbers = self._numbers(versions_folder(project_id))
+        for project, number in list(self._manifests):
+            if (
+                project == project_id and number not in numbers
+            ):  # MODEL_DIR was lost: a later version may get this number
+                del self._manifests[project, number]
         found = (self._manifest(project_id, number) for number in numbers)
         return tuple(version for version in found if version is not None)
 

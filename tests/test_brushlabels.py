@@ -186,9 +186,18 @@ def test_what_is_left_out_is_explained_and_the_rest_goes_on(item: dict[str, Any]
 
 
 def test_other_tags_are_left_alone() -> None:
-    result = [region(from_name="other"), region(type="brush"), region(type="magicwand"), {"type": "relation"}]
+    result = [region(from_name="other"), {"type": "relation"}]
     assert tags.decode(TAG, result) == ()
     assert tags.explain(TAG, result) == ()
+
+
+def test_regions_of_another_type_under_the_name_of_the_tag_are_named() -> None:
+    result = [region(type="brush"), region(type="magicwand")]
+    assert tags.decode(TAG, result) == ()
+    assert [
+        f"of the type '{kind}'" in reason
+        for kind, reason in zip(("brush", "magicwand"), tags.explain(TAG, result), strict=True)
+    ] == [True, True]
 
 
 # Round trip

@@ -100,9 +100,17 @@ def test_rollback(environ: dict[str, str], context: Context, tiny_weights: Path)
     assert [name in listed for name in ("yolo11n-v1", "yolo11n-v2", "yolo11n-v3", "0.500")] == [True] * 4
 
 
-def test_the_frames_of_a_video_to_label_first(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
-    set_up(context)
-    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+@pytest.mark.label_studio
+def test_the_frames_of_a_video_to_label_first(
+    environ: dict[str, str], context: Context, tiny_weights: Path, label_studio: LabelStudioProcess
+) -> None:
+    environ = environ | {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.api_key}
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("frames", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://127.0.0.1/a.mp4"}] * 2)
+        watched, failed = sorted(task.id for task in client.unlabeled_tasks(project))
+    set_up(context, project)
+    context.store.activate(project, publish(context.store, project, tiny_weights).number)
     seen = Prediction(
         width=160,
         height=120,
@@ -113,12 +121,12 @@ def test_the_frames_of_a_video_to_label_first(environ: dict[str, str], context: 
         tracks=Tracks(np.array([1]), np.array([0]), np.array([False]), 60, 25.0),
         doubted_frames=np.array([26, 1]),
     )
-    context.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)))
-    done = cli(environ, "frames", "7", "1")
-    assert (done.returncode, done.stdout) == (0, "26, 1\n")
-    done = cli(environ, "frames", "7", "2")
+    context.store.save_shard(project, 1, PoolShard(0, np.array([watched, failed]), (seen, None)))
+    done = cli(environ, "frames", str(project), str(watched))
+    assert (done.returncode, done.stdout) == (0, "26, 1\n"), done.stderr
+    done = cli(environ, "frames", str(project), str(failed))
     assert done.returncode == 1
-    assert "the tasks of project 7 are no videos" in done.stderr  # scoring them, the other cure, would change nothing
+    assert f"the tasks of project {project} are no videos" in done.stderr  # scoring them would change nothing
 
 
 def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
@@ -139,7 +147,7 @@ def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -
         ({"RETRAIN_EVERY": "soon"}, "RETRAIN_EVERY='soon'"),
         ({"PORT": "99999"}, "PORT='99999'"),
         ({"STRATEGY": "hardest"}, "unknown strategy 'hardest'"),
-        ({"REDIS_URL": ""}, "no redis"),
+        ({"REDIS_URL": ""}, "no `yolo-backend run` is at work here"),
         ({"REDIS_URL": "redis://:secret@127.0.0.1:1"}, "redis does not answer"),
         ({"REDIS_URL": "nonsense"}, "redis does not answer"),
     ],

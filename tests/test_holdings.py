@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +274,36 @@ def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(
     assert studio.client.highest_number(studio.project) == 1
     studio.context.store.skip_numbers(project, 7)
     assert studio.context.store.reserve_number(project) == 8
+
+
+QUICK = {"TRAIN_STEPS": 1, "MIN_EPOCHS": 1, "MAX_EPOCHS": 1, "MODEL_SCORE_THRESHOLD": 0}
+BOX = {
+    "from_name": "label",
+    "to_name": "image",
+    "type": "rectanglelabels",
+    "original_width": 80,
+    "original_height": 60,
+    "value": {"x": 10, "y": 10, "width": 40, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]},
+}
+
+
+def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: Studio, tmp_path: Path) -> None:
+    """MODEL_DIR is empty: versions, records, the webhook's secret and the media cache are gone at once."""
+    with serve(studio.context) as backend:
+        studio.client.attach_backend(studio.project, str(backend.base_url).rstrip("/"), "yolo")
+        reconcile(studio)
+        shutil.rmtree(tmp_path / "models")
+        reconcile(studio)
+        assert backend.get(f"/api/projects/{studio.project}").json()["version"] == "yolo11n-v0"
+        for task in tasks_of(studio):
+            studio.client.annotate(task.id, [BOX])
+        studio.add(4, 6)
+        record = studio.context.store.project(studio.project)
+        assert record is not None
+        studio.context.store.save_project(replace(record, extra_params=json.dumps(QUICK)))
+        jobs.retrain(studio.project, 1)
+        studio.settle()
+        versions = studio.context.store.versions(studio.project)
+        assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)
+        (hook,) = studio.client.webhooks(studio.project)
+    assert hook.headers == {projects.WEBHOOK_HEADER: studio.context.store.secret()}

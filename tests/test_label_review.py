@@ -311,6 +311,24 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: 
 
 
 @pytest.mark.label_studio
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_a_mark_that_somebody_deletes_or_changes_is_written_again(studio: Studio, damage: str) -> None:
+    studio.review()
+    assert not label_marks.lost(studio.context, studio.project)
+    (mark,) = studio.client.predictions_of(studio.tasks["swapped"])
+    if damage == "deleted":
+        studio.client.delete_prediction(mark.id)
+    else:
+        studio.client.http.send("PATCH", f"/api/predictions/{mark.id}/", {"score": 0.01})
+    assert label_marks.lost(studio.context, studio.project)
+    assert studio.review() == 1
+    assert not label_marks.lost(studio.context, studio.project)
+    (again,) = studio.client.predictions_of(studio.tasks["swapped"])
+    assert again.result == mark.result
+    assert again.score == pytest.approx(mark.score)
+
+
+@pytest.mark.label_studio
 def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at_its_front(studio: Studio) -> None:
     """Nobody has answered the webhook yet: the mark stands, and the queue still starts as it did."""
     studio.review()
