@@ -20,6 +20,7 @@ MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all requests together
 LARGE_BYTES = 256 * 1024
 MAX_PART_BYTES = 1024 * 1024  # of a label config, of the data of one task
 MAX_DATA_BYTES = 32 * 1024 * 1024  # of the data of all tasks of a request
+MAX_BRACKETS = 1_000_000  # each costs a step; 64 MB of regions as LS sends them have fewer
 LARGE_AT_ONCE = 4  # requests that are worked on
 _TASK_FIELDS = ("id", "data")  # annotations, predictions and the rest are not read
 
@@ -95,6 +96,8 @@ def too_many(where: str) -> TooLargeError:
 
 def _wanted(content: bytes, model: type[BaseModel]) -> dict[str, object]:
     """Return the fields of a large body that `model` has."""
+    if content.count(b"{") + content.count(b"[") > MAX_BRACKETS:
+        raise TooLargeError(f"more than {MAX_BRACKETS:,} objects and lists", fix="send fewer tasks at once")
     names = {field.alias or name for name, field in model.model_fields.items()}
     values: dict[str, object] = {}
     for name, text in json_parts.members(content):

@@ -111,7 +111,7 @@ def test_four_large_bodies_at_once_leave_the_health_alone(server: tuple[str, int
     grown = peak_mb(pid) - before
     print(f"{kind}: {spent:.1f} s for four, the health took {waited:.2f} s at most, {grown:.0f} MB more")
     assert answers == {status}
-    assert waited < max(spent / 3, 1.0)
+    assert waited < max(spent / 2, 5.0)  # before: 34 s, as long as all four took
     assert grown < 500
 
 
