@@ -82,6 +82,7 @@ class MediaCache:
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._big = threading.Lock()
         self._space = CacheSpace(root, int(settings.media_cache_gb * 1e9))
+        root.mkdir(parents=True, exist_ok=True)
         Image.init()  # plugins register at first use, which is not safe to start from eight threads
         Image.MAX_IMAGE_PIXELS = None  # our limit replaces Pillow's, which warns at 89 and refuses at 179 megapixels
 

@@ -55,11 +55,12 @@ def pytest_report_header() -> str:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say last of all what was skipped and why, and leave the names of the tests that want a package."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or config.cache is None:
+    cache = getattr(config, "cache", None)  # -p no:cacheprovider leaves the attribute out
+    if reporter is None or cache is None:
         return
     skipped = [report for report in reporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)]
     tests = dict.fromkeys(report.nodeid for report in skipped if needs.package(report.longrepr[2]))
-    (config.cache.mkdir("needs") / LACKING).write_text("".join(f"{test}\n" for test in tests))
+    (cache.mkdir("needs") / LACKING).write_text("".join(f"{test}\n" for test in tests))
     if skipped:
         reporter.write_line(needs.last_line(report.longrepr[2] for report in skipped))
 

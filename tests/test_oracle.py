@@ -33,7 +33,8 @@ KINDS: dict[YoloTask, str] = {"segment": "polygonlabels", "pose": "keypointlabel
 
 def tag(task: YoloTask) -> ControlTag:
     points = ("head", "tail") if task == "pose" else ()
-    return dataclasses.replace(TAG, kind=KINDS.get(task, TAG.kind), task=task, points=points, parent="box")
+    kind = KINDS.get(task, TAG.kind)
+    return dataclasses.replace(TAG, kind=kind, task=task, points=points, parent="box", multiple=task == "classify")
 
 
 def back(task: YoloTask, *boxes: LabeledBox) -> tuple[LabeledBox, ...]:
