@@ -70,9 +70,9 @@ def test_points_alone_are_told_what_they_lack() -> None:
         '<View><Image name="image" value="$image"/>'
         '<KeyPointLabels name="kp" toName="image"><Label value="a"/></KeyPointLabels></View>'
     )
-    with pytest.raises(LabelConfigError, match='name="kp"> has no RectangleLabels for the boxes') as caught:
+    with pytest.raises(LabelConfigError, match='KeyPointLabels "kp" has no RectangleLabels for the boxes') as caught:
         label_config.parse(text)
-    assert '<RectangleLabels name="kp_bbox" toName="image">' in caught.value.fix
+    assert 'RectangleLabels tag with name="kp_bbox", toName="image"' in caught.value.fix
     with pytest.raises(LabelConfigError, match="no control tag"):
         label_config.parse(text.replace('toName="image"', 'toName="image" model_skip="true"'))
 
