@@ -207,11 +207,14 @@ def test_a_new_task_gets_its_place_in_the_queue(world: World, story: Story) -> N
     assert 0 <= prediction.score <= 1
 
 
+@pytest.mark.slow  # the workers wait until nobody has annotated for two minutes, at most three times
 def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None:
+    """`test_old_versions.py` tests the rule itself."""
+
     def gone() -> bool:
         return set(world.client.prediction_versions(story.main)) == {"yolo11n-v2"}
 
-    await_true(gone, "the old versions' end", patience_s=180)
+    await_true(gone, "the old versions' end", patience_s=900)
 
 
 def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
