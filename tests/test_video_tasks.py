@@ -31,6 +31,7 @@ from backend import watched as watching
 from backend.context import Context
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, ModelError, TrainingError
+from backend.label_studio import LabelStudioClient
 from backend.models import ServedModel
 from backend.processes import LabelStudioProcess
 from backend.queues import Jobs
@@ -106,7 +107,7 @@ def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: 
         assert (failed.regions, failed.score) == ((), push.LAST)
     failures = served.progress.failures(7)
     assert set(failures) == {1, 3, 4}
-    assert "cannot be decoded" in failures[1]
+    assert "cannot be opened" in failures[1]
     assert "not a video" in failures[3]
 
 
@@ -248,11 +249,12 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     assert np.argsort(-order.acquisition).tolist() == np.argsort(-doubts).tolist()
 
 
-def test_the_frames_to_label_first(served: Context, images: ImageSite) -> None:
+def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watched(served, add(images, "a.avi", count=40))
     assert seen.doubted_frames is not None
     assert 1 <= len(seen.doubted_frames) <= 2
     served.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)))
+    monkeypatch.setattr(LabelStudioClient, "task", lambda client, task_id: Task(task_id, {}))
     with serve(served) as client:
         assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
         for path, what in (("7/frames/2", "task 2 is no video"), ("8/frames/1", "project 8 was never set up")):
@@ -326,7 +328,7 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
     assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2, 3, 4}
-    assert "left out of training: the video cannot be decoded" in failures[4]
+    assert "left out of training: the video cannot be opened" in failures[4]
     assert "region r3 has no key frame; frames past the end of the video, which has 12: 99" in failures[1]
     assert "nothing is drawn in the video" in failures[3]
     for one in found:
