@@ -87,7 +87,7 @@ class Jobs:
             # A training is tried again by the next check; after a fault of the machine it rests first.
             "retry": None if job == "retrain" else Retry(max=len(_RETRY_AFTER_S), interval=_RETRY_AFTER_S),
             "pipeline": pipe,
-            "job_id": f"{args[0] if args else job}-{uuid.uuid4().hex}",  # `deal` reads the project in it
+            "job_id": f"{_owner(job, args)}-{uuid.uuid4().hex}",  # `deal` reads the project in it
         }
         name = f"backend.jobs.{job}"
         if delay_s:
@@ -129,6 +129,11 @@ class Jobs:
     def depth(self) -> int:
         """Return how many jobs wait."""
         return sum(Queue(name, connection=self._redis, serializer=JSONSerializer).count for name in QUEUES)
+
+
+def _owner(job: str, args: Sequence[int | str | list[int]]) -> int | str:
+    """Return the project that a job is of, or its name; rq takes only letters, digits, dashes and underscores."""
+    return args[0] if args and isinstance(args[0], int) else job
 
 
 def hint(job: str, *args: int) -> str:

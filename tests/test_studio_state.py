@@ -54,7 +54,7 @@ class Studio:
 def studio(
     label_studio: LabelStudioProcess, settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Studio]:
-    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key, "backend_url": BACKEND}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
         project = client.create_project("its status", CONFIG)
@@ -135,7 +135,7 @@ def test_two_installations_on_one_project_warn_each_other(studio: Studio, settin
     studio.client.http.send("POST", "/api/webhooks/", {"project": studio.project, "url": f"{elsewhere}/webhook"})
     assert studio.reconcile().warnings == (), "a webhook of somebody else"
     keys = {"label_studio_url": studio.client.url, "label_studio_api_key": studio.context.settings.label_studio_api_key}
-    mine, update = studio.context, {**keys, "model_dir": str(tmp_path / "other models")}
+    mine, update = studio.context, {**keys, "model_dir": str(tmp_path / "other models"), "backend_url": elsewhere}
     with open_context(settings.model_copy(update=update)) as other:
         other.store.save_project(ProjectRecord(studio.project, CONFIG, "", "", elsewhere, ""))
         studio.context = other
