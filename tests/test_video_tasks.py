@@ -436,7 +436,9 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     context, project, client = studio.context, studio.project, studio.context.label_studio
     tasks = {task.id: str(task.data["video"])[-5:] for task in client.unlabeled_tasks(project)}
     assert scoring.start(context, Jobs(redis), project) == 3
-    assert scoring.score_shard(context, project, 1, 0, False, list(tasks)) == 1
+    current = context.progress.scoring(project)
+    assert current is not None
+    assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
     pushed = push.rank_and_push(context, project, 1)
     assert (pushed.created, pushed.failed) == (3, 1)
     assert client.project(project).model_version == "yolo11n-v1"
