@@ -304,16 +304,19 @@ def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
 
 def score_anew(world: World, project_id: int) -> None:
     """Run `yolo-backend score` and wait until the ranking is in Label Studio."""
-    before = world.redis.get(f"scoring:{project_id}:runs")
+    before = ranked_at(world, project_id)
     world.command("score", project_id)
 
     def pushed_again() -> bool:
-        ended = world.status(project_id).scoring.total == 0
-        serving = world.store.serving(project_id)
-        ranked = serving is not None and world.store.ranking(project_id, serving.number) is not None
-        return ended and ranked and world.redis.get(f"scoring:{project_id}:runs") != before
+        return ranked_at(world, project_id) > before and world.status(project_id).scoring.total == 0
 
     await_true(pushed_again, "the push", patience_s=360)
+
+
+def ranked_at(world: World, project_id: int) -> int:
+    """Return when a ranking of the project was last written, in nanoseconds."""
+    rankings = (Path(world.settings.model_dir) / "projects" / str(project_id)).rglob("ranking.npz")
+    return max((path.stat().st_mtime_ns for path in rankings), default=0)
 
 
 def look(world: World, project_id: int) -> Queue:
