@@ -1,7 +1,7 @@
 """An ultralytics data set on disk -> paths and labels, for any task.
 
-`path:` is relative to the folder of data.yaml or else to the working directory. A split is a folder, a .txt list, or
-several of these. A label file lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the
+A relative `path:` is found where ultralytics finds it (yolo_roots), or else beside data.yaml. A split is a folder, a .txt
+list, or several of these. A label file lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the
 suffix becomes .txt. What ultralytics takes is taken (its `check_det_dataset` and `verify_image_label`).
 """
 
@@ -18,6 +18,7 @@ import yaml
 from backend.errors import DataError
 from backend.types import LabeledBox, YoloTask
 from backend.yolo_labels import Lines, parse
+from backend.yolo_roots import roots
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _BESIDE_IMAGES = frozenset({"", ".cache", ".csv", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"})
@@ -150,7 +151,7 @@ def _files(
     config: Mapping[str, Any], split: str, data_yaml: Path, lines: Lines, notes: list[str]
 ) -> Iterator[LabeledFile]:
     if config.get(split):
-        places = _places(config[split], _root(data_yaml, config.get("path")))
+        places = _places(config[split], _root(config, data_yaml))
         known = set[Path]()
         for path in _images(places, f"{data_yaml}, {split}", notes):
             known.add(label_path(path))
@@ -160,10 +161,16 @@ def _files(
         raise DataError(f"no {split} split", where=str(data_yaml), fix=f"add a line like {split}: images/{split}")
 
 
-def _root(data_yaml: Path, path: Any) -> Path:
-    """Return the folder that splits are relative to; ultralytics takes `path` from the working directory."""
-    beside = data_yaml.parent / str(path or "")
-    return beside if beside.exists() or not Path(str(path)).exists() else Path(str(path))
+def _root(config: Mapping[str, Any], data_yaml: Path) -> Path:
+    """Return the folder that splits are relative to: the first that has them. Raises DataError naming all that do not."""
+    folders = roots(data_yaml, config.get("path"))
+    splits = [config[split] for split in ("train", "val") if config.get(split)]
+    root = next((root for root in folders if all(place.exists() for it in splits for place in _places(it, root))), None)
+    if root is None and len(folders) > 1:
+        what = f"path: {config['path']} has not the splits {', '.join(str(split) for split in splits)}"
+        looked = "correct path; looked in " + ", ".join(map(str, folders))
+        raise DataError(what, where=str(data_yaml), fix=looked)
+    return root or folders[0]
 
 
 def _places(split: Any, root: Path) -> list[Path]:

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("label_config", "control_tags", "tags", "regions", "foreign", "ellipses"),
         *("label_paths", "label_names", "label_renames", "label_xml", "skeletons", "ranking", "gate"),
-        *("yolo_data", "yolo_labels", "yolo_export", "class_folders"),
+        *("yolo_data", "yolo_roots", "yolo_labels", "yolo_export", "class_folders"),
         *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
         *("bootstrap", "origins", "json_parts", "redaction"),
     ),

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -308,6 +312,59 @@ def test_a_data_yaml_is_read_as_ultralytics_reads_it(
         folders = theirs[split] if isinstance(theirs[split], list) else [theirs[split]]
         assert [str(file.path.resolve().parent) for file in files] == folders
         assert all(file.boxes for file in files)
+
+
+THEIRS = """
+import sys
+from backend.yolo_models import quiet_ultralytics
+quiet_ultralytics()
+from ultralytics.data.utils import check_det_dataset
+print(check_det_dataset(sys.argv[1], autodownload=False)["train"])
+"""
+
+
+@pytest.mark.parametrize("place", ["datasets", "work", "both", "default"])
+def test_a_relative_path_is_found_where_ultralytics_finds_it(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the working directory, else in `datasets_dir`: ultralytics reads its settings in a process of its own."""
+    datasets, work, config = tmp_path / "sets", tmp_path / "work", tmp_path / "config/Ultralytics"
+    for folder in (work, config, tmp_path / "yaml"):
+        folder.mkdir(parents=True)
+    for folder in {"datasets": [datasets], "work": [work], "both": [datasets, work], "default": [work / "datasets"]}[
+        place
+    ]:
+        write(folder / "mine", FOLDERS)
+    if place != "default":
+        monkeypatch.setenv("YOLO_CONFIG_DIR", str(config.parent))
+        (config / "settings.json").write_text(json.dumps({"datasets_dir": str(datasets)}))
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.delenv("YOLO_CONFIG_DIR", raising=False)
+    data_yaml = tmp_path / "yaml/data.yaml"
+    data_yaml.write_text(f"path: mine\n{FOLDERS}")
+    monkeypatch.chdir(work)
+    (file,) = read(data_yaml).train
+    if place != "default":  # in a checkout ultralytics takes the folder above it
+        command = [sys.executable, "-c", THEIRS, str(data_yaml)]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.stdout.strip() == str(file.path.parent), done.stderr
+    assert file.path.is_relative_to({"both": work, "default": work / "datasets"}.get(place, tmp_path))
+
+
+def test_a_path_that_is_nowhere_names_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, work = tmp_path / "config/Ultralytics", tmp_path / "work"
+    config.mkdir(parents=True)
+    work.mkdir()
+    (config / "settings.json").write_text(json.dumps({"datasets_dir": str(tmp_path / "sets")}))
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(config.parent))
+    monkeypatch.chdir(work)
+    data_yaml = write(tmp_path / "yaml", f"path: gone\n{FOLDERS}")
+    with pytest.raises(DataError, match="path: gone has not the splits images/train, images/val") as caught:
+        read(data_yaml)
+    places = [tmp_path / folder / "gone" for folder in ("work", "sets", "yaml")]
+    assert caught.value.fix.endswith("looked in " + ", ".join(map(str, places)))
 
 
 @pytest.mark.parametrize("nc", ["many", "1.5", "0", "true", "[2]"])
