@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,9 +17,10 @@ import pytest
 from backend.errors import BackendError, LabelStudioError, NotFoundError, SettingError
 from backend.label_errors import LabelDoubt
 from backend.label_studio import LabelStudioClient, PredictionRow
+from backend.processes import label_studio_binary
 from backend.settings import Settings
 from backend.store import ProjectRecord
-from tests.support import CONFIG, open_context, serve
+from tests.support import CONFIG, open_context, require, serve
 
 MOST_REQUESTS = 20  # of one call: a wrong answer must not keep it asking
 
@@ -219,21 +221,51 @@ def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> Non
 # ── TLS ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# A certificate for 127.0.0.1 that signed itself, with its key; it ends in the year 2100.
-AUTHORITY = Path(__file__).with_name("localhost.pem")
+CERTIFICATE = """
+import datetime, ipaddress, sys
+from pathlib import Path
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+hour = datetime.timedelta(hours=1)
+certificate = (
+    x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - hour, now + 24 * hour)
+    .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    .sign(key, hashes.SHA256())
+)
+pem, pkcs8, bare = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+Path(sys.argv[1]).write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, pkcs8, bare))
+"""
 
 
-def test_an_authority_of_our_own_is_trusted_on_this_machine_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
-    with answering(AUTHORITY) as server, LabelStudioClient(f"https://{server.address}", "legacy") as client:
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signed itself, with its key: Label Studio's environment can make one."""
+    python = label_studio_binary().with_name("python")
+    require(python.exists(), f"there is no Label Studio at {python}: make installs it, or set LABEL_STUDIO_BIN")
+    path = tmp_path_factory.mktemp("authority") / "localhost.pem"
+    subprocess.run([python, "-c", CERTIFICATE, path], check=True, timeout=60)
+    return path
+
+
+def test_an_authority_of_our_own_is_trusted_on_this_machine_too(
+    authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    with answering(authority) as server, LabelStudioClient(f"https://{server.address}", "legacy") as client:
         server.body = b'{"email": "a@example.com"}'
         assert client.check() == "a@example.com"
 
 
-def test_an_unknown_authority_has_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_authority_has_its_cure(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     with (
-        answering(AUTHORITY) as server,
+        answering(authority) as server,
         LabelStudioClient(f"https://{server.address}", "legacy") as client,
         pytest.raises(LabelStudioError, match=r"certificate that is not trusted.*set SSL_CERT_FILE"),
     ):
