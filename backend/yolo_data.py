@@ -1,8 +1,8 @@
 """An ultralytics data set on disk -> paths and labels, for any task.
 
-A relative `path:` is found where ultralytics finds it (yolo_roots), or else beside data.yaml. A split is a folder, a .txt
-list, or several of these. A label file lies where ultralytics looks for it: `images` becomes `labels` in the image's path, the
-suffix becomes .txt. What ultralytics takes is taken (its `check_det_dataset` and `verify_image_label`).
+A relative `path:` is found where ultralytics finds it (yolo_roots), or else beside data.yaml. A split is a folder, a
+.txt list, or several of these. A label file lies where ultralytics looks for it: `images` becomes `labels` in the
+image's path, the suffix becomes .txt. What ultralytics takes is taken (`check_det_dataset`, `verify_image_label`).
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _files(
 
 
 def _root(config: Mapping[str, Any], data_yaml: Path) -> Path:
-    """Return the folder that splits are relative to: the first that has them. Raises DataError naming all that do not."""
+    """Return the folder that splits are relative to, the first that has them. Raises DataError that names all places."""
     folders = roots(data_yaml, config.get("path"))
     splits = [config[split] for split in ("train", "val") if config.get(split)]
     root = next((root for root in folders if all(place.exists() for it in splits for place in _places(it, root))), None)
