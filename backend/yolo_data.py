@@ -162,7 +162,7 @@ def _files(
 
 
 def _root(config: Mapping[str, Any], data_yaml: Path) -> Path:
-    """Return the folder that splits are relative to, the first that has them. Raises DataError that names all places."""
+    """Return the folder that splits are relative to, the first with them. Raises DataError that names all places."""
     folders = roots(data_yaml, config.get("path"))
     splits = [config[split] for split in ("train", "val") if config.get(split)]
     root = next((root for root in folders if all(place.exists() for it in splits for place in _places(it, root))), None)
