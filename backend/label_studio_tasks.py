@@ -16,7 +16,7 @@ from backend.label_studio_http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.label_studio_project import COMPLETED, LABELED, UNLABELED, Created, condition, filters
 from backend.types import AnnotatedTask, Json, Task
 
-PAGE = 1000
+PAGE = 500  # SQLite fails at 1,000 uploaded images: Label Studio asks for their files by a chain of ORs
 IDS_PER_QUERY = 500  # they travel in the address, which proxies often cap at 8 kB
 RECENT = 250  # tasks that are looked at for a sign of life
 FILES_PER_UPLOAD = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES

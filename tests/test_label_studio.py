@@ -595,11 +595,14 @@ def test_uploaded_images_become_tasks_that_can_be_downloaded(
     assert sorted(widths) == [8, 9, 10]
 
 
-def test_more_images_than_one_request_takes(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
-    path = tmp_path / "one.png"
+def test_a_thousand_uploaded_images_are_listed(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
+    path = tmp_path / "small.png"
     Image.new("RGB", (2, 2)).save(path)
-    client.upload_images(project, [path] * 101)
-    assert client.project(project).task_count == 101
+    client.upload_images(project, [path] * 1001)  # in more than one request, and more than SQLite's depth of 1,000
+    tasks = list(client.unlabeled_tasks(project))
+    assert len({task.data["image"] for task in tasks}) == 1001
+    client.annotate(tasks[0].id, [])
+    assert len(list(client.annotated_tasks(project))) == 1
 
 
 # ── the predictions ─────────────────────────────────────────────────────────────────────────────────────────────
