@@ -100,7 +100,7 @@ class Progress:
         raw = self._redis.get(f"training:{project_id}")
         progress = TrainingProgress(state="idle") if raw is None else TrainingProgress(**json.loads(raw))
         if progress.state == "running" and not self._redis.exists(f"lock:training:{project_id}"):
-            progress = TrainingProgress(state="failed", error="the worker died; retried at the next check")
+            progress = TrainingProgress(state="failed", error="the training was killed; the next check lets it rest")
         fault = self.fault(project_id, "training")
         if fault is None:
             return progress

@@ -1,4 +1,4 @@
-"""The loop through outages of a real redis: killed with and without its data, and hanging, at every stage."""
+"""The loop through outages: a real redis killed with and without its data, or hanging, at every stage; a killed job."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ import pytest
 
 from backend import jobs, push
 from backend.context import Context
+from backend.locks import LOCK_TTL_MS
 from backend.processes import LabelStudioProcess, running
-from backend.queues import Jobs
+from backend.progress import FIRST_PAUSE_S
+from backend.queues import TRAIN, Jobs
 from backend.settings import from_env
 from backend.store import ProjectRecord
 from tests.outages import Outages, own_redis
@@ -28,6 +30,7 @@ from tests.world import await_true
 
 PATIENCE_S = 300.0
 AWAY_S = 2.0
+RECONCILE_S = 2
 BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
 
 
@@ -66,6 +69,12 @@ class World:
 
     def is_training(self, project: int) -> bool:
         return self.context.progress.training(project).stage == "train"
+
+    def training_process(self) -> psutil.Process:
+        """Return the process of the training at work: the child that rq forked for the job."""
+        (worker,) = (child for child in psutil.Process(self.worker).children() if child.cmdline()[-1] == TRAIN)
+        (process,) = worker.children()
+        return process
 
     def is_scoring(self, project: int) -> bool:
         run = self.context.progress.scoring(project)
@@ -109,7 +118,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
             "IMGSZ": "64",
             "DEVICE": "cpu",
             "MODEL_SCORE_THRESHOLD": "0.05",
-            "RECONCILE_S": "2",
+            "RECONCILE_S": str(RECONCILE_S),
             "RETRAIN_EVERY": "2",
             "TRAIN_STEPS": "40",
             "TOLERANCE": "1",  # what a version can do is not asked here
@@ -166,6 +175,30 @@ def test_labels_that_come_while_redis_is_away_are_trained(world: World, images: 
         world.annotate(project, 2)
     store = world.context.store
     await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
+
+
+@pytest.mark.label_studio
+def test_a_training_that_is_killed_rests_with_its_reason_and_then_succeeds(world: World, images: ImageSite) -> None:
+    """As the kernel does where memory is short: SIGKILL, in the middle of the training."""
+    project, store, progress = world.project(images, version=False), world.context.store, world.context.progress
+    world.annotate(project, 2)
+    await_stage(lambda: world.is_training(project), "a training")
+    world.training_process().kill()
+    lock, rest = f"lock:training:{project}", f"rests:training:{project}"
+    assert 0 < world.context.redis.pttl(lock) <= LOCK_TTL_MS
+    world.context.redis.delete(lock)  # as it expires
+    assert "the training was killed" in progress.training(project).error, "at once, before any check"
+    await_true(lambda: progress.rests(project, "training"), "the pause", PATIENCE_S, world.log.read_text)
+    assert world.context.redis.pttl(rest) <= FIRST_PAUSE_S * 1000
+    time.sleep(3 * RECONCILE_S)
+    shown = progress.training(project)
+    assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
+    assert store.newest_token(project, "training") == 1, "it rests, whatever the reconcile does"
+    world.context.redis.delete(rest)  # as it expires
+    await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
+    await_true(lambda: progress.training(project).state == "idle", "the end", PATIENCE_S, world.log.read_text)
+    assert (progress.training(project).error, progress.fault(project, "training")) == ("", None)
+    assert store.newest_token(project, "training") == 2, "two tries"
 
 
 @pytest.mark.label_studio
