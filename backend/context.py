@@ -53,7 +53,12 @@ class Context:
 
 def local_dir(settings: Settings) -> Path:
     """Return the local directory for caches and scratch files, also when MODEL_DIR is a remote URL."""
-    return Path(".yolo-backend" if "://" in settings.model_dir else settings.model_dir).absolute()
+    return Path(".yolo-backend" if is_remote(settings) else settings.model_dir).absolute()
+
+
+def is_remote(settings: Settings) -> bool:
+    """Return whether MODEL_DIR is an address: then no lock of this machine's tells who works on it."""
+    return "://" in settings.model_dir
 
 
 def build(settings: Settings) -> Context:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import httpx
 
-from backend.context import local_dir
+from backend.context import is_remote, local_dir
 from backend.errors import BackendError
+from backend.guarded_files import open_store_files
 from backend.processes import await_redis, free_port, redis_command, require_free_port, wait_ready
+from backend.run_record import recorded
 from backend.settings import Settings
-from backend.supervision import Part, watch
+from backend.supervision import Part, Watched, watch
 
 START_S = 60.0
 _PATIENCE_S = 0.5  # commands that ask for the address hold the lock for a moment
@@ -30,10 +32,10 @@ _NAMES = {"worker": "the worker", "serve": "the server"}
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A running backend: the address of its server, and the children that make it up."""
+    """A running backend: the address of its server, the children that make it up, and its record in the store."""
 
     url: str
-    parts: tuple[Part, ...]
+    parts: tuple[Watched, ...]
 
     def look(self) -> None:
         """Start a child again that has ended. Raises BackendError if that was done too often."""
@@ -55,8 +57,11 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
         require_free_port(settings.host, settings.port)
     port = settings.port or free_port()
     with ExitStack() as stack:
-        parts, redis_url = [], settings.redis_url
+        parts: list[Watched] = []
+        redis_url = settings.redis_url
         if not redis_url:
+            if is_remote(settings):
+                parts.append(stack.enter_context(recorded(open_store_files(settings.model_dir, local_dir(settings)))))
             redis, redis_url = stack.enter_context(_embedded_redis(settings))
             parts.append(redis)
         child_environ = {**environ, "REDIS_URL": redis_url, "PORT": str(port), "HOST": settings.host}
@@ -66,7 +71,7 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
             stack.callback(part.stop)
             parts.append(part)
         url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"  # noqa: S104 compared only
-        wait_ready(parts[-1], lambda: httpx.get(f"{url}/health", timeout=1).is_success, _NAMES["serve"], START_S)
+        wait_ready(part, lambda: httpx.get(f"{url}/health", timeout=1).is_success, _NAMES["serve"], START_S)
         yield Backend(url, tuple(parts))
 
 

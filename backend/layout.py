@@ -1,6 +1,7 @@
 """Where the store keeps what, under its folder or fsspec URL.
 
 secret                                   shared by webhooks and our own calls
+runs/<n>                                 on an object store: which `yolo-backend run` is at work; the highest n counts
 projects/<id>/project.json               what Label Studio told us
 projects/<id>/project.aside.json         the same of a project that Label Studio no longer has
 projects/<id>/current/<n>                the newest accepted version, or the one rolled back to; the highest n counts
@@ -27,6 +28,7 @@ from backend.versions import ModelVersion
 
 ASIDE = "project.aside.json"
 LABELED = "labeled"
+RUNS = "runs"
 TAGS = "tags"
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, TimeoutExpired
-from typing import IO
+from typing import IO, Protocol
 
 from backend.errors import BackendError
 from backend.processes import LOG_LINES, STOP_S, last_lines, spawn
@@ -109,8 +109,15 @@ class Part:
             self.process.wait()
 
 
-def watch(parts: Sequence[Part], stop: threading.Event) -> None:
-    """Keep all parts alive until `stop` is set. Raises BackendError when one of them ends too often."""
+class Watched(Protocol):
+    """What is looked at again and again while a backend runs."""
+
+    def look(self) -> None:
+        """Do what is due now. Raises BackendError if the backend must end."""
+
+
+def watch(parts: Sequence[Watched], stop: threading.Event) -> None:
+    """Look at all parts until `stop` is set. Raises BackendError when one of them ends too often."""
     while not stop.wait(LOOK_S):
         for part in parts:
             part.look()

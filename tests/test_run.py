@@ -89,10 +89,10 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def running(environ: dict[str, str], folder: Path) -> Iterator[Run]:
+def running(environ: dict[str, str], folder: Path, cwd: Path | None = None) -> Iterator[Run]:
     port, log = free_port(), folder / "run.log"
     command = [sys.executable, "-m", "backend.cli", "run", "--port", str(port)]
-    with log.open("wb") as sink, psutil.Popen(command, env=environ, stdout=sink, stderr=sink) as process:
+    with log.open("wb") as sink, psutil.Popen(command, env=environ, cwd=cwd, stdout=sink, stderr=sink) as process:
         try:
             await_true(lambda: "backend: " in log.read_text() or process.poll() is not None, "start")
             assert process.poll() is None, log.read_text()
@@ -102,10 +102,11 @@ def running(environ: dict[str, str], folder: Path) -> Iterator[Run]:
                 process.terminate()
 
 
-def ended(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def ended(environ: dict[str, str], *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "backend.cli", *arguments],
         env=environ,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -189,6 +190,29 @@ def test_a_second_run_on_one_model_dir_is_refused_until_the_first_is_gone(
     (tmp_path / "again").mkdir()
     with running(environ, tmp_path / "again"):  # a killed one leaves no lock behind
         assert ended(environ, "status", "99").stderr.count("never set up") == 1
+
+
+def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """On an object store no lock of a machine helps: here two folders stand for two machines."""
+    environ["MODEL_DIR"] = f"file://{tmp_path}/store"
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    with running(environ, tmp_path, here) as run:
+        second = ended(environ, "run", "--port", "0", cwd=there)
+        assert second.returncode == 1
+        assert f"MODEL_DIR: process {run.process.pid} on {socket.gethostname()}, since 20" in second.stderr
+        assert f"[{tmp_path}/store/runs] Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(PATIENCE_S) == 0
+    with running(environ, there, there) as run:  # one that ended leaves nothing behind
+        run.process.kill()
+        run.process.wait()
+    killed = ended(environ, "run", "--port", "0", cwd=here)
+    assert killed.returncode == 1
+    assert "if it was killed, wait " in killed.stderr
 
 
 @pytest.mark.parametrize("kind", ["refuses", "hangs", "no scheme", "elsewhere"])
