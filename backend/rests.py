@@ -50,11 +50,15 @@ def _note(context: Context, project_id: int, forced: bool, cause: BackendError) 
 
 @contextmanager
 def scoring(context: Context, jobs: Jobs, project_id: int, run: int | None = None) -> Iterator[None]:
-    """Score again from the start, after a pause, where the machine fails in the block; `run` is then over."""
+    """Score again from the start, after a pause, where the machine fails in the block; `run` is then over.
+
+    So it is where Label Studio does not even list the tasks. Later, with a `run`, rq tries the job again instead, and
+    what is scored stays.
+    """
     try:
         yield
-    except (MachineError, OSError, MemoryError, RuntimeError) as error:
-        cause = machine_fault(error)
+    except (MachineError, LabelStudioError, OSError, MemoryError, RuntimeError) as error:
+        cause = error if isinstance(error, LabelStudioError) and run is None else machine_fault(error)
         if cause is None:
             raise
         if run is not None:

@@ -19,7 +19,7 @@ from rq.serializers import JSONSerializer
 
 from backend import jobs, retraining, scoring
 from backend.context import Context
-from backend.errors import MachineError, MediaError, TrainingError
+from backend.errors import LabelStudioError, MachineError, MediaError, TrainingError
 from backend.faults import machine_fault
 from backend.label_studio import LabelStudioClient
 from backend.processes import LabelStudioProcess
@@ -236,6 +236,21 @@ def test_a_scoring_on_a_full_disk_begins_again_after_a_pause(
     jobs.rank_and_push(project, run.run)
     assert context.progress.recall(project, "ranking_error") == ""
     assert context.progress.fault(project, "scoring") is None
+
+
+def test_a_label_studio_that_fails_to_list_the_tasks_is_asked_again_after_a_pause(
+    context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+
+    def fail(*_: object, **__: object) -> None:
+        raise LabelStudioError("Label Studio answers 500: Expression tree is too large")
+
+    monkeypatch.setattr(scoring, "start", fail)
+    jobs.start_scoring(7)  # an error that it raised would be a traceback for each try
+    assert "Expression tree is too large" in context.progress.recall(7, "ranking_error")
+    assert delayed(redis, CONTROL) == [("start_scoring", [7])]
 
 
 def test_the_reason_stands_beside_the_next_try(redis: Redis) -> None:
