@@ -23,6 +23,7 @@ class Reward:
     gain: float  # mAP50 over the version before, on the same randomly chosen validation images
     disagreement: float | None = None  # mean 1 − F1(prediction, human) over the images; favours hard and noisy ones
     judged_on: int = 0  # held-out images that the gain was measured on; 0: not known
+    interval: tuple[float, float] | None = None  # of the gain, 95%; None: not known
 
     @property
     def value(self) -> float:

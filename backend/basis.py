@@ -32,6 +32,35 @@ def span(interval: tuple[float, float] | None) -> str:
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
+def figure_50_95(metrics: Metrics) -> str:
+    """Return the mean over ten overlaps with its 95% interval."""
+    return f"{metrics.map50_95:.3f}{span(metrics.interval_50_95)}"
+
+
+def on_test(metrics: Metrics) -> str:
+    """Return a quality on a test set of known labels, or that it is too small.
+
+    >>> on_test(Metrics(0.924, 0.7, {}, images=4, boxes=19, detections=25))
+    'not judged yet (4 test images; 10 images are needed)'
+    """
+    tested = f"{metrics.images} test image{'s' * (metrics.images != 1)}"
+    if metrics.images < MIN_JUDGED_IMAGES:
+        return f"{NOT_JUDGED} ({tested}; {MIN_JUDGED_IMAGES} images are needed)"
+    return f"{figure(metrics)} on {tested}"
+
+
+def change(value: float, interval: tuple[float, float] | None, images: int) -> str:
+    """Return what a quality rose or fell by, with all it stands on.
+
+    >>> change(0.1, (-0.02, 0.2), 24)
+    '+0.100 [-0.020, +0.200] on 24 held-out images'
+    """
+    if images < MIN_JUDGED_IMAGES:
+        return NOT_JUDGED
+    ends = f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else ""
+    return f"{value:+.3f}{ends} on {images} held-out images"
+
+
 def ground(metrics: Metrics | None) -> str:
     """Return what a quality was measured on.
 

@@ -204,7 +204,8 @@ def _with_lstm(
     hyper = hyper_of(plan)
     last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, recipe, hyper, after, left_out)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
-    log.info("%s: LSTM after %d epochs: F1 %.3f, accuracy %.3f", name, last.number, last.f1, last.accuracy)
+    videos = len(plan.learned_videos)
+    log.info("%s: LSTM after %d of %d epochs on %d videos, not judged yet", name, last.number, recipe.epochs, videos)
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 

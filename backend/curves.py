@@ -59,8 +59,8 @@ class Interval:
 class Comparison:
     """One strategy against random."""
 
-    final: float  # mean quality after the last round
-    area: float  # mean quality over the labels
+    final: Interval  # mean quality after the last round
+    area: Interval  # mean quality over the labels
     final_gain: Interval  # against random
     area_gain: Interval
     share: Interval  # labels to random's final quality, as a share of all that random labeled; inf: not reached
@@ -138,10 +138,9 @@ def compare(curve: Curve, random: Curve) -> Comparison:
         labels, quality = random.mean(drawn)
         return labels_to_target(*curve.mean(drawn), float(quality[-1])) / float(labels[-1])
 
-    everyone = np.arange(seeds)
     return Comparison(
-        final=float(curve.quality[:, -1].mean()),
-        area=area(*curve.mean(everyone)),
+        final=bootstrap(lambda drawn: float(curve.quality[drawn, -1].mean()), seeds),
+        area=bootstrap(lambda drawn: area(*curve.mean(drawn)), seeds),
         final_gain=bootstrap(final_gain, seeds),
         area_gain=bootstrap(area_gain, seeds),
         share=bootstrap(share, seeds),

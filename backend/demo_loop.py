@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 
 import httpx
 
-from backend import dataset, evaluation, label_config, yolo_data
+from backend import basis, dataset, evaluation, label_config, yolo_data
 from backend.demo_display import Display
 from backend.embedded import Backend
 from backend.errors import BackendError
@@ -42,7 +42,7 @@ class Round:
         """Return the round as a line for people."""
         shown = f"labels {self.labels:4d}   {self.version or 'no version yet'}"
         if self.metrics:
-            shown += f"   mAP50 {self.metrics.map50:.3f}   mAP50-95 {self.metrics.map50_95:.3f}"
+            shown += f"   {_tested(self.metrics)}"
         return f"{shown}   {self.seconds:.0f} s   {self.reason}"
 
 
@@ -51,18 +51,37 @@ def summary(rounds: Sequence[Round]) -> str:
 
     >>> last = Round(30, "", None, "not published", 9.0, True)
     >>> summary([last])
-    'labels=30 version=none map50=none first_map50=none queue=ascending'
+    'labels=30 version=none map50=none map50_low=none map50_high=none test_images=0 first_map50=none queue=ascending'
     """
     first, last = rounds[0], rounds[-1]
     order = "ascending" if all(played.ascending for played in rounds) else "NOT ascending"
     return (
-        f"labels={last.labels} version={last.version or 'none'} map50={_quality(last)} "
+        f"labels={last.labels} version={last.version or 'none'} {_figures(last)} "
         f"first_map50={_quality(first)} queue={order}"
     )
 
 
+def _tested(metrics: Metrics) -> str:
+    """Return the figures of the test set for people."""
+    if metrics.images < basis.MIN_JUDGED_IMAGES:
+        return f"mAP50 {basis.on_test(metrics)}"
+    return (
+        f"mAP50 {basis.figure(metrics)}   mAP50-95 {basis.figure_50_95(metrics)} "
+        f"on {metrics.images} test images, {metrics.boxes} labels"
+    )
+
+
+def _figures(played: Round) -> str:
+    """Return the quality for scripts, with its interval and how many images it was measured on."""
+    metrics = played.metrics
+    ends = metrics.interval if metrics and metrics.images >= basis.MIN_JUDGED_IMAGES else None
+    low, high = (f"{end:.3f}" for end in ends) if ends else ("none", "none")
+    return f"map50={_quality(played)} map50_low={low} map50_high={high} test_images={metrics.images if metrics else 0}"
+
+
 def _quality(played: Round) -> str:
-    return f"{played.metrics.map50:.3f}" if played.metrics else "none"
+    metrics = played.metrics
+    return f"{metrics.map50:.3f}" if metrics and metrics.images >= basis.MIN_JUDGED_IMAGES else "none"
 
 
 class Loop:

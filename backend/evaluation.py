@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from backend import classifying, semantic
-from backend.bootstrap import Matches, Measured, measured, places, summed
+from backend.bootstrap import Matches, Mean, Measured, measured, places, summed
 from backend.inference import BATCH, KEEP_CONFIDENCE
 from backend.types import BoolArray, FloatArray, YoloTask
 from backend.versions import Metrics
 from backend.yolo_models import load_model, select_device, task_of, yolo_class
 from backend.yolo_tasks import RECIPES
 
+_OVERLAPS = 10  # IoU thresholds of mAP50-95; the first is that of mAP50
 _RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> where ultralytics keeps which detections are right
 
 
@@ -69,7 +70,8 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
         boxes=int(validator.metrics.nt_per_class.sum()),
         detections=validator.detections,
     )
-    return measured(metrics, _matches(validator.matched, len(validator.names)))
+    by_overlap = tuple(_matches(validator.matched, len(validator.names), place) for place in range(_OVERLAPS))
+    return measured(metrics, by_overlap[0], Mean(by_overlap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +81,19 @@ class _Image:
     name: str
     confidence: FloatArray  # (k,)
     classes: FloatArray  # (k,)
-    right: BoolArray  # (k,)
+    right: BoolArray  # (k, 10) by IoU >= .5, .55, ... .95
     labels: FloatArray  # (l,) classes
 
 
-def _matches(images: Sequence[_Image], classes: int) -> Matches:
+def _matches(images: Sequence[_Image], classes: int, overlap: int) -> Matches:
+    """Return the matches at one of the overlaps."""
     place, size = places([image.name for image in images])
     labels = [np.bincount(image.labels.astype(np.int64), minlength=classes) for image in images]
     return Matches(
         images=np.repeat(place, [len(image.right) for image in images]),
         classes=np.concatenate([image.classes for image in images]).astype(np.int64),
         confidence=np.concatenate([image.confidence for image in images]),
-        right=np.concatenate([image.right for image in images]),
+        right=np.concatenate([image.right[:, overlap] for image in images]),
         labels=summed(np.array(labels), place, size).astype(np.int64),
     )
 
@@ -120,7 +123,7 @@ def _validator_class(task: YoloTask) -> Any:
             stats, right = self.metrics.stats, _RIGHT[RECIPES[task].metric]
             for place in range(-len(preds), 0):
                 name = Path(batch["im_file"][place]).stem
-                hits = stats[right][place][:, 0].astype(np.bool_)  # by the lowest threshold, IoU >= .5
+                hits = stats[right][place].astype(np.bool_)
                 confidence, classes, labels = (stats[key][place] for key in ("conf", "pred_cls", "target_cls"))
                 self.matched.append(_Image(name, confidence, classes, hits, labels))
 

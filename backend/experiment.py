@@ -145,6 +145,7 @@ class Row(Frozen):
     score_s: float
     rank_s: float
     picked: tuple[str, ...]
+    interval: tuple[float, float] | None = None  # of map50, 95%, over the test images; None: results from before
 
 
 class Results(Frozen):
@@ -232,6 +233,7 @@ def rows_of(folder: Path, strategy: str, seed: int, rounds: int) -> tuple[Row, .
             score_s=one.score_s,
             rank_s=one.rank_s,
             picked=tuple(pick.image for pick in one.picked),
+            interval=one.metrics.interval,
         )
         for one in load_rounds(unit_folder(folder, strategy, seed))
         if one.round <= rounds

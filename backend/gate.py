@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from backend import basis, bootstrap
 from backend.bootstrap import Measured
 from backend.versions import Metrics
@@ -21,7 +19,7 @@ class Contest:
     @property
     def is_won(self) -> bool:
         """Return whether the challenger is better in 97.5% of the draws of the images."""
-        gain = bootstrap.difference(self.challenger.sample, self.champion.sample, np.random.default_rng(0))
+        gain = bootstrap.gained(self.challenger, self.champion).metrics.gained
         return gain is not None and gain[0] > 0
 
     def in_words(self, quality: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backend import basis
+from backend.bandit import Reward
 from backend.label_errors import LabelDoubt, by_task
 from backend.projects import Status
 from backend.types import Json
@@ -95,11 +96,12 @@ class TrainingOut(BaseModel):
 
 
 class JudgedOnOut(BaseModel):
-    """What map50 was measured on."""
+    """What map50 and map50_95 were measured on."""
 
     images: int  # that the model has not learned from
     boxes: int
     interval: tuple[float, float] | None  # of map50, 95%; null: it is not judged yet
+    interval_50_95: tuple[float, float] | None  # of map50_95
     quality: str  # all of it in words
 
 
@@ -155,9 +157,10 @@ class RewardOut(BaseModel):
     strategy: str
     images: int
     boxes: int
-    gain: float
+    gain: float | None  # null: it is not known to be judged on enough images
     disagreement: float | None
     judged_on: int
+    interval: tuple[float, float] | None  # of gain, 95%
 
 
 class BanditOut(BaseModel):
@@ -231,11 +234,16 @@ def project_out(status: Status) -> ProjectOut:
         bandit=BanditOut(
             method=status.bandit,
             arms=[ArmOut(**_fields(arm)) for arm in status.arms],
-            history=[RewardOut(**_fields(reward)) for reward in status.rewards],
+            history=[_reward_out(reward) for reward in status.rewards],
         ),
         label_errors=_label_errors_out(status.doubts),
         label_studio=StudioOut(**_fields(status.label_studio), warnings=list(status.label_studio.warnings)),
     )
+
+
+def _reward_out(reward: Reward) -> RewardOut:
+    judged = reward.judged_on >= basis.MIN_JUDGED_IMAGES
+    return RewardOut(**_fields(reward) | ({} if judged else {"gain": None, "interval": None}))
 
 
 def _label_errors_out(doubts: Sequence[LabelDoubt]) -> LabelErrorsOut:
@@ -290,8 +298,8 @@ def _tag_out(model: TagModel) -> TagOut:
     )
 
 
-def _judged(metrics: Metrics | None, name: str) -> float | None:
-    """Return a quality, None where too few images were held out."""
+def _judged(metrics: Metrics | None, name: str) -> Any:
+    """Return a quality or an interval, None where too few images were held out."""
     return getattr(metrics, name) if basis.is_judged(metrics) else None
 
 
@@ -300,7 +308,8 @@ def _judged_on(metrics: Metrics | None) -> JudgedOnOut:
     return JudgedOnOut(
         images=images,
         boxes=metrics.boxes if metrics and images else 0,
-        interval=metrics.interval if metrics and basis.is_judged(metrics) else None,
+        interval=_judged(metrics, "interval"),
+        interval_50_95=_judged(metrics, "interval_50_95"),
         quality=basis.in_words(metrics),
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 
-from backend import charts, curves, learning, picked
+from backend import basis, charts, curves, learning, picked
 from backend.charts import Line
 from backend.curves import Comparison, Curve, Interval
 from backend.experiment import Plan, Results, Row
@@ -51,11 +52,16 @@ background-position: center; background-size: contain; background-repeat: no-rep
 """
 
 
+_END = "</body></html>\n"
+
+
 def render(results: Results, data: SimulationData) -> str:
     """Return the page; `data` gives the pictures and the true classes of what was picked."""
     found = {name: _Strategy(name, [row for row in results.rows if row.strategy == name]) for name in _names(results)}
     quality, labels = results.plan.quality, RECIPES[results.plan.task].labels
     lowest = learning.floor(results.plan, data.test)
+    if results.plan.test < basis.MIN_JUDGED_IMAGES:
+        return "".join([_HEAD, "<h1>Is it worth it?</h1>", _not_judged(results.plan), _origin(results), _END])
     colours = {name: _GREY if name == RANDOM else _COLOURS[at % len(_COLOURS)] for at, name in enumerate(found)}
     return "".join(
         [
@@ -74,7 +80,7 @@ def render(results: Results, data: SimulationData) -> str:
             _irregular(results),
             picked.show(_names(results), results.rows, {data.name(at): file.path for at, file in enumerate(data.pool)}),
             _origin(results),
-            "</body></html>\n",
+            _END,
         ]
     )
 
@@ -94,11 +100,20 @@ class _Strategy:
     def curve(self, over: str) -> Curve:
         return Curve(self.images if over == "images" else self.boxes, self.quality)
 
-    def class_ap(self, name: str) -> float:
+    @property
+    def final(self) -> Interval:
+        """The quality after the last round; of one seed the interval is that over the test images."""
+        over_seeds = curves.compare(self.curve("images"), self.curve("images")).final
+        ends = max(self.rows, key=lambda row: row.round).interval
+        return replace(over_seeds, low=ends[0], high=ends[1]) if len(self.quality) < 2 and ends else over_seeds
+
+    def class_ap(self, name: str) -> Interval:
         """Return the mean quality of a class after the last round, NaN where the test split has none of it."""
         last = max(row.round for row in self.rows)
-        known = [row.class_ap50[name] for row in self.rows if row.round == last and name in row.class_ap50]
-        return float(np.mean(known)) if known else math.nan
+        known = np.array([row.class_ap50[name] for row in self.rows if row.round == last and name in row.class_ap50])
+        if not len(known):
+            return Interval(math.nan, math.nan, math.nan)
+        return curves.bootstrap(lambda drawn: float(known[drawn].mean()), len(known))
 
 
 def _names(results: Results) -> list[str]:
@@ -119,6 +134,14 @@ def _summary(results: Results, found: dict[str, _Strategy], lowest: float) -> st
     elif RANDOM not in found:
         verdicts = ["Random selection is not among the strategies, so nothing can be said of labels saved."]
     return f"<p>{escape(text)}</p><ul>{''.join(f'<li>{each}</li>' for each in verdicts)}</ul>"
+
+
+def _not_judged(plan: Plan) -> str:
+    """Say that the test split is too small for any figure to tell something."""
+    return (
+        f"<p>{basis.NOT_JUDGED.capitalize()}: the test split has {plan.test} images, and "
+        f"{basis.MIN_JUDGED_IMAGES} are needed. Put more into it; results.json has the figures all the same.</p>"
+    )
 
 
 def _sentence(name: str, found: dict[str, _Strategy], plan: Plan, lowest: float) -> str:
@@ -158,7 +181,7 @@ def _table(results: Results, found: dict[str, _Strategy], lowest: float) -> str:
     for name, one in found.items():
         against = found.get(RANDOM, one)
         images, boxes = (curves.compare(one.curve(over), against.curve(over)) for over in ("images", "boxes"))
-        cells = [f"{images.final:.3f}", f"{images.area:.3f}"]
+        cells = [_number(one.final), _number(images.area)]
         if name == RANDOM:
             cells += ["-"] * 4
         elif RANDOM in found:
@@ -170,7 +193,10 @@ def _table(results: Results, found: dict[str, _Strategy], lowest: float) -> str:
 
 def _noise(seeds: int) -> str:
     if seeds < 2:
-        return "One seed: there are no intervals, and any difference may be noise."
+        return (
+            "One seed: any difference may be noise. Below the last figure stands its 95% bootstrap interval over the "
+            "test images; the others have none."
+        )
     return (
         "Below each value its 95% bootstrap interval over seeds, paired by seed; bold where it excludes 0. "
         f"Of strategies no different from random, {curves.chance(seeds):.0%} are on one side of it in {seeds} seeds."
@@ -244,8 +270,13 @@ def _shares(counts: Counter[str], classes: Sequence[str]) -> list[str]:
     return [f"{counts[name] / total:.1%}" if total else "-" for name in classes]
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _number(interval: Interval) -> str:
+    """Return a quality, with its interval below it."""
+    if math.isnan(interval.value):
+        return "-"
+    return f"{interval.value:.3f}" + (
+        "" if math.isnan(interval.low) else f"<br>{interval.low:.3f} … {interval.high:.3f}"
+    )
 
 
 def _irregular(results: Results) -> str:

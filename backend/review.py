@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from backend.geometry import label_arrays
 from backend.models import renamed
 from backend.store import PoolSigns
 from backend.types import AnnotatedTask, ControlTag, LabeledBox, Prediction
-from backend.versions import ModelVersion, TagModel
+from backend.versions import Metrics, ModelVersion, TagModel
 
 COMPARED = 200  # unlabeled images on which two versions are compared
 
@@ -50,7 +50,16 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
         return None
     found = measure(context, parent, tasks)
     boxes, disagreed = sum(count for count, _ in found), _mean(one for _, one in found)
-    kept = Reward(version.number, order.strategy, len(tasks), boxes, gained, disagreed, _judged_on(version))
+    kept = Reward(
+        version.number,
+        order.strategy,
+        len(tasks),
+        boxes,
+        gained,
+        disagreed,
+        _judged_on(version),
+        gain_interval(version),
+    )
     context.store.save_reward(version.project_id, kept)
     return kept
 
@@ -61,13 +70,34 @@ def gain(version: ModelVersion) -> float | None:
     A model that is the parent's gained nothing. One that was not held against another, or on too few images, is left
     out.
     """
-    gains = [
-        model.metrics.map50 - model.champion_metrics.map50
-        for model in version.models
-        if not model.carried and model.metrics and model.champion_metrics
-        if is_judged(model.metrics)
-    ]
-    return sum(gains) / (len(gains) + sum(model.carried for model in version.models)) if gains else None
+    pairs = list(_compared(version))
+    gains = [ours.map50 - theirs.map50 for ours, theirs in pairs]
+    return sum(gains) / (len(gains) + _carried(version)) if gains else None
+
+
+def gain_interval(version: ModelVersion) -> tuple[float, float] | None:
+    """Return the 95% interval of `gain`; of several tags the means of the ends, None where one is not known."""
+    return _mean_ends([ours.gained for ours, _ in _compared(version)], _carried(version))
+
+
+def _compared(version: ModelVersion) -> Iterator[tuple[Metrics, Metrics]]:
+    """Yield the metrics of each new model that was judged, and of its champion on the same images."""
+    for model in version.models:
+        if not model.carried and model.metrics and model.champion_metrics and is_judged(model.metrics):
+            yield model.metrics, model.champion_metrics
+
+
+def _carried(version: ModelVersion) -> int:
+    return sum(model.carried for model in version.models)
+
+
+def _mean_ends(spans: Sequence[tuple[float, float] | None], unchanged: int = 0) -> tuple[float, float] | None:
+    """Return the mean low and the mean high end; `unchanged` more are 0."""
+    ends = [span for span in spans if span is not None]
+    if not ends or len(ends) < len(spans):
+        return None
+    count = len(ends) + unchanged
+    return sum(low for low, _ in ends) / count, sum(high for _, high in ends) / count
 
 
 def quality(version: ModelVersion) -> float | None:
@@ -168,9 +198,17 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
         labels, said = version.snapshot.learned_tasks, _said(version, signs)
-        rounds.append(stopping.Round(labels, map50, *said, judged_on=_judged_on(version)))
+        judged_on, interval = _judged_on(version), _interval(version)
+        rounds.append(stopping.Round(labels, map50, *said, judged_on=judged_on, interval=interval))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
+
+
+def _interval(version: ModelVersion) -> tuple[float, float] | None:
+    """Return the 95% interval of `quality`; of several tags the means of the ends."""
+    return _mean_ends(
+        [model.metrics.interval for model in version.models if model.metrics and is_judged(model.metrics)]
+    )
 
 
 def _judged_on(version: ModelVersion) -> int:

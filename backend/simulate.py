@@ -272,7 +272,7 @@ def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
     labels = RECIPES[plan.task].labels
     return (
         f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} {labels}  "
-        f"{plan.quality} {basis.figure(done.metrics)} on {done.metrics.images} images  "
+        f"{plan.quality} {basis.on_test(done.metrics)}  "
         f"{done.train_s + done.score_s + done.rank_s:.0f} s"
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backend import basis
 from backend.acquisition.uncertainty import doubts
 from backend.pools import Pool
 
@@ -27,6 +28,7 @@ class Round:
     uncertainty: float | None = None  # of the unlabeled pool, 0..1
     stability: float | None = None  # F1@.5 with the version before on unlabeled images, or frames of videos
     judged_on: int = 0  # held-out images that map50 is of
+    interval: tuple[float, float] | None = None  # of map50, 95%
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,10 @@ def _plateau(rounds: Sequence[Round]) -> Sign:
 
 
 def _on(last: Round) -> str:
-    """Return what the newest mAP50 was measured on."""
-    return f" on {last.judged_on} held-out images" if last.judged_on else ""
+    """Return the newest mAP50 with all it stands on."""
+    if not last.judged_on:
+        return ""
+    return f"; it is now {last.map50:.3f}{basis.span(last.interval)} on {last.judged_on} held-out images"
 
 
 def _certain(rounds: Sequence[Round]) -> Sign:
@@ -95,7 +99,7 @@ def _extrapolated(rounds: Sequence[Round]) -> Sign:
         return Sign("extrapolation", False, "it takes 4 rounds of different size to fit a curve")
     curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
     gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
-    said = f"100 more labels promise {gain:+.4f} mAP50{_on(rounds[-1])}, limit {WORTH_PER_100}"
+    said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"
     return Sign("extrapolation", gain < WORTH_PER_100, said)
 
 

@@ -16,6 +16,8 @@ from backend.projects import Status
 from backend.types import Ranking
 from backend.versions import ModelVersion
 
+_REWARDS = 5  # the newest rounds whose gain is shown
+
 
 def versions(found: Sequence[ModelVersion]) -> Table:
     """Return a table of versions, newest last."""
@@ -89,6 +91,11 @@ def status(found: Status) -> Group:
     table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
     for arm in found.arms:
         table.add_row(f"{found.bandit} arm", f"{arm.strategy}: {arm.rounds} rounds, mean {arm.mean:.2f}")
+    for reward in found.rewards[-_REWARDS:]:
+        gained = basis.change(reward.gain, reward.interval, reward.judged_on)
+        if reward.judged_on >= basis.MIN_JUDGED_IMAGES:
+            gained = f"mAP50 {gained}, {reward.boxes} labels by {reward.strategy}"
+        table.add_row("gain", f"version {reward.version}: {gained}")
     if judged := by_task(found.doubts):
         suspicious = sum(doubt.suspicious for doubt in judged)
         table.add_row("label errors?", f"{suspicious} of {len(judged)} labeled tasks look wrong")

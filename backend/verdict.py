@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backend import dataset, evaluation, timeline_model, validation
+from backend import bootstrap, dataset, evaluation, timeline_model, validation
 from backend.bootstrap import Measured
 from backend.classifying import load_predictor
 from backend.dataset import Split
@@ -47,6 +47,8 @@ def verdict_on(
     """
     challenger, seen = _measured(plan, trained.weights, data_yaml, left_out)
     before = _measured(plan, champion, data_yaml, left_out)[0] if champion else None
+    if before:
+        challenger = bootstrap.gained(challenger, before)
     on_labels = None
     if champion and plan.split.held_out and needs_labels(challenger, before):
         on_labels = _on_labels(plan, trained.weights, champion, data_yaml.parent / "labels-alone", left_out)

@@ -38,6 +38,8 @@ class Metrics:
     boxes: int
     detections: int  # kept boxes; 0 means the model collapsed
     interval: tuple[float, float] | None = None  # of map50, 95%, by a bootstrap over images; None: not known
+    interval_50_95: tuple[float, float] | None = None  # of map50_95
+    gained: tuple[float, float] | None = None  # 95% interval of map50 over the champion's; None: not compared
     held_out: bool | None = None  # False: the model has learned from these images; None: a manifest from before
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from backend import basis, protocol, tables
+from backend import basis, demo_loop, protocol, tables
 from backend.context import Context
 from backend.manifest import PointerFile
 from backend.store import Store
 from backend.versions import Metrics
 from tests.support import publish
 
-FEW = Metrics(0.924, 0.7, {}, images=4, boxes=19, detections=25, interval=(0.8, 1.0), held_out=True)
+FEW = Metrics(
+    0.924, 0.7, {}, images=4, boxes=19, detections=25, interval=(0.8, 1.0), interval_50_95=(0.6, 0.8), held_out=True
+)
 MANY = replace(FEW, images=100, boxes=312)
 
 
@@ -48,6 +50,7 @@ def test_table_and_api_tell_a_figure_with_its_basis(
     judged = basis.is_judged(metrics)
     assert (out.map50, out.tags[0].map50) == ((0.924, 0.924) if judged else (None, None))
     assert (out.judged_on.interval, out.judged_on.quality) == ((0.8, 1.0) if judged else None, told)
+    assert (out.map50_95, out.judged_on.interval_50_95) == ((0.7, (0.6, 0.8)) if judged else (None, None))
     assert (out.labels, out.judged_on.images) == (1, basis.held_out_images(metrics))
 
 
@@ -59,13 +62,40 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
     context.store.publish(replace(learned, number=number, parent=1, snapshot=apart), tiny_weights)
     for path in Path(context.settings.model_dir).rglob("manifest.json"):
         manifest = json.loads(path.read_text())
-        for name in ("interval", "held_out"):
+        for name in ("interval", "interval_50_95", "gained", "held_out"):
             del manifest["version"]["metrics"][name]
         path.write_text(json.dumps(manifest))
     versions = Store(context.settings.model_dir).versions(7)
     assert [version.metrics and version.metrics.held_out for version in versions] == [False, None]
     assert [basis.is_judged(version.metrics) for version in versions] == [False, True]
     assert basis.in_words(versions[1].metrics) == "0.500 on 12 held-out images, 20 labels"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line", "summary"),
+    [
+        (
+            replace(MANY, held_out=None),
+            "mAP50 0.924 [0.800, 1.000]   mAP50-95 0.700 [0.600, 0.800] on 100 test images, 312 labels",
+            "map50=0.924 map50_low=0.800 map50_high=1.000 test_images=100",
+        ),
+        (
+            replace(FEW, held_out=None),
+            "mAP50 not judged yet (4 test images; 10 images are needed)",
+            "map50=none map50_low=none map50_high=none test_images=4",
+        ),
+    ],
+)
+def test_the_demo_tells_a_figure_with_its_basis(metrics: Metrics, line: str, summary: str) -> None:
+    """Before: "mAP50 0.924   mAP50-95 0.700", of however few test images."""
+    played = demo_loop.Round(30, "yolo11n-v2", metrics, "published", 9.0, ascending=True)
+    assert line in played.line()
+    assert summary in demo_loop.summary([played])
+
+
+def test_simulate_tells_no_figure_of_a_handful_of_test_images() -> None:
+    assert basis.on_test(FEW) == "not judged yet (4 test images; 10 images are needed)"
+    assert basis.on_test(MANY) == "0.924 [0.800, 1.000] on 100 test images"
 
 
 def test_the_store_knows_what_somebody_rolled_back_to(context: Context, tiny_weights: Path) -> None:

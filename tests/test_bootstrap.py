@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend import bootstrap, evaluation
-from backend.bootstrap import Answers, Matches
+from backend.bootstrap import Answers, Matches, Mean
 from tests.squares import IMGSZ, Learned
 
 
@@ -31,6 +31,18 @@ def test_what_it_resamples_is_what_ultralytics_measures(learned: Learned) -> Non
     assert found.metrics.interval is not None
     low, high = found.metrics.interval
     assert low <= found.metrics.map50 <= high
+    assert found.metrics.interval_50_95 is not None
+    low, high = found.metrics.interval_50_95
+    assert low <= found.metrics.map50_95 <= high
+    assert high < found.metrics.interval[1]
+
+
+def test_a_mean_of_samples_is_drawn_as_one() -> None:
+    """mAP50-95 is the mean over ten overlaps on the same images."""
+    known = np.ones(2, dtype=np.int64)
+    both = Mean((Answers(np.array([1, 0]), known), Answers(np.array([0, 0]), known)))
+    assert both.quality(np.array([[1, 1], [2, 0]])).tolist() == [0.25, 0.5]
+    assert both.size == 2
 
 
 def test_the_interval_has_the_quality_of_all_images_as_often_as_it_promises() -> None:

@@ -20,10 +20,10 @@ RANDOM = curve([0.4, 0.5, 0.6], [0.4, 0.52, 0.58], [0.4, 0.48, 0.62])
 
 def test_a_strategy_that_is_better_in_every_seed() -> None:
     found = curves.compare(curve([0.4, 0.7, 0.8], [0.4, 0.7, 0.8], [0.4, 0.7, 0.8]), RANDOM)
-    assert found.final == pytest.approx(0.8)
+    assert found.final.value == pytest.approx(0.8)
     assert found.final_gain.value == pytest.approx(0.2)
     assert found.final_gain.sign == 1
-    assert found.area == pytest.approx((0.55 + 0.75) / 2)
+    assert found.area.value == pytest.approx((0.55 + 0.75) / 2)
     assert found.area_gain.value == pytest.approx(0.65 - 0.5)
     assert found.share.value == pytest.approx(100 / 180)  # mean of random ends at .6: two thirds of the way to 120
     assert found.share.low <= found.share.value <= found.share.high < 1

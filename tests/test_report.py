@@ -51,7 +51,7 @@ def results(
         data_sha256="abc",
         classes=CLASSES,
         pool=30,
-        test=2,
+        test=20,
         strategies=strategies,
         seeds=seeds,
         rounds=3,
@@ -112,13 +112,14 @@ def test_labels_to_randoms_quality_stand_with_their_interval(data: SimulationDat
     """The mean of random ends at .6, which `better` reaches two thirds of the way from 10 to 20 images."""
     page = report.render(results(CURVES, boxes={"better": 3}), data)
     last, area, last_gain, area_gain, images, boxes = cells(page, "Against random", "better")
-    assert (last, area) == ("0.800", "0.650")
+    assert re.fullmatch(r"0\.800<br>0\.\d{3} … 0\.\d{3}", last)
+    assert re.fullmatch(r"0\.650<br>0\.\d{3} … 0\.\d{3}", area)
     assert re.fullmatch(r'<span class="better">\+0\.200</span><br>\+0\.\d{3} … \+0\.\d{3}', last_gain)
     assert re.fullmatch(r'<span class="better">\+0\.150</span><br>\+0\.\d{3} … \+0\.\d{3}', area_gain)
     assert re.fullmatch(r"56%<br>\d\d% … \d\d%", images)
     assert re.fullmatch(r"100%<br>\d+% … \d+%", boxes)  # 10 + 2/3 · 30 of random's 30
     assert cells(page, "Against random", "worse")[4].startswith("not reached")
-    assert cells(page, "Against random", "random") == ["0.600", "0.500", "-", "-", "-", "-"]
+    assert cells(page, "Against random", "random") == ["0.600<br>0.580 … 0.620", "0.500<br>0.495 … 0.505", *"----"]
 
 
 def test_curves_go_over_images_and_over_boxes_with_their_spread(data: SimulationData) -> None:
@@ -142,7 +143,7 @@ def test_classes_and_images_that_were_picked_are_shown(data: SimulationData) -> 
     page = report.render(some.model_copy(update={"rows": tuple(rows)}), data)
     assert cells(page, "Which classes were picked", "whole pool") == ["66.7%", "33.3%"]
     assert cells(page, "Which classes were picked", "same") == ["50.0%", "50.0%"]
-    assert cells(page, "AP50 of each class", "worse") == ["0.397", "0.397"]
+    assert cells(page, "AP50 of each class", "worse") == ["0.397<br>0.390 … 0.400"] * 2
     assert page.count("2 images for round 2:") == 1
     assert page.count("10 images for round 3:") == len(CURVES) - 1
 
@@ -157,7 +158,7 @@ def test_rounds_that_went_otherwise_are_named(data: SimulationData) -> None:
 def test_without_random_nothing_is_said_of_labels_saved(data: SimulationData) -> None:
     page = report.render(results({"better": CURVES["better"]}), data)
     assert "nothing can be said of labels saved" in page
-    assert cells(page, "Against random", "better") == ["0.800", "0.650"]
+    assert cells(page, "Against random", "better") == ["0.800<br>0.800 … 0.800", "0.650<br>0.640 … 0.660"]
 
 
 # Nothing learned
@@ -173,6 +174,20 @@ def test_where_nothing_was_learned_the_page_says_what_to_change(data: Simulation
     for verdict in ("better than random", "no difference", "had reached"):
         assert verdict not in page
     assert cells(page, "Against random", "better")[4:] == ["-", "-"]
+
+
+def test_of_a_handful_of_test_images_nothing_is_said(data: SimulationData) -> None:
+    """Before: nine test images gave figures with three digits."""
+    found = results(CURVES)
+    page = report.render(found.model_copy(update={"plan": found.plan.model_copy(update={"test": 9})}), data)
+    assert "Not judged yet: the test split has 9 images, and 10 are needed." in page
+    assert "Against random" not in page
+    assert "0.800" not in page
+
+
+def test_with_one_seed_the_last_figure_has_the_interval_of_the_test_images(data: SimulationData) -> None:
+    page = report.render(results({"random": ((0.4, 0.5),), "better": ((0.4, 0.7),)}, interval=(0.6, 0.8)), data)
+    assert cells(page, "Against random", "better")[:2] == ["0.700<br>0.600 … 0.800", "0.550"]
 
 
 @pytest.mark.parametrize(("last", "learned"), [(0.5, False), (0.7, True)])

@@ -142,10 +142,18 @@ def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
     assert review.reward(project, replace(version, snapshot=overlapping)) is None
 
 
-def of_tag(name: str, map50: float, before: float | None, *, carried: bool = False, images: int = 12) -> TagModel:
+def of_tag(
+    name: str,
+    map50: float,
+    before: float | None,
+    *,
+    carried: bool = False,
+    images: int = 12,
+    gained: tuple[float, float] | None = None,
+) -> TagModel:
     """Return what a version has for one tag."""
     quality, held = (
-        Metrics(map50, 0.2, {}, images, 20, 30),
+        Metrics(map50, 0.2, {}, images, 20, 30, interval=(0.2, 0.8), gained=gained),
         None if before is None else Metrics(before, 0.2, {}, 12, 20, 30),
     )
     return TagModel(name, "detect", ("cat",), "1234", "yolo11n.pt", quality, held, {}, "", carried=carried)
@@ -172,6 +180,37 @@ def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) ->
     half = replace(old, others=(of_tag("kind", 0.9, 0.6),))
     assert review.gain(half) == pytest.approx(0.15)
     assert review.quality(half) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], (0.0, 0.2)),
+        ([of_tag("kind", 0.9, 0.6, gained=(0.2, 0.4))], (0.1, 0.3)),
+        ([of_tag("kind", 0.9, 0.6, carried=True, gained=(0.2, 0.4))], (0.0, 0.1)),
+        ([of_tag("kind", 0.9, 0.6)], None),  # from before there were intervals
+    ],
+)
+def test_a_gain_has_an_interval(project: Context, others: list[TagModel], expected: tuple[float, float] | None) -> None:
+    first = project.store.version(7, 2)
+    assert first.metrics is not None
+    version = replace(first, metrics=replace(first.metrics, gained=(0.0, 0.2)), others=tuple(others))
+    assert review.gain_interval(version) == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_recommendation_names_the_newest_quality_with_its_basis(project: Context, tiny_weights: Path) -> None:
+    """Before: "the last 3 rounds changed mAP50 by +0.000 on 12 held-out images", however little these tell."""
+    before = project.store.version(7, 2)
+    assert before.metrics is not None
+    told = replace(before.metrics, interval=(0.3, 0.7))
+    for number in range(3, 7):
+        name = f"yolo11n-v{project.store.reserve_number(7)}"
+        made = replace(before, number=number, name=name, parent=number - 1, metrics=told)
+        project.store.publish(made, tiny_weights)
+    (plateau,) = [one for one in review.recommendation(project, 7, budget=0).signs if one.name == "plateau"]
+    assert plateau.reason == (
+        "the last 3 rounds changed mAP50 by +0.000; it is now 0.500 [0.300, 0.700] on 12 held-out images"
+    )
 
 
 @pytest.mark.label_studio
@@ -203,6 +242,7 @@ def test_a_round_of_labels_is_rewarded(
             name="yolo11n-v3",
             parent=parent.number,
             snapshot=new,
+            metrics=Metrics(0.5, 0.3, {}, 12, 20, 30, gained=(0.02, 0.2)),
             champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30),
         )
         context.store.publish(child, tiny_weights)
@@ -215,6 +255,7 @@ def test_a_round_of_labels_is_rewarded(
         assert found is not None
         assert (found.version, found.strategy, found.images, found.boxes) == (3, "margin", 2, 3)
         assert found.gain == pytest.approx(0.1)
+        assert (found.interval, found.judged_on) == ((0.02, 0.2), 12)
         assert found.disagreement == pytest.approx((0 + 1 / 3) / 2)
         assert context.store.rewards(project_id) == (found,)
         assert review.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, "no new label"
@@ -323,11 +364,12 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
 def test_the_status_shows_all_of_it(project: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy,margin", "BUDGET": 10}', "", "", "")
     project.store.save_project(record)
-    project.store.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25))
+    project.store.save_reward(7, Reward(1, "margin", 20, 100, 0.7, 0.25))  # judged on nobody knows how many images
+    project.store.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
     project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
     out = protocol.project_out(projects.status(project, 7))
     assert [arm.strategy for arm in out.bandit.arms] == ["entropy", "margin"]
-    assert out.bandit.history[0].gain == 0.1
+    assert [(reward.gain, reward.interval) for reward in out.bandit.history] == [(None, None), (0.1, (0.02, 0.2))]
     assert [sign.name for sign in out.stopping.signs] == [
         "budget",
         "plateau",
@@ -339,7 +381,10 @@ def test_the_status_shows_all_of_it(project: Context) -> None:
     assert "needs committee" in out.ranking_error
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(tables.status(projects.status(project, 7)))
-    assert "go on" in console.export_text()
+    text = console.export_text()
+    assert "go on" in text
+    assert "version 1: not judged yet" in text
+    assert "version 2: mAP50 +0.100 [+0.020, +0.200] on 12 held-out images, 100 labels by entropy" in text
 
 
 def test_the_table_of_strategies_leaves_nothing_out_on_80_columns() -> None:

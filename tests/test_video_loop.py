@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import dataset, evaluation, keyframes, label_config, tags
+from backend import basis, dataset, evaluation, keyframes, label_config, tags
 from backend.keyframes import Track
 from backend.processes import LabelStudioProcess
 from backend.types import Json, LabeledBox
@@ -104,7 +104,7 @@ def test_a_version_of_eight_videos_finds_objects_in_new_ones(
         data_yaml = dataset.write_test_set(unseen(images.folder, range(100, 108)), TAG.labels, tmp_path / "test-set")
         quality = evaluation.evaluate(servers.store.weights(version), data_yaml, 160, "cpu")
     regions = [each for (one,) in after.values() for each in one.result]
-    print(f"videos: mAP50 {quality.map50:.3f}, {len(regions)} tracks in {len(after)} videos, {version.timings}")
+    print(f"videos: mAP50 {basis.on_test(quality)}, {len(regions)} tracks in {len(after)} videos, {version.timings}")
     assert failures == {}
     assert len(version.snapshot.annotations) == LABELED
     assert quality.map50 > 0.5
