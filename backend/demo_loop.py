@@ -51,13 +51,13 @@ def summary(rounds: Sequence[Round]) -> str:
 
     >>> last = Round(30, "", None, "not published", 9.0, True)
     >>> summary([last])
-    'labels=30 version=none map50=none map50_low=none map50_high=none test_images=0 first_map50=none queue=ascending'
+    'labels=30 version=none map50=none first_map50=none map50_low=none map50_high=none test_images=0 queue=ascending'
     """
     first, last = rounds[0], rounds[-1]
     order = "ascending" if all(played.ascending for played in rounds) else "NOT ascending"
     return (
-        f"labels={last.labels} version={last.version or 'none'} {_figures(last)} "
-        f"first_map50={_quality(first)} queue={order}"
+        f"labels={last.labels} version={last.version or 'none'} map50={_quality(last)} "
+        f"first_map50={_quality(first)} {_basis(last)} queue={order}"
     )
 
 
@@ -71,12 +71,12 @@ def _tested(metrics: Metrics) -> str:
     )
 
 
-def _figures(played: Round) -> str:
-    """Return the quality for scripts, with its interval and how many images it was measured on."""
+def _basis(played: Round) -> str:
+    """Return the interval of a quality, and how many images it was measured on."""
     metrics = played.metrics
     ends = metrics.interval if metrics and metrics.images >= basis.MIN_JUDGED_IMAGES else None
     low, high = (f"{end:.3f}" for end in ends) if ends else ("none", "none")
-    return f"map50={_quality(played)} map50_low={low} map50_high={high} test_images={metrics.images if metrics else 0}"
+    return f"map50_low={low} map50_high={high} test_images={metrics.images if metrics else 0}"
 
 
 def _quality(played: Round) -> str:

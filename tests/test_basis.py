@@ -77,12 +77,12 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
         (
             replace(MANY, held_out=None),
             "mAP50 0.924 [0.800, 1.000]   mAP50-95 0.700 [0.600, 0.800] on 100 test images, 312 labels",
-            "map50=0.924 map50_low=0.800 map50_high=1.000 test_images=100",
+            "map50=0.924 first_map50=0.924 map50_low=0.800 map50_high=1.000 test_images=100",
         ),
         (
             replace(FEW, held_out=None),
             "mAP50 not judged yet (4 test images; 10 images are needed)",
-            "map50=none map50_low=none map50_high=none test_images=4",
+            "map50=none first_map50=none map50_low=none map50_high=none test_images=4",
         ),
     ],
 )
