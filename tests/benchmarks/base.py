@@ -38,7 +38,7 @@ def letter(character: str) -> FloatArray:
     return scan
 
 
-def train(folder: Path) -> Path:
+def train(folder: Path, *, size: int = SIZE, steps: int = STEPS) -> Path:
     """Train on generated letters with one thread, and return the weights in `folder`."""
     fix_threads(1)
     rng = np.random.default_rng(0)
@@ -48,19 +48,19 @@ def train(folder: Path) -> Path:
         work = Path(name)
         images = []
         for index in range(SCENES):
-            scene = scenes.compose(scans, lambda: int(rng.integers(len(LETTERS))), SIZE, rng)
+            scene = scenes.compose(scans, lambda: int(rng.integers(len(LETTERS))), size, rng)
             path = work / f"{index:05d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=90)
-            images.append(LabeledImage(index + 1, path, _labels(scene), random=True))
+            images.append(LabeledImage(index + 1, path, _labels(scene, size), random=True))
         data = write(split(images, val_share=0.05, project_id=1), tuple(LETTERS), work / "data")
-        hyper = Hyper(epochs=STEPS * BATCH // SCENES, batch=BATCH, imgsz=SIZE, seed=0, device="")
+        hyper = Hyper(epochs=steps * BATCH // SCENES, batch=BATCH, imgsz=size, seed=0, device="")
         done = training.train(data, BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, work / "run", print)
         return Path(shutil.move(done.weights, folder / NAME))
 
 
-def _labels(scene: Scene) -> tuple[LabeledBox, ...]:
+def _labels(scene: Scene, size: int) -> tuple[LabeledBox, ...]:
     return tuple(
-        LabeledBox(LETTERS[label], ((x1 + x2) / 2 / SIZE, (y1 + y2) / 2 / SIZE, (x2 - x1) / SIZE, (y2 - y1) / SIZE))
+        LabeledBox(LETTERS[label], ((x1 + x2) / 2 / size, (y1 + y2) / 2 / size, (x2 - x1) / size, (y2 - y1) / size))
         for label, (x1, y1, x2, y2) in zip(scene.classes, scene.boxes, strict=True)
     )
 

@@ -1,0 +1,166 @@
+"""Who decides while hardly any image is held out, with YOLO? `python -m tests.benchmarks.few_boxes FOLDER SEEDS`.
+
+few_labels.py asks it of small networks and digits. Here a project has generated scenes, and is run by the parts that
+`yolo-backend simulate` consists of: its task ids, its queue before the first version, its held-out images, its
+trainings and its measuring. Each training starts from letters.pt (base.py), so that what a rule decided changes no
+later training, and all rules share them. Only what the models find is kept in FOLDER; a killed run goes on there. It
+writes docs/few-boxes.json; `proof` puts that into docs/results.md.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from backend import dataset, evaluation, experiment, ranking, scenes, simulation_data, training
+from backend.bootstrap import Matches
+from backend.dataset import LabeledImage, Split
+from backend.files import LocalFiles
+from backend.pretrained import BaseWeights
+from backend.settings import Settings
+from backend.simulation_data import SimulationData
+from backend.training import Hyper
+from backend.types import IntArray
+from backend.yolo_models import fix_threads
+from tests.benchmarks import base
+from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
+
+ROUNDS, PER_ROUND, POOL, TEST = 3, 12, 400, 60
+LABELS = ROUNDS * PER_ROUND
+SIZE, BASE_STEPS, STEPS, SPOILED = 96, 400, 60, 6
+SETTINGS: Mapping[str, Settings] = {
+    kind: Settings(base_model=base.NAME, imgsz=SIZE, train_steps=steps, min_epochs=1)
+    for kind, steps in (("good", STEPS), ("spoiled", SPOILED))
+}
+KEPT = Path(__file__).parents[2] / "docs" / "few-boxes.json"
+_FIRST = 10_000  # row 0 as a task id: all rows have as many digits, so that their names sort as they do
+
+
+def run(folder: Path, seeds: int) -> Table:
+    """Train what is missing, and return what the rules lose."""
+    fix_threads(1)
+    weights = folder / "base" / base.NAME
+    if not weights.is_file():
+        base.train(weights.parent, size=SIZE, steps=BASE_STEPS)
+    data_yaml = folder / "data" / "data.yaml"
+    if not data_yaml.is_file():
+        scenes.generate(data_yaml.parent, pool=POOL, test=TEST, seed=0, tail=0.0, size=SIZE)
+    data = simulation_data.read(data_yaml)
+    projects = [Trainings(data, seed, weights, folder / f"seed-{seed}").project() for seed in range(seeds)]
+    return table(projects, experiment.software())
+
+
+@dataclass(frozen=True, slots=True)
+class Trainings:
+    """The trainings of one seed; the rows of their matches are the labeled images, then those of the test."""
+
+    data: SimulationData
+    seed: int
+    start: Path
+    folder: Path
+
+    def project(self) -> Project:
+        """Return the rounds, trained where they are not yet."""
+        images = self._queue()
+        rounds = [self._round(number, images) for number in range(1, ROUNDS + 1)]
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        return Project(rounds, np.arange(LABELS, LABELS + TEST))
+
+    def _queue(self) -> tuple[LabeledImage, ...]:
+        """Return the images that get labels, in the order in which `simulate` hands them out before any version."""
+        ids = simulation_data.task_ids(self.data, self.seed)
+        order = ranking.shuffled(ids)[:LABELS]
+        return tuple(self.data.labeled(int(row), int(ids[row]), random=True) for row in order)
+
+    def _round(self, number: int, images: Sequence[LabeledImage]) -> Round:
+        labeled = images[: number * PER_ROUND]
+        split = dataset.split(labeled, val_share=SETTINGS["good"].val_share, project_id=self.seed + 1)
+        row = {image.task_id: place for place, image in enumerate(labeled)}
+        learned: IntArray = np.sort([row[image.task_id] for image in split.train]).astype(np.int64)
+        held: IntArray = np.sort([row[image.task_id] for image in split.val]).astype(np.int64)
+        halves = halves_of(learned[learned >= (number - 1) * PER_ROUND])
+        challengers = {
+            kind: Challenger(
+                self._matches(f"{number}-{kind}-whole", images, learned, settings),
+                tuple(
+                    self._matches(f"{number}-{kind}-{part}", images, np.setdiff1d(learned, half), settings)
+                    for part, half in enumerate(halves, 1)
+                    if number > 1
+                ),
+            )
+            for kind, settings in SETTINGS.items()
+        }
+        return Round(held if split.held_out else held[:0], np.arange(len(labeled)), halves, challengers)
+
+    def _matches(self, name: str, images: Sequence[LabeledImage], rows: IntArray, settings: Settings) -> Matches:
+        """Train on some rows, and return what the model finds in all images; what is kept is not trained again."""
+        kept = self.folder / f"{name}.npz"
+        if not kept.is_file():
+            weights = self._train([images[row] for row in rows], settings)
+            sample = evaluation.measure(weights, self._everything(images), settings.imgsz, settings.device).sample
+            _keep(kept, cast("Matches", sample))  # boxes are measured by their matches
+            print(self.folder.name, name, flush=True)
+        with np.load(kept) as arrays:
+            return Matches(**arrays)
+
+    def _train(self, images: Sequence[LabeledImage], settings: Settings) -> Path:
+        work, every = self.folder / "work", tuple(images)
+        data_yaml = dataset.write(Split(every, every, held_out=False), self.data.classes, work / "data")
+        epochs = training.epochs_for(len(every), settings)
+        hyper = Hyper(epochs, settings.batch, settings.imgsz, self.seed, settings.device)
+        start = BaseWeights(str(self.start), pretrained=True, note="")
+        return training.train(data_yaml, start, hyper, work / "run", lambda _: None).weights
+
+    def _everything(self, images: Sequence[LabeledImage]) -> Path:
+        """Return the data set of all rows, which is written once."""
+        root = self.folder / "work" / "everything"
+        if (root / "data.yaml").is_file():
+            return root / "data.yaml"
+        files = [(image.path, image.boxes) for image in images] + [(file.path, file.boxes) for file in self.data.test]
+        rows = tuple(LabeledImage(_FIRST + row, path, boxes, random=True) for row, (path, boxes) in enumerate(files))
+        return dataset.write(Split(rows, rows, held_out=False), self.data.classes, root)
+
+
+def _keep(path: Path, found: Matches) -> None:
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        images=found.images,
+        classes=found.classes,
+        confidence=found.confidence,
+        right=found.right,
+        labels=found.labels,
+    )
+    LocalFiles(path.parent).write(path.name, arrays.getvalue())
+
+
+def section() -> str:
+    """Return the part of docs/results.md."""
+    results = Table.model_validate_json(KEPT.read_bytes())
+    software = ", ".join(f"{name} {number}" for name, number in results.software.items())
+    quality = ", ".join(f"{value:.3f}" for value in results.good)
+    spoiled = ", ".join(f"{value:.3f}" for value in results.spoiled)
+    return f"""
+## The same with YOLO: who decides while hardly any image is held out?
+
+`python -m tests.benchmarks.few_boxes FOLDER {results.seeds}`
+
+{results.seeds} seeds, {software}. YOLO11n on generated scenes of {SIZE} px in which no class is rare, fine-tuned from
+{base.NAME} each time, {results.labels[0]} labels a round up to {results.labels[-1]}; on average
+{results.held_out[0]:.1f} to {results.held_out[-1]:.1f} of them are held out. Trainings as they should be, of {STEPS}
+steps, have a mAP50 of {quality}, round by round, on {TEST} test images; spoiled ones, with
+`TRAIN_STEPS={SPOILED}`, {spoiled}.
+
+{losses(results)}
+"""
+
+
+if __name__ == "__main__":
+    experiment.write(KEPT.parent, KEPT.name, run(Path(sys.argv[1]), int(sys.argv[2])))
