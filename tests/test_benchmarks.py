@@ -11,12 +11,16 @@ import pytest
 from rich.console import Console
 
 from backend import scenes, simulation_data
+from backend.bootstrap import Measured
 from backend.curves import labels_to_target
+from backend.gate import Contest, judge
+from backend.versions import Metrics
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import picks, proof, report, timing
+from tests.benchmarks import picks, promotion, proof, report, timing
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
+from tests.test_bootstrap import matches
 
 FAST = Result("predict", "throughput", 1.234567, 0.9, "x", details={"ours images/s": 12.34567})
 SLOW = Result("latency", "p99 of /health", 250.0, 100.0, "ms", at_most=True)
@@ -170,3 +174,19 @@ def test_a_shared_first_training_is_taken_over_once_it_is_finished(tmp_path: Pat
 def test_the_committed_results_are_of_every_benchmark() -> None:
     document = json.loads(bench.RESULTS.read_text(encoding="utf-8"))
     assert {one["benchmark"] for one in document["results"]} == set(bench.BENCHMARKS)
+
+
+@pytest.mark.parametrize("right", [0.2, 0.55, 0.6, 0.65, 0.9])
+def test_the_rule_of_all_labels_is_productions(right: float) -> None:
+    """The experiments on few labels ask promotion.py's rules; what decides in a live project is gate.judge."""
+    rng, rows = np.random.default_rng(0), np.arange(8)
+    champion, challenger = matches(rng, 8, 0.6), matches(rng, 8, right)
+    now = promotion.Round(rows[:0], rows, (rows[:0], rows[:0]), {})
+    decided = promotion.labels(now, promotion.Challenger(challenger, ()), champion)
+    ours, theirs = (
+        Measured(Metrics(promotion.quality(each, rows), 0.1, {}, 8, 16, 24, held_out=False), each)
+        for each in (challenger, champion)
+    )
+    published, reason = judge(ours, theirs, finite=True, tolerance=promotion.TOLERANCE, on_labels=Contest(ours, theirs))
+    assert "all 8 labeled images" in reason
+    assert decided == published

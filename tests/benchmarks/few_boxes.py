@@ -34,9 +34,9 @@ from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves
 
 ROUNDS, PER_ROUND, POOL, TEST = 3, 12, 400, 60
 LABELS = ROUNDS * PER_ROUND
-SIZE, BASE_STEPS, STEPS, SPOILED = 96, 400, 60, 6
+SIZE, BATCH, BASE_STEPS, STEPS, SPOILED = 96, 8, 400, 60, 6
 SETTINGS: Mapping[str, Settings] = {
-    kind: Settings(base_model=base.NAME, imgsz=SIZE, train_steps=steps, min_epochs=1)
+    kind: Settings(base_model=base.NAME, imgsz=SIZE, batch=BATCH, train_steps=steps, min_epochs=1)
     for kind, steps in (("good", STEPS), ("spoiled", SPOILED))
 }
 KEPT = Path(__file__).parents[2] / "docs" / "few-boxes.json"
