@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from PIL import Image
 
-from backend import png, video, video_size
+from backend import avif, bounded, png, video, video_frames
 from backend.cache_space import CacheSpace
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
 from backend.faults import is_of_disk, is_out_of_memory
@@ -139,11 +139,12 @@ class MediaCache:
             with self._temporary() as raw:
                 with raw.open("wb") as sink:
                     self._read(uri, task_id, sink)
-                if video.is_video(raw):
-                    width, height = video_size.read(raw, self._max_decoded)
-                    self._check_size(width, height, video.BYTES_PER_PIXEL * width * height, "video")
-                video.probe(raw)
+                header = video.header_of(raw, self._max_decoded)
+                size = header.width, header.height
+                self._check_size(*size, video_frames.BYTES_PER_PIXEL * header.width * header.height, "video")
+                clip = video.of_header(raw, header)
                 self._publish(raw, path.name, (0, 0))
+            return replace(clip, path=path)
         return video.probe(path)
 
     def stills(self, clip: Video, numbers: Sequence[int], rate: float) -> Iterator[Path]:
@@ -197,6 +198,10 @@ class MediaCache:
 
     def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:
         """Publish the bytes as they came if OpenCV reads them right, else an upright RGB PNG."""
+        if image.format == "AVIF":
+            with self._temporary() as encoded:
+                avif.write_png(raw, encoded, max(bounded.LEAST_BYTES, decoded_bytes(image)))
+                return self._publish(encoded, f"{key}.png", upright_size(image))
         with decoding():
             image.load()
             plain = is_plain(image, raw)

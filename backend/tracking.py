@@ -15,7 +15,8 @@ from backend import doubt, geometry, keyframes, tags, thumbnails
 from backend.inference import KEEP_CONFIDENCE, Detector
 from backend.tags import Asked
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
-from backend.video import Pixels, Video, frames
+from backend.video import Video, frames
+from backend.video_frames import Pixels
 
 MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
 

@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from backend.errors import MachineError, MediaError
-from backend.faults import is_out_of_memory
+from backend import video_header
+from backend.errors import MediaError
 from backend.keyframes import MAX_FRAMES
-
-Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
-Times = npt.NDArray[np.float64]  # seconds
+from backend.video_frames import BY_NUMBER, REENCODE, Pixels, decoder
+from backend.video_header import MAX_BYTES, Header, Times
 
 # Files that hold their frames. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
 MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
-BYTES_PER_PIXEL = 20  # what a decoder with its threads, and a frame of it, take for each pixel at most
-_THREADS = 4  # each holds a frame
 STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
 FORGIVEN = 2  # frames at the end that a header may promise in vain, of however short a video
 _ROUNDING = 1e-6  # frames: 0.96 s * 25 must not round down to the frame before
-_REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ class Video:
         seconds = self.frames / self.fps if self.times is None else float(self.times[-1])
         if seconds * rate > MAX_FRAMES:
             what = f"the video says it lasts {seconds:.3g} s, more than {MAX_FRAMES} frames"
-            raise MediaError(what, where=str(self.path), fix=f"cut it into parts, or {_REENCODE}")
+            raise MediaError(what, where=str(self.path), fix=f"cut it into parts, or {REENCODE}")
         return max(1, round(seconds * rate))
 
     def numbers(self, rate: float) -> Iterator[int]:
@@ -90,30 +82,28 @@ def probe(path: Path) -> Video:
 
     Raises MediaError for a file that is no video, does not decode, or has no frames or no frame rate.
     """
+    return of_header(path, header_of(path))
+
+
+def header_of(path: Path, max_bytes: int = MAX_BYTES) -> Header:
+    """Return the header of a video, which may take so much memory. Raises MediaError for a file that is none."""
     if not is_video(path):
         raise MediaError("not a video", fix="use MP4, WebM, Ogg or AVI; open the URL in a browser to check")
-    import cv2
+    return video_header.read(path, max_bytes)
 
-    with _opened(path) as capture:
-        fps, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        found, first = capture.read()
-    if not found:
-        raise MediaError("the video has no frame that can be decoded", fix=_REENCODE)
-    fps, count, times = _timed(path, fps, count, _times(path))
+
+def of_header(path: Path, header: Header) -> Video:
+    """Return the video that has this header; raises as `probe`."""
+    if not header.decodes:
+        raise MediaError("the video has no frame that can be decoded", fix=REENCODE)
+    if len(header.sizes) > 1:
+        first, second = (f"{width}x{height}" for width, height in header.sizes)
+        fix = "encode it anew in one size, e.g. ffmpeg -i in.webm -vf scale=1280:720 out.mp4"
+        raise MediaError(f"the frames of the video change their size, from {first} to {second}", fix=fix)
+    fps, count, times = _timed(path, header.fps, header.count, header.times)
     if not (math.isfinite(fps) and 0 < fps < MAX_FPS):
-        raise MediaError(f"the video says it has {fps:g} frames per second", fix=_REENCODE)
-    return Video(path, first.shape[1], first.shape[0], fps, count, times)
-
-
-def _times(path: Path) -> Times:
-    """Return when each frame of a file is shown, in seconds from the first (n,); nothing is decoded."""
-    import cv2
-
-    with _opened(path) as capture:
-        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets, not frames
-        packets = iter(capture.grab, False)
-        said = np.fromiter((capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in islice(packets, MAX_FRAMES)), np.float64)
-    return np.sort(said) - min(said, default=0.0)  # they come in the order of decoding
+        raise MediaError(f"the video says it has {fps:g} frames per second", fix=REENCODE)
+    return Video(path, header.width, header.height, fps, count, times)
 
 
 def _timed(path: Path, fps: float, count: int, times: Times) -> tuple[float, int, Times | None]:
@@ -135,7 +125,7 @@ def _timed(path: Path, fps: float, count: int, times: Times) -> tuple[float, int
     # A file that lasts longer than its frames counts more of them; of others the rate is a guess.
     if not stays and count > n and said > last + 1:
         what = f"the video says that it lasts {said:.3g} s, and its last frame is at {last:.3g} s"
-        raise MediaError(what, fix=f"upload the whole file again, or {_REENCODE}")
+        raise MediaError(what, fix=f"upload the whole file again, or {REENCODE}")
     end = max(last + max(float(np.diff(times).min()), STEP_S), said if stays else min(said, last + 1))
     return mean, n, np.append(times, end)
 
@@ -169,50 +159,19 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
     more than a second, or a tenth of it, before its header says; frames that a header promised in vain at the very end
     are not yielded.
     """
-    read = 0  # frames of the file so far
-    pixels: Pixels | None = None
-    with _opened(video.path) as capture:
+    with decoder(video.path, video.width, video.height) as source:
         for number in wanted:
             shown = video.shown(number, rate)
-            while not _is_reached(video, capture, read, shown) and capture.grab():
-                read += 1
-            if not _is_reached(video, capture, read, shown):
-                return _check_end(video, read)
-            found, pixels = capture.retrieve()
-            if not found or pixels is None:
-                raise MediaError(f"frame {number} cannot be decoded", where=str(video.path), fix=_REENCODE)
+            uneven = video.times is not None and shown < video.frames
+            after_s = float(video.times[shown]) - STEP_S / 4 if video.times is not None and uneven else BY_NUMBER
+            pixels = source.frame(shown, after_s)
+            if pixels is None:
+                return _check_end(video, source.read)
             yield pixels
-
-
-def _is_reached(video: Video, capture: Any, read: int, shown: int) -> bool:
-    """Tell whether the last of `read` frames is frame `shown` of the file, or a later one."""
-    import cv2
-
-    if video.times is None or not read or shown >= video.frames:
-        return read > shown
-    # Not by their number: a packet may hold a frame that is never shown, as VP8 writes them.
-    return bool(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 > video.times[shown] - STEP_S / 4)
 
 
 def _check_end(video: Video, read: int) -> None:
     if video.frames - read > min(video.fps, max(FORGIVEN, video.frames / 10)):
-        what = f"the video breaks off after frame {read} of {video.frames}"
-        raise MediaError(what, where=str(video.path), fix="upload the whole file again")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Give OpenCV's reader of a file; raises MediaError for one that it cannot read, MachineError without memory."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _THREADS])
-    try:
-        if not capture.isOpened():
-            raise MediaError("the video cannot be decoded", fix=_REENCODE)
-        yield capture
-    except cv2.error as error:
-        if is_out_of_memory(error):
-            raise MachineError("no memory is left to decode a video", fix="give the machine more memory") from error
-        raise MediaError(f"the video cannot be decoded: {error}", fix=_REENCODE) from error
-    finally:
-        capture.release()
+        breaks = f"the video breaks off after frame {read} of {video.frames}"
+        what = f"{breaks}, or its next frame takes more memory than one of {video.width}x{video.height} pixels"
+        raise MediaError(what, where=str(video.path), fix=f"upload the whole file again, or {REENCODE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -99,3 +100,19 @@ def peaks(folder: Path, script: str, movers: Sequence[Mover], weights: Path) -> 
         found.append(peak)
     print(f"peak memory in MB: {found}")
     return found[0], found[1]
+
+
+def avi(pictures: Sequence[bytes], side: int, codec: bytes = b"MJPG") -> bytes:
+    """Return an AVI of encoded frames whose header says that they have this side."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    count = len(pictures)
+    main = struct.pack("<14I", 40_000, 0, 0, 0, count, 0, 1, 0, side, side, 0, 0, 0, 0)
+    stream = struct.pack("<4s4s10I4H", b"vids", codec, 0, 0, 0, 1, 25, 0, count, 0, 0, 0, 0, 0, side, side)
+    form = struct.pack("<IiiHH4sIiiII", 40, side, side, 1, 24, codec, 3 * side * side, 0, 0, 0, 0)
+    streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", form))
+    frames = b"".join(chunk(b"00dc", picture) for picture in pictures)
+    header = chunk(b"LIST", b"hdrl" + chunk(b"avih", main) + streams)
+    return chunk(b"RIFF", b"AVI " + header + chunk(b"LIST", b"movi" + frames))

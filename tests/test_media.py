@@ -726,6 +726,20 @@ def test_another_label_studio_is_another_image(make: Make, studio: Site, other: 
     assert make(label_studio_url=other.url).fetch("/a.png").width == 6
 
 
+def test_a_file_is_known_by_its_address_alone(make: Make, studio: Site) -> None:
+    """A known limit: what is overwritten under its address stays; another query, or an emptied cache, fetches it."""
+    cache = make()
+    url = studio.put("/data/local-files/a.png", encoded(noise(8, 8)))
+    newer = studio.put("/data/local-files/a.png?v=2", encoded(noise(16, 16)))
+    assert cache.fetch(url).width == 8
+    studio.put("/data/local-files/a.png", encoded(noise(16, 16)))
+    assert cache.fetch(url).width == 8
+    assert cache.fetch(newer).width == 16
+    for path in cache._root.iterdir():
+        path.unlink()
+    assert cache.fetch(url).width == 16
+
+
 def test_a_damaged_cache_file_is_fetched_again(make: Make, studio: Site) -> None:
     studio.put("/a.png", encoded(noise(3, 5)))
     file = make().fetch("/a.png")

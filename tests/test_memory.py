@@ -1,29 +1,37 @@
 """What one file takes of the memory: measured in a process that reads files as a server or worker does.
 
-`python -m tests.test_memory read MEGAPIXELS FOLDER` is that process; it prints of each file how far its memory rose
-and what came out. `make test` measures with MAX_MEGAPIXELS=16, `make test-slow` with the default of 100.
+`python -m tests.test_memory read MEGAPIXELS FOLDER` is that process; it prints of each file how far its memory rose,
+with that of the processes in which it decodes, and what came out. `make test` measures with MAX_MEGAPIXELS=16, `make
+test-slow` with the default of 100.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
+from collections import deque
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from backend import brush
+from backend import bounded, brush
 from backend.errors import MediaError
 from backend.media import MediaCache
 from backend.settings import Settings
 from backend.tags import brushlabels
+from backend.video import frames
+from tests import clips
 from tests.support import ROOT
 
 Make = Callable[[Path, int], None]  # writes a file whose image has this side
@@ -80,6 +88,36 @@ def video(code: str) -> Make:
     return write
 
 
+def jpeg(side: int) -> bytes:
+    sink = BytesIO()
+    Image.new("RGB", (side, side), 90).save(sink, "JPEG", quality=10)
+    return sink.getvalue()
+
+
+def understated_avif(path: Path, side: int) -> None:
+    """Write an AVIF of 9,000 x 9,000 pixels whose header says 64 x 64."""
+    flat("AVIF", speed=10, subsampling="4:4:4")(path, 9_000)
+    true, untrue = (b"ispe" + struct.pack(">III", 0, size, size) for size in (9_000, 64))
+    content = path.read_bytes()
+    changed = content.replace(true, untrue)
+    assert changed != content
+    path.write_bytes(changed)
+
+
+def growing_avi(path: Path, side: int) -> None:
+    """Write a video of PNG images, whose packets nobody reads before: one is of 12,000 x 12,000 pixels, all others of 64."""
+    images = []
+    for width in (64, 12_000):
+        flat_png(path, width, "RGB")
+        images.append(path.read_bytes())
+    small, large = images
+    path.write_bytes(clips.avi([small] * 10 + [large] + [small] * 10, 64, b"MPNG"))
+
+
+def understated_avi(path: Path, side: int) -> None:
+    path.write_bytes(clips.avi([jpeg(16_000)] * 4 + [jpeg(64)] * 10, 64))
+
+
 def turned(path: Path, side: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -113,6 +151,12 @@ REFUSED: dict[str, tuple[Make, float]] = {
     "motion_jpeg.avi": (video("MJPG"), 1.2),
     "ffv1.avi": (video("FFV1"), 1.2),
 }
+UNTRUE: dict[str, tuple[Make, float]] = {
+    "understated.avif": (understated_avif, 0),
+    "understated.avi": (understated_avi, 0),
+    "growing.avi": (growing_avi, 0),
+}
+SMALL: dict[str, tuple[Make, float]] = {"small.avif": (flat("AVIF"), 0), "small.avi": (video("MJPG"), 0)}
 BRUSH = {"says16384": "16384 x 16384 pixels", "side7000": "read", "side9900": "paints over", "rubbish": "edges"}
 
 
@@ -152,6 +196,13 @@ def test_what_would_take_more_is_refused_before_it_is_decoded(peaks: Peaks, name
     assert peak < SLACK_MB + 25
 
 
+@pytest.mark.parametrize("name", UNTRUE)
+def test_a_header_that_is_not_true_costs_no_more_than_what_it_says(peaks: Peaks, name: str) -> None:
+    peak, outcome = peaks[1][name]
+    assert "memory" in outcome or "megapixels" in outcome
+    assert peak < bounded.LEAST_BYTES / 1e6 + SLACK_MB
+
+
 @pytest.mark.parametrize("name", BRUSH)
 def test_a_brush_mask_takes_no_more_than_promised(peaks: Peaks, name: str) -> None:
     """One says in a few bytes that it is large, one is as large as a mask may be, and two hold too much."""
@@ -160,8 +211,8 @@ def test_a_brush_mask_takes_no_more_than_promised(peaks: Peaks, name: str) -> No
     assert peak < BYTES_PER_PIXEL * FULL
 
 
-def _memory(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def _memory(field: str, pid: str = "self") -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
 
 
@@ -180,7 +231,11 @@ class LocalCache(MediaCache):
 
 def _read_file(cache: LocalCache, name: str) -> str:
     try:
-        cache.fetch_video(name) if name.endswith((".avi", ".mp4")) else cache.fetch(name)
+        if name.endswith((".avi", ".mp4")):
+            clip = cache.fetch_video(name)
+            deque(frames(clip, clip.numbers(25), 25), 1)
+        else:
+            cache.fetch(name)
     except MediaError as error:
         return str(error)
     return "read"
@@ -207,19 +262,41 @@ def _forgotten() -> float:
     return _memory("VmRSS")
 
 
+class Children(Thread):
+    """Watches how much memory the processes take that this one starts: `peak`, in MB."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0.0
+
+    def run(self) -> None:
+        while True:
+            for task in Path("/proc/self/task").iterdir():
+                for pid in (task / "children").read_text().split():
+                    with contextlib.suppress(OSError, StopIteration):  # it has ended
+                        if b"backend." in Path(f"/proc/{pid}/cmdline").read_bytes():  # else it shares our memory still
+                            self.peak = max(self.peak, _memory("VmHWM", pid))
+            time.sleep(0.005)
+
+
 def main(step: str, megapixels: int, folder: Path) -> None:
     side = int(1000 * megapixels**0.5)
     if step == "make":
-        for name, (make, share) in (ACCEPTED | REFUSED).items():
-            make(folder / name, int(share * side))
+        for name, (make, share) in (SMALL | ACCEPTED | REFUSED | UNTRUE).items():
+            make(folder / name, max(64, int(share * side)))
         return
     import cv2  # noqa: F401 - before, for a server has it loaded
 
     cache = LocalCache(folder, Settings(max_megapixels=megapixels))
-    for name in ACCEPTED | REFUSED:
-        before = _forgotten()
+    children = Children()
+    children.start()
+    for name in SMALL:
+        assert _read_file(cache, name) == "read"
+    python = children.peak  # of a process that decodes next to nothing
+    for name in ACCEPTED | REFUSED | UNTRUE:
+        before, children.peak = _forgotten(), 0.0
         outcome = _read_file(cache, name)
-        print(name, round(_memory("VmHWM") - before), outcome)
+        print(name, round(_memory("VmHWM") - before + max(0.0, children.peak - python)), outcome)
     for name in BRUSH:
         print(name, _read_brush(name))
 

@@ -6,19 +6,21 @@ import itertools
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from backend import video
 from backend.errors import MediaError
 from backend.video import Video
+from backend.video_frames import Pixels
 from tests import clips
 from tests.clips import Mover
 
 RED = Mover("red", start=(0, 20), speed=(2, 0), size=(20, 30))
 
 
-def left_edge(pixels: video.Pixels) -> int:
+def left_edge(pixels: Pixels) -> int:
     return int(np.flatnonzero(pixels[35, :, 2] > 130)[0])
 
 
@@ -238,3 +240,31 @@ def test_a_header_that_promises_a_frame_too_many_is_forgiven(tmp_path: Path) -> 
     path = clips.write(tmp_path / "clip.avi", [RED], count=10)
     clip = Video(path, 160, 120, 25.0, 11)
     assert len(list(video.frames(clip, clip.numbers(25), 25))) == 10
+
+
+@pytest.mark.parametrize("codec", ["VP80", "VP90", "MJPG"])
+@pytest.mark.parametrize("size", [(160, 120), (120, 90)])
+def test_a_video_that_changes_its_size_is_refused(tmp_path: Path, codec: str, size: tuple[int, int]) -> None:
+    """As recordings of a browser's window do. The decoder would give frames of the old size with the wrong pixels."""
+    packets = [packet for place in ((160, 120), size) for packet in encoded(tmp_path / "part.avi", codec, place)]
+    path = tmp_path / "clip.avi"
+    path.write_bytes(clips.avi(packets, 160, codec.encode()))
+    if size == (160, 120):
+        clip = video.probe(path)
+        assert len(list(video.frames(clip, clip.numbers(25), 25))) == 10
+    else:
+        assert "change their size, from 160x120 to 120x90" in failure(path).what
+
+
+def encoded(path: Path, codec: str, size: tuple[int, int]) -> list[bytes]:
+    """Return five frames as a codec writes them."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 25.0, size)
+    for shade in range(5):
+        writer.write(np.full((size[1], size[0], 3), 40 * shade, np.uint8))
+    writer.release()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture.set(cv2.CAP_PROP_FORMAT, -1)
+    packets = []
+    while capture.grab():
+        packets.append(capture.retrieve()[1].tobytes())
+    return packets
