@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend import acquisition, arrivals, label_config, label_renames, pool_keys, priorities, push, scoring, stream
+from backend import (
+    acquisition,
+    arrivals,
+    label_config,
+    label_renames,
+    pool_keys,
+    priorities,
+    push,
+    scoring,
+    stream,
+    warm,
+)
 from backend.context import Context
 from backend.models import ServedModel, check_base, models_for
 from backend.settings import Settings
@@ -65,6 +76,8 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     empty result with the lowest priority, and its reason in the log and in GET /api/projects/{id}.
     """
     record = _record(context, project_id, schema)
+    if record.project_id != NO_PROJECT:
+        warm.note_use(context, record.project_id)
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
     with context.media.in_use():
         predictions = _predictions(context, record, models, tasks)

@@ -1,4 +1,4 @@
-"""Loads the models of the projects that were trained last when the server starts: loading takes 20 s and more.
+"""Loads the models of the projects that were used last when the server starts: loading takes 20 s and more.
 
 It runs in the background, so that the server answers meanwhile; a project that comes first just waits as before.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -48,13 +49,32 @@ class Warmth:
         self.state = f"{COLD}: {'; '.join(failures)}" if failures else WARM
 
 
+def note_use(context: Context, project_id: int) -> None:
+    """Remember that somebody asked for predictions of a project; what cannot be written is not remembered."""
+    mark = _mark(context, project_id)
+    with suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
 def recent(context: Context) -> tuple[int, ...]:
-    """Return the projects whose models are worth loading: those with the newest versions, then the newest projects."""
-    newest = {}
+    """Return the projects whose models are worth loading: those asked for or trained last, then the newest projects."""
+    last = {}
     for project_id in context.store.project_ids():
         created = [version.created.timestamp() for version in context.store.versions(project_id)]
-        newest[project_id] = (max(created, default=0.0), project_id)
-    return tuple(sorted(newest, key=newest.__getitem__, reverse=True)[:PROJECTS])
+        last[project_id] = (max(_asked(context, project_id), *created, 0.0), project_id)
+    return tuple(sorted(last, key=last.__getitem__, reverse=True)[:PROJECTS])
+
+
+def _asked(context: Context, project_id: int) -> float:
+    try:
+        return _mark(context, project_id).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _mark(context: Context, project_id: int) -> Path:
+    return context.work_dir / "asked" / str(project_id)
 
 
 def _predict_once(context: Context, project_id: int) -> None:

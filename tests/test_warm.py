@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import models, warm
+from backend import models, serving, warm
 from backend.context import Context
 from backend.store import ProjectRecord
 from backend.warm import Warmth, recent
@@ -65,6 +65,22 @@ def test_the_projects_trained_last_come_first(
     assert recent(context) == (1, 3, 2)
     monkeypatch.setattr(warm, "PROJECTS", 5)
     assert recent(context) == (1, 3, 2, 5, 4)
+
+
+def test_a_project_that_somebody_asked_for_comes_before_those_trained_before(
+    context: Context, tiny_weights: Path
+) -> None:
+    for project_id in (1, 2, 3, 4):
+        context.store.save_project(replace(RECORD, project_id=project_id))
+        publish(context.store, project_id, tiny_weights)
+    assert recent(context) == (4, 3, 2)
+    serving.predict(context, 1, CONFIG, [])
+    assert recent(context) == (1, 4, 3)
+
+
+def test_a_request_of_an_unknown_project_leaves_no_mark(context: Context) -> None:
+    serving.predict(context, 9, CONFIG, [])
+    assert not (context.work_dir / "asked").exists()
 
 
 class _Clock:

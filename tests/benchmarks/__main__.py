@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import committee, latency, memory, predict, proof, push, report, sampler
+from tests.benchmarks import committee, latency, memory, predict, proof, push, report, sampler, warmth
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
     "predict_single": predict.run_single,
+    "warmth": warmth.run,
     "push": push.run,
     "latency": latency.run,
     "memory": memory.run,

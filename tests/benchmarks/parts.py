@@ -43,6 +43,7 @@ class Served:
 
     url: str
     pid: int
+    store: Store
 
 
 def images(folder: Path, count: int, size: int) -> tuple[Path, ...]:
@@ -63,15 +64,20 @@ def weights(folder: Path) -> Path:
 
 
 @contextmanager
-def served(folder: Path, files: Path, trained: Path, imgsz: int) -> Iterator[Served]:
-    """Run `yolo-backend serve` with `trained` as project 1's version; images lie under the origin's /data/upload/."""
+def served(folder: Path, files: Path, trained: Path, imgsz: int, *, early: bool = True) -> Iterator[Served]:
+    """Run `yolo-backend serve` with `trained` as project 1's version; images lie under the origin's /data/upload/.
+
+    Unless it is published `early`, before the start, the caller does that.
+    """
     with ExitStack() as stack:
         studio = stack.enter_context(origin(files))
         redis = stack.enter_context(start_redis(folder / "redis"))
         settings = Settings(
             label_studio_url=studio, label_studio_api_key=TOKEN, model_dir=str(folder / "models"), imgsz=imgsz
         )
-        publish(Store(settings.model_dir), trained)
+        store = Store(settings.model_dir)
+        if early:
+            publish(store, trained)
         port = free_port()
         environ = {
             "LABEL_STUDIO_URL": studio,
@@ -87,7 +93,7 @@ def served(folder: Path, files: Path, trained: Path, imgsz: int) -> Iterator[Ser
         server = stack.enter_context(_serve(os.environ | environ))
         url = f"http://127.0.0.1:{port}"
         _await(url, server)
-        yield Served(url, server.pid)
+        yield Served(url, server.pid, store)
 
 
 def publish(store: Store, trained: Path) -> None:

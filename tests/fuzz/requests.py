@@ -80,7 +80,7 @@ HEADERS = (
     *(f"{WEBHOOK_HEADER}: \xff", "Range: bytes=0-", "Accept-Encoding: br", ": empty", "no colon"),
 )
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "get", "G\xffT", "")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 _LENGTHS = {"content-length", "transfer-encoding", "expect", "upgrade"}
 
 
@@ -104,7 +104,7 @@ def run(cases: int, seed: int) -> Report:
             client.post("/setup", json=BODIES[0][1]).raise_for_status()
             address = urlsplit(str(client.base_url))
             secret = context.store.secret()
-            client.post("/predict", json=BODIES[2][1]).raise_for_status()
+            client.post("/predict", json=BODIES[2][1], timeout=PATIENCE_S).raise_for_status()  # loads the model
             idle_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
             report = measure(
                 mutated(cases, secret, random.Random(seed)),

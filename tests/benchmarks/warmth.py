@@ -1,0 +1,59 @@
+"""The first POST /predict of a server that has just started, and of one that has loaded its models meanwhile."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from backend import pretrained, scenes, training
+from backend.warm import WARM
+from tests.benchmarks import parts
+from tests.benchmarks.report import Result
+
+ROUNDS = 3
+PATIENCE_S = 300.0
+TARGET = 3.0  # so many times as fast
+
+
+def run(folder: Path) -> list[Result]:
+    """Start a server twice a round, alternately: with nothing loaded, and with the project's model loaded."""
+    files = parts.images(folder / "images", 1, 640)
+    trained = _weights(folder / "weights")
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for place in range(ROUNDS):
+        for warm in (False, True):
+            seconds[warm].append(_first(folder / f"{place}-{warm}", files, trained, warm=warm))
+    cold_s, warm_s = median(seconds[False]), median(seconds[True])
+    worst = {"worst cold s": max(seconds[False]), "worst warm s": max(seconds[True])}
+    details = {"cold s": cold_s, "warm s": warm_s} | worst
+    return [Result("warmth", "first /predict: warmed server vs cold", cold_s / warm_s, TARGET, "x", details=details)]
+
+
+def _first(folder: Path, files: tuple[Path, ...], trained: Path, *, warm: bool) -> float:
+    """Return how long the first request takes; a cold server gets its project when it has nothing left to load."""
+    body = parts.body(parts.tasks(files))
+    with (
+        parts.served(folder, files[0].parent, trained, 640, early=warm) as served,
+        httpx.Client(base_url=served.url) as client,
+    ):
+        deadline = time.monotonic() + PATIENCE_S
+        while client.get("/ready", timeout=60).json()["models"] != WARM:
+            assert time.monotonic() < deadline, "the models are not loaded"
+            time.sleep(0.1)
+        if not warm:
+            parts.publish(served.store, trained)
+        begin = time.monotonic()
+        (result,) = parts.predict(client, body)
+        assert result["model_version"] == "yolo11n-v1"
+        return time.monotonic() - begin
+
+
+def _weights(folder: Path) -> Path:
+    """Return weights of one epoch: what they find does not matter here."""
+    data_yaml = scenes.generate(folder / "data", pool=8, test=1, seed=0)
+    hyper = training.Hyper(epochs=1, batch=8, imgsz=160, seed=0, device="cpu")
+    training.train(data_yaml, pretrained.BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, folder, print)
+    return folder / "weights.pt"
