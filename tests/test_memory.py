@@ -105,7 +105,7 @@ def understated_avif(path: Path, side: int) -> None:
 
 
 def growing_avi(path: Path, side: int) -> None:
-    """Write a video of PNG images, whose packets nobody reads before: one is of 12,000 x 12,000 pixels, all others of 64."""
+    """Write a video of PNG images, whose packets nobody reads: one has 12,000 x 12,000 pixels, the others 64 x 64."""
     images = []
     for width in (64, 12_000):
         flat_png(path, width, "RGB")
