@@ -80,7 +80,7 @@ HEADERS = (
     *(f"{WEBHOOK_HEADER}: \xff", "Range: bytes=0-", "Accept-Encoding: br", ": empty", "no colon"),
 )
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "get", "G\xffT", "")
-PATIENCE_S = 120.0
+PATIENCE_S = 900.0  # the first prediction loads the model, on a busy machine for minutes
 _LENGTHS = {"content-length", "transfer-encoding", "expect", "upgrade"}
 
 
