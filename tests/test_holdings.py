@@ -236,6 +236,26 @@ def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
     assert requests_of(monkeypatch, lambda: reconcile(studio)) == len(empty) + 1 + 2
 
 
+@pytest.mark.slow
+def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request per project, one for all webhooks, and one for each hundred projects; a label costs a few more."""
+    client, images = studio.client, [{"image": studio.images.add("same.png")}] * 3
+    others = [client.create_project(f"other {number}", CONFIG) for number in range(100)]
+    for project in others:
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+    reconcile(studio)
+    reconcile(studio)
+    idle = requests_of(monkeypatch, lambda: reconcile(studio))
+    client.annotate(min(held(studio)), [])
+    changed = requests_of(monkeypatch, lambda: reconcile(studio))
+    print(f"requests of a reconcile of 101 projects: {idle}, with one label more {changed}")
+    assert idle == 101 + 1 + 2
+    assert idle < changed <= idle + 30
+    reconcile(studio)
+    assert requests_of(monkeypatch, lambda: reconcile(studio)) == idle
+
+
 def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Label Studio shows the backend's title as its model version, as no task has a prediction of ours."""
     with serve(studio.context) as backend:
