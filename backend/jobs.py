@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from backend import (
     absent,
     arrivals,
-    label_config,
+    demands,
     label_marks,
     label_review,
     models,
     old_versions,
-    pool_keys,
     projects,
     push,
     rests,
@@ -27,22 +23,19 @@ from backend import (
     review,
     scoring,
     scratch,
-    snapshot,
     studio_state,
     unit_process,
 )
 from backend import settings as settings_table
 from backend.context import Context, build
-from backend.errors import BackendError, BusyError, ModelError, NotFoundError, SettingError, TrainingError
+from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
 from backend.label_errors import by_task
-from backend.label_studio import ProjectInfo, WebhookInfo
 from backend.progress import TrainingProgress
 from backend.queues import Jobs, hint
 
 log = logging.getLogger(__name__)
 
 TRAINING_PAUSE_S = 30.0
-TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
 BUSY_PAUSE_S = 5.0  # until a job that found another one at work looks again
 
 
@@ -61,12 +54,12 @@ def check(project_id: int) -> None:
     """Count new labels through Label Studio and start a training when there are enough."""
     context, jobs = _open()
     context.progress.unclaim(hint("check", project_id))
-    _check(context, jobs, project_id)
+    demands.check(context, jobs, project_id)
 
 
 def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
     """Enqueue a training whatever the number of new labels, unless such a one waits already."""
-    _enqueue_training(context, jobs, project_id, forced=True)
+    demands.enqueue_training(context, jobs, project_id, forced=True)
 
 
 @_of_project
@@ -79,7 +72,7 @@ def retrain(project_id: int, forced: int) -> None:
     context.progress.unclaim(hint("retrain", project_id, forced))
     if rests.after_death(context, project_id):
         return
-    if not forced and (context.progress.rests(project_id, "training") or not _is_due(context, project_id)):
+    if not forced and (context.progress.rests(project_id, "training") or not demands.is_due(context, project_id)):
         context.progress.set_training(project_id, TrainingProgress("idle"))
         return
     context.progress.remember(project_id, "forced", str(forced))
@@ -97,7 +90,7 @@ def _train(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
         return
     except TrainingError as error:
         # The labels do not allow it: trying again makes sense only once they change, or what is asked of them.
-        context.progress.remember(project_id, "failed_labels", _labels(context, project_id))
+        context.progress.remember(project_id, "failed_labels", demands.labels(context, project_id))
         context.progress.forget_fault(project_id, "training")  # or a training that was asked for would come for ever
         log.warning("project %d: no training: %s", project_id, error)
         return
@@ -202,11 +195,13 @@ def score_new(project_id: int) -> None:
     """Give the tasks of the queue the prediction and the place that they lack."""
     context, jobs = _open()
     context.progress.unclaim(hint("score_new", project_id))
-    mark = _mark(context, context.label_studio.projects([project_id]), project_id)  # before any task is looked at
+    mark = demands.fingerprint(
+        context, context.label_studio.projects([project_id]), project_id
+    )  # before any task is looked at
     if not push.is_ranked(context, project_id):
         if context.progress.scoring(project_id) is None:
             jobs.once("start_scoring", project_id)
-            context.progress.remember(project_id, "placed", mark, for_s=TRUSTED_S)
+            context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
         return
     try:
         with context.lock(project_id, "push") as fence:
@@ -218,7 +213,7 @@ def score_new(project_id: int) -> None:
     if created >= arrivals.AT_ONCE:  # others may be left: those of other projects come first
         jobs.once("score_new", project_id)
     else:
-        context.progress.remember(project_id, "placed", mark, for_s=TRUSTED_S)
+        context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
     if outdated:
         jobs.once("review_labels", project_id, models.serving_number(context, project_id))
     if created:
@@ -280,102 +275,10 @@ def reconcile() -> None:
     for project_id in project_ids:
         try:
             with absent.tolerated(context, project_id, "reconcile"):
-                _reconcile(context, jobs, project_id, found, hooks)
+                demands.reconcile(context, jobs, project_id, found, hooks)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
             studio_state.note_error(context, project_id, str(error))
-
-
-def _reconcile(
-    context: Context,
-    jobs: Jobs,
-    project_id: int,
-    found: Mapping[int, ProjectInfo],
-    hooks: Sequence[WebhookInfo],
-) -> None:
-    """Look after one project; what was found in order is asked for again only once something happened there."""
-    mark, known = _mark(context, found, project_id), context.store.project(project_id)
-    if known is None:
-        return
-    record = replace(known, label_config=found[project_id].label_config)
-    projects.look(context, record, found[project_id].sampling, hooks)
-    failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
-    changed = failed or context.progress.recall(project_id, "checked") != mark
-    astray = changed and projects.astray(context, record, found[project_id].model_version)
-    if astray or projects.drifted(context, record, hooks):
-        jobs.once("configure", project_id)
-    pool_keys.adopt(context, known)  # not `record`: the label config may have changed since the last /setup
-    if push.is_pending(context, record):
-        jobs.once("start_scoring", project_id)
-    lost = changed and label_marks.lost(context, project_id)
-    if lost:
-        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
-    if changed and _check(context, jobs, project_id) and not astray and not lost:
-        context.progress.remember(project_id, "checked", mark, for_s=TRUSTED_S)
-    if context.progress.recall(project_id, "placed") != mark:  # `score_new` remembers after which change it had a look
-        jobs.once("score_new", project_id)
-
-
-def _mark(context: Context, found: Mapping[int, ProjectInfo], project_id: int) -> str:
-    """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
-    if project_id not in found:
-        raise NotFoundError(f"no project {project_id} in Label Studio")
-    changed = context.label_studio.latest_change(project_id)
-    settings = context.project_settings(context.store.project(project_id))
-    ours = [models.serving_number(context, project_id), settings.retrain_every]
-    return json.dumps([found[project_id].counts, changed, *ours])
-
-
-def _check(context: Context, jobs: Jobs, project_id: int) -> bool:
-    """Start what the labels ask for; return whether nothing is left to do until they change."""
-    unseen = label_review.outdated(context, project_id)
-    enough = _has_enough(context, project_id)
-    if unseen:
-        number = models.serving_number(context, project_id)
-        jobs.once("review_labels", project_id, number, delay_s=_review_pause_s(context, project_id))
-    rests.after_death(context, project_id)
-    fault = context.progress.fault(project_id, "training")
-    forced = fault is not None and fault.forced
-    due = enough and not _failed_on_these(context, project_id)
-    if (due or forced) and not context.progress.rests(project_id, "training"):
-        _enqueue_training(context, jobs, project_id, forced=forced)
-    return not (unseen or enough or forced)
-
-
-def _review_pause_s(context: Context, project_id: int) -> float:
-    """Return how long changed labels wait for a review: it looks at all labels, and takes a tenth of the time at most.
-
-    After a review that took less than five seconds nothing waits.
-    """
-    took_s = float(context.progress.recall(project_id, "review_s") or 0)
-    return 0.0 if took_s < 5 else 9 * took_s
-
-
-def _is_due(context: Context, project_id: int) -> bool:
-    return _has_enough(context, project_id) and not _failed_on_these(context, project_id)
-
-
-def _has_enough(context: Context, project_id: int) -> bool:
-    counts = snapshot.count(context, project_id)
-    record = context.store.project(project_id)
-    if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
-        return False
-    return counts.new >= context.project_settings(record).retrain_every
-
-
-def _enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
-    if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
-        context.progress.set_training(project_id, TrainingProgress("queued"))
-
-
-def _labels(context: Context, project_id: int) -> str:
-    stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
-    return json.dumps([sorted(stamps.items()), record.label_config if record else ""])
-
-
-def _failed_on_these(context: Context, project_id: int) -> bool:
-    failed = context.progress.recall(project_id, "failed_labels")
-    return bool(failed) and failed == _labels(context, project_id)
 
 
 def simulate(folder: str, strategy: str, seed: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend import jobs
+from backend import demands, jobs
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.processes import LabelStudioProcess
@@ -84,7 +84,7 @@ def test_a_project_that_is_there_is_not_put_aside(studio: Context, monkeypatch: 
     def missing(*_: object) -> None:
         raise NotFoundError("no prediction 5 in Label Studio")
 
-    monkeypatch.setattr(jobs, "_check", missing)
+    monkeypatch.setattr(demands, "check", missing)
     with pytest.raises(NotFoundError, match="no prediction 5"):
         jobs.check(project)
     assert studio.store.project_ids() == (project,)

@@ -107,7 +107,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "holdings",
             "arrivals",
         ),
-        *("serving", "review", "label_review", "label_marks", "projects", "rests", "absent", "jobs"),
+        *("serving", "review", "label_review", "label_marks", "projects", "rests", "demands", "absent", "jobs"),
         *(
             "experiment",
             "history",

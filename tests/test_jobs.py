@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, jobs, models, priorities, push, retraining, scoring
+from backend import arrivals, demands, jobs, models, priorities, push, retraining, scoring
 from backend.context import Context
 from backend.errors import BusyError, LabelStudioError, ModelError
 from backend.label_studio import LabelStudioClient
@@ -313,7 +313,7 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
 ) -> None:
     """Nobody asks again; one that was due by its labels is found by the next check."""
     monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
-    monkeypatch.setattr(jobs, "_is_due", lambda *_: True)
+    monkeypatch.setattr(demands, "is_due", lambda *_: True)
 
     def busy(*_: Any, **__: Any) -> None:
         raise BusyError("a training of project 7 is already running")

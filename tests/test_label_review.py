@@ -15,7 +15,7 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, jobs, label_config, label_marks, label_review, projects, protocol, push, tables
+from backend import arrivals, demands, jobs, label_config, label_marks, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.label_errors import LabelDoubt
@@ -456,7 +456,7 @@ def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio)
 def test_long_reviews_take_a_tenth_of_the_time_at_most(context: Context, took_s: float | None, pause_s: float) -> None:
     if took_s is not None:
         context.progress.remember(7, "review_s", repr(took_s))
-    assert jobs._review_pause_s(context, 7) == pytest.approx(pause_s)
+    assert demands.review_pause_s(context, 7) == pytest.approx(pause_s)
 
 
 SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "moved"))

@@ -17,7 +17,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from backend import jobs, retraining, scoring
+from backend import demands, jobs, retraining, scoring
 from backend.context import Context
 from backend.errors import LabelStudioError, MachineError, MediaError, TrainingError
 from backend.faults import machine_fault
@@ -269,7 +269,7 @@ def test_labels_that_allow_no_training_are_not_the_machines_fault(
     context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
-    monkeypatch.setattr(jobs, "_labels", lambda *_: "labels")
+    monkeypatch.setattr(demands, "labels", lambda *_: "labels")
 
     def refuse(*_: object, **__: object) -> None:
         raise TrainingError("a training needs 2 labeled images")

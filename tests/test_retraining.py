@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import jobs, label_config, push, retraining, scoring, serving, snapshot
+from backend import demands, label_config, push, retraining, scoring, serving, snapshot
 from backend.challenger import Candidate
 from backend.context import Context
 from backend.dataset import Split
@@ -300,10 +300,10 @@ def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> Non
     assert status.state == "failed"
     assert "remove it from the label config" in status.error
 
-    context.progress.remember(project, "failed_labels", jobs._labels(context, project))
-    assert jobs._failed_on_these(context, project)
+    context.progress.remember(project, "failed_labels", demands.labels(context, project))
+    assert demands.failed_on_these(context, project)
     context.store.save_project(ProjectRecord(project, studio.freeze(), "", "", "", ""))  # the next /setup
-    assert not jobs._failed_on_these(context, project)
+    assert not demands.failed_on_these(context, project)
 
 
 @pytest.mark.label_studio

@@ -14,8 +14,8 @@ from redis import Redis
 
 from backend import (
     dataset,
+    demands,
     evidence,
-    jobs,
     label_config,
     label_review,
     priorities,
@@ -428,7 +428,7 @@ def test_labels_start_a_training_unless_the_tag_is_not_trained(studio: Studio, t
     context.store.save_project(ProjectRecord(project, config, '{"RETRAIN_EVERY": 1}', "", "", ""))
     (task,) = client.unlabeled_tasks(project)
     client.annotate(task.id, [])
-    assert jobs._is_due(context, project) is trained
+    assert demands.is_due(context, project) is trained
 
 
 @pytest.mark.label_studio

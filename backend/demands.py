@@ -1,0 +1,109 @@
+"""What a project asks for now: a training, a scoring, a review of its labels, or nothing until something changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from backend import label_config, label_marks, label_review, models, pool_keys, projects, push, rests, snapshot
+from backend.context import Context
+from backend.errors import NotFoundError
+from backend.label_studio import ProjectInfo, WebhookInfo
+from backend.progress import TrainingProgress
+from backend.queues import Jobs
+
+TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
+
+
+def reconcile(
+    context: Context, jobs: Jobs, project_id: int, infos: Mapping[int, ProjectInfo], hooks: Sequence[WebhookInfo]
+) -> None:
+    """Look after one project; what was found in order is asked for again only once something happened there."""
+    now, stored = fingerprint(context, infos, project_id), context.store.project(project_id)
+    if stored is None:
+        return
+    info = infos[project_id]
+    record = replace(stored, label_config=info.label_config)
+    projects.look(context, record, info.sampling, hooks)
+    failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
+    changed = failed or context.progress.recall(project_id, "checked") != now
+    astray = changed and projects.astray(context, record, info.model_version)
+    if astray or projects.drifted(context, record, hooks):
+        jobs.once("configure", project_id)
+    pool_keys.adopt(context, stored)  # not `record`: the label config may have changed since the last /setup
+    if push.is_pending(context, record):
+        jobs.once("start_scoring", project_id)
+    lost = changed and label_marks.lost(context, project_id)
+    if lost:
+        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
+    if changed and check(context, jobs, project_id) and not astray and not lost:
+        context.progress.remember(project_id, "checked", now, for_s=TRUSTED_S)
+    if context.progress.recall(project_id, "placed") != now:  # `score_new` remembers after which change it had a look
+        jobs.once("score_new", project_id)
+
+
+def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:
+    """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
+    if project_id not in infos:
+        raise NotFoundError(f"no project {project_id} in Label Studio")
+    changed = context.label_studio.latest_change(project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    ours = [models.serving_number(context, project_id), settings.retrain_every]
+    return json.dumps([infos[project_id].counts, changed, *ours])
+
+
+def check(context: Context, jobs: Jobs, project_id: int) -> bool:
+    """Start what the labels ask for; return whether nothing is left to do until they change."""
+    unseen = label_review.outdated(context, project_id)
+    enough = _has_enough(context, project_id)
+    if unseen:
+        number = models.serving_number(context, project_id)
+        jobs.once("review_labels", project_id, number, delay_s=review_pause_s(context, project_id))
+    rests.after_death(context, project_id)
+    fault = context.progress.fault(project_id, "training")
+    forced = fault is not None and fault.forced
+    due = enough and not failed_on_these(context, project_id)
+    if (due or forced) and not context.progress.rests(project_id, "training"):
+        enqueue_training(context, jobs, project_id, forced=forced)
+    return not (unseen or enough or forced)
+
+
+def review_pause_s(context: Context, project_id: int) -> float:
+    """Return how long changed labels wait for a review: it looks at all labels, and takes a tenth of the time at most.
+
+    After a review that took less than five seconds nothing waits.
+    """
+    took_s = float(context.progress.recall(project_id, "review_s") or 0)
+    return 0.0 if took_s < 5 else 9 * took_s
+
+
+def is_due(context: Context, project_id: int) -> bool:
+    """Return whether there are enough new labels, and others than those that allowed no training."""
+    return _has_enough(context, project_id) and not failed_on_these(context, project_id)
+
+
+def _has_enough(context: Context, project_id: int) -> bool:
+    counts = snapshot.count(context, project_id)
+    record = context.store.project(project_id)
+    if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
+        return False
+    return counts.new >= context.project_settings(record).retrain_every
+
+
+def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
+    """Ask for a training, and show that it waits."""
+    if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
+        context.progress.set_training(project_id, TrainingProgress("queued"))
+
+
+def labels(context: Context, project_id: int) -> str:
+    """Return a text that changes with the labels, or with what the label config asks of them."""
+    stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
+    return json.dumps([sorted(stamps.items()), record.label_config if record else ""])
+
+
+def failed_on_these(context: Context, project_id: int) -> bool:
+    """Return whether the last training failed on the labels as they are now."""
+    failed = context.progress.recall(project_id, "failed_labels")
+    return bool(failed) and failed == labels(context, project_id)
