@@ -23,7 +23,7 @@ from backend.errors import MediaError
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
 
-BYTES_PER_PIXEL = 20  # what a decoder with its threads, and a frame of it, take for each pixel at most
+BYTES_PER_PIXEL = 24  # what a decoder with its threads, and two frames of it here, take for each pixel at most
 THREADS = 4  # each holds a frame
 REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
 _ASKED = struct.Struct("<id")  # the number of a frame, and after how many seconds it is shown

@@ -141,7 +141,7 @@ ACCEPTED: dict[str, tuple[Make, float]] = {
     "RGB.webp": (flat("WEBP", method=0), 0.5),
     "RGBA.webp": (flat("WEBP", "RGBA", lossless=True, method=0, quality=0), 0.5),
     "RGBA.avif": (flat("AVIF", "RGBA", speed=10), 0.5),
-    "mpeg4.mp4": (video("mp4v"), 0.49),
+    "mpeg4.mp4": (video("mp4v"), 0.45),
 }
 REFUSED: dict[str, tuple[Make, float]] = {
     "tile.tif": (tiff_of_one_tile, 0),
@@ -190,17 +190,21 @@ def test_the_largest_file_of_a_kind_takes_no_more_than_promised(peaks: Peaks, na
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_take_more_is_refused_before_it_is_decoded(peaks: Peaks, name: str) -> None:
-    _, files = peaks
+    """But for videos: to open one is to decode a frame, in a process of its own whose memory is limited."""
+    megapixels, files = peaks
     peak, outcome = files[name]
     assert "MB of memory" in outcome or "megapixels" in outcome
-    assert peak < SLACK_MB + 25
+    assert peak < SLACK_MB + (BYTES_PER_PIXEL * megapixels if name.endswith(".avi") else 25)
 
 
 @pytest.mark.parametrize("name", UNTRUE)
-def test_a_header_that_is_not_true_costs_no_more_than_what_it_says(peaks: Peaks, name: str) -> None:
-    peak, outcome = peaks[1][name]
+def test_a_header_that_is_not_true_costs_no_more_than_promised(peaks: Peaks, name: str) -> None:
+    """Once a video is opened, its frames may take what the size in the header needs."""
+    megapixels, files = peaks
+    peak, outcome = files[name]
     assert "memory" in outcome or "megapixels" in outcome
-    assert peak < bounded.LEAST_BYTES / 1e6 + SLACK_MB
+    opened = BYTES_PER_PIXEL * megapixels if name == "understated.avi" else 0
+    assert peak < max(bounded.LEAST_BYTES / 1e6, opened) + SLACK_MB * (megapixels < FULL)
 
 
 @pytest.mark.parametrize("name", BRUSH)

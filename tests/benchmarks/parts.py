@@ -34,7 +34,7 @@ CONFIG = (
     f'<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">{LABELS}'
     "</RectangleLabels></View>"
 )
-START_S = 60.0
+START_S = 240.0  # on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
