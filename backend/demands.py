@@ -63,7 +63,7 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     rests.after_death(context, project_id)
     fault = context.progress.fault(project_id, "training")
     forced = fault is not None and fault.forced
-    due = enough and not failed_on_these(context, project_id)
+    due = enough and not failed_on_these(context, project_id) and not is_awaited(context, project_id)
     if (due or forced) and not context.progress.rests(project_id, "training"):
         enqueue_training(context, jobs, project_id, forced=forced)
     return not (unseen or enough or forced)
@@ -79,8 +79,25 @@ def review_pause_s(context: Context, project_id: int) -> float:
 
 
 def is_due(context: Context, project_id: int) -> bool:
-    """Return whether there are enough new labels, and others than those that allowed no training."""
+    """Return whether there are enough new labels, others than those that allowed no training, and it is their turn."""
+    if is_awaited(context, project_id):
+        return False
     return _has_enough(context, project_id) and not failed_on_these(context, project_id)
+
+
+def is_awaited(context: Context, project_id: int) -> bool:
+    """Return whether the accepted version is on its way into the queue: the next training waits until it is there.
+
+    Where people label faster than the pool is scored, each training would make the scoring before it moot, and the
+    queue would never change. A scoring that failed is waited for by nobody.
+    """
+    record, accepted = context.store.project(project_id), context.store.current(project_id)
+    if record is None or accepted is None or accepted == context.store.serving(project_id):
+        return False
+    if context.progress.fault(project_id, "scoring") is not None:
+        return False
+    run = context.progress.scoring(project_id)
+    return (run is not None and run.number == accepted.number) or push.is_pending(context, record)
 
 
 def _has_enough(context: Context, project_id: int) -> bool:

@@ -173,6 +173,9 @@ def _rank_and_push(context: Context, jobs: Jobs, project_id: int, run: int) -> N
         push.give_up(context, project_id, error)
         context.progress.end_scoring(project_id, run)
         return
+    if pushed is None:  # another version was accepted meanwhile, and has a scoring of its own
+        context.progress.end_scoring(project_id, run)
+        return
     push.succeed(context, project_id)
     log.info(
         "project %d: the predictions of %s are in Label Studio; %d were not there before",
@@ -184,6 +187,7 @@ def _rank_and_push(context: Context, jobs: Jobs, project_id: int, run: int) -> N
         jobs.once("score_new", project_id)
     jobs.once("delete_old", project_id)
     jobs.once("review_labels", project_id, number)
+    jobs.once("check", project_id)  # labels that came in meanwhile had to wait, see demands.is_awaited
     review.observe(context, project_id, number)
     settings = context.project_settings(context.store.project(project_id))
     context.store.prune(project_id, keep=settings_table.versions_kept(settings))

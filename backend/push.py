@@ -37,8 +37,8 @@ def alone_at_work() -> None:
     """Check nothing: for a caller beside whom nobody writes."""
 
 
-def rank_and_push(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed:
-    """Rank the scored pool, import every prediction, then flip the queue in one write.
+def rank_and_push(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed | None:
+    """Rank the scored pool, import every prediction, then flip the queue in one write; None once it is moot.
 
     Safe to run again: the ranking comes out the same, tasks that have their prediction are left alone; but all are
     written anew where Label Studio may hold what was predicted under another label config. `check` runs right before
@@ -49,7 +49,7 @@ def rank_and_push(context: Context, project_id: int, number: int, check: Check =
     models = models_for(context, record, accepted=True)
     model = models[0]
     if model.number != number:
-        return Pushed(model.name, 0, 0)
+        return None
     settings = context.project_settings(record)
     # Anew in any case: one that is there is of nobody knows which pool.
     order = priorities.rank_pool(context, record, models)

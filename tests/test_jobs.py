@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,8 +58,8 @@ class Studio:
         rows = [{"image": self.images.add(f"{n}.png", n)} for n in range(begin, end)]
         self.client.http.send("POST", f"/api/projects/{self.project}/import", rows)
 
-    def choose(self, strategy: str) -> None:
-        extra = json.dumps({"STRATEGY": strategy, "EXPLORE_SHARE": 0})
+    def choose(self, strategy: str, **settings: int) -> None:
+        extra = json.dumps({"STRATEGY": strategy, "EXPLORE_SHARE": 0, **settings})
         self.context.store.save_project(ProjectRecord(self.project, CONFIG, extra, "", "", ""))
 
     def waiting(self, name: str = CONTROL) -> list[str]:
@@ -66,6 +67,10 @@ class Studio:
         found = queue(self.context.redis, name)
         scheduled = found.scheduled_job_registry.get_job_ids()
         return [job.func_name.rpartition(".")[2] for job in map(found.fetch_job, scheduled) if job]
+
+    def asked(self, name: str) -> list[str]:
+        """Return the jobs that may begin."""
+        return [job.func_name.rpartition(".")[2] for job in queue(self.context.redis, name).jobs]
 
     def run(self, name: str = CONTROL) -> None:
         """Run the jobs of a queue, and those that they make."""
@@ -178,6 +183,43 @@ def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> Non
     studio.work(CONTROL)
     studio.settle()
     studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studio, tiny_weights: Path) -> None:
+    """Where people label faster than the pool is scored, the queue would never change."""
+    studio.choose("class_entropy", RETRAIN_EVERY=1)
+    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    publish(studio.context.store, studio.project, tiny_weights)
+    jobs.check(studio.project)  # its scoring has not begun
+    assert studio.asked(TRAIN) == []
+    jobs.start_scoring(studio.project)
+    jobs.check(studio.project)
+    assert studio.asked(TRAIN) == []
+    studio.work(SCORE)
+    studio.run(CONTROL)
+    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    assert studio.asked(TRAIN) == ["retrain"]
+
+
+@pytest.mark.label_studio
+def test_nobody_waits_for_a_version_that_cannot_be_ranked(studio: Studio, tiny_weights: Path) -> None:
+    studio.choose("class_entropy", RETRAIN_EVERY=1)
+    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    publish(studio.context.store, studio.project, tiny_weights)
+    push.give_up(studio.context, studio.project, ModelError("no such strategy"))
+    assert not demands.is_awaited(studio.context, studio.project)
+
+
+@pytest.mark.label_studio
+def test_a_push_is_moot_once_another_version_is_accepted(studio: Studio, tiny_weights: Path) -> None:
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    publish(studio.context.store, studio.project, tiny_weights)
+    studio.run(CONTROL)
+    assert studio.client.project(studio.project).model_version == "yolo11n-v1"
+    assert push.rank_and_push(studio.context, studio.project, 1) is None
+    assert studio.context.progress.scoring(studio.project) is None
 
 
 @pytest.mark.label_studio

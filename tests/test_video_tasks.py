@@ -439,8 +439,7 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     current = context.progress.scoring(project)
     assert current is not None
     assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
-    pushed = push.rank_and_push(context, project, 1)
-    assert (pushed.created, pushed.failed) == (3, 1)
+    assert push.rank_and_push(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
     assert client.project(project).model_version == "yolo11n-v1"
     stored = {tasks[task]: one for task in tasks for one in client.predictions_of(task)}
     scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]
