@@ -107,7 +107,7 @@ the rounds, with the 95% bootstrap interval over seeds.
 "cross-validation" trains twice more, each time without one half of the new labels. What these two models find in the
 half that they lack stands beside what the champion finds there. "all labels" measures both models on all labels, though
 they have learned most of them. It loses least where a training may be spoiled, and needs no further training, so it
-decides. Not measured: boxes in photographs, and labels that are wrong.
+decides. With YOLO the next table has it. Not measured: boxes in photographs, and labels that are wrong.
 """
 
 

@@ -147,6 +147,12 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+def rules_of(projects: Sequence[Project]) -> Mapping[str, Rule]:
+    """Return the rules that can be asked: not cross-validation where its trainings were not run."""
+    later = [one for project in projects for now in project.rounds[1:] for one in now.challengers.values()]
+    return {name: rule for name, rule in RULES.items() if rule is not crossed or all(one.without for one in later)}
+
+
 def served(project: Project, kinds: Sequence[str], rule: Rule) -> float:
     """Return the mean mAP50, on the test images, of the versions that serve after each round but the first."""
     champion, scores = (1, "good"), []
@@ -193,7 +199,7 @@ def lines_of(projects: Sequence[Project]) -> Iterator[Line]:
     for scenario, spoiled in {"none spoiled": 0, "one spoiled": 1}.items():
         chosen = [kinds for kinds in sequences if kinds.count("spoiled") == spoiled]
         most = np.array([np.mean([served(p, kinds, most_of[p]) for kinds in chosen]) for p in projects])
-        for name, rule in RULES.items():
+        for name, rule in rules_of(projects).items():
             got = np.array([np.mean([served(p, kinds, rule) for kinds in chosen]) for p in projects])
             draws = np.random.default_rng(0).integers(0, len(got), (2000, len(got)))
             low, high = np.quantile((most - got)[draws].mean(axis=1), [0.025, 0.975]).tolist()

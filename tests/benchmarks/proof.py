@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backend.curves import Comparison, Curve, Interval, compare
-from tests.benchmarks import corrections, digits, few_labels
+from tests.benchmarks import corrections, digits, few_boxes, few_labels
 from tests.benchmarks.experiments import EXPERIMENTS, RANDOM, Experiment
 from tests.benchmarks.findings import FINDINGS
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
@@ -96,7 +96,7 @@ def page() -> str:
     parts = [_INTRODUCTION, *(part for one in done for part in _section(one, load(one.name)))]
     if missing := [one for one in SECTIONS if one not in done]:
         parts += ["\n## Not run yet\n\n", *(f"- {one.question}: `{_command(one)}`\n" for one in missing)]
-    parts.append(few_labels.section())
+    parts += [few_labels.section(), few_boxes.section()]
     return "".join(parts)
 
 
