@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.label_errors import LIKELY, SURE, Floats
+from backend.label_errors import LIKELY, SURE, Floats, Thresholds
 from backend.types import BoolArray
 
 
-def choice_quality(probs: Floats, given: BoolArray, fair: BoolArray, *, multiple: bool) -> Floats:
+def choice_thresholds(probs: Floats, given: BoolArray, fair: BoolArray) -> Thresholds:
+    """Return from where a model is sure that a label is present, or absent.
+
+    `probs` (n, C) is what it says of n images, `given` (n, C) what annotators chose, and `fair` (n,) tells the images
+    that it had not learned from.
+    """
+    present, absent = _sure(probs, given, fair), _sure(1 - probs, ~given, fair)
+    return Thresholds(tuple(present.tolist()), tuple(absent.tolist()), images=len(probs))
+
+
+def choice_quality(probs: Floats, given: BoolArray, thresholds: Thresholds, *, multiple: bool) -> Floats:
     """Return how right it seems that each label was chosen, or was not (n, C): 1 where nothing speaks against it.
 
-    `probs` (n, C) is what a model says of n images, `given` (n, C) what annotators chose, and `fair` (n,) tells the
-    images that the model had not learned from. Where several labels may be chosen each is a question of its own: a
+    `probs` and `given` as in `choice_thresholds`. Where several labels may be chosen each is a question of its own: a
     choice is wrong where its absence is sure, an omission where its presence is. Else a choice is wrong where another
     label is sure, and an image without any choice lacks the one that is sure. What is wrong has 1 less the
     margin by which the opposite is likelier: a label that a model can hardly tell is sure at little over one half.
 
     >>> given = np.array([[True, False], [False, True], [False, True]])
     >>> probs = np.array([[0.8, 0.2], [0.9, 0.1], [0.1, 0.9]])
-    >>> choice_quality(probs, given, np.ones(3, bool), multiple=False).round(9).tolist()
+    >>> measured = choice_thresholds(probs, given, np.ones(3, bool))
+    >>> choice_quality(probs, given, measured, multiple=False).round(9).tolist()
     [[1.0, 1.0], [1.0, 0.2], [1.0, 1.0]]
     """
-    present = _sure(probs, given, fair)
+    present = np.array(thresholds.sure)
     if multiple:
         absent = 1 - probs
-        wrong, lacking = given & (absent >= _sure(absent, ~given, fair)), ~given & (probs >= present)
+        wrong, lacking = given & (absent >= np.array(thresholds.absent)), ~given & (probs >= present)
         return 1 - np.where(wrong, absent - probs, np.where(lacking, probs - absent, 0.0))
     rival = np.where(~given & (probs >= present), probs, 0.0).max(axis=1, initial=0.0, keepdims=True)
     wrong, lacking = given & (rival > 0), ~given.any(axis=1, keepdims=True) & (probs >= present)

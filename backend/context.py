@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +39,10 @@ class Context:
         """Hold a project's lock, "training" or "push", while the block runs; BusyError if another holds it."""
         return Locks(self.redis, self.store).lock(project_id, purpose)
 
-    def annotated_tasks(self, project_id: int) -> Iterator[AnnotatedTask]:
-        """Yield each labeled task as Label Studio has it, with renamed labels under the names of today."""
+    def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
+        """Yield each labeled task, or those of `ids`, with renamed labels under the names of today."""
         renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
-        for task in self.label_studio.annotated_tasks(project_id):
+        for task in self.label_studio.annotated_tasks(project_id, ids):
             yield label_renames.in_task(task, renames)
 
     @property

@@ -58,8 +58,7 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     unseen = label_review.outdated(context, project_id)
     enough = _has_enough(context, project_id)
     if unseen:
-        number = models.serving_number(context, project_id)
-        jobs.once("review_labels", project_id, number, delay_s=review_pause_s(context, project_id))
+        jobs.once("review_labels", project_id, models.serving_number(context, project_id))
     rests.after_death(context, project_id)
     fault = context.progress.fault(project_id, "training")
     forced = fault is not None and fault.forced
@@ -67,15 +66,6 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     if (due or forced) and not context.progress.rests(project_id, "training"):
         enqueue_training(context, jobs, project_id, forced=forced)
     return not (unseen or enough or forced)
-
-
-def review_pause_s(context: Context, project_id: int) -> float:
-    """Return how long changed labels wait for a review: it looks at all labels, and takes a tenth of the time at most.
-
-    After a review that took less than five seconds nothing waits.
-    """
-    took_s = float(context.progress.recall(project_id, "review_s") or 0)
-    return 0.0 if took_s < 5 else 9 * took_s
 
 
 def is_due(context: Context, project_id: int) -> bool:

@@ -240,8 +240,11 @@ def review_labels(project_id: int, number: int) -> None:
     except BusyError:
         jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
         return
-    context.progress.remember(project_id, "review_s", repr(time.monotonic() - begun))
-    log.info("project %d: judged the labels of %d tasks, wrote %d marks", project_id, len(by_task(doubts)), written)
+    took_s = time.monotonic() - begun
+    log.info(
+        "project %d: %d tasks have verdicts on their labels, wrote %d marks in %.1f s",
+        *(project_id, len(by_task(doubts)), written, took_s),
+    )
 
 
 @_of_project

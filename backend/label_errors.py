@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,36 @@ class LabelDoubt:
         return self.score < SUSPECT
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From where one model's predictions contradict labels: measured on all labels of its tag, and kept for later ones.
+
+    So a verdict on one label needs no other label, and verdicts of different days can be compared.
+    """
+
+    sure: tuple[float, ...]  # confidence of a sure prediction: of boxes one for all classes, of choices one per label
+    absent: tuple[float, ...] = ()  # of choices: the probability from which each label is surely absent
+    floor: float = 1.0  # of boxes: the least similarity of a label and a prediction
+    images: int = 0  # that they were measured on
+    since: int = 0  # images that were judged by them afterwards
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether so much was judged since that they are measured anew: half of what they were measured on."""
+        return 2 * self.since >= max(self.images, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What one version's last review found, and what it rests on: the next one judges what is new."""
+
+    doubts: tuple[LabelDoubt, ...] = ()  # worst first
+    reviewed: Mapping[int, str] | None = None  # annotation id -> updated_at, of all that it looked at; None: not known
+    shards: tuple[int, ...] = ()  # the answers that it rests on: when each of their shards was written
+    thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by the tag's name in the store
+    rules: str = ""  # a hash of what else all its verdicts depend on
+
+
 def by_task(doubts: Iterable[LabelDoubt]) -> tuple[LabelDoubt, ...]:
     """Return one verdict on each task, that of the worst of its tags, of verdicts that come worst first."""
     worst: dict[int, LabelDoubt] = {}
@@ -78,25 +108,34 @@ def by_task(doubts: Iterable[LabelDoubt]) -> tuple[LabelDoubt, ...]:
     return tuple(worst.values())
 
 
-def sureness(images: Sequence[Reviewed]) -> float:
-    """Return the confidence from which this model's predictions may accuse: SURE, or what it has where labels agree.
+def thresholds(images: Sequence[Reviewed]) -> Thresholds:
+    """Return from where a model's predictions may accuse: from SURE, or from the confidence it has where labels agree.
 
     That is the mean over predictions of a label's class and at IoU .5 with it (the threshold of confident learning,
     Northcutt et al., 2021). A YOLO trained on some hundred images is hardly ever as sure as ObjectLab's .95.
     """
     agreeing = [image.confidence[_matches(image).any(axis=0)] for image in images]
     confidence = np.concatenate([np.zeros(0), *agreeing])
-    return min(SURE, float(confidence.mean())) if len(confidence) else SURE
+    sure = min(SURE, float(confidence.mean())) if len(confidence) else SURE
+    return Thresholds(
+        (sure,), floor=_least(similarity(image.labels, image.predictions) for image in images), images=len(images)
+    )
 
 
-def label_quality(images: Sequence[Reviewed], sure: float = SURE) -> tuple[LabelQuality, ...]:
-    """Return the quality of each image's labels, in order; the least similarity of the set is the lowest score.
+def _least(similar: Iterable[Floats]) -> float:
+    """Return the least similarity of a label and a prediction that have any; 1 without any."""
+    return min((float(pairs[pairs > 0].min()) for pairs in similar if (pairs > 0).any()), default=1.0)
 
-    `sure` is the confidence of predictions that may accuse a label of being absent or swapped.
+
+def label_quality(images: Sequence[Reviewed], sure: float = SURE, floor: float = 1.0) -> tuple[LabelQuality, ...]:
+    """Return the quality of each image's labels, in order.
+
+    `sure` is the confidence of predictions that may accuse a label of being absent or swapped. The lowest score is
+    `floor`, or the least similarity of these images.
     """
     similar = [similarity(image.labels, image.predictions) for image in images]
-    floor = min((float(one[one > 0].min()) for one in similar if (one > 0).any()), default=1.0)
-    return tuple(_quality(image, one, floor, sure) for image, one in zip(images, similar, strict=True))
+    floor = min(floor, _least(similar))
+    return tuple(_quality(image, pairs, floor, sure) for image, pairs in zip(images, similar, strict=True))
 
 
 def _quality(image: Reviewed, similar: Floats, floor: float, sure: float) -> LabelQuality:

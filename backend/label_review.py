@@ -2,42 +2,30 @@
 
 Label errors show in predictions of a model that has not seen the label. Of the validation images, and of tasks labeled
 since the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of
-them than there are. `LabelDoubt.learned` tells which. A classifier learns errors by heart, so choices are judged by the
-newest version that had not learned from the image, where there is one.
+them than there are. `LabelDoubt.learned` tells which.
+
+A version's first review judges all labels. Later ones judge those that are new or changed, and those of whose image the
+version says something else now, and keep the other verdicts: a check has them judged as soon as they change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from backend import tags
-from backend.choice_errors import choice_quality
 from backend.context import Context
-from backend.geometry import label_arrays
-from backend.label_errors import SUSPECT, Floats, LabelDoubt, LabelQuality, Reviewed, label_quality, sureness
+from backend.label_errors import LabelDoubt, Review, Thresholds
+from backend.label_studio import LabelStamp
+from backend.label_verdicts import judge
 from backend.models import ServedModel, models_for, project_record, require_project, serving_number
-from backend.pasts import fair, pasts_of, said
-from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Prediction
+from backend.store import ProjectRecord
+from backend.types import IntArray
 from backend.versions import ModelVersion
-
-_WHOLE = (0.0, 0.0, 100.0, 100.0)  # the box of an image
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """What an annotator chose about an image, beside what a model says."""
-
-    annotated: AnnotatedTask
-    given: BoolArray  # (C,)
-    probs: FloatArray  # (C,)
-    learned: bool  # that model was trained on the image
 
 
 def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
-    """Judge the labels of all annotated tasks by the serving version, each tag's by its own model; keep and return it.
+    """Judge the labels of annotated tasks by the serving version, each tag's by its own model; keep and return it.
 
     The worst come first, whichever tag they are of. Not judged: tasks whose image failed, and those with a label that
     the tag's model never learned. Nothing before there is a version.
@@ -46,125 +34,79 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     if version is None:
         return ()
     models = models_for(context, record, accepted=False)
-    judges = [model for model in models if model.trained]
-    annotated = {task.task.id: task for task in context.annotated_tasks(project_id)}
-    reviewed = {task.annotation_id: task.updated_at for task in annotated.values()}
-    alone = len(models) == 1
-    doubts = [doubt for model in judges for doubt in _judged(context, version, model, annotated, alone=alone)]
-    found = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
-    context.store.save_doubts(project_id, version.number, found, reviewed)
-    return found
+    last, review = context.store.review(project_id, version.number), None
+    # First: what is written while we judge, the next review sees.
+    fresh = Review(rules=_rules(context, record, models), shards=_shards(context, version))
+    if last is not None and last.reviewed is not None and last.rules == fresh.rules:
+        review = _go_on(context, version, models, last, fresh.shards)
+    if review is None:
+        review = _review(context, version, models, fresh, None)
+    context.store.save_review(project_id, version.number, review)
+    return review.doubts
 
 
-def _judged(
-    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask], *, alone: bool
-) -> list[LabelDoubt]:
-    """Return the verdicts of one tag's model on the labels of that tag; `alone`: there is no other tag."""
-    if model.tag.task == "classify":
-        return _judged_choices(context, version, model, annotated, alone=alone)
-    pairs = {}
-    sources = _sources(model, annotated.values())
-    for task_id, prediction in said(context, model.project_id, model.number, model.beside, sources):
-        reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
-        if reviewed is not None:
-            pairs[task_id] = reviewed
-    learned, images = version.known_tasks(model.beside), list(pairs.values())
-    return [
-        _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
-        for task_id, quality in zip(pairs, label_quality(images, sureness(images)), strict=True)
-    ]
+def _go_on(
+    context: Context, version: ModelVersion, models: Sequence[ServedModel], last: Review, shards: tuple[int, ...]
+) -> Review | None:
+    """Return a review that judges what the last one did not see; None where all labels must be judged again."""
+    stamps = context.label_studio.counted_labels(version.project_id)
+    changed = _unseen(context, version, last, stamps)
+    kept = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
+    doubts = tuple(doubt for doubt in last.doubts if kept.get(doubt.annotation_id) == doubt.updated_at)
+    before = replace(last, doubts=doubts, reviewed=kept, shards=shards)
+    review = _review(context, version, models, before, sorted(changed))
+    return None if any(measured.outgrown for measured in review.thresholds.values()) else review
 
 
-def _judged_choices(
-    context: Context, version: ModelVersion, model: ServedModel, annotated: Mapping[int, AnnotatedTask], *, alone: bool
-) -> list[LabelDoubt]:
-    """Return the verdicts on the choices about images; beside other tags a task without any is none of its business."""
-    labels = [name for name in model.classes if name in model.tag.labels]
-    learned, columns = version.known_tasks(model.beside), np.isin(model.classes, labels)
-    pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
-    rows: dict[int, _Choice] = {}
-    sources = _sources(model, annotated.values())
-    for task_id, latest in said(context, model.project_id, model.number, model.beside, sources):
-        given = choices(model.tag, labels, annotated[task_id])
-        if given is None or latest.tracks is not None or not (alone or given.any()):
-            continue
-        rows[task_id] = _Choice(annotated[task_id], given, latest.class_probs[0, columns], task_id in learned)
-    taught = _sources(model, [row.annotated for row in rows.values() if row.learned])
-    for task_id, _, earlier in fair(context, pasts, taught):
-        rows[task_id] = replace(rows[task_id], probs=earlier.class_probs[0, columns], learned=False)
-    if not rows or not labels:
-        return []
-    found = list(rows.values())
-    probs, chosen = np.stack([row.probs for row in found]).astype(np.float64), np.stack([row.given for row in found])
-    quality = choice_quality(probs, chosen, ~np.array([row.learned for row in found]), multiple=model.tag.multiple)
-    return [_choice_doubt(model, labels, row, each) for row, each in zip(found, quality, strict=True)]
+def _review(
+    context: Context,
+    version: ModelVersion,
+    models: Sequence[ServedModel],
+    before: Review,
+    task_ids: Sequence[int] | None,
+) -> Review:
+    """Return a review with the verdicts on these tasks beside those of before; `task_ids` None: on all tasks."""
+    annotated = {task.task.id: task for task in context.annotated_tasks(version.project_id, task_ids)}
+    alone, doubts, thresholds = len(models) == 1, list(before.doubts), dict[str, Thresholds]()
+    for model in models:
+        if model.trained:
+            measured = before.thresholds.get(model.beside)
+            verdicts = judge(context, version, model, annotated, measured, alone=alone)
+            thresholds[model.beside] = verdicts.thresholds
+            doubts += verdicts.doubts
+    worst_first = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
+    judged = {task.annotation_id: task.updated_at for task in annotated.values()}
+    reviewed = {**(before.reviewed or {}), **judged}
+    return replace(before, doubts=worst_first, reviewed=reviewed, thresholds=thresholds)
 
 
-def _sources(model: ServedModel, annotated: Iterable[AnnotatedTask]) -> dict[int, int]:
-    """Return by task what the model's tag shows of it now."""
-    return {task.task.id: model.tag.source(task.task) for task in annotated}
+def _unseen(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
+    """Return the tasks whose label, or what the version says of their image, is not what the last review saw."""
+    reviewed, shards = last.reviewed or {}, set(last.shards)
+    changed = {task for task, label in stamps.items() if reviewed.get(label.annotation_id) != label.updated_at}
+    for written, task_ids in _answers(context, version):
+        if written not in shards:
+            changed.update(stamps.keys() & set(task_ids.tolist()))
+    return changed
 
 
-def pair(
-    tag: ControlTag, classes: tuple[str, ...], annotated: AnnotatedTask, prediction: Prediction
-) -> Reviewed | None:
-    """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
-
-    That is where it never learned one of the labels, where the result is of another config or image, and in videos,
-    whose boxes are of many frames.
-
-    Predictions of classes that the label config no longer has accuse nobody.
-    """
-    if prediction.tracks is not None:
-        return None
-    if tags.is_foreign(tag, annotated.result, (prediction.width, prediction.height)):
-        return None
-    labels, kinds = label_arrays(tags.objects(tag, annotated.result), classes, 100, 100)
-    if (kinds < 0).any():
-        return None
-    found = prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)
-    kept = np.isin(found, [number for number, name in enumerate(classes) if name in tag.labels])
-    percent = prediction.boxes.astype(np.float64) * 100 / np.tile([prediction.width, prediction.height], 2)
-    confidence = prediction.confidence.astype(np.float64)
-    return Reviewed(labels, kinds, percent[kept], found[kept].astype(np.int64), confidence[kept])
+def _shards(context: Context, version: ModelVersion) -> tuple[int, ...]:
+    """Return when the shards were written that hold the version's answers."""
+    return tuple(written for written, _ in _answers(context, version))
 
 
-def choices(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) -> BoolArray | None:
-    """Return which of `labels` a task was given (C,); None where it was given something else."""
-    reading = tags.read(tag, annotated.result)
-    chosen = {box.label for box in reading.boxes}
-    if reading.unreadable:
-        return None
-    return np.isin(labels, list(chosen)) if chosen <= set(labels) else None
+def _answers(context: Context, version: ModelVersion) -> Iterator[tuple[int, IntArray]]:
+    """Yield of each shard of each tag, of labeled tasks and of the pool, when it was written, and its tasks (k,)."""
+    for tag in ("", *(model.from_name for model in version.others)):
+        for labeled in (True, False):
+            yield from context.store.written(version.project_id, version.number, labeled=labeled, tag=tag)
 
 
-def _doubt(
-    model: ServedModel, annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, learned: bool
-) -> LabelDoubt:
-    """Return the verdict on one annotation, with the one box that its suspicion is about."""
-    label, box, suspicion = "", None, quality.suspicion if quality.score < SUSPECT else ""
-    if suspicion:
-        overlooked = suspicion == "overlooked"
-        boxes = reviewed.predictions if overlooked else reviewed.labels
-        kinds = reviewed.predicted_classes if overlooked else reviewed.label_classes
-        worst = int(np.nanargmin(getattr(quality, suspicion)))
-        label = model.classes[kinds[worst]]
-        left, top, right, bottom = boxes[worst].round(2).tolist()
-        box = (left, top, right, bottom)
-    judged = (annotated.task.id, annotated.annotation_id, annotated.updated_at)
-    return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
-
-
-def _choice_doubt(model: ServedModel, labels: Sequence[str], choice: _Choice, quality: Floats) -> LabelDoubt:
-    """Return the verdict on one annotation's choices, with the label that is the likeliest error."""
-    worst = int(quality.argmin())
-    label, box, suspicion = "", None, ""
-    if quality[worst] < SUSPECT:
-        wrong = "mistaken" if model.tag.multiple else "swapped"
-        label, box, suspicion = labels[worst], _WHOLE, wrong if choice.given[worst] else "overlooked"
-    judged = (choice.annotated.task.id, choice.annotated.annotation_id, choice.annotated.updated_at)
-    score = round(float(quality[worst]), 6)
-    return LabelDoubt(*judged, score, suspicion, label, box, choice.learned, model.tag.from_name)
+def _rules(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
+    """Return a hash of what of the label config and the settings all verdicts depend on."""
+    tags = [(model.beside, model.classes, model.trained, repr(model.tag)) for model in models]
+    renames = context.project_settings(record).label_renames
+    return hashlib.sha256(repr((tags, renames)).encode()).hexdigest()
 
 
 def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
@@ -178,14 +120,19 @@ def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
 
 
 def outdated(context: Context, project_id: int) -> bool:
-    """Return whether there are labels that the last review did not see as they are: new, changed or deleted ones."""
-    number = serving_number(context, project_id)
-    if not number:
+    """Return whether there are labels that the last review did not judge as they are: new, changed or deleted ones.
+
+    Or ones of whose image the version says something else now.
+    """
+    version = context.store.serving(project_id)
+    if version is None:
         return False
-    reviewed = context.store.reviewed(project_id, number)
-    if reviewed is None:  # the first review of this version is lost, or was of an earlier release
-        return context.store.ranking(project_id, number) is not None
-    return reviewed != context.label_studio.label_stamps(project_id)
+    review = context.store.review(project_id, version.number)
+    if review is None or review.reviewed is None:  # the first review is lost, or was of an earlier release
+        return context.store.ranking(project_id, version.number) is not None
+    stamps = context.label_studio.counted_labels(project_id)
+    deleted = review.reviewed.keys() - {label.annotation_id for label in stamps.values()}
+    return bool(deleted or _unseen(context, version, review, stamps))
 
 
 def unchanged(doubts: tuple[LabelDoubt, ...], stamps: Mapping[int, str]) -> tuple[LabelDoubt, ...]:

@@ -18,12 +18,14 @@ from backend.label_studio_import import ImportCalls
 from backend.label_studio_predictions import PredictionRow, PredictionStamp, StoredPrediction
 from backend.label_studio_project import COMPLETED, LABELED, UNLABELED, BackendInfo, ProjectInfo, WebhookInfo
 from backend.label_studio_tabs import TabCalls
+from backend.label_studio_tasks import LabelStamp
 
 __all__ = [
     "COMPLETED",
     "LABELED",
     "UNLABELED",
     "BackendInfo",
+    "LabelStamp",
     "LabelStudioClient",
     "PredictionRow",
     "PredictionStamp",

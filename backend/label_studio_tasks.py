@@ -124,13 +124,13 @@ class TaskCalls:
         for page in self.pages(project_id, COMPLETED, include="id,data"):
             yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
 
-    def annotated_tasks(self, project_id: int) -> Iterator[AnnotatedTask]:
-        """Yield each task that has a submitted annotation, with the one that counts, by task id.
+    def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
+        """Yield each task that has a submitted annotation, with the one that counts, by task id; of `ids` alone.
 
         Ground truth comes first, then the newest by updated_at. Skips and drafts are no labels; no regions is one
         (a background image); annotations that were imported with the task count. Raises NotFoundError.
         """
-        for task in self._labels(project_id, "data,annotations.result"):
+        for task in self._labels_of(project_id, ids, "data,annotations.result"):
             if chosen := pick(task.annotations):
                 yield AnnotatedTask(
                     task=Task(task.id, task.data or {}),
@@ -150,14 +150,8 @@ class TaskCalls:
 
     def counted_labels(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, LabelStamp]:
         """Return what `label_stamps` tells, by task id."""
-        stamps = {}
-        starts = [0] if ids is None else range(0, len(ids), IDS_PER_QUERY)
-        for start in starts:
-            some = None if ids is None else ids[start : start + IDS_PER_QUERY]
-            for task in self._labels(project_id, ids=some):
-                if label := pick(task.annotations):
-                    stamps[task.id] = LabelStamp(label.id, label.updated_at)
-        return stamps
+        chosen = ((task.id, pick(task.annotations)) for task in self._labels_of(project_id, ids))
+        return {task_id: LabelStamp(label.id, label.updated_at) for task_id, label in chosen if label}
 
     def newest_activity(self, project_id: int) -> float:
         """Return when somebody last annotated, as far as Label Studio tells; 0 for never, else in seconds of its clock.
@@ -192,6 +186,14 @@ class TaskCalls:
     def labeled_task_ids(self, project_id: int) -> Iterator[int]:
         """Yield the ids of exactly the tasks that `annotated_tasks` yields."""
         return (task.id for task in self._labels(project_id) if pick(task.annotations))
+
+    def _labels_of(self, project_id: int, ids: Sequence[int] | None, more: str = "") -> Iterator[_Labels]:
+        """Yield the labels of all tasks, or of these, in requests whose addresses are not too long."""
+        if ids is None:
+            yield from self._labels(project_id, more)
+            return
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            yield from self._labels(project_id, more, ids[start : start + IDS_PER_QUERY])
 
     def _labels(self, project_id: int, more: str = "", ids: Sequence[int] | None = None) -> Iterator[_Labels]:
         stamps = "annotations.id,annotations.updated_at,annotations.was_cancelled,annotations.ground_truth"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from backend import manifest
 from backend.bandit import Reward
 from backend.files import Files
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, Review
 from backend.layout import project_folder, version_folder
 from backend.manifest import (
-    DoubtsFile,
     F,
     MarksFile,
     PoolKeys,
     PoolKeysFile,
     PoolSigns,
+    ReviewFile,
     RewardsFile,
     SignsFile,
     StreamFile,
@@ -72,26 +72,29 @@ class Lessons:
         """Keep what the stored answers of a version depend on, replacing what was known."""
         self._files.write(f"{version_folder(project_id, number)}/pool_keys.json", PoolKeysFile(keys=keys).encode())
 
-    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
-        """Return what a version thinks of the labels, worst first; nothing before its first review."""
-        found = self._read(DoubtsFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
-        return found.doubts if found else ()
+    def review(self, project_id: int, number: int) -> Review | None:
+        """Return a version's last review of the labels, None before its first."""
+        found = self._read(ReviewFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
+        if found is None:
+            return None
+        return Review(found.doubts, found.reviewed, found.shards, found.thresholds, found.rules)
 
-    def save_doubts(
-        self,
-        project_id: int,
-        number: int,
-        doubts: tuple[LabelDoubt, ...],
-        reviewed: Mapping[int, str] | None = None,
-    ) -> None:
-        """Keep what a version thinks of the labels, and which annotations it looked at, replacing what was there."""
-        file = DoubtsFile(doubts=doubts, reviewed=None if reviewed is None else dict(reviewed))
+    def save_review(self, project_id: int, number: int, review: Review) -> None:
+        """Keep a version's review of the labels, replacing the one before."""
+        known = None if review.reviewed is None else dict(review.reviewed)
+        file = ReviewFile(
+            doubts=review.doubts,
+            reviewed=known,
+            shards=review.shards,
+            thresholds=dict(review.thresholds),
+            rules=review.rules,
+        )
         self._files.write(f"{version_folder(project_id, number)}/label_errors.json", file.encode())
 
-    def reviewed(self, project_id: int, number: int) -> dict[int, str] | None:
-        """Return which annotations a version's last review looked at, and when each was changed; None: not known."""
-        found = self._read(DoubtsFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
-        return found.reviewed if found else None
+    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
+        """Return what a version thinks of the labels, worst first; nothing before its first review."""
+        review = self.review(project_id, number)
+        return review.doubts if review else ()
 
     def marks(self, project_id: int, number: int) -> frozenset[int]:
         """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""

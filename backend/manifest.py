@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.bandit import Reward
 from backend.errors import ModelError
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, Thresholds
 from backend.stream import StreamState
 from backend.versions import Metrics, ModelVersion
 
@@ -86,9 +86,14 @@ class PoolKeysFile(_File):
     keys: PoolKeys
 
 
-class DoubtsFile(_File):
+class ReviewFile(_File):
+    """A `Review`; files of earlier releases lack what tells which labels need not be judged again."""
+
     doubts: tuple[LabelDoubt, ...]
-    reviewed: dict[int, str] | None = None  # annotation id -> updated_at, of all that the review looked at
+    reviewed: dict[int, str] | None = None
+    shards: tuple[int, ...] = ()
+    thresholds: dict[str, Thresholds] = {}
+    rules: str = ""
 
 
 class MarksFile(_File):

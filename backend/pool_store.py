@@ -178,6 +178,11 @@ class PoolStore:
             task: source for ids, sources in pairs for task, source in zip(ids.tolist(), sources.tolist(), strict=True)
         }
 
+    def written(self, folder: str) -> list[tuple[int, IntArray]]:
+        """Return of each shard when it was written, in ns since 1970, and the tasks whose answers count (k,)."""
+        index = self._index(folder)
+        return [(index.headers[name].written, index.headers[name].task_ids[keep]) for name, keep in index.kept.items()]
+
     def find(self, folder: str, task_id: int, source: int | None = None) -> tuple[ShardArrays, int] | None:
         """Return the shard and the row of a task, None where it is not stored, or of another source than this one."""
         index = self._index(folder)

@@ -308,6 +308,12 @@ class Store(Pointers):
         """Return what each stored answer is of, by task, those that failed too; 0: not known."""
         return self._pools.sources(scored_folder(project_id, number, labeled=labeled, tag=tag))
 
+    def written(
+        self, project_id: int, number: int, *, labeled: bool = False, tag: str = ""
+    ) -> list[tuple[int, IntArray]]:
+        """Return when each shard was written, in ns since 1970, and the tasks (k,) that it holds the answers to."""
+        return self._pools.written(scored_folder(project_id, number, labeled=labeled, tag=tag))
+
     def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
         """Keep a version's ranking, or that of one tag among several, replacing the one before."""
         self._pools.save_ranking(scored_folder(project_id, number, tag=tag), ranking)

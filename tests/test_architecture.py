@@ -107,7 +107,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "holdings",
             "arrivals",
         ),
-        *("serving", "review", "label_review", "label_marks", "projects", "rests", "demands", "absent", "jobs"),
+        *("serving", "review", "label_verdicts", "label_review", "label_marks"),
+        *("projects", "rests", "demands", "absent", "jobs"),
         *(
             "experiment",
             "history",

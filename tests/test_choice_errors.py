@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.choice_errors import choice_quality
+from backend.choice_errors import choice_quality, choice_thresholds
 from backend.classifying import load_predictor
 from backend.dataset import Split
 from backend.label_errors import SUSPECT, Floats
+from backend.types import BoolArray
 from tests.test_choices import LABELS
 from tests.test_classifying import IMGSZ, pictures, train
 
@@ -21,13 +22,18 @@ A, B, BOTH, NONE = (1, 0), (0, 1), (1, 1), (0, 0)
 
 def quality(said: Sequence[tuple[float, ...]], given: Sequence[tuple[int, ...]], *, multiple: bool = False) -> Floats:
     """Return the quality of the choices about images that the model had not learned from."""
-    return choice_quality(np.array(said), np.array(given, dtype=bool), np.ones(len(said), bool), multiple=multiple)
+    return measured(np.array(said), np.array(given, dtype=bool), np.ones(len(said), bool), multiple=multiple)
+
+
+def measured(probs: Floats, given: BoolArray, fair: BoolArray, *, multiple: bool) -> Floats:
+    """Return the quality of choices by thresholds that are measured on the same choices."""
+    return choice_quality(probs, given, choice_thresholds(probs, given, fair), multiple=multiple)
 
 
 @pytest.mark.parametrize("multiple", [False, True])
 def test_of_nothing_there_is_nothing_wrong(multiple: bool) -> None:
     nothing = np.zeros((0, 2))
-    assert choice_quality(nothing, nothing.astype(bool), np.zeros(0, bool), multiple=multiple).shape == (0, 2)
+    assert measured(nothing, nothing.astype(bool), np.zeros(0, bool), multiple=multiple).shape == (0, 2)
 
 
 def test_a_choice_is_wrong_where_another_label_is_sure() -> None:
@@ -66,8 +72,8 @@ def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
     """Learned images have .99; of those it had not seen, .8 is sure of A."""
     said, given = np.array([(0.99, 0.01)] * 9 + [SURE_B, (0.8, 0.2), (0.85, 0.15)]), np.array([A] * 9 + [B, A, B]) > 0
     fair = np.array([False] * 9 + [True] * 3)
-    assert choice_quality(said, given, fair, multiple=False)[-1] == pytest.approx([1, 0.3])
-    assert (choice_quality(said, given, np.ones(12, bool), multiple=False) == 1).all()
+    assert measured(said, given, fair, multiple=False)[-1] == pytest.approx([1, 0.3])
+    assert (measured(said, given, np.ones(12, bool), multiple=False) == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,7 @@ def test_a_real_classifier_finds_planted_wrong_choices(tmp_path: Path, multiple:
     planted = (1, 6, 11, 20)
     for row in planted:
         given[row] = ~given[row] if multiple else np.roll(given[row], 1)
-    scores = choice_quality(said, given, np.ones(len(asked), bool), multiple=multiple).min(axis=1)
+    scores = measured(said, given, np.ones(len(asked), bool), multiple=multiple).min(axis=1)
     worst = np.argsort(scores, kind="stable")[: len(planted)].tolist()
     print(f"worst {worst} of {np.flatnonzero(scores < SUSPECT).tolist()}")
     assert sorted(worst) == list(planted)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from backend.label_errors import SURE, Reviewed, label_quality, softmin, sureness
+from backend.label_errors import SURE, Reviewed, label_quality, softmin, thresholds
 
 CLEANLAB = [
     0.532170692,
@@ -139,10 +139,11 @@ def test_scores_are_cleanlabs() -> None:
     ],
 )
 def test_a_model_accuses_once_it_is_as_sure_as_where_labels_agree(images: list[Reviewed], expected: float) -> None:
-    assert sureness(images) == pytest.approx(expected)
+    (sure,) = thresholds(images).sure
+    assert sure == pytest.approx(expected)
 
 
 def test_a_model_that_is_never_sure_accuses_by_its_own_measure() -> None:
     images = [image([HERE], [0], [HERE], [0], [0.5]), image([], [], [HERE], [0], [0.6])]
     assert label_quality(images)[1].score == 1
-    assert label_quality(images, sureness(images))[1].suspicion == "overlooked"
+    assert label_quality(images, *thresholds(images).sure)[1].suspicion == "overlooked"

@@ -15,10 +15,21 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend import arrivals, demands, jobs, label_config, label_marks, label_review, projects, protocol, push, tables
+from backend import (
+    arrivals,
+    jobs,
+    label_config,
+    label_marks,
+    label_review,
+    label_verdicts,
+    projects,
+    protocol,
+    push,
+    tables,
+)
 from backend.context import Context
 from backend.errors import NotFoundError
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, Review
 from backend.label_studio import LABELED, LabelStudioClient, PredictionStamp
 from backend.label_studio_tabs import DOUBTS_TAB
 from backend.processes import LabelStudioProcess, personal_access_token
@@ -89,7 +100,7 @@ def annotated(result: Sequence[Json]) -> AnnotatedTask:
 
 
 def test_a_pair_is_in_percent() -> None:
-    pair = label_review.pair(TAG, CLASSES, annotated(RIGHT), BOTH)
+    pair = label_verdicts.pair(TAG, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert pair.labels == pytest.approx(np.array([HERE, THERE]))
     assert pair.predictions == pytest.approx(np.array([HERE, THERE]))
@@ -97,18 +108,18 @@ def test_a_pair_is_in_percent() -> None:
 
 
 def test_a_pair_of_nothing() -> None:
-    pair = label_review.pair(TAG, CLASSES, annotated([]), seen())
+    pair = label_verdicts.pair(TAG, CLASSES, annotated([]), seen())
     assert pair is not None
     assert (pair.labels.shape, pair.predictions.shape, pair.confidence.shape) == ((0, 4), (0, 4), (0,))
 
 
 def test_a_label_that_the_version_never_learned_is_not_judged() -> None:
-    assert label_review.pair(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
+    assert label_verdicts.pair(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
 
 
 def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
     only_cats = label_config.parse(CONFIG.replace('<Label value="dog"/>', ""))[0]
-    pair = label_review.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
+    pair = label_verdicts.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
 
@@ -118,17 +129,17 @@ def test_what_another_label_config_or_another_image_shows_is_not_judged() -> Non
     imported = human((HERE, "cat"), tag="bbox")
     turned = [item | {"original_width": 100, "original_height": 200} for item in human((HERE, "cat"))]
     for result in (imported, turned):
-        assert label_review.pair(TAG, CLASSES, annotated(result), BOTH) is None
+        assert label_verdicts.pair(TAG, CLASSES, annotated(result), BOTH) is None
 
 
 def test_regions_of_one_class_of_pixels_are_one_label() -> None:
     """The model answers with one object for both of them: beside either alone it would look misplaced."""
     pixels = replace(TAG, task="semantic")
-    pair = label_review.pair(pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH)
+    pair = label_verdicts.pair(pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH)
     assert pair is not None
     assert pair.labels == pytest.approx(np.array([(10, 20, 80, 90), ASIDE]))
     assert pair.label_classes.tolist() == [CAT, DOG]
-    nothing = label_review.pair(pixels, CLASSES, annotated([]), BOTH)
+    nothing = label_verdicts.pair(pixels, CLASSES, annotated([]), BOTH)
     assert nothing is not None
     assert nothing.labels.shape == (0, 4)
 
@@ -145,7 +156,7 @@ def reviewed(context: Context, tiny_weights: Path) -> Context:
     """Project 7, whose version 1 doubts one label of two."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_doubts(7, 1, (doubt(5, 0.2), doubt(6, 0.9)))
+    context.store.save_review(7, 1, Review((doubt(5, 0.2), doubt(6, 0.9))))
     return context
 
 
@@ -452,13 +463,6 @@ def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio)
     assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
 
 
-@pytest.mark.parametrize(("took_s", "pause_s"), [(None, 0.0), (0.4, 0.0), (30.0, 270.0)])
-def test_long_reviews_take_a_tenth_of_the_time_at_most(context: Context, took_s: float | None, pause_s: float) -> None:
-    if took_s is not None:
-        context.progress.remember(7, "review_s", repr(took_s))
-    assert demands.review_pause_s(context, 7) == pytest.approx(pause_s)
-
-
 SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "moved"))
 
 
@@ -479,7 +483,6 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
         client.update_annotation(annotation, result)
     client.annotate(studio.queue[0], SWAPPED)
-    context.progress.remember(project, "review_s", "0")  # on a slow machine too
     jobs.check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.jobs.review_labels", [project, 1])]

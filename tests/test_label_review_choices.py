@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import label_config, label_review
+from backend import label_config, label_verdicts
 from backend.context import Context
 from backend.files import file_sha256
 from backend.label_errors import LabelDoubt
@@ -68,7 +68,7 @@ def review(
     context.store.save_project(ProjectRecord(7, config, "", "", "", ""))
     tag = label_config.parse(config)[1]
     model = ServedModel(7, now.number, now.name, LABELS, None, 1.0, None, 64, "cpu", tag, beside="quality")
-    doubts = label_review._judged(context, now, model, {task.task.id: task for task in tasks}, alone=alone)
+    doubts = label_verdicts.judge(context, now, model, {task.task.id: task for task in tasks}, alone=alone).doubts
     return {doubt.task_id: doubt for doubt in doubts}
 
 

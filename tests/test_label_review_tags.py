@@ -15,7 +15,7 @@ from rich.console import Console
 from backend import label_marks, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.files import file_sha256
-from backend.label_errors import LabelDoubt, by_task
+from backend.label_errors import LabelDoubt, Review, by_task
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
@@ -59,7 +59,7 @@ def test_a_tasks_verdict_is_that_of_its_worst_tag() -> None:
 def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny_weights: Path) -> None:
     context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_doubts(7, 1, (*DOUBTS, doubt(8, 0.95, "label")))
+    context.store.save_review(7, 1, Review((*DOUBTS, doubt(8, 0.95, "label"))))
     status = projects.status(context, 7)
     out = protocol.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
@@ -72,7 +72,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
 
 def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    store.save_doubts(7, 1, DOUBTS[:1])
+    store.save_review(7, 1, Review(DOUBTS[:1]))
     path = tmp_path / "projects/7/versions/1/label_errors.json"
     old = json.loads(path.read_text())
     del old["doubts"][0]["tag"]

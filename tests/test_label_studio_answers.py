@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError, SettingError
-from backend.label_errors import LabelDoubt
+from backend.label_errors import LabelDoubt, Review
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.processes import label_studio_binary
 from backend.settings import Settings
@@ -211,7 +211,8 @@ def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> Non
     keys = {"label_studio_url": f"http://{server.address}", "label_studio_api_key": "legacy"}
     with open_context(settings.model_copy(update=keys)) as context, serve(context) as backend:
         context.store.save_project(ProjectRecord(1, CONFIG, "", "", "", ""))
-        context.store.save_doubts(1, 0, (LabelDoubt(1, 1, "then", 0.2, "swapped", "cat", None, learned=True),))
+        doubt = LabelDoubt(1, 1, "then", 0.2, "swapped", "cat", None, learned=True)
+        context.store.save_review(1, 0, Review((doubt,)))
         answer = backend.get("/api/projects/1/label-errors")
     assert answer.status_code == 502
     assert "a proxy answers 502" in answer.json()["error"]

@@ -17,7 +17,7 @@ from backend import (
     demands,
     evidence,
     label_config,
-    label_review,
+    label_verdicts,
     priorities,
     push,
     review,
@@ -289,7 +289,7 @@ def test_boxes_of_many_frames_are_not_compared_as_one_image(
     seen = watched(served, add(images, "a.avi"))
     drawn = (region((1, 10, True)),)
     annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
-    assert label_review.pair(TAG, CLASSES, annotated, seen) is None
+    assert label_verdicts.pair(TAG, CLASSES, annotated, seen) is None
     first = served.store.version(7, 1)
     second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
     served.store.publish(second, tiny_weights)
