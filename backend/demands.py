@@ -6,7 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from backend import label_config, label_marks, label_review, models, pool_keys, projects, push, rests, snapshot
+from backend import (
+    label_config,
+    label_marks,
+    label_review,
+    models,
+    old_versions,
+    pool_keys,
+    projects,
+    push,
+    rests,
+    review,
+    snapshot,
+)
+from backend import settings as settings_table
 from backend.context import Context
 from backend.errors import NotFoundError
 from backend.label_studio import ProjectInfo, WebhookInfo
@@ -41,6 +54,24 @@ def reconcile(
         context.progress.remember(project_id, "checked", now, for_s=TRUSTED_S)
     if context.progress.recall(project_id, "placed") != now:  # `score_new` remembers after which change it had a look
         jobs.once("score_new", project_id)
+    if changed:
+        _end_push(context, jobs, project_id)
+
+
+def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:
+    """Do what follows a push and may have been lost with redis, by what the store and Label Studio show."""
+    if old_versions.are_left(context, project_id):
+        jobs.once("delete_old", project_id)
+    closed = review.is_observed(context, project_id) or not push.is_ranked(context, project_id)
+    if not closed and context.progress.scoring(project_id) is None:  # else the push at its end does it
+        close_push(context, project_id, models.serving_number(context, project_id))
+
+
+def close_push(context: Context, project_id: int, number: int) -> None:
+    """Keep what a scored pool says of stopping, and drop what is now too old from the store."""
+    review.observe(context, project_id, number)
+    settings = context.project_settings(context.store.project(project_id))
+    context.store.prune(project_id, keep=settings_table.versions_kept(settings))
 
 
 def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:

@@ -188,9 +188,7 @@ def _rank_and_push(context: Context, jobs: Jobs, project_id: int, run: int) -> N
     jobs.once("delete_old", project_id)
     jobs.once("review_labels", project_id, number)
     jobs.once("check", project_id)  # labels that came in meanwhile had to wait, see demands.is_awaited
-    review.observe(context, project_id, number)
-    settings = context.project_settings(context.store.project(project_id))
-    context.store.prune(project_id, keep=settings_table.versions_kept(settings))
+    demands.close_push(context, project_id, number)
     context.progress.end_scoring(project_id, run)  # the last: if this job dies, the next try is not moot
 
 

@@ -6,6 +6,7 @@ projects/<id>/project.json               what Label Studio told us
 projects/<id>/project.aside.json         the same of a project that Label Studio no longer has
 projects/<id>/current/<n>                the newest accepted version, or the one rolled back to; the highest n counts
 projects/<id>/serving/<n>                the version whose predictions Label Studio's queue shows, likewise
+projects/<id>/shown/<n>                  the version that we last pointed that queue at, likewise
 projects/<id>/fences/<purpose>/<n>       the fencing token given last: who holds a lower one must not write
 projects/<id>/stream.json                what the stream rule remembers
 projects/<id>/rewards.json               what each round of labels gained, for the bandit

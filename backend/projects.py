@@ -105,8 +105,10 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
     if is_pending(context, record):
         jobs.once("start_scoring", project_id)
         done.append(f"started scoring the unlabeled tasks with {name_of(context, record, accepted=True)}")
-    elif flip(context, project_id, version):
-        done.append(f"pointed the queue at {version}")
+    else:
+        if flip(context, project_id, version):
+            done.append(f"pointed the queue at {version}")
+        context.store.note_shown(project_id, serving_number(context, project_id))
     # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
     latest = context.store.project(project_id) or record
     context.store.save_project(replace(latest, configured=record.backend_url))
@@ -128,14 +130,16 @@ def drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo
 def astray(context: Context, record: ProjectRecord, shown: str) -> bool:
     """Return whether Label Studio points the queue at nothing of ours, and could do better.
 
-    It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off.
-    `shown` is what the queue is pointed at.
+    It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off. Or
+    a push died before it pointed the queue. `shown` is what the queue is pointed at.
     """
     version, client = name_of(context, record), context.label_studio
     if shown == version or context.progress.scoring(record.project_id) is not None:
         return False  # the push at a scoring's end points the queue
     if version not in client.prediction_versions(record.project_id):
         return False  # nothing is left to label, so there is no queue to be pointed
+    if context.store.shown(record.project_id) not in (None, serving_number(context, record.project_id)):
+        return True
     # Last, as LS calls /setup of each backend that it is asked for.
     titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
     return shown in titles

@@ -63,6 +63,7 @@ def rank_and_push(context: Context, project_id: int, number: int, check: Check =
     pool_keys.end(context, model, keys)
     context.store.activate(project_id, number)
     flip(context, project_id, model.name, check)
+    context.store.note_shown(project_id, number)
     return Pushed(model.name, created, len(failed))
 
 

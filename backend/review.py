@@ -12,7 +12,7 @@ from backend.basis import is_judged
 from backend.calibration import calibrated
 from backend.context import Context
 from backend.geometry import label_arrays
-from backend.models import renamed
+from backend.models import renamed, serving_number
 from backend.store import PoolSigns
 from backend.types import AnnotatedTask, ControlTag, LabeledBox, Prediction
 from backend.versions import Metrics, ModelVersion, TagModel
@@ -167,6 +167,12 @@ def observe(context: Context, project_id: int, number: int) -> tuple[PoolSigns, 
     for signs in found:
         context.store.save_signs(project_id, signs)
     return found
+
+
+def is_observed(context: Context, project_id: int) -> bool:
+    """Return whether it is kept what the served version's pool says; the base model's says nothing."""
+    number = serving_number(context, project_id)
+    return not number or any(signs.version == number for signs in context.store.signs(project_id))
 
 
 def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:

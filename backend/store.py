@@ -189,6 +189,15 @@ class Store(Pointers):
             self.version(project_id, number)
         self._point("serving", project_id, number)
 
+    def shown(self, project_id: int) -> int | None:
+        """Return the version that we last pointed Label Studio's queue at; None: not known."""
+        return self._pointed("shown", project_id) if self._place("shown", project_id) else None
+
+    def note_shown(self, project_id: int, number: int) -> None:
+        """Keep that Label Studio's queue is pointed at a version: until then the push of a version is not over."""
+        if self.shown(project_id) != number:
+            self._point("shown", project_id, number)
+
     def weights(self, version: ModelVersion, tag: str = "") -> Path:
         """Return a local file of a tag's weights ("": the first's), checked against the manifest; raises ModelError."""
         stored, tag = self.version(version.project_id, version.number), tag or version.from_name
