@@ -328,6 +328,7 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
             "images": 12,
             "boxes": 20,
             "interval": [0.4, 0.6],
+            "interval_50_95": None,
             "quality": "0.500 [0.400, 0.600] on 12 held-out images, 20 labels",
         },
     )
