@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import hypothesis
 import pytest
@@ -21,7 +18,7 @@ from backend.context import Context
 from backend.processes import LabelStudioProcess, label_studio_binary, redis_binary, start_label_studio, start_redis
 from backend.settings import Settings
 from tests import needs, squares
-from tests.support import IMGSZ, ImageSite, open_context, require, tiny_yolo
+from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # what CI says depends on the code alone
@@ -137,22 +134,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> squares.Learned:
     return squares.learn(tmp_path_factory.mktemp("squares"))
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Iterator[ImageSite]:
     """A web server of images."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield ImageSite(folder, f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
+    with serve_images(tmp_path / "images") as site:
+        yield site
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,23 @@ class ImageSite:
         small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(self.folder / name, **options)
         return f"{self.url}/{name}"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serve_images(folder: Path) -> Iterator[ImageSite]:
+    """Make a folder and serve the files that are put into it."""
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield ImageSite(folder, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
 
 
 def require(condition: bool, message: str) -> None:
