@@ -9,9 +9,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from backend.geometry import iou
+from backend.geometry import iou, percent_boxes
 from backend.keyframes import KeyFrames, Track, interpolate
-from backend.regions import percent_boxes
 from backend.types import IntArray, Prediction
 
 SHOWN = 0.25  # confidence from which boxes of two versions are compared

@@ -21,9 +21,9 @@ from backend.models import base_of, open_base
 from backend.pretrained import BaseWeights
 from backend.snapshot import Plan
 from backend.tags.timelinelabels import epochs, lstm
-from backend.temporal import Epoch, Recipe
+from backend.temporal import Epoch
 from backend.timeline_model import LeftOut
-from backend.types import ControlTag
+from backend.types import ControlTag, LstmOptions
 from backend.verdict import Verdict, verdict_on
 from backend.versions import Metrics, ModelVersion, TagModel
 from backend.yolo_tasks import details
@@ -184,13 +184,13 @@ def _train(
     if not base.pretrained:
         log.warning("%s: %s", name, base.note)
     trained = training.train(data_yaml, base, hyper, out, on_epoch)
-    recipe = lstm(plan.tag)
-    return _with_lstm(plan, recipe, trained, on_epoch, left_out) if recipe else trained
+    options = lstm(plan.tag)
+    return _with_lstm(plan, options, trained, on_epoch, left_out) if options else trained
 
 
 def _with_lstm(
     plan: Plan,
-    recipe: Recipe,
+    options: LstmOptions,
     trained: training.Trained,
     on_epoch: Callable[[training.EpochReport], None],
     left_out: LeftOut,
@@ -202,10 +202,10 @@ def _with_lstm(
         on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
 
     hyper = hyper_of(plan)
-    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, recipe, hyper, after, left_out)
+    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, options, hyper, after, left_out)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     videos = len(plan.learned_videos)
-    log.info("%s: LSTM after %d of %d epochs on %d videos, not judged yet", name, last.number, recipe.epochs, videos)
+    log.info("%s: LSTM after %d of %d epochs on %d videos, not judged yet", name, last.number, options.epochs, videos)
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 
@@ -249,8 +249,8 @@ def _model(
 
 
 def _lstm_told(tag: ControlTag) -> dict[str, Any]:
-    recipe = lstm(tag)
-    return {"lstm": asdict(recipe)} if recipe else {}
+    options = lstm(tag)
+    return {"lstm": asdict(options)} if options else {}
 
 
 def _told(start: BaseWeights, origin: Champion | None) -> str:

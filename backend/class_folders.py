@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backend.errors import DataError
-from backend.tags.choices import WHOLE
-from backend.types import LabeledBox
+from backend.types import WHOLE, LabeledBox
 from backend.yolo_data import LabeledFile, YoloData, images_in
 
 _VAL = ("val", "validation", "valid")  # names ultralytics takes, in this order

@@ -13,7 +13,7 @@ from typing import Any
 from backend.errors import TrainingError
 from backend.types import LabeledBox, YoloTask
 from backend.yolo_data import LabeledFile
-from backend.yolo_tasks import RECIPES
+from backend.yolo_labels import written
 
 MIN_IMAGES = 2
 _ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
@@ -147,7 +147,7 @@ def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask)
             where=f"task {task_id}",
             fix="draw the box inside the image",
         )
-    return " ".join([str(number[box.label]), *(f"{each:.6f}" for each in RECIPES[task].numbers(box))]) + "\n"
+    return " ".join([str(number[box.label]), *(f"{each:.6f}" for each in written(box, task))]) + "\n"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 
 from backend.acquisition.aggregation import top_sum
 from backend.acquisition.uncertainty import binary_entropy
-from backend.types import FloatArray, IntArray
+from backend.types import DOUBTED_FRAMES, FloatArray, IntArray
 
-FRAMES = 10  # of a video that are named to people
 APART_S = 1.0  # two frames nearer to one another show much the same
 SHORT_S = 1.0  # an object or a label that comes and goes within it was mistaken, or overlooked before and after
 
@@ -28,7 +27,7 @@ def of_labels(probs: FloatArray) -> FloatArray:
 
 
 def worst(looked_at: IntArray, entropy: FloatArray, rate: float) -> IntArray:
-    """Return the frames with the highest entropy, highest first: FRAMES at most, a second apart or more (n,), (n,).
+    """Return the frames with the highest entropy, highest first, DOUBTED_FRAMES at most, a second apart (n,), (n,).
 
     >>> worst(np.array([1, 6, 51]), np.array([0.2, 0.3, 0.1]), rate=25).tolist()
     [6, 51]
@@ -36,7 +35,7 @@ def worst(looked_at: IntArray, entropy: FloatArray, rate: float) -> IntArray:
     found: list[int] = []
     for row in np.argsort(-entropy, kind="stable").tolist():
         frame = int(looked_at[row])
-        if len(found) == FRAMES or entropy[row] <= 0:
+        if len(found) == DOUBTED_FRAMES or entropy[row] <= 0:
             break
         if all(abs(frame - other) >= APART_S * rate for other in found):
             found.append(frame)

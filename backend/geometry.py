@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from backend.types import IntArray, LabeledBox, Point, Ring
+from backend.types import IntArray, LabeledBox, Point, Prediction, Ring
 
 Box = tuple[float, float, float, float]
 Boxes = npt.NDArray[np.float64]
@@ -39,6 +39,12 @@ def pixels_to_percent(boxes: npt.ArrayLike, width: float, height: float) -> Boxe
     xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     corners = 100.0 * xyxy / (width, height, width, height)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def percent_boxes(prediction: Prediction) -> Boxes:
+    """Return a prediction's boxes in percent, clipped to the image (n, 4)."""
+    inside = clip_pixels(prediction.boxes, prediction.width, prediction.height)
+    return pixels_to_percent(inside, prediction.width, prediction.height)
 
 
 def percent_to_pixels(boxes: npt.ArrayLike, width: float, height: float) -> Boxes:

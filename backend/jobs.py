@@ -57,11 +57,6 @@ def check(project_id: int) -> None:
     demands.check(context, jobs, project_id)
 
 
-def request_training(context: Context, jobs: Jobs, project_id: int) -> None:
-    """Enqueue a training whatever the number of new labels, unless such a one waits already."""
-    demands.enqueue_training(context, jobs, project_id, forced=True)
-
-
 @_of_project
 def retrain(project_id: int, forced: int) -> None:
     """Train and publish; then score the pool if the version was accepted.

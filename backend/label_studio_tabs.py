@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backend.label_errors import SUSPECT
 from backend.label_studio_http import Answer, parse_list
 from backend.label_studio_project import LABELED, QUEUED, ProjectCalls, condition, filters
 from backend.types import Json
@@ -32,15 +31,15 @@ class TabCalls(ProjectCalls):
         self._add_tab(project_id, tab)
         return True
 
-    def ensure_doubts_tab(self, project_id: int) -> bool:
+    def ensure_doubts_tab(self, project_id: int, suspect: float) -> bool:
         """Add a tab of labeled tasks whose labels look wrong, worst first; return whether one was added or changed.
 
-        The tab lists annotations by their ids, which `set_doubts` fills in. One that an earlier release made goes by
-        scores above 1: it is changed.
+        Labels of a quality below `suspect` look wrong. The tab lists annotations by their ids; `set_doubts` fills them
+        in. One that an earlier release made goes by scores above 1: it is changed.
         """
         view = self._tab(project_id, DOUBTS_TAB)
         if view is None:
-            suspicious = condition("predictions_score", "greater", "Number", round(1 - SUSPECT, 6))
+            suspicious = condition("predictions_score", "greater", "Number", round(1 - suspect, 6))
             chosen = filters(LABELED, _ids(()), suspicious)
             tab = {"title": DOUBTS_TAB, "ordering": ["-tasks:predictions_score"], "filters": chosen}
             self._add_tab(project_id, tab)

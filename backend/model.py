@@ -8,9 +8,10 @@ from typing import Any
 
 from label_studio_ml.model import LabelStudioMLBase
 
-from backend import jobs, serving
+from backend import serving
 from backend import settings as settings_table
 from backend.context import Context, build
+from backend.demands import enqueue_training
 from backend.errors import RequestError
 from backend.models import require_project
 from backend.queues import Jobs
@@ -46,7 +47,7 @@ class YoloBackend(LabelStudioMLBase):
         queue = Jobs(self.context.redis)
         if event == "START_TRAINING":
             require_project(self.context, project_id)
-            jobs.request_training(self.context, queue, project_id)
+            enqueue_training(self.context, queue, project_id, forced=True)
         else:
             queue.once("check", project_id)
         return {}

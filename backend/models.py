@@ -61,7 +61,7 @@ class ServedModel:
         if tag.task == "classify" and isinstance(found, Classifier):
             return timeline_frames.watch(found, video, tag)
         if tag.task != "classify" and isinstance(found, Detector):
-            return tracking.watch(found, video, tag)
+            return tracking.watch(found, video, tag.frame_rate, asked(tag))
         return _nothing(video, len(self.classes))  # no model, or one from before the label config was changed
 
 

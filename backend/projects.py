@@ -10,7 +10,7 @@ from backend import bandit, label_config, review, studio_state
 from backend.bandit import Arm, Reward
 from backend.context import Context
 from backend.errors import BackendError, LabelStudioError, NotFoundError
-from backend.label_errors import LabelDoubt
+from backend.label_errors import SUSPECT, LabelDoubt
 from backend.label_studio import WebhookInfo
 from backend.label_studio_project import webhooks_to
 from backend.models import name_of, project_record, require_project, serving_number
@@ -97,7 +97,7 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
         done.append('set sampling to "Uncertainty sampling"')
     if client.ensure_queue_tab(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
-    if client.ensure_doubts_tab(project_id):
+    if client.ensure_doubts_tab(project_id, SUSPECT):
         done.append('made the Data Manager tab "Possible label errors"')
         if number := serving_number(context, project_id):
             jobs.once("review_labels", project_id, number)  # fills the tab

@@ -32,16 +32,10 @@ def shown(tag: ControlTag, prediction: Prediction, classes: Sequence[str], thres
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     labels = class_labels(tag, classes)
     kept = (prediction.confidence >= lowest) & np.isfinite(prediction.boxes).all(axis=1)
-    kept &= (percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
+    kept &= (geometry.percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
     top = prediction.class_probs.argmax(axis=1)
     rows = np.flatnonzero(kept).tolist()
     return [(row, label) for row in rows if (label := labels[top[row]]) is not None]
-
-
-def percent_boxes(prediction: Prediction) -> geometry.Boxes:
-    """Return a prediction's boxes in percent, clipped to the image (n, 4)."""
-    inside = geometry.clip_pixels(prediction.boxes, prediction.width, prediction.height)
-    return geometry.pixels_to_percent(inside, prediction.width, prediction.height)
 
 
 def rings(prediction: Prediction, row: int) -> Outline:

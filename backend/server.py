@@ -11,9 +11,10 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from backend import activity, frame_order, guard, jobs, label_review, metrics, projects, serving
+from backend import activity, frame_order, guard, label_review, metrics, projects, serving
 from backend.bodies import Bodies
 from backend.context import Context
+from backend.demands import enqueue_training
 from backend.models import name_of, require_project
 from backend.protocol import (
     LARGEST_ID,
@@ -180,4 +181,4 @@ class _Endpoints:
         if self._context.store.project(project_id) is None:
             self._queue.once("reconcile")  # it takes up what a lost store no longer knows
         require_project(self._context, project_id)
-        jobs.request_training(self._context, self._queue, project_id)
+        enqueue_training(self._context, self._queue, project_id, forced=True)

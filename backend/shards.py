@@ -13,10 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from backend.doubt import FRAMES
 from backend.errors import ModelError
 from backend.pools import Committee
-from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Outline, Prediction, Tracks
+from backend.types import DOUBTED_FRAMES, BoolArray, ByteArray, FloatArray, IntArray, Outline, Prediction, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +262,10 @@ def _doubts(predictions: Sequence[Prediction | None]) -> FloatArray:
 
 
 def _doubted_frames(predictions: Sequence[Prediction | None]) -> IntArray:
-    table = np.zeros((len(predictions), FRAMES), dtype=np.int64)
+    table = np.zeros((len(predictions), DOUBTED_FRAMES), dtype=np.int64)
     for row, one in zip(table, predictions, strict=True):
         if one is not None and one.doubted_frames is not None:
-            row[: len(one.doubted_frames)] = one.doubted_frames[:FRAMES]
+            row[: len(one.doubted_frames)] = one.doubted_frames[:DOUBTED_FRAMES]
     return table
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backend.types import BoolArray, FloatArray
+from backend.types import BoolArray, FloatArray, LstmOptions
 
 if TYPE_CHECKING:
     import torch
@@ -23,18 +23,6 @@ _BATCH = 32  # sequences of one optimiser step
 _LR = 3e-3
 _DECAY = 1e-2  # of the weights: there are few videos, and many dimensions
 _LEAST_SPREAD = 0.1  # of the dimensions' mean variance
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The sizes of an LSTM, and when its training ends: the defaults are those of Label Studio's example backend."""
-
-    sequence_size: int = 16  # frames that it sees at once
-    hidden_size: int = 32
-    num_layers: int = 1
-    epochs: int = 1000  # at most; fewer once both thresholds are reached on the training sequences
-    f1_threshold: float = 0.95
-    accuracy_threshold: float = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +45,7 @@ class Fitted:
 
 def train(
     videos: Sequence[tuple[FloatArray, BoolArray]],
-    recipe: Recipe,
+    options: LstmOptions,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     *,
@@ -70,20 +58,20 @@ def train(
     """
     import torch
 
-    net = _net(videos, recipe, seed).to(device)
+    net = _net(videos, options, seed).to(device)
     windows = [
         (torch.from_numpy(seen[part]), torch.from_numpy(labels[part]).float())
         for seen, labels in videos
-        for part in _windows(len(seen), recipe.sequence_size)
+        for part in _windows(len(seen), options.sequence_size)
     ]
     optimizer = torch.optim.AdamW(net.parameters(), lr=_LR, weight_decay=_DECAY)
     chance = torch.Generator().manual_seed(seed)
     ends = time.monotonic() + minutes * 60 if minutes else math.inf
-    for number in range(1, recipe.epochs + 1):
+    for number in range(1, options.epochs + 1):
         order = torch.randperm(len(windows), generator=chance).tolist()
         last = _epoch(net, optimizer, [windows[index] for index in order], number)
         on_epoch(last)
-        if (last.f1 >= recipe.f1_threshold and last.accuracy >= recipe.accuracy_threshold) or time.monotonic() > ends:
+        if (last.f1 >= options.f1_threshold and last.accuracy >= options.accuracy_threshold) or time.monotonic() > ends:
             break
     return Fitted(net.cpu().eval().requires_grad_(False), last)
 
@@ -108,13 +96,13 @@ def probabilities(net: Any, embeddings: FloatArray) -> FloatArray:
     return np.asarray(sums / np.maximum(counts, 1))
 
 
-def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: int) -> Any:
+def _net(videos: Sequence[tuple[FloatArray, BoolArray]], options: LstmOptions, seed: int) -> Any:
     """Return an LSTM that knows nothing yet but the mean and the spread of each dimension."""
     import torch
     from torch import nn
 
     seen = np.concatenate([embeddings for embeddings, _ in videos])
-    hidden = recipe.hidden_size
+    hidden = options.hidden_size
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the one generator of all
         torch.default_generator.manual_seed(seed)
         net: Any = nn.ModuleDict(
@@ -122,7 +110,7 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: i
                 "scale": nn.BatchNorm1d(seen.shape[1], affine=False),
                 "narrow": nn.Linear(seen.shape[1], hidden),
                 # Both ways: how something begins is seen only in what comes of it, and the whole video is there.
-                "lstm": nn.LSTM(hidden, hidden, recipe.num_layers, bidirectional=True),
+                "lstm": nn.LSTM(hidden, hidden, options.num_layers, bidirectional=True),
                 "labels": nn.Linear(2 * hidden, videos[0][1].shape[1]),
             }
         )
@@ -131,7 +119,7 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], recipe: Recipe, seed: i
     spread = seen.var(axis=0)
     net["scale"].running_var.copy_(torch.from_numpy(np.maximum(spread, _LEAST_SPREAD * spread.mean())))
     net["scale"].eval()  # it must not learn; the LSTM stays in training, for cuDNN goes backward in no other mode
-    net.sequence_size = recipe.sequence_size
+    net.sequence_size = options.sequence_size
     return net
 
 

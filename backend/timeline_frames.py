@@ -9,10 +9,8 @@ import numpy as np
 
 from backend import doubt, temporal, thumbnails, timeline
 from backend.classifying import Classifier, check_finite
-from backend.tags import timelinelabels
-from backend.tags.choices import WHOLE
 from backend.timeline import Segment
-from backend.types import BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks
+from backend.types import WHOLE, BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks, frame_step
 from backend.video import Video, frames
 
 MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say
@@ -77,17 +75,12 @@ def labels_of(labeled: LabeledVideo, tag: ControlTag, n: int) -> BoolArray:
     """Return the labels (n, L) of the first n frames that are looked at."""
     length = labeled.video.length(tag.frame_rate)
     marks = timeline.frame_labels(_segments(labeled.segments, length), length, tag.labels)
-    return marks[:: every(tag)][:n]
+    return marks[:: frame_step(tag.attributes)][:n]
 
 
 def looked_at(video: Video, tag: ControlTag) -> range:
     """Return the frames that are looked at, as Label Studio counts them."""
-    return range(1, video.length(tag.frame_rate) + 1, every(tag))
-
-
-def every(tag: ControlTag) -> int:
-    """Return how many frames further on the next one is looked at."""
-    return timelinelabels.every(tag.attributes)
+    return range(1, video.length(tag.frame_rate) + 1, frame_step(tag.attributes))
 
 
 def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping[int, tuple[LabeledBox, ...]]:
@@ -99,7 +92,7 @@ def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping
     segments = _segments(found, length)
     marks = timeline.frame_labels(segments, length, tag.labels)
     middles = [(one.start + min(one.end, length)) // 2 - 1 for one in segments]
-    rows = np.union1d(_clear(marks, every(tag)), np.array(middles, np.int64))
+    rows = np.union1d(_clear(marks, frame_step(tag.attributes)), np.array(middles, np.int64))
     kept = np.sort(np.concatenate([np.zeros(0, np.int64), *(_spread(group) for group in _alike(marks, rows))]))
     return {
         int(row) + 1: tuple(

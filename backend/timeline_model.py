@@ -13,10 +13,10 @@ from backend import bootstrap, classifying, temporal
 from backend.bootstrap import Measured
 from backend.classifying import TEMPORAL, Classifier
 from backend.errors import MediaError, TrainingError
-from backend.temporal import Epoch, Recipe
+from backend.temporal import Epoch
 from backend.timeline_frames import LabeledVideo, embeddings_of, labels_of, watch
 from backend.training import Hyper
-from backend.types import BoolArray, ControlTag, FloatArray
+from backend.types import BoolArray, ControlTag, FloatArray, LstmOptions
 from backend.yolo_models import add_module, load_model, select_device
 
 LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
@@ -35,7 +35,7 @@ def train(
     weights: Path,
     videos: Sequence[LabeledVideo],
     tag: ControlTag,
-    recipe: Recipe,
+    options: LstmOptions,
     hyper: Hyper,
     on_epoch: Callable[[Epoch], None],
     left_out: LeftOut,
@@ -49,7 +49,7 @@ def train(
     seen = _each(videos, lambda one: embeddings_of(classifier, one.video, tag), left_out)
     learned = [(each, labels_of(one, tag, len(each))) for one, each in seen]
     device = select_device(hyper.device)
-    fitted = temporal.train(learned, recipe, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
+    fitted = temporal.train(learned, options, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
     add_module(weights, TEMPORAL, fitted.net)
     return fitted.last
 

@@ -11,26 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from backend import doubt, geometry, keyframes, tags, thumbnails
+from backend import doubt, geometry, keyframes, thumbnails
 from backend.inference import KEEP_CONFIDENCE, Detector
-from backend.tags import Asked
-from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Prediction, Tracks
+from backend.types import BoolArray, FloatArray, IntArray, Prediction, Tracks, VideoOptions
 from backend.video import Video, frames
 from backend.video_frames import Pixels
 
 MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
 
 
-def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
-    """Return the key frames of the objects in a video, in the frames that Label Studio counts.
+def watch(detector: Detector, video: Video, rate: float, options: VideoOptions) -> Prediction:
+    """Return the key frames of the objects in a video, in the frames that Label Studio counts: `rate` a second.
 
+    `options` are `model_tracker`, `model_conf`, `model_iou` and `<tracker>_<key>`, see `tags.asked`.
     Memory grows with the boxes found, not with the pixels seen. Raises MediaError as `video.frames` does.
     """
-    rate = tag.frame_rate
     pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most
-    asked = tags.asked(tag)
-    iou, lowest = float(asked["model_iou"]), min(float(asked["model_conf"]), KEEP_CONFIDENCE)
-    follower, said = Follower(tag), detector.watch(pixels, iou, lowest)
+    iou, lowest = float(options["model_iou"]), min(float(options["model_conf"]), KEEP_CONFIDENCE)
+    follower, said = Follower(options), detector.watch(pixels, iou, lowest)
     # A header may promise a frame too many.
     for number, prediction, image in zip(video.numbers(rate), said, images, strict=False):
         follower.add(number, prediction, image)
@@ -41,11 +39,10 @@ def watch(detector: Detector, video: Video, tag: ControlTag) -> Prediction:
 class Follower:
     """Follows the objects of one video from frame to frame, and remembers their boxes."""
 
-    def __init__(self, tag: ControlTag) -> None:
-        """Take a tag; its `model_tracker`, `model_conf` and `<tracker>_<key>` say how to follow."""
-        asked = tags.asked(tag)
-        self._tracker = _tracker(asked)
-        self._lowest = float(asked["model_conf"])
+    def __init__(self, options: VideoOptions) -> None:
+        """Take how to follow: `model_tracker`, `model_conf` and `<tracker>_<key>`."""
+        self._tracker = _tracker(options)
+        self._lowest = float(options["model_conf"])
         self._confirmed: set[int] = set()  # a tracker believes in a new object when it sees it twice
         self._frames: list[IntArray] = []  # one item per frame, of k boxes each: (k,)
         self._ids: list[IntArray] = []  # (k,)
@@ -128,7 +125,7 @@ def _key_rows(
     return np.flatnonzero(kept), enabled[kept]
 
 
-def _tracker(asked: Asked) -> Any:
+def _tracker(options: VideoOptions) -> Any:
     """Return a new tracker of ultralytics, with its own settings but for those that are asked for.
 
     It sees nothing else of the tag: what it gets decides whether a stored answer still holds.
@@ -138,7 +135,7 @@ def _tracker(asked: Asked) -> Any:
     from ultralytics.utils import YAML, IterableSimpleNamespace
     from ultralytics.utils.checks import check_yaml
 
-    name = str(asked["model_tracker"])
+    name = str(options["model_tracker"])
     settings = YAML.load(check_yaml(f"{name}.yaml"))
-    settings |= {key: asked[f"{name}_{key}"] for key in settings if f"{name}_{key}" in asked}
+    settings |= {key: options[f"{name}_{key}"] for key in settings if f"{name}_{key}" in options}
     return {"botsort": BOTSORT, "bytetrack": BYTETracker}[name](IterableSimpleNamespace(**settings))

@@ -22,6 +22,10 @@ Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
 Keypoint = tuple[float, float, int]  # x, y as shares of the image; 0 not labeled, 1 covered, 2 visible
 Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of one object, none where nothing is seen
+VideoOptions = Mapping[str, float | bool | str]  # the attributes of a tag that decide how a video is looked at
+WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image, as LabeledBox.xywh
+FRAME_STEP = 5  # the frames of a timeline that are looked at are so far apart, where its tag does not say
+DOUBTED_FRAMES = 10  # so many frames of a video are named to people
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,23 @@ class ControlTag:
     def known_as(self) -> str:
         """The name under which its version's store knows it."""
         return self.former or self.from_name
+
+
+@dataclass(frozen=True, slots=True)
+class LstmOptions:
+    """The sizes of an LSTM over frames, and when its training ends; the defaults are Label Studio's example's."""
+
+    sequence_size: int = 16  # frames that it sees at once
+    hidden_size: int = 32
+    num_layers: int = 1
+    epochs: int = 1000  # at most; fewer once both thresholds are reached on the training sequences
+    f1_threshold: float = 0.95
+    accuracy_threshold: float = 0.99
+
+
+def frame_step(attributes: Mapping[str, str]) -> int:
+    """Return how many frames further on the next one of a timeline is looked at, by the attributes of its tag."""
+    return max(1, int(float(attributes.get("model_every", FRAME_STEP))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,14 @@
-"""A line of an ultralytics label file -> the training label that it is, for each task."""
+"""The lines of ultralytics label files, for each task: read as training labels, and written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backend.errors import DataError
-from backend.geometry import clip_ring, ring_area, ring_hull
-from backend.tags.choices import WHOLE
-from backend.types import Keypoint, LabeledBox, Ring, YoloTask
+from backend.geometry import bridged, clip_ring, ring_area, ring_hull
+from backend.types import WHOLE, Keypoint, LabeledBox, Ring, YoloTask
 
 _BOX_FIELDS = 5  # the class and four numbers
 _TOLERANCE = 0.01  # of the image; ultralytics allows as much
@@ -58,6 +57,7 @@ class _Form:
     fits: Callable[[Sequence[float], Lines], bool]
     shares: Callable[[Sequence[float], Lines], Sequence[float]]  # what must lie in [0, 1]
     read: Callable[[Sequence[float], Lines], LabeledBox]  # without a label; an area of 0 where there is none
+    numbers: Callable[[LabeledBox], Sequence[float]]  # what is written of a label, after its class
 
 
 def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
@@ -80,6 +80,11 @@ def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
         raise DataError(f"{form.noun}, {shown}, leaves the image", where=where, fix=fix)
     found = form.read(numbers, lines)
     return replace(found, label=lines.classes[int(kind)]) if min(found.xywh[2:]) > 0 else None
+
+
+def written(label: LabeledBox, task: YoloTask) -> Sequence[float]:
+    """Return the numbers of a label in a line, after its class."""
+    return _FORMS[task].numbers(label)
 
 
 def _numbers(line: str) -> tuple[float | None, Sequence[float]]:
@@ -150,12 +155,22 @@ def _object_shares(numbers: Sequence[float], lines: Lines) -> Sequence[float]:
     return [*_edges(numbers, lines), *(share for x, y, _ in _points(numbers, lines) for share in (x, y))]
 
 
+def _corner_numbers(label: LabeledBox) -> Sequence[float]:
+    """Return the corners inside the image; ultralytics takes the smallest rectangle around any number of points."""
+    return _flat(clip_ring(label.outline[0]))
+
+
+def _flat(points: Iterable[Sequence[float]]) -> list[float]:
+    return [number for point in points for number in point]
+
+
 _OUTLINE = _Form(
     noun="an outline",
     written='"class x1 y1 x2 y2 x3 y3 ...", three points or more',
     fits=lambda numbers, _: len(numbers) >= 6 and len(numbers) % 2 == 0,
     shares=lambda numbers, _: numbers,
     read=_outline,
+    numbers=lambda label: _flat(clip_ring(bridged(label.outline))),
 )
 _FORMS: Mapping[YoloTask, _Form] = {
     "detect": _Form(
@@ -164,6 +179,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
         fits=lambda numbers, _: len(numbers) == 4,
         shares=_edges,
         read=_box,
+        numbers=lambda label: label.xywh,
     ),
     "obb": _Form(
         noun="a rotated box",
@@ -171,6 +187,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
         fits=lambda numbers, _: len(numbers) == 8,
         shares=lambda numbers, _: numbers,
         read=_corners,
+        numbers=_corner_numbers,
     ),
     "segment": _OUTLINE,
     "semantic": _OUTLINE,
@@ -180,6 +197,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
         fits=_is_object,
         shares=_object_shares,
         read=_object,
+        numbers=lambda label: [*label.xywh, *_flat(label.keypoints)],
     ),
     "classify": _Form(
         noun="a class",
@@ -187,5 +205,6 @@ _FORMS: Mapping[YoloTask, _Form] = {
         fits=lambda numbers, _: not numbers,
         shares=lambda *_: (),
         read=lambda *_: LabeledBox("", WHOLE),
+        numbers=lambda _: (),
     ),
 }

@@ -1,14 +1,13 @@
-"""What differs between the tasks of ultralytics: names of its classes, of its weights, and its label format."""
+"""What differs between the tasks of ultralytics: names of its classes and of its weights, and its metric."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.geometry import bridged, clip_ring
-from backend.types import ControlTag, LabeledBox, YoloTask
+from backend.types import ControlTag, YoloTask
 
 SIZES = "nsmlx"  # of the models of a series
 
@@ -25,36 +24,10 @@ class Recipe:
     trainer: str
     validator: str
     metric: str  # the attribute of the validator's metrics that the task is judged by
-    numbers: Callable[[LabeledBox], Sequence[float]]  # of a line in a label file, after the class
     extra: str = ""  # attribute of the head: how many columns it gives beside box and classes
     quality: str = "mAP50"  # the metric in words
     labels: str = "boxes"  # what people give, in words
     lacks: frozenset[str] = frozenset()  # fields of a Pool that its models cannot fill
-
-
-def _box(label: LabeledBox) -> Sequence[float]:
-    return label.xywh
-
-
-def _corners(label: LabeledBox) -> Sequence[float]:
-    """Return the corners inside the image; ultralytics takes the smallest rectangle around any number of points."""
-    return _flat(clip_ring(label.outline[0]))
-
-
-def _box_and_points(label: LabeledBox) -> Sequence[float]:
-    return [*label.xywh, *_flat(label.keypoints)]
-
-
-def _nothing(_: LabeledBox) -> Sequence[float]:
-    return ()
-
-
-def _one_ring(label: LabeledBox) -> Sequence[float]:
-    return _flat(clip_ring(bridged(label.outline)))
-
-
-def _flat(points: Iterable[Sequence[float]]) -> list[float]:
-    return [number for point in points for number in point]
 
 
 RECIPES: Mapping[YoloTask, Recipe] = {
@@ -66,7 +39,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="detect.DetectionTrainer",
         validator="detect.DetectionValidator",
         metric="box",
-        numbers=_box,
         lacks=frozenset({"shape_confidence"}),
     ),
     "obb": Recipe(
@@ -77,7 +49,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="obb.OBBTrainer",
         validator="obb.OBBValidator",
         metric="box",
-        numbers=_corners,
         extra="ne",
         quality="OBB mAP50",
         lacks=frozenset({"shape_confidence"}),
@@ -90,7 +61,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="segment.SegmentationTrainer",
         validator="segment.SegmentationValidator",
         metric="seg",
-        numbers=_one_ring,
         extra="nm",
         quality="mask mAP50",
         labels="outlines",
@@ -104,7 +74,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="semantic.SemanticSegmentationTrainer",
         validator="semantic.SemanticSegmentationValidator",
         metric="miou",
-        numbers=_one_ring,
         quality="mIoU",
         labels="masks",
         lacks=frozenset({"box_variance", "committee"}),
@@ -117,7 +86,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="pose.PoseTrainer",
         validator="pose.PoseValidator",
         metric="pose",
-        numbers=_box_and_points,
         extra="nk",
         quality="pose mAP50",
         labels="objects",
@@ -130,7 +98,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="classify.ClassificationTrainer",
         validator="classify.ClassificationValidator",
         metric="top1",
-        numbers=_nothing,
         quality="top-1 accuracy",
         labels="labels",
         lacks=frozenset({"box_variance", "shape_confidence"}),

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from backend import label_config, tags
 from backend.errors import LabelConfigError
-from backend.tags.choices import WHOLE
-from backend.types import ControlTag, LabeledBox, Prediction
+from backend.types import WHOLE, ControlTag, LabeledBox, Prediction
 
 LABELS = ("red", "blue", "a/b: c")  # no folder could have such a name
 TAG = ControlTag(

@@ -6,7 +6,7 @@ import pytest
 
 from backend import class_folders
 from backend.errors import DataError
-from backend.tags.choices import WHOLE
+from backend.types import WHOLE
 
 
 def write(root: Path, *files: str) -> Path:

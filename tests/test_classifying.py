@@ -15,9 +15,8 @@ from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError, ModelError
 from backend.inference import load_detector
 from backend.pretrained import BaseWeights
-from backend.tags.choices import WHOLE
 from backend.training import Hyper
-from backend.types import ControlTag, LabeledBox
+from backend.types import WHOLE, ControlTag, LabeledBox
 from tests.test_choices import LABELS, MANY, TREE
 
 IMGSZ = 32

@@ -13,7 +13,7 @@ from backend.acquisition import aggregation
 from backend.acquisition.parts import pool_part
 from backend.errors import ModelError
 from backend.pools import Pool
-from backend.types import Prediction
+from backend.types import DOUBTED_FRAMES, Prediction
 
 LOOKED_AT = np.arange(1, 251)  # ten seconds
 
@@ -75,7 +75,7 @@ def test_the_worst_frames_lie_a_second_apart() -> None:
     entropy[[9, 20, 34, 100, 240]] = 0.5, 0.6, 0.4, 0.1, 0.6
     assert doubt.worst(LOOKED_AT, entropy, 25.0).tolist() == [21, 241, 101]
     assert doubt.worst(LOOKED_AT, np.zeros(250, np.float32), 25.0).tolist() == []
-    assert len(doubt.worst(np.arange(1, 1001), np.ones(1000, np.float32), 25.0)) == doubt.FRAMES
+    assert len(doubt.worst(np.arange(1, 1001), np.ones(1000, np.float32), 25.0)) == DOUBTED_FRAMES
     assert doubt.worst(LOOKED_AT[:0], entropy[:0], 25.0).shape == (0,)
 
 

@@ -29,7 +29,7 @@ from backend import (
 )
 from backend.context import Context
 from backend.errors import NotFoundError
-from backend.label_errors import LabelDoubt, Review
+from backend.label_errors import SUSPECT, LabelDoubt, Review
 from backend.label_studio import LABELED, LabelStudioClient, PredictionStamp
 from backend.label_studio_tabs import DOUBTS_TAB
 from backend.processes import LabelStudioProcess, personal_access_token
@@ -271,7 +271,7 @@ def studio(
         context.store.save_shard(project, 1, labeled, labeled=True)
         push.rank_and_push(context, project, 1)
         client.set_sampling(project)
-        client.ensure_doubts_tab(project)
+        client.ensure_doubts_tab(project, SUSPECT)
         order = context.store.ranking(project, 1)
         assert order is not None
         yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
@@ -451,7 +451,7 @@ def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> 
 @pytest.mark.label_studio
 def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio) -> None:
     studio.review()
-    assert not studio.client.ensure_doubts_tab(studio.project)
+    assert not studio.client.ensure_doubts_tab(studio.project, SUSPECT)
     with serve(studio.context) as client:
         listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
         counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from backend import label_marks, label_review, projects, protocol, push, tables
 from backend.context import Context
 from backend.files import file_sha256
-from backend.label_errors import LabelDoubt, Review, by_task
+from backend.label_errors import SUSPECT, LabelDoubt, Review, by_task
 from backend.processes import LabelStudioProcess
 from backend.settings import Settings
 from backend.shards import PoolShard
@@ -121,7 +121,7 @@ def studio(
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
             context.store.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
         push.rank_and_push(context, project, 1)
-        client.ensure_doubts_tab(project)
+        client.ensure_doubts_tab(project, SUSPECT)
         yield Studio(context, project, tasks, annotations, [waiting])
 
 

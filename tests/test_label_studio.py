@@ -26,6 +26,7 @@ from backend.errors import (
     MediaError,
     NotFoundError,
 )
+from backend.label_errors import SUSPECT
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.label_studio_http import LabelStudioHTTP, parse
 from backend.label_studio_project import UNLABELED, _Project
@@ -357,7 +358,7 @@ def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
         lambda client: client.set_model_version(GONE, "v1"),
         lambda client: client.set_sampling(GONE),
         lambda client: client.ensure_queue_tab(GONE),
-        lambda client: client.ensure_doubts_tab(GONE),
+        lambda client: client.ensure_doubts_tab(GONE, SUSPECT),
         lambda client: client.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
         lambda client: client.backends(GONE),
         lambda client: client.attach_backend(GONE, "http://backend.example", "yolo"),

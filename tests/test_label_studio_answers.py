@@ -117,7 +117,7 @@ CALLS: dict[str, Callable[[LabelStudioClient], object]] = {
     "create_project": lambda client: client.create_project("a", "b"),
     "set_sampling": lambda client: client.set_sampling(1),
     "ensure_queue_tab": lambda client: client.ensure_queue_tab(1),
-    "ensure_doubts_tab": lambda client: client.ensure_doubts_tab(1),
+    "ensure_doubts_tab": lambda client: client.ensure_doubts_tab(1, 0.75),
     "set_doubts": lambda client: client.set_doubts(1, [1]),
     "ensure_webhook_header": lambda client: client.ensure_webhook_header(1, "http://a.example", "X", "y"),
     "backends": lambda client: client.backends(1),

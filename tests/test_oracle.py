@@ -13,8 +13,7 @@ from PIL import Image
 from backend import oracle, tags
 from backend.errors import NotFoundError
 from backend.oracle import Oracle
-from backend.tags.choices import WHOLE
-from backend.types import ControlTag, LabeledBox, Task, YoloTask
+from backend.types import WHOLE, ControlTag, LabeledBox, Task, YoloTask
 from backend.yolo_data import LabeledFile
 from tests import drawings
 

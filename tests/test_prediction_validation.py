@@ -11,6 +11,7 @@ import pytest
 from backend import label_config, push
 from backend.context import Context
 from backend.errors import LabelStudioError, LabelStudioRefusedError
+from backend.label_errors import SUSPECT
 from backend.label_studio import LabelStudioClient, PredictionRow
 from backend.label_studio_project import LABELED, condition, filters
 from backend.label_studio_tabs import DOUBTS_TAB
@@ -129,14 +130,14 @@ def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioCl
     )
     client.set_model_version(project, "v1")
     annotations = [client.annotate(task, []) for task in ids]
-    assert client.ensure_doubts_tab(project)
+    assert client.ensure_doubts_tab(project, SUSPECT)
     assert listed(client, project) == [], "nobody is doubted before the first review"
     assert client.set_doubts(project, annotations[:3])
     assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others are not doubted"
     assert not client.set_doubts(project, annotations[:3])
     client.delete_annotation(annotations[1])
     assert listed(client, project) == [ids[0]]
-    assert not client.ensure_doubts_tab(project)
+    assert not client.ensure_doubts_tab(project, SUSPECT)
     assert client.set_doubts(project, [])
     assert listed(client, project) == []
 
@@ -147,8 +148,8 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
     ids = add_tasks(client, project, 1)
     mine = condition("id", "greater", "Number", 0)
     old_tab(client, project, mine)
-    assert client.ensure_doubts_tab(project)
-    assert not client.ensure_doubts_tab(project)
+    assert client.ensure_doubts_tab(project, SUSPECT)
+    assert not client.ensure_doubts_tab(project, SUSPECT)
     items = tab(client, project)["filters"]["items"]
     assert mine in items
     assert condition("predictions_score", "greater", "Number", 0.25) in items
@@ -159,11 +160,11 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
 
 
 def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project: int) -> None:
-    assert client.ensure_doubts_tab(project)
+    assert client.ensure_doubts_tab(project, SUSPECT)
     view = tab(client, project)
     changed = {"title": DOUBTS_TAB, "filters": filters(LABELED)}
     client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": changed})
-    assert not client.ensure_doubts_tab(project)
+    assert not client.ensure_doubts_tab(project, SUSPECT)
     assert not client.set_doubts(project, [1, 2])
     assert tab(client, project)["filters"]["items"] == [LABELED]
 
@@ -176,7 +177,7 @@ def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient
     )
     client.set_model_version(project, "v1")
     annotations = [client.annotate(task, []) for task in ids]
-    client.ensure_doubts_tab(project)
+    client.ensure_doubts_tab(project, SUSPECT)
     client.set_doubts(project, annotations[:2])
     before = tab(client, project)
     with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:

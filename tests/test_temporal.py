@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend import temporal
-from backend.temporal import Epoch, Fitted, Recipe
-from backend.types import BoolArray, FloatArray
+from backend.temporal import Epoch, Fitted
+from backend.types import BoolArray, FloatArray, LstmOptions
 
 DIMENSIONS = 24
-QUICK = Recipe(sequence_size=8, hidden_size=12, epochs=60)
+QUICK = LstmOptions(sequence_size=8, hidden_size=12, epochs=60)
 Video = tuple[FloatArray, BoolArray]
 
 
@@ -84,8 +84,8 @@ def test_a_sequence_ends_where_it_ends(fitted: Fitted, changed: int, same: range
 
 
 def test_the_sizes_are_those_of_the_weights() -> None:
-    recipe = Recipe(sequence_size=5, hidden_size=7, num_layers=3, epochs=1)
-    net = temporal.train(LEARNED, recipe, seed=0).net
+    options = LstmOptions(sequence_size=5, hidden_size=7, num_layers=3, epochs=1)
+    net = temporal.train(LEARNED, options, seed=0).net
     assert net.sequence_size == 5
     assert (net["lstm"].hidden_size, net["lstm"].num_layers) == (7, 3)
     assert net["lstm"].weight_hh_l2_reverse.shape == (4 * 7, 7)
@@ -98,9 +98,9 @@ def test_the_sizes_are_those_of_the_weights() -> None:
     ("f1", "accuracy", "ends"), [(0.5, 0.5, True), (0.5, 1.0, False), (1.0, 0.5, False), (0.0, 0.0, True)]
 )
 def test_a_training_ends_once_both_thresholds_are_reached(f1: float, accuracy: float, ends: bool) -> None:
-    recipe = replace(QUICK, epochs=20, f1_threshold=f1, accuracy_threshold=accuracy)
+    options = replace(QUICK, epochs=20, f1_threshold=f1, accuracy_threshold=accuracy)
     epochs: list[Epoch] = []
-    last = temporal.train(LEARNED, recipe, 0, epochs.append).last
+    last = temporal.train(LEARNED, options, 0, epochs.append).last
     assert [one.number for one in epochs] == list(range(1, last.number + 1))
     assert last == epochs[-1]
     assert (last.number < 20) == ends
@@ -143,7 +143,7 @@ def test_dimensions_that_never_change_do_no_harm() -> None:
 
 
 def test_a_single_frame_without_a_label_can_be_learned() -> None:
-    found = temporal.train([(np.ones((1, 3), np.float32), np.zeros((1, 2), np.bool_))], Recipe(epochs=30), seed=0)
+    found = temporal.train([(np.ones((1, 3), np.float32), np.zeros((1, 2), np.bool_))], LstmOptions(epochs=30), seed=0)
     assert (temporal.probabilities(found.net, np.ones((1, 3), np.float32)) < 0.5).all()
 
 

@@ -16,12 +16,10 @@ from backend import dataset, doubt, evaluation, label_config, tags, timeline_fra
 from backend.classifying import Classifier, load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.pretrained import BaseWeights
-from backend.tags.choices import WHOLE
-from backend.temporal import Recipe
 from backend.timeline import LAST_FRAME
 from backend.timeline_frames import MOST, LabeledVideo, sample
 from backend.training import Hyper
-from backend.types import ControlTag, LabeledBox
+from backend.types import WHOLE, ControlTag, LabeledBox, LstmOptions
 from backend.yolo_tasks import details
 from tests import clips
 from tests.clips import Mover
@@ -231,7 +229,7 @@ def test_segments_are_found_where_they_are(tmp_path: Path) -> None:
     smoothed = shown(weights, unseen, TAG)
     learned, missing = [filmed(tmp_path, seed) for seed in range(6)], list[int]()
     timeline_model.train(
-        weights, learned, TAG, Recipe(), hyper, lambda _: None, lambda task_id, _: missing.append(task_id)
+        weights, learned, TAG, LstmOptions(), hyper, lambda _: None, lambda task_id, _: missing.append(task_id)
     )
     in_order = shown(weights, unseen, TAG)
     print(f"frame mAP {metrics.map50:.3f}, frame by frame: {smoothed}, with an LSTM: {in_order}")

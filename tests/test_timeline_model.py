@@ -24,12 +24,11 @@ from backend.pretrained import BaseWeights
 from backend.settings import Settings
 from backend.snapshot import Plan
 from backend.store import ProjectRecord
-from backend.tags.choices import WHOLE
 from backend.tags.timelinelabels import lstm
-from backend.temporal import Epoch, Recipe
+from backend.temporal import Epoch
 from backend.timeline_frames import LabeledVideo, sample
 from backend.training import EpochReport, Hyper
-from backend.types import ControlTag, LabeledBox
+from backend.types import WHOLE, ControlTag, LabeledBox, LstmOptions
 from backend.verdict import verdict_on
 from backend.versions import TrainingSnapshot
 from backend.yolo_models import load_model
@@ -100,9 +99,9 @@ def classifier(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVi
 def with_lstm(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVideo, ...], classifier: Path) -> Path:
     weights = tmp_path_factory.mktemp("lstm") / "weights.pt"
     weights.write_bytes(classifier.read_bytes())
-    recipe = lstm(TAG)
-    assert recipe is not None
-    last = timeline_model.train(weights, videos[:6], TAG, recipe, HYPER, lambda _: None, nobody)
+    options = lstm(TAG)
+    assert options is not None
+    last = timeline_model.train(weights, videos[:6], TAG, options, HYPER, lambda _: None, nobody)
     print(f"LSTM after {last.number} epochs: F1 {last.f1:.3f}, accuracy {last.accuracy:.3f}")
     return weights
 
@@ -158,8 +157,8 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
     split = Split((), (), held_out=False)
     plan = Plan(record, context.settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split)
     left_out = partial(challenger._note_left_out, context, plan)
-    recipe = Recipe(sequence_size=4, hidden_size=5, epochs=1)
-    timeline_model.train(weights, [broken, videos[1]], TAG, recipe, HYPER, lambda _: None, left_out)
+    options = LstmOptions(sequence_size=4, hidden_size=5, epochs=1)
+    timeline_model.train(weights, [broken, videos[1]], TAG, options, HYPER, lambda _: None, left_out)
     seen = timeline_model.watched(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
     assert len(seen.probs) == len(seen.labels) == FRAMES // 2
     failures = context.progress.failures(7)
@@ -222,8 +221,8 @@ def test_a_training_that_goes_on_from_it_has_an_lstm_of_its_own(
     weights = training.train(data_yaml, start, replace(HYPER, epochs=1), tmp_path / "run", lambda _: None).weights
     assert not hasattr(load_model(weights), TEMPORAL)
     epochs: list[Epoch] = []
-    recipe = Recipe(sequence_size=4, hidden_size=5, num_layers=2, epochs=2, f1_threshold=1, accuracy_threshold=1)
-    last = timeline_model.train(weights, videos[:1], TAG, recipe, HYPER, epochs.append, nobody)
+    options = LstmOptions(sequence_size=4, hidden_size=5, num_layers=2, epochs=2, f1_threshold=1, accuracy_threshold=1)
+    last = timeline_model.train(weights, videos[:1], TAG, options, HYPER, epochs.append, nobody)
     assert epochs[-1] == last
     assert last.number == 2
     lstm_ = load_model(weights).temporal

@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 
 from backend import label_config, tags
 from backend.errors import LabelConfigError
-from backend.tags.choices import WHOLE
 from backend.tags.timelinelabels import borders, epochs, lstm
-from backend.temporal import Recipe
 from backend.timeline import LAST_FRAME
-from backend.types import LabeledBox, Prediction, Tracks
+from backend.types import WHOLE, LabeledBox, LstmOptions, Prediction, Tracks
 from tests.support import ROOT
 
 EXAMPLE = (ROOT / "label_config" / "timelinelabels.xml").read_text(encoding="utf-8")
@@ -70,7 +68,7 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
     known = " ".join(f"model_classifier_{one}" for one in [*sizes, 'accuracy_threshold="0.99"'])
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {known} model_every'))
     assert tag.trainable
-    assert lstm(tag) == Recipe(64, 32, 1, 1000, 0.95, 0.99)
+    assert lstm(tag) == LstmOptions(64, 32, 1, 1000, 0.95, 0.99)
     assert epochs(tag) == 0  # they are the LSTM's
 
 
@@ -80,17 +78,20 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
         ("", None),
         ('model_classifier_epochs="40" model_classifier_f1_threshold="0.5"', None),
         ('model_classifier_accuracy_threshold="0.5"', None),
-        ('model_classifier_sequence_size="9.5"', Recipe(sequence_size=10)),
-        ('model_classifier_hidden_size="64"', Recipe(hidden_size=64)),
-        ('model_classifier_num_layers="2" model_classifier_epochs="7"', Recipe(num_layers=2, epochs=7)),
-        ('model_classifier_num_layers="2" model_classifier_f1_threshold="0"', Recipe(num_layers=2, f1_threshold=0)),
+        ('model_classifier_sequence_size="9.5"', LstmOptions(sequence_size=10)),
+        ('model_classifier_hidden_size="64"', LstmOptions(hidden_size=64)),
+        ('model_classifier_num_layers="2" model_classifier_epochs="7"', LstmOptions(num_layers=2, epochs=7)),
+        (
+            'model_classifier_num_layers="2" model_classifier_f1_threshold="0"',
+            LstmOptions(num_layers=2, f1_threshold=0),
+        ),
         (
             'model_classifier_hidden_size="8" model_classifier_accuracy_threshold="0.9"',
-            Recipe(hidden_size=8, accuracy_threshold=0.9),
+            LstmOptions(hidden_size=8, accuracy_threshold=0.9),
         ),
     ],
 )
-def test_a_tag_asks_for_an_lstm_by_its_sizes(given: str, asked: Recipe | None) -> None:
+def test_a_tag_asks_for_an_lstm_by_its_sizes(given: str, asked: LstmOptions | None) -> None:
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{given} model_every"))
     assert lstm(tag) == asked
     assert lstm(replace(tag, kind="choices")) is None

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import tracking, video
+from backend import tags, tracking, video
 from backend.acquisition.uncertainty import binary_entropy
-from backend.inference import load_detector
+from backend.inference import Detector, load_detector
 from backend.tags.videorectangle import MOTION
 from backend.tracking import Follower
 from backend.types import ControlTag, Prediction
@@ -42,6 +42,10 @@ def tag(attributes: Mapping[str, str] | None = None, rate: float = 25.0) -> Cont
     )
 
 
+def watch(detector: Detector, clip: Video, of: ControlTag) -> Prediction:
+    return tracking.watch(detector, clip, of.frame_rate, tags.asked(of))
+
+
 def seen(
     movers: Sequence[Mover], frame: int, sure: float = 0.9, shake: float = 0.0, size: tuple[int, int] = SIZE
 ) -> Prediction:
@@ -56,7 +60,7 @@ def seen(
 
 
 def followed(predictions: Mapping[int, Prediction], of: ControlTag | None = None, bridge: int = 5) -> Prediction:
-    follower = Follower(of or tag())
+    follower = Follower(tags.asked(of or tag()))
     for number, prediction in predictions.items():
         follower.add(number, prediction, np.full((SIZE[1], SIZE[0], 3), 40, np.uint8))
     return follower.prediction(VIDEO, 25.0, bridge)
@@ -149,7 +153,7 @@ def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks:
 )
 def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: str, text: str, expected: object) -> None:
     attributes = {"model_tracker": tracker, f"{tracker}_{key}": text}
-    follower, rng = Follower(tag(attributes)), np.random.default_rng(0)
+    follower, rng = Follower(tags.asked(tag(attributes))), np.random.default_rng(0)
     assert getattr(follower._tracker.args, key) == expected
     scene = rng.integers(0, 255, (SIZE[1], SIZE[0] + 10, 3), dtype=np.uint8)
     mover = Mover("red", (10, 10), (2, 1), (40, 30))
@@ -192,7 +196,7 @@ def test_a_video_is_watched_in_label_studios_frames(tmp_path: Path, tiny_weights
     clip = video.probe(clips.write(tmp_path / "clip.avi", [SLOW, OTHER], count=20))
     detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
     lax = {f"bytetrack_{key}": "0.05" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
-    found = tracking.watch(detector, clip, tag({"model_tracker": "bytetrack", "model_conf": "0.05", **lax}, rate=50))
+    found = watch(detector, clip, tag({"model_tracker": "bytetrack", "model_conf": "0.05", **lax}, rate=50))
     assert found.tracks is not None
     assert found.tracks.length == 40
     assert len(found.boxes)
@@ -210,7 +214,7 @@ def test_the_tag_says_how_far_boxes_may_overlap(tmp_path: Path, tiny_weights: Pa
 
     def seen_at(**asked: str) -> Prediction:
         attributes = {"model_tracker": "bytetrack", "model_conf": "0.05", **lax, **asked}
-        return tracking.watch(detector, clip, tag(attributes))
+        return watch(detector, clip, tag(attributes))
 
     usual, strict = seen_at(), seen_at(model_iou="0.1")
     np.testing.assert_array_equal(seen_at(model_iou="0.7").boxes, usual.boxes)
@@ -222,5 +226,5 @@ def test_the_tag_may_ask_for_boxes_that_are_hardly_any(tmp_path: Path, tiny_weig
     detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
     lax = {f"bytetrack_{key}": "0" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
     attributes = {"model_tracker": "bytetrack", **lax}
-    usual, more = (tracking.watch(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
+    usual, more = (watch(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
     assert usual.confidence.min() >= 0.05 > more.confidence.min() >= 0.01

@@ -9,8 +9,7 @@ import pytest
 
 from backend.acquisition.class_weights import match_quality
 from backend.calibration import fit, scaled, softened
-from backend.tags.choices import WHOLE
-from backend.types import BoolArray, FloatArray, LabeledBox, Prediction, Ring, YoloTask
+from backend.types import WHOLE, BoolArray, FloatArray, LabeledBox, Prediction, Ring, YoloTask
 from backend.validation import class_map, class_quality, detections, matched
 
 LABELS = ("outdoors", "sunny", "crowded", "blurred")

@@ -12,9 +12,8 @@ from backend import dataset, label_config, masks, validation, verdict
 from backend.classifying import load_predictor
 from backend.dataset import LabeledImage, Split
 from backend.errors import MediaError
-from backend.tags.choices import WHOLE
 from backend.training import Trained
-from backend.types import LabeledBox, Prediction
+from backend.types import WHOLE, LabeledBox, Prediction
 from tests import squares
 from tests.squares import Learned
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo

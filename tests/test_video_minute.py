@@ -37,12 +37,12 @@ SCRATCH = BaseWeights("yolo11n.yaml", pretrained=False, note="")
 PEAK = """
 import resource, sys
 from pathlib import Path
-from backend import tracking, video
+from backend import tags, tracking, video
 from backend.inference import load_detector
 from tests.support import CLASSES
 from tests.test_tracking import tag
 clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 320, "cpu")
-found = tracking.watch(detector, clip, tag())
+found = tracking.watch(detector, clip, tag().frame_rate, tags.asked(tag()))
 assert len(found.boxes)
 print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -106,7 +106,7 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
     """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
     clip = Video(Path("minute.avi"), *SIZE, fps=25.0, frames=MINUTE)
     of = {"model_tracker": "bytetrack"}
-    follower, pixels = Follower(tag(of)), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
+    follower, pixels = Follower(tags.asked(tag(of))), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
     said = {}
     for number in range(1, MINUTE + 1):
         complete = seen(CROWD, number - 1, shake=1.0, size=SIZE)
@@ -132,7 +132,7 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
 def test_a_minute_of_video_needs_few_key_frames(of: dict[str, str], tmp_path: Path, weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "minute.avi", CROWD, MINUTE, SIZE))
     detector = load_detector(weights, IMGSZ, "cpu")
-    found = tracking.watch(detector, clip, tag(of))
+    found = tracking.watch(detector, clip, tag(of).frame_rate, tags.asked(tag(of)))
     tracks = drawn(found, of)
     numbers = list(clip.numbers(25.0))
     said = zip(numbers, detector.watch(video.frames(clip, numbers, 25.0)), strict=True)

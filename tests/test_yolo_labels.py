@@ -6,8 +6,7 @@ import pytest
 
 from backend.errors import DataError
 from backend.geometry import ring_area
-from backend.tags.choices import WHOLE
-from backend.types import YoloTask
+from backend.types import WHOLE, YoloTask
 from backend.yolo_labels import Lines, parse
 
 CLASSES = ("cat", "dog")

@@ -17,10 +17,9 @@ from backend import foreign
 from backend.errors import LabelConfigError
 from backend.geometry import class_hulls
 from backend.regions import spelled
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, VideoOptions, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
-Asked = Mapping[str, float | bool | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Tag:
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0
     above_zero: frozenset[str] = frozenset()  # those of them that must be more than 0
     # Of its attributes what a model's raw answer depends on, defaults filled in; not what only shows or teaches.
-    asked: Callable[[Mapping[str, str]], Asked] = lambda _: {}
+    asked: Callable[[Mapping[str, str]], VideoOptions] = lambda _: {}
 
     @property
     def kind(self) -> str:
@@ -130,7 +129,7 @@ def _read(tag: ControlTag, result: Result, size: tuple[float, float] | None) -> 
     )
 
 
-def asked(tag: ControlTag) -> Asked:
+def asked(tag: ControlTag) -> VideoOptions:
     """Return what of a tag's attributes the raw answers of its models depend on."""
     return get(tag.kind).asked(tag.attributes)
 

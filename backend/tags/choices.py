@@ -9,10 +9,9 @@ import numpy as np
 
 from backend import regions
 from backend.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
+from backend.types import WHOLE, ControlTag, LabeledBox, Nothing, Prediction, Region
 
 MOST = "maxusages"  # attribute: how many labels may be chosen, 0: all
-WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image
 
 
 def encode(

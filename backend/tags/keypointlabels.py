@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from backend import regions
+from backend import geometry, regions
 from backend.label_xml import FALSE, TRUE, says
 from backend.tags import Result, Tag, rectanglelabels
 from backend.types import ControlTag, Keypoint, LabeledBox, Nothing, Prediction, Region
@@ -30,7 +30,7 @@ def encode(
     the boxes where model_add_bboxes is "false".
     """
     parent = _parent(tag)
-    boxes = regions.percent_boxes(prediction) if len(prediction.boxes) else np.zeros((0, 4))
+    boxes = geometry.percent_boxes(prediction) if len(prediction.boxes) else np.zeros((0, 4))
     found: list[Region] = []
     for row, label in regions.shown(tag, prediction, classes, threshold):
         x, y, width, height = boxes[row].tolist()

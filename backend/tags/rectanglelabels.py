@@ -29,7 +29,7 @@ def encode(
     if tag.task == "obb" and prediction.rotated is not None:
         turned = [(row, _rotated_value(prediction, row, label)) for row, label in rows]
         return tuple(regions.build(tag, prediction, key, row, value) for row, value in turned if value)
-    percent = regions.percent_boxes(prediction)
+    percent = geometry.percent_boxes(prediction)
     return tuple(
         regions.build(tag, prediction, key, row, _value(percent[row].tolist(), 0, label)) for row, label in rows
     )

@@ -12,17 +12,14 @@ import numpy.typing as npt
 from backend import regions, timeline
 from backend.errors import RegionError
 from backend.tags import Result, Tag
-from backend.tags.choices import WHOLE
-from backend.temporal import Recipe
 from backend.timeline import KIND, LAST_FRAME, Segment
-from backend.types import ControlTag, IntArray, LabeledBox, Prediction, Region
+from backend.types import WHOLE, ControlTag, IntArray, LabeledBox, LstmOptions, Prediction, Region, frame_step
 
-EVERY = 5  # frames: so many further on the next one is looked at, where the tag does not say
 MAX_EVERY = 1000
 SMOOTHED_S = 0.5  # what a frame shows is averaged over that long
 SHORTEST_S = 0.2  # of a segment that is shown
 EPOCHS = "model_classifier_epochs"  # of a training
-# What an LSTM over the frames is made with, as `temporal.Recipe` calls it, and the most that each may be.
+# What an LSTM over the frames is made with, as `LstmOptions` calls it, and the most that each may be.
 _LSTM = {
     "model_classifier_sequence_size": 1000.0,
     "model_classifier_hidden_size": 1024.0,
@@ -92,11 +89,6 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
                 yield f"{name} {regions.unknown_label(one.label)}"
 
 
-def every(attributes: Mapping[str, str]) -> int:
-    """Return how many frames further on the next one is looked at."""
-    return max(1, int(float(attributes.get("model_every", EVERY))))
-
-
 def epochs(tag: ControlTag) -> int:
     """Return how many epochs a training of a tag's classifier shall run, 0 where it does not say.
 
@@ -105,15 +97,15 @@ def epochs(tag: ControlTag) -> int:
     return math.ceil(regions.setting(tag, EPOCHS, 0)) if tag.kind == KIND and not lstm(tag) else 0
 
 
-def lstm(tag: ControlTag) -> Recipe | None:
+def lstm(tag: ControlTag) -> LstmOptions | None:
     """Return the LSTM that a tag asks for, by one of its sizes at least; None where it asks for none."""
     if tag.kind != KIND or not any(size in tag.attributes for size in _SIZES):
         return None
-    default = Recipe()
+    default = LstmOptions()
     sequence, hidden, layers, most, f1, accuracy = (
         regions.setting(tag, name, getattr(default, name.removeprefix("model_classifier_"))) for name in _LSTM
     )
-    return Recipe(math.ceil(sequence), math.ceil(hidden), math.ceil(layers), math.ceil(most), f1, accuracy)
+    return LstmOptions(math.ceil(sequence), math.ceil(hidden), math.ceil(layers), math.ceil(most), f1, accuracy)
 
 
 def _of_labels(
@@ -152,5 +144,5 @@ TAG = Tag(
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
     numbers={"model_every": MAX_EVERY, **_LSTM},
     above_zero=frozenset({EPOCHS, *_SIZES}),
-    asked=lambda attributes: {"model_every": every(attributes)},
+    asked=lambda attributes: {"model_every": frame_step(attributes)},
 )

@@ -12,8 +12,8 @@ from backend import geometry, keyframes, regions
 from backend.errors import RegionError
 from backend.keyframes import MAX_FRAMES, KeyFrames, Track
 from backend.label_xml import FALSE, TRUE, says
-from backend.tags import Asked, Tag
-from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region
+from backend.tags import Tag
+from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region, VideoOptions
 
 TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
@@ -35,7 +35,7 @@ OWN = "auto"  # whose features tell looks: the detector's own
 SWITCHES = (*(f"{name}_fuse_score" for name in TRACKERS), "botsort_with_reid")
 
 
-def asked(attributes: Mapping[str, str]) -> Asked:
+def asked(attributes: Mapping[str, str]) -> VideoOptions:
     """Return how objects are found and followed: of the trackers' settings those that are given to the one used.
 
     >>> asked({"model_tracker": "ByteTrack", "bytetrack_match_thresh": "0.80", "botsort_track_buffer": "9"})
@@ -70,7 +70,7 @@ def encode(
     if prediction.tracks is None:  # no model yet
         return ()
     tracks, labels = prediction.tracks, regions.class_labels(tag, classes)
-    percent = regions.percent_boxes(prediction)
+    percent = geometry.percent_boxes(prediction)
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     found = []
     for one in range(tracks.objects.max(initial=-1) + 1):
