@@ -18,7 +18,7 @@ run: $(VENV)/.installed
 test: check $(LS_VENV)/.installed
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-# The same without ruff and mypy, for a few files: make pytest ARGS="tests/test_cli.py"
+# The same without ruff and mypy, for a few files: make pytest ARGS="tests/cli/test_app.py"
 pytest: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/pytest $(ARGS)
 

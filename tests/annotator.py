@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from backend.oracle import Oracle
+from backend.simulate.annotator import Oracle
 from backend.types import ControlTag, Json, Task
 
 PATIENCE_S = 60.0  # a browser waits longer, its user does not

@@ -14,9 +14,9 @@ import hypothesis
 import pytest
 from redis import Redis
 
-from backend.context import Context
-from backend.processes import LabelStudioProcess, label_studio_binary, redis_binary, start_label_studio, start_redis
+from backend.loop.context import Context
 from backend.settings import Settings
+from backend.subprocesses import LabelStudioProcess, label_studio_binary, redis_binary, start_label_studio, start_redis
 from tests import needs, squares
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from backend import dataset, evaluation, tags, training
-from backend.dataset import LabeledImage, Split
-from backend.geometry import corners_of, ring_hull
-from backend.inference import load_detector
-from backend.pretrained import BaseWeights
-from backend.training import Hyper
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.geometry.coordinates import corners_of, ring_hull
+from backend.labelstudio import tags
+from backend.model_versions import Metrics
 from backend.types import ControlTag, Keypoint, LabeledBox, Prediction, YoloTask
-from backend.versions import Metrics
-from backend.yolo_tasks import RECIPES, details
+from backend.yolo import evaluate, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.detector import load_detector
+from backend.yolo.tasks import RECIPES, details
+from backend.yolo.training import Hyper
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
 IMGSZ = 96
@@ -53,11 +55,11 @@ def learn(
 ) -> tuple[Metrics, list[tuple[LabeledImage, tuple[LabeledBox, ...]]]]:
     """Train from scratch; return the metrics, and each validation picture with what the tag reads of what it sends."""
     drawn = split(folder / "pictures", draw)
-    data_yaml = dataset.write(drawn, CLASSES, folder / "data", tag.task, details(tag))
+    data_yaml = writer.write(drawn, CLASSES, folder / "data", tag.task, details(tag))
     base = BaseWeights(f"yolo11n{RECIPES[tag.task].suffix}.yaml", pretrained=False, note="", task=tag.task)
     hyper = Hyper(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, base, hyper, folder / "run", lambda _: None)
-    metrics = evaluation.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
+    metrics = evaluate.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"{tag.task} mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
     detector = load_detector(trained.weights, IMGSZ, "cpu")
     found = []

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import brush, geometry, label_config, masks
-from backend.dataset import LabeledImage
+from backend.datasets.writer import LabeledImage
+from backend.geometry import brush_rle, coordinates, masks
+from backend.labelstudio import label_config
 from backend.types import BoolArray, ControlTag, FloatArray, Json, LabeledBox, Prediction, YoloTask
 from tests import drawings
 from tests.drawings import SIZE
@@ -62,7 +63,7 @@ def boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
 
 
 def _box(shape: LabeledBox) -> Json:
-    x, y, width, height = geometry.normalised_to_percent(shape.xywh)
+    x, y, width, height = coordinates.normalised_to_percent(shape.xywh)
     return {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [shape.label]}
 
 
@@ -95,7 +96,7 @@ def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
 def brushed(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     value = {"format": "rle"}
     return [
-        region(tag, tag.kind, value | {"rle": brush.encode_rle(pixels(shape)), tag.kind: [shape.label]})
+        region(tag, tag.kind, value | {"rle": brush_rle.encode_rle(pixels(shape)), tag.kind: [shape.label]})
         for shape in shapes
     ]
 
@@ -108,7 +109,7 @@ def pixels(shape: LabeledBox) -> BoolArray:
 def _painted(shape: LabeledBox) -> LabeledBox:
     """Return a shape as the outline of its pixels."""
     rings = [tuple((float(x), float(y)) for x, y in ring / SIZE) for ring in masks.trace(pixels(shape))]
-    hull = geometry.ring_hull(tuple(point for ring in rings for point in ring))
+    hull = coordinates.ring_hull(tuple(point for ring in rings for point in ring))
     return replace(shape, xywh=hull, outline=tuple(rings))
 
 

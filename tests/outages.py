@@ -14,7 +14,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.processes import free_port, redis_binary
+from backend.subprocesses import free_port, redis_binary
 
 START_S = 60.0
 

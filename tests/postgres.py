@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend.processes import running, wait_ready
+from backend.subprocesses import running, wait_ready
 from tests.support import require_program
 
 _USER = "postgres"  # the package makes this user; the server refuses to run as root

@@ -26,21 +26,22 @@ from typing import Any
 import numpy as np
 from redis import Redis
 
-from backend import priorities, scenes, scoring
-from backend.context import Context
-from backend.models import models_for
-from backend.processes import start_redis
+from backend.datasets import synthetic
+from backend.loop.context import Context
+from backend.loop.scoring import pool_ranking, scoring
+from backend.loop.served_models import models_for
 from backend.settings import Settings
+from backend.subprocesses import start_redis
 from backend.types import Json, Task
-from backend.yolo_tasks import weights_name
+from backend.yolo.tasks import weights_name
 from tests import clips
 from tests.kinds import KINDS
+from tests.loop.test_tags_together import BOXES_AND_CHOICE
+from tests.loop.test_timeline_loop import CONFIG as TIMELINE
+from tests.loop.test_video_tasks import CONFIG as VIDEO
+from tests.loop.test_video_tasks import MOVERS
+from tests.simulate.test_simulation_tasks import with_classes
 from tests.support import CLASSES, IMGSZ, ROOT, ImageSite, open_context, serve, serve_images, tiny_yolo
-from tests.test_simulation_tasks import with_classes
-from tests.test_tags_together import BOXES_AND_CHOICE
-from tests.test_timeline_loop import CONFIG as TIMELINE
-from tests.test_video_tasks import CONFIG as VIDEO
-from tests.test_video_tasks import MOVERS
 
 OF_BOXES = "class_entropy,margin,information_density_unique,auto,core_set,localization,choi,ppal,learning_loss,random"
 OF_CHOICES = "class_entropy,margin,core_set,max_herding,bald,random"
@@ -64,10 +65,10 @@ def simulated(folder: Path, strategies: str, *, choices: bool) -> Json:
     folder.mkdir(parents=True)
     weights = tiny_yolo(
         folder / ("tiny-cls.pt" if choices else "tiny.pt"),
-        ("blue", "red") if choices else scenes.CLASSES,
+        ("blue", "red") if choices else synthetic.CLASSES,
         task="classify" if choices else "detect",
     )
-    data = with_classes(folder / "data") if choices else scenes.generate(folder / "data", pool=24, test=6, seed=0)
+    data = with_classes(folder / "data") if choices else synthetic.generate(folder / "data", pool=24, test=6, seed=0)
     options = {"initial": 6 if choices else 8, "batch": 3, "rounds": 3, "seeds": 1, "steps": 4, "imgsz": IMGSZ}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     environ = {
@@ -79,7 +80,7 @@ def simulated(folder: Path, strategies: str, *, choices: bool) -> Json:
         "VAL_SHARE": "0.3",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "backend.cli", "simulate", "--data", str(data), "--out", str(folder / "out")]
+    command = [sys.executable, "-m", "backend.cli.app", "simulate", "--data", str(data), "--out", str(folder / "out")]
     subprocess.run(
         [*command, "--strategies", strategies, *words],
         env={**os.environ, **environ},
@@ -144,7 +145,7 @@ def answered(context: Context, config: str, tasks: Sequence[Task], url: str, hom
         assert record is not None, first
         models = models_for(context, record, accepted=False)
         scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
-        ranking = priorities.rank_pool(context, record, models)
+        ranking = pool_ranking.rank_pool(context, record, models)
         context.store.save_ranking(7, models[0].number, ranking)
         again = client.post("/predict", json=body).text
     texts = [text.replace(url, "http://images.example") for text in (*first, again)]

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backend import dataset, training
-from backend.dataset import LabeledImage, Split
-from backend.pretrained import BaseWeights
-from backend.training import EpochReport, Hyper, Trained
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
 from backend.types import LabeledBox
+from backend.yolo import training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.training import EpochReport, Hyper, Trained
 
 IMGSZ = 64
 CLASSES = ("red", "blue")
@@ -34,7 +35,7 @@ def learn(folder: Path) -> Learned:
     pictures = folder / "pictures"
     pictures.mkdir()
     split = Split(squares(pictures, 12, seed=1), squares(pictures, 6, seed=2), held_out=True)
-    data_yaml = dataset.write(split, CLASSES, folder / "data")
+    data_yaml = writer.write(split, CLASSES, folder / "data")
     reports: list[EpochReport] = []
     trained = training.train(data_yaml, SCRATCH, hyper(epochs=40), folder / "run", reports.append)
     return Learned(split, data_yaml, trained, tuple(reports))

@@ -20,19 +20,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import context as contexts
-from backend import listener
-from backend.context import Context
-from backend.files import file_sha256
-from backend.label_studio import LabelStudioClient
-from backend.models import ServedModel, models_for
-from backend.semantic import BACKGROUND
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import context as contexts
+from backend.loop.context import Context
+from backend.loop.served_models import ServedModel, models_for
+from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.settings import Settings
-from backend.store import ProjectRecord, Store, version_name
+from backend.storage import file_sha256
+from backend.store.store import ProjectRecord, Store, version_name
 from backend.types import YoloTask
-from backend.versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
-from backend.yolo_models import quiet_ultralytics
-from backend.yolo_tasks import RECIPES, weights_name
+from backend.web import listener
+from backend.yolo.runtime import quiet_ultralytics
+from backend.yolo.semantic_segmentation import BACKGROUND
+from backend.yolo.tasks import RECIPES, weights_name
 from tests import needs
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,7 @@
-"""Imports point down, and every external system has one home.
+"""Rooms: imports point down, from package to package, and every external system has one home.
 
-A new module goes into LAYERS; one that must use an external system goes into HOMES as well.
+A new package goes into ROOMS with the packages that it may import; an external
+system that it uses goes into HOMES.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -16,152 +16,45 @@ import pytest
 
 from tests.support import ROOT
 
-# A module may import from its own layer and those before it. A folder stands for the modules in it; * as in file names.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "faults", "log_lines", "types", "versions", "basis", "pools", "software"),
-    (
-        "settings",
-        "geometry",
-        "yolo_tasks",
-        "acquisition",
-        "scenes",
-        "curves",
-        "charts",
-        "brush",
-        "masks",
-        "keyframes",
-        "timeline",
-        "temporal",
+# Package -> the packages that it may import, beside the modules of the root. Each imports only packages below it.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "cli": (
+        *("web", "worker", "loop", "simulate", "queue", "store"),
+        *("yolo", "labelstudio", "evaluation", "acquisition", "datasets"),
     ),
-    (
-        *("label_config", "control_tags", "tags", "regions", "foreign", "ellipses"),
-        *("label_paths", "label_names", "label_renames", "label_xml", "skeletons", "ranking", "gate"),
-        *("yolo_data", "yolo_roots", "yolo_labels", "yolo_export", "class_folders"),
-        *("stream", "bandit", "stopping", "agreement", "label_errors", "choice_errors", "calibration", "validation"),
-        *("bootstrap", "origins", "json_parts", "redaction"),
+    "web": ("loop", "queue", "labelstudio", "evaluation", "sampling"),
+    "worker": ("loop", "simulate", "queue", "evaluation"),
+    "loop": (
+        *("queue", "store", "yolo", "labelstudio", "media", "datasets"),
+        *("sampling", "evaluation", "acquisition", "geometry"),
     ),
-    (
-        *(
-            "media",
-            "pictures",
-            "png",
-            "video",
-            *(
-                "bounded",
-                "avif",
-                "video_header",
-                "video_frames",
-                "video_packets",
-                "deadline",
-                "token_places",
-                "cache_space",
-            ),
-            "tracking",
-            "timeline_frames",
-            "timeline_model",
-            "doubt",
-            "safe_http",
-        ),
-        *("label_studio*", "inference", "anchors", "training", "dataset", "shapes"),
-        *("classifying", "semantic", "yolo_models", "letterbox", "thumbnails", "pretrained", "evaluation"),
-        *(
-            "store",
-            "pointers",
-            "layout",
-            "lessons",
-            "pool_store",
-            "shards",
-            "manifest",
-            "files",
-            "guarded_files",
-            "weights",
-        ),
-        *("processes", "oracle", "committee"),
-    ),
-    (
-        *(
-            "context",
-            "locks",
-            "progress",
-            "presence",
-            "scratch",
-            "warm",
-            "queues",
-            "models",
-            "pool_keys",
-            "snapshot",
-            "video_shots",
-            "watched",
-            "frame_order",
-            "challenger",
-            "verdict",
-            "retraining",
-            "pasts",
-            "evidence",
-            "priorities",
-            "scoring",
-            "push",
-            "activity",
-            "studio_state",
-            "old_versions",
-            "holdings",
-            "arrivals",
-        ),
-        *("serving", "review", "label_verdicts", "label_review", "label_marks"),
-        *("projects", "rests", "demands", "absent", "jobs"),
-        *(
-            "experiment",
-            "history",
-            "unit_process",
-            "simulation",
-            "simulation_data",
-            "simulation_task",
-            "simulated_pool",
-        ),
-    ),
-    (
-        *("model", "protocol", "metrics", "guard", "bodies", "reason", "half_sent", "server", "listener", "readiness"),
-        *(
-            "workers",
-            "embedded",
-            "run_record",
-            "supervision",
-            "tables",
-            "demo",
-            "demo_*",
-            "learning",
-            "simulate",
-            "report",
-            "picked",
-        ),
-    ),
-    ("startup",),
-    ("cli",),
-)
+    "simulate": ("queue", "yolo", "labelstudio", "datasets", "sampling", "evaluation", "acquisition", "geometry"),
+    "queue": (),
+    "store": ("sampling", "evaluation", "acquisition"),
+    "yolo": ("datasets", "media", "evaluation", "acquisition", "geometry"),
+    "labelstudio": ("geometry",),
+    "datasets": ("geometry",),
+    "media": ("geometry",),
+    "sampling": ("acquisition",),
+    "evaluation": ("acquisition", "geometry"),
+    "acquisition": ("geometry",),
+    "geometry": (),
+}
+# What all share: values, errors, settings. These import nothing but each other.
+ROOT_MODULES = ("environment", "errors", "faults", "model_versions", "settings", "storage", "subprocesses", "types")
 
-# External package -> the modules that may import it.
+# External package -> the packages that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "ultralytics": (
-        "inference",
-        "training",
-        "shapes",
-        "classifying",
-        "semantic",
-        "tracking",
-        "yolo_models",
-        "letterbox",
-        "pretrained",
-    ),
-    "torch": (
-        *("inference", "training", "committee", "shapes", "classifying", "semantic", "yolo_models", "evaluation"),
-        *("thumbnails", "temporal", "anchors"),
-    ),
-    "torchvision": ("yolo_models", "classifying"),
-    "label_studio_sdk": ("label_studio*",),
-    "label_studio_ml": ("model",),
-    "rq": ("queues",),
-    "fastapi": ("server", "guard", "bodies"),
-    "starlette": ("server", "guard", "bodies"),
+    "ultralytics": ("yolo",),
+    "torch": ("yolo",),
+    "torchvision": ("yolo",),
+    "label_studio_sdk": ("labelstudio.client",),
+    "label_studio_ml": ("web.ml_backend_plugin",),
+    "rq": ("queue",),
+    "fastapi": ("web",),
+    "starlette": ("web",),
+    "uvicorn": ("web",),
+    "typer": ("cli",),
 }
 # They take seconds to import, so a server or a command that does not need them must not pay for them.
 INSIDE_FUNCTIONS = ("ultralytics", "torch", "torchvision")
@@ -209,124 +102,136 @@ def _from_targets(node: ast.ImportFrom, package: str) -> list[str]:
     return [f"backend.{alias.name}" for alias in node.names] if base == "backend" else [base]
 
 
-def layer(module: str) -> int | None:
-    """Return the layer of a module by its name under `backend`, None for one that LAYERS does not know."""
-    for number, patterns in enumerate(LAYERS):
-        if any(fnmatchcase(module, pattern) for pattern in patterns):
-            return number
-    return None
+def room(module: str) -> str:
+    """Return the package of a module by its dotted name under `backend`, "" for a module of the root."""
+    first = module.partition(".")[0]
+    return "" if first in ROOT_MODULES else first
 
 
-def violations(module: str, source: str, package: str = "backend") -> list[str]:
-    """Return what is wrong with the imports of `module`, its name under `backend` without a folder's parts."""
-    mine = layer(module)
-    if mine is None:
-        return [f"backend/{module} is in no layer: add it to LAYERS in tests/test_architecture.py"]
-    found = []
-    for one in imports(source, package):
-        top, _, rest = one.target.partition(".")
-        name = rest.partition(".")[0]
-        if top == "backend" and name and name not in ("__version__", module):
-            theirs = layer(name)
-            if theirs is None:
-                found.append(f"line {one.line}: backend.{name} is in no layer: add it to LAYERS")
-            elif theirs > mine:
-                found.append(
-                    f"line {one.line}: {module} (layer {mine}) imports {name} (layer {theirs}), which is above it"
-                )
+def violations(module: str, source: str) -> list[str]:
+    """Return what is wrong with the imports of `module`, its dotted name under `backend`."""
+    mine = room(module)
+    if mine and mine not in ROOMS:
+        return [f"backend/{mine} is no room: add it to ROOMS in tests/test_architecture.py"]
+    package = ".".join(["backend", *module.split(".")[:-1]])
+    wrong = []
+    for imported in imports(source, package):
+        top, _, rest = imported.target.partition(".")
+        if top == "backend" and rest and rest != "__version__":
+            theirs = room(rest)
+            if theirs and theirs != mine and theirs not in ROOMS.get(mine, ()):
+                wrong.append(f"line {imported.line}: {mine or 'the root'} may not import {theirs}")
         homes = HOMES.get(top)
-        if homes is not None and not any(fnmatchcase(module, home) for home in homes):
-            found.append(f"line {one.line}: {top} may only be imported in {', '.join(homes)}")
-        elif top in INSIDE_FUNCTIONS and not one.deferred:
-            found.append(f"line {one.line}: import {top} inside the function that needs it; it takes seconds to load")
-    return found
+        if homes is not None and not any(f"{module}.".startswith(f"{home}.") for home in homes):
+            wrong.append(f"line {imported.line}: {top} may only be imported in {', '.join(homes)}")
+        elif top in INSIDE_FUNCTIONS and not imported.deferred:
+            wrong.append(
+                f"line {imported.line}: import {top} inside the function that needs it; it takes seconds to load"
+            )
+    return wrong
 
 
-def _modules() -> list[Path]:
-    return sorted(path for path in (ROOT / "backend").rglob("*.py") if path != ROOT / "backend/__init__.py")
+def _modules() -> dict[str, Path]:
+    """Return all modules by their dotted name under `backend`; a package's own is that of its `__init__`."""
+    modules = {}
+    for path in sorted((ROOT / "backend").rglob("*.py")):
+        parts = path.relative_to(ROOT / "backend").with_suffix("").parts
+        if parts != ("__init__",):
+            modules[".".join(parts)] = path
+    return modules
 
 
-def _parts(path: Path) -> tuple[str, str]:
-    """Return a file's top-level name under `backend` and its dotted package."""
-    relative = path.relative_to(ROOT)
-    return relative.with_suffix("").parts[1], ".".join(relative.parent.parts)
+MODULES = _modules()
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down_and_stay_at_home(path: Path) -> None:
-    module, package = _parts(path)
-    assert violations(module, path.read_text(encoding="utf-8"), package) == []
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_and_stay_at_home(module: str) -> None:
+    assert violations(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+def test_every_room_is_there_and_has_a_sign_at_its_door() -> None:
+    folders = {path.parent.name: path for path in (ROOT / "backend").glob("*/__init__.py")}
+    assert set(folders) == set(ROOMS)
+    for path in folders.values():
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} does not say what lies there"
+
+
+def test_the_root_holds_only_what_all_share() -> None:
+    assert sorted(path.stem for path in (ROOT / "backend").glob("[!_]*.py")) == sorted(ROOT_MODULES)
+
+
+def test_rooms_lie_above_each_other() -> None:
+    try:
+        TopologicalSorter(ROOMS).prepare()
+    except CycleError as error:
+        pytest.fail(f"rooms in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_edge_is_allowed_that_nobody_needs() -> None:
+    used = {
+        (room(module), room(imported.target.removeprefix("backend.")))
+        for module, path in MODULES.items()
+        for imported in imports(path.read_text(encoding="utf-8"))
+        if imported.target.startswith("backend.")
+    }
+    assert {(mine, theirs) for mine, allowed in ROOMS.items() for theirs in allowed} <= used
 
 
 def test_imports_make_no_circle() -> None:
     graph: dict[str, set[str]] = {}
-    for path in _modules():
-        module, package = _parts(path)
-        ours = [
-            one.target.split(".") for one in imports(path.read_text(), package) if one.target.startswith("backend.")
-        ]
-        graph.setdefault(module, set()).update({parts[1] for parts in ours} - {module})
+    for module, path in MODULES.items():
+        package = ".".join(["backend", *module.split(".")[:-1]])
+        targets = {imported.target.removeprefix("backend.") for imported in imports(path.read_text(), package)}
+        name = module.removesuffix(".__init__")
+        graph.setdefault(name, set()).update(targets & {other for other in MODULES if other != name})
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
-def test_every_module_has_one_layer() -> None:
-    names = [name for patterns in LAYERS for name in patterns]
-    assert len(names) == len(set(names))
-    for path in _modules():
-        module, _ = _parts(path)
-        fits = [name for name in names if fnmatchcase(module, name)]
-        assert len(fits) == 1, f"backend/{module} fits {fits or 'nothing'} in LAYERS of tests/test_architecture.py"
-
-
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("types", "from backend.settings import Settings", "settings (layer 1), which is above it"),
-        ("types", "from backend import settings", "which is above it"),
-        ("types", "import backend.jobs", "which is above it"),
-        ("types", "def f():\n    from backend.cli import main", "line 2: types (layer 0) imports cli"),
-        ("types", "if True:\n    from backend.cli import main", "line 2"),
-        ("types", "from .cli import main", "which is above it"),
-        ("types", "from . import cli", "which is above it"),
-        ("jobs", "from backend.brand_new import x", "brand_new is in no layer: add it"),
-        ("brand_new", "", "add it to LAYERS"),
-        ("store", "def f():\n    import torch", "torch may only be imported in inference, training"),
-        ("store", "import ultralytics.nn", "ultralytics may only"),
-        ("training", "from torch import nn", "inside the function"),
-        ("training", "class A:\n    import ultralytics", "line 2: import ultralytics inside"),
-        ("store", "from label_studio_sdk.client import LabelStudio", "label_studio_sdk may only"),
-        ("server", "import rq", "rq may only"),
-        ("jobs", "from fastapi import FastAPI", "fastapi may only"),
-        ("server", "from label_studio_ml.model import LabelStudioMLBase", "label_studio_ml may only"),
+        ("types", "from backend.loop.context import Context", "line 1: the root may not import loop"),
+        ("types", "import backend.worker.jobs", "the root may not import worker"),
+        ("types", "def f():\n    from backend.cli.app import main", "line 2: the root may not import cli"),
+        ("geometry.masks", "if True:\n    from backend.yolo import tasks", "line 2: geometry may not import yolo"),
+        ("geometry.masks", "from ..yolo import tasks", "geometry may not import yolo"),
+        ("simulate.units", "from backend.loop.scoring import push", "simulate may not import loop"),
+        ("attic.box", "", "add it to ROOMS"),
+        ("store.store", "def f():\n    import torch", "torch may only be imported in yolo"),
+        ("store.store", "import ultralytics.nn", "ultralytics may only"),
+        ("yolo.training", "from torch import nn", "inside the function"),
+        ("yolo.training", "class A:\n    import ultralytics", "line 2: import ultralytics inside"),
+        ("labelstudio.regions", "from label_studio_sdk.client import LabelStudio", "label_studio_sdk may only"),
+        ("web.app", "import rq", "rq may only"),
+        ("worker.jobs", "from fastapi import FastAPI", "fastapi may only"),
+        ("web.app", "from label_studio_ml.model import LabelStudioMLBase", "label_studio_ml may only"),
     ],
 )
 def test_finds_what_is_wrong(module: str, source: str, complaint: str) -> None:
-    found = violations(module, source)
-    assert len(found) == 1
-    assert complaint in found[0]
+    (wrong,) = violations(module, source)
+    assert complaint in wrong
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "package"),
+    ("module", "source"),
     [
-        ("types", "", "backend"),
-        ("cli", "from backend.jobs import x\nfrom backend import __version__, errors", "backend"),
+        ("types", ""),
+        ("cli.app", "from backend.worker.jobs import x\nfrom backend import __version__, errors"),
         (
-            "tags",
-            "from backend.tags.rectanglelabels import x\nfrom . import y\nfrom ..types import Pool",
-            "backend.tags",
+            "labelstudio.tags.choices",
+            "from backend.labelstudio import regions\nfrom . import y\nfrom ...types import z",
         ),
-        ("inference", "if TYPE_CHECKING:\n    import torch", "backend"),
-        ("training", "def f():\n    import torch\n    from ultralytics import YOLO", "backend"),
-        ("label_studio_tasks", "import label_studio_sdk", "backend"),
-        ("label_studio", "import label_studio_tools", "backend"),
-        ("queues", "from rq.job import Job", "backend"),
-        ("server", "from fastapi import APIRouter", "backend"),
-        ("model", "from label_studio_ml.model import LabelStudioMLBase", "backend"),
+        ("yolo.detector", "if TYPE_CHECKING:\n    import torch"),
+        ("yolo.training", "def f():\n    import torch\n    from ultralytics import YOLO"),
+        ("labelstudio.client.tasks", "import label_studio_sdk"),
+        ("labelstudio.regions", "import label_studio_tools"),
+        ("queue.rq_queue", "from rq.job import Job"),
+        ("web.app", "from fastapi import APIRouter"),
+        ("web.ml_backend_plugin", "from label_studio_ml.model import LabelStudioMLBase"),
     ],
 )
-def test_lets_the_rest_pass(module: str, source: str, package: str) -> None:
-    assert violations(module, source, package) == []
+def test_lets_the_rest_pass(module: str, source: str) -> None:
+    assert violations(module, source) == []

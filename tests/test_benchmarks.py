@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend import scenes, simulation_data
-from backend.bootstrap import Measured
-from backend.curves import labels_to_target
-from backend.gate import Contest, judge
-from backend.versions import Metrics
+from backend.datasets import synthetic
+from backend.evaluation.bootstrap import Measured
+from backend.evaluation.promotion import Contest, judge
+from backend.model_versions import Metrics
+from backend.simulate import simulation_data
+from backend.simulate.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import picks, promotion, proof, report, timing
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
-from tests.test_bootstrap import matches
+from tests.evaluation.test_bootstrap import matches
 
 FAST = Result("predict", "throughput", 1.234567, 0.9, "x", details={"ours images/s": 12.34567})
 SLOW = Result("latency", "p99 of /health", 250.0, 100.0, "ms", at_most=True)
@@ -108,7 +109,7 @@ def test_every_committed_experiment_is_known_and_complete() -> None:
 
 
 def test_the_distinct_scenes_are_the_repeated_ones_each_once(tmp_path: Path) -> None:
-    data = scenes.generate(tmp_path, pool=20, test=1, seed=0, copies=5, foreign=0.05)
+    data = synthetic.generate(tmp_path, pool=20, test=1, seed=0, copies=5, foreign=0.05)
     found = simulation_data.read(distinct(data))
     assert [found.name(image) for image in range(len(found.pool))] == [
         f"images/pool/{place:05d}.jpg" for place in (0, 5, 10, 15)

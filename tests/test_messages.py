@@ -11,7 +11,7 @@ import pytest
 
 from backend import errors
 from backend.errors import BackendError
-from backend.reason import reason_of
+from backend.web.reason import reason_of
 from tests.support import ROOT
 
 TAG = re.compile("<[A-Za-z/!]")

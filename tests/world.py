@@ -14,16 +14,18 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
-from backend import dataset, evaluation, label_config, yolo_data
-from backend.embedded import backend_processes, running_redis
-from backend.label_studio import LabelStudioClient, StoredPrediction
-from backend.oracle import Oracle
-from backend.processes import LabelStudioProcess
-from backend.protocol import ProjectOut
+from backend.cli.embedded import backend_processes, running_redis
+from backend.datasets import reader, writer
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
+from backend.model_versions import Metrics, ModelVersion
 from backend.settings import Settings, from_env
-from backend.store import Store
+from backend.simulate.annotator import Oracle
+from backend.store.store import Store
+from backend.subprocesses import LabelStudioProcess
 from backend.types import ControlTag, Json, Task
-from backend.versions import Metrics, ModelVersion
+from backend.web.schemas import ProjectOut
+from backend.yolo import evaluate
 
 PATIENCE_S = 1800
 
@@ -61,7 +63,7 @@ class Servers:
     def command(self, *words: str | int) -> str:
         """Run `yolo-backend` with these words as an admin does; return what it printed."""
         environ = {**os.environ, **self.environ}
-        command = [sys.executable, "-m", "backend.cli", *map(str, words)]
+        command = [sys.executable, "-m", "backend.cli.app", *map(str, words)]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
@@ -69,7 +71,7 @@ class Servers:
 class World(Servers):
     """The servers of a story about boxes, with a data set and someone who knows its true ones."""
 
-    data: yolo_data.YoloData
+    data: reader.YoloData
     config: str
     tag: ControlTag
     oracle: Oracle
@@ -104,7 +106,7 @@ def open_world(
     studio: LabelStudioProcess, folder: Path, data_yaml: Path, settings: Mapping[str, str]
 ) -> Iterator[World]:
     """Run a backend for `studio` beside a data set of boxes."""
-    data = yolo_data.read(data_yaml)
+    data = reader.read(data_yaml)
     labels = "".join(f'<Label value="{name}"/>' for name in data.classes)
     config = (
         '<View><Image name="image" value="$image"/>'
@@ -124,8 +126,8 @@ def label(world: World, project_id: int, count: int) -> None:
 
 def measure(world: World, version: ModelVersion) -> Metrics:
     folder = Path(world.settings.model_dir) / "test-set"
-    data_yaml = dataset.write_test_set(world.data.val, world.data.classes, folder)
-    return evaluation.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
+    data_yaml = writer.write_test_set(world.data.val, world.data.classes, folder)
+    return evaluate.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
 
 
 def await_shown(world: Servers, project_id: int, version: str) -> None:

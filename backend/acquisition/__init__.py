@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from backend.acquisition import (
     auto,
-    baseline,
     committee,
     density,
     diversity,
     learning_loss,
     localization,
+    mask_uncertainty,
     ppal,
-    shape,
+    random,
     uncertainty,
-    video,
+    video_uncertainty,
 )
 from backend.acquisition.registry import Acquisition, acquisition, get, names
 
@@ -24,16 +24,16 @@ __all__ = [
     "Acquisition",
     "acquisition",
     "auto",
-    "baseline",
     "committee",
     "density",
     "diversity",
     "get",
     "learning_loss",
     "localization",
+    "mask_uncertainty",
     "names",
     "ppal",
-    "shape",
+    "random",
     "uncertainty",
-    "video",
+    "video_uncertainty",
 ]

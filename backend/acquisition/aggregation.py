@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.pools import Empty, Pool, thumbnail_table
+from backend.acquisition.pool import Empty, Pool, thumbnail_table
 from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from backend.acquisition.density import herd_sampled
+from backend.acquisition.distances import Floats, by_task, labeled_units, nearest, places, units
 from backend.acquisition.diversity import BOTH
 from backend.acquisition.duplicates import repeats
-from backend.acquisition.embeddings import Floats, by_task, labeled_units, nearest, places, units
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.pools import Pool
 from backend.types import FloatArray, IntArray
 
 COLD_LABELS = 50  # images; with fewer the scores of boxes are noise

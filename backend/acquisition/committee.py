@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from backend.acquisition.aggregation import largest, top_mean, top_sum
 from backend.acquisition.localization import blur
+from backend.acquisition.pool import Committee, Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import binary_entropy
 from backend.errors import ModelError
-from backend.pools import Committee, Pool
 
 Floats = npt.NDArray[np.floating[Any]]
 NEEDS = frozenset({"committee"})

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.diversity import BOTH, EMBEDDINGS
-from backend.acquisition.duplicates import repeats
-from backend.acquisition.embeddings import (
+from backend.acquisition.distances import (
     Floats,
     blocks,
     by_task,
@@ -18,9 +16,11 @@ from backend.acquisition.embeddings import (
     squared_distances,
     units,
 )
+from backend.acquisition.diversity import BOTH, EMBEDDINGS
+from backend.acquisition.duplicates import repeats
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.pools import Pool
 from backend.types import FloatArray, IntArray
 
 REFERENCES = 4096  # images that stand for a larger pool where a mean or a coverage is taken

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.acquisition.duplicates import set_back
-from backend.acquisition.embeddings import (
+from backend.acquisition.distances import (
     Floats,
     by_task,
     from_products,
@@ -16,9 +15,10 @@ from backend.acquisition.embeddings import (
     squared_lengths,
     units,
 )
+from backend.acquisition.duplicates import set_back
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.pools import Pool
 from backend.types import FloatArray, IntArray
 
 EMBEDDINGS = frozenset({"embeddings"})

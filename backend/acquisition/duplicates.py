@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.embeddings import Floats, blocks, by_task, nearest, squared_distances
-from backend.pools import Pool
+from backend.acquisition.distances import Floats, blocks, by_task, nearest, squared_distances
+from backend.acquisition.pool import Pool
 from backend.types import ByteArray, FloatArray, IntArray
 
 _CELL = 1024  # points that near_duplicates compares with each other

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.errors import ModelError
-from backend.geometry import iou
-from backend.pools import Pool
+from backend.geometry.coordinates import iou
 from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.aggregation import top_sum
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.errors import ModelError
-from backend.pools import Pool
 
 
 def dfl_variance(p: npt.ArrayLike) -> Values:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from backend.pools import Committee, Pool
+from backend.acquisition.pool import Committee, Pool
 from backend.types import IntArray
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.aggregation import top_rows
-from backend.acquisition.embeddings import Floats, by_task, places, unit
+from backend.acquisition.distances import Floats, by_task, places, unit
 from backend.acquisition.parts import ragged
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
-from backend.pools import Pool
 from backend.types import FloatArray, IntArray
 
 BOXES_PER_IMAGE = 10

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.pool import Pool
 from backend.errors import ModelError, SettingError
-from backend.pools import Pool
 
 Values = npt.NDArray[np.floating[Any]]
 Function = Callable[[Pool, np.random.Generator], Values]

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.aggregation import blockwise, largest, mean, top_sum, total
+from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
-from backend.acquisition.video import video_doubt
-from backend.pools import Pool
+from backend.acquisition.video_uncertainty import video_doubt
 from backend.types import FloatArray
 
 BOXES = frozenset({"class_probs"})

@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from backend import scenes, training
-from backend.dataset import LabeledImage, split, write
-from backend.pretrained import BaseWeights
-from backend.scenes import Scene
-from backend.training import Hyper
+from backend.datasets import synthetic
+from backend.datasets.synthetic import Scene
+from backend.datasets.writer import LabeledImage, split, write
 from backend.types import FloatArray, LabeledBox
-from backend.yolo_models import fix_threads
+from backend.yolo import training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.runtime import fix_threads
+from backend.yolo.training import Hyper
 
 NAME = "letters.pt"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -48,7 +49,7 @@ def train(folder: Path, *, size: int = SIZE, steps: int = STEPS) -> Path:
         work = Path(name)
         images = []
         for index in range(SCENES):
-            scene = scenes.compose(scans, lambda: int(rng.integers(len(LETTERS))), size, rng)
+            scene = synthetic.compose(scans, lambda: int(rng.integers(len(LETTERS))), size, rng)
             path = work / f"{index:05d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=90)
             images.append(LabeledImage(index + 1, path, _labels(scene, size), random=True))

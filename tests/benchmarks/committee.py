@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from backend.committee import Member, augmented, consult, perturbed, snapshots
-from backend.inference import load_detector
+from backend.yolo.detector import load_detector
+from backend.yolo.ensemble import Member, augmented, consult, perturbed, snapshots
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import interleaved

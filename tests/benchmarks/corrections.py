@@ -16,16 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import dataset, evaluation, experiment, simulate, simulation_data, training
-from backend.dataset import LabeledImage, Split
-from backend.files import LocalFiles
-from backend.pretrained import BaseWeights
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.environment import versions as software_versions
+from backend.model_versions import Metrics
 from backend.settings import Settings
-from backend.simulation_data import SimulationData
-from backend.software import versions as software_versions
-from backend.training import Hyper
-from backend.versions import Metrics
-from backend.yolo_models import fix_threads
+from backend.simulate import records, runner, simulation_data
+from backend.simulate.simulation_data import SimulationData
+from backend.storage import LocalFiles
+from backend.yolo import evaluate, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.runtime import fix_threads
+from backend.yolo.training import Hyper
 from tests.benchmarks import base
 from tests.benchmarks.lines import COMMITTED, Line, Table
 
@@ -50,7 +52,7 @@ ARMS = (
 )
 
 
-class Round(experiment.Frozen):
+class Round(records.Frozen):
     """One finished training of an arm."""
 
     metrics: Metrics
@@ -63,7 +65,7 @@ def run(folder: Path) -> Table:
     weights = folder / "base" / base.NAME
     if not weights.is_file():
         base.train(weights.parent)
-    data = simulation_data.read(simulate.generated("scenes", folder / "data" / "scenes"))
+    data = simulation_data.read(runner.generated("scenes", folder / "data" / "scenes"))
     lines = []
     for arm in ARMS:
         found = [rounds(data, arm, seed, weights, folder / NAME) for seed in range(SEEDS)]
@@ -85,7 +87,7 @@ def run(folder: Path) -> Table:
         lines=tuple(lines),
         facts=facts,
         date=datetime.now(UTC),
-        machine=experiment.machine(),
+        machine=records.machine(),
         software=software_versions(),
     )
 
@@ -124,12 +126,12 @@ def _fit(data: SimulationData, images: Sequence[LabeledImage], start: Path, seed
     """Train and measure; the record is written last and makes it count."""
     shutil.rmtree(place, ignore_errors=True)
     every = tuple(images)
-    train_set = dataset.write(Split(every, every, held_out=False), data.classes, place / "data")
+    train_set = writer.write(Split(every, every, held_out=False), data.classes, place / "data")
     hyper = Hyper(training.epochs_for(len(every), SETTINGS), SETTINGS.batch, SETTINGS.imgsz, seed, SETTINGS.device)
     weights = BaseWeights(str(start), pretrained=True, note="")
     done = training.train(train_set, weights, hyper, place / "run", lambda _: None)
-    test_set = dataset.write_test_set(data.test, data.classes, place / "test")
-    metrics = evaluation.evaluate(done.weights, test_set, SETTINGS.imgsz, SETTINGS.device)
+    test_set = writer.write_test_set(data.test, data.classes, place / "test")
+    metrics = evaluate.evaluate(done.weights, test_set, SETTINGS.imgsz, SETTINGS.device)
     done.weights.replace(place / "weights.pt")
     for folder in ("data", "test", "run"):
         shutil.rmtree(place / folder)
@@ -139,4 +141,4 @@ def _fit(data: SimulationData, images: Sequence[LabeledImage], start: Path, seed
 
 
 if __name__ == "__main__":
-    experiment.write(COMMITTED, f"{NAME}.json", run(Path(sys.argv[1])))
+    records.write(COMMITTED, f"{NAME}.json", run(Path(sys.argv[1])))

@@ -20,9 +20,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from backend import acquisition, experiment, ranking
+from backend import acquisition
+from backend.acquisition.pool import Pool
 from backend.acquisition.uncertainty import margin
-from backend.pools import Pool
+from backend.sampling import ranking
+from backend.simulate import records
 from backend.types import IntArray
 from tests.benchmarks.lines import COMMITTED, Line, Table
 
@@ -94,11 +96,9 @@ def run(lines: Mapping[str, Pick]) -> Table:
         found.append(Line(name=name, images=images, quality=quality))
     facts = f"Logistic regression on 8x8 pixels, a fresh split of {POOL} pool and {TEST} test images for each seed."
     software = {name: version(name) for name in ("numpy", "scikit-learn")}
-    return Table(
-        lines=tuple(found), facts=facts, date=datetime.now(UTC), machine=experiment.machine(), software=software
-    )
+    return Table(lines=tuple(found), facts=facts, date=datetime.now(UTC), machine=records.machine(), software=software)
 
 
 if __name__ == "__main__":
     for name, lines in picks().items():
-        experiment.write(COMMITTED, f"{name}.json", run(lines))
+        records.write(COMMITTED, f"{name}.json", run(lines))

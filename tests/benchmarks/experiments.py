@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from backend import experiment, simulate
-from backend.experiment import INITIAL
 from backend.settings import Settings
+from backend.simulate import records, runner
+from backend.simulate.records import INITIAL
 from tests.benchmarks import base
 from tests.benchmarks.lines import COMMITTED, Line, Table, facts_of, line_of
 
@@ -242,8 +242,8 @@ def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
         out = folder / what.name / f"arm-{number}"
         shared = folder / "initial" / f"{what.data}-{settings.imgsz}-{what.initial}-{settings.train_steps}"
         copy_initial(shared, out, what.seeds)
-        order = simulate.Order(str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, out, jobs)
-        results = simulate.run(order, settings, console)
+        order = runner.Order(str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, out, jobs)
+        results = runner.run(order, settings, console)
         copy_initial(out, shared, what.seeds)
         plans.append(results.plan)
         lines += [
@@ -263,15 +263,15 @@ def _data(name: str, folder: Path) -> Path:
     if name == "bccd":
         return BCCD
     if name == MANY_REPEATED:
-        return simulate.generated(REPEATED, folder / name, 5 * simulate.POOL)
+        return runner.generated(REPEATED, folder / name, 5 * runner.POOL)
     if name == DISTINCT:
-        return distinct(simulate.generated(REPEATED, folder / REPEATED))
-    return simulate.generated(name, folder / name)
+        return distinct(runner.generated(REPEATED, folder / REPEATED))
+    return runner.generated(name, folder / name)
 
 
 def distinct(repeated: Path) -> Path:
     """Return a data.yaml beside that of the repeated scenes, with each scene once and nothing that does not belong."""
-    _, copies, foreign = simulate.SCENES[REPEATED]
+    _, copies, foreign = runner.SCENES[REPEATED]
     pool = (repeated.parent / "pool.txt").read_text(encoding="utf-8").splitlines()
     belong = pool[: len(pool) - round(len(pool) * foreign)]
     (repeated.parent / "distinct.txt").write_text("".join(f"{line}\n" for line in belong[::copies]), encoding="utf-8")
@@ -283,7 +283,7 @@ def distinct(repeated: Path) -> Path:
 def copy_initial(source: Path, target: Path, seeds: int) -> None:
     """Take over trainings on the initial images that are finished: weights first, the record makes them count."""
     for seed in range(seeds):
-        unit, copy = experiment.unit_folder(source, INITIAL, seed), experiment.unit_folder(target, INITIAL, seed)
+        unit, copy = records.unit_folder(source, INITIAL, seed), records.unit_folder(target, INITIAL, seed)
         if (unit / "round-001.json").is_file() and not (copy / "round-001.json").is_file():
             copy.mkdir(parents=True, exist_ok=True)
             for name in ("weights-001.pt", "progress.txt", "round-001.json"):
@@ -297,7 +297,7 @@ def main(
 ) -> None:
     """Run an experiment, and write its results into docs/experiments."""
     table = run(by_name(name), out, jobs, Console(soft_wrap=True))
-    experiment.write(COMMITTED, f"{name}.json", table)
+    records.write(COMMITTED, f"{name}.json", table)
 
 
 if __name__ == "__main__":

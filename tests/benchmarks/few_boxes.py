@@ -21,16 +21,19 @@ from typing import cast
 
 import numpy as np
 
-from backend import dataset, evaluation, experiment, ranking, scenes, simulation_data, training
-from backend.bootstrap import Matches
-from backend.dataset import LabeledImage, Split
-from backend.files import LocalFiles
-from backend.pretrained import BaseWeights
+from backend.datasets import synthetic, writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.evaluation.bootstrap import Matches
+from backend.sampling import ranking
 from backend.settings import Settings
-from backend.simulation_data import SimulationData
-from backend.training import Hyper
+from backend.simulate import records, simulation_data
+from backend.simulate.simulation_data import SimulationData
+from backend.storage import LocalFiles
 from backend.types import IntArray
-from backend.yolo_models import fix_threads
+from backend.yolo import evaluate, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.runtime import fix_threads
+from backend.yolo.training import Hyper
 from tests.benchmarks import base
 from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
 
@@ -58,10 +61,10 @@ def run(folder: Path, seeds: int, *, crossed: bool) -> Table:
         base.train(weights.parent, size=SIZE, steps=BASE_STEPS)
     data_yaml = folder / "data" / "data.yaml"
     if not data_yaml.is_file():
-        scenes.generate(data_yaml.parent, pool=POOL, test=TEST, seed=0, tail=0.0, size=SIZE)
+        synthetic.generate(data_yaml.parent, pool=POOL, test=TEST, seed=0, tail=0.0, size=SIZE)
     data = simulation_data.read(data_yaml)
     projects = [Trainings(data, seed, weights, folder / f"seed-{seed}", crossed).project() for seed in range(seeds)]
-    return table(projects, experiment.software())
+    return table(projects, records.software())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Trainings:
 
     def _round(self, number: int, images: Sequence[LabeledImage]) -> Round:
         labeled = images[: number * PER_ROUND]
-        split = dataset.split(labeled, val_share=SETTINGS["good"].val_share, project_id=self.seed + 1)
+        split = writer.split(labeled, val_share=SETTINGS["good"].val_share, project_id=self.seed + 1)
         row = {image.task_id: place for place, image in enumerate(labeled)}
         learned: IntArray = np.sort([row[image.task_id] for image in split.train]).astype(np.int64)
         held: IntArray = np.sort([row[image.task_id] for image in split.val]).astype(np.int64)
@@ -112,7 +115,7 @@ class Trainings:
         kept = self.folder / f"{name}.npz"
         if not kept.is_file():
             weights = self._train([images[row] for row in rows], settings)
-            sample = evaluation.measure(weights, self._everything(images), settings.imgsz, settings.device).sample
+            sample = evaluate.measure(weights, self._everything(images), settings.imgsz, settings.device).sample
             _keep(kept, cast("Matches", sample))  # boxes are measured by their matches
             print(self.folder.name, name, flush=True)
         with np.load(kept) as arrays:
@@ -120,7 +123,7 @@ class Trainings:
 
     def _train(self, images: Sequence[LabeledImage], settings: Settings) -> Path:
         work, every = self.folder / "work", tuple(images)
-        data_yaml = dataset.write(Split(every, every, held_out=False), self.data.classes, work / "data")
+        data_yaml = writer.write(Split(every, every, held_out=False), self.data.classes, work / "data")
         epochs = training.epochs_for(len(every), settings)
         hyper = Hyper(epochs, settings.batch, settings.imgsz, self.seed, settings.device)
         start = BaseWeights(str(self.start), pretrained=True, note="")
@@ -133,7 +136,7 @@ class Trainings:
             return root / "data.yaml"
         files = [(image.path, image.boxes) for image in images] + [(file.path, file.boxes) for file in self.data.test]
         rows = tuple(LabeledImage(_FIRST + row, path, boxes, random=True) for row, (path, boxes) in enumerate(files))
-        return dataset.write(Split(rows, rows, held_out=False), self.data.classes, root)
+        return writer.write(Split(rows, rows, held_out=False), self.data.classes, root)
 
 
 def _keep(path: Path, found: Matches) -> None:
@@ -173,4 +176,4 @@ The rules are those above, and the table has what they lose.
 
 
 if __name__ == "__main__":
-    experiment.write(KEPT.parent, KEPT.name, run(Path(sys.argv[1]), int(sys.argv[2]), crossed="--crossed" in sys.argv))
+    records.write(KEPT.parent, KEPT.name, run(Path(sys.argv[1]), int(sys.argv[2]), crossed="--crossed" in sys.argv))

@@ -20,8 +20,8 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from backend import experiment
-from backend.bootstrap import Matches
+from backend.evaluation.bootstrap import Matches
+from backend.simulate import records
 from backend.types import BoolArray, IntArray
 from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
 
@@ -113,4 +113,4 @@ decides. With YOLO the next table has it. Not measured: boxes in photographs, an
 
 if __name__ == "__main__":
     software = {name: version(name) for name in ("scikit-learn", "numpy")}
-    experiment.write(KEPT.parent, KEPT.name, table([project_of_digits(seed) for seed in range(SEEDS)], software))
+    records.write(KEPT.parent, KEPT.name, table([project_of_digits(seed) for seed in range(SEEDS)], software))

@@ -17,15 +17,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backend import label_config, scenes, yolo_data
-from backend.embedded import backend_processes
-from backend.label_studio import LabelStudioClient
-from backend.oracle import Oracle
-from backend.processes import label_studio_binary, start_label_studio
-from backend.projects import WEBHOOK_HEADER
-from backend.protocol import ProjectOut
+from backend.cli.embedded import backend_processes
+from backend.datasets import reader, synthetic
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop.projects import WEBHOOK_HEADER
 from backend.settings import Settings
-from backend.store import Store
+from backend.simulate.annotator import Oracle
+from backend.store.store import Store
+from backend.subprocesses import label_studio_binary, start_label_studio
+from backend.web.schemas import ProjectOut
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import percentile
@@ -86,7 +87,7 @@ class _Bench:
     """A project of a real Label Studio with the whole backend attached; only our load brings it webhooks."""
 
     def __init__(
-        self, client: LabelStudioClient, url: str, project_id: int, store: Store, data: yolo_data.YoloData
+        self, client: LabelStudioClient, url: str, project_id: int, store: Store, data: reader.YoloData
     ) -> None:
         self._client, self._url, self._project_id, self._store = client, url, project_id, store
         self._oracle = Oracle(data.train)
@@ -187,8 +188,8 @@ _HINTS = 'yolo_backend_webhooks_total{action="ANNOTATION_CREATED"}'
 
 @contextmanager
 def _backend(folder: Path) -> Iterator[_Bench]:
-    data_yaml = scenes.generate(folder / "data", pool=TASKS, test=1, seed=2)
-    data = yolo_data.read(data_yaml)
+    data_yaml = synthetic.generate(folder / "data", pool=TASKS, test=1, seed=2)
+    data = reader.read(data_yaml)
     with ExitStack() as stack:
         studio = stack.enter_context(
             start_label_studio(

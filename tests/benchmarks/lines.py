@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.curves import Curve
-from backend.experiment import Frozen, Plan, Row
+from backend.simulate.curves import Curve
+from backend.simulate.records import Frozen, Plan, Row
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "experiments"
 

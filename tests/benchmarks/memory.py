@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 import psutil
 
-from backend import scoring
-from backend.context import build
-from backend.models import models_for
-from backend.processes import start_redis
+from backend.loop.context import build
+from backend.loop.scoring import scoring
+from backend.loop.served_models import models_for
 from backend.settings import Settings
+from backend.subprocesses import start_redis
 from backend.types import Task
 from tests.benchmarks import parts
 from tests.benchmarks.predict import IMAGES, PIXELS

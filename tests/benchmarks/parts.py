@@ -18,18 +18,19 @@ from pathlib import Path
 
 import httpx
 
-from backend import pretrained, scenes, training
-from backend.files import file_sha256
-from backend.inference import KEEP_CONFIDENCE
-from backend.processes import free_port, start_redis
+from backend.datasets import synthetic
+from backend.model_versions import ModelVersion, TrainingSnapshot
 from backend.settings import Settings
-from backend.store import ProjectRecord, Store, version_name
+from backend.storage import file_sha256
+from backend.store.store import ProjectRecord, Store, version_name
+from backend.subprocesses import free_port, start_redis
 from backend.types import Json
-from backend.versions import ModelVersion, TrainingSnapshot
+from backend.yolo import base_weights, training
+from backend.yolo.detector import KEEP_CONFIDENCE
 
 PROJECT = 1
 TOKEN = "0" * 40  # as long as a legacy token of Label Studio, which is sent as it is
-LABELS = "".join(f'<Label value="{name}"/>' for name in scenes.CLASSES)
+LABELS = "".join(f'<Label value="{name}"/>' for name in synthetic.CLASSES)
 CONFIG = (
     f'<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">{LABELS}'
     "</RectangleLabels></View>"
@@ -48,7 +49,7 @@ class Served:
 
 def images(folder: Path, count: int, size: int) -> tuple[Path, ...]:
     """Return `count` JPEG scenes of size x size pixels."""
-    scenes.generate(folder, pool=count, test=1, seed=1, size=size)
+    synthetic.generate(folder, pool=count, test=1, seed=1, size=size)
     return tuple(sorted((folder / "images" / "pool").glob("*.jpg")))
 
 
@@ -56,9 +57,9 @@ def weights(folder: Path) -> Path:
     """Return yolo11n weights that find about ten boxes per image, as photos have; made once per folder."""
     made = folder / "weights.pt"
     if not made.is_file():
-        data_yaml = scenes.generate(folder / "data", pool=64, test=1, seed=0)
+        data_yaml = synthetic.generate(folder / "data", pool=64, test=1, seed=0)
         hyper = training.Hyper(epochs=40, batch=8, imgsz=160, seed=0, device="cpu")
-        base = pretrained.BaseWeights("yolo11n.yaml", pretrained=False, note="")
+        base = base_weights.BaseWeights("yolo11n.yaml", pretrained=False, note="")
         training.train(data_yaml, base, hyper, folder, lambda _: None)
     return made
 
@@ -105,7 +106,7 @@ def publish(store: Store, trained: Path) -> None:
         sha256=file_sha256(trained),
         base_model="yolo11n.pt",
         parent=None,
-        classes=scenes.CLASSES,
+        classes=synthetic.CLASSES,
         snapshot=TrainingSnapshot(PROJECT, "", {}, (), ()),
         metrics=None,
         champion_metrics=None,
@@ -170,7 +171,7 @@ def origin(files: Path) -> Iterator[str]:
 
 @contextmanager
 def _serve(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=environ)
+    server = subprocess.Popen([sys.executable, "-m", "backend.cli.app", "serve"], env=environ)
     try:
         yield server
     finally:

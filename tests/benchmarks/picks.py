@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backend import experiment, simulate
+from backend.simulate import records, runner
 from tests.benchmarks.experiments import REPEATED
 
 
 def count(images: Sequence[str], pool: int) -> tuple[int, int]:
     """Return the different scenes among images of a pool of repeated scenes, and the images that do not belong."""
-    _, copies, foreign = simulate.SCENES[REPEATED]
+    _, copies, foreign = runner.SCENES[REPEATED]
     belong = pool - round(pool * foreign)
     places = [int(Path(image).stem) for image in images]
     return len({place // copies for place in places if place < belong}), sum(place >= belong for place in places)
@@ -27,7 +27,7 @@ def count(images: Sequence[str], pool: int) -> tuple[int, int]:
 
 def main(folder: Annotated[Path, typer.Argument(help="of a finished arm")]) -> None:
     """Print the mean over seeds, without the images that all strategies begin with."""
-    results = experiment.load_results(folder / "results.json")
+    results = records.load_results(folder / "results.json")
     picked: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in results.rows:
         if row.round > 1:

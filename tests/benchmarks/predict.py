@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from backend.inference import BATCH, KEEP_CONFIDENCE
-from backend.yolo_models import quiet_ultralytics
+from backend.yolo.detector import BATCH, KEEP_CONFIDENCE
+from backend.yolo.runtime import quiet_ultralytics
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import interleaved, speedup

@@ -15,8 +15,8 @@ from itertools import product
 import numpy as np
 from pydantic import BaseModel
 
-from backend import bootstrap
-from backend.bootstrap import Matches
+from backend.evaluation import bootstrap
+from backend.evaluation.bootstrap import Matches
 from backend.types import IntArray
 
 TOLERANCE, DRAWS = 0.02, 60

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from backend.curves import Comparison, Curve, Interval, compare
+from backend.simulate.curves import Comparison, Curve, Interval, compare
 from tests.benchmarks import corrections, digits, few_boxes, few_labels
 from tests.benchmarks.experiments import EXPERIMENTS, RANDOM, Experiment
 from tests.benchmarks.findings import FINDINGS
@@ -27,8 +27,8 @@ control's images at which a line reaches what the control ends with, "boxes need
 "Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
 Every training starts from the base weights, which is no longer the default, but where a table is about going on.
 [simulate.md](simulate.md) says how an experiment runs, and that a live loop picks the same:
-`pytest tests/test_live_simulation.py` runs one through Label Studio beside its simulation, and finds the same images
-in the same order.
+`pytest tests/loop/test_live_simulation.py` runs one through Label Studio beside its simulation, and finds the same
+images in the same order.
 No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has learned to find letters
 (`python -m tests.benchmarks.base FOLDER`), `yolo11n.yaml` starts from nothing.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from backend.software import versions
+from backend.environment import versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from backend import acquisition
+from backend.acquisition.distances import unit
 from backend.acquisition.diversity import k_center
-from backend.acquisition.embeddings import unit
-from backend.pools import Pool
+from backend.acquisition.pool import Pool
 from backend.types import FloatArray
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import interleaved, speedup

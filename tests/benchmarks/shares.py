@@ -20,11 +20,11 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend.context import Context, build
-from backend.processes import label_studio_binary, running, start_label_studio, start_redis
-from backend.queues import CONTROL, Jobs
+from backend.loop.context import Context, build
+from backend.queue.rq_queue import CONTROL, Jobs
 from backend.settings import from_env
-from backend.store import ProjectRecord
+from backend.store.store import ProjectRecord
+from backend.subprocesses import label_studio_binary, running, start_label_studio, start_redis
 from tests.benchmarks import parts, report
 from tests.benchmarks.report import Result
 from tests.support import CONFIG, ImageSite, publish, tiny_yolo
@@ -144,7 +144,7 @@ def _bench(folder: Path) -> Iterator[Bench]:
             "RECONCILE_S": "86400",  # nothing but what is measured
             "LOG_LEVEL": "WARNING",
         }
-        command = [sys.executable, "-m", "backend.cli", "worker"]
+        command = [sys.executable, "-m", "backend.cli.app", "worker"]
         stack.enter_context(running(command, {**os.environ, **environ}, folder / "worker.log"))
         context = build(from_env(environ))
         stack.callback(context.label_studio.close)

@@ -8,8 +8,9 @@ from statistics import median
 
 import httpx
 
-from backend import pretrained, scenes, training
-from backend.warm import WARM
+from backend.datasets import synthetic
+from backend.loop.warm import WARM
+from backend.yolo import base_weights, training
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
 
@@ -53,7 +54,7 @@ def _first(folder: Path, files: tuple[Path, ...], trained: Path, *, warm: bool) 
 
 def _weights(folder: Path) -> Path:
     """Return weights of one epoch: what they find does not matter here."""
-    data_yaml = scenes.generate(folder / "data", pool=8, test=1, seed=0)
+    data_yaml = synthetic.generate(folder / "data", pool=8, test=1, seed=0)
     hyper = training.Hyper(epochs=1, batch=8, imgsz=160, seed=0, device="cpu")
-    training.train(data_yaml, pretrained.BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, folder, print)
+    training.train(data_yaml, base_weights.BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, folder, print)
     return folder / "weights.pt"

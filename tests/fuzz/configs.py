@@ -7,10 +7,10 @@ import random
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from backend import label_config
 from backend.errors import LabelConfigError, SettingError
-from backend.reason import reason_of
+from backend.labelstudio import label_config
 from backend.settings import Settings, for_project
+from backend.web.reason import reason_of
 from tests.fuzz import Report, measure
 from tests.kinds import KINDS
 from tests.support import CONFIG, ROOT

@@ -19,10 +19,11 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from backend import deadline, pretrained
-from backend.processes import start_redis
-from backend.projects import WEBHOOK_HEADER
+from backend.loop.projects import WEBHOOK_HEADER
+from backend.media import deadline
 from backend.settings import Settings
+from backend.subprocesses import start_redis
+from backend.yolo import base_weights
 from tests.fuzz import MEGABYTE, Report, measure
 from tests.site import Site
 from tests.support import CONFIG, IMGSZ, TWO_TAGS, open_context, serve
@@ -93,7 +94,7 @@ def run(cases: int, seed: int) -> Report:
         tempfile.TemporaryDirectory() as folder,
         closing(Site()) as studio,  # has nothing: to an unknown task it answers 404, as Label Studio does
         start_redis(Path(folder) / "redis") as redis,
-        mock.patch.object(pretrained, "_download", return_value=False),
+        mock.patch.object(base_weights, "_download", return_value=False),
         mock.patch.object(deadline, "getaddrinfo", _resolved),
     ):
         settings = Settings(

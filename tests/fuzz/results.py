@@ -9,8 +9,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from backend import label_renames, tags
-from backend.dataset import _line
+from backend.datasets.writer import _line
+from backend.labelstudio import label_renames, tags
 from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
 from tests.drawings import SIZE
 from tests.fuzz import Report, measure

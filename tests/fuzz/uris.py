@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from backend import deadline
 from backend.errors import MediaError
-from backend.media import MediaCache
+from backend.media import deadline
+from backend.media.cache import MediaCache
 from backend.settings import Settings
 from tests.fuzz import Report, measure
 from tests.site import Site

@@ -1,0 +1,124 @@
+"""Geometry of embeddings: what the strategies on diversity and density share. Rows are points; float32 throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.acquisition.pool import Pool
+from backend.types import FloatArray, IntArray
+
+Floats = npt.NDArray[np.floating[Any]]
+_BLOCK = 2048  # rows of a distance matrix at a time
+_SAME = 1e-6  # squared distances below this share of the squared lengths are rounding
+
+
+def unit(vectors: Floats) -> FloatArray:
+    """Return the rows at length 1: (n, D) -> (n, D); a row of zeros stays as it is.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0)[:, None].astype(np.float32), dtype=np.float32)
+
+
+def half_spread(points: Floats) -> float:
+    """Return half the mean squared distance of two points drawn from (n, D): mean |x|² − |mean x|², at least 1e-6.
+
+    About 1 for unit vectors in all directions, little where all images look alike to the model: the natural scale.
+
+    >>> half_spread(np.array([[0.0], [2.0]]))
+    1.0
+    """
+    if not len(points):
+        return 1.0
+    centre = points.mean(axis=0, dtype=np.float64)
+    return max(float(np.einsum("ij,ij->", points, points, dtype=np.float64) / len(points) - centre @ centre), 1e-6)
+
+
+def squared_distances(x: Floats, y: Floats) -> FloatArray:
+    """Return the squared distances of each x to each y: (a, D), (b, D) -> (a, b); what is only rounding is 0.
+
+    >>> squared_distances(np.array([[0.0], [1.0]]), np.array([[3.0], [1.0]]))
+    array([[9., 1.],
+           [4., 0.]], dtype=float32)
+    """
+    x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
+    products = np.asarray(x @ y.T, dtype=np.float32)
+    return from_products(products, np.add.outer(squared_lengths(x), squared_lengths(y)))
+
+
+def squared_lengths(points: FloatArray) -> FloatArray:
+    """Return |x|² of each row (n,)."""
+    return np.asarray(np.einsum("ij,ij->i", points, points))
+
+
+def from_products(products: FloatArray, lengths: FloatArray) -> FloatArray:
+    """Return |x|² + |y|² − 2xy, made in place from the products xy and the sums of squared lengths, any shape."""
+    products *= -2.0
+    products += lengths
+    products[products < lengths * np.float32(_SAME)] = 0.0
+    return products
+
+
+def nearest(x: Floats, y: Floats) -> FloatArray:
+    """Return the squared distance of each x to the nearest y: (a, D), (b, D) -> (a,), infinite without any y.
+
+    >>> nearest(np.array([[0.0], [1.0]]), np.array([[3.0], [1.0]]))
+    array([1., 0.], dtype=float32)
+    """
+    found = np.full(len(x), np.inf, dtype=np.float32)
+    for columns in blocks(len(y)):
+        for rows in blocks(len(x)):
+            np.minimum(found[rows], squared_distances(x[rows], y[columns]).min(axis=1), out=found[rows])
+    return found
+
+
+def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Yield slices that cover n rows, so that a matrix over them is never in memory whole."""
+    for begin in range(0, n, size):
+        yield slice(begin, min(begin + size, n))
+
+
+def by_task(pool: Pool) -> IntArray:
+    """Return the rows of a pool in the order of their task ids (n,).
+
+    Greedy choices are made in this order: a pool handed over in another one, where sums round differently and ties
+    fall elsewhere, gets the same picks.
+    """
+    return np.argsort(pool.task_ids, kind="stable")
+
+
+def units(pool: Pool, order: IntArray) -> FloatArray:
+    """Return the pool's embeddings at length 1 in that order (n, D)."""
+    return unit(cast(FloatArray, pool.embeddings)[order])  # the registry has seen to it that they are there
+
+
+def labeled_units(pool: Pool) -> FloatArray:
+    """Return the embeddings of labeled images at length 1 (l, D), l = 0 where they are not known."""
+    if pool.labeled_embeddings is None or not len(pool.labeled_embeddings):
+        return np.zeros((0, cast(FloatArray, pool.embeddings).shape[1]), dtype=np.float32)
+    return unit(pool.labeled_embeddings)
+
+
+def places(order: IntArray, picks: IntArray, rest: Floats) -> npt.NDArray[np.float64]:
+    """Return n for the row picked first, n − 1 for the second ...; after the picks the others by `rest`, highest first.
+
+    picks (b,) and rest (n,) count in the order (n,) of `by_task`; the values (n,) count as the pool does.
+
+    >>> places(np.array([2, 0, 1]), np.array([1]), np.array([0.1, 0.0, 0.7]))
+    array([3., 2., 1.])
+    """
+    n = len(order)
+    left = np.ones(n, dtype=np.bool_)
+    left[picks] = False
+    others = np.flatnonzero(left)
+    sequence = np.concatenate([picks, others[np.argsort(-rest[others], kind="stable")]])
+    values = np.empty(n, dtype=np.float64)
+    values[order[sequence]] = n - np.arange(n)
+    return values

@@ -1,0 +1,23 @@
+"""Videos: how unsure the model is from frame to frame, and of what is one object."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backend.acquisition.aggregation import fill
+from backend.acquisition.pool import Pool
+from backend.acquisition.registry import Values, acquisition
+
+
+@acquisition(
+    "video",
+    asks="how unsure is a frame of the video on average, and do its objects come and go?",
+    needs=frozenset({"class_probs", "video_doubt"}),
+    cost="one pass over the videos",
+    paper="entropy of each frame after Settles 2009; fragmentation as trackers are judged by",
+    when="tasks are videos: entropy and class_entropy are this one there",
+)
+def video_doubt(pool: Pool, _rng: np.random.Generator) -> Values:
+    """Return the doubt of each video (n,); one in which nothing is found counts as `empty` says."""
+    assert pool.video_doubt is not None, "it needs video_doubt"
+    return fill(pool.video_doubt.astype(np.float64), pool.offsets, pool.empty)

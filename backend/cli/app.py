@@ -1,0 +1,337 @@
+"""The command line. Heavy modules are imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from redis.exceptions import RedisError
+
+from backend.cli.startup import (
+    check_access,
+    check_label_studio,
+    check_store,
+    log_to_stderr,
+    machine_message,
+    open_context,
+    read_settings,
+    until_told,
+    with_redis,
+)
+from backend.errors import BackendError
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(
+    help="Active learning inside Label Studio: YOLO pre-annotations, retraining, a queue that teaches the model most.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
+
+
+def main() -> None:
+    """Run a command; an error of ours or of the machine is one message and exit status 1, never a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything started is stopped
+    try:
+        app()
+    except BackendError as error:
+        message = str(error)
+    except (OSError, MemoryError, RedisError) as error:
+        message = machine_message(error)
+    else:
+        return
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="ultralytics data.yaml; default: generated scenes")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="how often to annotate and retrain; default: 4, with --keep none")
+    ] = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="end by itself, do not stay up")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="open the last demo again, with all that was labeled")] = False,
+    folder: Annotated[
+        Path,
+        typer.Option(help="where everything of the demo lives; the last demo in it is removed, unless with --keep"),
+    ] = Path("demo-data"),
+) -> None:
+    """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""
+    from backend.cli.demo import Demo
+    from backend.cli.demo import run as run_demo
+
+    if keep and data:
+        raise typer.BadParameter("a demo that is opened again has its data", param_hint="--keep")
+    run_demo(Demo(folder, data, rounds or (0 if keep else 4), keep, stay=not exit_))
+
+
+@app.command()
+def run(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+) -> None:
+    """Run the whole backend for an existing Label Studio: server, worker, and redis unless REDIS_URL is set."""
+    from backend.cli.embedded import backend_processes
+    from backend.subprocesses import require_free_port
+
+    settings = read_settings(host=host, port=port)
+    check_access(settings)
+    check_label_studio(settings, required=True)
+    require_free_port(settings.host, settings.port)
+    check_store(settings)
+    with until_told() as stop, backend_processes(settings, os.environ) as backend:
+        typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
+        backend.watch(stop)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+) -> None:
+    """Run the server alone; needs REDIS_URL and a worker."""
+    from backend.loop.context import build
+    from backend.subprocesses import require_free_port
+    from backend.web.listener import listen
+
+    settings = read_settings(host=host, port=port)
+    check_access(settings)
+    with_redis(settings)
+    require_free_port(settings.host, settings.port)
+    check_label_studio(settings, required=False)
+    check_store(settings)
+    listen(build(settings))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="work off only these queues, in this process: control,score,train")] = "",
+) -> None:
+    """Run the workers: one process that trains, one for everything else; needs REDIS_URL."""
+    from backend.loop.context import local_dir
+    from backend.loop.training import scratch
+    from backend.queue import rq_queue as rq_queues
+    from backend.worker import supervisor
+
+    settings = read_settings()
+    scratch.clear(local_dir(settings))
+    with_redis(settings)
+    if queues:
+        chosen = tuple(queues.split(","))
+        if unknown := set(chosen) - set(rq_queues.QUEUES):
+            raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
+        # Imported before rq forks, so that no job pays for it again.
+        from backend.worker import jobs  # noqa: F401
+        from backend.yolo.runtime import quiet_ultralytics
+
+        quiet_ultralytics()
+        rq_queues.work(settings.redis_url, chosen)
+        return
+    check_store(settings)
+    with until_told() as stop:
+        supervisor.run(settings, os.environ, stop)
+
+
+@app.command()
+def connect(
+    project: Project,
+    url: Annotated[
+        str, typer.Option(help="the backend's address as Label Studio reaches it")
+    ] = "http://localhost:9090",
+) -> None:
+    """Attach the backend to a project and set its queue up, saying what was done."""
+    from backend.loop import projects
+    from backend.settings import require_web_address
+
+    require_web_address("--url", url, "http://localhost:9090")
+    context = open_context()
+    for line in projects.connect(context, project, url):
+        typer.echo(line)
+
+
+@app.command()
+def train(project: Project) -> None:
+    """Train one version of all tags here and now, whatever labels are new; then score the pool by the worker."""
+    from backend.loop.review import round_value
+    from backend.loop.training import retraining
+    from backend.queue.rq_queue import Jobs
+
+    context = open_context()
+    version = retraining.retrain(context, project, forced=True)
+    round_value.reward(context, version)
+    typer.echo(f"{version.name}: {version.reason}")
+    if version.promoted:
+        Jobs(context.redis).once("start_scoring", project)
+        typer.echo("scoring of the unlabeled tasks is queued")
+
+
+@app.command()
+def score(project: Project) -> None:
+    """Score and rank the unlabeled tasks anew with the accepted version, by the worker."""
+    from backend.loop.served_models import require_project
+    from backend.queue.rq_queue import Jobs
+
+    context = open_context()
+    require_project(context, project)
+    Jobs(context.redis).once("start_scoring", project)
+    typer.echo("scoring is queued; `yolo-backend status` shows how far it is")
+
+
+@app.command()
+def status(project: Project) -> None:
+    """Show where a project stands."""
+    from rich.console import Console
+
+    from backend.cli import tables
+    from backend.loop import projects
+
+    Console().print(tables.status(projects.status(open_context(), project)))
+
+
+@app.command()
+def versions(project: Project) -> None:
+    """List a project's versions."""
+    from rich.console import Console
+
+    from backend.cli import tables
+    from backend.loop.served_models import require_project
+
+    context = open_context()
+    require_project(context, project)
+    Console().print(tables.versions(context.store.versions(project)))
+
+
+@app.command()
+def strategies() -> None:
+    """List the strategies that order a queue: what they ask, need and cost, and when to use which."""
+    from rich.console import Console
+
+    from backend import acquisition
+    from backend.cli import tables
+
+    Console().print(tables.strategies([acquisition.get(name) for name in acquisition.names()]))
+
+
+@app.command()
+def rank(
+    project: Project,
+    strategy: Annotated[str, typer.Option(help="any of `yolo-backend strategies`")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show; nothing is written")] = False,
+) -> None:
+    """Show the next 20 tasks as a strategy would order the pool scored last."""
+    from rich.console import Console
+
+    from backend.cli import tables
+    from backend.loop.scoring import pool_ranking
+
+    if not dry_run:
+        raise typer.BadParameter(
+            "add --dry-run; to use a strategy, set STRATEGY and run `yolo-backend score`", param_hint="--dry-run"
+        )
+    Console().print(tables.order(pool_ranking.preview(open_context(), project, strategy), 20))
+
+
+@app.command()
+def label_errors(project: Project) -> None:
+    """List the 20 labeled tasks whose labels look most wrong to the served version, by tag."""
+    from rich.console import Console
+
+    from backend.cli import tables
+    from backend.loop.review import label_review
+
+    Console().print(tables.label_errors(label_review.standing(open_context(), project)[:20]))
+
+
+@app.command()
+def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a task that is a video")]) -> None:
+    """List the frames of a video to label first: at most ten, the one the served version is least sure of first."""
+    from backend.loop.scoring import frame_order
+
+    typer.echo(", ".join(map(str, frame_order.to_label(open_context(), project, task))))
+
+
+@app.command()
+def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
+    """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
+    from backend.queue.rq_queue import Jobs
+
+    context = open_context()
+    version = context.store.rollback(project, number)
+    Jobs(context.redis).once("start_scoring", project)
+    typer.echo(f"accepted {version.name} again; the queue flips once the pool is scored with it")
+
+
+@app.command()
+def simulate(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="data.yaml, YOLO export of Label Studio, folder of classes, "
+            "or generated: scenes, scenes-balanced, scenes-repeated"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
+    strategies: Annotated[
+        str, typer.Option(help="comma list; see `yolo-backend strategies`")
+    ] = "information_density_unique,random",
+    seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,
+    initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="trainings, the one on the initial images included")] = 5,
+    steps: Annotated[int | None, typer.Option(min=1, help="TRAIN_STEPS of each training")] = None,
+    imgsz: Annotated[int, typer.Option(min=32, max=4096, help="image size, pixels")] = 160,
+    device: Annotated[str | None, typer.Option(help="ultralytics device, e.g. cpu or 0")] = None,
+    explore_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="share of the queue drawn at random")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="top, datahunt1 or datahunt2")] = None,
+    uncertain_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="share of a batch picked by value")
+    ] = None,
+    train_from: Annotated[str | None, typer.Option(help="last or base: where every training starts")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="units at a time on this machine, one thread each")] = 1,
+) -> None:
+    """Ask which strategy saves labels on your data: experiments with the true labels in the place of annotators.
+
+    With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
+    """
+    from rich.console import Console
+
+    from backend.simulate import runner
+
+    given = {
+        "train_steps": steps,
+        "imgsz": imgsz,
+        "device": device,
+        "explore_share": explore_share,
+        "protocol": protocol,
+        "uncertain_share": uncertain_share,
+        "train_from": train_from,
+    }
+    settings = read_settings(**given)
+    if settings.redis_url:
+        with_redis(settings)
+    names = runner.parse_strategies(strategies)
+    order = runner.Order(data, names, seeds, initial, batch, rounds, out, jobs)
+    runner.run(order, settings, Console(soft_wrap=True))
+
+
+@app.command(hidden=True)
+def simulate_unit(folder: Path, strategy: str, seed: int) -> None:
+    """Run one strategy with one seed of an experiment: what `simulate` starts for each."""
+    from backend.simulate import units
+
+    log_to_stderr("WARNING")
+    units.run_unit(folder, strategy, seed)
+
+
+if __name__ == "__main__":
+    main()

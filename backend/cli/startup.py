@@ -1,0 +1,130 @@
+"""How a command starts: settings from the environment, logging, redis, the context, and the end by a signal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from redis.exceptions import RedisError
+
+from backend import settings as settings_table
+from backend.cli.log_lines import LineFormatter
+from backend.errors import BackendError, SettingError
+from backend.web.origins import is_loopback
+
+if TYPE_CHECKING:
+    from backend.loop.context import Context
+    from backend.settings import Settings
+
+
+def read_settings(**given: object) -> Settings:
+    settings = settings_table.from_env(os.environ, **given)
+    log_to_stderr(settings.log_level)
+    return settings
+
+
+def check_access(settings: Settings) -> None:
+    """Raise SettingError for a half password, and for a server that anybody could use from elsewhere."""
+    user, password = settings.basic_auth_user, settings.basic_auth_pass
+    if bool(user) != bool(password):
+        missing = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
+        raise SettingError(
+            f"{missing} is missing or empty",
+            where="environment",
+            fix="set BASIC_AUTH_USER and BASIC_AUTH_PASS, or none",
+        )
+    if not (user or settings.allow_anonymous or is_loopback(settings.host)):
+        raise SettingError(
+            f"HOST={settings.host} lets anybody who reaches it train and configure projects, without a password",
+            where="environment",
+            fix="set BASIC_AUTH_USER and BASIC_AUTH_PASS and enter them in Label Studio beside the URL; or set "
+            "ALLOW_ANONYMOUS=true where nobody but Label Studio can reach the port",
+        )
+
+
+def with_redis(settings: Settings) -> Settings:
+    from redis import Redis
+
+    if not settings.redis_url:
+        raise BackendError(
+            "no redis", where="REDIS_URL", fix="set REDIS_URL, or use `yolo-backend run`, which brings its own redis"
+        )
+    try:
+        with Redis.from_url(settings.redis_url) as redis:
+            redis.ping()
+    except (RedisError, ValueError) as error:
+        raise BackendError(
+            f"redis does not answer: {error}", where="REDIS_URL", fix="start redis, or correct REDIS_URL"
+        ) from None
+    return settings
+
+
+def open_context() -> Context:
+    from backend.cli.embedded import running_redis
+    from backend.loop.context import build
+
+    settings = read_settings()
+    redis_url = settings.redis_url or running_redis(settings)
+    return build(with_redis(settings.model_copy(update={"redis_url": redis_url})))
+
+
+def check_store(settings: Settings) -> None:
+    """Raise StoreError, with the cure, if MODEL_DIR cannot be written."""
+    from backend.store.store import Store
+
+    Store(settings.model_dir).check()
+
+
+def check_label_studio(settings: Settings, *, required: bool) -> None:
+    """Ask Label Studio who we are, once. Raises LabelStudioError for a wrong token, and for no answer if `required`.
+
+    A server or worker of its own may start before Label Studio does, as in docker-compose.yml.
+    """
+    from backend.errors import LabelStudioAuthError, LabelStudioError
+    from backend.labelstudio.client.connection import LabelStudioClient
+
+    try:
+        with LabelStudioClient.impatient(settings.label_studio_url, settings.label_studio_api_key) as client:
+            user = client.check()
+    except LabelStudioError as error:
+        if required or isinstance(error, LabelStudioAuthError) or not settings.label_studio_url:
+            raise
+        logging.getLogger(__name__).warning("%s The backend starts anyway and tries again.", error)
+    else:
+        typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
+
+
+def machine_message(error: OSError | MemoryError | RedisError) -> str:
+    """Return what a command says when the machine refuses: a full disk, a missing right, no memory, no redis."""
+    from backend.store.guarded_files import cure_of
+
+    if isinstance(error, MemoryError):
+        return str(BackendError("the machine has no memory left", fix="close other programs, or lower BATCH or IMGSZ"))
+    if isinstance(error, RedisError):
+        return str(BackendError(f"redis does not answer: {error}", fix="start redis, then run the command again"))
+    where = str(Path(error.filename).absolute()) if isinstance(error.filename, str) else ""
+    return str(BackendError(error.strerror or str(error), where=where, fix=cure_of(error)))
+
+
+def log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def until_told() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or a TERM signal sets."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop

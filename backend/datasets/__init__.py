@@ -1,0 +1,1 @@
+"""Labels on disk in YOLO's formats, read and written."""

@@ -1,0 +1,168 @@
+"""Labeled images -> a YOLO data set on disk, with a split that never moves an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.datasets.label_format import written
+from backend.datasets.reader import LabeledFile
+from backend.errors import TrainingError
+from backend.types import LabeledBox, YoloTask
+
+MIN_IMAGES = 2
+_ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """One image with its labels; no boxes make it a background image. `random`: it was not picked by a strategy."""
+
+    task_id: int
+    path: Path
+    boxes: tuple[LabeledBox, ...]
+    random: bool
+    frame: int = 0  # of the task's video, as Label Studio counts them; 0: the task is the image
+
+    @property
+    def name(self) -> str:
+        """Return its name in a data set."""
+        return f"{self.task_id}-{self.frame}" if self.frame else str(self.task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The images to train on and those to judge by."""
+
+    train: tuple[LabeledImage, ...]
+    val: tuple[LabeledImage, ...]
+    held_out: bool  # False: val is the train set, because too few random images are labeled
+
+
+def split(images: Sequence[LabeledImage], *, val_share: float, project_id: int) -> Split:
+    """Hold out about `val_share` of the random images; without a usable held-out part, val is train.
+
+    An image's side follows from the project id and its task id alone, so labeling more moves nothing.
+    Raises TrainingError for fewer than 2 images or no boxes at all.
+    """
+    where = f"project {project_id}"
+    if len(images) < MIN_IMAGES:
+        raise TrainingError(
+            f"{len(images)} labeled image{'s' * (len(images) != 1)}, a training needs {MIN_IMAGES}",
+            where=where,
+            fix="label more images",
+        )
+    if not _has_boxes(images):
+        raise TrainingError(
+            f"none of the {len(images)} labeled images has a box", where=where, fix="draw at least one box"
+        )
+    val = tuple(image for image in images if image.random and _draw(project_id, image.task_id) < val_share)
+    held = {image.task_id for image in val}
+    train = tuple(image for image in images if image.task_id not in held)
+    if _has_boxes(train) and _has_boxes(val):
+        return Split(train, val, held_out=True)
+    return Split(tuple(images), tuple(images), held_out=False)
+
+
+def unseen_classes(images: Sequence[LabeledImage], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes without a single box: a model trained on these images cannot know them."""
+    seen = {box.label for image in images for box in image.boxes}
+    return tuple(name for name in classes if name not in seen)
+
+
+def write_test_set(
+    files: Sequence[LabeledFile],
+    classes: Sequence[str],
+    root: Path,
+    task: YoloTask = "detect",
+    details: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write files with known labels as the `val` split of a data set under `root`; return its data.yaml.
+
+    ultralytics looks for the images of a foreign data.yaml with a relative `path` in a folder of its own settings.
+    """
+    images = tuple(LabeledImage(place, file.path, file.boxes, random=True) for place, file in enumerate(files))
+    return write(Split(train=images, val=images, held_out=False), classes, root, task, details)
+
+
+def write(
+    split: Split,
+    classes: Sequence[str],
+    root: Path,
+    task: YoloTask = "detect",
+    details: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write images/ (hard links) and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
+
+    `details` is what else data.yaml says.
+
+    Raises TrainingError for a label that is not in `classes` or a box that leaves its image.
+    """
+    root = root.absolute()
+    for folder in ("images", "labels"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    _write_part(split.train, classes, root, "train", task)
+    if split.held_out:
+        _write_part(split.val, classes, root, "val", task)
+    data = {
+        "path": str(root),
+        "train": "images/train",
+        "val": "images/val" if split.held_out else "images/train",
+        "names": list(classes),
+        **(details or {}),
+    }
+    data_yaml = root / "data.yaml"
+    data_yaml.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")  # every JSON is YAML
+    return data_yaml
+
+
+def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Path, part: str, task: YoloTask) -> None:
+    number = {name: index for index, name in enumerate(classes)}
+    for folder in ("images", "labels"):
+        (root / folder / part).mkdir(parents=True)
+    for image in images:
+        lines = [_line(box, number, image.task_id, task) for box in image.boxes]
+        (root / "labels" / part / f"{image.name}.txt").write_text("".join(lines), encoding="ascii")
+        _link(image.path, root / "images" / part / f"{image.name}{image.path.suffix}")
+
+
+def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:
+    """Return one line of a YOLO label file: class number, then what the task takes, in [0, 1]."""
+    if box.label not in number:
+        raise TrainingError(
+            f"label {box.label!r} is not in the label config",
+            where=f"task {task_id}",
+            fix="correct the annotation, or put the label back into the config",
+        )
+    x, y, width, height = box.xywh
+    reach = max(abs(2 * x - 1) + width, abs(2 * y - 1) + height)  # 1 where an edge touches the image's border
+    if not (width > 0 and height > 0 and reach <= 1 + 2 * _ROUNDING):  # also refuses NaN
+        raise TrainingError(
+            f"box {box.xywh} of {box.label!r} is empty or leaves the image",
+            where=f"task {task_id}",
+            fix="draw the box inside the image",
+        )
+    return " ".join([str(number[box.label]), *(f"{each:.6f}" for each in written(box, task))]) + "\n"
+
+
+def _link(source: Path, target: Path) -> None:
+    source = source.resolve()  # a hard link to a symbolic link would dangle elsewhere
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _has_boxes(images: Sequence[LabeledImage]) -> bool:
+    return any(image.boxes for image in images)
+
+
+def _draw(project_id: int, task_id: int) -> float:
+    """Return the image's fixed place in [0, 1): hash() would differ between processes."""
+    digest = hashlib.sha256(f"{project_id}:{task_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

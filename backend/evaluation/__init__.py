@@ -1,0 +1,1 @@
+"""How good a model is, when to stop, and which labels look wrong."""

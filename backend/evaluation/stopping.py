@@ -1,0 +1,149 @@
+"""Whether more labels are still worth it: a recommendation with its reasons, never an automatic stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.acquisition.pool import Pool
+from backend.acquisition.uncertainty import doubts
+from backend.evaluation import basis
+
+PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
+CERTAIN = 0.1  # mean uncertainty, of 1
+STABLE_ROUNDS, STABLE_F1 = 3, 0.98
+WORTH_PER_100 = 0.005  # mAP50 per 100 labels
+ENOUGH_SIGNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is known after one training; None: not measured."""
+
+    labels: int  # annotated images
+    map50: float
+    uncertainty: float | None = None  # of the unlabeled pool, 0..1
+    stability: float | None = None  # F1@.5 with the version before on unlabeled images, or frames of videos
+    judged_on: int = 0  # held-out images that map50 is of
+    interval: tuple[float, float] | None = None  # of map50, 95%
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One reason to stop, or why it is none yet."""
+
+    name: str
+    met: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Stop if the budget is spent, or if two of the other signs agree; one alone is often noise."""
+
+    stop: bool
+    signs: tuple[Sign, ...]
+
+
+def recommend(rounds: Sequence[Round], *, labels: int, budget: int = 0) -> Recommendation:
+    """Return whether to stop after these rounds (oldest first) with `labels` annotated; a budget of 0 is none."""
+    rounds = [one for one in rounds if math.isfinite(one.map50)]
+    spent = _budget(labels, budget)
+    signs = (_plateau(rounds), _certain(rounds), _stable(rounds), _extrapolated(rounds))
+    return Recommendation(spent.met or sum(sign.met for sign in signs) >= ENOUGH_SIGNS, (spent, *signs))
+
+
+def _budget(labels: int, budget: int) -> Sign:
+    if not budget:
+        return Sign("budget", False, "no budget is set")
+    return Sign("budget", labels >= budget, f"{labels} of {budget} labels are used")
+
+
+def _plateau(rounds: Sequence[Round]) -> Sign:
+    if len(rounds) <= PLATEAU_ROUNDS:
+        return Sign("plateau", False, f"{len(rounds)} rounds are too few, it takes {PLATEAU_ROUNDS + 1}")
+    before = max(one.map50 for one in rounds[:-PLATEAU_ROUNDS])
+    gain = max(one.map50 for one in rounds[-PLATEAU_ROUNDS:]) - before
+    said = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
+    return Sign("plateau", gain < PLATEAU_GAIN, said)
+
+
+def _on(last: Round) -> str:
+    """Return the newest mAP50 with all it stands on."""
+    if not last.judged_on:
+        return ""
+    return f"; it is now {last.map50:.3f}{basis.span(last.interval)} on {last.judged_on} held-out images"
+
+
+def _certain(rounds: Sequence[Round]) -> Sign:
+    value = rounds[-1].uncertainty if rounds else None
+    if value is None:
+        return Sign("uncertainty", False, "the uncertainty of the unlabeled images is not known")
+    return Sign("uncertainty", value < CERTAIN, f"mean uncertainty {value:.2f} of the pool, limit {CERTAIN}")
+
+
+def _stable(rounds: Sequence[Round]) -> Sign:
+    known = [one.stability for one in rounds[-STABLE_ROUNDS:] if one.stability is not None]
+    if len(known) < STABLE_ROUNDS:
+        return Sign("stability", False, f"it takes {STABLE_ROUNDS} rounds to compare, there are {len(known)}")
+    lowest = min(known)
+    said = f"predictions agree to at least F1 {lowest:.3f} over {STABLE_ROUNDS} rounds, limit {STABLE_F1}"
+    return Sign("stability", lowest >= STABLE_F1, said)
+
+
+def _extrapolated(rounds: Sequence[Round]) -> Sign:
+    if len({one.labels for one in rounds}) < 4:
+        return Sign("extrapolation", False, "it takes 4 rounds of different size to fit a curve")
+    curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
+    gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
+    said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"
+    return Sign("extrapolation", gain < WORTH_PER_100, said)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw:
+    """limit − scale · n^(−power), scale >= 0."""
+
+    limit: float
+    scale: float
+    power: float
+
+    def at(self, labels: float) -> float:
+        return self.limit - self.scale * math.pow(labels, -self.power)
+
+
+def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
+    """Return the power law of least squared error: the power from a grid, limit and scale by regression.
+
+    Scores that do not rise give a flat one. Raises ValueError for label counts under 1.
+
+    >>> law = fit_power_law([20, 40, 80, 160, 320], [.9 - 2 * n**-.5 for n in (20, 40, 80, 160, 320)])
+    >>> round(law.limit, 3), round(law.scale, 3), round(law.power, 3)
+    (0.9, 2.0, 0.5)
+    """
+    n, y = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if (n < 1).any():
+        raise ValueError(f"label counts {labels} must be at least 1")
+    best, least = PowerLaw(float(y.mean()), 0.0, 1.0), float(((y - y.mean()) ** 2).sum())
+    for power in np.arange(5, 301) / 100:
+        design = np.stack([np.ones_like(n), -(n**-power)], axis=1)
+        (limit, scale), *_ = np.linalg.lstsq(design, y, rcond=None)
+        error = float(((design @ (limit, scale) - y) ** 2).sum())
+        if scale > 0 and error < least:
+            best, least = PowerLaw(float(limit), float(scale), float(power)), error
+    return best
+
+
+def mean_uncertainty(pool: Pool) -> float | None:
+    """Return the mean over the images with boxes of their largest h(s) / ln 2, in [0, 1]; None if there is no box.
+
+    Of a choice among C classes, the entropy of each image / ln C.
+    """
+    if not len(pool.class_probs):
+        return None
+    most = np.log(max(pool.class_probs.shape[1], 2) if pool.exclusive else 2)
+    starts = pool.offsets[:-1][np.diff(pool.offsets) > 0]
+    return float(np.maximum.reduceat(doubts(pool).astype(np.float64), starts).mean() / most)

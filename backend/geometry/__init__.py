@@ -1,0 +1,1 @@
+"""Pure numpy on shapes: boxes, masks, brush strokes, key frames and segments of time."""

@@ -1,0 +1,1 @@
+"""What Label Studio means: its label configs, tags, regions, and its API."""

@@ -1,0 +1,265 @@
+"""A Label Studio project and what is attached to it: settings, queue, webhook, ML backends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backend.errors import LabelStudioError, NotFoundError
+from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
+from backend.types import Json
+
+SAMPLING = "Uncertainty sampling"
+PROJECTS_PER_QUERY = 100  # Label Studio's largest page
+
+
+def condition(column: str, operator: str, kind: str, value: Any) -> Json:
+    """Return one Data Manager condition on tasks."""
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def filters(*conditions: Json) -> Json:
+    """Return Data Manager filters that ask for all of `conditions`."""
+    return {"conjunction": "and", "items": list(conditions)}
+
+
+# What Label Studio hands out: tasks with fewer annotations, each by another user, than are wanted of them.
+UNLABELED = condition("is_labeled", "equal", "Boolean", False)
+COMPLETED = condition("is_labeled", "equal", "Boolean", True)
+QUEUED = condition("completed_at", "empty", "Datetime", True)  # the same as a column that the Data Manager shows
+LABELED = condition("total_annotations", "greater", "Number", 0)
+ANY_SCORE = condition("predictions_score", "greater", "Number", -1)  # so that the score comes with each task
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectInfo:
+    """A project as it stands."""
+
+    id: int
+    title: str
+    label_config: str
+    model_version: str  # "": none chosen
+    sampling: str
+    show_collab_predictions: bool
+    task_count: int
+    counts: str = ""  # a hash of its settings and of all that Label Studio counts; "": not asked for
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    id: int
+    project_id: int
+    url: str
+    headers: Mapping[str, str]
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """An ML backend attached to a project, as Label Studio last saw it."""
+
+    id: int
+    url: str
+    title: str
+    state: str  # "Connected", "Disconnected", "Error", ...
+    error_message: str
+    model_version: str
+
+
+class _Project(Answer):
+    id: int
+    title: str
+    label_config: str | None
+    model_version: str | None
+    sampling: str | None
+    show_collab_predictions: bool
+    task_number: int | None
+
+
+class _Count(Answer):
+    total: int
+
+
+class _ProjectPage(Answer):
+    results: list[dict[str, Any]]
+
+
+class Created(Answer):
+    """What Label Studio made."""
+
+    id: int
+
+
+class _CountedProject(_Project):
+    maximum_annotations: int | None = None
+    skip_queue: str | None = None
+    finished_task_number: int | None = None
+    num_tasks_with_annotations: int | None = None
+    total_annotations_number: int | None = None
+    ground_truth_number: int | None = None
+    skipped_annotations_number: int | None = None
+    total_predictions_number: int | None = None
+
+
+class _Backend(Answer):
+    id: int
+    url: str
+    title: str | None = None
+    readable_state: str = ""
+    error_message: str | None = None
+    model_version: str | None = None
+
+
+class _Webhook(Answer):
+    id: int
+    url: str
+    project: int | None = None
+    headers: dict[str, str] | None = None
+    is_active: bool = True
+
+
+class ProjectCalls:
+    """The calls about a project; mixed into the client, which brings `http`."""
+
+    http: LabelStudioHTTP
+
+    def project(self, project_id: int) -> ProjectInfo:
+        """Return a project's settings and counts. Raises NotFoundError."""
+        path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
+        fields = ",".join(_Project.model_fields)
+        return _project(parse(_Project, self.http.get(path, missing=missing, include=fields)))
+
+    def projects(self, ids: Sequence[int]) -> dict[int, ProjectInfo]:
+        """Return the projects with these ids, with their counts, a hundred by a request; those that are gone lack."""
+        fields, found = ",".join(_CountedProject.model_fields), []
+        for begin in range(0, len(ids), PROJECTS_PER_QUERY):
+            asked = ",".join(map(str, ids[begin : begin + PROJECTS_PER_QUERY]))
+            answer = self.http.get("/api/projects/", ids=asked, page_size=PROJECTS_PER_QUERY, include=fields)
+            found += parse_list(_CountedProject, parse(_ProjectPage, answer).results)
+        return {each.id: replace(_project(each), counts=_hash(each.model_dump_json())) for each in found}
+
+    def labeled_count(self, project_id: int) -> int:
+        """Count the labeled tasks by the Data Manager: LS's own counter leaves out what was imported with tasks."""
+        query = json.dumps({"filters": filters(LABELED)})
+        page = self.http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
+        return parse(_Count, page).total
+
+    def create_project(self, title: str, label_config: str) -> int:
+        """Create a project and return its id."""
+        created = self.http.send("POST", "/api/projects/", {"title": title, "label_config": label_config})
+        return parse(Created, created).id
+
+    def set_model_version(self, project_id: int, version: str) -> None:
+        """Make `version` the one whose scores order the queue; LS refuses a version without predictions."""
+        try:
+            self._patch(project_id, model_version=version)
+        except LabelStudioError as error:
+            if "model_version" not in error.what:
+                raise
+            raise LabelStudioError(
+                f"Label Studio refuses model version {version!r}: it has no predictions of it",
+                where=f"project {project_id}",
+                fix="import the version's predictions first",
+            ) from None
+
+    def set_sampling(self, project_id: int) -> bool:
+        """Switch the queue to uncertainty sampling; return whether that changed anything."""
+        if self.project(project_id).sampling == SAMPLING:
+            return False
+        self._patch(project_id, sampling=SAMPLING)
+        return True
+
+    def _patch(self, project_id: int, **fields: Any) -> None:
+        path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
+        self.http.send("PATCH", path, fields, missing=missing)
+
+    def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
+        """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
+
+        LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
+        """
+        stale = self._stale_webhooks(project_id, backend_url, header, value)
+        for hook in stale:
+            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
+        return bool(stale)
+
+    def lacks_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
+        """Return whether `ensure_webhook_header` would change anything; raises as it does."""
+        return bool(self._stale_webhooks(project_id, backend_url, header, value))
+
+    def _stale_webhooks(self, project_id: int, backend_url: str, header: str, value: str) -> list[WebhookInfo]:
+        self.project(project_id)  # LS answers 400 for an unknown one
+        ours = webhooks_to(backend_url, self.webhooks(project_id))
+        if not ours:
+            raise NotFoundError(
+                f"no webhook to {backend_url.rstrip('/')}/webhook",
+                where=f"project {project_id}",
+                fix="attach the backend again (Settings > Model); see SSRF_PROTECTION_ENABLED if none appears",
+            )
+        return [hook for hook in ours if hook.headers.get(header) != value]
+
+    def webhooks(self, project_id: int | None = None) -> list[WebhookInfo]:
+        """Return the webhooks of one project, or of all of them in one request."""
+        asked: Json = {} if project_id is None else {"project": project_id}
+        found = parse_list(_Webhook, self.http.get("/api/webhooks/", **asked))
+        return [
+            WebhookInfo(hook.id, hook.project, hook.url, hook.headers or {}, hook.is_active)
+            for hook in found
+            if hook.project
+        ]
+
+    def backends(self, project_id: int) -> list[BackendInfo]:
+        """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
+        missing = f"no project {project_id} in Label Studio"
+        found = parse_list(_Backend, self.http.get("/api/ml/", missing=missing, project=project_id))
+        return [_backend(backend) for backend in found]
+
+    def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
+        """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
+
+        Raises LabelStudioBlockedError for an address LS does not allow (a backend without webhook may stay behind),
+        NotFoundError, and LabelStudioError with the backend's own /health or /setup message.
+        """
+        self.project(project_id)
+        body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
+        if user:
+            body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
+        return _backend(parse(_Backend, self.http.send("POST", "/api/ml/", body)))
+
+
+def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookInfo]:
+    """Return the webhooks that call the backend at this address."""
+    url = f"{backend_url.rstrip('/')}/webhook"
+    return [hook for hook in hooks if hook.url.rstrip("/") == url]
+
+
+def _project(found: _Project) -> ProjectInfo:
+    return ProjectInfo(
+        id=found.id,
+        title=found.title,
+        label_config=found.label_config or "",
+        model_version=found.model_version or "",
+        sampling=found.sampling or "",
+        show_collab_predictions=found.show_collab_predictions,
+        task_count=found.task_number or 0,
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _backend(found: _Backend) -> BackendInfo:
+    return BackendInfo(
+        id=found.id,
+        url=found.url,
+        title=found.title or "",
+        state=found.readable_state,
+        error_message=found.error_message or "",
+        model_version=found.model_version or "",
+    )

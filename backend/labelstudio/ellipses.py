@@ -1,0 +1,66 @@
+"""Ellipses that an annotator draws with an EllipseLabels beside a tag of objects: labels that no model draws.
+
+They count for a tag of the same image that has their label; those with labels of their own are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from backend.geometry import coordinates
+from backend.labelstudio import regions
+from backend.labelstudio.regions import Item
+from backend.types import ControlTag, LabeledBox, Nothing, Point, Ring
+
+KIND = "ellipselabels"
+BOXED = "ellipses learned as the boxes around them"
+_POINTS = 64  # of an outline: it misses the ellipse by at most 0.12% of its radius
+
+
+def read(tag: ControlTag, result: Iterable[Item]) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield what each ellipse encloses, once for each label that it shares with the tag, or why there is none."""
+    return regions.read(tag, _shared(tag, result), partial(_shape, tag))
+
+
+def _shared(tag: ControlTag, result: Iterable[Item]) -> Iterator[Item]:
+    """Yield the ellipses that have labels of the tag, as if they were its own regions."""
+    for item in result:
+        mine = item.get("type") == KIND and item.get("to_name") == tag.to_name
+        if mine and (labels := [label for label in regions.labels_of(item, KIND) if label in tag.labels]):
+            yield {**item, "from_name": tag.from_name, "type": tag.kind, "value": item["value"] | {tag.kind: labels}}
+
+
+def _shape(tag: ControlTag, item: Item) -> LabeledBox | Nothing | str:
+    """Return what an ellipse encloses; of a tag of turned boxes the turned box around it."""
+    value, size = item["value"], regions.image_size(item)
+    names = ("x", "y", "radiusX", "radiusY", "rotation")
+    x, y, *radii, rotation = (regions.number(value.get(name, 0 if name == "rotation" else None)) for name in names)
+    if not all(map(math.isfinite, (x, y, *radii, rotation))):
+        return "has no usable x, y, radiusX, radiusY or rotation"
+    if size is None:
+        return "does not carry original_width and original_height"
+    ring = _ring((x, y), (radii[0], radii[1]), rotation, size, corners=tag.task == "obb")
+    inside = coordinates.clip_ring(ring)
+    if not (min(radii) > 0 and coordinates.ring_area(inside) > 0):
+        return Nothing("has no area inside the image")
+    boxed = tag.task in ("detect", "obb")
+    outline = () if tag.task == "detect" else (ring,)
+    return LabeledBox("", coordinates.ring_hull(inside), outline=outline, note=BOXED if boxed else "")
+
+
+def _ring(centre: Point, radii: Point, rotation: float, size: tuple[float, float], *, corners: bool) -> Ring:
+    """Return the outline of an ellipse in percent, or the corners around it, as shares of the image.
+
+    Label Studio turns an ellipse clockwise about its centre, in pixels.
+    """
+    around = np.linspace(0, 2 * math.pi, _POINTS, endpoint=False)
+    unit = np.stack([np.cos(around), np.sin(around)], axis=1)
+    if corners:
+        unit = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+    cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    turned = (unit * radii * size) @ np.array([[cos, sin], [-sin, cos]]) / size
+    return tuple((float(x), float(y)) for x, y in (turned + centre) / 100)

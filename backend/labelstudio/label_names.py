@@ -1,0 +1,134 @@
+"""The labels of a control tag: how they stand in results, and which classes of a model each stands for."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from backend.errors import LabelConfigError
+from backend.labelstudio import tags
+from backend.labelstudio.label_paths import SEPARATOR, joined
+from backend.labelstudio.label_xml import WHERE, attributes_of, inside, refuse, skip, spell
+
+MOST_LABELS = 10_000  # of a tag; a Taxonomy of all products of a shop has as many
+MOST_POINTS = 1_000
+MOST_LETTERS = 1_000  # of a label; of a path, all its names
+
+
+def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the labels inside an element as they stand in results, and casefolded class name -> label.
+
+    `control` is the tag that they are for, which may be another.
+
+    Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
+    of its predicted_values and of its own value and alias; predicted_values win. A path stands for its last name where
+    no other one ends in it. A label written twice counts once.
+    """
+    own: dict[str, str] = {}
+    predicted: dict[str, str] = {}
+    written = _written(element, tag, control)
+    for label, attributes in written:
+        for name in (label,) if tag.tree else (attributes.get("alias", ""), attributes.get("value", "")):
+            _claim(own, name, label, element)
+        for name in attributes.get("predicted_values", "").split(","):
+            _claim(predicted, name, label, element)
+    labels = tuple(dict.fromkeys(label for label, _ in written))
+    return labels, (_ends(labels) if tag.tree else {}) | own | predicted
+
+
+def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
+    """Return the labels of a skeleton in the order of model_index, else in the config's.
+
+    Their predicted_values name the class of the object, the same for all, as in configs for HumanSignal's YOLO backend.
+    """
+    written = _written(element, tag, element)
+    labels = tuple(dict.fromkeys(label for label, _ in written))
+    if len(labels) > MOST_POINTS:
+        what = f"{spell(element)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
+        raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(element)}")
+    indices = [attributes.get("model_index", "").strip() for _, attributes in written]
+    if not any(indices):
+        return labels
+    if sorted(indices) != sorted(str(index) for index in range(len(labels))):
+        why = f"does not number the {len(labels)} labels from 0"
+        raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
+    return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
+
+
+def repeated(element: ET.Element) -> list[str]:
+    """Return a warning for each label of a skeleton's points that is written several times."""
+    written = Counter(label for label, _ in _written(element, tags.get(element.tag.lower()), element))
+    return [
+        f"{spell(element)}: the label {label!r} is written {count} times and is one point. Fix: name each by itself"
+        for label, count in written.items()
+        if count > 1
+    ]
+
+
+def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequence[tuple[str, Mapping[str, str]]]:
+    """Return the labels as they stand in results, each with its attributes; raises LabelConfigError for none."""
+    entries = _paths(element) if tag.tree else ((node, ()) for node in inside(element, tag.label_tag))
+    leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
+    labels = []
+    for node, above in entries:
+        attributes = attributes_of(node)
+        name = attributes.get("alias", "") or attributes.get("value", "")
+        if name and not (leaves and _has_choices(node)):
+            labels.append((_checked(joined((*above, name)), control), attributes))
+        if len(labels) > MOST_LABELS:
+            what = f"{spell(control)} has more than {MOST_LABELS} labels"
+            raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(control)}")
+    if not labels:
+        value = attributes_of(element).get("value", "")
+        problem = f'takes its labels from the task (value="{value:.80}")' if value else "has no labels"
+        fix = f"put {tag.label_tag} tags with a value into it, {skip(control)}"
+        raise LabelConfigError(f"{spell(element)} {problem}", where=WHERE, fix=fix)
+    return labels
+
+
+def _checked(label: str, control: ET.Element) -> str:
+    if len(label) > MOST_LETTERS:
+        what = (
+            f"{spell(control)} has a label of {len(label)} characters, {label[:40]!r}..., and {MOST_LETTERS} are read"
+        )
+        raise LabelConfigError(what, where=WHERE, fix=f"shorten it, {skip(control)}")
+    return label
+
+
+def _has_choices(node: ET.Element) -> bool:
+    return any(inner.tag.lower() == "choice" for child in node for inner in child.iter())
+
+
+def _paths(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[ET.Element, tuple[str, ...]]]:
+    """Yield the choices of a tree, each with the names above it."""
+    for node in element:
+        attributes = attributes_of(node)
+        name = attributes.get("alias", "") or attributes.get("value", "")
+        if SEPARATOR in name:
+            raise refuse(
+                node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
+            )
+        if node.tag.lower() == "choice":
+            yield node, above
+        yield from _paths(node, (*above, name) if name else above)
+
+
+def _ends(labels: Sequence[str]) -> dict[str, str]:
+    """Return casefolded name -> path of the names that one path alone ends in."""
+    ends = [label.rpartition(SEPARATOR)[2].strip().casefold() for label in labels]
+    paths = Counter(ends)
+    return {end: label for end, label in zip(ends, labels, strict=True) if paths[end] == 1}
+
+
+def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:
+    folded = name.strip().casefold()
+    if not folded:
+        return
+    if claims.setdefault(folded, label) != label:
+        raise LabelConfigError(
+            f"{spell(element)}: the class {name.strip()[:80]!r} is claimed by two labels, {claims[folded][:80]!r} and "
+            f"{label[:80]!r}",
+            where=WHERE,
+            fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
+        )

@@ -1,0 +1,84 @@
+"""BrushLabels on an Image: masks painted pixel by pixel, of objects, or of classes where model_semantic="true"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backend.errors import RegionError
+from backend.geometry import brush_rle, masks
+from backend.geometry.coordinates import ring_hull
+from backend.labelstudio import ellipses, regions
+from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.tags import Result, Tag
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
+
+KIND = "brushlabels"
+# A size made up by whoever wrote a region must not fill the memory: 500 MB at most for a region.
+MOST_PIXELS = 100_000_000  # of its image, a byte for each
+MOST_TRACED = 49_000_000  # of the part that it paints, 8 bytes for each; phones take 48 megapixels
+MOST_EDGES = 1_000_000  # in its rows: rubbish has an edge at every other pixel
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return a prediction's masks as brush regions, in its order; boxes where the model knows no outlines.
+
+    What is left out says `regions.shown`; also objects that cover no pixel's centre.
+    """
+    found = []
+    for row, label in regions.shown(tag, prediction, classes, threshold):
+        mask = masks.fill(regions.rings(prediction, row), prediction.width, prediction.height)
+        if mask.any():
+            value = {"format": "rle", "rle": brush_rle.encode_rle(mask), KIND: [label]}
+            found.append(regions.build(tag, prediction, key, row, value))
+    return tuple(found)
+
+
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield the outline of what a region paints for each label of it, or why it is not learned.
+
+    All parts of a region are one object; its outline encloses the pixels painted, and no others.
+    """
+    items = list(result)
+    yield from regions.read(tag, items, _shape)
+    yield from ellipses.read(tag, items)
+
+
+def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+    """Return what a region paints, or what is wrong with it."""
+    size = regions.image_size(item)
+    if size is None or not all(map(float.is_integer, size)):
+        return "does not carry original_width and original_height"
+    width, height = map(int, size)
+    if width * height > MOST_PIXELS:
+        return f"says that its image has {width} x {height} pixels, more than can be read"
+    value = item["value"]
+    if value.get("touches") or value.get("maskDataURL"):  # as drafts have them, and what else the magic wand leaves
+        return "holds strokes that are not in its mask yet: open the task in Label Studio and submit it again"
+    try:
+        mask = brush_rle.decode_rle(value.get("rle"), height, width)
+    except RegionError as error:
+        return f"cannot be learned: {error}"
+    traced, edges = masks.effort(mask)
+    if traced > MOST_TRACED or edges > MOST_EDGES:
+        return f"paints over {traced} pixels with {edges} edges, and up to {MOST_TRACED} and {MOST_EDGES} can be read"
+    rings = [tuple(map(tuple, (ring / (width, height)).tolist())) for ring in masks.trace(mask)]
+    if not rings:
+        return Nothing("paints nothing")
+    return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
+
+
+def _task(attributes: Mapping[str, str]) -> YoloTask:
+    return "semantic" if says(attributes, "model_semantic", default=False) else "segment"
+
+
+TAG = Tag(
+    name="BrushLabels",
+    object_name="Image",
+    encode=encode,
+    read=read,
+    task=_task,
+    attributes={"model_semantic": (*FALSE, *TRUE)},
+)

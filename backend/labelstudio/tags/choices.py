@@ -1,0 +1,90 @@
+"""Choices about an Image: the classes of the whole image, one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.labelstudio import regions
+from backend.labelstudio.tags import Result, Tag
+from backend.types import WHOLE, ControlTag, LabeledBox, Nothing, Prediction, Region
+
+MOST = "maxusages"  # attribute: how many labels may be chosen, 0: all
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return the answer to a tag: the likeliest label, or all of a tag that takes several; none under the threshold.
+
+    The threshold is the tag's own, else `threshold`. The answer's score is that of its least likely label.
+    """
+    return answer(tag, prediction, classes, threshold, key, list)
+
+
+def answer(
+    tag: ControlTag,
+    prediction: Prediction,
+    classes: Sequence[str],
+    threshold: float,
+    key: str,
+    spell: Callable[[list[str]], list[Any]],
+) -> tuple[Region, ...]:
+    """Return the one region that answers; `spell` writes labels as the tag's results have them."""
+    if len(prediction.boxes) != 1:  # a model of objects, or none at all
+        return ()
+    scores: dict[str, float] = {}
+    for label, score in zip(regions.class_labels(tag, classes), prediction.class_probs[0].tolist(), strict=True):
+        if label is not None and np.isfinite(score):
+            scores[label] = max(score, scores.get(label, 0.0))
+    lowest = threshold if tag.score_threshold is None else tag.score_threshold
+    chosen = sorted((label for label in scores if scores[label] >= lowest), key=lambda label: -scores[label])
+    most = int(regions.setting(tag, MOST, 0)) or len(chosen)
+    chosen = chosen[:most] if tag.multiple else chosen[:1]
+    if not chosen:
+        return ()
+    return (
+        Region(
+            id=regions.region_id(key, tag.from_name, 0),
+            kind=tag.kind,
+            from_name=tag.from_name,
+            to_name=tag.to_name,
+            value={tag.kind: spell(chosen)},
+            score=scores[chosen[-1]],
+            original_width=prediction.width,
+            original_height=prediction.height,
+        ),
+    )
+
+
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield the whole image as a training box of each label chosen, or why a choice is not learned.
+
+    Two answers where one may be chosen cannot both be true.
+    """
+    parts = dict.fromkeys(regions.read(tag, result, _whole))
+    labels = [part.label for part in parts if isinstance(part, LabeledBox)]
+    if len(labels) > 1 and not tag.multiple:
+        named = ", ".join(map(repr, labels[:3]))
+        yield f"its choice has {len(labels)} answers, {named}, and only one may be chosen: correct the annotation"
+        return
+    yield from parts
+
+
+def _whole(_: Mapping[str, Any]) -> LabeledBox:
+    return LabeledBox("", WHOLE)
+
+
+TAG = Tag(
+    name="Choices",
+    object_name="Image",
+    encode=encode,
+    read=read,
+    task=lambda _: "classify",
+    multiple=lambda attributes: attributes.get("choice", "single").strip().lower() == "multiple",
+    label_tag="Choice",
+    # Nested choices are submitted as paths, and Label Studio imports no predictions of those.
+    attributes={"choice": ("single", "single-radio", "multiple"), "allownested": ("false",)},
+)

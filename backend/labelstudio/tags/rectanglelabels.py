@@ -1,0 +1,130 @@
+"""RectangleLabels on an Image: upright boxes with a label, or rotated ones where the tag says model_obb="true"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from backend.geometry import coordinates
+from backend.labelstudio import ellipses, regions
+from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.tags import Result, Tag
+from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
+
+KIND = "rectanglelabels"
+TURNED = 'turned boxes learned as the upright boxes around them; model_obb="true" would learn their angle'
+
+
+def encode(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return a prediction's boxes as regions, in its order; upright ones are clipped to the image.
+
+    What is left out says `regions.shown`; also rotated boxes of which nothing is inside the image.
+    """
+    rows = regions.shown(tag, prediction, classes, threshold)
+    if tag.task == "obb" and prediction.rotated is not None:
+        turned = [(row, _rotated_value(prediction, row, label)) for row, label in rows]
+        return tuple(regions.build(tag, prediction, key, row, value) for row, value in turned if value)
+    percent = coordinates.percent_boxes(prediction)
+    return tuple(
+        regions.build(tag, prediction, key, row, _value(percent[row].tolist(), 0, label)) for row, label in rows
+    )
+
+
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+    """Yield a training box for each label of each region of this tag, or why there is none.
+
+    Boxes are clipped to the image. A rotated region becomes its upright hull, with its corners as the outline where the
+    tag learns them.
+    """
+    items = list(result)
+    yield from regions.read(tag, items, partial(_shape, tag.task == "obb"))
+    yield from ellipses.read(tag, items)
+
+
+def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, Any]:
+    x, y, width, height = percent
+    return {"x": x, "y": y, "width": width, "height": height, "rotation": rotation, KIND: [label]}
+
+
+def _rotated_value(prediction: Prediction, row: int, label: str) -> dict[str, Any]:
+    """Return a rotated box as Label Studio draws it: unturned, with its top-left corner where it is after turning.
+
+    LS refuses predictions with x, y, width or height above 100. Each of the four corners may stand for the top-left
+    one; a box that is too large or too far out by all of them is cut to what is inside the image. Empty for nothing.
+    """
+    assert prediction.rotated is not None
+    rotated = prediction.rotated[row].astype(np.float64)
+    size = np.array([prediction.width, prediction.height], dtype=np.float64)
+    ring = coordinates.clip_ring(tuple((float(x), float(y)) for x, y in coordinates.corners_of(rotated)[0] / size))
+    if not coordinates.ring_area(ring) > 0:
+        return {}
+    for box in (rotated, _cut(rotated, np.array(ring) * size, size)):
+        for x, y, width, height, angle in _turns(box):
+            corner = 100 * coordinates.corners_of([x, y, width, height, angle])[0, 0] / size
+            percent = [*corner.tolist(), *(100 * np.array([width, height]) / size).tolist()]
+            if max(percent) <= 100:
+                return _value(percent, math.degrees(angle) % 360, label)
+    return _value(coordinates.normalised_to_percent(coordinates.ring_hull(ring)), 0, label)
+
+
+def _turns(rotated: coordinates.Boxes) -> Iterator[tuple[float, float, float, float, float]]:
+    """Yield a rotated box (5,) as seen from each of its corners."""
+    x, y, width, height, angle = rotated.tolist()
+    for turn in range(4):
+        yield x, y, *((height, width) if turn % 2 else (width, height)), angle + turn * math.pi / 2
+
+
+def _cut(rotated: coordinates.Boxes, inside: coordinates.Boxes, size: coordinates.Boxes) -> coordinates.Boxes:
+    """Return the box (5,) at the same angle around the points `inside` (k, 2), no side longer than the image's."""
+    angle = float(rotated[4])
+    axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    low, high = (inside @ axes.T).min(axis=0), (inside @ axes.T).max(axis=0)
+    sides = max((np.minimum(high - low, each) for each in (size, size[::-1])), key=np.prod)
+    return np.array([*((low + high) / 2 @ axes), *sides, angle])
+
+
+def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+    """Return what a region encloses inside the image, or what is wrong with it."""
+    found = regions.percent_box(item["value"])
+    if found is None:
+        return "has no usable x, y, width, height or rotation"
+    box, rotation = found
+    size = regions.image_size(item)
+    if rotation % 360 and size is None:
+        return "is rotated but does not carry original_width and original_height"
+    if keep_corners:
+        return _rotated(box, rotation, size or (1.0, 1.0))
+    if rotation % 360 and size is not None:
+        box = coordinates.rotated_hull(box, rotation, *size)
+    box = coordinates.clip_percent(box)
+    if not (box[2] > 0 and box[3] > 0):
+        return Nothing("has no area inside the image")
+    return LabeledBox("", coordinates.percent_to_normalised(box), note=TURNED if rotation % 90 else "")
+
+
+def _rotated(box: coordinates.Box, rotation: float, size: tuple[float, float]) -> LabeledBox | Nothing:
+    corners = coordinates.rotated_corners(box, rotation, *size)
+    inside = coordinates.clip_ring(corners)
+    if not (box[2] > 0 and box[3] > 0 and coordinates.ring_area(inside) > 0):
+        return Nothing("has no area inside the image")
+    return LabeledBox("", coordinates.ring_hull(inside), outline=(corners,))
+
+
+def _task(attributes: Mapping[str, str]) -> YoloTask:
+    return "obb" if says(attributes, "model_obb", default=False) else "detect"
+
+
+TAG = Tag(
+    name="RectangleLabels",
+    object_name="Image",
+    encode=encode,
+    read=read,
+    task=_task,
+    attributes={"model_obb": (*FALSE, *TRUE)},
+)

@@ -1,0 +1,1 @@
+"""What happens to a project, from its first prediction to the next version."""

@@ -1,0 +1,71 @@
+"""What every job and request works with, built once at the entry point and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from backend import acquisition
+from backend import settings as settings_table
+from backend.labelstudio import label_renames
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop.locks import Fence, Locks
+from backend.media.cache import MediaCache
+from backend.queue.run_state import Progress, connect
+from backend.settings import Settings
+from backend.store.store import ProjectRecord, Store
+from backend.types import AnnotatedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Settings and the handles to the four places that hold state: Label Studio, the store, redis, the media cache."""
+
+    settings: Settings
+    store: Store
+    redis: Redis
+    progress: Progress
+    label_studio: LabelStudioClient
+    media: MediaCache
+
+    def project_settings(self, record: ProjectRecord | None) -> Settings:
+        """Return the settings with the project's own overrides; SettingError names a bad one."""
+        return self.settings if record is None else settings_table.for_project(self.settings, record.extra_params)
+
+    def lock(self, project_id: int, purpose: str) -> AbstractContextManager[Fence]:
+        """Hold a project's lock, "training" or "push", while the block runs; BusyError if another holds it."""
+        return Locks(self.redis, self.store).lock(project_id, purpose)
+
+    def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
+        """Yield each labeled task, or those of `ids`, with renamed labels under the names of today."""
+        renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
+        for task in self.label_studio.annotated_tasks(project_id, ids):
+            yield label_renames.in_task(task, renames)
+
+    @property
+    def work_dir(self) -> Path:
+        """Local scratch space: beside the model directory where that is local."""
+        return local_dir(self.settings)
+
+
+def local_dir(settings: Settings) -> Path:
+    """Return the local directory for caches and scratch files, also when MODEL_DIR is a remote URL."""
+    return Path(".yolo-backend" if is_remote(settings) else settings.model_dir).absolute()
+
+
+def is_remote(settings: Settings) -> bool:
+    """Return whether MODEL_DIR is an address: then no lock of this machine's tells who works on it."""
+    return "://" in settings.model_dir
+
+
+def build(settings: Settings) -> Context:
+    """Open everything lazily: no connection is made until the first use. Raises SettingError for a bad strategy."""
+    acquisition.get(settings.strategy)
+    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    redis = connect(settings.redis_url)
+    media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)
+    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media)

@@ -1,0 +1,139 @@
+"""What a project asks for now: a training, a scoring, a review of its labels, or nothing until something changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from backend import settings as settings_table
+from backend.errors import NotFoundError
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
+from backend.loop import projects, rests, served_models
+from backend.loop.context import Context
+from backend.loop.review import label_marks, label_review, round_value
+from backend.loop.scoring import answer_fingerprints, old_versions, push
+from backend.loop.training import snapshot
+from backend.queue.rq_queue import Jobs
+from backend.queue.run_state import TrainingProgress
+
+TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
+
+
+def reconcile(
+    context: Context, jobs: Jobs, project_id: int, infos: Mapping[int, ProjectInfo], hooks: Sequence[WebhookInfo]
+) -> None:
+    """Look after one project; what was found in order is asked for again only once something happened there."""
+    now, stored = fingerprint(context, infos, project_id), context.store.project(project_id)
+    if stored is None:
+        return
+    info = infos[project_id]
+    record = replace(stored, label_config=info.label_config)
+    projects.look(context, record, info.sampling, hooks)
+    failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
+    changed = failed or context.progress.recall(project_id, "checked") != now
+    astray = changed and projects.astray(context, record, info.model_version)
+    if astray or projects.drifted(context, record, hooks):
+        jobs.once("configure", project_id)
+    answer_fingerprints.adopt(context, stored)  # not `record`: the label config may have changed since the last /setup
+    if push.is_pending(context, record):
+        jobs.once("start_scoring", project_id)
+    lost = changed and label_marks.lost(context, project_id)
+    if lost:
+        jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
+    if changed and check(context, jobs, project_id) and not astray and not lost:
+        context.progress.remember(project_id, "checked", now, for_s=TRUSTED_S)
+    if context.progress.recall(project_id, "placed") != now:  # `score_new` remembers after which change it had a look
+        jobs.once("score_new", project_id)
+    if changed:
+        _end_push(context, jobs, project_id)
+
+
+def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:
+    """Do what follows a push and may have been lost with redis, by what the store and Label Studio show."""
+    if old_versions.are_left(context, project_id):
+        jobs.once("delete_old", project_id)
+    closed = round_value.is_observed(context, project_id) or not push.is_ranked(context, project_id)
+    if not closed and context.progress.scoring(project_id) is None:  # else the push at its end does it
+        close_push(context, project_id, served_models.serving_number(context, project_id))
+
+
+def close_push(context: Context, project_id: int, number: int) -> None:
+    """Keep what a scored pool says of stopping, and drop what is now too old from the store."""
+    round_value.observe(context, project_id, number)
+    settings = context.project_settings(context.store.project(project_id))
+    context.store.prune(project_id, keep=settings_table.versions_kept(settings))
+
+
+def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:
+    """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
+    if project_id not in infos:
+        raise NotFoundError(f"no project {project_id} in Label Studio")
+    changed = context.label_studio.latest_change(project_id)
+    settings = context.project_settings(context.store.project(project_id))
+    ours = [served_models.serving_number(context, project_id), settings.retrain_every]
+    return json.dumps([infos[project_id].counts, changed, *ours])
+
+
+def check(context: Context, jobs: Jobs, project_id: int) -> bool:
+    """Start what the labels ask for; return whether nothing is left to do until they change."""
+    unseen = label_review.outdated(context, project_id)
+    enough = _has_enough(context, project_id)
+    if unseen:
+        jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
+    rests.after_death(context, project_id)
+    fault = context.progress.fault(project_id, "training")
+    forced = fault is not None and fault.forced
+    due = enough and not failed_on_these(context, project_id) and not is_awaited(context, project_id)
+    if (due or forced) and not context.progress.rests(project_id, "training"):
+        enqueue_training(context, jobs, project_id, forced=forced)
+    return not (unseen or enough or forced)
+
+
+def is_due(context: Context, project_id: int) -> bool:
+    """Return whether there are enough new labels, others than those that allowed no training, and it is their turn."""
+    if is_awaited(context, project_id):
+        return False
+    return _has_enough(context, project_id) and not failed_on_these(context, project_id)
+
+
+def is_awaited(context: Context, project_id: int) -> bool:
+    """Return whether the accepted version is on its way into the queue: the next training waits until it is there.
+
+    Where people label faster than the pool is scored, each training would make the scoring before it moot, and the
+    queue would never change. A scoring that failed is waited for by nobody.
+    """
+    record, accepted = context.store.project(project_id), context.store.current(project_id)
+    if record is None or accepted is None or accepted == context.store.serving(project_id):
+        return False
+    if context.progress.fault(project_id, "scoring") is not None:
+        return False
+    run = context.progress.scoring(project_id)
+    return (run is not None and run.number == accepted.number) or push.is_pending(context, record)
+
+
+def _has_enough(context: Context, project_id: int) -> bool:
+    counts = snapshot.count(context, project_id)
+    record = context.store.project(project_id)
+    if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
+        return False
+    return counts.new >= context.project_settings(record).retrain_every
+
+
+def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
+    """Ask for a training, and show that it waits."""
+    if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
+        context.progress.set_training(project_id, TrainingProgress("queued"))
+
+
+def labels(context: Context, project_id: int) -> str:
+    """Return a text that changes with the labels, or with what the label config asks of them."""
+    stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
+    return json.dumps([sorted(stamps.items()), record.label_config if record else ""])
+
+
+def failed_on_these(context: Context, project_id: int) -> bool:
+    """Return whether the last training failed on the labels as they are now."""
+    failed = context.progress.recall(project_id, "failed_labels")
+    return bool(failed) and failed == labels(context, project_id)

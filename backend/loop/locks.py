@@ -1,0 +1,113 @@
+"""Who may work on a project: a lease in redis keeps two holders apart, a token in the store stops a late one.
+
+docs/locks.md tells the whole design.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from backend.errors import BusyError, MachineError
+from backend.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCK_TTL_MS = 60_000
+_HOLD = (  # renew it, or take it again where redis came back empty; a lock of somebody else stays theirs
+    "local holder = redis.call('get', KEYS[1]) "
+    "if holder and holder ~= ARGV[1] then return 0 end "
+    "redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1"
+)
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+
+
+class Fence:
+    """A held lock; `check` refuses to go on once another may have worked on the project."""
+
+    def __init__(self, locks: Locks, project_id: int, purpose: str) -> None:
+        self._redis, self._store = locks.redis, locks.store
+        self._project_id, self._purpose = project_id, purpose
+        self._key = f"lock:{purpose}:{project_id}"
+        self._holder = secrets.token_hex(16)  # a name that no restart of redis gives twice
+        self.token = 0
+
+    def take(self) -> None:
+        """Take the lock and a token above all others; BusyError if another holds it."""
+        if not self._lease():
+            raise BusyError(f"a {self._purpose} of project {self._project_id} is already running", where=self._key)
+        try:
+            self.token = self._store.take_token(self._project_id, self._purpose)
+        except BaseException:
+            self.release()
+            raise
+
+    def check(self) -> None:
+        """Raise BusyError if the lock has passed to another.
+
+        The store decides: whoever took the lock after us has a higher token. So redis may be away for as long as it
+        likes; nobody gets a lock without it.
+        """
+        if not self.hold():
+            raise BusyError(
+                f"another {self._purpose} took over project {self._project_id}",
+                where=self._key,
+                fix="nothing to do: the other one does the work",
+            )
+
+    def hold(self) -> bool:
+        """Renew the lock, or take it again where redis lost it; False if it has passed to another."""
+        try:
+            held = self._lease()
+        except RedisError:
+            held = True  # as far as anybody can tell; the token decides
+        if held and self._store.newest_token(self._project_id, self._purpose) != self.token:
+            self.release()  # it was free, but somebody has held it since
+            return False
+        return held
+
+    def _lease(self) -> bool:
+        """Take or renew the lock in redis; sent again after a lost answer it says the same."""
+        return bool(self._redis.eval(_HOLD, 1, self._key, self._holder, LOCK_TTL_MS))
+
+    def release(self) -> None:
+        """Let others have the lock; without redis it ends by itself."""
+        with suppress(RedisError):
+            self._redis.eval(_RELEASE, 1, self._key, self._holder)
+
+
+class Locks:
+    """The locks of all projects, one for each purpose ("training", "push")."""
+
+    def __init__(self, redis: Redis, store: Store) -> None:
+        self.redis = redis
+        self.store = store
+
+    @contextmanager
+    def lock(self, project_id: int, purpose: str) -> Iterator[Fence]:
+        """Hold the project's lock for `purpose`, renewed in the background; BusyError if another holds it."""
+        fence = Fence(self, project_id, purpose)
+        fence.take()
+        stop = threading.Event()
+        keeper = threading.Thread(target=_keep, args=(fence, stop), daemon=True)
+        keeper.start()
+        try:
+            yield fence
+        finally:
+            stop.set()
+            keeper.join()
+            fence.release()
+
+
+def _keep(fence: Fence, stop: threading.Event) -> None:
+    """Renew a lock until it is released or lost; an error of the store's is for whoever checks next."""
+    while not stop.wait(LOCK_TTL_MS / 6000):
+        with suppress(MachineError, OSError):
+            if not fence.hold():
+                return

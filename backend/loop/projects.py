@@ -1,0 +1,219 @@
+"""How a project is made ready in Label Studio, and what its status page shows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from backend.errors import BackendError, LabelStudioError, NotFoundError
+from backend.evaluation.label_quality import SUSPECT, LabelDoubt
+from backend.evaluation.stopping import Recommendation
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import WebhookInfo
+from backend.labelstudio.client.project import webhooks_to
+from backend.loop import studio_state
+from backend.loop.context import Context
+from backend.loop.review import round_value
+from backend.loop.scoring.pool_ranking import arms
+from backend.loop.scoring.push import flip, is_pending
+from backend.loop.served_models import name_of, project_record, require_project, serving_number
+from backend.loop.studio_state import StudioState
+from backend.model_versions import ModelVersion
+from backend.queue.rq_queue import Jobs
+from backend.queue.run_state import Counts, ScoringRun, TrainingProgress
+from backend.sampling import bandit
+from backend.sampling.bandit import Arm, Reward
+from backend.store.store import ProjectRecord
+
+log = logging.getLogger(__name__)
+
+WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
+ASKED_AGAIN_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that GET /api/projects/{id} tells of a project."""
+
+    project_id: int
+    version: str
+    counts: Counts | None  # None: nothing was counted yet
+    retrain_every: int
+    strategy: str
+    training: TrainingProgress
+    versions: tuple[ModelVersion, ...]
+    scoring: ScoringRun | None
+    failures: dict[int, str]  # task id -> why it has no prediction or no label
+    ranking_error: str  # why the accepted version could not be ranked, so that the queue kept its order; "" if it could
+    stopping: Recommendation
+    bandit: str  # "off", "ucb1" or "thompson"
+    arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
+    rewards: tuple[Reward, ...]
+    label_studio: StudioState  # as the last reconcile saw it
+    warnings: tuple[str, ...]  # what of the label config is left alone, and why
+    doubts: tuple[LabelDoubt, ...]  # what the served version thought of the labels, worst first
+
+
+def status(context: Context, project_id: int) -> Status:
+    """Return a project's status from the store and redis alone; NotFoundError if it was never set up."""
+    record = require_project(context, project_id)
+    settings = context.project_settings(record)
+    rewards = context.store.rewards(project_id)
+    return Status(
+        project_id=project_id,
+        version=name_of(context, record),
+        counts=context.progress.counts(project_id),
+        retrain_every=settings.retrain_every,
+        strategy=settings.strategy,
+        training=context.progress.training(project_id),
+        versions=context.store.versions(project_id),
+        scoring=context.progress.scoring(project_id),
+        failures=context.progress.failures(project_id),
+        ranking_error=context.progress.recall(project_id, "ranking_error"),
+        stopping=round_value.recommendation(context, project_id, settings.budget),
+        bandit=settings.bandit,
+        arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
+        rewards=rewards,
+        label_studio=studio_state.last(context, project_id),
+        warnings=label_config.warnings(record.label_config),
+        doubts=context.store.doubts(project_id, serving_number(context, project_id)),
+    )
+
+
+def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = False) -> tuple[str, ...]:
+    """Make the project's queue ours: webhook header, sampling, queue tab, model_version; return what was done.
+
+    The sampling is set when the project is configured for the first time, or `anew`: if somebody chooses another one
+    later, that stands. Safe to run again. A project without predictions of the served version is scored first; the push
+    then flips it.
+    """
+    record = project_record(context, project_id)
+    client = context.label_studio
+    done = []
+    try:
+        if record.backend_url and _secure_webhook(context, record):
+            done.append("gave the webhook its secret header")
+    except NotFoundError as error:
+        done.append(f"found {error}; until then labels are counted every {context.settings.reconcile_s:g} s only")
+    if (anew or not record.configured) and client.set_sampling(project_id):
+        done.append('set sampling to "Uncertainty sampling"')
+    if client.ensure_queue_tab(project_id):
+        done.append('made the Data Manager tab "Active learning queue"')
+    if client.ensure_doubts_tab(project_id, SUSPECT):
+        done.append('made the Data Manager tab "Possible label errors"')
+        if number := serving_number(context, project_id):
+            jobs.once("review_labels", project_id, number)  # fills the tab
+    version = name_of(context, record)
+    if is_pending(context, record):
+        jobs.once("start_scoring", project_id)
+        done.append(f"started scoring the unlabeled tasks with {name_of(context, record, accepted=True)}")
+    else:
+        if flip(context, project_id, version):
+            done.append(f"pointed the queue at {version}")
+        context.store.note_shown(project_id, serving_number(context, project_id))
+    # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
+    latest = context.store.project(project_id) or record
+    context.store.save_project(replace(latest, configured=record.backend_url))
+    log.info("project %d: %s", project_id, "; ".join(done) or "already configured")
+    return tuple(done)
+
+
+def drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> bool:
+    """Return whether the backend's address changed, or its webhook was made anew without our header.
+
+    `hooks` are webhooks of the project and of others.
+    """
+    if record.configured != record.backend_url:
+        return True
+    mine = webhooks_to(record.backend_url, (hook for hook in hooks if hook.project_id == record.project_id))
+    return any(hook.headers.get(WEBHOOK_HEADER) != context.store.secret() for hook in mine)
+
+
+def astray(context: Context, record: ProjectRecord, shown: str) -> bool:
+    """Return whether Label Studio points the queue at nothing of ours, and could do better.
+
+    It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off. Or
+    a push died before it pointed the queue. `shown` is what the queue is pointed at.
+    """
+    version, client = name_of(context, record), context.label_studio
+    if shown == version or context.progress.scoring(record.project_id) is not None:
+        return False  # the push at a scoring's end points the queue
+    if version not in client.prediction_versions(record.project_id):
+        return False  # nothing is left to label, so there is no queue to be pointed
+    if context.store.shown(record.project_id) not in (None, serving_number(context, record.project_id)):
+        return True
+    # Last, as LS calls /setup of each backend that it is asked for.
+    titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
+    return shown in titles
+
+
+def take_up_lost(context: Context, hooks: Iterable[WebhookInfo]) -> None:
+    """Let Label Studio call /setup for projects that its webhooks tell are ours, and of which the store knows nothing.
+
+    It does so whenever it is asked for the backends of a project. Such a project was set up with a store that is lost,
+    or with that of another backend: hence not more often than every ASKED_AGAIN_S.
+    """
+    known = set(context.store.project_ids())
+    lost = {hook.project_id for hook in hooks if WEBHOOK_HEADER in hook.headers} - known
+    for project_id in sorted(lost):
+        if context.progress.recall(project_id, "taken_up"):
+            continue
+        context.progress.remember(project_id, "taken_up", "asked", for_s=ASKED_AGAIN_S)
+        try:
+            context.label_studio.backends(project_id)
+        except BackendError as error:  # the other projects are looked after all the same
+            log.warning("project %d: %s", project_id, error)
+
+
+def look(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
+    """Write down for the status what Label Studio has of a project's webhook and sampling."""
+    mine = [hook for hook in hooks if hook.project_id == record.project_id]
+    webhook, secret = "", context.store.secret()
+    if record.backend_url:
+        ours = webhooks_to(record.backend_url, mine)
+        webhook = "missing" if not ours else "on" if any(hook.is_active for hook in ours) else "off"
+    rivals = sorted(hook.url for hook in mine if hook.headers.get(WEBHOOK_HEADER, secret) != secret)
+    studio_state.note(context, record.project_id, webhook=webhook, sampling=sampling, rivals=", ".join(rivals))
+
+
+def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
+    """Give the project's webhook our secret; True if it lacked it.
+
+    The address is what a caller of /setup named, and that may be anybody: it is ours if BACKEND_URL says so, or if
+    somebody with an account attached it in Label Studio. Raises NotFoundError if it is not, or if there is no webhook.
+    """
+    client, project_id, url = context.label_studio, record.project_id, record.backend_url
+    header = WEBHOOK_HEADER, context.store.secret()
+    if not client.lacks_webhook_header(project_id, url, *header):
+        return False
+    if url != context.settings.backend_url.rstrip("/"):
+        attached = {backend.url.rstrip("/") for backend in client.backends(project_id)}
+        if context.settings.backend_url or url not in attached:
+            raise NotFoundError(
+                f"that {url} is not this backend's address",
+                where=f"project {project_id}",
+                fix="attach the backend in Label Studio (Settings > Model) by the address in BACKEND_URL",
+            )
+    return client.ensure_webhook_header(project_id, url, *header)
+
+
+def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
+    """Attach the backend at `url` to a project as LS's own UI does; return what was done.
+
+    Label Studio calls /setup while attaching, and that starts `configure` by itself. Raises LabelStudioBlockedError
+    when LS refuses private addresses, LabelStudioError with the backend's own message when /setup fails.
+    """
+    client, settings = context.label_studio, context.settings
+    url = url.rstrip("/")
+    attached = next((one for one in client.backends(project_id) if one.url.rstrip("/") == url), None)
+    if attached is None:
+        attached = client.attach_backend(
+            project_id, url, "yolo-backend", settings.basic_auth_user, settings.basic_auth_pass
+        )
+        done = [f"attached {url} to project {project_id}"]
+    else:
+        done = [f"{url} was attached to project {project_id} already ({attached.state})"]
+    if attached.error_message:
+        raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="mend what the message names")
+    return (*done, *configure(context, Jobs(context.redis), project_id, anew=True))

@@ -1,0 +1,1 @@
+"""What labels were worth, and which of them look wrong."""

@@ -1,0 +1,113 @@
+"""Doubted labels in Label Studio: scored by how wrong they look, and listed worst first by a Data Manager tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from backend.evaluation.label_quality import LabelDoubt, by_task
+from backend.labelstudio.client.connection import COMPLETED, PredictionRow
+from backend.loop.context import Context
+from backend.loop.review.label_review import unchanged
+from backend.loop.scoring.push import LAST, encode, note_refused, same
+from backend.loop.scoring.scoring import stored
+from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
+from backend.types import Prediction, Task
+
+MARKED = 200  # tasks at most
+CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
+FEW = 20  # marks up to which a request each is cheaper than an import, which recounts the whole project
+
+
+def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:
+    """Write the worst MARKED doubts into Label Studio and take back those that stand no longer; return the writes.
+
+    A marked task's prediction has the score 1 − quality; of several tags the worst gives the task its quality. A task
+    that Label Studio still hands out, as it wants more annotations, keeps its place instead. A task that is marked no
+    longer gets its place in the queue back. One that has no place stays in the store's list of marked
+    tasks, so that it is given a place once its labels are deleted.
+    """
+    models = models_for(context, project_record(context, project_id), accepted=False)
+    model, client = models[0], context.label_studio
+    before = context.store.marks(project_id, model.number)
+    doubted = tuple(doubt for doubt in by_task(doubts)[:MARKED] if doubt.score < CLEAN)
+    ids = sorted(before | {doubt.task_id for doubt in doubted})
+    labels = client.counted_labels(project_id, ids) if ids else {}
+    tasks = {task.id: task for task in client.tasks(project_id, ids, COMPLETED)}
+    doubted = tuple(doubt for doubt in doubted if doubt.task_id in tasks)
+    doubted = unchanged(doubted, {label.annotation_id: label.updated_at for label in labels.values()})
+    wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted}
+    places = _places(context, model)
+    # Before anything is written: whatever happens then, the list has all of them.
+    context.store.save_marks(project_id, model.number, before | wrong.keys())
+    scores = {
+        task_id: wrong.get(task_id, places.get(task_id, LAST))
+        for task_id in ids
+        if task_id in labels and task_id in tasks
+    }
+    written = _write(context, project_id, models, tasks, scores, create=frozenset(wrong))
+    unplaced = before - (places.keys() & labels.keys())
+    context.store.save_marks(project_id, model.number, wrong.keys() | unplaced)
+    client.set_doubts(project_id, [doubt.annotation_id for doubt in doubted])
+    return written
+
+
+def lost(context: Context, project_id: int) -> bool:
+    """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
+    number = serving_number(context, project_id)
+    doubted = by_task(context.store.doubts(project_id, number))[:MARKED] if number else ()
+    wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted if doubt.score < CLEAN}
+    if not wrong:
+        return False
+    client, version = context.label_studio, context.store.version(project_id, number).name
+    held = {stamp.task_id: stamp.score for stamp in client.stamps_of(project_id, version, wrong)}
+    marked = client.tasks(project_id, wrong, COMPLETED)
+    return any(task.id not in held or not same(held[task.id], wrong[task.id]) for task in marked)
+
+
+def _places(context: Context, model: ServedModel) -> dict[int, float]:
+    """Return the place in the queue of each task that the version has ranked."""
+    order = context.store.ranking(model.project_id, model.number)
+    if order is None:
+        return {}
+    return dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+
+
+def _write(
+    context: Context,
+    project_id: int,
+    models: Sequence[ServedModel],
+    tasks: Mapping[int, Task],
+    scores: Mapping[int, float],
+    *,
+    create: frozenset[int],
+) -> int:
+    """Give tasks' predictions these scores; of those without a prediction only `create` get one."""
+    settings, client, version = (
+        context.project_settings(project_record(context, project_id)),
+        context.label_studio,
+        models[0].name,
+    )
+    present = {stamp.task_id: stamp for stamp in client.stamps_of(project_id, version, scores)}
+    refused: dict[int, str] = {}
+
+    def row(task_id: int) -> PredictionRow:
+        regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]))
+        return PredictionRow(task_id, scores[task_id], regions)
+
+    changed = [stamp for task_id, stamp in present.items() if not same(stamp.score, scores[task_id])]
+    for stamp in changed:
+        client.update_prediction(stamp.id, version, row(stamp.task_id), refused.__setitem__)
+    lacking = [row(task_id) for task_id in sorted(create - present.keys())]
+    if len(lacking) > FEW:
+        client.import_predictions(project_id, version, lacking, refused.__setitem__)
+    else:
+        for each in lacking:
+            client.create_prediction(version, each, refused.__setitem__)
+    note_refused(context, project_id, refused)
+    return len(changed) + len(lacking)
+
+
+def _predicted(context: Context, models: Sequence[ServedModel], task: Task) -> list[Prediction | None]:
+    """Return what the models say of a task: since it was labeled, else in the pool."""
+    late = stored(context, models, task, labeled=True)
+    return [newer or older for newer, older in zip(late, stored(context, models, task), strict=True)]

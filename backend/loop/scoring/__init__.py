@@ -1,0 +1,1 @@
+"""From a version to the order of the queue in Label Studio."""

@@ -1,0 +1,59 @@
+"""What a tag's models of earlier versions said: the newest that had not learned from a task judges it fairly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from backend.loop.context import Context
+from backend.loop.served_models import ServedModel, past_models
+from backend.types import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A tag's model of one version: where its predictions are, and what it had learned by then."""
+
+    project_id: int
+    number: int
+    tag: str  # its name in the store
+    classes: tuple[str, ...]
+    learned: frozenset[int]
+
+
+def pasts_of(context: Context, model: ServedModel) -> list[Past]:
+    """Return a tag's models up to this one, newest first."""
+    found = []
+    for version, known in past_models(context, model):
+        place = version.place_of(model.tag, first=not model.beside)
+        found.append(Past(version.project_id, version.number, place, known.classes, version.known_tasks(place)))
+    return found
+
+
+def fair(context: Context, pasts: Sequence[Past], sources: Mapping[int, int]) -> Iterator[tuple[int, Past, Prediction]]:
+    """Yield of tasks the newest that had not learned from it, and what it says of it; nothing where none says anything.
+
+    Nor of a video: boxes of many frames cannot be told apart. `sources` as in `said`.
+    """
+    left = dict(sources)
+    for past in pasts:
+        asked = {task_id: source for task_id, source in left.items() if task_id not in past.learned}
+        for task_id, found in said(context, past.project_id, past.number, past.tag, asked):
+            if found.tracks is None:
+                del left[task_id]
+                yield task_id, past, found
+
+
+def said(
+    context: Context, project_id: int, number: int, tag: str, sources: Mapping[int, int]
+) -> Iterator[tuple[int, Prediction]]:
+    """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory.
+
+    `sources` are by task what the tag shows of them now: nothing is said of one that showed something else then.
+    """
+    left = set(sources)
+    for labeled in (True, False):
+        asked = project_id, number, tuple(left), sources
+        for task_id, found in context.store.predictions(*asked, labeled=labeled, tag=tag):
+            left.remove(task_id)
+            yield task_id, found

@@ -1,0 +1,124 @@
+"""In which order a stored pool is labeled: the strategy that the settings or the bandit choose, and its ranking."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from backend import acquisition
+from backend.errors import ModelError, NotFoundError, SettingError
+from backend.loop.context import Context
+from backend.loop.scoring import strategy_inputs
+from backend.loop.served_models import ServedModel, models_for, serving_number
+from backend.sampling import bandit, ranking
+from backend.sampling.ranking import STAND_IN, Protocol
+from backend.settings import Settings
+from backend.store.store import ProjectRecord
+from backend.types import Ranking
+
+log = logging.getLogger(__name__)
+
+
+def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> Ranking:
+    """Rank the stored pool of a version under the project's settings, and keep the ranking.
+
+    Before the first training nothing tells one image from another: the order is random and says so. Raises ModelError
+    if the model lacks what the strategy needs.
+    """
+    model, settings = models[0], context.project_settings(record)
+    strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
+    if not any(one.trained for one in models):
+        strategy, explore = "random", 1.0
+    order, parts = _order(context, record, models, strategy, explore)
+    for tag, part in parts.items():
+        context.store.save_ranking(model.project_id, model.number, part, tag=tag)
+    context.store.save_ranking(model.project_id, model.number, order)
+    return order
+
+
+def _order(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], strategy: str, explore: float
+) -> tuple[Ranking, Mapping[str, Ranking]]:
+    """Return the ranking of a version's pool and, where there are several tags, how each of them ranks it by itself."""
+    model, settings = models[0], context.project_settings(record)
+    protocol = ranking.protocol(
+        settings.protocol,
+        batch=settings.retrain_every,
+        uncertain_share=settings.uncertain_share,
+        pool_limit=settings.pool_limit,
+    )
+    seed = (settings.seed, model.project_id, model.number)
+    parts: dict[str, Ranking] = {}
+    if len(models) == 1:
+        pool, rng = strategy_inputs.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        order = ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
+    else:
+        whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
+        for one in [each for each in models if each.trained] or models:
+            parts[one.tag.known_as] = _part(context, record, one, strategy, whole, first=one is model)
+        rng = np.random.default_rng(seed)
+        order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
+    count = len(order.task_ids)
+    if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
+        log.warning("project %d: %s", model.project_id, warning)
+    return order, parts
+
+
+def _part(
+    context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, *, first: bool
+) -> Ranking:
+    """Return how one tag among several ranks the pool: a further one by STAND_IN, where it cannot by the strategy."""
+    seed = (context.project_settings(record).seed, model.project_id, model.number)  # all draw the same candidates
+
+    def ranked(strategy: str) -> Ranking:
+        pool, rng = strategy_inputs.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
+
+    try:
+        return ranked(strategy)
+    except ModelError as error:
+        if first or strategy == STAND_IN:
+            raise
+        log.info("project %d: %s ranks by %s: %s", model.project_id, model.tag.from_name, STAND_IN, error)
+    return ranked(STAND_IN)
+
+
+def arms(settings: Settings) -> tuple[str, ...]:
+    """Return the strategies the bandit chooses from; raises SettingError if none is named."""
+    names = tuple(dict.fromkeys(name.strip() for name in settings.bandit_arms.split(",") if name.strip()))
+    if not names:
+        raise SettingError("BANDIT_ARMS names no strategy", where="BANDIT_ARMS", fix="name some, with commas between")
+    return names
+
+
+def candidates(settings: Settings) -> tuple[str, ...]:
+    """Return the strategies that the next ranking may use."""
+    return (settings.strategy,) if settings.bandit == "off" else arms(settings)
+
+
+def strategy_for(context: Context, settings: Settings, model: ServedModel) -> str:
+    """Return the strategy of the next ranking: STRATEGY, or what the bandit chooses."""
+    if settings.bandit == "off":
+        return settings.strategy
+    rng = np.random.default_rng((settings.seed, model.project_id, model.number, 1))
+    chosen = bandit.choose(context.store.rewards(model.project_id), arms(settings), settings.bandit, rng)
+    log.info("project %d: the bandit chose %s for %s", model.project_id, chosen, model.name)
+    return chosen
+
+
+def preview(context: Context, project_id: int, strategy: str) -> Ranking:
+    """Return the ranking that `strategy` would make of the stored pool of the served version; writes nothing.
+
+    Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
+    project that has no scored pool.
+    """
+    acquisition.get(strategy)
+    record = context.store.project(project_id)
+    if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
+        raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
+    explore = context.project_settings(record).explore_share
+    order, _ = _order(context, record, models_for(context, record, accepted=False), strategy, explore)
+    return order

@@ -1,0 +1,195 @@
+"""A pool in shards: cut, predicted, stored. The last shard of a version in starts its ranking."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from backend.errors import MediaError
+from backend.loop.context import Context
+from backend.loop.scoring import answer_fingerprints, pool_ranking, strategy_inputs, watched
+from backend.loop.served_models import ServedModel, models_for, project_record
+from backend.media.cache import MediaFile, each_or_error, placed
+from backend.queue.rq_queue import Jobs
+from backend.store.store import PoolShard, ProjectRecord
+from backend.types import Prediction, Task
+
+log = logging.getLogger(__name__)
+
+SHARD_TASKS = 256
+SHARD_VIDEOS = 4  # each takes as long as hundreds of images
+
+
+def start(context: Context, jobs: Jobs, project_id: int) -> int:
+    """Cut all tasks into shards for the accepted version, one job each; return the number of tasks.
+
+    The unlabeled ones are the pool; what a trained version says of the labeled ones tells strategies what is known
+    already, and reviewers which labels to doubt. Raises ModelError where the strategy needs a committee, and there is
+    none to ask.
+    """
+    record = project_record(context, project_id)
+    models, settings = models_for(context, record, accepted=True), context.project_settings(record)
+    model = models[0]
+    if strategy_inputs.asks_committee(pool_ranking.candidates(settings)):
+        strategy_inputs.juries(context, record, models)
+    pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
+    labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
+    size = shard_size(models)
+    shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
+    context.store.clear_shards(project_id, model.number)
+    answer_fingerprints.begin(
+        context, models
+    )  # not before: until they are gone the stored answers keep the keys they have
+    run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
+    for index, (task_ids, has_labels) in enumerate(shards):
+        jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
+    jobs.deal()
+    if not shards:
+        jobs.put("rank_and_push", project_id, run)
+    return len(pool) + len(labeled)
+
+
+def shard_size(models: Sequence[ServedModel]) -> int:
+    """Return how many tasks are predicted before the result is kept."""
+    return SHARD_VIDEOS if any(model.tag.frame_rate for model in models) else SHARD_TASKS
+
+
+def _cut(task_ids: list[int], size: int) -> list[list[int]]:
+    return [task_ids[begin : begin + size] for begin in range(0, len(task_ids), size)]
+
+
+def score_shard(
+    context: Context, project_id: int, run: int, index: int, labeled: bool, task_ids: Sequence[int]
+) -> int | None:
+    """Predict one shard and store it; return the version's number if it was the last one missing.
+
+    Running it twice changes nothing. It is moot once another run has begun, or a newer version is accepted. Where the
+    label config asks for other answers than when the run began, the run ends, and the reconcile starts another.
+    """
+    current = context.progress.scoring(project_id)
+    record = project_record(context, project_id)
+    models, settings = models_for(context, record, accepted=True), context.project_settings(record)
+    if current is None or (current.run, current.number) != (run, models[0].number):
+        return None
+    if answer_fingerprints.outdated(context, models):
+        context.progress.end_scoring(project_id, run)
+        return None
+    tasks = context.label_studio.tasks(project_id, task_ids)
+    shards = predict_shards(context, models, index, tasks, labeled=labeled)
+    if not context.progress.renew_scoring(project_id, run):  # while we predicted; that run's shards have these names
+        return None
+    if not save_shards(context, models, shards, labeled=labeled):
+        return None
+    if not labeled and strategy_inputs.asks_committee(pool_ranking.candidates(settings)):
+        put_to_the_vote(context, record, models, shards, tasks)
+    return current.number if context.progress.shard_done(project_id, run, index, len(task_ids)) else None
+
+
+def put_to_the_vote(
+    context: Context,
+    record: ProjectRecord,
+    models: Sequence[ServedModel],
+    shards: Sequence[PoolShard],
+    tasks: Sequence[Task],
+) -> None:
+    """Ask each tag's committee about the tasks of a shard, and keep what it says.
+
+    A cached file may be damaged: what could not be predicted is not put to the vote either.
+    """
+    said = {model.tag.from_name: shard for model, shard in zip(models, shards, strict=True)}
+    for model, members in strategy_inputs.juries(context, record, models):
+        shard = said[model.tag.from_name]
+        seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
+        strategy_inputs.save_votes(context, members, model, shard.index, seen)
+
+
+def predict_shards(
+    context: Context, models: Sequence[ServedModel], index: int, tasks: Sequence[Task], *, labeled: bool = False
+) -> tuple[PoolShard, ...]:
+    """Return each model's predictions of `tasks`; None marks one whose file failed, with its reason recorded."""
+    predictions, reasons = predict_all(context, models, tasks)
+    # Of labeled tasks the training before has said what it could not learn, and that is true still.
+    mended = [] if labeled else [task.id for task in tasks]
+    context.progress.note_failures(models[0].project_id, mended, reasons)
+    ids = np.array([task.id for task in tasks], dtype=np.int64)
+    sources = (np.array([model.tag.source(task) for task in tasks], dtype=np.int64) for model in models)
+    return tuple(PoolShard(index, ids, tuple(row), of) for row, of in zip(predictions, sources, strict=True))
+
+
+def save_shards(
+    context: Context, models: Sequence[ServedModel], shards: Sequence[PoolShard], *, labeled: bool = False
+) -> bool:
+    """Keep what each model says of the same tasks; False: it is moot, the pool is scored with other attributes now."""
+    if answer_fingerprints.outdated(context, models):
+        return False
+    for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
+        context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.beside)
+    return True
+
+
+def stored(
+    context: Context, models: Sequence[ServedModel], task: Task, *, labeled: bool = False
+) -> list[Prediction | None]:
+    """Return what the store holds of a task as it is now, by model; nothing of an image that it showed before."""
+    return [
+        context.store.prediction(
+            *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.beside
+        )
+        for model in models
+    ]
+
+
+def predict_all(
+    context: Context, models: Sequence[ServedModel], tasks: Sequence[Task]
+) -> tuple[list[list[Prediction | None]], dict[int, str]]:
+    """Return each model's predictions of the tasks in order, None where a file failed, and the reasons by task id.
+
+    Models of the same weights that look at the same images share one pass over them.
+    """
+    fetched = functools.cache(lambda data_key: _fetched(context, data_key, tasks))
+    passes: dict[tuple[object, ...], list[Prediction | MediaError]] = {}
+    for model in models:
+        if _pass(model) not in passes:
+            video = model.tag.frame_rate
+            key = model.tag.data_key
+            answers = _of_videos(context, model, tasks) if video else _of_images(model, tasks, fetched(key))
+            passes[_pass(model)] = list(answers)
+    reasons = {}
+    for place, task in enumerate(tasks):
+        failed = [str(each[place]) for each in passes.values() if isinstance(each[place], MediaError)]
+        if failed:
+            reasons[task.id] = "; ".join(dict.fromkeys(failed))
+            log.warning("task %d lacks a prediction: %s", task.id, reasons[task.id])
+    each_pass = (passes[_pass(model)] for model in models)
+    return [[None if isinstance(one, MediaError) else one for one in answers] for answers in each_pass], reasons
+
+
+def _pass(model: ServedModel) -> tuple[object, ...]:
+    """Return what a model's predictions depend on; of a video they depend on all that its tag says."""
+    return model.weights, model.tag.data_key, model.tag.from_name if model.tag.frame_rate else ""
+
+
+def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:
+    return list(context.media.fetch_many([(task.shown(data_key), task.id) for task in tasks]))
+
+
+def _of_images(
+    model: ServedModel, tasks: Sequence[Task], fetched: Sequence[MediaFile | MediaError]
+) -> Iterator[Prediction | MediaError]:
+    answers = each_or_error([file for file in fetched if not isinstance(file, MediaError)], model.predict)
+    for task, file in zip(tasks, fetched, strict=True):
+        answer = file if isinstance(file, MediaError) else next(answers)
+        # A model names the cache's file, and clients need not know where that lies.
+        uri = task.shown(model.tag.data_key)
+        yield placed(answer, uri, task.id) if isinstance(answer, MediaError) else answer
+
+
+def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> Iterator[Prediction | MediaError]:
+    for task in tasks:
+        try:
+            yield watched.watch(context, model, model.tag, task)
+        except MediaError as error:
+            yield placed(error, task.shown(model.tag.data_key), task.id)

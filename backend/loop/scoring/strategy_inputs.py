@@ -1,0 +1,179 @@
+"""What a strategy may look at beside the boxes of a scored pool: quality, labeled images, their losses, a committee."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from backend import acquisition
+from backend.acquisition.learning_loss import image_loss
+from backend.acquisition.parts import committee_part
+from backend.acquisition.pool import Committee, Pool
+from backend.errors import MediaError, ModelError
+from backend.evaluation.calibration import calibrated
+from backend.geometry.coordinates import label_arrays
+from backend.labelstudio import tags
+from backend.loop.context import Context
+from backend.loop.scoring.past_predictions import Past, fair, pasts_of
+from backend.loop.served_models import ServedModel, committee_for
+from backend.media.cache import each_or_error
+from backend.store.store import ProjectRecord
+from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Task
+from backend.yolo import ensemble
+from backend.yolo.ensemble import Member, Votes
+
+log = logging.getLogger(__name__)
+
+_SHARD = 256
+
+
+def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strategy: str) -> Pool:
+    """Return the stored pool of a version's model with all that `strategy` asks for.
+
+    What it asks for and was not gathered when the pool was scored is gathered now. Raises ModelError where the model
+    cannot give it.
+    """
+    needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
+    pool, _ = context.store.load_pool(
+        *(model.project_id, model.number, model.class_weights),
+        box_embeddings="box_embeddings" in needs,
+        tag=model.beside,
+    )
+    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
+    metrics = model.metrics
+    return replace(
+        calibrated(pool, model.temperature, model.tag.outcomes),
+        empty=settings.empty,
+        batch=settings.retrain_every,
+        map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,
+        labeled_embeddings=labeled.embeddings,
+        labeled_thumbnails=labeled.thumbnails,
+        labeled_losses=_losses(context, model, labeled.task_ids) if "labeled_losses" in needs else None,
+        committee=_votes(context, record, model, pool.task_ids) if "committee" in needs else None,
+    )
+
+
+def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatArray:
+    """Return how badly images were predicted (l,) by the newest version that had not learned from them, else NaN.
+
+    That is this version for validation images, and an earlier one, whose pool they were in, for the others.
+    """
+    wanted = set(task_ids.tolist())
+    annotated = [task for task in context.annotated_tasks(model.project_id) if task.task.id in wanted]
+    readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
+    labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
+    sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
+    known = _known_losses(context, pasts_of(context, model), labels, sources)
+    return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
+
+
+def _known_losses(
+    context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
+) -> dict[int, float]:
+    """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
+    losses = {}
+    for task_id, past, found in fair(context, pasts, sources):
+        boxes, classes = label_arrays(labels[task_id], past.classes, found.width, found.height)
+        known = classes >= 0  # a label this version had never heard of is none of its mistakes
+        losses[task_id] = image_loss(found, boxes[known].astype(np.float32), classes[known])
+    return losses
+
+
+def asks_committee(strategies: Iterable[str]) -> bool:
+    """Return whether one of these strategies needs a committee."""
+    return any("committee" in acquisition.get(name).needs for name in strategies)
+
+
+def juries(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel]
+) -> list[tuple[ServedModel, tuple[Member, ...]]]:
+    """Return the trained models whose pools are put to a committee, each with its own.
+
+    Raises ModelError as `jury` for the first tag; a further one without a committee is ranked by something else.
+    """
+    found = []
+    for model in [each for each in models if each.trained]:
+        try:
+            found.append((model, jury(context, record, model)))
+        except ModelError as error:
+            if model is models[0]:
+                raise
+            log.info("project %d: no committee on %s: %s", model.project_id, model.tag.from_name, error)
+    return found
+
+
+def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
+    """Return who votes on a tag's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
+    if model.tag.frame_rate:
+        raise ModelError(
+            "a committee votes on images, and this project's tasks are videos",
+            fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
+        )
+    return committee_for(context, context.project_settings(record), model)
+
+
+def save_votes(
+    context: Context, members: Sequence[Member], model: ServedModel, index: int, tasks: Sequence[Task]
+) -> None:
+    """Ask a tag's committee about one shard of the pool, and keep what it says."""
+    ids, votes = _ask(context, members, model.tag, tasks)
+    said = ensemble.committee_of(votes)
+    context.store.save_votes(model.project_id, model.number, index, ids, said, tag=model.beside)
+
+
+def _ask(
+    context: Context, members: Sequence[Member], tag: ControlTag, tasks: Sequence[Task]
+) -> tuple[IntArray, list[Votes]]:
+    """Return the votes on the tasks whose image can be read, and their ids."""
+    media = context.media.fetch_many([(task.shown(tag.data_key), task.id) for task in tasks])
+    fetched = [
+        (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
+    ]
+    answers = each_or_error([path for _, path in fetched], partial(ensemble.consult, members))
+    votes = {task_id: answer for (task_id, _), answer in zip(fetched, answers, strict=True)}
+    asked = {task_id: answer for task_id, answer in votes.items() if not isinstance(answer, MediaError)}
+    return np.array(list(asked), dtype=np.int64), list(asked.values())
+
+
+def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
+    """Return the votes on the pool's images, row by row; on an image that came or failed since there are none."""
+    stored = list(context.store.votes(model.project_id, model.number, tag=model.beside))
+    if not stored:
+        stored = list(_ask_now(context, record, model, task_ids))
+    if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:
+        raise ModelError("the pool was put to different committees", fix=f"run `yolo-backend score {model.project_id}`")
+    return _joined(stored, task_ids)
+
+
+def _ask_now(
+    context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray
+) -> Iterator[tuple[IntArray, Committee]]:
+    """Ask the committee about the whole pool, where the strategy was another when it was scored."""
+    members = jury(context, record, model)
+    for begin in range(0, len(task_ids), _SHARD):
+        tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + _SHARD].tolist())
+        ids, votes = _ask(context, members, model.tag, tasks)
+        yield ids, ensemble.committee_of(votes)
+
+
+def _joined(stored: Sequence[tuple[IntArray, Committee]], task_ids: IntArray) -> Committee:
+    """Return the votes of all shards in the order of `task_ids` (n,)."""
+    voted = [(ids, each) for ids, each in stored if each.offsets[-1]]
+    if not voted:
+        return ensemble.nobody(len(task_ids))
+    known = np.concatenate([ids for ids, _ in voted])
+    counts = np.concatenate([*(np.diff(each.offsets) for _, each in voted), [0]])  # the last stands for no votes
+    variances = [each.member_variance for _, each in voted if each.member_variance is not None]
+    together = Committee(
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate([each.member_probs for _, each in voted], axis=1),
+        np.concatenate([each.member_boxes for _, each in voted], axis=1),
+        np.concatenate(variances, axis=1) if len(variances) == len(voted) else None,
+    )
+    row = {task_id: index for index, task_id in enumerate(known.tolist())}
+    return committee_part(together, np.array([row.get(one, len(known)) for one in task_ids.tolist()], dtype=np.int64))

@@ -1,0 +1,71 @@
+"""What a model says of a video, kept on disk: it takes minutes, and Label Studio gives up waiting after 100 s."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from contextlib import suppress
+
+import numpy as np
+
+from backend.errors import ModelError
+from backend.loop.context import Context
+from backend.loop.served_models import ServedModel
+from backend.media.video import Video
+from backend.storage import LocalFiles
+from backend.store import shard_codec
+from backend.store.shard_codec import PoolShard
+from backend.types import ControlTag, Prediction, Task
+
+log = logging.getLogger(__name__)
+
+_LOCKS = tuple(threading.Lock() for _ in range(64))
+
+
+def watch(context: Context, model: ServedModel, tag: ControlTag, task: Task) -> Prediction:
+    """Return what a model says of a task's video, at once where it has been asked before.
+
+    Who asks for the same meanwhile waits for the one answer. Raises MediaError where the video cannot be read.
+    """
+    clip = context.media.fetch_video(task.shown(tag.data_key), task.id)
+    if model.weights is None:
+        return model.watch(clip, tag)
+    files, name = LocalFiles(context.work_dir / "watched"), _name(model, tag, clip)
+    with _LOCKS[int(name[-6:-4], 16) % len(_LOCKS)]:
+        kept = _read(files, name)
+        if kept is not None:
+            return kept
+        found = model.watch(clip, tag)
+        files.write(name, shard_codec.encode(PoolShard(0, np.array([task.id]), (found,))))
+    _clear(files, model)
+    return found
+
+
+def _name(model: ServedModel, tag: ControlTag, clip: Video) -> str:
+    """Return the name of a file: what the answer depends on."""
+    assert model.weights is not None, "nothing is kept of no model"
+    weights = str(model.weights), model.weights.stat().st_mtime_ns, model.imgsz
+    asked = sorted(tag.attributes.items()), tag.frame_rate, tag.task
+    digest = hashlib.sha256(repr((weights, asked, clip.path.name)).encode()).hexdigest()
+    return f"{model.project_id}-{model.number}-{digest}.npz"
+
+
+def _read(files: LocalFiles, name: str) -> Prediction | None:
+    try:
+        with files.open(name) as file:
+            return shard_codec.read(file, name).prediction(0)
+    except FileNotFoundError:
+        return None
+    except ModelError as error:  # it is watched once more
+        log.warning("%s", error)
+        return None
+
+
+def _clear(files: LocalFiles, model: ServedModel) -> None:
+    """Forget what versions before the last but one said."""
+    for name in files.entries(""):
+        project, number, *_ = name.split("-")
+        with suppress(ValueError):
+            if int(project) == model.project_id and int(number) < model.number - 1:
+                files.remove(name)

@@ -1,0 +1,67 @@
+"""What the last look at Label Studio saw of a project, kept for the status, which asks Label Studio nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from backend.labelstudio.client.project import SAMPLING
+from backend.loop.context import Context
+
+_MEMO = "label_studio"
+
+
+@dataclass(frozen=True, slots=True)
+class StudioState:
+    """What a look at Label Studio saw; "" is not known."""
+
+    reached: str = ""  # when it last answered, in UTC
+    error: str = ""  # why the newest look failed; "" if it did not
+    webhook: str = ""  # "on", "off" or "missing"
+    sampling: str = ""  # what Label Studio's queue goes by
+    rivals: str = ""  # the webhooks of other installations of this backend
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should know, each with its cure."""
+        found = [f"the last look at Label Studio failed: {self.error}"] if self.error else []
+        if self.webhook == "missing":
+            found.append(f"Label Studio has no webhook to this backend: {_LATE} {_ATTACH}")
+        elif self.webhook == "off":
+            found.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
+        if self.sampling not in ("", SAMPLING):
+            found.append(f'tasks are handed out by "{self.sampling}", not by what the model asks for. {_CHOOSE}')
+        if self.rivals:
+            found.append(f"another installation of this backend has a webhook here, to {self.rivals}: {_RIVALS}")
+        return tuple(found)
+
+
+_RIVALS = (
+    "its versions have the same names, so each takes the predictions of the other for its own. Fix: connect one of "
+    "them only (Settings > Model), and delete the webhook of the other (Settings > Webhooks)"
+)
+_LATE = "new labels are counted at the next reconcile only."
+_ATTACH = "Fix: remove the model in Settings > Model and connect it again"
+_CHOOSE = f'Fix: choose "{SAMPLING}" in Settings > General, or run `yolo-backend connect`'
+
+
+def last(context: Context, project_id: int) -> StudioState:
+    """Return what the last look saw."""
+    kept = context.progress.recall(project_id, _MEMO)
+    return StudioState(**json.loads(kept)) if kept else StudioState()
+
+
+def note(context: Context, project_id: int, *, webhook: str, sampling: str, rivals: str) -> None:
+    """Keep what a look saw."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    _keep(context, project_id, StudioState(reached=now, webhook=webhook, sampling=sampling, rivals=rivals))
+
+
+def note_error(context: Context, project_id: int, error: str) -> None:
+    """Keep why a look failed, beside what the last one saw that did not."""
+    _keep(context, project_id, replace(last(context, project_id), error=error))
+
+
+def _keep(context: Context, project_id: int, state: StudioState) -> None:
+    context.progress.remember(project_id, _MEMO, json.dumps(asdict(state)))

@@ -1,0 +1,231 @@
+"""From labels to a published version: snapshot, images; train, evaluate and judge each tag's model; publish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backend.environment import versions as software_versions
+from backend.errors import BusyError
+from backend.faults import machine_fault
+from backend.loop.context import Context
+from backend.loop.locks import Fence
+from backend.loop.served_models import base_model, base_of, renamed
+from backend.loop.training import scratch, snapshot, tag_training
+from backend.loop.training.snapshot import Labels
+from backend.loop.training.tag_training import Candidate, Champion
+from backend.model_versions import ModelVersion, TagModel
+from backend.queue.run_state import TrainingProgress
+from backend.store.store import version_name
+from backend.yolo import training
+
+log = logging.getLogger(__name__)
+
+# Where each stage begins on the one progress bar, from measured shares of a training's time.
+_STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
+
+
+_KNOWN = "its labels are those that it has learned"
+
+
+def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
+    """Train, judge and publish one version of the project; `forced`: of all its tags, whatever has changed.
+
+    Raises TrainingError with the reason if the labels do not allow it, MachineError if the machine does not, BusyError
+    if another training holds the project.
+    """
+    with context.lock(project_id, "training") as fence:
+        try:
+            with scratch.folder(context.work_dir) as folder:
+                version = _retrain(context, project_id, fence, folder, forced=forced)
+            # Still under the lock: "running" without a lock means that the worker died.
+            context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
+        except BusyError:
+            raise  # the status is that of whoever took over
+        except BaseException as error:
+            fault = machine_fault(error)
+            reason = str(fault or error) or repr(error)
+            context.progress.set_training(project_id, TrainingProgress("failed", error=reason))
+            if fault is not None:
+                raise fault from error
+            raise
+        context.progress.forget_fault(project_id, "training")
+    return version
+
+
+def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, forced: bool) -> ModelVersion:
+    started = time.monotonic()
+    show = _Reporter(context, project_id, started)
+    show("snapshot")
+    labels = snapshot.take(context, project_id, lambda: show("images"))
+    # Where the store was lost, Label Studio still knows which versions there were.
+    context.store.skip_numbers(project_id, context.label_studio.highest_number(project_id))
+    gathered = time.monotonic() - started
+    current = context.store.current(project_id)
+    champions = _champions(context, labels, current)
+    if not forced:
+        labels = _changed(context, labels, champions)
+    candidates = _candidates(context, labels, champions, fence, folder, show)
+    show("publish")
+    fence.check()  # the last moment: a stalled training must not publish over its successor
+    version = publish(context, labels, candidates, gathered, current)
+    log.info("project %d: %s %s", project_id, version.name, version.reason)
+    return version
+
+
+def _champions(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
+    """Return the model that each tag has in the current version, by the tag's name."""
+    first, *_ = tags = renamed(labels.record, current)
+    return {tag.from_name: tag_training.champion_of(context, current, tag, first=tag is first) for tag in tags}
+
+
+def _changed(context: Context, labels: Labels, champions: Mapping[str, Champion | None]) -> Labels:
+    """Return the labels without those that the tag's model knows; all where none changed, for a training is due."""
+    known = {
+        name
+        for name, plan in labels.plans.items()
+        if tag_training.knows(plan, champions[name], base_of(context, labels.record, plan.tag))
+    }
+    if known == set(labels.plans):
+        return labels
+    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(known, _KNOWN)})
+
+
+def _candidates(
+    context: Context,
+    labels: Labels,
+    champions: Mapping[str, Champion | None],
+    fence: Fence,
+    folder: Path,
+    show: _Reporter,
+) -> list[Candidate]:
+    """Train the model of each tag in turn."""
+    found: list[Candidate] = []
+    for place, tag in enumerate(labels.tags):
+        before, why = champions[tag.from_name], labels.lacking.get(tag.from_name)
+        if why is not None:
+            found.append(tag_training.untrained(tag, base_of(context, labels.record, tag), before, why))
+            continue
+        plan = labels.plans[tag.from_name]
+        part = show.part(len(found), len(labels.tags))
+
+        def on_epoch(report: training.EpochReport, part: _Reporter = part) -> None:
+            fence.check()
+            part.epoch(report)
+
+        def on_evaluate(part: _Reporter = part) -> None:
+            part("evaluate")
+
+        found.append(tag_training.train(context, plan, before, folder / str(place), on_epoch, on_evaluate))
+    return found
+
+
+def publish(
+    context: Context, labels: Labels, candidates: Sequence[Candidate], gathered: float, parent: ModelVersion | None
+) -> ModelVersion:
+    """Publish what a training has for each tag; `gathered` is how long it took to gather the labels, in seconds.
+
+    It becomes the current version if the model of one tag at least is accepted; the other tags keep what they had.
+    `parent` is the version that the candidates were judged against: BusyError if it is not the current one any more.
+    """
+    promoted = any(candidate.accepted for candidate in candidates)
+    (first, *others) = chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
+    timings = {"prepare": gathered, "train": 0.0, "evaluate": 0.0}
+    for candidate in candidates:
+        timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
+    models = [model for model, _ in chosen]
+    version = _version(context, labels, models, parent, promoted=promoted, timings=timings)
+    context.store.publish(version, first[1], {model.from_name: path for model, path in others if path})
+    return version
+
+
+def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
+    """Return what a version has of one tag: of one that is not published, for the record, what was trained."""
+    if candidate.accepted or (candidate.weights and not promoted):
+        return candidate.challenger, candidate.weights
+    return candidate.kept, candidate.kept_weights
+
+
+def _version(
+    context: Context,
+    labels: Labels,
+    models: Sequence[TagModel],
+    parent: ModelVersion | None,
+    *,
+    promoted: bool,
+    timings: Mapping[str, float],
+) -> ModelVersion:
+    """Return the manifest of a finished training, under a number of its own."""
+    project_id, name = labels.record.project_id, base_model(context, labels.record)
+    number = context.store.reserve_number(project_id)
+    first, *others = models
+    reasons = [f"{model.from_name}: {model.reason}" for model in models]
+    told = {each.name: getattr(first, each.name) for each in fields(TagModel)}
+    told["reason"] = "; ".join(reasons) if others else first.reason
+    return ModelVersion(
+        project_id=project_id,
+        number=number,
+        name=version_name(name, number),
+        parent=parent.number if parent else None,
+        snapshot=labels.snapshot,
+        software=software_versions(),
+        timings=timings,
+        created=datetime.now(UTC),
+        promoted=promoted,
+        others=tuple(others),
+        **told,
+    )
+
+
+class _Reporter:
+    """Writes the training's stage, progress and ETA where GET /api/projects/{id} reads them."""
+
+    def __init__(self, context: Context, project_id: int, started: float, place: int = 0, parts: int = 1) -> None:
+        self._context = context
+        self._project_id = project_id
+        self._started = started
+        self._place = place
+        self._parts = parts
+
+    def part(self, place: int, parts: int) -> _Reporter:
+        """Return the reporter of one of several trainings; says that it starts."""
+        reporter = _Reporter(self._context, self._project_id, self._started, place, parts)
+        reporter("train")
+        return reporter
+
+    def __call__(self, stage: str) -> None:
+        share = self._share(_STAGE_STARTS[stage])
+        self._write(TrainingProgress("running", stage, share, self._eta(share)))
+
+    def epoch(self, report: training.EpochReport) -> None:
+        begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["evaluate"]
+        share = self._share(begin + (end - begin) * report.epoch / report.epochs)
+        self._write(
+            TrainingProgress(
+                "running",
+                "train",
+                share,
+                report.eta_s if self._place == self._parts - 1 else self._eta(share),
+                epoch=report.epoch,
+                epochs=report.epochs,
+                losses=dict(report.losses),
+            )
+        )
+
+    def _share(self, share: float) -> float:
+        """Return where all trainings are, when this one is at `share` of the bar."""
+        begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["publish"]
+        if self._parts == 1 or not begin <= share < end:
+            return share
+        return begin + (end - begin) * (self._place + (share - begin) / (end - begin)) / self._parts
+
+    def _eta(self, share: float) -> float | None:
+        spent = time.monotonic() - self._started
+        return None if share < 0.5 else spent * (1 - share) / share
+
+    def _write(self, progress: TrainingProgress) -> None:
+        self._context.progress.set_training(self._project_id, progress)

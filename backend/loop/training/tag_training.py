@@ -1,0 +1,261 @@
+"""One control tag's model: trained on the tag's labels and judged against the one before, which may have to stay."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage
+from backend.errors import MediaError
+from backend.labelstudio.tags.timelinelabels import epochs, lstm
+from backend.loop.context import Context
+from backend.loop.served_models import base_of, open_base
+from backend.loop.training.snapshot import Plan
+from backend.loop.training.verdict import Verdict, verdict_on
+from backend.media.cache import placed
+from backend.model_versions import Metrics, ModelVersion, TagModel
+from backend.storage import file_sha256
+from backend.types import ControlTag, LstmOptions
+from backend.yolo import timeline_model, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.lstm import Epoch
+from backend.yolo.tasks import details
+from backend.yolo.timeline_model import LeftOut
+
+log = logging.getLogger(__name__)
+
+_STAYS = "; the model before stays"
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The model that a tag has had so far."""
+
+    model: TagModel
+    weights: Path
+    chosen: bool = False  # somebody rolled back to its version
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a training has for one tag: the challenger, and what the tag has where that is not accepted."""
+
+    challenger: TagModel  # without a sha256 where it was not trained
+    weights: Path | None  # of the challenger
+    accepted: bool
+    kept: TagModel
+    kept_weights: Path | None
+    timings: Mapping[str, float]  # seconds per stage
+
+
+def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag, *, first: bool) -> Champion | None:
+    """Return the model of a tag in the accepted version, None where it has none for this tag and task."""
+    model = version.model_of(tag, first=first) if version else None
+    if version is None or model is None:
+        return None
+    chosen = context.store.is_chosen(version.project_id)
+    return Champion(model, context.store.weights(version, model.from_name), chosen)
+
+
+def untrained(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
+    """Return what a tag has that is not trained: its model before, else none."""
+    reason = f"not trained: {why}"
+    nothing = TagModel(tag.from_name, tag.task, tag.labels, "", base_model, None, None, {}, reason)
+    return Candidate(nothing, None, False, *_kept(nothing, before), {})
+
+
+def train(
+    context: Context,
+    plan: Plan,
+    before: Champion | None,
+    scratch: Path,
+    on_epoch: Callable[[training.EpochReport], None],
+    on_evaluate: Callable[[], None],
+) -> Candidate:
+    """Train, measure and judge the model of one tag."""
+    started = time.monotonic()
+    data_yaml = writer.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
+    origin = goes_on_from(plan, before, base_of(context, plan.record, plan.tag))
+    start = _start(context, plan, origin)
+    prepared = time.monotonic()
+    left_out = partial(_note_left_out, context, plan)
+    trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
+    on_evaluate()
+    champion, chosen = (before.weights, before.chosen) if before else (None, False)
+    verdict = verdict_on(plan, trained, champion, data_yaml, left_out, chosen=chosen)
+    timings = {
+        "prepare": prepared - started,
+        "train": trained.seconds,
+        "evaluate": time.monotonic() - prepared - trained.seconds,
+    }
+    model = _model(context, plan, origin, start, trained, verdict)
+    return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+
+
+def _note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
+    """Tell of a video that cannot be watched to its end, in the log and on the status page."""
+    reason = f"left out of what is learned in order: {placed(error, None, task_id)}"
+    project_id = plan.record.project_id
+    log.warning("project %d: task %d: %s", project_id, task_id, reason)
+    context.progress.note_failures(project_id, (), {task_id: reason})
+
+
+def lesson_of(plan: Plan, base_model: str) -> str:
+    """Return a hash of what a training of a tag takes: its own labels, image by image, their split, and settings.
+
+    In any order of the images; a background image counts.
+    """
+
+    def told(images: Sequence[LabeledImage]) -> list[tuple[str, str, str]]:
+        return sorted((image.name, image.path.name, repr(image.boxes)) for image in images)
+
+    tag, split = plan.tag, plan.split
+    run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_of(plan)
+    taken = told(split.train), told(split.val), split.held_out
+    # An LSTM learns the borders of segments too, which the images of a video may not tell.
+    in_order = [lstm(tag), sorted((one.task_id, repr(one.segments)) for one in plan.videos)] if lstm(tag) else []
+    return hashlib.sha256(repr((run_with, taken, *in_order)).encode()).hexdigest()[:16]
+
+
+def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
+    """Return whether a tag's champion was trained on these very labels, in this way."""
+    return before is not None and before.model.lesson == lesson_of(plan, base_model)
+
+
+def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
+    """Return the champion if a training starts from its weights, None if it starts from the base weights.
+
+    Not from a champion of other labels or of another base model, and not from one that has learned from images that
+    are held out now: the challenger would be judged by what it knows.
+    """
+    if plan.settings.train_from == "base" or before is None or before.model.learned is None:
+        return None
+    held = {image.task_id for image in plan.split.val} if plan.split.held_out else set()
+    same = (before.model.classes, before.model.base_model) == (plan.tag.labels, base_model)
+    return before if same and held.isdisjoint(before.model.learned) else None
+
+
+def _start(context: Context, plan: Plan, origin: Champion | None) -> BaseWeights:
+    if origin is None:
+        return open_base(context, plan.record, plan.tag)
+    return BaseWeights(str(origin.weights), pretrained=True, note="", task=plan.tag.task)
+
+
+def _learned(plan: Plan, origin: Champion | None) -> tuple[int, ...]:
+    """Return the tasks that a model has learned from, with those of the champion that its training went on from."""
+    known = set(origin.model.learned or ()) if origin else set()
+    return tuple(sorted(known | {image.task_id for image in plan.split.train}))
+
+
+def _kept(
+    challenger: TagModel, before: Champion | None, measured: Metrics | None = None
+) -> tuple[TagModel, Path | None]:
+    """Return what a tag has where its challenger is not accepted; `measured` are the champion's metrics of today."""
+    if before is None:
+        return replace(challenger, sha256="", metrics=None, champion_metrics=None), None
+    stays = replace(
+        before.model,
+        from_name=challenger.from_name,
+        metrics=measured or before.model.metrics,
+        champion_metrics=None,
+        reason=challenger.reason + _STAYS,
+        carried=True,
+    )
+    return stays, before.weights
+
+
+def _train(
+    plan: Plan,
+    base: BaseWeights,
+    data_yaml: Path,
+    out: Path,
+    on_epoch: Callable[[training.EpochReport], None],
+    left_out: LeftOut,
+) -> training.Trained:
+    images, hyper = len(plan.split.train), hyper_of(plan)
+    name = f"project {plan.record.project_id}, {plan.tag.from_name}"
+    log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
+    if not base.pretrained:
+        log.warning("%s: %s", name, base.note)
+    trained = training.train(data_yaml, base, hyper, out, on_epoch)
+    options = lstm(plan.tag)
+    return _with_lstm(plan, options, trained, on_epoch, left_out) if options else trained
+
+
+def _with_lstm(
+    plan: Plan,
+    options: LstmOptions,
+    trained: training.Trained,
+    on_epoch: Callable[[training.EpochReport], None],
+    left_out: LeftOut,
+) -> training.Trained:
+    """Train the LSTM beside a classifier; the epochs that are shown stay the classifier's."""
+    started = time.monotonic()
+
+    def after(epoch: Epoch) -> None:
+        on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
+
+    hyper = hyper_of(plan)
+    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, options, hyper, after, left_out)
+    name = f"project {plan.record.project_id}, {plan.tag.from_name}"
+    videos = len(plan.learned_videos)
+    log.info("%s: LSTM after %d of %d epochs on %d videos, not judged yet", name, last.number, options.epochs, videos)
+    return replace(trained, seconds=trained.seconds + time.monotonic() - started)
+
+
+def hyper_of(plan: Plan) -> training.Hyper:
+    """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
+    settings, asked = plan.settings, epochs(plan.tag)
+    return training.Hyper(
+        epochs=min(asked, settings.max_epochs) or training.epochs_for(len(plan.split.train), settings),
+        batch=settings.batch,
+        imgsz=settings.imgsz,
+        seed=settings.seed,
+        device=settings.device,
+        minutes=settings.train_minutes,
+    )
+
+
+def _model(
+    context: Context,
+    plan: Plan,
+    origin: Champion | None,
+    start: BaseWeights,
+    trained: training.Trained,
+    verdict: Verdict,
+) -> TagModel:
+    """Return what the manifest tells of a finished training."""
+    return TagModel(
+        from_name=plan.tag.from_name,
+        task=plan.tag.task,
+        classes=plan.tag.labels,
+        sha256=file_sha256(trained.weights),
+        base_model=base_of(context, plan.record, plan.tag),
+        metrics=verdict.challenger,
+        champion_metrics=verdict.champion,
+        hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained} | _lstm_told(plan.tag),
+        reason=verdict.reason + _told(start, origin),
+        calibration=verdict.calibration,
+        class_quality=verdict.class_quality,
+        learned=_learned(plan, origin),
+        lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
+    )
+
+
+def _lstm_told(tag: ControlTag) -> dict[str, Any]:
+    options = lstm(tag)
+    return {"lstm": asdict(options)} if options else {}
+
+
+def _told(start: BaseWeights, origin: Champion | None) -> str:
+    """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
+    if origin is not None:
+        return "; went on from the model before"
+    return "" if start.pretrained else "; trained from scratch: no pretrained weights"

@@ -1,0 +1,94 @@
+"""Loads the models of the projects that were used last when the server starts: loading takes 20 s and more.
+
+It runs in the background, so that the server answers meanwhile; a project that comes first just waits as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from backend.errors import BackendError
+from backend.loop.context import Context
+from backend.loop.served_models import models_for
+from backend.media.cache import MediaFile
+
+log = logging.getLogger(__name__)
+
+PROJECTS = 3  # as many as are likely in use at a time; each may have a model for each tag
+_PIXELS = 64
+COLD, LOADING, WARM = "not loaded", "loading", "loaded"
+
+
+class Warmth:
+    """How far the loading is: `state` is shown by /ready."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.state = COLD
+
+    def start(self) -> threading.Thread:
+        """Load in the background."""
+        self.state = LOADING
+        thread = threading.Thread(target=self._load, daemon=True)
+        thread.start()
+        return thread
+
+    def _load(self) -> None:
+        failures = []
+        for project_id in recent(self._context):
+            try:
+                _predict_once(self._context, project_id)
+            except (BackendError, OSError, RuntimeError, ValueError) as error:  # the next /predict says it to who asks
+                log.warning("project %d: its model is not loaded: %s", project_id, error)
+                failures.append(f"project {project_id}: {error}")
+        self.state = f"{COLD}: {'; '.join(failures)}" if failures else WARM
+
+
+def note_use(context: Context, project_id: int) -> None:
+    """Remember that somebody asked for predictions of a project; what cannot be written is not remembered."""
+    mark = _mark(context, project_id)
+    with suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def recent(context: Context) -> tuple[int, ...]:
+    """Return the projects whose models are worth loading: those asked for or trained last, then the newest projects."""
+    last = {}
+    for project_id in context.store.project_ids():
+        created = [version.created.timestamp() for version in context.store.versions(project_id)]
+        last[project_id] = (max(_asked(context, project_id), *created, 0.0), project_id)
+    return tuple(sorted(last, key=last.__getitem__, reverse=True)[:PROJECTS])
+
+
+def _asked(context: Context, project_id: int) -> float:
+    try:
+        return _mark(context, project_id).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _mark(context: Context, project_id: int) -> Path:
+    return context.work_dir / "asked" / str(project_id)
+
+
+def _predict_once(context: Context, project_id: int) -> None:
+    """Load what serves a project by a prediction on a gray image: the first one is slow, too."""
+    record = context.store.project(project_id)
+    if record is None:
+        return
+    path = context.work_dir / "gray.png"
+    _write_gray(path)
+    for model in models_for(context, record, accepted=False):
+        list(model.predict([MediaFile(path, _PIXELS, _PIXELS)]))
+
+
+def _write_gray(path: Path) -> None:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (_PIXELS, _PIXELS), (114, 114, 114)).save(path)

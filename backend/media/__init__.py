@@ -1,0 +1,1 @@
+"""A task's image or video as a checked local file."""

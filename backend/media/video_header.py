@@ -1,0 +1,103 @@
+"""What a video says of itself, and when its frames are shown, read in a process of its own.
+
+To open a file is to decode of it what its codec wants.
+
+Run as a module it is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from backend.errors import MediaError
+from backend.geometry.keyframes import MAX_FRAMES
+from backend.media import bounded
+from backend.media.video_frames import REENCODE
+from backend.media.video_packets import CODECS, Size, size_of
+
+Times = npt.NDArray[np.float64]  # seconds
+
+MAX_BYTES = 500_000_000  # what reading a header may take by default
+_PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The size of the frames in pixels, frames per second, how many there are, and when each packet is shown (n,)."""
+
+    width: int
+    height: int
+    fps: float
+    count: int
+    decodes: bool  # the first frame does, and has this size
+    sizes: tuple[Size, ...]  # of the frames, as their packets say: two where they change; none where they do not say
+    times: Times = field(compare=False)
+
+
+def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
+    """Return the header of a video, for which at most `max_bytes` of memory are taken.
+
+    Raises MediaError for a file that takes more, or that is no video.
+    """
+    command = [sys.executable, "-m", __name__, str(path.absolute()), str(max_bytes)]
+    environ = bounded.environ() | {"OPENCV_FFMPEG_THREADS": "1"}
+    try:
+        done = subprocess.run(  # noqa: S603 - this very module
+            command, capture_output=True, timeout=_PATIENCE_S, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MediaError(f"the video is not opened within {_PATIENCE_S:.0f} s", fix=REENCODE) from None
+    if done.returncode:
+        bounded.check_end(done.returncode)
+        what = f"the video cannot be decoded, or takes more than {max_bytes / 1e6:.0f} MB of memory"
+        raise MediaError(what, fix=REENCODE)
+    numbers, _, times = done.stdout.partition(b"\n")
+    width, height, fps, count, decodes, sizes = json.loads(numbers)
+    told = tuple((across, down) for across, down in sizes)
+    return Header(width, height, fps, count, decodes, told, np.frombuffer(times, np.float64))
+
+
+def main(path: str, max_bytes: str) -> None:
+    """Print the numbers of a header as a line of JSON, and then the times; end with 1 for what cannot be opened."""
+    import cv2
+
+    bounded.limit(int(max_bytes))
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    if not capture.isOpened():
+        sys.exit(1)
+    width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    fps, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    decodes, first = capture.read()
+    if decodes:
+        height, width = first.shape[:2]
+    capture.release()
+    times, sizes = _packets(path)
+    numbers = json.dumps([width, height, fps, count, decodes, sizes])
+    sys.stdout.buffer.write(numbers.encode() + b"\n" + times.tobytes())
+
+
+def _packets(path: str) -> tuple[Times, list[Size]]:
+    """Return when each frame of a file is shown, in seconds from the first (n,), and the sizes; nothing is decoded."""
+    import cv2
+
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+    capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets, not frames
+    shown, sizes = list[float](), list[Size]()
+    while len(shown) < MAX_FRAMES and capture.grab():
+        shown.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        if codec in CODECS and len(sizes) < 2:
+            size = size_of(codec, capture.retrieve()[1].tobytes())
+            sizes += [size] if size and size not in sizes else []
+    return np.sort(shown) - min(shown, default=0.0), sizes  # they come in the order of decoding
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

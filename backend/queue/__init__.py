@@ -1,0 +1,1 @@
+"""The only user of rq, and what redis carries beside jobs."""

@@ -1,0 +1,1 @@
+"""From acquisition values to the order of a queue."""

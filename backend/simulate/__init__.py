@@ -1,0 +1,1 @@
+"""Offline experiments with the true labels in the place of annotators."""

@@ -1,0 +1,89 @@
+"""What one strategy with one seed has behind it: its finished rounds on disk, and what they leave to the next one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from backend.settings import Settings, versions_kept
+from backend.simulate import records
+from backend.simulate.records import INITIAL, Pick, Round
+from backend.storage import LocalFiles
+
+PROGRESS_FILE = "progress.txt"
+
+
+class History:
+    """The finished rounds of a unit; the first is the training that all strategies of a seed share."""
+
+    def __init__(self, folder: Path, strategy: str, seed: int, settings: Settings) -> None:
+        self._unit = records.unit_folder(folder, strategy, seed)
+        self._shared = records.unit_folder(folder, INITIAL, seed)
+        self._settings = settings
+        self._rounds: list[Round] = list(records.load_rounds(self._unit))
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    @property
+    def last(self) -> Round:
+        """The newest finished round."""
+        return self._rounds[-1]
+
+    @property
+    def champion(self) -> int:
+        """The round whose version serves, 0 before there is one."""
+        return self.last.champion if self._rounds else 0
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """All images labeled so far."""
+        return tuple(pick for one in self._rounds for pick in one.picked)
+
+    def weights(self, number: int) -> Path:
+        """Return the weights of a round."""
+        return records.weights_of(self._shared if number == 1 else self._unit, number)
+
+    def goes_on_from(self, *, held_out: bool) -> int:
+        """Return the round whose weights production would go on from, 0: it would start from the base weights.
+
+        Without a held-out part a version has learned from all its images, those that are held out later among them.
+        """
+        champion = self.champion
+        if self._settings.train_from == "base" or not champion:
+            return 0
+        return champion if self._rounds[champion - 1].held_out or not held_out else 0
+
+    def voters(self) -> tuple[int, ...]:
+        """Return the last rounds whose version was published, as many as could vote on a pool, newest first."""
+        published = [one.round for one in self._rounds if one.published]
+        return tuple(reversed(published[-self._settings.committee_size :]))
+
+    def losses(self) -> dict[int, float]:
+        """Return the losses of labeled tasks by the versions whose pools production still keeps."""
+        published = [one.round for one in self._rounds if one.published]
+        kept = published[-1 - versions_kept(self._settings) : -1]
+        picks = (pick for last, one in pairwise(self._rounds) if last.champion in kept for pick in one.picked)
+        return {pick.id: pick.loss for pick in picks if pick.loss is not None}
+
+    def begin(self) -> None:
+        """Take over the shared training."""
+        self._add(records.load_rounds(self._shared)[0])
+
+    def keep(self, finished: Round, weights: Path) -> None:
+        """Move a finished round's weights to their place and write it down; let go of what no later round needs."""
+        weights.replace(records.weights_of(self._unit, finished.round))  # before the record, which makes it count
+        self._add(finished)
+
+    def report(self, share: float) -> None:
+        """Leave the number of finished rounds, with the share of the one under way, for the progress bar."""
+        LocalFiles(self._unit).write(PROGRESS_FILE, f"{len(self) + share:.4f}".encode())
+
+    def _add(self, finished: Round) -> None:
+        records.save_round(self._unit, finished)
+        self._rounds.append(finished)
+        self.report(0.0)
+        needed = self.voters()
+        for number in range(2, finished.round):
+            if number not in needed:
+                records.weights_of(self._unit, number).unlink(missing_ok=True)

@@ -1,0 +1,277 @@
+"""`yolo-backend simulate`: plan an experiment, run its units here or on rq workers, show progress, write it up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import Popen
+
+from redis import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from backend import acquisition
+from backend.datasets import synthetic
+from backend.errors import BackendError, SettingError
+from backend.evaluation import basis
+from backend.queue.rq_queue import Jobs
+from backend.sampling import ranking
+from backend.settings import Settings
+from backend.simulate import learning, records, report, simulation_data, simulation_task, unit_process
+from backend.simulate.history import PROGRESS_FILE
+from backend.simulate.records import INITIAL, Base, Plan, Project, Results, Round
+from backend.storage import LocalFiles, file_sha256
+from backend.types import YoloTask
+from backend.yolo import base_weights
+from backend.yolo.runtime import select_device
+from backend.yolo.tasks import RECIPES, quality
+
+# name of the generated data -> its long tail, how often each scene is in the pool, share of scenes that do not belong
+SCENES = {"scenes": (1.3, 1, 0.0), "scenes-balanced": (0.0, 1, 0.0), "scenes-repeated": (1.3, 5, 0.05)}
+POOL, TEST = 1000, 150  # generated scenes
+POLL_S = 0.5
+_LONG_S = 24 * 3600.0  # the ETA looks at all that was done, not at the last half minute
+
+Unit = tuple[str, int]  # strategy and seed
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asked for."""
+
+    data: str  # a data.yaml, a folder of classes, or a name in SCENES
+    strategies: tuple[str, ...]
+    seeds: int
+    initial: int
+    batch: int
+    rounds: int
+    out: Path
+    jobs: int
+    project: Project | None = None  # not from there: a live project to be repeated
+
+
+def run(order: Order, settings: Settings, console: Console) -> Results:
+    """Run the experiment, or what is missing of it, and write results.json and report.html; return the results.
+
+    Raises SettingError and DataError before anything is trained, BackendError naming the unit that failed.
+    """
+    plan = make_plan(order, settings, console)
+    folder = order.out.resolve()
+    records.save_plan(folder, plan)
+    run_units = _on_workers(settings.redis_url) if settings.redis_url else _here(order.jobs)
+    with _bar(console, folder, plan) as show:
+        run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
+        run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
+    results = collect(folder, plan)
+    records.write(folder, "results.json", results)
+    data = simulation_data.read(Path(plan.data), plan.task)
+    page = report.render(results, data)
+    LocalFiles(folder).write("report.html", page.encode())
+    if advice := learning.nothing_learned(results, learning.floor(plan, data.test)):
+        console.print(advice, style="yellow")
+    console.print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
+    return results
+
+
+def collect(folder: Path, plan: Plan) -> Results:
+    """Return what is finished of an experiment."""
+    rows = [
+        row
+        for name in plan.strategies
+        for seed in range(plan.seeds)
+        for row in records.rows_of(folder, name, seed, plan.rounds)
+    ]
+    return Results(plan=plan.without_paths(), date=datetime.now(UTC), machine=records.machine(), rows=tuple(rows))
+
+
+def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
+    """Check everything that can be checked before a training, and return the plan."""
+    for name in order.strategies:
+        acquisition.get(name)
+    ranking.protocol(settings.protocol, batch=order.batch)
+    task, weights = _task(order, settings)
+    place = generated(order.data, order.out / "data") if order.data in SCENES else Path(order.data)
+    data = simulation_data.read(place, task)
+    simulation_data.check(data, order.initial + (order.rounds - 1) * order.batch)
+    _check_project(order.project, len(data.pool))
+    for note in data.notes[:5]:
+        console.print(f"note: {note}", style="yellow")
+    if len(data.notes) > 5:
+        console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
+    if not settings.redis_url:  # workers may have other devices than this machine
+        select_device(settings.device)
+    base = base_weights.base_weights(weights, Path(settings.model_dir).resolve(), task)
+    if base.note:
+        console.print(base.note, style="yellow")
+    return Plan(
+        data=str(place.resolve()),
+        data_sha256=data.sha256(),
+        classes=data.classes,
+        pool=len(data.pool),
+        test=len(data.test),
+        strategies=order.strategies,
+        seeds=order.seeds,
+        rounds=order.rounds,
+        initial=order.initial,
+        batch=order.batch,
+        base=Base(source=base.source, sha256=file_sha256(Path(base.source)) if base.pretrained else ""),
+        settings=records.learning_settings(settings),
+        software=records.software(),
+        project=order.project,
+        task=task,
+        quality=quality(data.tag),
+    )
+
+
+def _task(order: Order, settings: Settings) -> tuple[YoloTask, str]:
+    """Return the task and the name of its base weights; raises SettingError for strategies that do not suit it."""
+    told = "detect" if order.data in SCENES else simulation_data.told(Path(order.data))
+    task, weights = simulation_task.choose(told, settings.base_model, Path(settings.model_dir).resolve())
+    simulation_task.check(order.strategies, task)
+    return task, weights
+
+
+def _check_project(project: Project | None, images: int) -> None:
+    if project and not len(project.task_ids) == len(set(project.task_ids)) == images:
+        raise SettingError(
+            f"{len(set(project.task_ids))} tasks for {images} images",
+            where=f"project {project.id}",
+            fix="name the task of each image of the train split, in its order",
+        )
+
+
+def parse_strategies(text: str) -> tuple[str, ...]:
+    """Return the names in a comma list, each once.
+
+    >>> parse_strategies("entropy, random,entropy")
+    ('entropy', 'random')
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingError("no strategy", where="--strategies", fix="name some of `yolo-backend strategies`")
+    return names
+
+
+def generated(name: str, folder: Path, pool: int = POOL) -> Path:
+    """Return the data.yaml of a set of SCENES with so many in its pool, generated once in `folder`."""
+    if not (folder / "data.yaml").is_file():  # written last
+        tail, copies, foreign = SCENES[name]
+        synthetic.generate(folder, pool=pool, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
+    return folder / "data.yaml"
+
+
+Show = Callable[[], None]
+
+
+def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
+    """Return how to run units on this machine, `jobs` at a time."""
+
+    def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        waiting = [unit for unit in units if not is_done(folder, unit)]
+        running: list[tuple[Unit, Popen[bytes]]] = []
+        with ExitStack() as stack:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    unit = waiting.pop(0)
+                    process = unit_process.start(folder, *unit)
+                    stack.callback(_end, process)
+                    running.append((unit, process))
+                time.sleep(POLL_S)
+                ended = [(unit, process) for unit, process in running if process.poll() is not None]
+                running = [each for each in running if each not in ended]
+                for unit, process in ended:
+                    if process.returncode:
+                        raise failed(folder, unit, unit_process.reason_of(folder, *unit, process.returncode))
+                show()
+
+    return run_units
+
+
+def _end(process: Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+
+
+def _on_workers(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
+    """Return how to have units run by rq workers, which must see the same folder."""
+
+    def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        with Redis.from_url(redis_url) as redis:
+            jobs = Jobs(redis)
+            waiting = [unit for unit in units if not is_done(folder, unit)]
+            for name, seed in waiting:
+                (records.unit_folder(folder, name, seed) / unit_process.ERROR_FILE).unlink(missing_ok=True)
+                jobs.put("simulate", str(folder), name, seed)
+            while waiting := [unit for unit in waiting if not is_done(folder, unit)]:
+                for unit in waiting:
+                    error = records.unit_folder(folder, *unit) / unit_process.ERROR_FILE
+                    if error.is_file():
+                        raise failed(folder, unit, error.read_text(encoding="utf-8"))
+                show()
+                time.sleep(POLL_S)
+            show()
+
+    return run_units
+
+
+def is_done(folder: Path, unit: Unit) -> bool:
+    """Return whether all rounds of a unit are finished."""
+    wanted = 1 if unit[0] == INITIAL else records.load_plan(folder).rounds
+    return len(list(records.unit_folder(folder, *unit).glob("round-*.json"))) >= wanted
+
+
+def failed(folder: Path, unit: Unit, reason: str) -> BackendError:
+    """Return the error of a unit."""
+    return BackendError(
+        f"{unit[0]}, seed {unit[1]}: {reason}",
+        where=str(records.unit_folder(folder, *unit) / unit_process.LOG_FILE),
+        fix="once that is put right, run the same command again: finished rounds are not done again",
+    )
+
+
+@contextmanager
+def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
+    """Show how many rounds are finished, with an ETA, and a line for each one that was finished meanwhile."""
+    units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
+    columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
+        task = bar.add_task("", total=plan.seeds * (1 + len(plan.strategies) * (plan.rounds - 1)))
+        told = {path for name, seed in units for path in _round_files(folder, name, seed)}
+
+        def show() -> None:
+            bar.update(task, completed=sum(_finished(folder, unit) for unit in units))
+            for name, seed in units:
+                for path in _round_files(folder, name, seed):
+                    if path not in told:
+                        told.add(path)
+                        bar.console.print(_line(name, seed, plan, records.load_round(path)))
+
+        show()
+        yield show
+
+
+def _round_files(folder: Path, name: str, seed: int) -> list[Path]:
+    """Return the files of the rounds that a unit has done itself: the first one is done once for all strategies."""
+    found = sorted(records.unit_folder(folder, name, seed).glob("round-*.json"))
+    return found if name == INITIAL else found[1:]
+
+
+def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
+    labels = RECIPES[plan.task].labels
+    return (
+        f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} {labels}  "
+        f"{plan.quality} {basis.on_test(done.metrics)}  "
+        f"{done.train_s + done.score_s + done.rank_s:.0f} s"
+    )
+
+
+def _finished(folder: Path, unit: Unit) -> float:
+    """Return how many rounds a unit has done itself, with the share of the one under way."""
+    path = records.unit_folder(folder, *unit) / PROGRESS_FILE
+    done = float(path.read_text() or 0) if path.is_file() else 0.0
+    return done if unit[0] == INITIAL else max(done - 1.0, 0.0)

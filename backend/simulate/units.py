@@ -1,0 +1,284 @@
+"""Offline pool-based experiments: production's ranking, inference and training, with the true labels for an annotator.
+
+A unit is one strategy with one seed. Its state is its history, which lies on disk, so a unit that was killed goes on
+where it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.errors import DataError, ModelError
+from backend.evaluation.bootstrap import Measured
+from backend.evaluation.promotion import Contest, judge, needs_labels
+from backend.model_versions import Metrics
+from backend.sampling import ranking
+from backend.settings import Settings
+from backend.simulate import records, simulation_data
+from backend.simulate.history import History
+from backend.simulate.records import INITIAL, Pick, Plan, Project, Round
+from backend.simulate.simulated_pool import Known, gather
+from backend.simulate.simulation_data import SimulationData
+from backend.yolo import evaluate, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.runtime import fix_threads
+from backend.yolo.training import EpochReport, Hyper
+
+log = logging.getLogger(__name__)
+
+THREADS = 1  # per unit; with more of them the sums of a training depend on the machine
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The order in which the simulated annotator gets the unlabeled tasks."""
+
+    order: tuple[int, ...]
+    explored: frozenset[int]
+    losses: Mapping[int, float] = field(default_factory=dict)
+    unranked: str = ""
+    score_s: float = 0.0
+    rank_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the evaluation gave."""
+
+    test: Metrics
+    validation: Metrics
+    published: bool
+    reason: str
+
+
+def run_unit(folder: Path, strategy: str, seed: int) -> None:
+    """Run what is missing of a unit; INITIAL stands for the training that all strategies of a seed share.
+
+    Raises what the parts raise. Waits while another process works on it.
+    """
+    unit = records.unit_folder(folder, strategy, seed)
+    unit.mkdir(parents=True, exist_ok=True)
+    with _alone(unit):
+        try:
+            Unit(folder, strategy, seed).run()
+        finally:
+            shutil.rmtree(unit / "work", ignore_errors=True)
+
+
+class Unit:
+    """One strategy with one seed, between its finished rounds and the plan's last one."""
+
+    def __init__(self, folder: Path, strategy: str, seed: int) -> None:
+        self._plan: Plan = records.load_plan(folder)
+        self._data: SimulationData = _data(self._plan)
+        self._settings: Settings = self._plan.settings_for(seed)
+        self._strategy = strategy
+        self._seed = seed
+        self._history = History(folder, strategy, seed, self._settings)
+        self._work = records.unit_folder(folder, strategy, seed) / "work"
+        project = _project(self._plan, self._data, seed)
+        self._project_id = project.id  # decides who is held out, as in production
+        self._ids = np.array(project.task_ids, dtype=np.int64)
+        self._image_of = {task_id: image for image, task_id in enumerate(self._ids.tolist())}
+
+    def run(self) -> None:
+        """Finish the rounds that are missing."""
+        fix_threads(THREADS)
+        shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves it half done
+        last = 1 if self._strategy == INITIAL else self._plan.rounds
+        if not self._history and self._strategy != INITIAL:
+            self._history.begin()
+        while len(self._history) < last:
+            self._history.keep(*self._round(len(self._history) + 1))
+
+    def _round(self, number: int) -> tuple[Round, Path]:
+        """Return a finished round and its weights."""
+        self._history.report(0.0)
+        queue = self._queue(number)
+        count = self._plan.batch if number > 1 else self._plan.initial
+        picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
+        labeled = self._labeled(picks)
+        split = writer.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
+        data_yaml = writer.write(split, self._data.classes, self._work / "data", self._plan.task, self._data.details)
+        start = self._history.goes_on_from(held_out=split.held_out)
+        weights, seconds = self._train(data_yaml, split, start)
+        judged = self._judge(weights, data_yaml, split)
+        finished = Round(
+            round=number,
+            images=len(labeled),
+            boxes=sum(len(image.boxes) for image in labeled),
+            picked=picks,
+            metrics=judged.test,
+            validation=judged.validation,
+            held_out=split.held_out,
+            published=judged.published,
+            reason=judged.reason,
+            champion=number if judged.published else self._history.champion,
+            started_from=start,
+            order=queue.order[count:],
+            explored=tuple(task_id for task_id in queue.order[count:] if task_id in queue.explored),
+            losses={task_id: queue.losses[task_id] for task_id in queue.order[count:] if task_id in queue.losses},
+            unranked=queue.unranked,
+            train_s=seconds,
+            score_s=queue.score_s,
+            rank_s=queue.rank_s,
+        )
+        return finished, weights
+
+    def _queue(self, number: int) -> Queue:
+        """Return the tasks that are not labeled yet in the order of the queue, as production would have it."""
+        if number == 1:  # before the first training nothing tells one image from another
+            order = self._ids[ranking.shuffled(self._ids)].tolist()
+            return Queue(tuple(order), frozenset(order))
+        before = self._history.last
+        kept = Queue(before.order, frozenset(before.explored), before.losses)
+        return self._ranked(before, kept) if before.published else kept
+
+    def _ranked(self, before: Round, kept: Queue) -> Queue:
+        """Return the queue after a ranking by the version of round `before`; the one kept if it cannot rank."""
+        settings = self._settings
+        started = time.perf_counter()
+        losses = kept.losses
+        try:
+            scored = gather(self._known(before), self._strategy, settings)
+            losses, ended = scored.losses, time.perf_counter()
+            found = ranking.rank(
+                scored.pool,
+                self._strategy,
+                explore_share=settings.explore_share,
+                rng=np.random.default_rng((settings.seed, self._project_id, before.round)),
+                protocol=ranking.protocol(
+                    settings.protocol,
+                    batch=settings.retrain_every,
+                    uncertain_share=settings.uncertain_share,
+                    pool_limit=settings.pool_limit,
+                ),
+            )
+        except ModelError as error:  # production keeps the order, too, and says why on the status page
+            log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
+            return replace(kept, losses=losses, unranked=str(error), score_s=time.perf_counter() - started)
+        order = found.task_ids[np.argsort(found.priority, kind="stable")].tolist()
+        explored = frozenset(found.task_ids[found.explored].tolist())
+        return Queue(
+            tuple(order),
+            explored,
+            losses,
+            score_s=ended - started,
+            rank_s=time.perf_counter() - ended,
+        )
+
+    def _known(self, before: Round) -> Known:
+        """Return what the project knows after round `before`, whose version serves."""
+        return Known(
+            versions=tuple(self._history.weights(number) for number in self._history.voters()),
+            unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
+            split=writer.split(self._labeled(()), val_share=self._settings.val_share, project_id=self._project_id),
+            losses=self._history.losses(),
+            validation=before.validation,
+            threads=THREADS,
+        )
+
+    def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
+        settings, base = self._settings, self._plan.base
+        begin = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
+        if start:
+            begin = replace(begin, source=str(self._history.weights(start)), pretrained=True)
+        hyper = Hyper(
+            epochs=training.epochs_for(len(split.train), settings),
+            batch=settings.batch,
+            imgsz=settings.imgsz,
+            seed=settings.seed,
+            device=settings.device,
+        )
+
+        def on_epoch(report: EpochReport) -> None:
+            self._history.report(report.epoch / report.epochs)
+
+        done = training.train(data_yaml, begin, hyper, self._work / "run", on_epoch)
+        self._finite = done.losses_finite
+        return done.weights, done.seconds
+
+    def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
+        """Measure on the test split, and decide by the validation set alone, as production does."""
+        size, device = self._settings.imgsz, self._settings.device
+        test = evaluate.evaluate(weights, self._test_set(), size, device)
+        validation, champion = self._measured(weights, data_yaml, split), None
+        on_labels = None
+        if number := self._history.champion:
+            served = self._history.weights(number)
+            champion = self._measured(served, data_yaml, split)
+            if split.held_out and needs_labels(validation, champion):
+                on_labels = self._on_labels(weights, served, split)
+        published, reason = judge(
+            validation,
+            champion,
+            finite=self._finite,
+            tolerance=self._settings.tolerance,
+            on_labels=on_labels,
+            quality=self._plan.quality,
+        )
+        return Judged(test, validation.metrics, published, reason)
+
+    def _measured(self, weights: Path, data_yaml: Path, split: Split) -> Measured:
+        found = evaluate.measure(weights, data_yaml, self._settings.imgsz, self._settings.device)
+        return replace(found, metrics=replace(found.metrics, held_out=split.held_out))
+
+    def _on_labels(self, challenger: Path, champion: Path, split: Split) -> Contest:
+        """Measure both on all labels there are, as production does."""
+        images = (*split.train, *split.val)
+        everything, data = Split(images, images, held_out=False), self._data
+        data_yaml = writer.write(everything, data.classes, self._work / "labels", self._plan.task, data.details)
+        return Contest(*(self._measured(weights, data_yaml, everything) for weights in (challenger, champion)))
+
+    def _test_set(self) -> Path:
+        """Return the test split's data.yaml, written once: of a large one that takes a while."""
+        root, data = self._work / "test", self._data
+        if (root / "data.yaml").is_file():
+            return root / "data.yaml"
+        return writer.write_test_set(data.test, data.classes, root, self._plan.task, data.details)
+
+    def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
+        """Return all images labeled so far, with the picks, by task id as Label Studio gives them."""
+        every = sorted((*self._history.picks, *picks), key=lambda pick: pick.id)
+        return tuple(self._task(pick.id, random=pick.random) for pick in every)
+
+    def _task(self, task_id: int, *, random: bool) -> LabeledImage:
+        return self._data.labeled(self._image_of[task_id], task_id, random=random)
+
+    def _pick(self, task_id: int, queue: Queue) -> Pick:
+        image = self._data.name(self._image_of[task_id])
+        return Pick(id=task_id, image=image, random=task_id in queue.explored, loss=queue.losses.get(task_id))
+
+
+def _data(plan: Plan) -> SimulationData:
+    data = simulation_data.read(Path(plan.data), plan.task)
+    if data.sha256() != plan.data_sha256:
+        raise DataError("the data set has changed since the experiment began", where=plan.data, fix="use another --out")
+    return data
+
+
+def _project(plan: Plan, data: SimulationData, seed: int) -> Project:
+    """Return the plan's project, else one of the seed's own."""
+    return plan.project or Project(id=seed + 1, task_ids=tuple(simulation_data.task_ids(data, seed).tolist()))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for the folder's lock and hold it; it ends with the process.
+
+    A command that was killed leaves a unit behind for a moment, or for longer where workers do the work.
+    """
+    with (folder / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,142 @@
+"""The store's files with messages that people can act on: a fault of a disk or an object store is a StoreError.
+
+FileNotFoundError passes where something is read: that is an answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from backend.errors import StoreError
+from backend.storage import Files, open_files
+
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "adl", "abfs", "abfss"), "azure"),
+}
+# What the libraries behind fsspec raise beside OSError; a library that was not imported has raised nothing.
+_LIBRARY_ERRORS = {
+    "botocore.exceptions": "BotoCoreError",
+    "google.auth.exceptions": "GoogleAuthError",
+    "gcsfs.retry": "HttpError",
+    "azure.core.exceptions": "AzureError",
+    "aiohttp.client_exceptions": "ClientError",
+}
+_RIGHTS = "give the user that runs the backend the right to write there, or set MODEL_DIR to another folder"
+_CURES = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOENT: "set MODEL_DIR to a folder that can be made",
+    errno.ENOSPC: "make room on this disk",
+    errno.EDQUOT: "make room, the quota of the user is used up",
+    errno.EFBIG: "let this user write larger files (ulimit -f)",
+    errno.ENOTDIR: "move the file away: a folder belongs there",
+    errno.EISDIR: "move the folder away: a file belongs there",
+    errno.EEXIST: "move the file away: a folder belongs there",
+}
+_ADDRESS = "correct MODEL_DIR, and what its library reads: for S3 AWS_ENDPOINT_URL, the region and the credentials"
+_PROBE = ".probe"
+
+
+def cure_of(error: OSError) -> str:
+    """Return how to mend what the system refuses."""
+    return _CURES.get(error.errno or 0, "see whether the disk or the network is well")
+
+
+def open_store_files(root: str, cache: Path) -> Files:
+    """Return the files under `root`; raises StoreError for an address that no installed library can open."""
+    protocol = root.partition("://")[0]
+    try:
+        return GuardedFiles(open_files(root, cache))
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        fix = f"pip install 'yolo-backend[{extra}]'" if extra else f"install what it names: {error}"
+        raise StoreError(f"nothing is installed that opens {protocol}:// addresses", where=root, fix=fix) from None
+    except ValueError:
+        fix = "write a folder, or an address like s3://bucket/folder"
+        raise StoreError(f"MODEL_DIR={root!r} is no address of a store", fix=fix) from None
+    except library_errors() as error:
+        raise _fault(error, root) from error
+
+
+def library_errors() -> tuple[type[Exception], ...]:
+    """Return what a store's library may raise: OSError, ValueError for a setting, and the errors of those in use."""
+    modules = ((sys.modules.get(module), name) for module, name in _LIBRARY_ERRORS.items())
+    return (OSError, ValueError, *(getattr(module, name) for module, name in modules if module is not None))
+
+
+def check(files: Files) -> None:
+    """Write a file and remove it. Raises StoreError."""
+    files.write(_PROBE, b"")
+    files.remove(_PROBE)
+
+
+class GuardedFiles:
+    """Files whose faults are StoreErrors that name the file."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def where(self, path: str) -> str:
+        return self._files.where(path)
+
+    def open(self, path: str) -> BinaryIO:
+        with self._told(path):
+            return self._files.open(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._told(path, writes=True):
+            self._files.write(path, data)
+
+    def create(self, path: str, data: bytes, **options: bool) -> bool:
+        with self._told(path, writes=True):
+            return self._files.create(path, data, **options)
+
+    def put(self, source: Path, path: str) -> None:
+        with self._told(path, writes=True):
+            self._files.put(source, path)
+
+    def remove(self, path: str) -> None:
+        with self._told(path):
+            self._files.remove(path)
+
+    def entries(self, folder: str) -> dict[str, str]:
+        with self._told(folder):
+            return self._files.entries(folder)
+
+    def stamp(self, path: str) -> object:
+        with self._told(path):
+            return self._files.stamp(path)
+
+    def local(self, path: str, sha256: str) -> Path:
+        with self._told(path):
+            return self._files.local(path, sha256)
+
+    def fetch(self, path: str, target: Path) -> None:
+        with self._told(path):
+            self._files.fetch(path, target)
+
+    @contextmanager
+    def _told(self, path: str, *, writes: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if not writes:
+                raise  # that is an answer
+            raise _fault(error, self.where(path)) from error  # no place to write to, or no such bucket
+        except library_errors() as error:
+            raise _fault(error, self.where(path)) from error
+
+
+def _fault(error: Exception, where: str) -> StoreError:
+    if isinstance(error, OSError) and error.errno:
+        place = str(error.filename or where)
+        return StoreError(f"the store cannot be used: {error.strerror}", where=place, fix=cure_of(error))
+    return StoreError(f"the store does not answer: {type(error).__name__}: {error}", where=where, fix=_ADDRESS)

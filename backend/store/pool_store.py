@@ -1,0 +1,312 @@
+"""Scored pools and rankings of each version, version 0 being the base model: `projects/<id>/versions/<n>/*.npz`."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from backend.acquisition.pool import Committee, Pool, thumbnail_table
+from backend.errors import BusyError
+from backend.storage import Files
+from backend.store import shard_codec
+from backend.store.shard_codec import PoolShard, ShardArrays, ShardHeader
+from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Prediction, Ranking
+
+_REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
+_NO_IDS = np.zeros(0, dtype=np.int64)
+_RANKING = ("task_ids", "priority", "acquisition", "explored", "strategy")
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where each task of a pool is; of a task in several shards the one with the highest index counts."""
+
+    stamp: object  # of the folder; None: look again next time
+    signatures: dict[str, str]  # shard file -> signature
+    headers: dict[str, ShardHeader]  # by index, not by the clock: that may be set back
+    kept: dict[str, BoolArray]  # which rows of each shard count
+    task_ids: IntArray  # (n,) sorted
+    rows: IntArray  # (n,) row of each in all shards laid end to end
+
+    def find(self, task_id: int) -> tuple[str, int] | None:
+        """Return the shard file and the row of a task."""
+        at = int(np.searchsorted(self.task_ids, task_id))
+        if at == len(self.task_ids) or self.task_ids[at] != task_id:
+            return None
+        row = int(self.rows[at])
+        for name, header in self.headers.items():
+            if row < len(header.task_ids):
+                return name, row
+            row -= len(header.task_ids)
+        return None
+
+
+class PoolStore:
+    """Reads and writes pools; one object may serve many threads."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[str, Index] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str], ShardArrays] = OrderedDict()
+        self._rankings: OrderedDict[str, tuple[object, Ranking | None]] = OrderedDict()
+
+    def save_shard(self, folder: str, shard: PoolShard) -> None:
+        self._files.write(f"{folder}/pool-{shard.index:06d}.npz", shard_codec.encode(shard))
+        self._look_again(folder)
+
+    def next_shard(self, folder: str) -> int:
+        return max((int(name[5:-4]) for name in self._shard_files(folder)), default=-1) + 1
+
+    def clear(self, folder: str) -> None:
+        for name in ("ranking.npz", *self._shard_files(folder), *self._shard_files(folder, "votes-")):
+            self._files.remove(f"{folder}/{name}")
+        self._look_again(folder)
+
+    def save_votes(self, folder: str, index: int, task_ids: IntArray, votes: Committee) -> None:
+        self._files.write(f"{folder}/votes-{index:06d}.npz", shard_codec.encode_votes(task_ids, votes))
+
+    def votes(self, folder: str) -> Iterator[tuple[IntArray, Committee]]:
+        """Yield the tasks and the votes of each shard that has some."""
+        for name in sorted(self._shard_files(folder, "votes-")):
+            path = f"{folder}/{name}"
+            with self._files.open(path) as file:
+                yield shard_codec.read_votes(file, self._files.where(path))
+
+    def load_pool(
+        self, folder: str, class_weights: FloatArray | None, *, box_embeddings: bool = False
+    ) -> tuple[Pool, tuple[int, ...]]:
+        index = self._index(folder)
+        scored = {name: keep & ~index.headers[name].failed for name, keep in index.kept.items()}
+        failed = [header.task_ids[index.kept[name] & header.failed] for name, header in index.headers.items()]
+        counts = [np.diff(header.offsets)[scored[name]] for name, header in index.headers.items()]
+        offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
+        ids = np.concatenate([_NO_IDS, *(header.task_ids[scored[name]] for name, header in index.headers.items())])
+        # Filled shard by shard, so that the pool is in memory once.
+        classes = max((header.classes for header in index.headers.values()), default=0)
+        dimensions = max((header.dimensions for header in index.headers.values()), default=0)
+        probs = np.empty((int(offsets[-1]), classes), dtype=np.float32)
+        embeddings = np.empty((len(ids), dimensions), dtype=np.float32)
+        variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
+        shapes = np.empty(int(offsets[-1]), dtype=np.float32)
+        doubts = np.empty(len(ids), dtype=np.float32)
+        looks: list[ByteArray] = []
+        has_variance = has_shapes = True
+        row = 0
+        for name, keep in scored.items():
+            end = row + int(keep.sum())
+            if row < end:
+                arrays = self._read(folder, name, index.headers[name])
+                embeddings[row:end] = arrays.embeddings[keep]
+                doubts[row:end] = arrays.video_doubt[keep]
+                looks.append(arrays.thumbnails[keep])
+                boxes = np.repeat(keep, np.diff(arrays.header.offsets))
+                probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
+                variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
+                has_shapes &= len(arrays.shape_confidence) == len(boxes)
+                if has_shapes:
+                    shapes[offsets[row] : offsets[end]] = arrays.shape_confidence[boxes]
+                has_variance &= bool((arrays.has_variance | (np.diff(arrays.header.offsets) == 0))[keep].all())
+            row = end
+        pool = Pool(
+            ids,
+            offsets,
+            probs,
+            embeddings if dimensions else None,
+            class_weights,
+            box_variance=variance if has_variance else None,
+            box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
+            shape_confidence=shapes if has_shapes else None,
+            video_doubt=doubts if len(doubts) and not np.isnan(doubts).any() else None,
+            thumbnails=thumbnail_table(looks),
+        )
+        return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
+
+    def _box_embeddings(self, folder: str, index: Index, scored: dict[str, BoolArray]) -> FloatArray | None:
+        """Return the embeddings of the pool's m boxes (m, E); None where some of them have none."""
+        parts = []
+        for name, keep in scored.items():
+            boxes = np.repeat(keep, np.diff(index.headers[name].offsets))
+            if boxes.any():
+                with self._files.open(f"{folder}/{name}") as file:
+                    parts.append(shard_codec.read_box_embeddings(file, self._files.where(f"{folder}/{name}"))[boxes])
+        if not parts:
+            return np.zeros((0, 1), dtype=np.float32)
+        known = {part.shape[1] for part in parts}
+        return np.concatenate(parts) if len(known) == 1 and 0 not in known else None
+
+    def shards(self, folder: str) -> Iterator[PoolShard]:
+        index = self._index(folder)
+        for name, keep in index.kept.items():
+            rows = np.flatnonzero(keep)
+            if len(rows):
+                arrays = self._read(folder, name, index.headers[name])
+                predictions = tuple(arrays.prediction(int(row)) for row in rows)
+                yield PoolShard(int(name[5:-4]), arrays.header.task_ids[rows], predictions)
+
+    def of_tasks(
+        self, folder: str, task_ids: Iterable[int], sources: Mapping[int, int]
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield what is stored of some tasks but those that failed, each shard read once; `sources` as in `find`."""
+        index, wanted = self._index(folder), np.array(list(task_ids), dtype=np.int64)
+        for name, keep in index.kept.items():
+            header = index.headers[name]
+            rows = np.flatnonzero(keep & ~header.failed & np.isin(header.task_ids, wanted))
+            arrays = self._read(folder, name, header) if len(rows) else None
+            for row in rows.tolist():
+                task_id = int(header.task_ids[row])
+                found = arrays.prediction(row) if arrays and _is_of(header, row, sources.get(task_id)) else None
+                if found is not None:
+                    yield task_id, found
+
+    def sources(self, folder: str) -> dict[int, int]:
+        """Return what each stored answer is of, by task; those that failed too."""
+        index = self._index(folder)
+        pairs = (
+            (index.headers[name].task_ids[keep], index.headers[name].sources[keep]) for name, keep in index.kept.items()
+        )
+        return {
+            task: source for ids, sources in pairs for task, source in zip(ids.tolist(), sources.tolist(), strict=True)
+        }
+
+    def written(self, folder: str) -> list[tuple[int, IntArray]]:
+        """Return of each shard when it was written, in ns since 1970, and the tasks whose answers count (k,)."""
+        index = self._index(folder)
+        return [(index.headers[name].written, index.headers[name].task_ids[keep]) for name, keep in index.kept.items()]
+
+    def find(self, folder: str, task_id: int, source: int | None = None) -> tuple[ShardArrays, int] | None:
+        """Return the shard and the row of a task, None where it is not stored, or of another source than this one."""
+        index = self._index(folder)
+        found = index.find(task_id)
+        if found is None:
+            return None
+        name, row = found
+        if not _is_of(index.headers[name], row, source):
+            return None
+        key = (f"{folder}/{name}", index.signatures[name])
+        with self._lock:
+            arrays = self._opened.get(key)
+        if arrays is None:
+            try:
+                arrays = self._read(folder, name, index.headers[name])
+            except BusyError:
+                return None  # replaced this very moment: the caller predicts the task itself
+        self._remember(self._opened, key, arrays)
+        return arrays, row
+
+    def save_ranking(self, folder: str, ranking: Ranking) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{name: np.asarray(getattr(ranking, name)) for name in _RANKING})
+        self._files.write(f"{folder}/ranking.npz", buffer.getvalue())
+        self._look_again(folder)
+
+    def ranking(self, folder: str) -> Ranking | None:
+        path = f"{folder}/ranking.npz"
+        stamp = self._files.stamp(path)
+        known = self._rankings.get(folder)
+        if known is not None and stamp is not None and known[0] == stamp:
+            return known[1]
+        found = self._read_ranking(path)
+        self._remember(self._rankings, folder, (stamp, found))
+        return found
+
+    def _read_ranking(self, path: str) -> Ranking | None:
+        try:
+            file = self._files.open(path)
+        except FileNotFoundError:
+            return None
+        with file:
+            fix = "delete this file and score the project again"
+            arrays = shard_codec.load_arrays(file, self._files.where(path), _RANKING, fix)
+        columns = {name: array for name, array in arrays.items() if name != "strategy"}
+        return Ranking(**columns, strategy=str(arrays["strategy"]))
+
+    def _shard_files(self, folder: str, kind: str = "pool-") -> dict[str, str]:
+        entries = self._files.entries(folder).items()
+        return {name: mark for name, mark in entries if name.startswith(kind) and name.endswith(".npz")}
+
+    def _read(self, folder: str, name: str, expected: ShardHeader) -> ShardArrays:
+        """Read a shard that the index describes; raises BusyError if it has been replaced or deleted since."""
+        path = f"{folder}/{name}"
+        try:
+            with self._files.open(path) as file:
+                arrays = shard_codec.read(file, self._files.where(path))
+        except FileNotFoundError:
+            arrays = None
+        if arrays is None or arrays.header.written != expected.written:
+            raise BusyError("pool changed while it was read", where=self._files.where(path), fix="try again")
+        return arrays
+
+    def _index(self, folder: str) -> Index:
+        """Return the index of a folder, reading the headers of new and changed shards only."""
+        stamp = self._files.stamp(folder)  # before the listing, so that a later change shows
+        known = self._indexes.get(folder)
+        if known is not None and stamp is not None and known.stamp == stamp:
+            return known
+        signatures = self._shard_files(folder)
+        if known is not None and known.signatures == signatures:
+            index = replace(known, stamp=stamp)
+        else:
+            headers = self._headers(folder, signatures, known)
+            index = _index_of(stamp, {name: signatures[name] for name in headers}, headers)
+        self._remember(self._indexes, folder, index)
+        return index
+
+    def _look_again(self, folder: str) -> None:
+        """Distrust what is remembered: we changed the folder, and a remote one's stamp only moves with the clock."""
+        with self._lock:
+            self._rankings.pop(folder, None)
+            if folder in self._indexes:
+                self._indexes[folder] = replace(self._indexes[folder], stamp=None)
+
+    def _remember(self, cache: OrderedDict[K, V], key: K, value: V) -> None:
+        with self._lock:
+            cache[key] = value
+            cache.move_to_end(key)
+            while len(cache) > _REMEMBERED:
+                cache.popitem(last=False)
+
+    def _headers(self, folder: str, signatures: dict[str, str], known: Index | None) -> dict[str, ShardHeader]:
+        headers = {}
+        for name, signature in signatures.items():
+            if known is not None and known.signatures.get(name) == signature:
+                headers[name] = known.headers[name]
+                continue
+            try:
+                with self._files.open(f"{folder}/{name}") as file:
+                    headers[name] = shard_codec.read_header(file, self._files.where(f"{folder}/{name}"))
+            except FileNotFoundError:
+                continue  # cleared while we look
+        return dict(sorted(headers.items()))
+
+
+def _is_of(header: ShardHeader, row: int, source: int | None) -> bool:
+    """Return whether an answer is of this source, as far as both are known."""
+    stored = int(header.sources[row])
+    return source is None or stored in (0, source)
+
+
+def _index_of(stamp: object, signatures: dict[str, str], headers: dict[str, ShardHeader]) -> Index:
+    ids = np.concatenate([_NO_IDS, *(header.task_ids for header in headers.values())])
+    unique, from_the_end = np.unique(ids[::-1], return_index=True)
+    rows = len(ids) - 1 - from_the_end
+    keep = np.zeros(len(ids), dtype=np.bool_)
+    keep[rows] = True
+    ends = np.cumsum([len(header.task_ids) for header in headers.values()], dtype=np.int64)
+    kept = dict(zip(headers, np.split(keep, ends[:-1]), strict=True)) if headers else {}
+    return Index(stamp, signatures, headers, kept, unique, rows)
+
+
+def _probs(arrays: ShardArrays, boxes: BoolArray, classes: int) -> FloatArray:
+    """Return the class probabilities of the kept boxes; without any a shard may not know the classes."""
+    probs = arrays.class_probs[boxes]
+    return probs if len(probs) else np.zeros((0, classes), dtype=np.float32)

@@ -1,0 +1,114 @@
+"""What the rounds so far taught, and how a pool was asked: small files of the store, written by one job at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backend.evaluation.label_quality import LabelDoubt, Review
+from backend.sampling.bandit import Reward
+from backend.sampling.stream_admission import StreamState
+from backend.storage import Files
+from backend.store import records
+from backend.store.paths import project_folder, version_folder
+from backend.store.records import (
+    F,
+    MarksFile,
+    PoolKeys,
+    PoolKeysFile,
+    PoolSigns,
+    ReviewFile,
+    RewardsFile,
+    SignsFile,
+    StreamFile,
+)
+
+_FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
+
+_SCORE = "delete the file, and score the project again"
+
+
+class Lessons:
+    """The part of the store that remembers how labeling went."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def stream(self, project_id: int) -> StreamState:
+        """Return what the stream rule remembers, a fresh state if nothing."""
+        found = self._read(StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
+        return found.stream if found else StreamState()
+
+    def save_stream(self, project_id: int, state: StreamState) -> None:
+        self._files.write(f"{project_folder(project_id)}/stream.json", StreamFile(stream=state).encode())
+
+    def rewards(self, project_id: int) -> tuple[Reward, ...]:
+        """Return what the labels of each round gained, by version."""
+        found = self._read(RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
+        return found.rewards if found else ()
+
+    def save_reward(self, project_id: int, reward: Reward) -> None:
+        """Keep a version's reward, replacing the one before."""
+        others = [one for one in self.rewards(project_id) if one.version != reward.version]
+        rewards = tuple(sorted([*others, reward], key=lambda one: one.version))
+        self._files.write(f"{project_folder(project_id)}/rewards.json", RewardsFile(rewards=rewards).encode())
+
+    def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
+        """Return what the scored pools say of stopping, by version and tag."""
+        found = self._read(SignsFile, f"{project_folder(project_id)}/signs.json", fix=_FORGET)
+        return found.signs if found else ()
+
+    def save_signs(self, project_id: int, signs: PoolSigns) -> None:
+        """Keep what a version's pool says by a tag, replacing what it said before."""
+        known = {(one.version, one.tag): one for one in (*self.signs(project_id), signs)}
+        kept = tuple(known[key] for key in sorted(known))
+        self._files.write(f"{project_folder(project_id)}/signs.json", SignsFile(signs=kept).encode())
+
+    def pool_keys(self, project_id: int, number: int) -> PoolKeys:
+        """Return what the stored answers of a version depend on, as far as that is known."""
+        found = self._read(PoolKeysFile, f"{version_folder(project_id, number)}/pool_keys.json", fix=_SCORE)
+        return found.keys if found else PoolKeys({})
+
+    def save_pool_keys(self, project_id: int, number: int, keys: PoolKeys) -> None:
+        """Keep what the stored answers of a version depend on, replacing what was known."""
+        self._files.write(f"{version_folder(project_id, number)}/pool_keys.json", PoolKeysFile(keys=keys).encode())
+
+    def review(self, project_id: int, number: int) -> Review | None:
+        """Return a version's last review of the labels, None before its first."""
+        found = self._read(ReviewFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
+        if found is None:
+            return None
+        return Review(found.doubts, found.reviewed, found.shards, found.thresholds, found.rules)
+
+    def save_review(self, project_id: int, number: int, review: Review) -> None:
+        """Keep a version's review of the labels, replacing the one before."""
+        known = None if review.reviewed is None else dict(review.reviewed)
+        file = ReviewFile(
+            doubts=review.doubts,
+            reviewed=known,
+            shards=review.shards,
+            thresholds=dict(review.thresholds),
+            rules=review.rules,
+        )
+        self._files.write(f"{version_folder(project_id, number)}/label_errors.json", file.encode())
+
+    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
+        """Return what a version thinks of the labels, worst first; nothing before its first review."""
+        review = self.review(project_id, number)
+        return review.doubts if review else ()
+
+    def marks(self, project_id: int, number: int) -> frozenset[int]:
+        """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""
+        found = self._read(MarksFile, f"{version_folder(project_id, number)}/label_marks.json", fix=_FORGET)
+        return frozenset(found.tasks if found else ())
+
+    def save_marks(self, project_id: int, number: int, tasks: Iterable[int]) -> None:
+        file = MarksFile(tasks=tuple(sorted(tasks)))
+        self._files.write(f"{version_folder(project_id, number)}/label_marks.json", file.encode())
+
+    def _read(self, kind: type[F], path: str, *, fix: str) -> F | None:
+        try:
+            with self._files.open(path) as file:
+                data = file.read()
+        except FileNotFoundError:
+            return None
+        return records.decode(kind, data, where=self._files.where(path), fix=fix)

@@ -1,0 +1,355 @@
+"""The model store: projects, their versions, scored pools and rankings, under a folder or an fsspec URL.
+
+A version without a manifest does not exist: the manifest is written last. `layout` names the files.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+from types import MappingProxyType
+
+from backend.acquisition.pool import Committee, Pool
+from backend.errors import BusyError, ModelError, NotFoundError
+from backend.model_versions import ModelVersion
+from backend.storage import file_sha256
+from backend.store.guarded_files import check, open_store_files
+from backend.store.paths import (
+    ASIDE,
+    LABELED,
+    TAGS,
+    project_folder,
+    scored_folder,
+    tags_folder,
+    version_folder,
+    versions_folder,
+    weights_file,
+)
+from backend.store.pointers import Pointers
+from backend.store.pool_store import PoolStore
+from backend.store.records import (
+    ManifestFile,
+    PoolKeys,
+    PoolSigns,
+    ProjectFile,
+    ProjectRecord,
+    version_name,
+    with_basis,
+)
+from backend.store.shard_codec import PoolShard
+from backend.types import FloatArray, IntArray, Prediction, Ranking
+
+__all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
+
+_RESTORE = "restore the file from a backup, or delete it"
+_NONE: Mapping[str, Path] = MappingProxyType({})
+NO_SOURCES: Mapping[int, int] = MappingProxyType({})
+_ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
+
+
+class Store(Pointers):
+    """Everything that outlives a process, but labels (Label Studio's) and jobs (redis's)."""
+
+    def __init__(self, root: str, cache: Path | None = None) -> None:
+        """Open the store under `root`; `cache` is where weights of a remote root are kept for loading."""
+        super().__init__(open_store_files(root, cache or Path.home() / ".cache" / "yolo-backend"))
+        self._pools = PoolStore(self._files)
+        self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
+
+    def check(self) -> None:
+        """Write and remove a file; raises StoreError with the cure if MODEL_DIR cannot be used."""
+        check(self._files)
+
+    def fetch(self, path: str, folder: Path) -> None:
+        """Bring what the admin put into a remote MODEL_DIR, base weights and their list, into a local folder."""
+        self._files.fetch(path, folder / path)
+
+    def secret(self) -> str:
+        """Return this installation's secret, made at the first call; the same for all processes."""
+        try:
+            return self._read_secret()
+        except FileNotFoundError:  # asked for at every webhook, so only the first call pays for a write to disk
+            self._files.create("secret", secrets.token_urlsafe(32).encode())
+            return self._read_secret()
+
+    def _read_secret(self) -> str:
+        with self._files.open("secret") as file:
+            return file.read().decode()
+
+    # Projects
+
+    def save_project(self, record: ProjectRecord) -> None:
+        self._files.write(f"{project_folder(record.project_id)}/project.json", ProjectFile(project=record).encode())
+
+    def project(self, project_id: int) -> ProjectRecord | None:
+        """Return what is known of a project, None if it was never set up; raises ModelError for a damaged file."""
+        found = self._read(ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
+        return found.project if found else None
+
+    def project_ids(self) -> tuple[int, ...]:
+        """Return the projects that were set up, ascending."""
+        return tuple(n for n in self._numbers("projects") if "project.json" in self._files.entries(project_folder(n)))
+
+    def put_aside(self, project_id: int) -> None:
+        """Leave a project alone until Label Studio asks for it again; its record and versions stay in the store."""
+        record = self.project(project_id)
+        if record is not None:
+            folder = project_folder(project_id)
+            self._files.write(f"{folder}/{ASIDE}", ProjectFile(project=record).encode())
+            self._files.remove(f"{folder}/project.json")
+
+    # Versions
+
+    def reserve_number(self, project_id: int) -> int:
+        """Return a version number, from 1, that nobody had before and nobody else will get."""
+        number = max(self._numbers(versions_folder(project_id)), default=0) + 1
+        while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
+            number += 1
+        return number
+
+    def skip_numbers(self, project_id: int, number: int) -> None:
+        """Let no version have this number or one below: they are taken, though the store may know nothing of it."""
+        if number > max(self._numbers(versions_folder(project_id)), default=0):
+            self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
+
+    def publish(self, version: ModelVersion, weights: Path | None, others: Mapping[str, Path] = _NONE) -> None:
+        """Keep a version, and make it the current one if it was promoted; of a rejected one only the manifest is kept.
+
+        `weights` are those of the first control tag, `others` of further ones by name; a tag may have none. Publishing
+        the same version twice changes nothing. Raises ModelError if weights are not the manifest's, or if the number
+        holds another version; BusyError if its parent is not the current version (any more).
+        """
+        version = with_basis(replace(version, created=version.created.astimezone(UTC)))
+        folder = version_folder(version.project_id, version.number)
+        data = ManifestFile(version=version).encode()
+        known = self._manifest(version.project_id, version.number)
+        if known is not None and ManifestFile(version=known).encode() != data:  # as text: NaN is not equal to itself
+            raise ModelError(f"{known.name} is published already", where=folder, fix="reserve another number")
+        parent = version.parent or 0
+        if version.promoted:
+            self._require("current", version.project_id, parent, version.number)
+        files = {version.from_name: weights, **others}
+        for model in version.models:
+            given = files.get(model.from_name)
+            if (file_sha256(given) if given else "") != model.sha256:
+                what = "weights do not have the sha256 of their manifest"
+                raise ModelError(what, where=str(given), fix="train again")
+        for model in version.models if version.promoted else ():
+            if given := files.get(model.from_name):
+                self._files.put(given, weights_file(version, model.from_name))
+        self._files.write(f"{folder}/manifest.json", data)
+        if not version.promoted:
+            return
+        try:
+            self._point_on("current", version.project_id, parent, version.number)
+        except BusyError:
+            self._files.remove(f"{folder}/manifest.json")  # another was faster: this version does not exist
+            raise
+
+    def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
+        """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
+        numbers = self._numbers(versions_folder(project_id))
+        for project, number in list(self._manifests):
+            if (
+                project == project_id and number not in numbers
+            ):  # MODEL_DIR was lost: a later version may get this number
+                del self._manifests[project, number]
+        found = (self._manifest(project_id, number) for number in numbers)
+        return tuple(version for version in found if version is not None)
+
+    def version(self, project_id: int, number: int) -> ModelVersion:
+        """Return a published version; raises NotFoundError, or ModelError for a damaged manifest."""
+        found = self._manifest(project_id, number)
+        if found is None:
+            known = ", ".join(str(version.number) for version in self.versions(project_id)) or "none yet"
+            raise NotFoundError(f"project {project_id} has no version {number}", fix=f"published versions: {known}")
+        return found
+
+    def current(self, project_id: int) -> ModelVersion | None:
+        """Return the version that the next training competes with: the newest promoted, or the one rolled back to."""
+        number = self._pointed("current", project_id)
+        return self.version(project_id, number) if number else None
+
+    def rollback(self, project_id: int, number: int) -> ModelVersion:
+        """Make an earlier version the current one; raises NotFoundError, or ModelError if it cannot serve."""
+        version = self.version(project_id, number)
+        if not version.promoted:
+            raise ModelError(
+                f"{version.name} was never promoted: {version.reason}", fix="roll back to a promoted version"
+            )
+        for model in version.models:
+            if model.sha256:
+                self.weights(version, model.from_name)
+        self._point("current", project_id, number, chosen=True)
+        return version
+
+    def serving(self, project_id: int) -> ModelVersion | None:
+        """Return the version whose predictions the queue shows, None: the base model."""
+        number = self._pointed("serving", project_id)
+        return self.version(project_id, number) if number else None
+
+    def activate(self, project_id: int, number: int) -> None:
+        """Make a version (0: the base model) the serving one; raises NotFoundError for one that is not published."""
+        if number:
+            self.version(project_id, number)
+        self._point("serving", project_id, number)
+
+    def shown(self, project_id: int) -> int | None:
+        """Return the version that we last pointed Label Studio's queue at; None: not known."""
+        return self._pointed("shown", project_id) if self._place("shown", project_id) else None
+
+    def note_shown(self, project_id: int, number: int) -> None:
+        """Keep that Label Studio's queue is pointed at a version: until then the push of a version is not over."""
+        if self.shown(project_id) != number:
+            self._point("shown", project_id, number)
+
+    def weights(self, version: ModelVersion, tag: str = "") -> Path:
+        """Return a local file of a tag's weights ("": the first's), checked against the manifest; raises ModelError."""
+        stored, tag = self.version(version.project_id, version.number), tag or version.from_name
+        expected = next((model.sha256 for model in stored.models if model.from_name == tag), "")
+        path = weights_file(version, tag)
+        where = self._files.where(path)
+        if not expected:
+            raise ModelError(f"{version.name} has no weights for {tag or 'it'}", where=where, fix="train again")
+        try:
+            local = self._files.local(path, expected)
+        except FileNotFoundError as error:
+            raise ModelError(f"weights of {version.name} are missing", where=where, fix=_ROLL_BACK) from error
+        if file_sha256(local) != expected:
+            raise ModelError(f"weights of {version.name} are damaged: wrong sha256", where=where, fix=_ROLL_BACK)
+        return local
+
+    def prune(self, project_id: int, keep: int) -> None:
+        """Delete weights, pools and rankings of all but the newest `keep` promoted versions.
+
+        Manifests stay, and so does all of the current and of the serving version.
+        """
+        versions = self.versions(project_id)
+        promoted = [version.number for version in versions if version.promoted]
+        pointers = {self._pointed(name, project_id) for name in ("current", "serving")}
+        kept = pointers | set(promoted[max(len(promoted) - keep, 0) :])
+        newest = max((version.number for version in versions), default=0)
+        for number in self._numbers(versions_folder(project_id)):
+            if number not in kept and number < newest:  # a higher number is a training under way
+                for folder in self._folders(project_id, number):
+                    self._pools.clear(f"{folder}/{LABELED}")
+                    for name in self._files.entries(folder):
+                        if name not in ("manifest.json", "reserved", LABELED, TAGS):
+                            self._files.remove(f"{folder}/{name}")
+
+    # Scored pools and rankings; number 0 is the base model, and a tag is a further one by its name, "" the first
+
+    def save_shard(
+        self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False, tag: str = ""
+    ) -> None:
+        """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
+        self._pools.save_shard(scored_folder(project_id, number, labeled=labeled, tag=tag), shard)
+
+    def save_votes(
+        self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str = ""
+    ) -> None:
+        """Keep what a committee says of one shard of the pool."""
+        self._pools.save_votes(scored_folder(project_id, number, tag=tag), index, task_ids, votes)
+
+    def votes(self, project_id: int, number: int, *, tag: str = "") -> Iterator[tuple[IntArray, Committee]]:
+        """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
+        return self._pools.votes(scored_folder(project_id, number, tag=tag))
+
+    def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> int:
+        """Return an index above those of all stored shards."""
+        return self._pools.next_shard(scored_folder(project_id, number, labeled=labeled, tag=tag))
+
+    def clear_shards(self, project_id: int, number: int) -> None:
+        """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
+        for folder in self._folders(project_id, number):
+            self._pools.clear(folder)
+            self._pools.clear(f"{folder}/{LABELED}")
+
+    def load_pool(
+        self,
+        project_id: int,
+        number: int,
+        class_weights: FloatArray | None,
+        *,
+        box_embeddings: bool = False,
+        labeled: bool = False,
+        tag: str = "",
+    ) -> tuple[Pool, tuple[int, ...]]:
+        """Return the scored pool, or the labeled tasks, each task once, and the tasks that failed.
+
+        Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
+        the pool is rewritten meanwhile.
+        """
+        folder = scored_folder(project_id, number, labeled=labeled, tag=tag)
+        return self._pools.load_pool(folder, class_weights, box_embeddings=box_embeddings)
+
+    def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> Iterator[PoolShard]:
+        """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
+        return self._pools.shards(scored_folder(project_id, number, labeled=labeled, tag=tag))
+
+    def prediction(
+        self,
+        project_id: int,
+        number: int,
+        task_id: int,
+        source: int | None = None,
+        *,
+        labeled: bool = False,
+        tag: str = "",
+    ) -> Prediction | None:
+        """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`.
+
+        Nor is it returned where the task showed something else then: `source` is what it shows now, None: whatever.
+        `labeled` asks for what it predicted when the task had labels already.
+        """
+        found = self._pools.find(scored_folder(project_id, number, labeled=labeled, tag=tag), task_id, source)
+        return found[0].prediction(found[1]) if found else None
+
+    def predictions(
+        self,
+        project_id: int,
+        number: int,
+        task_ids: Iterable[int],
+        sources: Mapping[int, int] = NO_SOURCES,
+        *,
+        labeled: bool = False,
+        tag: str = "",
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
+        return self._pools.of_tasks(scored_folder(project_id, number, labeled=labeled, tag=tag), task_ids, sources)
+
+    def sources(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> dict[int, int]:
+        """Return what each stored answer is of, by task, those that failed too; 0: not known."""
+        return self._pools.sources(scored_folder(project_id, number, labeled=labeled, tag=tag))
+
+    def written(
+        self, project_id: int, number: int, *, labeled: bool = False, tag: str = ""
+    ) -> list[tuple[int, IntArray]]:
+        """Return when each shard was written, in ns since 1970, and the tasks (k,) that it holds the answers to."""
+        return self._pools.written(scored_folder(project_id, number, labeled=labeled, tag=tag))
+
+    def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
+        """Keep a version's ranking, or that of one tag among several, replacing the one before."""
+        self._pools.save_ranking(scored_folder(project_id, number, tag=tag), ranking)
+
+    def ranking(self, project_id: int, number: int, *, tag: str = "") -> Ranking | None:
+        """Return a version's ranking, or one tag's, None if there is none; raises ModelError for a damaged file."""
+        return self._pools.ranking(scored_folder(project_id, number, tag=tag))
+
+    # Inside
+
+    def _manifest(self, project_id: int, number: int) -> ModelVersion | None:
+        if (project_id, number) not in self._manifests:
+            found = self._read(ManifestFile, f"{version_folder(project_id, number)}/manifest.json", fix=_ROLL_BACK)
+            if found is None:
+                return None
+            self._manifests[project_id, number] = with_basis(found.version)
+        return self._manifests[project_id, number]
+
+    def _folders(self, project_id: int, number: int) -> list[str]:
+        """Return where a version's files are: its own folder, and one for each tag that has some beside it."""
+        beside = tags_folder(project_id, number)
+        return [version_folder(project_id, number), *(f"{beside}/{name}" for name in self._files.entries(beside))]

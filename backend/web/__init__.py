@@ -1,0 +1,1 @@
+"""The server: Label Studio's ML backend protocol and the status API."""

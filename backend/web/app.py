@@ -1,0 +1,187 @@
+"""The FastAPI app: Label Studio's ML backend protocol and the status API."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from backend.loop import projects, serving
+from backend.loop.context import Context
+from backend.loop.demands import enqueue_training
+from backend.loop.review import label_review
+from backend.loop.scoring import activity, frame_order
+from backend.loop.served_models import name_of, require_project
+from backend.loop.warm import Warmth
+from backend.queue.rq_queue import Jobs
+from backend.types import Task
+from backend.web import metrics, middleware
+from backend.web.bodies import Bodies
+from backend.web.readiness import Probe
+from backend.web.redaction import redacted
+from backend.web.schemas import (
+    LARGEST_ID,
+    LabelErrorOut,
+    PredictionOut,
+    PredictRequest,
+    PredictResponse,
+    SetupRequest,
+    TrainRequest,
+    WebhookRequest,
+    label_error_out,
+    project_out,
+)
+
+log = logging.getLogger(__name__)
+Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+LABEL_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
+TASK_ACTIONS = {"TASKS_CREATED", "TASKS_DELETED", "ANNOTATIONS_DELETED"}  # may leave tasks without a prediction
+IDLE_ACTIONS = {
+    "PROJECT_CREATED",
+    "PROJECT_UPDATED",  # also the echo of our own PATCH of model_version
+    "PROJECT_DELETED",
+    "LABEL_LINK_CREATED",
+    "LABEL_LINK_UPDATED",
+    "LABEL_LINK_DELETED",
+}
+FORCE_ACTION = "START_TRAINING"
+KNOWN_ACTIONS = LABEL_ACTIONS | TASK_ACTIONS | IDLE_ACTIONS | {FORCE_ACTION}
+
+
+def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
+    """Return the app that serves `context`; nothing heavy is loaded before the first /predict."""
+    app = FastAPI(title="yolo-backend", docs_url=None, redoc_url=None, openapi_url=None)
+    endpoints = _Endpoints(context, Jobs(context.redis))
+    app.add_api_route("/health", endpoints.health, methods=["GET"])
+    app.add_api_route("/ready", partial(ready, Probe(context, warmth)), methods=["GET"])
+    app.add_api_route("/", endpoints.health, methods=["GET"])
+    app.add_api_route("/metrics", endpoints.metrics, methods=["GET"])
+    app.add_api_route("/versions", endpoints.versions, methods=["GET"])
+    app.add_api_route("/setup", endpoints.setup, methods=["POST"])
+    app.add_api_route("/predict", endpoints.predict, methods=["POST"])
+    app.add_api_route("/webhook", endpoints.webhook, methods=["POST"])
+    app.add_api_route("/train", endpoints.train, methods=["POST"])
+    app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}/label-errors", endpoints.label_errors, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}/frames/{task_id}", endpoints.frames, methods=["GET"])
+    middleware.install(app, context.settings)
+    return app
+
+
+def ready(probe: Probe) -> JSONResponse:
+    """Say what answers of all that the backend needs: 200 if nothing is missing, else 503."""
+    state = probe.look()
+    return JSONResponse({"ready": state.ready, **asdict(state)}, status_code=200 if state.ready else 503)
+
+
+class _Endpoints:
+    """The routes over one context. Async ones only read the body; the work runs in the thread pool."""
+
+    def __init__(self, context: Context, queue: Jobs) -> None:
+        self._context = context
+        self._queue = queue
+        self._bodies = Bodies()
+
+    async def health(self) -> dict[str, str]:
+        """Say that the server is up; Label Studio waits 1 s for it."""
+        return {"status": "UP", "model_class": "YoloBackend"}
+
+    def metrics(self) -> Response:
+        """Prometheus metrics."""
+        return Response(metrics.render(self._queue.depth()), media_type=metrics.CONTENT_TYPE)
+
+    def versions(self, project: Annotated[str, Query(max_length=40)] = "") -> dict[str, list[str]]:
+        """Name the published versions; Label Studio names no project, so without one all projects' are listed."""
+        store = self._context.store
+        wanted = project.split(".")[0]
+        ids = (int(wanted),) if wanted.isdecimal() else store.project_ids()
+        names = [version.name for project_id in ids for version in store.versions(project_id) if version.promoted]
+        return {"versions": list(dict.fromkeys(names))}
+
+    def project(self, request: Request, project_id: Id) -> Response:
+        """Show where a project stands."""
+        shown = project_out(projects.status(self._context, project_id)).model_dump_json()
+        return Response(redacted(shown, request.app.state.roots), media_type="application/json")
+
+    def label_errors(self, project_id: Id) -> list[LabelErrorOut]:
+        """Show what the last review thought of the labels, worst first, without those changed since."""
+        return [label_error_out(doubt) for doubt in label_review.standing(self._context, project_id)]
+
+    def frames(self, project_id: Id, task_id: Id) -> list[int]:
+        """Show which frames of a video to label first."""
+        return list(frame_order.to_label(self._context, project_id, task_id))
+
+    async def setup(self, request: Request) -> dict[str, str]:
+        """Check and keep a project's label config and settings; answer the version that serves it."""
+        async with self._bodies.read(request, SetupRequest) as body:
+            url = self._context.settings.backend_url or str(request.base_url)
+            return await run_in_threadpool(self._setup, body, url.rstrip("/"))
+
+    def _setup(self, body: SetupRequest, url: str) -> dict[str, str]:
+        known = self._context.store.project(body.project)
+        record = serving.setup(self._context, body.project, body.schema_, body.hostname, body.extra_text, url)
+        if known is not None and record != known:
+            self._queue.once("reconcile")  # the stored predictions may be other ones than are asked for now
+        if record.configured != record.backend_url:
+            self._queue.once("configure", record.project_id)
+        return {"model_version": name_of(self._context, record)}
+
+    async def predict(self, request: Request) -> Response:
+        """Answer a result per task, in order."""
+        async with self._bodies.read(request, PredictRequest) as body:
+            return await run_in_threadpool(self._predict, body)
+
+    def _predict(self, body: PredictRequest) -> Response:
+        # A task without an id gets one that no task of Label Studio has.
+        tasks = [
+            Task(-place if task.id is None else task.id, task.data or {}) for place, task in enumerate(body.tasks, 1)
+        ]
+        results = serving.predict(self._context, body.project, body.label_config, tasks)
+        metrics.PREDICTED.inc(len(results))
+        out = [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
+        answer = PredictResponse(results=out, model_version=out[0].model_version if out else "")
+        # As text already: of 10,000 tasks it takes seconds, which the event loop has no time for.
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    async def webhook(self, request: Request) -> JSONResponse:
+        """Take an event as a hint: answer at once; a job looks at what Label Studio really holds."""
+        async with self._bodies.read(request, WebhookRequest) as body:
+            return await run_in_threadpool(self._webhook, request, body)
+
+    def _webhook(self, request: Request, body: WebhookRequest) -> JSONResponse:
+        if body.action == FORCE_ACTION:  # comes from LS's ML client, which sends Basic auth and cannot send our header
+            middleware.check_basic(request, self._context.settings)
+        else:
+            middleware.check_secret(request, self._context.settings, self._context.store.secret())
+        known = body.action in KNOWN_ACTIONS
+        metrics.WEBHOOKS.labels(body.action if known else "unknown").inc()
+        if not known:
+            log.info("webhook: action %r means nothing here", body.action)
+            return JSONResponse({"detail": f"ignored: unknown action {body.action!r}"})
+        if body.action == FORCE_ACTION:
+            self._request_training(body.project)
+        if body.action in LABEL_ACTIONS:
+            activity.note(self._context.redis)
+        if body.action in LABEL_ACTIONS | TASK_ACTIONS:
+            self._queue.once("check", body.project)
+        if body.action in TASK_ACTIONS:
+            self._queue.once("score_new", body.project)
+        return JSONResponse({"detail": "ok"}, status_code=201)
+
+    async def train(self, request: Request) -> JSONResponse:
+        """Start a training, as Label Studio before 1.4.1 asks for it."""
+        async with self._bodies.read(request, TrainRequest) as body:
+            await run_in_threadpool(self._request_training, body.project)
+        return JSONResponse({"detail": "training queued"}, status_code=201)
+
+    def _request_training(self, project_id: int) -> None:
+        if self._context.store.project(project_id) is None:
+            self._queue.once("reconcile")  # it takes up what a lost store no longer knows
+        require_project(self._context, project_id)
+        enqueue_training(self._context, self._queue, project_id, forced=True)

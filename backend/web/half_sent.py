@@ -1,0 +1,55 @@
+"""Closes connections on which a request does not come to its end: each keeps a socket of ours open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+
+from backend.web.reason import ReasonProtocol
+
+HEADERS_S = 10.0  # from the connection, or from the first byte of a later request
+BODY_S = 60.0  # Label Studio sends its largest in a few seconds
+
+
+class HalfSentProtocol(ReasonProtocol):
+    """uvicorn's protocol with a time limit for the headers of a request, and one for its body."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait(HEADERS_S)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.conn.their_state
+        if self._timer is None:
+            self._wait(HEADERS_S)
+        super().data_received(data)
+        state = self.conn.their_state
+        if state is h11.SEND_BODY and before is not h11.SEND_BODY:
+            self._wait(BODY_S)
+        elif state not in (h11.IDLE, h11.SEND_BODY):
+            self._forget()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _wait(self, seconds: float) -> None:
+        self._forget()
+        self._timer = self.loop.call_later(seconds, self._give_up)
+
+    def _forget(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if self.flow.read_paused:  # it is we who do not read
+            self._wait(BODY_S)
+            return
+        self._timer = None
+        transport: Any = self.transport
+        transport.close()

@@ -1,0 +1,33 @@
+"""Runs the app under uvicorn."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from backend.loop.context import Context
+from backend.loop.warm import Warmth
+from backend.web.app import build_app
+from backend.web.half_sent import HalfSentProtocol
+
+
+def listen(context: Context) -> None:
+    """Serve until told to stop."""
+    warmth = Warmth(context)
+    warmth.start()
+    server(context, warmth).run()
+
+
+def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
+    """Return the server; its `run` takes sockets that are bound already."""
+    settings = context.settings
+    config = uvicorn.Config(
+        build_app(context, warmth),
+        host=settings.host,
+        port=settings.port,
+        http=HalfSentProtocol,
+        ws="none",
+        log_level=settings.log_level.lower(),
+        access_log=settings.log_level == "DEBUG",
+        timeout_graceful_shutdown=10,
+    )
+    return uvicorn.Server(config)

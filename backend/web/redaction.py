@@ -1,0 +1,34 @@
+"""What of an error is for the log alone: where things lie on the server is nobody's business but the admin's."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from backend.settings import Settings
+
+
+def roots_of(settings: Settings) -> dict[str, str]:
+    """Return the folders that messages may name, each with what clients read instead."""
+    folders = {
+        "HOME": Path.home(),
+        "TMP": Path(tempfile.gettempdir()),
+        "PYTHON": Path(sys.prefix),
+        "BACKEND": Path(__file__).resolve().parent.parent,
+        "FOLDER": Path.cwd(),
+        "MODEL_DIR": Path(settings.model_dir).absolute(),
+    }
+    return {str(path): name for name, path in folders.items() if path != Path("/")}
+
+
+def redacted(text: str, roots: Mapping[str, str]) -> str:
+    """Return a text with names for the folders of the server; the longest that fits counts.
+
+    >>> redacted("no weights [/srv/models/projects/7]", {"/srv": "HOME", "/srv/models": "MODEL_DIR"})
+    'no weights [MODEL_DIR/projects/7]'
+    """
+    for root in sorted(roots, key=len, reverse=True):
+        text = text.replace(root, roots[root])
+    return text

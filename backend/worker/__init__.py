@@ -1,0 +1,1 @@
+"""The functions that rq calls, and the processes that run them."""

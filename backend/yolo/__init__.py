@@ -1,0 +1,1 @@
+"""The only home of ultralytics and torch: predicting, training and judging models."""

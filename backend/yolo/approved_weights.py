@@ -1,0 +1,57 @@
+"""Which weights a project may name: those whose sha256 the admin wrote into MODEL_DIR/weights.sha256.
+
+Label configs and extra params are written by people who need not be the backend's admin, and weights are pickles.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path, PurePosixPath
+
+from backend.errors import ModelError
+from backend.storage import file_sha256
+
+LISTING = "weights.sha256"  # in the format of sha256sum
+_PLAIN_NAME = re.compile(r"\w[\w.-]*\.pt", re.ASCII)
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether `name` is a .pt file without any folder.
+
+    >>> is_plain_name("yolo11n.pt"), is_plain_name("../yolo11n.pt")
+    (True, False)
+    """
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def listed(name: str, model_dir: Path) -> frozenset[str]:
+    """Return the sha256 sums that the admin wrote down for the weights `name`; opens no weights.
+
+    Raises ModelError, with the command that lists them, if there is none.
+    """
+    if not is_plain_name(name):
+        raise ModelError(f"{name!r} is not the plain name of a .pt file", fix="write a name like yolo11n.pt")
+    path = model_dir / LISTING
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = (_LINE.fullmatch(line.strip()) for line in lines)
+    sums = frozenset(line[1] for line in found if line is not None and PurePosixPath(line[2]).name == name)
+    if not sums:
+        raise ModelError(f"the weights {name} are not approved", where=str(path), fix=_cure(name, model_dir))
+    return sums
+
+
+def check(name: str, model_dir: Path) -> None:
+    """Raise ModelError unless the weights `name` are in `model_dir` or its base folder, with a sum that is listed."""
+    sums = listed(name, model_dir)
+    path = next((path for path in (model_dir / name, model_dir / "base" / name) if path.is_file()), None)
+    if path is None:
+        raise ModelError("no such weights", where=str(model_dir / name), fix="put the file there")
+    if file_sha256(path) not in sums:
+        raise ModelError(f"the weights {name} are not those approved", where=str(path), fix=_cure(name, model_dir))
+
+
+def _cure(name: str, model_dir: Path) -> str:
+    folder = shlex.quote(str(model_dir.absolute()))
+    return f"the backend's admin puts a file they trust there and runs: cd {folder} && sha256sum {name} >> {LISTING}"

@@ -1,0 +1,109 @@
+"""Where a training starts: pretrained weights, found or downloaded, else an architecture from scratch."""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.errors import ModelError
+from backend.storage import file_sha256
+from backend.types import YoloTask
+from backend.yolo.runtime import load_model, quiet_ultralytics
+from backend.yolo.tasks import RECIPES, example
+
+DOWNLOAD_S = 60.0  # longest wait for pretrained weights
+RETRY_S = 3600.0  # between attempts to download them
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWeights:
+    """Where a training starts: a weights file, or an architecture's name when there are no pretrained weights."""
+
+    source: str
+    pretrained: bool
+    note: str  # a warning for people; empty when pretrained
+    task: YoloTask = "detect"
+
+
+def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseWeights:
+    """Find the base weights `name` in `model_dir` or `model_dir`/base, else download them, else start from scratch.
+
+    Raises ModelError for a name with a folder in it, an unknown architecture, and a file for another task.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*\.pt", name):
+        raise ModelError(
+            f"BASE_MODEL={name!r} is not the plain name of a .pt file",
+            fix="write a name like yolo11n.pt and put the file into MODEL_DIR",
+        )
+    base = model_dir / "base" / name
+    for path in (model_dir / name, base):
+        if path.is_file():
+            _check(path, file_sha256(path), task)
+            return BaseWeights(str(path), pretrained=True, note="", task=task)
+    architecture = _architecture(name, task)
+    if _download(base):
+        _check(base, file_sha256(base), task)
+        return BaseWeights(str(base), pretrained=True, note="", task=task)
+    note = (
+        f"No pretrained weights {name}: not in MODEL_DIR, and they could not be downloaded. Training {architecture} "
+        f"from scratch, which needs more labels. Fix: put {name} into {model_dir}."
+    )
+    return BaseWeights(architecture, pretrained=False, note=note, task=task)
+
+
+@functools.lru_cache(maxsize=8)
+def _check(path: Path, sha256: str, task: YoloTask) -> None:  # noqa: ARG001 - the sum tells one content from the next
+    """Raise ModelError for a file that is no model for the task; a good one is opened once, not at every /predict."""
+    load_model(path, task)
+
+
+@functools.cache
+def _architecture(name: str, task: YoloTask) -> str:
+    """Return the name of the architecture of some weights, e.g. yolo11n.pt -> yolo11n.yaml."""
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+
+    architecture = f"{Path(name).stem}.yaml"
+    try:
+        found = guess_model_task(yaml_model_load(architecture))
+    except FileNotFoundError:
+        raise ModelError(
+            f"BASE_MODEL={name}: no such file in MODEL_DIR, and no architecture of that name",
+            fix=f"put the file into MODEL_DIR, or use a name like {example(task)}",
+        ) from None
+    if found != task:
+        raise ModelError(
+            f"BASE_MODEL={name} is a {found} model, not a {RECIPES[task].noun} model",
+            fix=f"use a name like {example(task)}",
+        )
+    return architecture
+
+
+def _download(target: Path) -> bool:
+    """Let ultralytics download official weights; given up after DOWNLOAD_S, and not tried again for RETRY_S.
+
+    A file remembers a failed attempt, because every job runs in a process of its own.
+    """
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+    failed = target.with_suffix(".unavailable")
+    if target.name not in GITHUB_ASSETS_NAMES or (failed.is_file() and time.time() - failed.stat().st_mtime < RETRY_S):
+        return False
+
+    def fetch() -> None:
+        try:
+            attempt_download_asset(target, retry=0, progress=False)
+        except OSError:  # ConnectionError is one
+            return
+
+    thread = threading.Thread(target=fetch, daemon=True)  # its own timeouts add up to minutes
+    thread.start()
+    thread.join(DOWNLOAD_S)
+    if not target.is_file():
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.touch()
+    return target.is_file()

@@ -1,0 +1,139 @@
+"""Weights -> their quality on validation images, measured as ultralytics does, classes matched by name."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend.evaluation.bootstrap import Matches, Mean, Measured, measured, places, summed
+from backend.model_versions import Metrics
+from backend.types import BoolArray, FloatArray, YoloTask
+from backend.yolo import classification, semantic_segmentation
+from backend.yolo.detector import BATCH, KEEP_CONFIDENCE
+from backend.yolo.runtime import load_model, select_device, task_of, yolo_class
+from backend.yolo.tasks import RECIPES
+
+_OVERLAPS = 10  # IoU thresholds of mAP50-95; the first is that of mAP50
+_RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> where ultralytics keeps which detections are right
+
+
+def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics:
+    """Return what `measure` does, without what it was computed from."""
+    return measure(weights, data_yaml, imgsz, device).metrics
+
+
+def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured:
+    """Return the quality of a model on the `val` split of a data set.
+
+    The model's classes are matched to the data's by name, so versions from before and after a change of labels compare:
+    a class the model lacks gets AP 0, a class the data lacks is ignored. mAP is over the classes with boxes in `val`,
+    measured as ultralytics does (confidence >= 0.001), on what the model's task finds; the data set must be one for
+    this task. Raises ModelError as `load_model` does.
+    """
+    model = load_model(weights)
+    task = task_of(model) or "detect"
+    if task == "classify":
+        return classification.measure(model, data_yaml, imgsz, device)
+    if task == "semantic":
+        return semantic_segmentation.measure(model, data_yaml, imgsz, device)
+    with tempfile.TemporaryDirectory() as folder:
+        validator = _validator_class(task)(
+            args={
+                "mode": "val",
+                "task": task,
+                "data": str(data_yaml),
+                "split": "val",
+                "rect": True,
+                "imgsz": imgsz,
+                "batch": BATCH,
+                "device": str(select_device(device)),
+                "workers": 0,
+                "plots": False,
+                "verbose": False,
+                "save_dir": folder,
+            }
+        )
+        validator(model=model)
+    found = getattr(validator.metrics, RECIPES[task].metric)
+    ap50 = zip(found.ap_class_index, found.ap50, strict=True)
+    metrics = Metrics(
+        map50=float(found.map50),
+        map50_95=float(found.map),
+        class_ap50={validator.names[index]: float(ap) for index, ap in ap50},
+        images=validator.seen,
+        boxes=int(validator.metrics.nt_per_class.sum()),
+        detections=validator.detections,
+    )
+    by_overlap = tuple(_matches(validator.matched, len(validator.names), place) for place in range(_OVERLAPS))
+    return measured(metrics, by_overlap[0], Mean(by_overlap))
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What the validator found in one image."""
+
+    name: str
+    confidence: FloatArray  # (k,)
+    classes: FloatArray  # (k,)
+    right: BoolArray  # (k, 10) by IoU >= .5, .55, ... .95
+    labels: FloatArray  # (l,) classes
+
+
+def _matches(images: Sequence[_Image], classes: int, overlap: int) -> Matches:
+    """Return the matches at one of the overlaps."""
+    place, size = places([image.name for image in images])
+    labels = [np.bincount(image.labels.astype(np.int64), minlength=classes) for image in images]
+    return Matches(
+        images=np.repeat(place, [len(image.right) for image in images]),
+        classes=np.concatenate([image.classes for image in images]).astype(np.int64),
+        confidence=np.concatenate([image.confidence for image in images]),
+        right=np.concatenate([image.right[:, overlap] for image in images]),
+        labels=summed(np.array(labels), place, size).astype(np.int64),
+    )
+
+
+@functools.cache
+def _validator_class(task: YoloTask) -> Any:
+    """Return ultralytics' validator of a task with the model's classes renumbered to those of the data."""
+    import torch
+
+    validator: Any = yolo_class(RECIPES[task].validator)
+
+    class ByName(validator):
+        def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
+            self.names = self.data["names"]  # with fewer names than the data it skips the labels of the others
+            return super().get_dataloader(dataset_path, batch_size)
+
+        def init_metrics(self, model: Any) -> None:
+            super().init_metrics(model)
+            self.names = self.metrics.names = self.data["names"]
+            number = {name: index for index, name in self.names.items()}
+            self.to_data = torch.tensor([number.get(model.names[i], -1) for i in range(len(model.names))])
+            self.detections = 0
+            self.matched: list[_Image] = []
+
+        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            super().update_metrics(preds, batch)
+            stats, right = self.metrics.stats, _RIGHT[RECIPES[task].metric]
+            for place in range(-len(preds), 0):
+                name = Path(batch["im_file"][place]).stem
+                hits = stats[right][place].astype(np.bool_)
+                confidence, classes, labels = (stats[key][place] for key in ("conf", "pred_cls", "target_cls"))
+                self.matched.append(_Image(name, confidence, classes, hits, labels))
+
+        def postprocess(self, preds: Any) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = super().postprocess(preds)
+            for boxes in found:
+                boxes["cls"] = self.to_data.to(boxes["cls"].device)[boxes["cls"].long()].float()
+                known = boxes["cls"] >= 0
+                boxes |= {key: value[known] for key, value in boxes.items()}
+                self.detections += int((boxes["conf"] >= KEEP_CONFIDENCE).sum())
+            return found
+
+    return ByName

@@ -1,0 +1,147 @@
+"""Opening ultralytics: quiet and offline, its classes, the models in weights files, devices and threads."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from backend.errors import ModelError, SettingError
+from backend.types import YoloTask
+from backend.yolo.tasks import RECIPES, example
+
+if TYPE_CHECKING:
+    import torch
+
+_INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+
+@functools.cache
+def quiet_ultralytics() -> None:
+    """Import ultralytics so that it stays offline and silent, installs nothing and writes nothing outside our folders.
+
+    It also opens weights with its restricted unpickler, which knows nothing but model classes.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve their own kind on a busy machine
+    os.environ |= {
+        "YOLO_OFFLINE": "true",
+        "YOLO_VERBOSE": "false",
+        "YOLO_AUTOINSTALL": "false",
+        "ULTRALYTICS_SAFE_LOAD": "true",
+    }
+    before = os.environ.get("YOLO_CONFIG_DIR")
+    # Settings are only read at import, which also changes how numpy prints.
+    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, np.printoptions():
+        os.environ["YOLO_CONFIG_DIR"] = before or folder
+        import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
+        from ultralytics.data import base as data_base
+        from ultralytics.data import utils as data_utils
+        from ultralytics.utils import SETTINGS, patches
+    Image.open = patches._image_open  # theirs needs a package for HEIF that is not there, and fails on any other text
+    if before is None:
+        del os.environ["YOLO_CONFIG_DIR"]
+    dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
+    data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
+    bar = data_base.TQDM  # draws itself over anything that listens, whatever YOLO_VERBOSE says
+    data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
+
+
+def load_model(weights: Path, task: YoloTask | None = None) -> Any:
+    """Return the ultralytics model in a weights file, in float32 on the CPU; `task`: the only one it may be for.
+
+    Raises ModelError for a missing or damaged file and for a model of another task.
+    """
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import load_checkpoint
+
+    if not weights.is_file():  # ultralytics would try to download it
+        raise ModelError("no such weights", where=str(weights), fix="put the file there, or train a version first")
+    try:
+        model, _ = load_checkpoint(weights)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
+    found = task_of(model)
+    if found is None or task not in (None, found):
+        wanted = task or "detect"
+        raise ModelError(
+            f"the model is of the class {type(model).__name__}, not a YOLO {RECIPES[wanted].noun} model",
+            where=str(weights),
+            fix=f"use weights like {example(wanted)}",
+        )
+    return model
+
+
+def add_module(weights: Path, name: str, module: Any) -> None:
+    """Write a torch module into a weights file as an attribute of its model, which ultralytics carries and never calls.
+
+    A training that starts from the file builds its model anew, without it.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.nn.tasks import torch_safe_load
+
+    checkpoint, _ = torch_safe_load(weights)
+    setattr(checkpoint["model"], name, module)
+    torch.save(checkpoint, weights)
+
+
+def task_of(model: Any) -> YoloTask | None:
+    """Return the task of an ultralytics model, None for one that is of no use here."""
+    from ultralytics.nn import modules
+
+    for task, recipe in RECIPES.items():  # by its exact class: the models of other tasks are subclasses of this one
+        if type(model).__name__ == recipe.model and isinstance(model.model[-1], getattr(modules, recipe.head)):
+            return task
+    return None
+
+
+def yolo_class(path: str) -> Any:
+    """Return a class of ultralytics.models.yolo, e.g. "obb.OBBTrainer"."""
+    package, _, name = path.partition(".")
+    return getattr(importlib.import_module(f"ultralytics.models.yolo.{package}"), name)
+
+
+def fix_threads(threads: int) -> None:
+    """Let trainings and evaluations of this process compute with that many threads, on whatever machine.
+
+    Sums over threads round differently with each number of them, so the same seed would train other weights.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.utils import torch_utils
+
+    torch_utils.NUM_THREADS = threads  # select_device sets it anew each time
+    torch.set_num_threads(threads)
+
+
+def select_device(device: str) -> torch.device:
+    """Return the torch device of the DEVICE setting, the first one of a list.
+
+    Raises SettingError where this machine lacks it.
+    """
+    quiet_ultralytics()
+    import torch
+    from ultralytics.utils.torch_utils import select_device as ultralytics_device
+
+    try:
+        return torch.device(ultralytics_device(device.split(",")[0], verbose=False))
+    except (ValueError, RuntimeError, AssertionError) as error:
+        reason = next(line.strip() for line in str(error).splitlines() if line.strip())
+        raise SettingError(f"DEVICE={device!r}: {reason}", fix="use cpu, 0, or leave it empty") from error
+
+
+def free_memory() -> None:
+    """Give back what the GPU holds of models that are gone."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,220 @@
+"""A YOLO data set -> trained weights: the only place that trains with ultralytics."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backend.errors import BackendError, TrainingError
+from backend.faults import out_of_gpu_memory
+from backend.settings import Settings
+from backend.types import YoloTask
+from backend.yolo import classification
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.runtime import free_memory, quiet_ultralytics, select_device, yolo_class
+from backend.yolo.tasks import RECIPES
+
+log = logging.getLogger(__name__)
+
+STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
+_CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
+_OPTIMIZER = "MuSGD"  # from scratch; 120 steps on 50 images of BCCD: mAP50 .36 .48 .43, AdamW at .002: .45 .27
+_LR0 = 0.01
+_WARMUP_EPOCHS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """What one training is run with."""
+
+    epochs: int
+    batch: int
+    imgsz: int
+    seed: int
+    device: str
+    minutes: float = 0.0  # the budget of time; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """Where a training stands after an epoch (the first is 1)."""
+
+    epoch: int
+    epochs: int
+    losses: Mapping[str, float]  # mean over the epoch, e.g. {"box_loss": 1.2, "cls_loss": ...}
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training; `weights` holds no optimiser state."""
+
+    weights: Path
+    epochs: int
+    seconds: float
+    losses_finite: bool
+
+
+def steps_for(images: int, settings: Settings) -> float:
+    """Return the optimiser steps of a training: train_steps * (images / 50) ^ steps_growth, and no fewer below 50.
+
+    A fixed number is a curve that falls as labels grow, because each image is seen ever more rarely; the root of the
+    images is the measured law (docs/results.md).
+
+    >>> steps_for(200, Settings(train_steps=500, steps_growth=0.5)), steps_for(10, Settings(train_steps=500))
+    (1000.0, 500.0)
+    """
+    return float(settings.train_steps * max(images / STEPS_IMAGES, 1.0) ** settings.steps_growth)
+
+
+def epochs_for(images: int, settings: Settings) -> int:
+    """Return the epochs of a training: clip(ceil(steps_for * batch / images), min_epochs, max_epochs).
+
+    >>> epochs_for(200, Settings(train_steps=500, batch=16, min_epochs=10, max_epochs=300))
+    80
+    """
+    wanted = math.ceil(steps_for(images, settings) * settings.batch / max(images, 1))
+    return min(max(wanted, settings.min_epochs), settings.max_epochs)
+
+
+def train(
+    data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path, on_epoch: Callable[[EpochReport], None]
+) -> Trained:
+    """Train from the base weights into `out`/weights.pt, the averaged (EMA) weights of the last epoch.
+
+    Where the GPU's memory ends it begins again with half the batch and twice the batches per optimiser step.
+    `on_epoch` runs after each epoch; what it raises ends the training and reaches the caller.
+    Raises TrainingError when ultralytics cannot train on this data, or the losses stay NaN.
+    """
+    batch = hyper.batch
+    while True:
+        try:
+            return _train(data_yaml, base, replace(hyper, batch=batch), hyper.batch, out, on_epoch)
+        except TrainingError as error:
+            if batch == 1 or error.__cause__ is None or not out_of_gpu_memory(error.__cause__):
+                raise
+        log.warning("the GPU has no memory for a batch of %d: the training begins again with half", batch)
+        batch //= 2
+        free_memory()  # out here, where no error holds what the training had
+
+
+def _train(
+    data_yaml: Path,
+    base: BaseWeights,
+    hyper: Hyper,
+    step: int,
+    out: Path,
+    on_epoch: Callable[[EpochReport], None],
+) -> Trained:
+    """Train once; `step` is how many images an optimiser step takes, in batches of `hyper.batch`."""
+    quiet_ultralytics()
+    started = time.monotonic()
+    finite = True
+
+    def after_epoch(run: Any) -> None:
+        nonlocal finite
+        losses = {name: float(value) for name, value in run.tloss.items()}
+        finite = finite and all(map(math.isfinite, losses.values()))
+        done = run.epoch + 1
+        if hyper.minutes:
+            _cut(run, done, hyper.minutes)
+        eta = (time.time() - run.train_time_start) / done * (run.epochs - done)
+        on_epoch(EpochReport(done, run.epochs, losses, eta))
+
+    try:
+        run = _run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
+        run.add_callback("on_fit_epoch_end", after_epoch)
+        run.train()
+    except BackendError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"the training failed: {reason}", where=str(data_yaml)) from error
+    return Trained(_stripped(run.last, out), run.epoch + 1, time.monotonic() - started, finite)
+
+
+def _cut(run: Any, done: int, minutes: float) -> None:
+    """Lower the epochs of a training to what fits into its minutes, at the pace so far; the learning rate follows."""
+    pace = (time.time() - run.train_time_start) / done
+    most = max(done + 1, int(minutes * 60 / pace))  # the last epoch writes the weights, so one more it must be
+    if done < run.epochs and most < run.epochs:
+        run.epochs = run.args.epochs = most
+        run.args.close_mosaic = math.ceil(most / 10)
+
+
+def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, step: int, out: Path) -> dict[str, Any]:
+    """Return the trainer's arguments: what `hyper` says, no plots, no validation, no processes of its own."""
+    device = select_device(hyper.device)
+    images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
+    return {
+        "task": base.task,
+        "model": base.source,
+        "data": str(data_yaml),
+        "epochs": hyper.epochs,
+        "batch": hyper.batch,
+        "nbs": step,  # as a rule every batch is an optimiser step: the budget is counted in steps
+        "imgsz": hyper.imgsz,
+        "seed": hyper.seed,
+        "device": str(device),
+        "deterministic": True,
+        "amp": "bf16" if device.type == "cuda" and _has_bf16() else False,  # fp16 would download a model to check it
+        "optimizer": "auto" if base.pretrained else _OPTIMIZER,  # "auto" brings its own learning rate
+        "lr0": _LR0,
+        "momentum": 0.9,
+        "warmup_epochs": min(_WARMUP_EPOCHS, hyper.epochs / 10),
+        "warmup_bias_lr": 0.0,
+        "close_mosaic": math.ceil(hyper.epochs / 10),
+        "cache": "ram" if images * hyper.imgsz**2 * 3 < _CACHE_BYTES else False,
+        "workers": 0,
+        "val": False,
+        "save": False,
+        "plots": False,
+        "verbose": False,
+        "save_dir": str(out.absolute()),
+        "exist_ok": True,
+    }
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@functools.cache
+def _run_class(task: YoloTask) -> Any:
+    """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
+    trainer: Any = classification.trainer_class() if task == "classify" else yolo_class(RECIPES[task].trainer)
+
+    class Run(trainer):
+        def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            if mode == "val":
+                return self.train_loader  # never read
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+        def validate(self) -> tuple[dict[str, float], None]:
+            return {}, None
+
+        def final_eval(self) -> None:
+            pass
+
+    return Run
+
+
+def _stripped(last: Path, out: Path) -> Path:
+    """Move the last checkpoint to `out`/weights.pt without its optimiser state."""
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    if not last.is_file():
+        raise TrainingError("the training wrote no weights", where=str(out))
+    strip_optimizer(last)
+    weights = last.rename(out / "weights.pt")
+    shutil.rmtree(last.parent)
+    return weights

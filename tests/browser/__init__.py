@@ -1,0 +1,54 @@
+"""Label Studio's pages in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Page, sync_playwright
+
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.types import AnnotatedTask
+from tests.support import require_program
+from tests.world import await_true
+
+
+@contextmanager
+def chromium_page() -> Iterator[Page]:
+    """Give an empty page."""
+    chromium = require_program("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser.new_context(viewport={"width": 1400, "height": 900}).new_page()  # which may open further pages
+        browser.close()
+
+
+@contextmanager
+def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
+    """Give a page of a user who has just logged in."""
+    with chromium_page() as page:
+        page.goto(f"{url}/user/login/")
+        page.fill("input[name=email]", email)
+        page.fill("input[name=password]", password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda address: "/user/login" not in address)
+        yield page
+
+
+def open_first(page: Page, url: str, project: int) -> None:
+    """Open the first task of a project for labeling."""
+    page.goto(f"{url}/projects/{project}/data")
+    page.get_by_role("button", name="Label All Tasks").click()
+    page.get_by_test_id("bottombar-submit-button").wait_for()
+
+
+def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask:
+    """Submit the open task, the only one of its project, as an annotator does who agrees with what is shown."""
+    page.get_by_test_id("bottombar-submit-button").click()
+    await_true(lambda: any(client.labeled_task_ids(project)), "the annotation", patience_s=120)
+    page.goto("about:blank")
+    (found,) = client.annotated_tasks(project)
+    return found

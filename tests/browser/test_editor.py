@@ -1,0 +1,88 @@
+"""Label Studio's own editor, in a real Chromium: it opens our pre-annotations, and what it submits is what we sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from backend.datasets.writer import LabeledImage
+from backend.labelstudio import tags
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.subprocesses import LabelStudioProcess
+from backend.types import Json, Prediction
+from tests import drawings, kinds
+from tests.browser import open_first, signed_in, submit
+from tests.conftest import LOGIN
+from tests.kinds import KINDS, Kind
+
+pytestmark = pytest.mark.label_studio
+
+VERSION = "yolo11n-v1"
+
+
+@pytest.fixture(scope="module")
+def page(label_studio: LabelStudioProcess) -> Iterator[Page]:
+    with signed_in(label_studio.url, LOGIN["email"], LOGIN["password"]) as page:
+        yield page
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_pre_annotation_goes_through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, name: str, tmp_path: Path
+) -> None:
+    kind = KINDS[name]
+    tag = kind.tag()
+    (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
+    sent, done = through_the_editor(label_studio, page, kind, picture, kinds.seen(tag, kinds.drawn(tag, picture)))
+    assert {each["type"] for each in sent} == set(kind.types)
+    assert sorted(each["type"] for each in done) == sorted(each["type"] for each in sent)
+    assert tags.explain(tag, done) == ()
+    kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
+
+
+def through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, kind: Kind, picture: LabeledImage, found: Prediction
+) -> tuple[list[Json], tuple[Mapping[str, Any], ...]]:
+    """Return a prediction's regions as they are sent, and as the editor submits them."""
+    tag = kind.tag()
+    regions = tags.encode(tag, found, tag.labels, 0.5, "1")
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project(kind.config, kind.label_config())
+        client.upload_images(project, [picture.path])
+        (task,) = client.unlabeled_tasks(project)
+        client.import_predictions(project, VERSION, [PredictionRow(task.id, 0.0, regions)])
+        client.set_model_version(project, VERSION)
+        open_first(page, client.url, project)
+        done = submit(page, client, project)
+    assert problems == []
+    return [region.as_json() for region in regions], done.result
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (5, 10, 40, 12, -0.5),  # its corners lie above and left of the image
+        (94, 60, 30, 14, 1.9),  # right and below
+        (48, 32, 20, 90, 0.1),  # longer than the image is high
+        (48, 32, 160, 4, 0.6),  # longer than its diagonal
+    ],
+)
+def test_a_rotated_box_that_leaves_the_image_goes_through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, box: tuple[float, ...], tmp_path: Path
+) -> None:
+    """Label Studio refuses whole predictions for one region with a number above 100."""
+    kind = KINDS["RectangleLabels model_obb"]
+    tag = kind.tag()
+    (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
+    found = kinds.seen(tag, kinds.drawn(tag, picture)[:1])
+    found = replace(found, rotated=np.array([box], dtype=np.float32))
+    sent, done = through_the_editor(label_studio, page, kind, picture, found)
+    kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))

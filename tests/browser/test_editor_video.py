@@ -1,0 +1,266 @@
+"""Label Studio's own editor with videos, in a real Chromium: it shows our pre-annotations where they belong.
+
+What it submits is what we sent, but for `framesCount` and `duration`, which it counts itself, `time`, which it writes
+anew as frame / frameRate, and the size of the frames, which it leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from backend.geometry import keyframes
+from backend.labelstudio import label_config, tags
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.media import video
+from backend.media.video import Video
+from backend.subprocesses import LabelStudioProcess
+from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Json, Prediction, Tracks
+from tests import clips
+from tests.browser import open_first, signed_in, submit
+from tests.clips import Mover
+from tests.conftest import LOGIN
+from tests.support import ROOT
+
+pytestmark = pytest.mark.label_studio
+
+VERSION = "yolo11n-v1"
+PATIENCE_MS = 60_000
+SIZE, FRAMES, RATE = (160, 120), 40, 25.0
+RED = Mover("red", (0, 20), (3, 0), (40, 30))  # across the whole video, at an even speed
+BOXES = (ROOT / "label_config" / "videorectangle.xml").read_text(encoding="utf-8")
+EVENTS = (ROOT / "label_config" / "timelinelabels.xml").read_text(encoding="utf-8")
+
+# Where something begins in row 35 of the video, in pixels from its left: a bright red, or what is opaque.
+EDGE = """({canvas, channel, width, height}) => {
+  const shown = document.querySelector(canvas);
+  const [left, top] = [(shown.width - width) / 2, (shown.height - height) / 2];
+  const row = shown.getContext('2d').getImageData(left, top + 35, width, 1).data;
+  return row.filter((_, at) => at % 4 === channel).findIndex(value => value > 130);
+}"""
+PICTURE: Json = {"canvas": ".lsf-video-canvas canvas", "channel": 0, "width": SIZE[0], "height": SIZE[1]}
+DRAWN: Json = PICTURE | {"canvas": ".konvajs-content canvas", "channel": 3}
+# The key frames in the rows of the timeline by region: a list for each stretch in which the object is seen.
+KEYS = """() => Object.fromEntries([...document.querySelectorAll('.lsf-keypoints')].map(row => [row.dataset.id,
+  [...row.querySelectorAll('.lsf-keypoints__lifespan')].map(stretch =>
+    [...stretch.querySelectorAll('.lsf-keypoints__point')].map(point =>
+      (parseFloat(stretch.style.left) + parseFloat(point.style.left) + 8) / 16))]))"""
+RANGES = """() => Object.fromEntries([...document.querySelectorAll('.lsf-keypoints')].map(row =>
+  [row.dataset.id, [Number(row.dataset.start), Number(row.dataset.end)]]))"""
+
+
+@pytest.fixture(scope="module")
+def page(label_studio: LabelStudioProcess) -> Iterator[Page]:
+    with signed_in(label_studio.url, LOGIN["email"], LOGIN["password"]) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    """A video that Chromium decodes wherever it was built: VP8."""
+    return video.probe(clips.write(tmp_path_factory.mktemp("clips") / "clip.webm", [RED], FRAMES, SIZE, RATE))
+
+
+@dataclass(frozen=True)
+class Editor:
+    """The editor with a video and our prediction of it."""
+
+    page: Page
+    client: LabelStudioClient
+    project: int
+    sent: list[Json]
+
+    def go(self, number: int) -> None:
+        """Show a frame, but not the last, which the page accepts from its buttons only."""
+        shown = self.page.locator(".lsf-frames-control")
+        shown.click()
+        shown.locator("input").fill(str(number))
+        shown.locator("input").press("Enter")
+        length = self.sent[0]["value"]["framesCount"]
+        expect(shown).to_have_text(f"{number} of {length}", timeout=PATIENCE_MS)
+
+    def await_edge(self, layer: Json, at: int, off: int) -> None:
+        """Wait until something begins there: the page counts first and paints then."""
+        near = f"([layer, at, off]) => Math.abs(({EDGE})(layer) - at) <= off"
+        self.page.wait_for_function(near, arg=[layer, at, off], timeout=PATIENCE_MS)
+
+    def select(self, label: str) -> None:
+        self.page.locator(".lsf-outliner-item").filter(has_text=label).click()
+
+    def submit(self) -> tuple[Mapping[str, Any], ...]:
+        return submit(self.page, self.client, self.project).result
+
+
+@contextmanager
+def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, found: Prediction) -> Iterator[Editor]:
+    """Open a video with what was found in it, as an annotator does."""
+    (tag,) = label_config.parse(config)
+    sent = tags.encode(tag, found, tag.labels, 0.5, "1")
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with LabelStudioClient(studio.url, studio.api_key) as client:
+        project = client.create_project("videos", config)
+        client.upload_images(project, [clip.path])
+        (task,) = client.unlabeled_tasks(project)
+        client.import_predictions(project, VERSION, [PredictionRow(task.id, 0.0, sent)])
+        client.set_model_version(project, VERSION)
+        open_first(page, client.url, project)
+        yield Editor(page, client, project, [region.as_json() for region in sent])
+    assert problems == []
+
+
+def tracks(rate: float = RATE) -> Prediction:
+    """Return the red thing, and below it something blue that is seen twice; the red one is seen to the end."""
+    length = round(FRAMES * rate / RATE)
+    ends = [RED.box(0, *SIZE), RED.box(FRAMES - 1, *SIZE)]
+    red = [[x, y, x + width, y + height] for x, y, width, height in filter(None, ends)]
+    blue = [[90, 60, 130.5, 110], [80, 60.25, 120, 110], [30, 62, 80, 100], [30, 70, 80, 118]]
+    frames = np.array([1, length, 5, 14, 17, 19])
+    enabled = np.array([True, True, True, False, True, False])
+    certain = [[0.9, 0.1]] * 2 + [[0.2, 0.8]] * 4
+    return _prediction(red + blue, certain, frames, np.array([0, 0, 1, 1, 1, 1]), enabled, rate)
+
+
+def events() -> Prediction:
+    """Return what each fourth frame shows: one thing, then both, then the other."""
+    certain = [[0.9 * (1 <= place < 6), 0.8 * (4 <= place < 9)] for place in range(10)]
+    whole = [[0, 0, *SIZE]] * 10
+    return _prediction(whole, certain, np.arange(10) * 4 + 1, np.zeros(10, np.int64), np.ones(10, np.bool_), RATE)
+
+
+def _prediction(
+    boxes: list[Any], certain: list[list[float]], frames: IntArray, objects: IntArray, enabled: BoolArray, rate: float
+) -> Prediction:
+    probs: FloatArray = np.array(certain, np.float32)
+    return Prediction(
+        width=SIZE[0],
+        height=SIZE[1],
+        boxes=np.array(boxes, np.float32),
+        class_probs=probs,
+        confidence=probs.max(axis=1),
+        embedding=np.zeros(1, np.float32),
+        tracks=Tracks(frames, objects, enabled, round(FRAMES * rate / RATE), rate),
+    )
+
+
+def labels_shown(page: Page) -> list[str]:
+    return page.locator(".lsf-outliner-item__title").all_inner_texts()
+
+
+def assert_kept(tag: ControlTag, sent: list[Json], done: tuple[Mapping[str, Any], ...]) -> None:
+    """What is submitted says what was sent, to the editor, to us and to our training."""
+    assert [each["value"] for each in done] == [each["value"] for each in sent]
+    for key in ("id", "type", "from_name", "to_name", "score"):
+        assert [each[key] for each in done] == [each[key] for each in sent]
+    assert all("original_width" not in each for each in done)
+    assert tags.explain(tag, done) == ()
+    assert tags.decode(tag, done) == tags.decode(tag, sent)
+
+
+def test_objects_go_through_the_editor(label_studio: LabelStudioProcess, page: Page, clip: Video) -> None:
+    """Between its key frames a box lies on its object."""
+    (tag,) = label_config.parse(BOXES)
+    with opened(label_studio, page, BOXES, clip, tracks()) as editor:
+        expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {FRAMES}", timeout=PATIENCE_MS)
+        assert labels_shown(page) == ["Vehicle", "Person"]
+        red, blue = (each["id"] for each in editor.sent)
+        assert page.evaluate(KEYS) == {red: [[1, FRAMES]], blue: [[5, 14], [17, 19]]}
+        for number in (2, 21, FRAMES - 1):
+            editor.go(number)
+            editor.await_edge(PICTURE, 3 * (number - 1), 1)
+            editor.await_edge(DRAWN, 3 * (number - 1), 2)  # its line is 2 wide
+        done = editor.submit()
+    assert_kept(tag, editor.sent, done)
+
+
+@pytest.mark.parametrize("rate", [12.5, 25.025])
+def test_a_frame_is_the_one_we_look_at(label_studio: LabelStudioProcess, page: Page, clip: Video, rate: float) -> None:
+    """Where the `frameRate` of the label config is half of the file's, or a little more than it, as 24 for 23.976."""
+    config = BOXES.replace('frameRate="25"', f'frameRate="{rate:g}"')
+    numbers = [2, 7, 13, clip.length(rate) - 1]
+    with opened(label_studio, page, config, clip, tracks(rate)) as editor:
+        for number, pixels in zip(numbers, video.frames(clip, numbers, rate), strict=True):
+            editor.go(number)
+            editor.await_edge(PICTURE, int(np.flatnonzero(pixels[35, :, 2] > 130)[0]), 1)
+
+
+def test_a_frame_is_the_one_we_look_at_where_they_come_unevenly(
+    label_studio: LabelStudioProcess, page: Page, tmp_path: Path
+) -> None:
+    """As in what phones and browsers record: here at 50 frames per second first, then at 17."""
+    path = clips.write(tmp_path / "clip.webm", [RED], FRAMES, SIZE, RATE)
+    uneven = video.probe(clips.retime(path, [*range(0, 400, 20), *range(400, 1600, 60)]))
+    numbers = [2, 9, 13, 24, 33, FRAMES - 1]
+    assert [uneven.shown(number, RATE) for number in numbers] == [2, 16, 21, 28, 34, 38]
+    with opened(label_studio, page, BOXES, uneven, tracks()) as editor:
+        expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {uneven.length(RATE)}", timeout=PATIENCE_MS)
+        for number, pixels in zip(numbers, video.frames(uneven, numbers, RATE), strict=True):
+            editor.go(number)
+            editor.await_edge(PICTURE, int(np.flatnonzero(pixels[35, :, 2] > 130)[0]), 1)
+
+
+def test_what_an_annotator_changes_of_an_object(label_studio: LabelStudioProcess, page: Page, clip: Video) -> None:
+    """A key frame that is added has the box that we interpolate."""
+    with opened(label_studio, page, BOXES, clip, tracks()) as editor:
+        editor.select("Vehicle")
+        add, toggle = (page.locator(".lsf-timeline-controls button").nth(place) for place in (2, 3))
+        for number in (13, 30):
+            editor.go(number)
+            add.click()
+        toggle.click()
+        assert page.evaluate(KEYS)[editor.sent[0]["id"]] == [[1, 13, 30], [FRAMES]]
+        done = editor.submit()
+    drawn = keyframes.from_sequence(done[0]["value"])
+    assert drawn.frames.tolist() == [1, 13, 30, FRAMES]
+    assert drawn.enabled.tolist() == [True, True, False, True]
+    predicted = keyframes.interpolate(keyframes.from_sequence(editor.sent[0]["value"]), drawn.frames)
+    np.testing.assert_allclose(drawn.boxes, predicted.boxes, atol=1e-9)
+    assert done[1]["value"] == editor.sent[1]["value"]
+
+
+def test_an_annotator_who_does_not_wait_for_the_video(
+    label_studio: LabelStudioProcess, page: Page, clip: Video
+) -> None:
+    """Until the video is loaded the editor says that it has one frame, beside its true duration."""
+    (tag,) = label_config.parse(BOXES)
+    loading = page.context.new_page()
+    loading.add_init_script("Object.defineProperty(HTMLMediaElement.prototype, 'readyState', {get: () => 1})")
+    with opened(label_studio, loading, BOXES, clip, tracks()) as editor:
+        loading.wait_for_function("document.querySelector('video').duration > 0")
+        done = editor.submit()
+    loading.close()
+    assert [(each["value"]["framesCount"], each["value"]["duration"]) for each in done] == [(1, 1.6)] * 2
+    assert tags.explain(tag, done) == ()
+    assert tags.decode(tag, done) == tags.decode(tag, editor.sent)
+
+
+def test_events_go_through_the_editor(label_studio: LabelStudioProcess, page: Page, clip: Video) -> None:
+    (tag,) = label_config.parse(EVENTS)
+    with opened(label_studio, page, EVENTS, clip, events()) as editor:
+        expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {FRAMES}", timeout=PATIENCE_MS)
+        assert labels_shown(page) == ["Ball in play", "Goal"]
+        spans = {box.label: (box.frame, box.last) for box in tags.decode(tag, editor.sent)}
+        ids = {each["value"]["timelinelabels"][0]: each["id"] for each in editor.sent}
+        assert page.evaluate(RANGES) == {ids[label]: list(span) for label, span in spans.items()}
+        done = editor.submit()
+    assert_kept(tag, editor.sent, done)
+
+
+def test_what_an_annotator_changes_of_an_event(label_studio: LabelStudioProcess, page: Page, clip: Video) -> None:
+    (tag,) = label_config.parse(EVENTS)
+    with opened(label_studio, page, EVENTS, clip, events()) as editor:
+        expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {FRAMES}", timeout=PATIENCE_MS)
+        editor.select("Goal")
+        end = page.get_by_label("End frame")
+        end.fill("39")
+        end.press("Enter")
+        done = editor.submit()
+    before, after = tags.decode(tag, editor.sent), tags.decode(tag, done)
+    assert after == (before[0], replace(before[1], last=39))

@@ -1,0 +1,34 @@
+"""The reason of a refused /setup as somebody reads it who connects the backend in Label Studio's page."""
+
+from __future__ import annotations
+
+import pytest
+
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop.context import Context
+from backend.subprocesses import LabelStudioProcess
+from tests.browser import signed_in
+from tests.conftest import LOGIN
+from tests.support import CONFIG, serve
+
+
+@pytest.mark.label_studio
+def test_the_page_shows_the_whole_reason_with_the_cure_first(
+    label_studio: LabelStudioProcess, context: Context
+) -> None:
+    """Label Studio removes what looks like a tag, and turns letters that are not ASCII into question marks."""
+    unclear = CONFIG.replace('"cat"', '"\u00e9t\u00e9 &lt;b>"').replace('"dog"', '"\u00c9T\u00c9 &lt;B>"')
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("reasons on a page", unclear)
+    with serve(context) as backend, signed_in(label_studio.url, **LOGIN) as page:
+        page.goto(f"{label_studio.url}/projects/{project}/settings/ml")
+        page.locator("button", has_text="Connect Model").first.click()
+        page.fill("input[name=title]", "ours")
+        page.fill("input[name=url]", str(backend.base_url).rstrip("/"))
+        page.locator("button", has_text="Validate and Save").click()
+        page.get_by_text("400 Client Error").first.wait_for()
+        shown = page.get_by_text("400 Client Error").first.inner_text()
+    assert "400 Client Error: Rename one label" in shown
+    assert "Reason: RectangleLabels" in shown
+    assert "'ete (b>' and 'ETE (B>'" in shown
+    assert "[label config of the project]" in shown

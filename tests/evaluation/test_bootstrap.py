@@ -1,0 +1,100 @@
+"""The interval that stands with a quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.evaluation import bootstrap
+from backend.evaluation.bootstrap import Answers, Matches, Mean
+from backend.yolo import evaluate
+from tests.squares import IMGSZ, Learned
+
+
+def matches(rng: np.random.Generator, images: int, right: float = 0.6) -> Matches:
+    """Return three detections on each of so many images, which have two labels each."""
+    count = 3 * images
+    return Matches(
+        images=np.repeat(np.arange(images), 3),
+        classes=rng.integers(0, 2, count),
+        confidence=rng.random(count).astype(np.float32),
+        right=rng.random(count) < right,
+        labels=np.ones((images, 2), dtype=np.int64),
+    )
+
+
+def test_what_it_resamples_is_what_ultralytics_measures(learned: Learned) -> None:
+    found = evaluate.measure(learned.trained.weights, learned.data_yaml, IMGSZ, "cpu")
+    once = np.ones((1, found.sample.size), dtype=np.int64)
+    assert found.sample.quality(once)[0] == pytest.approx(found.metrics.map50, abs=1e-6)
+    assert found.metrics.interval is not None
+    low, high = found.metrics.interval
+    assert low <= found.metrics.map50 <= high
+    assert found.metrics.interval_50_95 is not None
+    low, high = found.metrics.interval_50_95
+    assert low <= found.metrics.map50_95 <= high
+    assert high < found.metrics.interval[1]
+
+
+def test_a_mean_of_samples_is_drawn_as_one() -> None:
+    """mAP50-95 is the mean over ten overlaps on the same images."""
+    known = np.ones(2, dtype=np.int64)
+    both = Mean((Answers(np.array([1, 0]), known), Answers(np.array([0, 0]), known)))
+    assert both.quality(np.array([[1, 1], [2, 0]])).tolist() == [0.25, 0.5]
+    assert both.size == 2
+
+
+def test_the_interval_has_the_quality_of_all_images_as_often_as_it_promises() -> None:
+    """Of 200 sets of 60 answers, each right with 70%, about 95% of the intervals hold 70%."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        answers = Answers(right=(rng.random(60) < 0.7).astype(np.int64), known=np.ones(60, dtype=np.int64))
+        span = bootstrap.interval(answers, rng)
+        assert span is not None
+        hits += span[0] <= 0.7 <= span[1]
+    assert 180 <= hits <= 198
+
+
+def test_more_images_make_it_narrower() -> None:
+    def width(images: int) -> float:
+        span = bootstrap.interval(matches(np.random.default_rng(1), images), np.random.default_rng(0))
+        assert span is not None
+        return span[1] - span[0]
+
+    assert width(400) < width(100) < width(25)
+
+
+def test_two_models_on_the_same_images_are_compared_image_by_image() -> None:
+    """The difference is narrower than the two intervals, for what makes an image hard makes it hard for both."""
+    rng = np.random.default_rng(2)
+    hard = rng.random(80) < 0.5
+    both = [Answers((~hard | (rng.random(80) < 0.1)).astype(np.int64), np.ones(80, dtype=np.int64)) for _ in range(2)]
+    span = bootstrap.difference(both[0], both[1], np.random.default_rng(0))
+    single = bootstrap.interval(both[0], np.random.default_rng(0))
+    assert span is not None
+    assert single is not None
+    assert span[0] <= 0 <= span[1]
+    assert span[1] - span[0] < single[1] - single[0]
+    with pytest.raises(ValueError, match="same ones"):
+        bootstrap.difference(matches(rng, 3), matches(rng, 4), rng)
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_of_one_image_there_is_no_interval(images: int) -> None:
+    assert bootstrap.interval(matches(np.random.default_rng(0), images), np.random.default_rng(0)) is None
+
+
+def test_images_without_labels_say_nothing() -> None:
+    empty = Matches(
+        *(np.zeros(0, dtype=np.int64),) * 2, np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros((5, 2), np.int64)
+    )
+    assert bootstrap.interval(empty, np.random.default_rng(0)) is None
+
+
+def test_frames_of_one_video_count_as_one(tmp_path: Path) -> None:
+    """Twenty frames of two videos are two draws, not twenty."""
+    place, size = bootstrap.places([f"{video}-{frame}" for video in (3, 4) for frame in range(1, 11)])
+    assert size == 2
+    assert place.tolist() == [0] * 10 + [1] * 10

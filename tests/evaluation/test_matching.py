@@ -1,0 +1,207 @@
+"""Which detections on labeled images are true, and what they say of classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backend.acquisition.class_weights import match_quality
+from backend.evaluation.calibration import fit, scaled, softened
+from backend.evaluation.matching import class_map, class_quality, detections, matched
+from backend.types import WHOLE, BoolArray, FloatArray, LabeledBox, Prediction, Ring, YoloTask
+
+LABELS = ("outdoors", "sunny", "crowded", "blurred")
+
+
+def prediction(boxes: list[list[float]], classes: list[int], confidence: list[float], of: int = 2) -> Prediction:
+    probs = np.full((len(boxes), of), 0.01, dtype=np.float32)
+    probs[np.arange(len(boxes)), classes] = confidence
+    return Prediction(
+        100,
+        100,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        probs,
+        np.array(confidence, np.float32),
+        np.zeros(3, np.float32),
+    )
+
+
+def test_true_and_false_positives() -> None:
+    found = prediction(
+        [[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [50, 50, 60, 60], [80, 80, 90, 90]],
+        [0, 0, 0, 1, 1],
+        [0.6, 0.9, 0.8, 0.7, 0.95],
+    )
+    labels = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    assert matched(found, labels, np.array([0, 1])).tolist() == pytest.approx([0, 0.9, 0, 1, 0])
+
+
+def test_a_detection_takes_the_label_it_overlaps_most() -> None:
+    found = prediction([[0, 0, 10, 10], [0, 0, 10, 8]], [0, 0], [0.9, 0.8])
+    labels = np.array([[0, 0, 10, 7], [0, 0, 10, 10]], np.float32)
+    assert matched(found, labels, np.array([0, 0])).tolist() == pytest.approx([1, 0.875])
+
+
+@pytest.mark.parametrize(("width", "overlap"), [(10, 1.0), (5, 0.5), (4.9, 0.0)])
+def test_half_the_overlap_is_enough(width: float, overlap: float) -> None:
+    found = prediction([[0, 0, width, 10]], [0], [0.9])
+    assert matched(found, np.array([[0, 0, 10, 10]], np.float32), np.array([0])).tolist() == pytest.approx([overlap])
+
+
+def test_no_labels_and_no_detections() -> None:
+    none = np.zeros((0, 4), np.float32)
+    no_classes = np.zeros(0, np.int64)
+    assert matched(prediction([[0, 0, 1, 1]], [0], [0.9]), none, no_classes).tolist() == [0.0]
+    assert matched(prediction([], [], []), none, no_classes).tolist() == []
+    assert matched(prediction([], [], [], of=0), np.ones((1, 4), np.float32), np.array([0])).tolist() == []
+
+
+def test_the_detections_of_all_images_stand_in_one_row() -> None:
+    left = LabeledBox("dog", (0.25, 0.5, 0.5, 1.0))
+    found = prediction([[0, 0, 50, 100], [50, 0, 100, 100]], [1, 0], [0.9, 0.4])
+    all_of_them = detections(
+        [(found, (left,)), (prediction([], [], []), (left,)), (found, ())], ("cat", "dog"), "detect"
+    )
+    assert all_of_them.confidence.tolist() == pytest.approx([0.9, 0.4, 0.9, 0.4])
+    assert all_of_them.classes.tolist() == [1, 0, 1, 0]
+    assert all_of_them.overlap.tolist() == [1, 0, 0, 0]
+    quality = match_quality(all_of_them.confidence, all_of_them.classes, all_of_them.overlap, 3)
+    assert quality.tolist() == pytest.approx([np.nan, 0.9**0.6, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("task", ["detect", "semantic"])
+def test_no_images(task: YoloTask) -> None:
+    assert len(detections([], ("cat",), task).confidence) == 0
+
+
+# Several labels of an image
+
+
+def answered(*probs: float) -> Prediction:
+    """Return what a classifier says of an image."""
+    said = np.array([probs], np.float32)
+    return replace(prediction([[0, 0, 100, 100]], [0], [max(probs)], of=len(probs)), class_probs=said)
+
+
+def chosen(*labels: str) -> list[LabeledBox]:
+    return [LabeledBox(label, WHOLE) for label in labels]
+
+
+def test_each_label_of_an_image_is_a_question() -> None:
+    images = [(answered(0.9, 0.4), chosen("dog", "cat")), (answered(0.2, 0.7), chosen("cat", "horse"))]
+    found = detections(images, ("cat", "dog"), "classify", multiple=True)
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.4, 0.2, 0.7])
+    assert found.classes.tolist() == [0, 1, 0, 1]
+    assert found.overlap.tolist() == [1, 1, 1, 0]
+    assert class_quality(found, ("cat", "dog")) == pytest.approx({"cat": (0.9**0.6 + 0.2**0.6) / 2, "dog": 0.4**0.6})
+    alone = detections(images, ("cat", "dog"), "classify")
+    assert (alone.classes.tolist(), alone.overlap.tolist()) == ([0, 1], [1, 0])
+
+
+def overconfident(images: int, temperature: float) -> list[tuple[Prediction, list[LabeledBox]]]:
+    """Return images of a first label that is always there, and three that a model is too sure of."""
+    rng = np.random.default_rng(0)
+    honest = np.column_stack([np.full(images, 0.999), rng.uniform(0.05, 0.95, (images, 3))])
+    there = rng.random(honest.shape) < honest
+    there[:, 0] = True
+    said = scaled(honest, 1 / temperature)
+    return [(answered(*p), chosen(*np.array(LABELS)[t])) for p, t in zip(said.tolist(), there, strict=True)]
+
+
+def gap(p: FloatArray, right: BoolArray) -> float:
+    """Return how far confidences are from how often they are right, by tenths of the confidence: a mean."""
+    tenths = np.floor(p * 10)
+    return sum(abs(float((p - right)[tenths == tenth].sum())) for tenth in range(11)) / len(p)
+
+
+def test_the_second_and_the_third_label_are_calibrated_too() -> None:
+    """The likeliest label is always right, so it tells of no temperature; the others need the one that was planted."""
+    images = overconfident(500, temperature=3.0)
+    every, first = (detections(images, LABELS, "classify", multiple=multiple) for multiple in (True, False))
+    assert fit(first.confidence, first.overlap > 0).temperature == 1.0
+    fitted = fit(every.confidence, every.overlap > 0).temperature
+    assert fitted == pytest.approx(3.0, rel=0.1)
+    others = every.classes > 0
+    said, right = every.confidence[others], every.overlap[others] > 0
+    print(f"gap of the others: {gap(said, right):.3f}, calibrated {gap(scaled(said, fitted), right):.3f}")
+    assert gap(scaled(said, fitted), right) < 0.05 < 0.15 < gap(said, right)
+
+
+def test_a_choice_is_calibrated_by_the_images_of_which_somebody_made_one() -> None:
+    said = [(answered(0.6, 0.3, 0.1, 0.0), chosen(*given)) for given in ((LABELS[1],), (), ("gone",), (LABELS[0],))]
+    found = detections(said, LABELS, "classify")
+    assert found.chosen is not None
+    assert found.chosen.given.tolist() == [1, 0]
+    assert found.chosen.probs.shape == (2, 4)
+    assert len(found.confidence) == 4
+    assert found.calibration().detections == 2
+    assert detections(said, LABELS, "classify", multiple=True).chosen is None
+    nobody = detections([], LABELS, "classify")
+    assert nobody.chosen is not None
+    assert nobody.chosen.probs.shape == (0, 4)
+
+
+def test_the_temperature_of_a_choice_is_that_of_its_softmax() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.full(4, 0.7), 600)
+    true = (rng.random((600, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    said = [(answered(*row), chosen(LABELS[given])) for row, given in zip(softened(honest, 1 / 3), true, strict=True)]
+    assert detections(said, LABELS, "classify").calibration().temperature == pytest.approx(3.0, rel=0.1)
+
+
+# Classes of pixels
+
+
+def ring(left: float, top: float, right: float, bottom: float) -> Ring:
+    """Return a rectangle, as shares of the image."""
+    return ((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def drawn(label: str, *rings: Ring) -> LabeledBox:
+    points = np.array([point for one in rings for point in one])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return LabeledBox(label, (*((low + high) / 2).tolist(), *(high - low).tolist()), outline=rings)
+
+
+def painted(*found: tuple[int, float, tuple[Ring, ...]]) -> Prediction:
+    """Return what is seen of each class in an image of 100 x 100: its number, its confidence and its parts."""
+    outlines = tuple(tuple(np.array(one, np.float32) * 100 for one in rings) for _, _, rings in found)
+    points = [np.concatenate(outline) for outline in outlines]
+    hulls = [[*each.min(axis=0).tolist(), *each.max(axis=0).tolist()] for each in points]
+    whole = prediction(hulls, [kind for kind, _, _ in found], [sure for _, sure, _ in found])
+    return replace(whole, outlines=outlines)
+
+
+LEFT, RIGHT, MIDDLE = ring(0, 0, 0.2, 1), ring(0.8, 0, 1, 1), ring(0.2, 0, 0.8, 1)
+ROAD, FRAME = painted((0, 0.9, (LEFT, RIGHT))), (ring(0, 0, 1, 1), ring(0.1, 0.1, 0.9, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("found", "labels", "overlap", "of_boxes"),
+    [
+        # Right, and no box says so: two regions of one class, whose hull is the image.
+        (ROAD, [drawn("cat", LEFT), drawn("cat", RIGHT)], [1.0], [0.0]),
+        # Wrong, and the boxes agree: a frame and the whole image, .36 of the pixels.
+        (painted((0, 0.9, FRAME)), [drawn("cat", ring(0, 0, 1, 1))], [0.0], [1.0]),
+        (painted((0, 0.9, (LEFT,)), (1, 0.8, (RIGHT,))), [drawn("cat", LEFT), drawn("dog", LEFT)], [0.0, 0.0], [1, 0]),
+        (painted((1, 0.9, (MIDDLE,))), [drawn("dog", ring(0.2, 0, 0.5, 1))], [0.5], [0.5]),
+        (painted((1, 0.9, (MIDDLE,))), [drawn("dog", ring(0.2, 0, 0.49, 1))], [0.0], [0.0]),
+        (ROAD, [], [0.0], [0.0]),
+        (ROAD, [drawn("horse", LEFT, RIGHT)], [0.0], [0.0]),  # a class that the model does not know
+        (painted(), [drawn("cat", LEFT)], [], []),
+    ],
+)
+def test_classes_of_pixels_are_paired_by_their_pixels(
+    found: Prediction, labels: list[LabeledBox], overlap: list[float], of_boxes: list[float]
+) -> None:
+    classes = ("cat", "dog")
+    assert detections([(found, labels)], classes, "semantic").overlap == pytest.approx(overlap)
+    assert detections([(found, labels)], classes, "detect").overlap == pytest.approx(of_boxes)
+
+
+def test_the_smaller_label_lies_on_top() -> None:
+    over = [drawn("dog", LEFT), drawn("cat", ring(0, 0, 1, 1)), drawn("horse", RIGHT)]
+    assert class_map(over, ("cat", "dog"), 10, 2).tolist() == [[1, 1, 0, 0, 0, 0, 0, 0, -1, -1]] * 2
+    assert class_map([], ("cat",), 2, 1).tolist() == [[-1, -1]]

@@ -1,0 +1,738 @@
+"""Every call against a real Label Studio; a small local server only for what a real one cannot be brought to answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from PIL import Image
+
+from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelStudioError, MediaError, NotFoundError
+from backend.evaluation.label_quality import SUSPECT
+from backend.labelstudio import label_config
+from backend.labelstudio.client import http, prediction_import
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.labelstudio.client.http import LabelStudioHTTP, parse
+from backend.labelstudio.client.project import UNLABELED, _Project
+from backend.labelstudio.client.tabs import QUEUE_TAB
+from backend.labelstudio.client.tasks import _Annotation, pick
+from backend.subprocesses import LabelStudioProcess, free_port, personal_access_token
+from backend.types import AnnotatedTask, Json, Region
+from tests.support import ROOT, sign_up
+
+CONFIG = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+    '<Label value="cat"/><Label value="dog"/></RectangleLabels></View>'
+)
+GONE = 10**6  # an id that nothing has
+
+pytestmark = pytest.mark.label_studio
+
+
+# ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def client(label_studio: LabelStudioProcess) -> Iterator[LabelStudioClient]:
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def colleague(label_studio: LabelStudioProcess, client: LabelStudioClient) -> Iterator[LabelStudioClient]:
+    """A second user of the same Label Studio."""
+    login = {"email": "colleague@example.com", "password": "another-password"}
+    sign_up(client, **login)
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as colleague:
+        yield colleague
+
+
+@pytest.fixture
+def project(client: LabelStudioClient, request: pytest.FixtureRequest) -> int:
+    return client.create_project(request.node.name[:50], CONFIG)
+
+
+def add_tasks(client: LabelStudioClient, project: int, tasks: int | Sequence[Json]) -> list[int]:
+    """Import tasks (a number: that many without annotations) and return their ids in order."""
+    body = (
+        [{"data": {"image": f"http://images.example/{i}.jpg"}} for i in range(tasks)]
+        if isinstance(tasks, int)
+        else tasks
+    )
+    client.http.send("POST", f"/api/projects/{project}/import", body)
+    return [task["id"] for page in client.pages(project, include="id") for task in page]
+
+
+def region(label: str = "cat", score: float = 0.5) -> Region:
+    value = {"x": 10.0, "y": 20.0, "width": 30.0, "height": 40.0, "rotation": 0, "rectanglelabels": [label]}
+    return Region("r1", "rectanglelabels", "label", "image", value, score, 160, 120)
+
+
+def box(label: str = "cat") -> Json:
+    return region(label).as_json()
+
+
+def labels(client: LabelStudioClient, project: int) -> dict[int, AnnotatedTask]:
+    found = {labeled.task.id: labeled for labeled in client.annotated_tasks(project)}
+    assert client.label_stamps(project) == {each.annotation_id: each.updated_at for each in found.values()}
+    return found
+
+
+Answer = tuple[int, bytes]
+
+
+@contextmanager
+def http_server(answer: Callable[[str, str, int], Answer | None]) -> Iterator[tuple[str, list[str]]]:
+    """Serve `answer(method, path, number of the request)`; None drops the connection. Yield address and requests."""
+    requests: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            requests.append(f"{self.command} {self.path.partition('?')[0]}")
+            given = answer(self.command, self.path, len(requests))
+            if given is None:
+                self.close_connection = True
+                return
+            # Label Studio shows the reason phrase of a refused /setup, never the body.
+            self.send_response(given[0], given[1].decode() if given[0] == 422 else None)
+            self.send_header("Content-Length", str(len(given[1])))
+            if given[0] in (301, 302):
+                self.send_header("Location", "https://labels.example/")
+            self.end_headers()
+            self.wfile.write(given[1])
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", requests
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ml_backend(setup: Answer = (200, b'{"model_version": "v1"}')) -> Callable[[str, str, int], Answer]:
+    """Answer as an ML backend does: UP on /health, `setup` on /setup."""
+    return lambda method, path, number: setup if path == "/setup" else (200, b'{"status": "UP"}')
+
+
+# ── the connection ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_returns_the_user(client: LabelStudioClient) -> None:
+    assert client.check() == "admin@example.com"
+
+
+def test_a_legacy_token_works_once_the_organization_allows_it(client: LabelStudioClient) -> None:
+    legacy = client.http.get("/api/current-user/token")["token"]
+    with LabelStudioClient(client.url, legacy) as old:
+        with pytest.raises(LabelStudioAuthError, match=r"legacy token.*disabled.*Personal Access Token"):
+            old.check()
+        client.http.send("POST", "/api/jwt/settings", {"legacy_api_tokens_enabled": True})
+        try:
+            assert old.check() == "admin@example.com"
+        finally:
+            client.http.send("POST", "/api/jwt/settings", {"legacy_api_tokens_enabled": False})
+
+
+def test_wrong_tokens_are_named_as_such_and_never_shown(
+    client: LabelStudioClient, label_studio: LabelStudioProcess
+) -> None:
+    key = label_studio.api_key
+    access = client.authorize(f"{client.url}/x")["Authorization"].removeprefix("Bearer ")
+    expired = jwt.encode({"token_type": "refresh", "exp": datetime(2020, 1, 1, tzinfo=UTC)}, "k" * 32)
+    forged = jwt.encode({"token_type": "refresh", "exp": datetime(2100, 1, 1, tzinfo=UTC)}, "k" * 32)
+    wrong = ["", " ", "nonsense", key[:-5], key.rpartition(".")[0], access, expired, forged]
+    for token in wrong:
+        with LabelStudioClient(client.url, token) as other:
+            with pytest.raises(LabelStudioAuthError, match="set LABEL_STUDIO_API_KEY") as caught:
+                other.check()
+            assert len(token) < 5 or token not in f"{caught.value} {other!r} {other.http!r}"
+
+
+@pytest.mark.parametrize(("url", "fix"), [("", "set LABEL_STUDIO_URL"), ("not a url", "correct LABEL_STUDIO_URL")])
+def test_a_url_that_is_none(url: str, fix: str) -> None:
+    with LabelStudioClient(url, "legacy") as client, pytest.raises(LabelStudioError, match=fix):
+        client.check()
+
+
+def test_an_unreachable_label_studio_is_named_with_its_address(label_studio: LabelStudioProcess) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    for key in (label_studio.api_key, "legacy"):
+        with LabelStudioClient(url, key) as client:
+            with pytest.raises(LabelStudioError, match="cannot be reached") as caught:
+                client.check()
+            assert url in str(caught.value)
+            assert "correct LABEL_STUDIO_URL" in str(caught.value)
+
+
+def test_spaces_and_slashes_around_the_settings_do_no_harm(label_studio: LabelStudioProcess) -> None:
+    with LabelStudioClient(f" {label_studio.url}/ ", f"{label_studio.api_key}\n") as client:
+        assert client.check() == "admin@example.com"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    label_studio: LabelStudioProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        assert client.check() == "admin@example.com"
+
+
+@pytest.mark.parametrize(
+    ("answers", "requests", "expected"),
+    [
+        ([(503, b""), (502, b""), (200, b'{"email": "a@example.com"}')], 3, "a@example.com"),
+        ([None, (200, b'{"email": "a@example.com"}')], 2, "a@example.com"),
+        ([(401, b""), (200, b'{"email": "a@example.com"}')], 2, "a@example.com"),  # the access token ended on its way
+        ([(503, b"busy")] * 3, 3, "answers 503: busy.*Label Studio's log"),
+        ([None] * 3, 3, "cannot be reached"),
+        ([(401, b'{"detail": "no"}')] * 2, 2, "refuses the token: no"),
+        ([(403, b'{"detail": "no permission"}')], 1, "lacks the right: no permission"),
+        ([(200, b"<html>")], 1, "not JSON.*correct LABEL_STUDIO_URL"),
+        ([(302, b"")], 1, "redirects to https://labels.example/.*final address"),
+        ([(200, b"{}")], 1, "unexpected email.*1.23"),
+        ([(429, b'["slow down"]')], 1, "429.*slow down"),
+    ],
+)
+def test_reads_are_tried_again_only_where_that_can_help(
+    answers: list[Answer | None], requests: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
+    with (
+        http_server(lambda method, path, number: answers[number - 1]) as (url, seen),
+        LabelStudioClient(url, "k") as client,
+    ):
+        if "@" in expected:
+            assert client.check() == expected
+        else:
+            with pytest.raises(LabelStudioError, match=expected):
+                client.check()
+        assert seen == ["GET /api/current-user/whoami"] * requests
+
+
+@pytest.mark.parametrize("answer", [(500, b"{}"), None])
+def test_writes_are_sent_once(answer: Answer | None) -> None:
+    with http_server(lambda method, path, number: answer) as (url, seen), LabelStudioClient(url, "legacy") as client:
+        with pytest.raises(LabelStudioError):
+            client.import_predictions(1, "v1", [PredictionRow(1, 0.5)])
+        assert seen == ["POST /api/projects/1/import/predictions"]
+
+
+def test_a_slow_label_studio_is_given_up() -> None:
+    released = threading.Event()
+
+    def stall(method: str, path: str, number: int) -> Answer:
+        released.wait(10)
+        return 200, b"{}"
+
+    with (
+        http_server(stall) as (url, seen),
+        LabelStudioClient(url, "legacy", LabelStudioHTTP(url, "legacy", read_s=0.2)) as client,
+    ):
+        with pytest.raises(LabelStudioError, match=r"too slowly.*overloaded"):
+            client.check()
+        released.set()
+        assert len(seen) == 1
+
+
+def test_a_refused_refresh_of_the_token(label_studio: LabelStudioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
+    # What is no JSON is asked for once more, for its status: a proxy's error page has one.
+    cases = (((500, b'{"detail": "broken"}'), "HTTP 500 broken", 1), ((200, b"<html>"), "not JSON", 2))
+    for answer, expected, requests in cases:
+        with (
+            http_server(lambda method, path, number: answer) as (url, seen),  # noqa: B023
+            LabelStudioClient(f"{url}/under/a/path", label_studio.api_key) as client,
+        ):
+            with pytest.raises(LabelStudioError, match=expected):
+                client.check()
+            assert seen == ["POST /under/a/path/api/token/refresh/"] * requests
+
+
+def test_the_token_goes_to_label_studio_only(client: LabelStudioClient) -> None:
+    header = client.authorize(f"{client.url}/data/upload/1/a.jpg")["Authorization"]
+    assert httpx.get(f"{client.url}/api/current-user/whoami", headers={"Authorization": header}).is_success
+    port = httpx.URL(client.url).port
+    others = ["http://images.example/a.jpg", f"https://127.0.0.1:{port}/a", "http://127.0.0.1:1/a", "/data/a.jpg", ""]
+    others += [
+        f"http://127.0.0.1:{port}@evil.example/a",
+        f"http://evil.example/?{client.url}",
+        "http://127.0.0.1:99999/a",
+    ]
+    assert [client.authorize(url) for url in others] == [{}] * len(others)
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [("http://labels.example:80/x", True), ("HTTP://Labels.Example/x", True), ("http://labels.example:81/x", False)],
+)
+def test_default_ports_and_case_do_not_change_the_origin(url: str, same: bool) -> None:
+    with LabelStudioClient("http://labels.example", "legacy") as client:
+        assert client.authorize(url) == ({"Authorization": "Token legacy"} if same else {})
+
+
+def test_cloud_addresses_go_through_label_studio(client: LabelStudioClient, project: int) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    resolved = client.resolve(task_id, "s3://bucket/a b/ü.jpg")
+    prefix, _, encoded = resolved.partition("?fileuri=")
+    assert prefix == f"{client.url}/tasks/{task_id}/resolve/"
+    assert base64.urlsafe_b64decode(encoded).decode() == "s3://bucket/a b/ü.jpg"
+    answer = httpx.get(resolved, headers=client.authorize(resolved))
+    assert answer.status_code == 404  # the address is right: LS looked, and no storage holds that bucket
+    assert client.resolve(None, "http://images.example/a.jpg") == "http://images.example/a.jpg"
+    assert client.resolve(None, "/data/upload/1/a.jpg") == f"{client.url}/data/upload/1/a.jpg"
+    with pytest.raises(MediaError, match="needs its task"):
+        client.resolve(None, "gs://bucket/a.jpg")
+
+
+def test_an_answer_without_a_field_names_it() -> None:
+    with pytest.raises(LabelStudioError, match=r"unexpected title.*Project"):
+        parse(_Project, {"id": 1})
+
+
+# ── the project ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "label_config").glob("*.xml")), ids=lambda path: path.stem)
+def test_the_example_configs_are_taken(client: LabelStudioClient, example: Path) -> None:
+    config = example.read_text(encoding="utf-8")
+    project = client.create_project(example.stem, config)
+    assert label_config.parse(client.project(project).label_config) == label_config.parse(config)
+
+
+def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
+    info = client.project(project)
+    assert (info.id, info.label_config, info.model_version) == (project, CONFIG, "")
+    assert (info.sampling, info.task_count) == ("Sequential sampling", 0)
+    assert info.show_collab_predictions
+    assert list(client.unlabeled_tasks(project)) == []
+    assert list(client.annotated_tasks(project)) == []
+    assert client.label_stamps(project) == {}
+    assert client.prediction_versions(project) == {}
+    assert client.prediction_ids(project, "v1", 5) == []
+    assert list(client.predicted_tasks(project, "v1")) == []
+    assert client.import_predictions(project, "v1", []) == 0
+    assert client.tasks(project, []) == []
+    assert client.backends(project) == []
+    assert client.next_task(project) is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.project(GONE),
+        lambda client: list(client.unlabeled_tasks(GONE)),
+        lambda client: list(client.annotated_tasks(GONE)),
+        lambda client: client.label_stamps(GONE),
+        lambda client: client.task(GONE),
+        lambda client: client.tasks(GONE, [1]),
+        lambda client: client.import_predictions(GONE, "v1", [PredictionRow(1, 0.5)]),
+        lambda client: client.prediction_versions(GONE),
+        lambda client: client.prediction_ids(GONE, "v1", 1),
+        lambda client: client.delete_prediction(GONE),
+        lambda client: client.set_model_version(GONE, "v1"),
+        lambda client: client.set_sampling(GONE),
+        lambda client: client.ensure_queue_tab(GONE),
+        lambda client: client.ensure_doubts_tab(GONE, SUSPECT),
+        lambda client: client.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
+        lambda client: client.backends(GONE),
+        lambda client: client.attach_backend(GONE, "http://backend.example", "yolo"),
+        lambda client: client.next_task(GONE),
+        lambda client: client.annotate(GONE, []),
+        lambda client: client.update_annotation(GONE, []),
+        lambda client: client.delete_annotation(GONE),
+        lambda client: client.upload_images(GONE, [Path(__file__)]),
+    ],
+)
+def test_what_is_not_there_is_not_found(client: LabelStudioClient, call: Callable[[LabelStudioClient], object]) -> None:
+    with pytest.raises(NotFoundError, match=r"(?i)\bno\b"):
+        call(client)
+
+
+def test_sampling_is_switched_once(client: LabelStudioClient, project: int) -> None:
+    assert client.set_sampling(project)
+    assert client.project(project).sampling == "Uncertainty sampling"
+    assert not client.set_sampling(project)
+
+
+def test_the_queue_gives_the_lowest_score_and_the_tab_shows_that_order(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 5)
+    scores = dict(zip(ids, (0.8, 0.2, 0.9, 0.0), strict=False))  # the last task has none
+    client.import_predictions(project, "v1", [PredictionRow(task, 1 - score) for task, score in scores.items()])
+    client.import_predictions(project, "v2", [PredictionRow(task, score) for task, score in scores.items()])
+    client.set_model_version(project, "v2")
+    client.set_sampling(project)
+    assert client.ensure_queue_tab(project)
+    assert not client.ensure_queue_tab(project)
+    views = client.http.get("/api/dm/views/", project=project)
+    assert [view["data"]["title"] for view in views] == ["Default", QUEUE_TAB]
+    order = sorted(scores, key=lambda task: scores[task])
+    first = client.next_task(project)
+    assert first is not None
+    assert first.id == order[0]
+    client.annotate(first.id, [box()])
+    second = client.next_task(project)
+    assert second is not None
+    assert second.id == order[1]
+    shown = client.http.get("/api/tasks", view=views[1]["id"], include="id")["tasks"]
+    assert [task["id"] for task in shown] == [*order[1:], ids[-1]]
+
+
+def test_a_changed_queue_tab_is_left_alone(client: LabelStudioClient, project: int) -> None:
+    client.http.send("POST", "/api/dm/views/", {"project": project, "data": {"title": "Mine"}})
+    assert client.ensure_queue_tab(project)
+    views = client.http.get("/api/dm/views/", project=project)
+    assert [view["data"]["title"] for view in views] == ["Mine", QUEUE_TAB]  # a Default tab only where there was none
+    changed = {"data": {"title": QUEUE_TAB, "ordering": ["-tasks:id"]}, "project": project}
+    client.http.send("PATCH", f"/api/dm/views/{views[1]['id']}/", changed)
+    assert not client.ensure_queue_tab(project)
+    assert client.http.get(f"/api/dm/views/{views[1]['id']}/")["data"]["ordering"] == ["-tasks:id"]
+
+
+def test_a_version_without_predictions_is_refused(client: LabelStudioClient, project: int) -> None:
+    with pytest.raises(LabelStudioError, match=r"refuses model version 'v9'.*import the version's predictions first"):
+        client.set_model_version(project, "v9")
+
+
+def test_attaching_a_backend_and_giving_its_webhook_a_secret(client: LabelStudioClient, project: int) -> None:
+    with http_server(ml_backend()) as (url, seen):
+        attached = client.attach_backend(project, f"{url}/", "yolo", user="us", password="secret")
+        assert (attached.url, attached.title, attached.state) == (f"{url}/", "yolo", "Connected")
+        assert "POST /setup" in seen
+        assert client.backends(project) == [attached]
+        assert client.ensure_webhook_header(project, url, "X-Key", "one")
+        assert not client.ensure_webhook_header(project, f"{url}/", "X-Key", "one")
+        assert client.ensure_webhook_header(project, url, "X-Key", "two")
+        [hook] = client.http.get("/api/webhooks/", project=project)
+        assert hook["headers"] == {"X-Key": "two"}
+        other = client.create_project("beside", CONFIG)
+        with pytest.raises(NotFoundError, match="no webhook to"):
+            client.ensure_webhook_header(other, url, "X-Key", "one")
+    assert client.backends(project)[0].state == "Disconnected"
+
+
+def test_the_backends_own_refusal_is_shown(client: LabelStudioClient, project: int) -> None:
+    refusal = (422, b"unknown strategy 'magic'")
+    with (
+        http_server(ml_backend(refusal)) as (url, _),
+        pytest.raises(LabelStudioError, match="unknown strategy 'magic'"),
+    ):
+        client.attach_backend(project, url, "yolo")
+    assert client.backends(project) == []
+
+
+def test_a_backend_that_is_down_is_said(client: LabelStudioClient, project: int) -> None:
+    with pytest.raises(LabelStudioError, match="Can't connect to ML backend"):
+        client.attach_backend(project, f"http://127.0.0.1:{free_port()}", "yolo")
+
+
+def test_a_blocked_address_is_explained(client: LabelStudioClient, project: int) -> None:
+    # LS refuses another scheme with the very answer it has for private addresses while its protection is on.
+    with pytest.raises(LabelStudioBlockedError, match=r"ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"):
+        client.attach_backend(project, "ftp://127.0.0.1/", "yolo")
+
+
+# ── the labels ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_pool_is_what_the_queue_still_hands_out(client: LabelStudioClient, project: int) -> None:
+    labeled, empty, skipped, drafted, fresh = ids = add_tasks(client, project, 5)
+    client.annotate(labeled, [box()])
+    client.annotate(empty, [])
+    client.annotate(skipped, [], was_cancelled=True)
+    client.http.send("POST", f"/api/tasks/{drafted}/drafts", {"result": [box()]})
+    assert [task.id for task in client.unlabeled_tasks(project)] == [skipped, drafted, fresh]
+    assert list(labels(client, project)) == [labeled, empty]
+    assert labels(client, project)[empty].result == ()
+    client.http.send("PATCH", f"/api/projects/{project}/", {"skip_queue": "IGNORE_SKIPPED"})
+    assert [task.id for task in client.unlabeled_tasks(project)] == [drafted, fresh]
+    assert client.project(project).task_count == len(ids)
+
+
+def test_a_skipped_task_goes_to_a_colleague(
+    client: LabelStudioClient, colleague: LabelStudioClient, project: int
+) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    client.annotate(task_id, [], was_cancelled=True)
+    assert [task.id for task in client.unlabeled_tasks(project)] == [task_id]
+    handed = colleague.next_task(project)
+    assert handed is not None
+    assert handed.id == task_id
+
+
+def test_of_two_annotators_the_newest_counts_and_ground_truth_wins(
+    client: LabelStudioClient, colleague: LabelStudioClient, project: int
+) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    mine = client.annotate(task_id, [box("cat")])
+    theirs = colleague.annotate(task_id, [box("dog")])
+    chosen = labels(client, project)[task_id]
+    assert (chosen.annotation_id, chosen.ground_truth) == (theirs, False)
+    assert chosen.result[0]["value"]["rectanglelabels"] == ["dog"]
+    client.update_annotation(mine, [box("cat"), box("cat")])
+    assert labels(client, project)[task_id].annotation_id == mine
+    assert len(labels(client, project)[task_id].result) == 2
+    client.update_annotation(theirs, ground_truth=True)
+    client.update_annotation(mine, [box("cat")])
+    chosen = labels(client, project)[task_id]
+    assert (chosen.annotation_id, chosen.ground_truth) == (theirs, True)
+    client.delete_annotation(theirs)
+    assert labels(client, project)[task_id].annotation_id == mine
+
+
+def test_a_skip_beside_a_label_does_not_hide_it(
+    client: LabelStudioClient, colleague: LabelStudioClient, project: int
+) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    mine = client.annotate(task_id, [box()])
+    colleague.annotate(task_id, [box("dog")], was_cancelled=True)
+    assert labels(client, project)[task_id].annotation_id == mine
+
+
+def test_annotations_imported_with_their_task_count(client: LabelStudioClient, project: int) -> None:
+    image = {"image": "http://images.example/a.jpg"}
+    first, second = add_tasks(client, project, [{"data": image, "annotations": [{"result": [box()]}]}, {"data": image}])
+    assert list(labels(client, project)) == [first]
+    assert [task.id for task in client.unlabeled_tasks(project)] == [second]
+
+
+def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 2)
+    first, second = (client.annotate(task_id, [box()]) for task_id in ids)
+    before = client.label_stamps(project)
+    assert set(before) == {first, second}
+    assert client.label_stamps(project, [ids[1], GONE]) == {second: before[second]}
+    client.update_annotation(first, [])
+    client.delete_annotation(second)
+    after = client.label_stamps(project)
+    assert set(after) == {first}
+    assert after[first] != before[first]
+
+
+def test_an_imported_result_of_anything_costs_no_other_task(client: LabelStudioClient, project: int) -> None:
+    """Label Studio checks such items when an annotator submits them, and not when they are imported."""
+    results: list[list[Any]] = [[None, "x", 1, [box()]], [box()]]
+    tasks = [{"data": {"image": "http://images.example/1.jpg"}, "annotations": [{"result": one}]} for one in results]
+    ids = add_tasks(client, project, tasks)
+    assert {task: list(found.result) for task, found in labels(client, project).items()} == dict(
+        zip(ids, results, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], None),
+        ([(1, "2026-01-01T00:00:00Z", True, False)], None),
+        ([(1, "2026-01-01T00:00:00.500000Z", False, False), (2, "2026-01-01T00:00:00Z", False, False)], 1),
+        ([(1, "2026-01-01T00:00:00Z", False, False), (2, "2026-01-01T00:00:00Z", False, False)], 2),
+        ([(1, "2026-01-01T00:00:00Z", False, True), (2, "2027-01-01T00:00:00Z", False, False)], 1),
+        ([(1, "2026-01-01T02:00:00+02:00", False, False), (2, "2026-01-01T00:30:00Z", False, False)], 2),
+        ([(1, "2026-01-01T00:00:00Z", True, True), (2, "2025-01-01T00:00:00Z", False, False)], 2),
+    ],
+)
+def test_which_annotation_counts(rows: list[tuple[int, str, bool, bool]], expected: int | None) -> None:
+    names = ("id", "updated_at", "was_cancelled", "ground_truth")
+    chosen = pick(_Annotation.model_validate(dict(zip(names, row, strict=True))) for row in rows)
+    assert (chosen.id if chosen else None) == expected
+
+
+def test_tasks_keep_the_order_asked_for_and_leave_out_what_is_gone(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 3)
+    asked = [ids[2], GONE, ids[0]]
+    assert [task.id for task in client.tasks(project, asked)] == [ids[2], ids[0]]
+    assert client.task(ids[1]).data == {"image": "http://images.example/1.jpg"}
+
+
+def test_pages_miss_nothing_while_annotators_label(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 5)
+    seen: list[int] = []
+    for page in client.pages(project, UNLABELED, size=2, include="id"):
+        seen += [task["id"] for task in page]
+        for task in page:
+            client.annotate(task["id"], [])
+    assert seen == ids
+
+
+def test_uploaded_images_become_tasks_that_can_be_downloaded(
+    client: LabelStudioClient, project: int, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (8 + index, 6)).save(path)
+    client.upload_images(project, paths)
+    tasks = list(client.unlabeled_tasks(project))
+    assert len(tasks) == 3
+    widths = []
+    for task in tasks:
+        url = client.resolve(task.id, task.data["image"])
+        answer = httpx.get(url, headers=client.authorize(url)).raise_for_status()
+        widths.append(Image.open(io.BytesIO(answer.content)).width)
+    assert sorted(widths) == [8, 9, 10]
+
+
+def test_a_thousand_uploaded_images_are_listed(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
+    path = tmp_path / "small.png"
+    Image.new("RGB", (2, 2)).save(path)
+    client.upload_images(project, [path] * 1001)  # in more than one request, and more than SQLite's depth of 1,000
+    tasks = list(client.unlabeled_tasks(project))
+    assert len({task.data["image"] for task in tasks}) == 1001
+    client.annotate(tasks[0].id, [])
+    assert len(list(client.annotated_tasks(project))) == 1
+
+
+# ── the predictions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_batches_are_cut_by_bytes_too(client: LabelStudioClient, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_import, "BATCH_BYTES", 1500)
+    ids = add_tasks(client, project, 7)
+    rows = [PredictionRow(task_id, 0.5, (region(),) * (9 if task_id == ids[5] else 1)) for task_id in ids]
+    batches = [[task_id for task_id, _ in batch] for batch in prediction_import._batches(rows, "v1")]
+    assert batches == [ids[:4], ids[4:5], ids[5:6], ids[6:]]
+    assert list(prediction_import._batches([], "v1")) == []
+    assert client.import_predictions(project, "v1", rows) == 7
+    assert client.prediction_versions(project) == {"v1": 7}
+
+
+def test_predictions_of_more_than_one_batch_arrive_whole(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 1001)
+    rows = (PredictionRow(task_id, index / 1001, (region(),)) for index, task_id in enumerate(ids))
+    assert client.import_predictions(project, "yolo-v1", rows) == 1001
+    assert client.prediction_versions(project) == {"yolo-v1": 1001}
+    [stored] = client.predictions_of(ids[1])
+    assert (stored.task_id, stored.version) == (ids[1], "yolo-v1")
+    assert stored.score == pytest.approx(1 / 1001)
+    assert stored.result[0]["value"] == box()["value"]
+    assert stored.result[0]["score"] == 0.5
+    assert [task.id for task in client.unlabeled_tasks(project)] == ids
+    assert list(client.predicted_tasks(project, "yolo-v1")) == ids
+
+
+def test_versions_are_told_apart_exactly_and_deleted_one_by_one(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 3)
+    for version in ("yolo-v10", "yolo-v1", "yolo-v1"):
+        client.import_predictions(project, version, [PredictionRow(task_id, 0.5) for task_id in ids[1:]])
+    client.import_predictions(project, "yolo-v10", [PredictionRow(ids[0], 0.5)])
+    assert list(client.predicted_tasks(project, "yolo-v1")) == ids[1:]
+    assert list(client.predicted_tasks(project, "yolo-v10")) == ids
+    assert len(client.prediction_ids(project, "yolo-v1", 3)) == 3
+    old = client.prediction_ids(project, "yolo-v1", 100)
+    assert sorted(old) == sorted(
+        one.id for task in ids for one in client.predictions_of(task) if one.version == "yolo-v1"
+    )
+    assert len(old) == 4
+    for prediction_id in old:
+        client.delete_prediction(prediction_id)
+    assert client.prediction_versions(project) == {"yolo-v10": 3}
+    assert client.prediction_ids(project, "yolo-v1", 100) == []
+
+
+def test_a_task_with_very_many_versions_is_still_found(client: LabelStudioClient, project: int) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    versions = [f"a-rather-long-name-of-a-model-v{number}" for number in range(20)]  # LS shows 500 characters of them
+    for version in versions:
+        client.import_predictions(project, version, [PredictionRow(task_id, 0.5)])
+    assert [list(client.predicted_tasks(project, version)) for version in versions] == [[task_id]] * 20
+    assert list(client.predicted_tasks(project, "a-rather-long-name-of-a-model-v")) == []
+
+
+def test_rows_of_tasks_deleted_meanwhile_are_left_out(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 3)
+    client.http.send("DELETE", f"/api/tasks/{ids[1]}/")
+    assert client.import_predictions(project, "v1", [PredictionRow(task_id, 0.5) for task_id in ids]) == 2
+    assert list(client.predicted_tasks(project, "v1")) == [ids[0], ids[2]]
+    assert client.import_predictions(project, "v2", [PredictionRow(ids[1], 0.5)]) == 0
+
+
+@pytest.mark.parametrize(
+    "row", [PredictionRow(1, math.nan), PredictionRow(1, math.inf), PredictionRow(1, 0.5, (region(score=math.nan),))]
+)
+def test_numbers_that_are_not_finite_never_reach_label_studio(
+    client: LabelStudioClient, project: int, row: PredictionRow
+) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    with pytest.raises(LabelStudioError, match=r"not (finite|in \[0, 1\]).*task 1, version v1"):
+        client.import_predictions(project, "v1", [PredictionRow(task_id, 0.5), row])
+    assert client.prediction_versions(project) == {}
+
+
+def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 2)
+    rows = [PredictionRow(ids[0], 0.5, (region(),)), PredictionRow(ids[1], 0.5, (region("no such label"),))]
+    with pytest.raises(LabelStudioError, match=rf"wrote 1 of 2 predictions.*row 0 \(task {ids[0]}\)"):
+        client.import_predictions(project, "v1", rows)
+
+
+def test_one_prediction_that_is_refused_does_not_stop_the_rest(client: LabelStudioClient, project: int) -> None:
+    """Its task keeps its place in the queue, without regions."""
+    ids = add_tasks(client, project, 3)
+    shown = [(region(),), (region("no such label"),), (region(), region())]
+    rows = [PredictionRow(ids[place], 0.25 * place, regions) for place, regions in enumerate(shown)]
+    told: dict[int, str] = {}
+    assert client.import_predictions(project, "v1", rows, told.__setitem__) == 3
+    assert set(told) == {ids[1]}
+    assert told[ids[1]].startswith("Label Studio refuses its prediction: ")
+    assert "no such label" in told[ids[1]]
+    held = [client.predictions_of(task) for task in ids]
+    assert [[(len(one.result), one.score) for one in found] for found in held] == [[(1, 0)], [(0, 0.25)], [(2, 0.5)]]
+
+
+def test_where_all_are_refused_the_config_is_another(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 2)
+    rows = [PredictionRow(task, 0.5, (region("no such label"),)) for task in ids]
+    told: dict[int, str] = {}
+    with pytest.raises(LabelStudioError, match="wrote 0 of 2 predictions"):
+        client.import_predictions(project, "v1", rows, told.__setitem__)
+    assert told == {}
+    assert client.import_predictions(project, "v1", rows[:1], told.__setitem__) == 1
+    assert set(told) == {ids[0]}
+
+
+def test_a_score_outside_of_0_to_1_is_never_sent(client: LabelStudioClient, project: int) -> None:
+    (task,) = add_tasks(client, project, 1)
+    for score in (1.25, -0.1, math.nan, math.inf):
+        with pytest.raises(LabelStudioError, match=r"score .* not in \[0, 1\]"):
+            client.create_prediction("yolo-v1", PredictionRow(task, score))
+    assert client.predictions_of(task) == []
+
+
+def test_the_queue_tells_its_scores_without_the_results(client: LabelStudioClient, project: int) -> None:
+    labeled, unlabeled, without = add_tasks(client, project, 3)
+    client.annotate(labeled, [box()])
+    for task in (labeled, unlabeled):
+        client.create_prediction("yolo-v1", PredictionRow(task, 0.25, (region(),)))
+    client.create_prediction("yolo-v10", PredictionRow(without, 0.5, (region(),)))
+    client.set_model_version(project, "yolo-v1")
+    assert client.queue_scores(project, "yolo-v1") == {unlabeled: 0.25}
+    assert client.highest_number(project) == 10
+
+
+def test_a_prediction_is_replaced_in_place(client: LabelStudioClient, project: int) -> None:
+    (task,) = add_tasks(client, project, 1)
+    client.import_predictions(project, "yolo-v1", iter([PredictionRow(task, 0.5, (region("cat"),))]))
+    (stamp,) = client.prediction_stamps(project, "yolo-v1")
+    client.update_prediction(stamp.id, "yolo-v1", PredictionRow(task, 0.25, (region("dog"),)))
+    (stored,) = client.predictions_of(task)
+    assert (stored.id, stored.score, stored.version) == (stamp.id, 0.25, "yolo-v1")
+    assert stored.result[0]["value"]["rectanglelabels"] == ["dog"]

@@ -1,0 +1,333 @@
+"""What an annotator does that a model never does: of every tag of images it is kept, and what is spoilt is told."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.geometry import brush_rle
+from backend.labelstudio import ellipses, tags
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.tags import rectanglelabels
+from backend.loop.context import Context
+from backend.loop.training import snapshot
+from backend.subprocesses import LabelStudioProcess
+from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
+from tests import drawings, kinds
+from tests.drawings import SIZE
+from tests.kinds import KINDS, Kind, assert_same
+from tests.support import ImageSite
+
+OBJECTS = [name for name, kind in KINDS.items() if kind.task != "classify"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=OBJECTS)
+def of_objects(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+def annotated(kind: Kind, folder: Path, seed: int = 3) -> tuple[ControlTag, tuple[LabeledBox, ...], list[Json]]:
+    """Return a tag, what is drawn on a picture, and what an annotator submits."""
+    tag = kind.tag()
+    (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, seed)
+    shapes = kinds.drawn(tag, picture)
+    return tag, shapes, kind.annotate(tag, shapes)
+
+
+# Kept
+
+
+def beside(result: list[Json], *more: Json) -> list[Json]:
+    """Return a result with other items before, between and behind its own."""
+    return [*more, *(each for item in result for each in (item, *more))]
+
+
+def per_region(result: list[Json]) -> list[Json]:
+    """Answer questions about the first region: such an answer has its id, its shape and another type."""
+    first = result[0]
+    text = first | {"type": "textarea", "from_name": "note", "value": first["value"] | {"text": ["broken wing"]}}
+    choice = first | {"type": "choices", "from_name": "age", "value": first["value"] | {"choices": ["old"]}}
+    stars = first | {"type": "rating", "from_name": "quality", "value": first["value"] | {"rating": 4}}
+    return beside(result, text, choice, stars)
+
+
+def related(result: list[Json]) -> list[Json]:
+    arrow = {"type": "relation", "from_id": result[0]["id"], "to_id": result[-1]["id"], "direction": "right"}
+    return beside(result, arrow | {"labels": ["holds"]}, arrow)
+
+
+def rated(result: list[Json]) -> list[Json]:
+    whole = {"id": "whole", "to_name": "image"}
+    rating = whole | {"type": "rating", "from_name": "quality", "value": {"rating": 3}}
+    return beside(result, rating, whole | {"type": "number", "from_name": "count", "value": {"number": 7}})
+
+
+def with_unknown_tags(result: list[Json]) -> list[Json]:
+    """Use tags that this backend has never heard of, or whose items look like nothing it knows."""
+    first = result[0]
+    hologram = first | {"id": "h", "type": "hologramlabels", "from_name": "other", "value": {"hologramlabels": ["x"]}}
+    ellipse = {"x": 50, "y": 50, "radiusX": 5, "radiusY": 5, "rotation": 0, "ellipselabels": ["Nobody's"]}
+    round_one = first | {"id": "e", "type": "ellipselabels", "from_name": "round", "value": ellipse}
+    return beside(result, hologram, round_one, {}, {"type": "chatmessage", "from_name": "chat"})
+
+
+def with_meta(result: list[Json]) -> list[Json]:
+    return [item | {"meta": {"text": ["look again"]}, "score": 0.3, "readonly": True} for item in result]
+
+
+def of_any_origin(result: list[Json]) -> list[Json]:
+    origins = ("prediction", "prediction-changed", "manual", "interactive-result")
+    return [item | {"origin": origins[place % 4]} for place, item in enumerate(result)]
+
+
+def locked(result: list[Json]) -> list[Json]:
+    return [item | {"locked": True} for item in result]
+
+
+def hidden(result: list[Json]) -> list[Json]:
+    return [item | {"hidden": True} for item in result]
+
+
+Habit = Callable[[list[Json]], list[Json]]
+HABITS: list[Habit] = [per_region, related, rated, with_unknown_tags, with_meta, of_any_origin, locked, hidden]
+
+
+@pytest.mark.parametrize("habit", HABITS, ids=lambda habit: habit.__name__)
+def test_it_does_no_harm(kind: Kind, habit: Habit, tmp_path: Path) -> None:
+    tag, shapes, result = annotated(kind, tmp_path)
+    if habit is hidden:  # an annotator hides points that are covered
+        seen = [tuple((x, y, 1) for x, y, _ in shape.keypoints) for shape in shapes]
+        shapes = tuple(dataclasses.replace(shape, keypoints=ps) for shape, ps in zip(shapes, seen, strict=True))
+    done = habit(copy.deepcopy(result))
+    assert_same(tags.decode(tag, done), shapes)
+    assert tags.explain(tag, done) == ()
+
+
+def test_a_region_with_two_labels_is_one_of_each(of_objects: Kind, tmp_path: Path) -> None:
+    tag, shapes, result = annotated(of_objects, tmp_path)
+    label, key = (rectanglelabels.KIND if tag.parent else tag.kind), tag.parent or tag.from_name
+    both = (tag.labels * 2)[:2]
+    for item in result:
+        if item["from_name"] == key:
+            item["value"][label] = list(both)
+    found = tags.decode(tag, result)
+    assert [box.label for box in found] == list(both) * len(shapes)
+    assert_same(found[::2], [dataclasses.replace(shape, label=both[0]) for shape in shapes])
+    assert tags.explain(tag, result) == ()
+
+
+@pytest.mark.label_studio
+def test_label_studio_keeps_it_all_and_a_draft_is_no_label(label_studio: LabelStudioProcess, tmp_path: Path) -> None:
+    """Everything at once, through Label Studio; of a second task there is only a draft."""
+    kind = KINDS["RectangleLabels"]
+    tag, shapes, result = annotated(kind, tmp_path)
+    more = (
+        '<TextArea name="note" toName="image" perRegion="true"/><Rating name="quality" toName="image"/>'
+        '<Choices name="age" toName="image" perRegion="true"><Choice value="old"/></Choices>'
+        '<EllipseLabels name="round" toName="image"><Label value="Vehicle"/><Label value="Nobody\'s"/></EllipseLabels>'
+        '<Relations><Relation value="holds"/></Relations></View>'
+    )
+    for habit in (with_meta, of_any_origin, locked, hidden, per_region, related, rated):
+        result = habit(result)
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("habits", kind.label_config().replace("</View>", more))
+        client.http.send("POST", f"/api/projects/{project}/import", [{"data": {"image": "http://x.example/1.png"}}] * 2)
+        first, second = client.unlabeled_tasks(project)
+        client.annotate(first.id, result)
+        client.http.send("POST", f"/api/tasks/{second.id}/drafts", {"result": result})
+        (labeled,) = client.annotated_tasks(project)
+        assert [task.id for task in client.unlabeled_tasks(project)] == [second.id]
+    assert labeled.task.id == first.id
+    assert len(labeled.result) == len(result)
+    assert_same(tags.decode(tag, labeled.result), shapes)
+    assert tags.explain(tag, labeled.result) == ()
+
+
+# Ellipses
+
+
+def ellipse(tag: ControlTag, rotation: float = 30, **more: object) -> Json:
+    """Return an ellipse 30 px wide and 20 px high, about a point 40 px right and 30 px down, turned."""
+    value: Json = {"x": 100 * 40 / SIZE[0], "y": 100 * 30 / SIZE[1], "radiusX": 100 * 15 / SIZE[0]}
+    value |= {"radiusY": 100 * 10 / SIZE[1], "rotation": rotation, "ellipselabels": [tag.labels[0], "Nobody's"]} | more
+    return kinds.region(tag, ellipses.KIND, value, "round")
+
+
+BOXED = [name for name in OBJECTS if KINDS[name].task in ("detect", "obb")]
+OUTLINED = [name for name in OBJECTS if KINDS[name].task in ("segment", "semantic")]
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_an_ellipse_is_learned_as_the_box_around_it(name: str) -> None:
+    tag = KINDS[name].tag()
+    (box,) = tags.decode(tag, [ellipse(tag)])
+    assert (box.label, box.note) == (tag.labels[0], ellipses.BOXED)
+    cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
+    if tag.task == "obb":  # the hull of the turned box around it
+        around = (15 * cos + 10 * sin, 15 * sin + 10 * cos)
+        first = (40 - 15 * cos + 10 * sin, 30 - 15 * sin - 10 * cos)
+        np.testing.assert_allclose(np.array(box.outline[0][0]) * SIZE, first, atol=1e-9)
+    else:
+        around = (math.hypot(15 * cos, 10 * sin), math.hypot(15 * sin, 10 * cos))
+    expected = (40 / SIZE[0], 30 / SIZE[1], 2 * around[0] / SIZE[0], 2 * around[1] / SIZE[1])
+    assert box.xywh == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", OUTLINED)
+def test_an_ellipse_is_learned_as_its_outline(name: str) -> None:
+    tag = KINDS[name].tag()
+    (box,) = tags.decode(tag, [ellipse(tag, rotation=90)])
+    assert (box.label, box.note) == (tag.labels[0], "")
+    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
+    inside = ((columns - 40) / 10) ** 2 + ((rows - 30) / 15) ** 2 < 1
+    assert (kinds.pixels(box) != inside).sum() <= 4
+
+
+@pytest.mark.parametrize("name", BOXED + OUTLINED)
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"radiusX": 0}, "has no area inside the image"),
+        ({"x": 140}, "has no area inside the image"),
+        ({"radiusY": "wide"}, "has no usable x, y, radiusX, radiusY or rotation"),
+    ],
+)
+def test_an_ellipse_that_is_left_out_is_explained(name: str, more: Json, reason: str) -> None:
+    tag = KINDS[name].tag()
+    item = ellipse(tag, **more)
+    assert tags.decode(tag, [item]) == ()
+    assert tags.explain(tag, [item]) == (f"region {item['id']} {reason}",)
+    assert bool(tags.unreadable(tag, [item])) == ("usable" in reason)
+
+
+def test_an_ellipse_with_labels_of_its_own_or_on_another_image_is_left_alone() -> None:
+    tag = KINDS["RectangleLabels"].tag()
+    tag = dataclasses.replace(tag, controls={**tag.controls, "round": "ellipselabels"})
+    for item in (ellipse(tag, ellipselabels=["Nobody's"]), ellipse(tag) | {"to_name": "other"}):
+        assert tags.decode(tag, [item]) == ()
+        assert tags.explain(tag, [item]) == ()
+
+
+# Changed or dropped, and counted
+
+
+def moved_out(tag: ControlTag, result: list[Json]) -> Json:
+    """Return the first object of a result outside the image."""
+    item = copy.deepcopy(result[0])
+    value = item["value"]
+    if tag.kind == "polygonlabels":
+        value["points"] = [[x + 200, y] for x, y in value["points"]]
+    elif tag.kind == "brushlabels":
+        value["rle"] = brush_rle.encode_rle(np.zeros((SIZE[1], SIZE[0])))
+    else:
+        value["x"] += 200
+    return item | {"id": "out"}
+
+
+def test_what_shows_nothing_is_dropped_and_the_task_is_learned(of_objects: Kind, tmp_path: Path) -> None:
+    tag, shapes, result = annotated(of_objects, tmp_path)
+    result = [moved_out(tag, result), *result]
+    assert_same(tags.decode(tag, result), shapes)
+    (reason,) = tags.explain(tag, result)
+    assert reason.startswith("region out ")
+    assert tags.unreadable(tag, result) == ()
+
+
+def test_what_leaves_the_image_is_clipped(of_objects: Kind, tmp_path: Path) -> None:
+    """A mask cannot leave its image."""
+    tag, _, result = annotated(of_objects, tmp_path)
+    for item in result:
+        value = item["value"]
+        if "points" in value:
+            value["points"] = [[3 * x - 100, y] for x, y in value["points"]]
+        elif "x" in value:
+            value["x"] -= 30
+    found = tags.decode(tag, result)
+    assert tags.unreadable(tag, result) == ()
+    for box in found:
+        x, y, width, height = box.xywh
+        assert min(width, height) > 0
+        assert min(x - width / 2, y - height / 2) >= -1e-9
+        assert max(x + width / 2, y + height / 2) <= 1 + 1e-9
+        assert all(0 <= share <= 1 for x, y, _ in box.keypoints for share in (x, y))
+    assert found
+
+
+@pytest.mark.parametrize(("rotation", "note"), [(0, ""), (90, ""), (-180, ""), (30, rectanglelabels.TURNED)])
+def test_a_box_that_loses_its_angle_says_so(rotation: float, note: str) -> None:
+    tag = KINDS["RectangleLabels"].tag()
+    value = {"x": 50, "y": 50, "width": 10, "height": 10, "rotation": rotation, tag.kind: [tag.labels[0]]}
+    (box,) = tags.decode(tag, [kinds.region(tag, tag.kind, value)])
+    assert box.note == note
+    (turned,) = tags.decode(
+        KINDS["RectangleLabels model_obb"].tag(), [kinds.region(tag, tag.kind, value | {tag.kind: ["Ship"]})]
+    )
+    assert turned.note == ""
+
+
+# Spoilt
+
+
+def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
+    """Return results of a kind that cannot be learned from, by what their reason says."""
+    first, *rest = copy.deepcopy(result)
+    value = first["value"]
+    if tag.task == "classify":
+        gone = {tag.kind: [["Gone"]] if tag.kind == "taxonomy" else ["Gone"]}
+        return {"the label 'Gone', which is not in the label config": [first | {"value": gone}]}
+    label = rectanglelabels.KIND if tag.parent else tag.kind
+    found = {
+        "the label 'Gone', which is not in the label config": [first | {"value": value | {label: ["Gone"]}}, *rest]
+    }
+    if name == "PolygonLabels":
+        found["has fewer than 3 points"] = [first | {"value": value | {"points": value["points"][:2]}}, *rest]
+    elif tag.kind == "brushlabels":
+        found["cannot be learned: the brush mask cannot be read"] = [
+            first | {"value": value | {"rle": [1, 2, 3]}},
+            *rest,
+        ]
+    elif name == "KeyPointLabels":
+        found["is a point without a box"] = [*result, rest[0] | {"id": "lone", "parentID": None}]
+    else:
+        found["has no usable x, y, width, height or rotation"] = [first | {"value": value | {"width": None}}, *rest]
+    return found
+
+
+def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
+    kind: Kind, context: Context, images: ImageSite, tmp_path: Path
+) -> None:
+    """Learned without the region, its image would teach that there is nothing."""
+    tag, shapes, result = annotated(kind, tmp_path)
+    name = next(name for name, one in KINDS.items() if one is kind)
+    bad = spoilt(name, tag, result)
+    results = [result, *bad.values(), result]
+    labeled = tuple(
+        AnnotatedTask(
+            Task(number, {tag.data_key: images.add(f"{number}.png", size=SIZE)}),
+            number,
+            "2026-01-01T00:00:00Z",
+            tuple(one),
+        )
+        for number, one in enumerate(results)
+    )
+    (read,) = snapshot._labeled_images(context, 7, (tag,), labeled, frozenset())
+    found = read.images
+    assert [image.task_id for image in found] == [0, len(results) - 1]
+    for image in found:
+        assert_same(image.boxes, shapes)
+    failures = context.progress.failures(7)
+    assert sorted(failures) == list(range(1, len(results) - 1))
+    for number, reason in enumerate(bad, start=1):
+        assert failures[number].startswith("left out of training: region ")
+        assert reason in failures[number]

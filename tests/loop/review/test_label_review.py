@@ -1,0 +1,488 @@
+"""Wrong labels, planted on purpose: found, marked in a real Label Studio, listed by its tab, and mended."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+from rich.console import Console
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from backend.cli import tables
+from backend.errors import NotFoundError
+from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
+from backend.labelstudio.client.tabs import DOUBTS_TAB
+from backend.loop import projects
+from backend.loop.context import Context
+from backend.loop.review import label_marks, label_review, label_verdicts
+from backend.loop.scoring import late_tasks, push
+from backend.queue.rq_queue import CONTROL, Jobs
+from backend.settings import Settings
+from backend.store.shard_codec import PoolShard
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess, personal_access_token
+from backend.types import AnnotatedTask, Json, Prediction, Task
+from backend.web import schemas
+from backend.worker import jobs
+from tests.support import CLASSES, CONFIG, ImageSite, open_context, publish, serve, sign_up
+
+TAG = label_config.parse(CONFIG)[0]
+HERE, THERE, ASIDE = (10.0, 20.0, 30.0, 40.0), (60.0, 60.0, 80.0, 90.0), (25.0, 35.0, 45.0, 55.0)
+CAT, DOG = 0, 1
+
+
+def seen(*found: tuple[tuple[float, float, float, float], int]) -> Prediction:
+    """Return what a sure version says of an image of 200 x 100: boxes in percent, each of a class."""
+    probs = np.full((len(found), 2), 0.001, dtype=np.float32)
+    probs[np.arange(len(found)), [kind for _, kind in found]] = 0.99
+    boxes = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
+    boxes[:, ::2] *= 2
+    embedding, thumbnail = np.ones(2, dtype=np.float32), np.zeros(192, dtype=np.uint8)
+    return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), embedding, thumbnail=thumbnail)
+
+
+def human(*found: tuple[tuple[float, float, float, float], str], tag: str = "label") -> tuple[Json, ...]:
+    """Return an annotation's result, by one tag."""
+    return tuple(
+        {
+            "id": f"{tag}{number}",
+            "type": "rectanglelabels",
+            "from_name": tag,
+            "to_name": "image",
+            "original_width": 200,
+            "original_height": 100,
+            "value": {
+                "x": x1,
+                "y": y1,
+                "width": x2 - x1,
+                "height": y2 - y1,
+                "rotation": 0,
+                "rectanglelabels": [label],
+            },
+        }
+        for number, ((x1, y1, x2, y2), label) in enumerate(found)
+    )
+
+
+RIGHT = human((HERE, "cat"), (THERE, "dog"))
+BOTH = seen((HERE, CAT), (THERE, DOG))
+# name -> labels, what the version says, the suspicion and the label it is about; worst last
+PLANTED: dict[str, tuple[tuple[Json, ...], Prediction | None, str, str]] = {
+    "right": (RIGHT, BOTH, "", ""),
+    "background": ((), seen(), "", ""),
+    "moved": (human((ASIDE, "cat"), (THERE, "dog")), BOTH, "misplaced", "cat"),
+    "swapped": (human((HERE, "cat"), (THERE, "cat")), BOTH, "swapped", "cat"),
+    "missing": (human((HERE, "cat")), BOTH, "overlooked", "dog"),
+    "nothing": ((), BOTH, "overlooked", "cat"),
+}
+WRONG = [name for name, (_, _, suspicion, _) in PLANTED.items() if suspicion]
+
+
+# One task's labels beside its predictions
+
+
+def annotated(result: Sequence[Json]) -> AnnotatedTask:
+    return AnnotatedTask(Task(5, {}), 50, "2026-01-01", tuple(result))
+
+
+def test_a_pair_is_in_percent() -> None:
+    pair = label_verdicts.pair(TAG, CLASSES, annotated(RIGHT), BOTH)
+    assert pair is not None
+    assert pair.labels == pytest.approx(np.array([HERE, THERE]))
+    assert pair.predictions == pytest.approx(np.array([HERE, THERE]))
+    assert (pair.label_classes.tolist(), pair.predicted_classes.tolist()) == ([CAT, DOG], [CAT, DOG])
+
+
+def test_a_pair_of_nothing() -> None:
+    pair = label_verdicts.pair(TAG, CLASSES, annotated([]), seen())
+    assert pair is not None
+    assert (pair.labels.shape, pair.predictions.shape, pair.confidence.shape) == ((0, 4), (0, 4), (0,))
+
+
+def test_a_label_that_the_version_never_learned_is_not_judged() -> None:
+    assert label_verdicts.pair(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
+
+
+def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
+    only_cats = label_config.parse(CONFIG.replace('<Label value="dog"/>', ""))[0]
+    pair = label_verdicts.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
+    assert pair is not None
+    assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
+
+
+def test_what_another_label_config_or_another_image_shows_is_not_judged() -> None:
+    """A prediction would look like an object that the annotator overlooked."""
+    imported = human((HERE, "cat"), tag="bbox")
+    turned = [item | {"original_width": 100, "original_height": 200} for item in human((HERE, "cat"))]
+    for result in (imported, turned):
+        assert label_verdicts.pair(TAG, CLASSES, annotated(result), BOTH) is None
+
+
+def test_regions_of_one_class_of_pixels_are_one_label() -> None:
+    """The model answers with one object for both of them: beside either alone it would look misplaced."""
+    pixels = replace(TAG, task="semantic")
+    pair = label_verdicts.pair(pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH)
+    assert pair is not None
+    assert pair.labels == pytest.approx(np.array([(10, 20, 80, 90), ASIDE]))
+    assert pair.label_classes.tolist() == [CAT, DOG]
+    nothing = label_verdicts.pair(pixels, CLASSES, annotated([]), BOTH)
+    assert nothing is not None
+    assert nothing.labels.shape == (0, 4)
+
+
+# Without Label Studio
+
+
+def doubt(task_id: int, score: float) -> LabelDoubt:
+    return LabelDoubt(task_id, task_id + 100, "then", score, "swapped", "cat", (1.0, 2.0, 3.5, 4.0), learned=True)
+
+
+@pytest.fixture
+def reviewed(context: Context, tiny_weights: Path) -> Context:
+    """Project 7, whose version 1 doubts one label of two."""
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    context.store.save_review(7, 1, Review((doubt(5, 0.2), doubt(6, 0.9))))
+    return context
+
+
+def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
+    assert reviewed.store.doubts(7, 1) == (doubt(5, 0.2), doubt(6, 0.9))
+    assert reviewed.store.doubts(7, 2) == ()
+
+
+def test_the_status_counts_them(reviewed: Context) -> None:
+    status = projects.status(reviewed, 7)
+    out = schemas.project_out(status).label_errors
+    assert (out.judged, out.suspicious) == (2, 1)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(tables.status(status), tables.label_errors(status.doubts))
+    shown = console.export_text()
+    assert "1 of 2 labeled tasks look wrong" in shown
+    assert "1, 2, 4, 4" in shown
+
+
+def test_an_unknown_project_is_named(context: Context) -> None:
+    with pytest.raises(NotFoundError, match="project 9 was never set up"):
+        label_review.standing(context, 9)
+    with serve(context) as client:
+        answer = client.get("/api/projects/9/label-errors")
+        assert (answer.status_code, answer.json()["error"]) == (404, "project 9 was never set up")
+
+
+def test_before_the_first_review_there_is_nothing_to_ask_label_studio(context: Context) -> None:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    assert label_review.standing(context, 7) == ()
+    assert not label_review.outdated(context, 7)
+
+
+@pytest.mark.parametrize(("serving", "number"), [(1, 2), (1, 0), (0, 0)])
+def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
+    reviewed: Context, monkeypatch: pytest.MonkeyPatch, serving: int, number: int
+) -> None:
+    reviewed.store.activate(7, serving)
+    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
+    jobs.review_labels(7, number)  # it would need the Label Studio that is not there
+    assert reviewed.store.doubts(7, number) == ()
+
+
+def test_a_review_waits_while_predictions_are_pushed(
+    reviewed: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
+    with reviewed.lock(7, "push"):
+        jobs.review_labels(7, 1)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
+    assert waiting.count == 1
+
+
+# Through Label Studio
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project with planted errors, three unlabeled tasks in its queue, and one whose image failed."""
+
+    context: Context
+    project: int
+    tasks: dict[str, int]  # name of PLANTED -> task
+    annotations: dict[int, int]  # task -> annotation
+    queue: list[int]  # unlabeled tasks, next first
+
+    @property
+    def client(self) -> LabelStudioClient:
+        return self.context.label_studio
+
+    def review(self) -> int:
+        return label_marks.mark(self.context, self.project, label_review.examine(self.context, self.project))
+
+    def marks(self, name: str) -> list[float]:
+        """Return the scores of a task's predictions."""
+        found = self.client.predictions_of(self.tasks[name])
+        assert all(one.version == "yolo11n-v1" for one in found)
+        return [round(one.score or 0, 4) for one in found]
+
+    def tab(self) -> list[str]:
+        """Return what the Data Manager's tab lists, in its order."""
+        views = self.client.http.get("/api/dm/views/", project=self.project)
+        view = next(each["id"] for each in views if each["data"]["title"] == DOUBTS_TAB)
+        listed = self.client.http.get("/api/tasks", view=view, include="id")["tasks"]
+        names = {task: name for name, task in self.tasks.items()}
+        return [names[task["id"]] for task in listed]
+
+
+@pytest.fixture
+def studio(
+    request: pytest.FixtureRequest, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> Iterator[Studio]:
+    process = request.getfixturevalue(getattr(request, "param", "label_studio"))
+    keys = {"label_studio_url": process.url, "label_studio_api_key": process.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("label errors", CONFIG)
+        url = images.add("one.png")
+        body = [{"image": url}] * (len(PLANTED) + 4)
+        client.http.send("POST", f"/api/projects/{project}/import", body)
+        ids = [task.id for task in client.unlabeled_tasks(project)]
+        tasks, failed, queue = dict(zip(PLANTED, ids, strict=False)), ids[len(PLANTED)], ids[len(PLANTED) + 1 :]
+        annotations = {task: client.annotate(task, PLANTED[name][0]) for name, task in tasks.items()}
+        client.annotate(failed, RIGHT)
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        learned = (tasks["right"], tasks["swapped"])
+        publish(context.store, project, tiny_weights, train_tasks=learned)
+        pool = PoolShard(0, np.array(queue), (BOTH,) * len(queue))
+        context.store.save_shard(project, 1, pool)
+        said = [*(PLANTED[name][1] for name in tasks), None]
+        labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
+        context.store.save_shard(project, 1, labeled, labeled=True)
+        push.rank_and_push(context, project, 1)
+        client.set_sampling(project)
+        client.ensure_doubts_tab(project, SUSPECT)
+        order = context.store.ranking(project, 1)
+        assert order is not None
+        yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("studio", ["label_studio", "validating_label_studio"], indirect=True)
+def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(studio: Studio) -> None:
+    doubts = label_review.examine(studio.context, studio.project)
+    assert studio.context.store.doubts(studio.project, 1) == doubts
+    names = {task: name for name, task in studio.tasks.items()}
+    assert {names[doubt.task_id] for doubt in doubts} == set(PLANTED), "all are judged, but for the failed image"
+    for doubt in doubts:
+        _, _, suspicion, label = PLANTED[names[doubt.task_id]]
+        assert (doubt.suspicion, doubt.label) == (suspicion, label)
+        assert doubt.suspicious is bool(suspicion)
+        assert (doubt.score > 0.99) is not doubt.suspicious
+        assert doubt.learned is (names[doubt.task_id] in ("right", "swapped"))
+    worst_first = [names[doubt.task_id] for doubt in doubts if doubt.suspicious]
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert studio.tab() == worst_first
+    for doubt in doubts:
+        marks, wrong = studio.marks(names[doubt.task_id]), 1 - doubt.score
+        assert marks == ([pytest.approx(wrong, abs=1e-4)] if doubt.suspicious else [])
+    (stored,) = studio.client.predictions_of(studio.tasks["missing"])
+    assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
+    assert studio.review() == 0, "a second review writes nothing"
+    assert studio.client.predictions_of(studio.tasks["missing"]) == [stored]
+
+
+@pytest.mark.label_studio
+def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First it is not accused any longer; the next check has it reviewed anew, and it leaves the tab."""
+    context, project = studio.context, studio.project
+    studio.review()
+    assert not label_review.outdated(context, project)
+    studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
+    standing = {doubt.task_id for doubt in label_review.standing(context, project)}
+    assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    jobs.check(project)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
+    assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
+    jobs.review_labels(project, 1)
+    assert studio.marks("swapped") == [push.LAST]
+    assert set(studio.tab()) == set(WRONG) - {"swapped"}
+    assert len(label_review.standing(context, project)) == len(PLANTED)
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_a_mark_that_somebody_deletes_or_changes_is_written_again(studio: Studio, damage: str) -> None:
+    studio.review()
+    assert not label_marks.lost(studio.context, studio.project)
+    (mark,) = studio.client.predictions_of(studio.tasks["swapped"])
+    if damage == "deleted":
+        studio.client.delete_prediction(mark.id)
+    else:
+        studio.client.http.send("PATCH", f"/api/predictions/{mark.id}/", {"score": 0.01})
+    assert label_marks.lost(studio.context, studio.project)
+    assert studio.review() == 1
+    assert not label_marks.lost(studio.context, studio.project)
+    (again,) = studio.client.predictions_of(studio.tasks["swapped"])
+    assert again.result == mark.result
+    assert again.score == pytest.approx(mark.score)
+
+
+@pytest.mark.label_studio
+def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at_its_front(studio: Studio) -> None:
+    """Nobody has answered the webhook yet: the mark stands, and the queue still starts as it did."""
+    studio.review()
+    for name in WRONG:
+        studio.client.delete_annotation(studio.annotations[studio.tasks[name]])
+    first = studio.client.next_task(studio.project)
+    assert first is not None
+    assert first.id == studio.queue[0]
+    assert late_tasks.score_new(studio.context, studio.project) == len(WRONG)
+    for name in WRONG:
+        (score,) = studio.marks(name)
+        assert 0 <= score <= 1
+    assert studio.tab() == []
+    assert late_tasks.score_new(studio.context, studio.project) == 0
+    assert studio.review() == 0
+    assert set(studio.context.store.doubts(studio.project, 1)) == set(
+        label_review.standing(studio.context, studio.project)
+    )
+
+
+@pytest.mark.label_studio
+def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studio: Studio) -> None:
+    """Nothing but its score tells that it never had one: it would wait at the queue's end for the next version."""
+    studio.review()
+    annotation = studio.annotations[studio.tasks["swapped"]]
+    studio.client.update_annotation(annotation, RIGHT)
+    assert studio.review() == 1
+    assert studio.review() == 0
+    assert studio.marks("swapped") == [push.LAST]
+    studio.client.delete_annotation(annotation)
+    assert late_tasks.score_new(studio.context, studio.project) == 1
+    order = studio.context.store.ranking(studio.project, 1)
+    assert order is not None
+    assert studio.tasks["swapped"] in order.task_ids
+    assert late_tasks.score_new(studio.context, studio.project) == 0
+
+
+@pytest.mark.label_studio
+def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_studio: LabelStudioProcess) -> None:
+    """A labeled task is not handed out at all, whatever its score."""
+    studio.review()
+    login = {"email": "reviewer@example.com", "password": "another-password"}
+    sign_up(studio.client, **login)
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as colleague:
+        handed = []
+        while (task := colleague.next_task(studio.project)) is not None:
+            handed.append(task.id)
+            colleague.annotate(task.id, [])
+    assert handed == studio.queue
+
+
+@pytest.mark.label_studio
+def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio: Studio) -> None:
+    """Its prediction is in Label Studio already, with a place in the queue: that one becomes the mark."""
+    task = studio.queue[0]
+    studio.client.annotate(task, PLANTED["nothing"][0])
+    assert studio.review() == len(WRONG) + 1
+    (stored,) = studio.client.predictions_of(task)
+    assert (stored.score or 0) > 0.5
+
+
+@pytest.mark.label_studio
+def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(studio: Studio) -> None:
+    """Its task is in the queue with a prediction already, which the labeled tasks do not show: never two of them."""
+    task = studio.queue[0]
+    annotation = studio.client.annotate(task, PLANTED["nothing"][0])
+    doubts = label_review.examine(studio.context, studio.project)
+    assert task in {doubt.task_id for doubt in doubts}
+    before = studio.client.predictions_of(task)
+    studio.client.delete_annotation(annotation)
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert studio.client.predictions_of(task) == before
+
+
+@pytest.mark.label_studio
+def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Label Studio lists as labeled while people label: here, nothing."""
+    task = studio.queue[0]
+    studio.client.annotate(task, PLANTED["nothing"][0])
+    doubts = label_review.examine(studio.context, studio.project)
+    listed = LabelStudioClient.prediction_stamps
+
+    def late(client: LabelStudioClient, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
+        return iter(()) if LABELED in args else listed(client, *args, **options)
+
+    monkeypatch.setattr(LabelStudioClient, "prediction_stamps", late)
+    label_marks.mark(studio.context, studio.project, doubts)
+    (stored,) = studio.client.predictions_of(task)
+    assert (stored.score or 0) > 0.5
+
+
+@pytest.mark.label_studio
+def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio.review()
+    monkeypatch.setattr(label_marks, "MARKED", 2)
+    assert studio.review() == len(WRONG) - 2, "the others are taken back"
+    assert len(studio.tab()) == 2
+
+
+@pytest.mark.label_studio
+def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> None:
+    studio.context.store.clear_shards(studio.project, 1)
+    assert label_review.examine(studio.context, studio.project) == ()
+    assert studio.review() == 0
+    studio.context.store.activate(studio.project, 0)
+    assert label_review.examine(studio.context, studio.project) == ()
+
+
+@pytest.mark.label_studio
+def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio) -> None:
+    studio.review()
+    assert not studio.client.ensure_doubts_tab(studio.project, SUSPECT)
+    with serve(studio.context) as client:
+        listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
+        counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
+    assert counted == {"judged": len(PLANTED), "suspicious": len(WRONG)}
+    assert [one["score"] for one in listed] == sorted(one["score"] for one in listed)
+    missing = next(one for one in listed if one["task"] == studio.tasks["missing"])
+    assert (missing["suspicion"], missing["label"], missing["suspicious"]) == ("overlooked", "dog", True)
+    assert missing["box"] == pytest.approx(THERE)
+    assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
+
+
+SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "moved"))
+
+
+@pytest.mark.label_studio
+def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(
+    studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine labels that were right when they were reviewed, and a new one: the check finds what a scoring finds."""
+    context, project, client = studio.context, studio.project, studio.client
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
+    tasks = sorted(task.id for task in client.unlabeled_tasks(project))[-9:]
+    annotations = [client.annotate(task, RIGHT) for task in tasks]
+    context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True)
+    jobs.review_labels(project, 1)
+    assert not {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious} & set(tasks)
+    assert not label_review.outdated(context, project)
+    for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
+        client.update_annotation(annotation, result)
+    client.annotate(studio.queue[0], SWAPPED)
+    jobs.check(project)
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
+    assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
+    jobs.review_labels(project, 1)
+    found = {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious}
+    assert found >= {*tasks, studio.queue[0]}
+    assert found == {doubt.task_id for doubt in label_review.examine(context, project) if doubt.suspicious}
+    assert not label_review.outdated(context, project)

@@ -1,0 +1,204 @@
+"""Labels of several control tags: each reviewed by its own model, one list and one mark of a task for all of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from backend.cli import tables
+from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review, by_task
+from backend.loop import projects
+from backend.loop.context import Context
+from backend.loop.review import label_marks, label_review
+from backend.loop.scoring import push
+from backend.model_versions import TagModel
+from backend.settings import Settings
+from backend.storage import file_sha256
+from backend.store.shard_codec import PoolShard
+from backend.store.store import ProjectRecord, Store
+from backend.subprocesses import LabelStudioProcess
+from backend.types import Json, Prediction
+from backend.web import schemas
+from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
+from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve
+
+QUALITY = '<Choices name="quality" toName="image"><Choice value="good"/><Choice value="bad"/></Choices>'
+SCHEMA = TWO_TAGS.replace("</View>", QUALITY + "</View>")
+TURNED = ("dog", "cat")  # the second tag's model counts its classes the other way round
+SECOND_SEES = seen((ASIDE, TURNED.index("cat")))
+SURE_OF_GOOD = seen(((0.0, 0.0, 100.0, 100.0), 0))
+SECOND_RIGHT = human((ASIDE, "cat"), tag="second")
+SWAPPED = human((HERE, "cat"), (THERE, "cat"))
+# name -> labels of both tags, and the tags that are wrong
+PLANTED: dict[str, tuple[tuple[Json, ...], set[str]]] = {
+    "right": (RIGHT + SECOND_RIGHT, set()),
+    "first": (SWAPPED + SECOND_RIGHT, {"label"}),
+    "second": (RIGHT, {"second"}),
+    "both": (human((HERE, "cat")), {"label", "second"}),
+}
+
+
+# Without Label Studio
+
+
+def doubt(task_id: int, score: float, tag: str) -> LabelDoubt:
+    return LabelDoubt(task_id, task_id + 100, "then", score, "swapped", "cat", None, learned=False, tag=tag)
+
+
+DOUBTS = (doubt(6, 0.1, "second"), doubt(5, 0.2, "label"), doubt(6, 0.4, "label"), doubt(5, 0.9, "second"))
+
+
+def test_a_tasks_verdict_is_that_of_its_worst_tag() -> None:
+    assert by_task(DOUBTS) == DOUBTS[:2]
+    assert by_task([]) == ()
+
+
+def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny_weights: Path) -> None:
+    context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    context.store.save_review(7, 1, Review((*DOUBTS, doubt(8, 0.95, "label"))))
+    status = projects.status(context, 7)
+    out = schemas.project_out(status).label_errors
+    assert (out.judged, out.suspicious) == (3, 2)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(tables.status(status), tables.label_errors(status.doubts[:1]))
+    shown = console.export_text()
+    assert "2 of 3 labeled tasks look wrong" in shown
+    assert "second" in shown
+
+
+def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.save_review(7, 1, Review(DOUBTS[:1]))
+    path = tmp_path / "projects/7/versions/1/label_errors.json"
+    old = json.loads(path.read_text())
+    del old["doubts"][0]["tag"]
+    path.write_text(json.dumps(old))
+    assert store.doubts(7, 1) == (replace(DOUBTS[0], tag=""),)
+
+
+def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) -> None:
+    knows = TagModel(
+        "second", "detect", TURNED, file_sha256(tiny_weights), "yolo11n.pt", None, None, {}, "", learned=(3,)
+    )
+    version = publish(context.store, 7, tiny_weights, train_tasks=(1, 2), others=[(knows, tiny_weights)])
+    assert [sorted(version.known_tasks(name)) for name in ("", "label", "second")] == [[1, 2], [1, 2], [3]]
+    old = replace(version, others=(replace(knows, learned=None),), learned=(9,))
+    assert [sorted(old.known_tasks(name)) for name in ("", "second")] == [[9], [1, 2]]
+
+
+# Through Label Studio
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> Iterator[Studio]:
+    """A project of two tags of boxes and a choice that nobody made, with labels of either tag wrong."""
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("label errors of tags", SCHEMA)
+        body = [{"image": images.add("one.png")}] * (len(PLANTED) + 1)
+        client.http.send("POST", f"/api/projects/{project}/import", body)
+        *ids, waiting = [task.id for task in client.unlabeled_tasks(project)]
+        tasks = dict(zip(PLANTED, ids, strict=True))
+        annotations = {task: client.annotate(task, PLANTED[name][0]) for name, task in tasks.items()}
+        context.store.save_project(ProjectRecord(project, SCHEMA, "", "", "", ""))
+        sha256, learned = file_sha256(tiny_weights), (tasks["first"],)
+        beside = [
+            TagModel("second", "detect", TURNED, sha256, "yolo11n.pt", None, None, {}, "published", learned=learned),
+            TagModel("quality", "classify", ("good", "bad"), sha256, "yolo11n-cls.pt", None, None, {}, "published"),
+        ]
+        others = [(model, tiny_weights) for model in beside]
+        publish(context.store, project, tiny_weights, train_tasks=(tasks["both"],), others=others)
+        said: list[tuple[str, Prediction]] = [("", BOTH), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)]
+        for tag, prediction in said:
+            shard = PoolShard(0, np.array([*tasks.values()]), (prediction,) * len(tasks))
+            context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
+            context.store.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
+        push.rank_and_push(context, project, 1)
+        client.ensure_doubts_tab(project, SUSPECT)
+        yield Studio(context, project, tasks, annotations, [waiting])
+
+
+@pytest.mark.label_studio
+def test_each_tags_labels_are_judged_by_its_own_model(studio: Studio) -> None:
+    doubts = label_review.examine(studio.context, studio.project)
+    assert studio.context.store.doubts(studio.project, 1) == doubts
+    assert [one.score for one in doubts] == sorted(one.score for one in doubts)
+    names = {task: name for name, task in studio.tasks.items()}
+    assert sorted((names[one.task_id], one.tag) for one in doubts) == sorted(
+        (name, tag) for name in PLANTED for tag in ("label", "second")
+    )
+    wrong = {(names[one.task_id], one.tag): (one.suspicion, one.label) for one in doubts if one.suspicious}
+    assert wrong == {
+        ("first", "label"): ("swapped", "cat"),
+        ("both", "label"): ("overlooked", "dog"),
+        ("second", "second"): ("overlooked", "cat"),
+        ("both", "second"): ("overlooked", "cat"),
+    }
+    learned = {(names[one.task_id], one.tag) for one in doubts if one.learned}
+    assert learned == {("both", "label"), ("first", "second")}
+
+
+@pytest.mark.label_studio
+def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
+    """Nobody chose on the other tasks, and beside boxes that is no error."""
+    right = studio.tasks["right"]
+    bad = {"id": "q", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["bad"]}}
+    studio.client.update_annotation(studio.annotations[right], (*PLANTED["right"][0], bad))
+    (doubt,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
+    assert (doubt.task_id, doubt.suspicion, doubt.label, doubt.suspicious) == (right, "swapped", "bad", True)
+    assert studio.review() == 4
+    assert "right" in studio.tab()
+
+
+@pytest.mark.label_studio
+def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> None:
+    doubts = label_review.examine(studio.context, studio.project)
+    worst = [one for one in by_task(doubts) if one.suspicious]
+    assert label_marks.mark(studio.context, studio.project, doubts) == len(worst) == 3
+    names = {task: name for name, task in studio.tasks.items()}
+    assert studio.tab() == [names[one.task_id] for one in worst]
+    for one in worst:
+        wrong = 1 - one.score
+        assert studio.marks(names[one.task_id]) == [pytest.approx(wrong, abs=1e-4)]
+    (stored,) = studio.client.predictions_of(studio.tasks["both"])
+    assert {region["from_name"] for region in stored.result} == {"label", "second", "quality"}
+    assert studio.review() == 0, "a second review writes nothing"
+
+
+@pytest.mark.label_studio
+def test_tasks_are_counted_not_verdicts(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two worst verdicts are of one task, and two tasks may be marked."""
+    doubts = label_review.examine(studio.context, studio.project)
+    both = [one for one in doubts if one.task_id == studio.tasks["both"]]
+    ordered = (*both, *(one for one in doubts if one not in both))
+    monkeypatch.setattr(label_marks, "MARKED", 2)
+    assert label_marks.mark(studio.context, studio.project, ordered) == 2
+    assert len(studio.tab()) == 2
+
+
+@pytest.mark.label_studio
+def test_the_api_names_the_tag_and_a_mended_label_clears_it(studio: Studio) -> None:
+    studio.review()
+    with serve(studio.context) as client:
+        listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
+        counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
+    assert counted == {"judged": 4, "suspicious": 3}
+    found = {(one["task"], one["tag"]) for one in listed if one["suspicious"]}
+    assert found == {(studio.tasks[name], tag) for name, (_, tags) in PLANTED.items() for tag in tags}
+    assert not label_review.outdated(studio.context, studio.project)
+    studio.client.update_annotation(studio.annotations[studio.tasks["second"]], PLANTED["right"][0])
+    assert label_review.outdated(studio.context, studio.project)
+    assert studio.review() == 1
+    assert studio.marks("second") == [push.LAST]
+    assert set(studio.tab()) == {"first", "both"}

@@ -1,0 +1,293 @@
+"""Stored predictions are those that the label config asks for, and a changed one predicts the pool anew by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.errors import ModelError
+from backend.labelstudio import label_config, tags
+from backend.labelstudio.tags import videorectangle
+from backend.loop import served_models, serving
+from backend.loop.context import Context
+from backend.loop.scoring import answer_fingerprints, pool_ranking, push, scoring
+from backend.loop.served_models import ServedModel, models_for
+from backend.settings import Settings
+from backend.store.shard_codec import PoolShard
+from backend.store.store import PoolKeys, ProjectRecord
+from backend.types import Json, Prediction, Ranking, Task
+from backend.yolo import detector
+from tests import clips
+from tests.clips import Mover
+from tests.support import CLASSES, CONFIG, ImageSite, open_context, publish
+
+LAX = " ".join(f'bytetrack_{key}="0.05"' for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh"))
+VIDEO = (
+    '<View><Labels name="labels" toName="video"><Label value="cat"/><Label value="dog"/></Labels>'
+    '<Video name="video" value="$video" frameRate="25"/><VideoRectangle name="box" toName="video" '
+    f'model_tracker="bytetrack" model_conf="0.05" model_score_threshold="0.05" {LAX}/></View>'
+)
+TIMELINE = (
+    '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video">'
+    '<Label value="cat"/></TimelineLabels></View>'
+)
+SURE = VIDEO.replace('new_track_thresh="0.05"', 'new_track_thresh="1"')  # of less
+(TAG,) = label_config.parse(VIDEO)
+MOVERS = [Mover("red", (0, 10), (2, 0), (40, 30)), Mover("blue", (100, 60), (-1, 0.5), (30, 40))]
+
+
+def clip(site: ImageSite, name: str) -> str:
+    clips.write(site.folder / name, MOVERS, count=12)
+    return f"{site.url}/{name}"
+
+
+def add(config: str, attribute: str) -> str:
+    """Return a config with one more attribute on its last control tag, or another value of it."""
+    name, kind = attribute.partition("=")[0], ("VideoRectangle", "TimelineLabels", "RectangleLabels")
+    without = re.sub(rf' {name}="[^"]*"', "", config)
+    return re.sub(rf"<({'|'.join(kind)}) ", rf"<\1 {attribute} ", without)
+
+
+def setup(context: Context, config: str, extra_params: str = "") -> ProjectRecord:
+    return serving.setup(context, 7, config, "http://studio.example", extra_params, "http://backend.example:9090")
+
+
+def served(context: Context, record: ProjectRecord) -> tuple[ServedModel, ...]:
+    return models_for(context, record, accepted=True)
+
+
+def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> list[Prediction | None]:
+    """Score tasks as a run does, as far as the store knows."""
+    models = served(context, record)
+    context.store.clear_shards(7, models[0].number)
+    answer_fingerprints.begin(context, models)
+    shards = scoring.predict_shards(context, models, 0, tasks)
+    assert scoring.save_shards(context, models, shards)
+    pool_ranking.rank_pool(context, record, models)
+    answer_fingerprints.end(context, models[0], context.store.pool_keys(7, models[0].number))
+    return list(shards[0].predictions)
+
+
+@pytest.fixture
+def trained(context: Context, tiny_weights: Path) -> Context:
+    """Project 7 of videos with a published and served version."""
+    setup(context, VIDEO)
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    return context
+
+
+# What an answer depends on
+
+
+@pytest.mark.parametrize(
+    ("config", "attribute"),
+    [
+        (VIDEO, 'model_conf="0.06"'),
+        (VIDEO, 'model_iou="0.6"'),
+        (VIDEO, 'model_tracker="botsort"'),
+        (VIDEO, 'bytetrack_track_buffer="60"'),
+        (VIDEO, 'bytetrack_new_track_thresh="0.06"'),
+        (VIDEO, 'bytetrack_fuse_score="false"'),
+        (add(VIDEO, 'model_tracker="botsort"'), 'botsort_gmc_method="none"'),
+        (add(VIDEO, 'model_tracker="botsort"'), 'botsort_with_reid="true"'),
+        (add(VIDEO, 'model_tracker="botsort" botsort_with_reid="1"'), 'botsort_proximity_thresh="0.1"'),
+        (TIMELINE, 'model_every="7"'),
+        (VIDEO.replace("25", "30"), ""),
+        (VIDEO.replace("$video", "$other"), ""),
+        (CONFIG.replace("$image", "$other"), ""),
+        (CONFIG, 'model_obb="true"'),
+    ],
+)
+def test_what_the_model_is_asked_changes_the_key(context: Context, config: str, attribute: str) -> None:
+    before = next(one for one in (VIDEO, TIMELINE, CONFIG) if one[:25] == config[:25])
+    if attribute:
+        before, config = config, add(config, attribute)
+    assert keys_of(context, before) != keys_of(context, config)
+
+
+@pytest.mark.parametrize(
+    ("config", "attribute"),
+    [
+        (VIDEO, 'model_score_threshold="0.5"'),
+        (VIDEO, 'model_every="5"'),  # of a training
+        (VIDEO, 'model_trainable="false"'),
+        (VIDEO, 'model_conf="0.050"'),
+        (VIDEO, 'model_iou="0.7"'),
+        (VIDEO, 'model_tracker="ByteTrack "'),
+        (VIDEO, 'botsort_track_buffer="60"'),  # of the other tracker
+        (VIDEO, 'botsort_with_reid="false"'),
+        (VIDEO, 'strokeWidth="3"'),
+        (add(VIDEO, 'model_tracker="botsort"'), 'botsort_proximity_thresh="0.1"'),
+        (TIMELINE, 'model_every="5"'),
+        (TIMELINE, 'model_score_threshold="0.5"'),
+        (TIMELINE, 'model_classifier_hidden_size="8"'),
+        (TIMELINE, 'model_classifier_epochs="3"'),
+        (CONFIG, 'model_score_threshold="0.5"'),
+        (CONFIG.replace("dog", "bird"), ""),
+        (CONFIG.replace('value="cat"', 'value="cat" predicted_values="bus"'), ""),
+    ],
+)
+def test_what_only_shows_or_teaches_does_not(context: Context, config: str, attribute: str) -> None:
+    before, after = (config, add(config, attribute)) if attribute else (CONFIG, config)
+    assert before != after
+    assert keys_of(context, before) == keys_of(context, after)
+
+
+def keys_of(context: Context, config: str, extra_params: str = "") -> dict[str, str]:
+    return served_models.pool_keys(context, ProjectRecord(7, config, extra_params, "", "", ""))
+
+
+def test_every_attribute_of_a_tracker_is_asked_for_or_has_no_effect() -> None:
+    numbers, switches = videorectangle.TAG.numbers, videorectangle.TAG.attributes
+    seen: set[str] = set()
+    for tracker in videorectangle.TRACKERS:
+        given = {**dict.fromkeys(numbers, "1"), **{name: values[0] for name, values in switches.items()}}
+        seen |= videorectangle.asked({**given, "model_tracker": tracker}).keys()
+    assert seen == {*numbers, *switches} - {"model_every"}
+    assert videorectangle.IOU == detector.IOU
+    (tag,) = label_config.parse(TIMELINE)
+    assert tags.asked(tag) == {"model_every": 5}
+
+
+def test_until_there_is_a_version_the_base_weights_change_the_key(context: Context, tiny_weights: Path) -> None:
+    named = [add(CONFIG, f'model_path="{name}.pt"') for name in ("one", "two")]
+    settings = [f'{{"BASE_MODEL": "{name}.pt"}}' for name in ("one", "two")]
+    listed = [keys_of(context, CONFIG, one)[""] for one in ("", *settings)]
+    assert len(set(listed)) == 3
+    assert [keys_of(context, one)[""] for one in named] == listed[1:]
+    publish(context.store, 7, tiny_weights)
+    assert keys_of(context, named[0]) == keys_of(context, CONFIG)
+    assert keys_of(context, CONFIG)[""] not in listed
+
+
+def test_each_tag_has_its_own(trained: Context) -> None:
+    both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
+    before, after = keys_of(trained, both), keys_of(trained, add(both, 'model_iou="0.6" model_every="5"'))
+    assert before.keys() == after.keys() == {"", "event"}
+    assert [name for name in before if before[name] != after[name]] == [""]
+    record = setup(trained, both)
+    assert {model.beside: model.pool_key for model in served(trained, record)} == before
+
+
+# Stored answers
+
+
+def test_predict_gives_no_answer_that_was_asked_with_something_else(trained: Context, images: ImageSite) -> None:
+    task = Task(1, {"video": clip(images, "a.avi")})
+    (seen,) = store_pool(trained, setup(trained, VIDEO), [task])
+    assert seen is not None
+    trained.store.save_shard(7, 1, PoolShard(0, np.array([1]), (replace(seen, boxes=seen.boxes + 1),)))  # would show
+
+    def shown(config: str) -> list[Json]:
+        (answer,) = serving.predict(trained, 7, config, [task])
+        return [dict(one) for one in answer.regions]
+
+    def encoded(found: Prediction | None) -> list[Json]:
+        assert found is not None
+        return [one.as_json() for one in tags.encode(TAG, found, CLASSES, 0.05, "1/yolo11n-v1")]
+
+    kept = shown(VIDEO)
+    assert len(kept) == len(encoded(seen))
+    assert kept != encoded(seen)
+    assert shown(add(VIDEO, 'model_every="5"')) == kept
+    models_ = served(trained, replace(setup(trained, VIDEO), label_config=SURE))
+    ((surer,),), _ = scoring.predict_all(trained, models_, [task])
+    assert shown(SURE) == encoded(surer) != encoded(seen)
+    assert shown(VIDEO) == kept
+
+
+def test_a_changed_config_makes_the_pool_due_whoever_looks_and_until_it_is_scored(
+    trained: Context, settings: Settings, images: ImageSite
+) -> None:
+    record = setup(trained, VIDEO)
+    tasks = [Task(1, {"video": clip(images, "a.avi")})]
+    assert push.is_pending(trained, record)  # was never scored
+    store_pool(trained, record, tasks)
+    for config, due in ((VIDEO, False), (add(VIDEO, 'model_score_threshold="0.5"'), False), (SURE, True)):
+        setup(trained, config)
+        with open_context(settings) as restarted:
+            assert push.is_pending(restarted, replace(record, label_config=config)) is due
+    run = trained.progress.start_scoring(7, 1, 1, 1)
+    assert not push.is_pending(trained, replace(record, label_config=SURE))
+    trained.progress.end_scoring(7, run)
+    store_pool(trained, setup(trained, SURE), tasks)
+    assert not push.is_pending(trained, replace(record, label_config=SURE))
+    assert push.is_pending(trained, record)
+
+
+def test_what_an_earlier_release_stored_counts_as_asked_by_the_config_it_had(
+    trained: Context, images: ImageSite
+) -> None:
+    record, path = setup(trained, VIDEO), trained.work_dir / "projects/7/versions/1/pool_keys.json"
+    task = Task(1, {"video": clip(images, "a.avi")})
+    store_pool(trained, record, [task])
+    path.unlink()
+    (before,) = serving.predict(trained, 7, VIDEO, [task])
+    assert before.regions
+    assert not push.is_pending(trained, replace(record, label_config=SURE))  # nobody knows what was asked
+    answer_fingerprints.adopt(trained, record)
+    assert not push.is_pending(trained, record)
+    assert push.is_pending(trained, replace(record, label_config=SURE))
+    path.unlink()
+    setup(trained, SURE)  # the config that is replaced by the first /setup after the update
+    assert push.is_pending(trained, replace(record, label_config=SURE))
+
+
+def test_a_tag_that_is_added_asks_for_nothing_anew_until_it_changes(trained: Context, images: ImageSite) -> None:
+    store_pool(trained, setup(trained, VIDEO), [Task(1, {"video": clip(images, "a.avi")})])
+    both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
+    record = setup(trained, both)
+    assert not push.is_pending(trained, record)
+    answer_fingerprints.adopt(trained, record)
+    assert not push.is_pending(trained, record)
+    slower = both.replace("<TimelineLabels ", '<TimelineLabels model_every="7" ')
+    assert push.is_pending(trained, replace(record, label_config=slower))
+
+
+@pytest.mark.parametrize("config", ["<View/>", "not xml", ""])
+def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, config: str) -> None:
+    ids, values = np.array([1]), np.zeros(1, np.float32)
+    trained.store.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))
+    trained.store.save_project(ProjectRecord(7, config, "", "", "", ""))
+    record = setup(trained, VIDEO)
+    assert trained.store.pool_keys(7, 1) == PoolKeys({})
+    assert not push.is_pending(trained, record)
+
+
+def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Context, images: ImageSite) -> None:
+    tasks = [Task(1, {"video": clip(images, "a.avi")})]
+    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
+    answer_fingerprints.begin(trained, old)
+    shards = scoring.predict_shards(trained, old, 0, tasks)
+    answer_fingerprints.begin(trained, new)
+    assert not scoring.save_shards(trained, old, shards)
+    assert trained.store.prediction(7, 1, 1) is None
+    assert scoring.save_shards(trained, new, scoring.predict_shards(trained, new, 0, tasks))
+
+
+def test_what_label_studio_holds_is_outdated_until_a_push_is_through(trained: Context) -> None:
+    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
+
+    def begin(of: Sequence[ServedModel]) -> bool:
+        answer_fingerprints.begin(trained, of)
+        return trained.store.pool_keys(7, 1).outdated
+
+    assert [begin(old), begin(old), begin(new), begin(new)] == [False, False, True, True]
+    pushed = trained.store.pool_keys(7, 1)
+    begin(old)
+    answer_fingerprints.end(trained, new[0], pushed)  # a newer run began meanwhile
+    assert trained.store.pool_keys(7, 1).outdated
+    answer_fingerprints.end(trained, old[0], trained.store.pool_keys(7, 1))
+    assert begin(old) is False
+
+
+def test_a_damaged_file_names_itself(trained: Context) -> None:
+    answer_fingerprints.begin(trained, served(trained, setup(trained, VIDEO)))
+    (trained.work_dir / "projects/7/versions/1/pool_keys.json").write_text("{")
+    with pytest.raises(ModelError, match=r"damaged file.*pool_keys\.json.*score the project again"):
+        trained.store.pool_keys(7, 1)

@@ -1,0 +1,332 @@
+"""What Label Studio holds of the served version is what it should hold, whatever became of it there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
+from backend.labelstudio.client.http import LabelStudioHTTP
+from backend.labelstudio.client.tabs import QUEUE_TAB
+from backend.loop import projects, served_models, serving
+from backend.loop.scoring import holdings
+from backend.loop.served_models import ServedModel
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess, personal_access_token
+from backend.types import Json, Task
+from backend.worker import jobs
+from tests.support import CONFIG, publish, serve, sign_up
+from tests.worker.test_jobs import Studio, studio
+
+__all__ = ["studio"]
+
+pytestmark = pytest.mark.label_studio
+
+
+def held(studio: Studio) -> dict[int, StoredPrediction]:
+    """Return the served version's one prediction of each task that is handed out."""
+    version = studio.client.project(studio.project).model_version
+    found = {
+        task.id: [row for row in studio.client.predictions_of(task.id) if row.version == version]
+        for task in studio.client.unlabeled_tasks(studio.project)
+    }
+    assert {task_id: len(several) for task_id, several in found.items()} == dict.fromkeys(found, 1)
+    return {task_id: prediction for task_id, (prediction,) in found.items()}
+
+
+def reconcile(studio: Studio) -> None:
+    jobs.reconcile()
+    studio.settle()
+
+
+def tasks_of(studio: Studio) -> list[Task]:
+    return list(studio.client.unlabeled_tasks(studio.project))
+
+
+def change(client: LabelStudioClient, task_id: int, **data: str) -> None:
+    client.http.send("PATCH", f"/api/tasks/{task_id}/", {"data": data})
+
+
+def answer(studio: Studio, task_id: int) -> tuple[object, ...]:
+    """Return the regions of /predict."""
+    record = served_models.project_record(studio.context, studio.project)
+    task = studio.client.task(task_id)
+    (result,) = serving.predict(studio.context, studio.project, record.label_config, [task])
+    return result.regions
+
+
+# Another image
+
+
+def test_a_task_that_shows_another_image_gets_its_regions_and_its_place(studio: Studio) -> None:
+    reconcile(studio)
+    before = held(studio)
+    changed, other, *_ = before
+    change(studio.client, changed, image=studio.images.add("other.png", 77))
+    assert answer(studio, changed) != before[changed].result
+    reconcile(studio)
+    after = held(studio)
+    assert after[changed].result == answer(studio, changed) != before[changed].result
+    assert after[other] == before[other]
+    studio.assert_in_order("class_entropy")
+
+
+def test_a_new_image_that_cannot_be_read_costs_the_task_its_place(studio: Studio) -> None:
+    changed = min(held(studio))
+    change(studio.client, changed, image=f"{studio.images.url}/missing.png")
+    reconcile(studio)
+    assert (held(studio)[changed].result, held(studio)[changed].score) == ((), 1.0)
+    writes = held(studio)
+    reconcile(studio)
+    assert held(studio) == writes
+
+
+def test_a_pool_that_changes_while_it_is_scored_is_pushed_with_the_answers_of_today(studio: Studio) -> None:
+    changed = min(held(studio))
+    jobs.start_scoring(studio.project)
+    studio.work("score")
+    change(studio.client, changed, image=studio.images.add("other.png", 77))
+    studio.settle()
+    assert held(studio)[changed].result == answer(studio, changed)
+    studio.assert_in_order("class_entropy")
+
+
+def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_that(studio: Studio) -> None:
+    labeled = min(held(studio))
+    (before,) = studio.client.predictions_of(labeled)
+    studio.client.annotate(labeled, [])
+    reconcile(studio)
+    change(studio.client, labeled, image=studio.images.add("other.png", 77))
+    reconcile(studio)
+    (after,) = studio.client.predictions_of(labeled)
+    assert after.result == answer(studio, labeled) != before.result
+    sources = studio.context.store.sources(studio.project, 1, labeled=True)
+    (tag,) = label_config.parse(CONFIG)
+    assert sources == {labeled: tag.source(studio.client.task(labeled))}
+
+
+# Predictions that went, or were changed by hand
+
+
+def delete_predictions(studio: Studio, *task_ids: int) -> None:
+    """Do what the Data Manager's "Delete predictions" does."""
+    chosen = {"all": False, "included": list(task_ids)}
+    body = {"project": studio.project, "selectedItems": chosen}
+    studio.client.http.send("POST", f"/api/dm/actions?id=delete_tasks_predictions&project={studio.project}", body)
+
+
+@pytest.mark.parametrize("count", [4, 2])
+def test_deleted_predictions_come_back_from_the_store(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    reconcile(studio)
+    before = held(studio)
+    delete_predictions(studio, *sorted(before)[:count])
+    monkeypatch.setattr(ServedModel, "predict", None)  # nothing is predicted anew
+    reconcile(studio)
+    after = held(studio)
+    shown = [[(found[task].score, found[task].result) for task in sorted(before)] for found in (before, after)]
+    assert shown[0] == shown[1]
+    studio.assert_in_order("class_entropy")
+
+
+def test_a_score_changed_by_hand_is_mended(studio: Studio) -> None:
+    reconcile(studio)
+    before = held(studio)
+    first, second, *_ = before.values()
+    studio.client.http.send("PATCH", f"/api/predictions/{first.id}/", {"score": 0.123})
+    studio.client.http.send("PATCH", f"/api/predictions/{second.id}/", {"score": None})
+    reconcile(studio)
+    assert held(studio) == before
+
+
+def test_what_is_in_order_is_not_asked_for_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        reconcile(studio)
+    writes: list[str] = []
+    monkeypatch.setattr(holdings, "gaps", lambda *_: writes.append("looked"))
+    reconcile(studio)
+    assert writes == []
+
+
+# Two annotations of each task
+
+
+@pytest.fixture
+def colleague(label_studio: LabelStudioProcess, studio: Studio) -> Iterator[LabelStudioClient]:
+    """Another annotator of the same Label Studio."""
+    email, password = f"second-{studio.project}@example.com", "a-test-password"
+    sign_up(studio.client, email, password)
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, email, password)) as client:
+        yield client
+
+
+def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_version(
+    studio: Studio, colleague: LabelStudioClient, tiny_weights: Path
+) -> None:
+    """All tasks have one annotation of two; then a version comes, and a colleague gets each of them with its answer."""
+    studio.client.http.send("PATCH", f"/api/projects/{studio.project}/", {"maximum_annotations": 2})
+    ids = sorted(held(studio))
+    for task_id in ids[:3]:
+        studio.client.annotate(task_id, [])
+    publish(studio.context.store, studio.project, tiny_weights)
+    reconcile(studio)
+    assert sorted(held(studio)) == ids
+    assert {prediction.version for prediction in held(studio).values()} == {"yolo11n-v2"}
+    order = studio.context.store.ranking(studio.project, 2)
+    assert order is not None
+    assert sorted(order.task_ids.tolist()) == ids
+    handed = []
+    for _ in ids:
+        task = colleague.next_task(studio.project)
+        assert task is not None
+        handed.append(task.id)
+        colleague.annotate(task.id, [])
+    assert sorted(handed[:3]) == ids[:3]  # Label Studio hands out first what somebody has begun
+    assert [task.id for task in studio.client.unlabeled_tasks(studio.project)] == ids[3:]
+    tab = next(view for view in _tabs(studio) if view["data"]["title"] == QUEUE_TAB)
+    listed = studio.client.http.get("/api/tasks", view=tab["id"], include="id")["tasks"]
+    assert [task["id"] for task in listed] == ids[3:]
+    studio.client.annotate(ids[3], [])
+    assert list(studio.client.unlabeled_tasks(studio.project)) == []
+
+
+def _tabs(studio: Studio) -> list[Json]:
+    studio.client.ensure_queue_tab(studio.project)
+    found: list[Json] = studio.client.http.get("/api/dm/views/", project=studio.project)
+    return found
+
+
+# How much is asked
+
+
+def requests_of(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> int:
+    """Return how many requests go to Label Studio meanwhile."""
+    sent: list[str] = []
+    request = LabelStudioHTTP._request
+
+    def counted(client: LabelStudioHTTP, method: str, path: str, **options: Any) -> Any:
+        sent.append(f"{method} {path}")
+        return request(client, method, path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelStudioHTTP, "_request", counted)
+        work()
+    return len(sent)
+
+
+def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request tells of all webhooks, one of up to a hundred projects."""
+    empty = [studio.client.create_project(f"empty {number}", CONFIG) for number in range(10)]
+    for project in empty:
+        studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+    reconcile(studio)
+    reconcile(studio)
+    assert requests_of(monkeypatch, lambda: reconcile(studio)) == len(empty) + 1 + 2
+    annotated = min(held(studio))
+    studio.client.annotate(annotated, [])
+    assert requests_of(monkeypatch, lambda: reconcile(studio)) > len(empty) + 1 + 2
+    reconcile(studio)
+    assert requests_of(monkeypatch, lambda: reconcile(studio)) == len(empty) + 1 + 2
+
+
+@pytest.mark.slow
+def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request per project, one for all webhooks, and one for each hundred projects; a label costs a few more."""
+    client, images = studio.client, [{"image": studio.images.add("same.png")}] * 3
+    others = [client.create_project(f"other {number}", CONFIG) for number in range(100)]
+    for project in others:
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+    reconcile(studio)
+    reconcile(studio)
+    idle = requests_of(monkeypatch, lambda: reconcile(studio))
+    client.annotate(min(held(studio)), [])
+    changed = requests_of(monkeypatch, lambda: reconcile(studio))
+    print(f"requests of a reconcile of 101 projects: {idle}, with one label more {changed}")
+    assert idle == 101 + 1 + 2
+    assert idle < changed <= idle + 30
+    reconcile(studio)
+    assert requests_of(monkeypatch, lambda: reconcile(studio)) == idle
+
+
+def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label Studio shows the backend's title as its model version, as no task has a prediction of ours."""
+    with serve(studio.context) as backend:
+        project = studio.client.create_project("all done", CONFIG)
+        studio.client.attach_backend(project, str(backend.base_url).rstrip("/"), "a title")
+        reconcile(studio)
+        reconcile(studio)
+        assert studio.client.project(project).model_version == "a title"
+        configured: list[int] = []
+        monkeypatch.setattr(projects, "configure", lambda *_: configured.append(1))
+        reconcile(studio)
+    assert configured == []
+
+
+# A lost store
+
+
+def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = studio.client.create_project("kept", CONFIG)
+    with serve(studio.context) as backend:
+        url = str(backend.base_url).rstrip("/")
+        studio.client.attach_backend(project, url, "yolo")
+        reconcile(studio)
+        secret = studio.context.store.secret()
+        (hook,) = studio.client.webhooks(project)
+        assert hook.headers == {projects.WEBHOOK_HEADER: secret}
+        shutil.rmtree(tmp_path / "models/projects" / str(project))
+        assert backend.get(f"/api/projects/{project}").status_code == 404
+        reconcile(studio)
+        assert backend.get(f"/api/projects/{project}").status_code == 200
+    record = studio.context.store.project(project)
+    assert record is not None
+    assert record.backend_url == url
+    assert studio.client.highest_number(studio.project) == 1
+    studio.context.store.skip_numbers(project, 7)
+    assert studio.context.store.reserve_number(project) == 8
+
+
+QUICK = {"TRAIN_STEPS": 1, "MIN_EPOCHS": 1, "MAX_EPOCHS": 1, "MODEL_SCORE_THRESHOLD": 0}
+BOX = {
+    "from_name": "label",
+    "to_name": "image",
+    "type": "rectanglelabels",
+    "original_width": 80,
+    "original_height": 60,
+    "value": {"x": 10, "y": 10, "width": 40, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]},
+}
+
+
+def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: Studio, tmp_path: Path) -> None:
+    """MODEL_DIR is empty: versions, records, the webhook's secret and the media cache are gone at once."""
+    with serve(studio.context) as backend:
+        studio.client.attach_backend(studio.project, str(backend.base_url).rstrip("/"), "yolo")
+        reconcile(studio)
+        shutil.rmtree(tmp_path / "models")
+        reconcile(studio)
+        assert backend.get(f"/api/projects/{studio.project}").json()["version"] == "yolo11n-v0"
+        for task in tasks_of(studio):
+            studio.client.annotate(task.id, [BOX])
+        studio.add(4, 6)
+        record = studio.context.store.project(studio.project)
+        assert record is not None
+        studio.context.store.save_project(replace(record, extra_params=json.dumps(QUICK)))
+        jobs.retrain(studio.project, 1)
+        studio.settle()
+        versions = studio.context.store.versions(studio.project)
+        assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)
+        (hook,) = studio.client.webhooks(studio.project)
+    assert hook.headers == {projects.WEBHOOK_HEADER: studio.context.store.secret()}

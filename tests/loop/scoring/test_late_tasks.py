@@ -1,0 +1,223 @@
+"""Tasks that come after the ranking: their place, the stream rule's front, and what is remembered of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.errors import ModelError, NotFoundError, SettingError
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import served_models
+from backend.loop.context import Context
+from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
+from backend.loop.training import snapshot
+from backend.sampling import ranking
+from backend.settings import Settings
+from backend.store.shard_codec import PoolShard
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess
+from backend.types import AnnotatedTask, Prediction, Task
+from tests.support import CONFIG, ImageSite, model_for, open_context, publish
+
+IDS = np.arange(100, 150)
+
+
+def seen(score: float) -> Prediction:
+    """Return one box of that score."""
+    probs = np.array([[score, 0.0]], dtype=np.float32)
+    box = np.array([[0, 0, 10, 10]], dtype=np.float32)
+    return Prediction(64, 64, box, probs, probs[:, 0], np.array([score, 1 - score], dtype=np.float32))
+
+
+@pytest.fixture
+def served(context: Context, tiny_weights: Path) -> Context:
+    """Project 7 with version 1, its scored pool of 50 tasks, the last one the most uncertain, and their ranking."""
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))))
+    pool, _ = context.store.load_pool(7, 1, None)
+    rng = np.random.default_rng(0)
+    context.store.save_ranking(7, 1, ranking.rank(pool, "class_entropy", explore_share=0.2, rng=rng))
+    return context
+
+
+def admitted(context: Context, places: list[float], rate: str) -> list[float]:
+    shard = PoolShard(1, np.arange(200, 200 + len(places)), (seen(0.5),) * len(places))
+    order = context.store.ranking(7, 1)
+    assert order is not None
+    return late_tasks.admitted(context, Settings(rate=rate), 7, order, shard, places)
+
+
+def test_without_a_rate_a_task_takes_its_place(served: Context) -> None:
+    assert admitted(served, [0.0, 0.3, 1.0], "") == [0.0, 0.3, 1.0]
+
+
+def test_what_the_rule_queries_enters_the_front(served: Context) -> None:
+    """τ = .8: a place of .1 is a score of .9; then τ = .8 + .05 · .8 = .84, and .01 less after each pass."""
+    scores = admitted(served, [0.1, 0.9, 0.2, 0.05], "20%")
+    second = 1 / 49
+    assert scores[1:3] == [0.9, 0.2]
+    assert 0 < scores[3] < scores[0] < second, "the lower its place, the further in front"
+    assert served.store.stream(7).queried == 2
+    assert served.store.stream(7).arrived == 4
+
+
+def test_the_quota_holds_over_several_jobs(served: Context) -> None:
+    scores = [admitted(served, [0.1] * 5, "100%, 7/day") for _ in range(3)]
+    assert sum(score < 0.1 for batch in scores for score in batch) == 7
+
+
+def test_a_task_that_failed_is_not_offered(served: Context) -> None:
+    order = served.store.ranking(7, 1)
+    assert order is not None
+    shard = PoolShard(1, np.array([200, 201]), (None, seen(0.5)))
+    assert late_tasks.admitted(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
+    assert served.store.stream(7).arrived == 1
+
+
+def test_a_task_picked_from_the_stream_does_not_pass_for_a_random_one(served: Context) -> None:
+    order = served.store.ranking(7, 1)
+    assert order is not None
+    shard = PoolShard(1, np.array([200, 201]), (seen(0.5), None))
+    joined = late_tasks.joined(order, shard, [0.0, 1.0], [0.001, 1.0])
+    assert joined.task_ids.tolist() == [*IDS.tolist(), 200]
+    assert not joined.explored[-1]
+
+
+# The preview
+
+
+def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tmp_path: Path) -> None:
+    def files() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "models/projects").rglob("*.*")}
+
+    before = files()
+    found = pool_ranking.preview(served, 7, "least_confidence")
+    assert files() == before
+    chosen = found.task_ids[np.argsort(found.priority)][~found.explored[np.argsort(found.priority)]]
+    assert chosen.tolist() == sorted(chosen.tolist(), reverse=True)
+    assert found.strategy == "least_confidence"
+
+
+def test_a_preview_names_what_is_wrong(served: Context) -> None:
+    with pytest.raises(SettingError, match="unknown strategy 'best'"):
+        pool_ranking.preview(served, 7, "best")
+    served.store.save_project(ProjectRecord(7, CONFIG, '{"COMMITTEE": "snapshots"}', "", "", ""))
+    with pytest.raises(ModelError, match="needs two published versions, there are 1"):
+        pool_ranking.preview(served, 7, "bald")
+    with pytest.raises(NotFoundError, match="no scored pool"):
+        pool_ranking.preview(served, 8, "entropy")
+
+
+@pytest.mark.parametrize("protocol", ["top", "datahunt1", "datahunt2"])
+def test_the_settings_choose_the_protocol(served: Context, protocol: str) -> None:
+    extra = json.dumps({"PROTOCOL": protocol, "EXPLORE_SHARE": 0, "RETRAIN_EVERY": 4})
+    served.store.save_project(ProjectRecord(7, CONFIG, extra, "", "", ""))
+    found = pool_ranking.preview(served, 7, "entropy")
+    queue = found.task_ids[np.argsort(found.priority)].tolist()
+    assert (queue == sorted(queue, reverse=True)) is (protocol == "top")
+    assert (queue[:10] == sorted(queue[:10], reverse=True)) is (protocol != "datahunt2")
+
+
+def test_a_batch_of_most_of_the_pool_is_warned_of(served: Context, caplog: pytest.LogCaptureFixture) -> None:
+    pool_ranking.preview(served, 7, "entropy")
+    assert "a batch of 20 out of 50 candidates" in caplog.text
+
+
+def test_the_bandit_chooses_the_strategy(served: Context) -> None:
+    record = ProjectRecord(7, CONFIG, json.dumps({"BANDIT": "ucb1", "BANDIT_ARMS": "margin, entropy"}), "", "", "")
+    served.store.save_project(record)
+    settings, model = served.project_settings(record), model_for(served, record, accepted=True)
+    assert pool_ranking.strategy_for(served, settings, model) == "margin"
+    assert pool_ranking.strategy_for(served, Settings(strategy="entropy"), model) == "entropy"
+
+
+def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served: Context) -> None:
+    record = ProjectRecord(7, CONFIG, '{"STRATEGY": "bald", "COMMITTEE": "snapshots"}', "", "", "")
+    served.store.save_project(record)
+    before = served.store.ranking(7, 1)
+    with pytest.raises(ModelError, match="needs two published versions"):
+        pool_ranking.rank_pool(served, record, served_models.models_for(served, record, accepted=True))
+    after = served.store.ranking(7, 1)
+    assert before is not None
+    assert after is not None
+    assert (after.priority == before.priority).all()
+    assert after.strategy == "class_entropy"
+    assert served_models.serving_number(served, 7) == 1
+
+
+# Through Label Studio
+
+
+@pytest.mark.label_studio
+def test_a_new_task_is_scored_at_once_and_next(
+    label_studio: LabelStudioProcess,
+    settings: Settings,
+    tiny_weights: Path,
+    images: ImageSite,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four ranked tasks, and two that come later: with a rate of 100% both are next behind the first."""
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys | {"rate": "100%", "retrain_every": 1})) as context:
+        client = context.label_studio
+        project = client.create_project("arrivals", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 0, 4))
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        publish(context.store, project, tiny_weights)
+        ids = [task.id for task in client.unlabeled_tasks(project)]
+        served = served_models.models_for(context, served_models.project_record(context, project), accepted=True)
+        tasks = client.tasks(project, ids)
+        scoring.save_shards(context, served, scoring.predict_shards(context, served, 0, tasks))
+        push.rank_and_push(context, project, 1)
+        client.set_sampling(project)
+        order = context.store.ranking(project, 1)
+        assert order is not None
+        client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 4, 6))
+        assert late_tasks.score_new(context, project) == 2
+        assert late_tasks.score_new(context, project) == 0
+        late = sorted({task.id for task in client.unlabeled_tasks(project)} - set(ids))
+        handed = []
+        for _ in range(3):
+            task = client.next_task(project)
+            assert task is not None
+            handed.append(task.id)
+            client.annotate(task.id, [])
+        assert handed[0] == int(order.task_ids[np.argmin(order.priority)])
+        assert sorted(handed[1:]) == late
+        annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
+        assert not set(late) & snapshot.chance_tasks(context, project, annotated)
+        # As if they had lost a label between two of Label Studio's lists.
+        monkeypatch.setattr(LabelStudioClient, "predicted_tasks", lambda *_: iter(()))
+        late_tasks.score_new(context, project)
+        assert [len(client.predictions_of(task.id)) for task in client.unlabeled_tasks(project)] == [1] * 3
+
+
+@pytest.mark.label_studio
+def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> None:
+    """It costs its own task the place, not the shard its votes."""
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys | {"strategy": "bald"})) as context:
+        client = context.label_studio
+        project = client.create_project("votes", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 0, 3))
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        publish(context.store, project, tiny_weights)
+        tasks = list(client.unlabeled_tasks(project))
+        (images.folder / "1.png").unlink()
+        ids = [task.id for task in tasks]
+        run = context.progress.start_scoring(project, 1, 1, len(ids))
+        assert scoring.score_shard(context, project, run, 0, False, ids) == 1
+        ((voted, votes),) = context.store.votes(project, 1)
+        assert voted.tolist() == [ids[0], ids[2]]
+        assert (np.diff(votes.offsets) > 0).all()
+        assert context.progress.failures(project).keys() == {ids[1]}
+
+
+def _tasks(images: ImageSite, begin: int, end: int) -> list[dict[str, str]]:
+    return [{"image": images.add(f"{n}.png", n)} for n in range(begin, end)]

@@ -1,0 +1,210 @@
+"""Old versions' predictions: they stay while people annotate, and go afterwards, in a real Label Studio on SQLite."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from backend.errors import BackendError
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.loop.context import Context
+from backend.loop.scoring import activity, old_versions
+from backend.queue.rq_queue import CONTROL, Jobs
+from backend.settings import Settings
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess, personal_access_token
+from backend.worker import jobs
+from tests.support import CONFIG, open_context, publish, serve, sign_up
+
+pytestmark = pytest.mark.label_studio
+
+TASKS = 30
+OLD, SERVED = "yolo11n-v0", "yolo11n-v1"
+QUIET_S = 1.5
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project whose tasks all have a prediction of the served version and one of an old one."""
+
+    context: Context
+    project: int
+    tasks: list[int]
+    colleague: LabelStudioClient  # annotates, as another user
+
+    @property
+    def client(self) -> LabelStudioClient:
+        return self.context.label_studio
+
+    def old(self) -> int:
+        """Return how many old predictions are left."""
+        return self.client.prediction_versions(self.project).get(OLD, 0)
+
+    def delete(self) -> None:
+        """Run the job once, whenever it is due."""
+        jobs.delete_old(self.project)
+
+    def settle(self) -> None:
+        """Let Label Studio's first answer count as activity, and wait until nobody has annotated for long enough."""
+        self.delete()
+        assert self.old() == TASKS
+        time.sleep(QUIET_S + 0.2)
+
+
+@pytest.fixture(scope="module")
+def colleague(label_studio: LabelStudioProcess) -> Iterator[LabelStudioClient]:
+    login = {"email": "annotator@example.com", "password": "another-password"}
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        sign_up(client, **login)
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as colleague:
+        yield colleague
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess,
+    colleague: LabelStudioClient,
+    settings: Settings,
+    redis: Redis,
+    tiny_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Studio]:
+    monkeypatch.setattr(activity, "QUIET_S", QUIET_S)
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("old versions", CONFIG)
+        rows = [{"image": f"http://images.example/{n}.png"} for n in range(TASKS)]
+        client.http.send("POST", f"/api/projects/{project}/import", rows)
+        tasks = [task.id for task in client.unlabeled_tasks(project)]
+        for version in (OLD, SERVED, "somebody-elses"):
+            client.import_predictions(project, version, [PredictionRow(task, 0.5) for task in tasks])
+        client.set_model_version(project, SERVED)
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        context.store.activate(project, publish(context.store, project, tiny_weights).number)
+        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+        yield Studio(context, project, tasks, colleague)
+
+
+def test_they_go_once_nobody_annotates_and_nothing_else_goes(studio: Studio) -> None:
+    studio.settle()
+    studio.delete()
+    assert studio.old() == TASKS - old_versions.AT_ONCE
+    studio.delete()
+    assert studio.client.prediction_versions(studio.project) == {SERVED: TASKS, "somebody-elses": TASKS}
+
+
+def test_the_job_comes_again_until_nothing_is_left(studio: Studio, redis: Redis) -> None:
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
+    studio.delete()
+    assert waiting.count == 1, "it waits for people to stop"
+    time.sleep(QUIET_S + 0.2)
+    for count in (2, 3):
+        studio.delete()
+        assert waiting.count == count
+    studio.delete()
+    assert waiting.count == 3, "nothing is left to come again for"
+
+
+@pytest.mark.parametrize("what", ["label", "label of our own user", "change", "skip", "draft", "draft of our own user"])
+def test_they_stay_while_somebody_works(studio: Studio, what: str) -> None:
+    """No webhook tells of any of it."""
+    client = studio.client if "our own" in what else studio.colleague
+    annotation = client.annotate(studio.tasks[0], [])
+    studio.settle()
+    if what.startswith("draft"):
+        client.http.send("POST", f"/api/tasks/{studio.tasks[1]}/drafts", {"result": [], "lead_time": 1})
+    elif what == "change":
+        client.update_annotation(annotation, [])
+    else:
+        client.annotate(studio.tasks[1], [], was_cancelled=what == "skip")
+    studio.delete()
+    assert studio.old() == TASKS
+    time.sleep(QUIET_S + 0.2)
+    studio.delete()
+    assert studio.old() == TASKS - old_versions.AT_ONCE
+
+
+def test_a_webhook_of_any_project_keeps_them(studio: Studio) -> None:
+    studio.settle()
+    with serve(studio.context) as backend:
+        event = {"action": "ANNOTATION_CREATED", "project": {"id": studio.project + 1000}}
+        secret = {"X-Yolo-Backend-Secret": studio.context.store.secret()}
+        assert backend.post("/webhook", json=event, headers=secret).status_code == 201
+    studio.delete()
+    assert studio.old() == TASKS
+
+
+def test_somebody_who_comes_back_stops_it_at_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio.settle()
+    deleted = LabelStudioClient.delete_prediction
+
+    def delete(client: LabelStudioClient, prediction_id: int) -> None:
+        deleted(client, prediction_id)
+        activity.note(studio.context.redis)
+
+    monkeypatch.setattr(LabelStudioClient, "delete_prediction", delete)
+    studio.delete()
+    assert studio.old() == TASKS - 1
+
+
+def test_a_project_without_any_pause_loses_them_one_by_one_after_a_day(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.settle()
+    monkeypatch.setattr(old_versions, "LONGEST_WAIT_S", 0.0)
+    activity.note(studio.context.redis)
+    studio.delete()
+    assert studio.old() == TASKS - 1
+
+
+def test_a_clock_that_was_set_back_does_not_end_the_wait(studio: Studio) -> None:
+    studio.context.progress.remember(studio.project, "old_predictions_since", repr(time.time() + 3600))
+    studio.delete()
+    assert studio.old() == TASKS
+    assert float(studio.context.progress.recall(studio.project, "old_predictions_since")) <= time.time()
+
+
+def test_a_prediction_that_somebody_else_deleted_is_no_failure(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio.settle()
+    listed = LabelStudioClient.prediction_ids
+
+    def gone(client: LabelStudioClient, *args: int | str) -> list[int]:
+        return [10**6, *listed(client, *args)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LabelStudioClient, "prediction_ids", gone)
+    studio.delete()
+    assert studio.old() == TASKS - old_versions.AT_ONCE
+
+
+def test_annotators_have_no_failed_request_beside_it(studio: Studio, label_studio: LabelStudioProcess) -> None:
+    """Two annotators empty the queue while the job runs again and again."""
+    failed: list[str] = []
+
+    def work(client: LabelStudioClient) -> None:
+        try:
+            while (task := client.next_task(studio.project)) is not None:
+                client.http.send("POST", f"/api/tasks/{task.id}/drafts", {"result": [], "lead_time": 1})
+                client.annotate(task.id, [])
+        except BackendError as error:
+            failed.append(str(error))
+
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as admin:
+        people = [threading.Thread(target=work, args=(client,)) for client in (admin, studio.colleague)]
+        for person in people:
+            person.start()
+        while any(person.is_alive() for person in people):
+            studio.delete()
+            time.sleep(0.05)
+        for person in people:
+            person.join()
+    assert failed == []
+    assert studio.old() == TASKS

@@ -1,0 +1,195 @@
+"""A Label Studio that validates predictions refuses a whole import for one of them: each costs its task alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.errors import LabelStudioError, LabelStudioRefusedError
+from backend.evaluation.label_quality import SUSPECT
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.labelstudio.client.project import LABELED, condition, filters
+from backend.labelstudio.client.tabs import DOUBTS_TAB
+from backend.loop.context import Context
+from backend.loop.scoring import push
+from backend.loop.served_models import ServedModel
+from backend.subprocesses import LabelStudioProcess
+from backend.types import Json, Region
+from tests.browser import signed_in
+from tests.conftest import LOGIN
+from tests.support import CONFIG
+
+pytestmark = pytest.mark.label_studio
+
+
+@pytest.fixture(params=["label_studio", "validating_label_studio"])
+def client(request: pytest.FixtureRequest) -> Iterator[LabelStudioClient]:
+    process: LabelStudioProcess = request.getfixturevalue(request.param)
+    with LabelStudioClient(process.url, process.api_key) as client:
+        yield client
+
+
+@pytest.fixture
+def project(client: LabelStudioClient) -> int:
+    return client.create_project("validation", CONFIG)
+
+
+def add_tasks(client: LabelStudioClient, project: int, count: int) -> list[int]:
+    rows = [{"image": f"http://images.example/{n}.png"} for n in range(count)]
+    client.http.send("POST", f"/api/projects/{project}/import", rows)
+    return [task.id for task in client.unlabeled_tasks(project)]
+
+
+def region(label: str) -> Region:
+    value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+    return Region("r1", "rectanglelabels", "label", "image", value, 0.5, 100, 100)
+
+
+def test_refused_predictions_cost_their_tasks_alone(client: LabelStudioClient, project: int, context: Context) -> None:
+    ids = add_tasks(client, project, 40)
+    bad = {ids[3], ids[20], ids[39]}
+    rows = [PredictionRow(task, 0.5, (region("gone" if task in bad else "cat"),)) for task in ids]
+    model = ServedModel(
+        project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0]
+    )
+    with_studio = replace(context, label_studio=client)
+    assert push.put(with_studio, model, iter(rows), [], push.alone_at_work) == len(ids)
+    regions = {task: [len(one.result) for one in client.predictions_of(task)] for task in ids}
+    assert regions == {task: [0 if task in bad else 1] for task in ids}
+    failures = context.progress.failures(project)
+    assert set(failures) == bad
+    assert all("gone" in reason for reason in failures.values())
+
+
+def test_tasks_that_are_gone_and_refused_ones_in_one_batch(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 6)
+    client.http.send("DELETE", f"/api/tasks/{ids[2]}/")
+    rows = [PredictionRow(task, 0.5, (region("gone" if task == ids[4] else "cat"),)) for task in ids]
+    told: dict[int, str] = {}
+    assert client.import_predictions(project, "v1", rows, told.__setitem__) == 5
+    assert set(told) == {ids[4]}
+
+
+def test_where_most_are_refused_nothing_is_written(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 2)
+    rows = [PredictionRow(task, 0.5, (region("gone"),)) for task in ids]
+    with pytest.raises(LabelStudioError):
+        client.import_predictions(project, "v1", rows, lambda task, reason: None)
+    assert client.prediction_versions(project) == {}
+
+
+def test_a_refused_change_of_one_prediction_leaves_it_without_regions(client: LabelStudioClient, project: int) -> None:
+    """A Label Studio that does not validate takes anything there."""
+    (task,) = add_tasks(client, project, 1)
+    told: dict[int, str] = {}
+    client.create_prediction("v1", PredictionRow(task, 0.5, (region("cat"),)))
+    (stored,) = client.predictions_of(task)
+    client.update_prediction(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)), told.__setitem__)
+    (stored,) = client.predictions_of(task)
+    assert (stored.score, len(stored.result)) == (0.25, 1 - len(told))
+    if told:
+        assert "gone" in told[task]
+        with pytest.raises(LabelStudioRefusedError, match="gone"):
+            client.update_prediction(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)))
+
+
+# ── the tab of possible label errors ────────────────────────────────────────────────────────────────────────────
+
+
+def tab(client: LabelStudioClient, project: int) -> Json:
+    views = client.http.get("/api/dm/views/", project=project)
+    (view,) = (view for view in views if view["data"]["title"] == DOUBTS_TAB)
+    data: Json = view["data"]
+    return data | {"id": view["id"]}
+
+
+def listed(client: LabelStudioClient, project: int) -> list[int]:
+    answer = client.http.get("/api/tasks", view=tab(client, project)["id"], include="id")
+    return [task["id"] for task in answer["tasks"]]
+
+
+def old_tab(client: LabelStudioClient, project: int, *more: Json) -> None:
+    """Make the tab as earlier releases did."""
+    suspicious = condition("predictions_score", "greater", "Number", 1.25)
+    data = {
+        "title": DOUBTS_TAB,
+        "ordering": ["-tasks:predictions_score"],
+        "filters": filters(LABELED, suspicious, *more),
+    }
+    view = {"project": project, "data": {"type": "list", "target": "tasks", **data}}
+    client.http.send("POST", "/api/dm/views/", view)
+
+
+def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioClient, project: int) -> None:
+    ids = add_tasks(client, project, 5)
+    client.import_predictions(
+        project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.1, 0.7, 0.8), strict=True)]
+    )
+    client.set_model_version(project, "v1")
+    annotations = [client.annotate(task, []) for task in ids]
+    assert client.ensure_doubts_tab(project, SUSPECT)
+    assert listed(client, project) == [], "nobody is doubted before the first review"
+    assert client.set_doubts(project, annotations[:3])
+    assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others are not doubted"
+    assert not client.set_doubts(project, annotations[:3])
+    client.delete_annotation(annotations[1])
+    assert listed(client, project) == [ids[0]]
+    assert not client.ensure_doubts_tab(project, SUSPECT)
+    assert client.set_doubts(project, [])
+    assert listed(client, project) == []
+
+
+def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
+    client: LabelStudioClient, project: int
+) -> None:
+    ids = add_tasks(client, project, 1)
+    mine = condition("id", "greater", "Number", 0)
+    old_tab(client, project, mine)
+    assert client.ensure_doubts_tab(project, SUSPECT)
+    assert not client.ensure_doubts_tab(project, SUSPECT)
+    items = tab(client, project)["filters"]["items"]
+    assert mine in items
+    assert condition("predictions_score", "greater", "Number", 0.25) in items
+    client.import_predictions(project, "v1", [PredictionRow(ids[0], 0.5)])
+    client.set_model_version(project, "v1")
+    client.set_doubts(project, [client.annotate(ids[0], [])])
+    assert listed(client, project) == ids
+
+
+def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project: int) -> None:
+    assert client.ensure_doubts_tab(project, SUSPECT)
+    view = tab(client, project)
+    changed = {"title": DOUBTS_TAB, "filters": filters(LABELED)}
+    client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": changed})
+    assert not client.ensure_doubts_tab(project, SUSPECT)
+    assert not client.set_doubts(project, [1, 2])
+    assert tab(client, project)["filters"]["items"] == [LABELED]
+
+
+def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
+    """Label Studio's page shows the list of ids as a filter, and does not rewrite it."""
+    ids = add_tasks(client, project, 4)
+    client.import_predictions(
+        project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.8, 0.7), strict=True)]
+    )
+    client.set_model_version(project, "v1")
+    annotations = [client.annotate(task, []) for task in ids]
+    client.ensure_doubts_tab(project, SUSPECT)
+    client.set_doubts(project, annotations[:2])
+    before = tab(client, project)
+    with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
+        page.goto(f"{client.url}/projects/{project}/data?tab={before['id']}")
+        cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
+        cells.first.wait_for()
+        shown = [float(text) for text in cells.all_inner_texts()]
+        page.get_by_text("Filters").first.click()
+        page.get_by_text("Annotation IDs").first.wait_for()
+        page.screenshot(path=tmp_path / "doubts.png")
+    assert shown == [0.9, 0.5]
+    after = tab(client, project)
+    assert after["filters"]["items"] == before["filters"]["items"]
+    assert listed(client, project) == [ids[1], ids[0]]

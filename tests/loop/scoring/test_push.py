@@ -1,0 +1,82 @@
+"""What is pushed into Label Studio, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.loop.context import Context
+from backend.loop.scoring import push
+from backend.loop.served_models import ServedModel
+from backend.subprocesses import LabelStudioProcess
+from backend.types import Region
+from tests.support import CONFIG
+
+pytestmark = pytest.mark.label_studio
+
+
+def region(label: str) -> Region:
+    value = {"x": 10, "y": 10, "width": 30, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+    return Region("r1", "rectanglelabels", "label", "image", value, 0.5, 100, 100)
+
+
+def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
+    label_studio: LabelStudioProcess, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tag,) = label_config.parse(CONFIG)
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("push", CONFIG)
+        model = ServedModel(project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag)
+        images = [{"data": {"image": f"http://images.example/{n}.png"}} for n in range(3)]
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        ids = [task.id for task in client.unlabeled_tasks(project)]
+        labels = ["cat", "gone", "dog"]
+        rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
+        with_studio = replace(context, label_studio=client)
+        assert push.put(with_studio, model, iter(rows), [], push.alone_at_work) == 3
+        present = client.prediction_stamps(project, model.name)
+        assert push.put(with_studio, model, iter(rows), present, push.alone_at_work) == 0  # once more changes nothing
+        held = [client.predictions_of(task) for task in ids]
+    assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
+    failures = context.progress.failures(project)
+    assert set(failures) == {ids[1]}
+    assert "gone" in failures[ids[1]]
+    assert f"task {ids[1]}: Label Studio refuses its prediction" in caplog.text
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew(
+    label_studio: LabelStudioProcess, anew: bool
+) -> None:
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("anew", CONFIG)
+        client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}])
+        (task,) = client.unlabeled_tasks(project)
+        for label, again in (("cat", False), ("dog", anew)):
+            present = list(client.prediction_stamps(project, "yolo11n-v1"))
+            rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
+            push.write(client, project, "yolo11n-v1", rows, present, anew=again)
+        (held,) = client.predictions_of(task.id)
+    assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]
+
+
+def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStudioProcess) -> None:
+    """Whatever wrote the others: the queue would go by any of them, and every push would mend only one."""
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.create_project("twice", CONFIG)
+        images = [{"image": f"http://images.example/{n}.png"} for n in range(2)]
+        client.http.send("POST", f"/api/projects/{project}/import", images)
+        twice, once = [task.id for task in client.unlabeled_tasks(project)]
+        for version in ("yolo11n-v0", "yolo11n-v1"):
+            for task, score in ((twice, 0.2), (twice, 0.9), (once, 0.4)):
+                client.create_prediction(version, PredictionRow(task, score, (region("cat"),)))
+        rows = [PredictionRow(twice, 0.5, (region("dog"),)), PredictionRow(once, 0.4, (region("dog"),))]
+        present = client.prediction_stamps(project, "yolo11n-v1")
+        assert push.write(client, project, "yolo11n-v1", iter(rows), present) == 1
+        held = {task: client.predictions_of(task) for task in (twice, once)}
+    scores = {task: [(one.version, one.score) for one in found] for task, found in held.items()}
+    assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]
+    assert scores[once] == [("yolo11n-v0", 0.4), ("yolo11n-v1", 0.4)]

@@ -1,0 +1,91 @@
+"""Projects that Label Studio no longer has, or that nobody set up here: one line of log, and nothing is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from backend.errors import NotFoundError
+from backend.loop import demands
+from backend.loop.context import Context
+from backend.queue.rq_queue import Jobs
+from backend.settings import Settings
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess
+from backend.worker import jobs
+from tests.support import CONFIG, open_context
+
+NAMES = ("check", "retrain", "start_scoring", "rank_and_push", "score_new", "review_labels", "delete_old", "configure")
+MORE = {"retrain": (1,), "rank_and_push": (1,), "review_labels": (1,)}
+
+
+@pytest.fixture
+def studio(label_studio: LabelStudioProcess, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
+        yield context
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What the backend logs, as it is formatted: a traceback would be in it."""
+    found: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(self.format(record))
+
+    handler, logger = Keep(), logging.getLogger("backend")
+    caplog.set_level(logging.INFO, "backend")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str], name: str) -> None:
+    client = studio.label_studio
+    project = client.create_project("gone", CONFIG)
+    record = ProjectRecord(project, CONFIG, "", "", "", "")
+    studio.store.save_project(record)
+    client.http.send("DELETE", f"/api/projects/{project}/")
+    for _ in range(2):
+        getattr(jobs, name)(project, *MORE.get(name, ()))
+    assert len(lines) <= 2
+    assert not any("\n" in line for line in lines)
+    jobs.reconcile()
+    assert studio.store.project(project) is None
+    assert project not in studio.store.project_ids()
+    assert [line for line in lines if "is gone from Label Studio: put aside" in line] == [
+        f"project {project} is gone from Label Studio: put aside, see docs/loop.md"
+    ]
+    studio.store.save_project(record)  # as the next /setup does
+    assert studio.store.project_ids() == (project,)
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_of_a_project_that_nobody_set_up_is_one_line(studio: Context, lines: list[str], name: str) -> None:
+    """A webhook of a project of another backend, or of one that is put aside."""
+    getattr(jobs, name)(999_999, *MORE.get(name, ()))
+    assert len(lines) <= 1
+    assert not any("\n" in line for line in lines)
+
+
+@pytest.mark.label_studio
+def test_a_project_that_is_there_is_not_put_aside(studio: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something of it was deleted meanwhile: that is an error as before, and tried again."""
+    project = studio.label_studio.create_project("there", CONFIG)
+    studio.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+
+    def missing(*_: object) -> None:
+        raise NotFoundError("no prediction 5 in Label Studio")
+
+    monkeypatch.setattr(demands, "check", missing)
+    with pytest.raises(NotFoundError, match="no prediction 5"):
+        jobs.check(project)
+    assert studio.store.project_ids() == (project,)

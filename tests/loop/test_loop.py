@@ -1,0 +1,336 @@
+"""The loop, end to end, against the real Label Studio, redis and training: one story, told once, then read by tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.datasets import synthetic
+from backend.errors import LabelStudioError
+from backend.model_versions import Metrics, ModelVersion
+from backend.subprocesses import LabelStudioProcess
+from backend.types import Json, Task
+from tests.browser import signed_in
+from tests.conftest import LOGIN
+from tests.world import World, await_shown, await_true, label, measure, open_world
+
+pytestmark = pytest.mark.label_studio
+
+POOL, TEST, BESIDE = 60, 40, 12  # scenes: the pool, the test set, the second project's pool
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What Label Studio held after one flip."""
+
+    version: str
+    scores: dict[int, list[float | None]]
+    next_task: int  # what LS's own /next gave
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened."""
+
+    main: int  # project ids
+    beside: int
+    first: Queue  # of v0, before any label
+    after: tuple[Queue, Queue]  # of v1 and v2
+    versions: tuple[ModelVersion, ...]
+    quality: tuple[Metrics, Metrics]  # of v1 and v2 on the test set
+    corrected: int  # the annotation made from a pre-annotation
+    pre_annotation: tuple[Mapping[str, Any], ...]  # as LS showed it
+    beside_before: str  # the second project's version while the first trained
+    beside_versions: tuple[ModelVersion, ...]
+
+
+@pytest.fixture(scope="module")
+def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("loop")
+    data_yaml = synthetic.generate(folder / "scenes", pool=POOL, test=TEST, seed=1)
+    settings = {
+        "IMGSZ": "160",
+        "RETRAIN_EVERY": "20",
+        "TRAIN_STEPS": "200",
+        "MAX_EPOCHS": "200",
+        "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
+    }
+    with open_world(label_studio, folder, data_yaml, settings) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def story(world: World) -> Story:
+    client = world.client
+    main = client.create_project("the loop", world.config)
+    beside = client.create_project("beside it", world.config)
+    client.upload_images(main, [file.path for file in world.data.train])
+    client.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
+    for project_id in (main, beside):
+        client.attach_backend(project_id, world.url, "yolo")  # POST /api/ml, all that the UI does
+        await_shown(world, project_id, "yolo11n-v0")
+    first = look(world, main)
+
+    label(world, main, 20)
+    await_shown(world, main, "yolo11n-v1")
+    after_one = look(world, main)
+    beside_before = world.shown(beside)
+
+    task = client.next_task(main)
+    assert task is not None
+    shown = next(one for one in client.predictions_of(task.id) if one.version == "yolo11n-v1")
+    corrected = world.annotate(task, correct(world, task, shown.result))
+    label(world, main, 19)
+    await_shown(world, main, "yolo11n-v2")
+    after_two = look(world, main)
+
+    label(world, beside, 8)
+    backend_id = client.backends(beside)[0].id
+    client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
+    await_shown(world, beside, "yolo11n-v1")
+    versions = world.store.versions(main)
+    return Story(
+        main=main,
+        beside=beside,
+        first=first,
+        after=(after_one, after_two),
+        versions=versions,
+        quality=(measure(world, versions[0]), measure(world, versions[1])),
+        corrected=corrected,
+        pre_annotation=tuple(shown.result),
+        beside_before=beside_before,
+        beside_versions=world.store.versions(beside),
+    )
+
+
+def test_adding_the_backend_by_its_url_configures_the_project(world: World, story: Story) -> None:
+    info = world.client.project(story.main)
+    assert info.sampling == "Uncertainty sampling"
+    views = world.client.http.get("/api/dm/views/", project=story.main)
+    assert [view["data"]["title"] for view in views].count("Active learning queue") == 1
+    hooks = world.client.http.get("/api/webhooks/", project=story.main)
+    assert [hook["headers"] for hook in hooks] == [{"X-Yolo-Backend-Secret": world.store.secret()}]
+    assert story.first.version == "yolo11n-v0"
+
+
+def test_the_loop_starts_without_annotations_and_ends_after_two_retrainings(story: Story) -> None:
+    assert [version.name for version in story.versions] == ["yolo11n-v1", "yolo11n-v2"]
+    assert [len(version.snapshot.annotations) for version in story.versions] == [20, 40]
+    assert story.versions[1].parent == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_unlabeled_task_has_exactly_one_finite_prediction_of_the_shown_version(story: Story, place: int) -> None:
+    queue = story.after[place]
+    assert queue.version == f"yolo11n-v{place + 1}"
+    assert len(queue.scores) == POOL - 20 * (place + 1)
+    for scores in queue.scores.values():
+        assert len(scores) == 1
+        assert scores[0] is not None
+        assert 0 <= scores[0] <= 1
+
+
+def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:
+    for queue in (story.first, *story.after):
+        lowest = min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
+        assert queue.next_task == lowest
+
+
+def test_the_corrected_pre_annotation_trains_the_next_version(story: Story) -> None:
+    assert story.corrected not in story.versions[0].snapshot.annotations
+    assert story.corrected in story.versions[1].snapshot.annotations
+
+
+def test_more_labels_make_a_better_model(story: Story) -> None:
+    before, after = story.quality
+    assert after.map50 > before.map50
+
+
+def test_the_pre_annotation_shown_is_a_region_an_annotator_can_correct(world: World, story: Story) -> None:
+    for queue, version in zip(story.after, story.versions, strict=True):
+        assert queue.version == version.name
+    assert story.pre_annotation
+    for region in story.pre_annotation:
+        assert region["from_name"] == "label"
+        assert set(region["value"]) == {"x", "y", "width", "height", "rotation", "rectanglelabels"}
+        assert region["value"]["rectanglelabels"][0] in synthetic.CLASSES
+        assert world.settings.model_score_threshold <= region["score"] <= 1
+
+
+def test_a_second_project_stays_apart_and_trains_when_told_to(story: Story) -> None:
+    assert story.beside_before == "yolo11n-v0"
+    assert [version.name for version in story.beside_versions] == ["yolo11n-v1"]
+    assert len(story.beside_versions[0].snapshot.annotations) == 8
+    assert not set(story.beside_versions[0].snapshot.annotations) & set(story.versions[1].snapshot.annotations)
+
+
+def test_the_status_page_tells_what_happened(world: World, story: Story) -> None:
+    await_true(lambda: (counts := world.status(story.main).counts) is not None and counts.new == 0, "counts")
+    status = world.status(story.main)
+    assert status.counts is not None
+    assert (status.counts.tasks, status.counts.labeled) == (POOL, 40)
+    assert status.version == "yolo11n-v2"
+    assert status.training.state == "idle"
+    assert [version.promoted for version in status.versions] == [True, True]
+    assert status.failures == {}
+
+
+def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, story: Story) -> None:
+    tasks = list(world.client.unlabeled_tasks(story.main))[:3]
+    body = {
+        "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
+        "project": f"{story.main}.1700000000",
+        "label_config": world.config,
+    }
+    results = httpx.post(f"{world.url}/predict", json=body, timeout=100).raise_for_status().json()["results"]
+    for task, result in zip(tasks, results, strict=True):
+        stored = next(one for one in world.client.predictions_of(task.id) if one.version == "yolo11n-v2")
+        assert result["model_version"] == stored.version
+        assert result["score"] == pytest.approx(stored.score, abs=1e-6)
+        assert json.dumps(result["result"], sort_keys=True) == json.dumps(list(stored.result), sort_keys=True)
+
+
+def test_a_new_task_gets_its_place_in_the_queue(world: World, story: Story) -> None:
+    known = {task.id for task in world.client.unlabeled_tasks(story.main)}
+    world.client.upload_images(story.main, [world.data.test[0].path])
+    (fresh,) = {task.id for task in world.client.unlabeled_tasks(story.main)} - known
+    await_true(lambda: len(world.client.predictions_of(fresh)) == 1, "the new task's prediction")
+    (prediction,) = world.client.predictions_of(fresh)
+    assert prediction.version == "yolo11n-v2"
+    assert prediction.score is not None
+    assert 0 <= prediction.score <= 1
+
+
+@pytest.mark.slow  # the workers wait until nobody has annotated for two minutes, at most three times
+def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None:
+    """`test_old_versions.py` tests the rule itself."""
+
+    def gone() -> bool:
+        return set(world.client.prediction_versions(story.main)) == {"yolo11n-v2"}
+
+    await_true(gone, "the old versions' end", patience_s=900)
+
+
+def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
+    world: World, story: Story, tmp_path: Path
+) -> None:
+    with signed_in(world.studio.url, LOGIN["email"], LOGIN["password"]) as page:
+        views = page.request.get(f"{world.studio.url}/api/dm/views/?project={story.main}").json()
+        tab = next(view["id"] for view in views if view["data"]["title"] == "Active learning queue")
+        page.goto(f"{world.studio.url}/projects/{story.main}/data?tab={tab}")
+        page.get_by_text("Prediction score").first.wait_for()
+        cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
+        cells.first.wait_for()
+        shown = [float(text) for text in cells.all_inner_texts()]
+        page.screenshot(path=tmp_path / "queue.png")
+        page.goto(f"{world.studio.url}/projects/{story.main}/settings/ml")
+        page.get_by_text("Connected", exact=True).wait_for()
+    assert len(shown) > 5
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 5
+
+
+@pytest.fixture(scope="module")
+def connected(world: World) -> int:
+    """A third project, attached from the terminal before it has any image."""
+    project_id = world.client.create_project("connected", world.config)
+    assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
+    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
+    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
+    await_shown(world, project_id, "yolo11n-v0")
+    return project_id
+
+
+def test_images_that_come_after_the_backend_are_ranked_among_each_other(world: World, connected: int) -> None:
+    assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0, 0.5, 1]
+
+
+def test_connect_a_second_time_finds_nothing_to_do(world: World, connected: int) -> None:
+    said = world.command("connect", connected, "--url", world.url).splitlines()
+    assert said == [f"{world.url} was attached to project {connected} already (Connected)"]
+
+
+def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
+    for hook in world.client.http.get("/api/webhooks/", project=connected):
+        world.client.http.send("DELETE", f"/api/webhooks/{hook['id']}/")
+    label(world, connected, 1)
+
+    def counted() -> bool:
+        counts = world.status(connected).counts
+        return counts is not None and (counts.labeled, counts.new) == (1, 1)
+
+    await_true(counted, "the reconcile", patience_s=180)
+
+
+def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
+    world.client.http.send("POST", f"/api/ml/{world.client.backends(connected)[0].id}/train", {})
+    await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=180)
+    assert "a training needs 2" in world.status(connected).training.error
+    assert world.store.versions(connected) == ()
+
+
+def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, connected: int) -> None:
+    backend_id = world.client.backends(connected)[0].id
+    body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
+    with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
+        world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
+
+
+def test_scoring_anew_ranks_late_tasks_too_and_a_second_time_changes_nothing(world: World, story: Story) -> None:
+    score_anew(world, story.main)
+    once = world.scores(story.main)
+    assert_ranked(once)
+    score_anew(world, story.main)
+    assert world.scores(story.main) == once
+
+
+def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
+    assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
+    await_shown(world, story.main, "yolo11n-v1")
+    assert_ranked(world.scores(story.main))
+
+
+def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
+    """Every task has one score, and together they are the places of one ranking."""
+    ranked = sorted(score for (score,) in scores.values() if score is not None)
+    assert ranked == pytest.approx([place / (len(scores) - 1) for place in range(len(scores))], abs=1e-6)
+
+
+def score_anew(world: World, project_id: int) -> None:
+    """Run `yolo-backend score` and wait until the ranking is in Label Studio."""
+    before = ranked_at(world, project_id)
+    world.command("score", project_id)
+
+    def pushed_again() -> bool:
+        return ranked_at(world, project_id) > before and world.status(project_id).scoring.total == 0
+
+    await_true(pushed_again, "the push", patience_s=360)
+
+
+def ranked_at(world: World, project_id: int) -> int:
+    """Return when a ranking of the project was last written, in nanoseconds."""
+    rankings = (Path(world.settings.model_dir) / "projects" / str(project_id)).rglob("ranking.npz")
+    return max((path.stat().st_mtime_ns for path in rankings), default=0)
+
+
+def look(world: World, project_id: int) -> Queue:
+    """Read the queue, and take (not answer) its next task."""
+    task = world.client.next_task(project_id)
+    assert task is not None
+    return Queue(world.shown(project_id), world.scores(project_id), task.id)
+
+
+def correct(world: World, task: Task, shown: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return what the editor submits when an annotator moves the shown regions onto the true boxes: ids stay."""
+    true = world.oracle.answer(world.tag, task)
+    moved = [
+        {**region, "id": before["id"], "origin": "prediction-changed"}
+        for region, before in zip(true, shown, strict=False)
+    ]
+    return moved + true[len(moved) :]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from backend.errors import ModelError
+from backend.labelstudio import label_config
+from backend.loop import served_models
+from backend.loop.context import Context
+from backend.loop.served_models import name_of
+from backend.media.cache import MediaFile
+from backend.settings import Settings
+from backend.storage import file_sha256
+from backend.store.store import ProjectRecord
+from tests.support import CLASSES, CONFIG, ImageSite, model_for, open_context, publish
+
+RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
+OWN = replace(RECORD, label_config=CONFIG.replace("<RectangleLabels", '<RectangleLabels model_path="mine.pt"'))
+
+
+@pytest.fixture
+def model_dir(context: Context) -> Path:
+    return Path(context.settings.model_dir)
+
+
+def put(model_dir: Path, name: str, weights: Path) -> None:
+    (model_dir / name).write_bytes(weights.read_bytes())
+
+
+def approve(model_dir: Path, name: str) -> None:
+    subprocess.run(f"sha256sum {name} >> weights.sha256", shell=True, check=True, cwd=model_dir)
+
+
+def test_the_served_version_wins_over_the_accepted_one_until_its_scores_are_in(
+    context: Context, tiny_weights: Path, model_dir: Path
+) -> None:
+    put(model_dir, "yolo11n.pt", tiny_weights)
+    assert name_of(context, RECORD) == model_for(context, RECORD, accepted=False).name == "yolo11n-v0"
+    publish(context.store, 7, tiny_weights)
+    assert name_of(context, RECORD) == model_for(context, RECORD, accepted=False).name == "yolo11n-v0"
+    assert name_of(context, RECORD, accepted=True) == model_for(context, RECORD, accepted=True).name == "yolo11n-v1"
+    context.store.activate(7, 1)
+    served = model_for(context, RECORD, accepted=False)
+    assert (served.name, served.classes) == (name_of(context, RECORD), CLASSES)
+    assert served.class_weights is not None
+    assert served.class_weights.shape == (2,)
+
+
+def test_without_weights_nothing_is_found_and_the_name_says_so(context: Context, model_dir: Path) -> None:
+    class_less = served_models.ServedModel(
+        7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0]
+    )
+    (found,) = class_less.predict([MediaFile(Path("unread.png"), 80, 60)])
+    assert (found.width, found.height, len(found.boxes), found.class_probs.shape) == (80, 60, 0, (0, 0))
+    assert list(class_less.predict([])) == []
+
+
+def test_damaged_weights_of_a_version_are_refused(context: Context, tiny_weights: Path, model_dir: Path) -> None:
+    publish(context.store, 7, tiny_weights)
+    context.store.activate(7, 1)
+    (path,) = model_dir.rglob("weights.pt")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"damaged.*roll back"):
+        model_for(context, RECORD, accepted=False)
+
+
+def test_weights_a_project_names_must_be_approved_and_stay_the_same(
+    context: Context, tiny_weights: Path, model_dir: Path, images: ImageSite
+) -> None:
+    put(model_dir, "mine.pt", tiny_weights)
+    (tag,) = label_config.parse(OWN.label_config)
+    refused: list[Callable[[], object]] = [
+        lambda: served_models.check_base(context, OWN),
+        lambda: served_models.open_base(context, OWN, tag),
+    ]
+    for refuse in refused:
+        with pytest.raises(ModelError, match=r"mine\.pt are not approved"):
+            refuse()
+    approve(model_dir, "mine.pt")
+    served_models.check_base(context, OWN)
+    model = model_for(context, OWN, accepted=False)
+    assert (model.name, model.classes, model.weights) == ("mine-v0", CLASSES, model_dir / "mine.pt")
+    images.add("a.png")
+    (found,) = model.predict([MediaFile(images.folder / "a.png", 80, 60)])
+    assert np.isfinite(found.boxes).all()
+    (model_dir / "mine.pt").write_bytes(b"a pickle of somebody else")
+    with pytest.raises(ModelError, match="not those approved"):
+        model_for(context, OWN, accepted=False)
+
+
+def test_the_label_config_wins_over_the_settings(context: Context) -> None:
+    extra = replace(RECORD, extra_params='{"BASE_MODEL": "yolo11s.pt"}')
+    assert served_models.base_model(context, RECORD) == "yolo11n.pt"
+    assert served_models.base_model(context, extra) == "yolo11s.pt"
+    assert served_models.base_model(context, replace(OWN, extra_params=extra.extra_params)) == "mine.pt"
+
+
+def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
+    settings: Settings, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the local copies go
+    root = "memory://remote-base"
+    listing = f"{file_sha256(tiny_weights)}  mine.pt\n".encode()
+    for name, content in (("base/mine.pt", tiny_weights.read_bytes()), ("weights.sha256", listing)):
+        with fsspec.open(f"{root}/{name}", "wb") as file:
+            file.write(content)
+    with open_context(settings.model_copy(update={"model_dir": root})) as context:
+        served_models.check_base(context, OWN)
+        served = model_for(context, OWN, accepted=False)
+    assert served.weights == tmp_path / ".yolo-backend/base/mine.pt"

@@ -1,0 +1,451 @@
+"""Tasks with a video, all the way: predicted, ranked, pushed into Label Studio, annotated, learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from redis import Redis
+
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.errors import MediaError, ModelError, TrainingError
+from backend.labelstudio import label_config, tags
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import demands, serving
+from backend.loop.context import Context
+from backend.loop.review import label_verdicts, round_value
+from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs
+from backend.loop.scoring import watched as watching
+from backend.loop.served_models import ServedModel
+from backend.loop.training import snapshot
+from backend.media import video
+from backend.queue.rq_queue import Jobs
+from backend.settings import Settings
+from backend.store.shard_codec import PoolShard
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess
+from backend.types import AnnotatedTask, Json, Prediction, Task
+from tests import clips
+from tests.clips import Mover
+from tests.support import CLASSES, ImageSite, model_for, open_context, publish, serve
+
+LAX = " ".join(f'bytetrack_{key}="0.05"' for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh"))
+CONFIG = (
+    '<View><Labels name="labels" toName="video"><Label value="cat"/><Label value="dog"/></Labels>'
+    '<Video name="video" value="$video" frameRate="25"/><VideoRectangle name="box" toName="video" '
+    f'model_tracker="bytetrack" model_conf="0.05" model_score_threshold="0.05" {LAX}/></View>'
+)
+(TAG,) = label_config.parse(CONFIG)
+MOVERS = [Mover("red", (0, 10), (2, 0), (40, 30)), Mover("blue", (100, 60), (-1, 0.5), (30, 40))]
+
+
+def add(site: ImageSite, name: str, count: int = 12) -> str:
+    clips.write(site.folder / name, MOVERS, count=count)
+    return f"{site.url}/{name}"
+
+
+def region(*keys: tuple[int, float, bool], label: str = "cat", name: str = "r1", count: int = 12) -> Json:
+    sequence = [
+        {"frame": frame, "x": x, "y": 10, "width": 20, "height": 20, "rotation": 0, "enabled": on, "time": frame / 25}
+        for frame, x, on in keys
+    ]
+    value = {"framesCount": count, "duration": count / 25, "sequence": sequence, "labels": [label]}
+    return {"id": name, "type": "videorectangle", "from_name": "box", "to_name": "video", "value": value}
+
+
+@pytest.fixture
+def served(context: Context, tiny_weights: Path) -> Context:
+    """Project 7 of videos with a published and served version."""
+    serving.setup(context, 7, CONFIG, "http://studio.example", "", "http://backend.example:9090")
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    return context
+
+
+def model_of(context: Context) -> ServedModel:
+    record = context.store.project(7)
+    assert record is not None
+    return model_for(context, record, accepted=False)
+
+
+def watched(context: Context, url: str) -> Prediction:
+    ((found,),), reasons = scoring.predict_all(context, (model_of(context),), [Task(1, {"video": url})])
+    assert found is not None, reasons
+    return found
+
+
+# Predict
+
+
+def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: ImageSite) -> None:
+    (images.folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(400))
+    tasks = [
+        Task(1, {"video": f"{images.url}/bad.mp4"}),
+        Task(2, {"video": add(images, "a.avi")}),
+        Task(3, {"video": images.add("image.png")}),
+        Task(4, {}),
+    ]
+    bad, good, image, nothing = serving.predict(served, 7, CONFIG, tasks)
+    assert {region["type"] for region in good.regions} == {"videorectangle"}
+    assert tags.explain(TAG, good.regions) == ()
+    assert tags.decode(TAG, good.regions)
+    assert math.isfinite(good.score)
+    for failed in (bad, image, nothing):
+        assert (failed.regions, failed.score) == ((), push.LAST)
+    failures = served.progress.failures(7)
+    assert set(failures) == {1, 3, 4}
+    assert "cannot be opened" in failures[1]
+    assert "not a video" in failures[3]
+
+
+def test_a_video_that_breaks_off_is_told_by_its_task(served: Context, images: ImageSite) -> None:
+    """Not by the file that the cache has of it: in predictions as in trainings."""
+    path = images.folder / "broken.avi"
+    clips.write(path, MOVERS, count=60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    task = Task(5, {"video": f"{images.url}/broken.avi"})
+    _, reasons = scoring.predict_all(served, (model_of(served),), [task])
+    annotated = (AnnotatedTask(task, 5, "2026-01-01T00:00:00Z", (region((50, 0, True), count=60),)),)
+    with pytest.raises(TrainingError):
+        snapshot._labeled_images(served, 7, (TAG,), annotated, frozenset())
+    for reason in (reasons[5], served.progress.failures(7)[5]):
+        assert "breaks off after frame" in reason
+        assert f"[task 5: {images.url}/broken.avi]" in reason
+        assert str(served.work_dir) not in reason
+
+
+def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    first = watched(served, url)
+    clip = served.media.fetch_video(url)
+    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(clip.path)  # would show if it was looked at
+    (answer,) = serving.predict(served, 7, CONFIG, [Task(1, {"video": url})])
+    assert [dict(one) for one in answer.regions] == [
+        one.as_json() for one in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")
+    ]
+    for other in ({"model_conf": "0.06"}, {"model_iou": "0.6"}):  # another question
+        asked = replace(TAG, attributes={**TAG.attributes, **other})
+        seen = watching.watch(served, model_of(served), asked, Task(1, {"video": url}))
+        assert seen.tracks is not None
+        assert seen.tracks.length == 7
+
+
+def test_a_damaged_answer_is_asked_for_again(served: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    first = watched(served, url)
+    (kept,) = (served.work_dir / "watched").iterdir()
+    kept.write_bytes(b"hello")
+    np.testing.assert_array_equal(watched(served, url).boxes, first.boxes)
+    assert kept.stat().st_size > 100
+
+
+def test_what_old_versions_said_is_forgotten(served: Context, images: ImageSite, tiny_weights: Path) -> None:
+    url, folder = add(images, "a.avi"), served.work_dir / "watched"
+    for number, left in ((1, {"1"}), (2, {"1", "2"}), (3, {"2", "3"})):
+        if number > 1:
+            publish(served.store, 7, tiny_weights)
+            served.store.activate(7, number)
+        watched(served, url)
+        assert {path.name.split("-")[1] for path in folder.iterdir()} == left
+
+
+def test_a_project_without_a_trained_version_answers_with_nothing(context: Context, images: ImageSite) -> None:
+    (found,) = serving.predict(context, None, CONFIG, [Task(1, {"video": add(images, "a.avi")})])
+    assert found.regions == ()
+    assert math.isfinite(found.score)
+
+
+def test_the_store_keeps_the_tracks(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    assert seen.tracks is not None
+    assert len(seen.tracks.frames)
+    image = replace(seen, tracks=None)
+    nothing = replace(
+        seen,
+        boxes=seen.boxes[:0],
+        class_probs=seen.class_probs[:0],
+        confidence=seen.confidence[:0],
+        tracks=replace(
+            seen.tracks, **{name: getattr(seen.tracks, name)[:0] for name in ("frames", "objects", "enabled")}
+        ),
+    )
+    for kept in ((seen, None, nothing, seen), (image, image)):
+        served.store.clear_shards(7, 1)
+        served.store.save_shard(7, 1, PoolShard(0, np.arange(len(kept)), kept))
+        for task, one in enumerate(kept):
+            found = served.store.prediction(7, 1, task)
+            encoded = [tags.encode(TAG, each, CLASSES, 0.0, "k") for each in (one, found) if each is not None]
+            assert len(encoded) in (0, 2)
+            assert encoded[::2] == encoded[1::2]
+
+
+def test_a_video_is_fetched_once_and_checked(context: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    clip = context.media.fetch_video(url)
+    assert (clip.width, clip.height, clip.fps, clip.frames) == (160, 120, 25.0, 12)
+    (images.folder / "a.avi").unlink()
+    assert context.media.fetch_video(url) == clip
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        (None, "the task has no video"),
+        (" ", "the task has no video"),
+        (["a.mp4"], "list is no video URL"),
+        (" Data:video/mp4;base64,AAAA", "a data: URI, and a video is read from a file"),
+    ],
+)
+def test_a_task_without_a_video_says_so(context: Context, uri: object, what: str) -> None:
+    with pytest.raises(MediaError, match=what) as caught:
+        context.media.fetch_video(uri, 5)
+    assert "task 5" in caught.value.where
+    assert "image" not in str(caught.value)
+
+
+def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    with (
+        open_context(settings.model_copy(update={"max_megapixels": 0.01})) as context,
+        pytest.raises(MediaError, match=r"160x120 pixels are more than 0\.01 megapixels") as caught,
+    ):
+        context.media.fetch_video(url)
+    assert caught.value.fix == "shrink the video or raise MAX_MEGAPIXELS"
+
+
+def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images: ImageSite) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    assert seen.thumbnail.shape == (192,)
+    assert seen.video_doubt is not None
+    assert seen.video_doubt > 0
+    kept = (seen, None, replace(seen, video_doubt=9.0), replace(seen, video_doubt=0.01))
+    served.store.save_shard(7, 1, PoolShard(0, np.arange(4), kept))
+    pool, failed = served.store.load_pool(7, 1, None)
+    assert failed == (1,)
+    assert pool.video_doubt == pytest.approx([seen.video_doubt, 9.0, 0.01])
+    record = served.store.project(7)
+    assert record is not None
+    plain = pool_ranking.rank_pool(
+        served, replace(record, extra_params='{"STRATEGY": "class_entropy"}'), (model_of(served),)
+    )
+    assert dict(zip(plain.task_ids.tolist(), plain.acquisition.tolist(), strict=True)) == pytest.approx(
+        {0: seen.video_doubt, 2: 9.0, 3: 0.01}
+    )
+    order = pool_ranking.rank_pool(served, record, (model_of(served),))  # the default's values are places
+    doubts = np.array([seen.video_doubt, 9.0, 0.01])
+    assert np.argsort(-order.acquisition).tolist() == np.argsort(-doubts).tolist()
+
+
+def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watched(served, add(images, "a.avi", count=40))
+    assert seen.doubted_frames is not None
+    assert 1 <= len(seen.doubted_frames) <= 2
+    served.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)))
+    monkeypatch.setattr(LabelStudioClient, "task", lambda client, task_id: Task(task_id, {}))
+    with serve(served) as client:
+        assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
+        for path, what in (("7/frames/2", "task 2 is no video"), ("8/frames/1", "project 8 was never set up")):
+            answer = client.get(f"/api/projects/{path}")
+            assert answer.status_code == 404
+            assert what in answer.text
+
+
+def test_what_a_training_could_not_learn_is_still_said_when_the_version_looks_at_it(
+    served: Context, images: ImageSite
+) -> None:
+    task = Task(1, {"video": add(images, "a.avi")})
+    for labeled, left in ((True, {1: "no key frame"}), (False, {})):
+        served.progress.note_failures(7, [], {1: "no key frame"})
+        scoring.predict_shards(served, [model_of(served)], 0, [task], labeled=labeled)
+        assert served.progress.failures(7) == left
+
+
+# What asks about single images leaves videos alone
+
+
+def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
+    record = served.store.project(7)
+    assert record is not None
+    with pytest.raises(ModelError, match="this project's tasks are videos"):
+        strategy_inputs.jury(served, record, model_of(served))
+
+
+def test_boxes_of_many_frames_are_not_compared_as_one_image(
+    served: Context, images: ImageSite, tiny_weights: Path
+) -> None:
+    seen = watched(served, add(images, "a.avi"))
+    drawn = (region((1, 10, True)),)
+    annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
+    assert label_verdicts.pair(TAG, CLASSES, annotated, seen) is None
+    first = served.store.version(7, 1)
+    second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
+    served.store.publish(second, tiny_weights)
+    for number in (1, 2):
+        served.store.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)))
+    ((_, disagreed),) = round_value.measure(served, first, [annotated])
+    (signs,) = round_value.observe(served, 7, 2)
+    assert (disagreed, signs.stability) == (None, 1.0), "a version and its parent are compared in the same frames"
+    assert signs.uncertainty is not None
+
+
+# Train
+
+
+def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> None:
+    url = add(images, "a.avi")
+    drawn = [region((1, 0, True), (9, 20, False)), region((5, 60, True), (99, 60, True), label="dog", name="r2")]
+    drawn.append(region(label="dog", name="r3"))
+    (images.folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(400))
+    annotated = [
+        AnnotatedTask(Task(number, {"video": address}), number, "2026-01-01T00:00:00Z", result)
+        for number, address, result in (
+            (1, url, tuple(drawn)),
+            (2, f"{images.url}/404.mp4", ()),
+            (3, url, ()),
+            (4, f"{images.url}/bad.mp4", tuple(drawn)),
+        )
+    ]
+    (read,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
+    found = read.images
+    assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
+        (1, 1, "1-1", True),
+        (1, 5, "1-5", True),
+        (1, 9, "1-9", True),
+    ]
+    assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
+    failures = context.progress.failures(7)
+    assert set(failures) == {1, 2, 3, 4}
+    assert "left out of training: the video cannot be opened" in failures[4]
+    assert "region r3 has no key frame; frames past the end of the video, which has 12: 99" in failures[1]
+    assert "nothing is drawn in the video" in failures[3]
+    for one in found:
+        expected = next(video.frames(context.media.fetch_video(url), [one.frame], 25))
+        np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
+
+
+@pytest.mark.parametrize("said", [{}, {"original_width": None}, {"original_width": 0, "original_height": "120"}])
+def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite, said: Json) -> None:
+    """Label Studio's editor lets people turn boxes, and says nothing of the size of the video."""
+    drawn = region((1, 50, True), (9, 50, False))
+    for each in drawn["value"]["sequence"]:
+        each["rotation"] = 90
+    assert "original_width" not in drawn
+    result = (drawn | said,)
+    annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", result),)
+    (read,) = snapshot._labeled_images(context, 7, (TAG,), annotated, frozenset())
+    assert context.progress.failures(7) == {}
+    assert [one.frame for one in read.images] == [1, 9]
+    (box,) = read.images[0].boxes
+    x, y, width, height = (drawn["value"]["sequence"][0][name] for name in ("x", "y", "width", "height"))
+    turned = (height * 120 / 160, width * 160 / 120)
+    assert box.xywh == pytest.approx(np.array([x - turned[0] / 2, y + turned[1] / 2, *turned]) / 100)
+
+
+@pytest.mark.parametrize(("size", "videos"), [("", 0), ('model_classifier_hidden_size="8"', 2)])
+def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: str, videos: int) -> None:
+    (tag,) = label_config.parse(
+        '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video" '
+        f'{size}><Label value="cat"/></TimelineLabels></View>'
+    )
+    value = {"ranges": [{"start": 2, "end": 7}], "timelinelabels": ["cat"]}
+    drawn = {"id": "r", "type": "timelinelabels", "from_name": "event", "to_name": "video", "value": value}
+    clips_ = [add(images, f"{name}.avi") for name in "ab"]
+    annotated = tuple(
+        AnnotatedTask(Task(number, {"video": url}), number, "2026-01-01T00:00:00Z", result)
+        for number, (url, result) in enumerate(
+            [(clips_[0], (drawn,)), (clips_[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
+        )
+    )
+    (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
+    assert {one.task_id for one in read.images} == {1, 2}
+    assert [one.task_id for one in read.videos] == [1, 2][:videos]
+    if videos:
+        first, second = read.videos
+        assert [(one.label, one.frame, one.last) for one in first.segments] == [("cat", 2, 7)]
+        assert second.segments == ()
+        assert first.video == context.media.fetch_video(clips_[0])
+
+
+def test_frames_of_one_video_lie_side_by_side_in_a_data_set(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
+    box = tags.decode(TAG, [region((1, 10, True))])
+    shots = tuple(LabeledImage(7, tmp_path / "still.png", box, random=True, frame=frame) for frame in (1, 5))
+    writer.write(Split(shots, shots, held_out=False), CLASSES, tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data/images/train").iterdir()) == ["7-1.png", "7-5.png"]
+    assert sorted(path.name for path in (tmp_path / "data/labels/train").iterdir()) == ["7-1.txt", "7-5.txt"]
+
+
+# Through Label Studio
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project of three videos, one of them damaged, and a version that finds something."""
+
+    context: Context
+    project: int
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
+) -> Iterator[Studio]:
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.create_project("videos", CONFIG)
+        (images.folder / "bad.mp4").write_bytes(b"hello")
+        urls = [add(images, "a.avi"), add(images, "b.avi", count=20), f"{images.url}/bad.mp4"]
+        client.http.send("POST", f"/api/projects/{project}/import", [{"video": url} for url in urls])
+        context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
+        publish(context.store, project, tiny_weights)
+        yield Studio(context, project)
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("trained", [True, False])
+def test_labels_start_a_training_unless_the_tag_is_not_trained(studio: Studio, trained: bool) -> None:
+    context, client = studio.context, studio.context.label_studio
+    config = (
+        '<View><Video name="video" value="$video"/><TimelineLabels name="event" toName="video" '
+        f'model_trainable="{str(trained).lower()}"><Label value="cat"/></TimelineLabels></View>'
+    )
+    project = client.create_project("timeline", config)
+    client.http.send("POST", f"/api/projects/{project}/import", [{"video": "http://video.example/a.mp4"}])
+    context.store.save_project(ProjectRecord(project, config, '{"RETRAIN_EVERY": 1}', "", "", ""))
+    (task,) = client.unlabeled_tasks(project)
+    client.annotate(task.id, [])
+    assert demands.is_due(context, project) is trained
+
+
+@pytest.mark.label_studio
+def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
+    context, project, client = studio.context, studio.project, studio.context.label_studio
+    tasks = {task.id: str(task.data["video"])[-5:] for task in client.unlabeled_tasks(project)}
+    assert scoring.start(context, Jobs(redis), project) == 3
+    current = context.progress.scoring(project)
+    assert current is not None
+    assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
+    assert push.rank_and_push(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
+    assert client.project(project).model_version == "yolo11n-v1"
+    stored = {tasks[task]: one for task in tasks for one in client.predictions_of(task)}
+    scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]
+    assert sorted(score for score in scores[:2] if score is not None)[0] == 0
+    assert scores[2] == push.LAST
+    assert not stored["d.mp4"].result
+    regions = stored["b.avi"].result
+    assert {each["type"] for each in regions} == {"videorectangle"}
+    assert {each["value"]["framesCount"] for each in regions} == {20}
+
+    for task, name in tasks.items():
+        if name != "d.mp4":
+            client.annotate(task, [dict(each) for each in stored[name].result[:2]])
+    (plan,) = snapshot.take(context, project, lambda: None).plans.values()
+    assert set(plan.snapshot.train_tasks) == {task for task, name in tasks.items() if name != "d.mp4"}
+    learned = {image.frame for image in plan.split.train if tasks[image.task_id] == "b.avi"}
+    assert learned == {key["frame"] for each in regions[:2] for key in each["value"]["sequence"]}

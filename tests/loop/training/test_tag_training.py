@@ -1,0 +1,156 @@
+"""Where a training starts, and what it is made of; the whole of a training is told by test_loop.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.datasets.writer import LabeledImage, Split
+from backend.labelstudio import label_config
+from backend.loop.training import tag_training
+from backend.loop.training.snapshot import Plan
+from backend.loop.training.tag_training import Champion
+from backend.media.video import Video
+from backend.model_versions import TagModel, TrainingSnapshot
+from backend.settings import Settings
+from backend.store.store import ProjectRecord
+from backend.types import LabeledBox
+from backend.yolo.frame_classifier import LabeledVideo
+from tests.support import CONFIG, IMGSZ, ImageSite
+
+
+@pytest.fixture
+def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
+    return halves(images)
+
+
+def halves(images: ImageSite) -> tuple[LabeledImage, ...]:
+    """Return twelve images whose label is the left half; what the tiny weights find there is right now and then."""
+    found = []
+    for number in range(12):
+        images.add(f"{number}.png", number)
+        box = LabeledBox("cat" if number % 2 else "dog", (0.5, 0.5, 1.0, 1.0))
+        found.append(LabeledImage(number, images.folder / f"{number}.png", (box,), random=True))
+    return tuple(found)
+
+
+def plan(split: Split) -> Plan:
+    record = ProjectRecord(7, CONFIG, "", "", "", "")
+    settings = Settings(imgsz=IMGSZ, device="cpu")
+    return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
+
+
+TIMELINE = (
+    '<View><Video name="video" value="$video"/><TimelineLabels name="label" toName="video" {}>'
+    '<Label value="cat"/><Label value="dog"/></TimelineLabels></View>'
+)
+MODEL = TagModel("label", "detect", ("cat", "dog"), "abc", "yolo11n.pt", None, None, {}, "published", learned=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "held", "goes_on"),
+    [
+        (MODEL, {}, 4, True),
+        (MODEL, {}, 0, True),  # nothing is held out, so nothing is judged
+        (MODEL, {"train_from": "base"}, 4, False),
+        (MODEL, {}, 2, False),  # task 2 is held out now
+        (replace(MODEL, learned=None), {}, 4, False),  # a manifest from before this was known
+        (replace(MODEL, classes=("dog", "cat")), {}, 4, False),
+        (replace(MODEL, base_model="yolo11s.pt"), {}, 4, False),
+        (None, {}, 4, False),
+    ],
+)
+def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
+    labeled: tuple[LabeledImage, ...],
+    before: TagModel | None,
+    settings: dict[str, Any],
+    held: int,
+    goes_on: bool,
+) -> None:
+    split = Split(labeled[5:], labeled[held : held + 1] if held else labeled, held_out=held > 0)
+    made = replace(plan(split), settings=Settings(imgsz=IMGSZ, device="cpu", **settings))
+    champion = Champion(before, Path("weights.pt")) if before else None
+    assert tag_training.goes_on_from(made, champion, "yolo11n.pt") == (champion if goes_on else None)
+
+
+BACKGROUND = LabeledImage(99, Path("99.png"), (), random=True)
+
+
+def moved(image: LabeledImage) -> LabeledImage:
+    return replace(image, boxes=(replace(image.boxes[0], xywh=(0.5, 0.5, 1.0, 0.99)),))
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        (lambda made: made, True),
+        (lambda made: replace(made, split=replace(made.split, train=made.split.train[::-1])), True),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"tolerance": 0.5})), True),
+        (lambda made: replace(made, tag=replace(made.tag, score_threshold=0.9)), True),
+        (lambda made: replace(made, split=replace(made.split, train=(*made.split.train, BACKGROUND))), False),
+        (lambda made: replace(made, split=replace(made.split, val=(*made.split.val, BACKGROUND))), False),
+        (lambda made: replace(made, split=replace(made.split, train=made.split.train[1:])), False),
+        (lambda made: replace(made, split=replace(made.split, train=tuple(map(moved, made.split.train)))), False),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"imgsz": 96})), False),
+        (lambda made: replace(made, settings=made.settings.model_copy(update={"train_from": "base"})), False),
+        (lambda made: replace(made, tag=replace(made.tag, labels=("dog", "cat"))), False),
+        (lambda made: replace(made, tag=replace(made.tag, multiple=True, task="classify")), False),
+    ],
+)
+def test_a_champion_knows_the_labels_it_was_trained_on(
+    labeled: tuple[LabeledImage, ...], change: Callable[[Plan], Plan], known: bool
+) -> None:
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    lesson = tag_training.lesson_of(made, "yolo11n.pt")
+    assert len(lesson) == 16
+    champion = Champion(replace(MODEL, lesson=lesson), Path("weights.pt"))
+    assert tag_training.knows(change(made), champion, "yolo11n.pt") is known
+
+
+def test_the_lesson_of_an_lstm_has_the_borders_of_segments(labeled: tuple[LabeledImage, ...]) -> None:
+    """The images of a video may stay what they were when a border moves."""
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    (plain,) = label_config.parse(TIMELINE.format(""))
+    (ordered,) = label_config.parse(TIMELINE.format('model_classifier_num_layers="1"'))
+    (other,) = label_config.parse(TIMELINE.format('model_classifier_num_layers="2"'))
+    clip = Video(Path("1.avi"), 160, 120, 25.0, 50)
+    first, second = (
+        LabeledVideo(1, clip, (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0), frame=3, last=last),)) for last in (20, 21)
+    )
+    lessons = [
+        tag_training.lesson_of(replace(made, tag=tag, videos=videos), "yolo11n.pt")
+        for tag, videos in ((plain, ()), (ordered, (first,)), (ordered, (second,)), (other, (first,)), (ordered, ()))
+    ]
+    assert len(set(lessons)) == 5
+    assert tag_training.lesson_of(replace(made, tag=plain, videos=(first,)), "yolo11n.pt") == lessons[0]
+
+
+def test_what_is_not_known_to_be_learned_is_learned(labeled: tuple[LabeledImage, ...]) -> None:
+    made = plan(Split(labeled[3:], labeled[:3], held_out=True))
+    lesson = tag_training.lesson_of(made, "yolo11n.pt")
+    assert not tag_training.knows(made, None, "yolo11n.pt")
+    assert not tag_training.knows(made, Champion(MODEL, Path("weights.pt")), "yolo11n.pt")  # an older manifest
+    assert not tag_training.knows(made, Champion(replace(MODEL, lesson=lesson), Path("weights.pt")), "yolo11s.pt")
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "epochs"),
+    [
+        (CONFIG, {}, 300),
+        (CONFIG.replace("<RectangleLabels", '<RectangleLabels model_classifier_epochs="many"'), {}, 300),
+        (TIMELINE.format(""), {"max_epochs": 200}, 200),
+        (TIMELINE.format('model_classifier_epochs="7"'), {"max_epochs": 200}, 7),  # under MIN_EPOCHS
+        (TIMELINE.format('model_classifier_epochs="1000"'), {"max_epochs": 200}, 200),
+        (TIMELINE.format('model_classifier_epochs="7" model_classifier_num_layers="1"'), {"max_epochs": 200}, 200),
+    ],
+)
+def test_a_timeline_may_name_the_epochs_of_its_trainings(
+    labeled: tuple[LabeledImage, ...], config: str, settings: dict[str, Any], epochs: int
+) -> None:
+    made = plan(Split(labeled, labeled, held_out=False))
+    (tag,), own = label_config.parse(config), made.settings.model_copy(update=settings)
+    assert tag_training.hyper_of(replace(made, tag=tag, settings=own)).epochs == epochs

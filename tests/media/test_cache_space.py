@@ -1,0 +1,116 @@
+"""The media cache keeps to its size, over processes that die: least recently used first, never what is in use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backend.media import cache_space
+from backend.media.cache import MediaCache
+from backend.media.cache_space import CacheSpace
+from backend.settings import Settings
+from tests.site import Site
+from tests.support import ROOT
+
+SIZE = 1000
+
+
+@pytest.fixture(autouse=True)
+def without_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_space, "GRACE_S", 0.0)
+
+
+def fill(folder: Path, ages: Sequence[int]) -> list[Path]:
+    """Write files that were used so many hours ago."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{age}.png" for age in ages]
+    for path, age in zip(paths, ages, strict=True):
+        path.write_bytes(bytes(SIZE))
+        os.utime(path, (time.time() - 3600 * age,) * 2)
+    return paths
+
+
+def left(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.png"))
+
+
+def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
+    paths = fill(tmp_path / "media", range(1, 21))
+    space = CacheSpace(tmp_path / "media", 10 * SIZE)
+    assert space.touch(paths[19])
+    assert space.make_room() == 11 * SIZE
+    assert left(tmp_path / "media") == [*range(1, 9), 20]
+    assert not space.touch(paths[10])
+
+
+def test_nothing_goes_while_there_is_room(tmp_path: Path) -> None:
+    fill(tmp_path / "media", range(1, 11))
+    assert CacheSpace(tmp_path / "media", 10 * SIZE).make_room() == 0
+    assert len(left(tmp_path / "media")) == 10
+
+
+JOB = """
+import sys, pathlib, time
+from backend.media.cache_space import CacheSpace
+space = CacheSpace(pathlib.Path(sys.argv[1]), 1)
+with space.in_use():
+    for path in sorted(pathlib.Path(sys.argv[1]).glob("*.png")):
+        assert space.touch(path)
+    print("uses", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_running_job_needs_stays_until_it_dies(tmp_path: Path) -> None:
+    """The job is another process, and it is killed: nothing is left to take back its mark."""
+    fill(tmp_path / "media", range(1, 11))
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path / "media")], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"uses\n"
+        fill(tmp_path / "media", range(101, 111))
+        space = CacheSpace(tmp_path / "media", SIZE)
+        space.make_room()
+        assert left(tmp_path / "media") == list(range(1, 11))
+    finally:
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+    space.make_room()
+    assert left(tmp_path / "media") == []
+
+
+def test_what_a_killed_process_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    for name, age in ((".old", 25), (".new", 1)):
+        (tmp_path / "media" / name).write_bytes(bytes(SIZE))
+        os.utime(tmp_path / "media" / name, (time.time() - 3600 * age,) * 2)
+    CacheSpace(tmp_path / "media", SIZE).make_room()
+    assert [path.name for path in (tmp_path / "media").iterdir()] == [".new"]
+
+
+def test_a_cache_keeps_to_its_size(tmp_path: Path) -> None:
+    """200 images of 30 kB and room for 1 MB; each is fetched again after it went."""
+    from tests.media.test_cache import encoded, noise
+
+    site = Site()
+    try:
+        for number in range(200):
+            site.put(f"/data/{number}.png", encoded(noise(100, 100)))
+        settings = Settings(label_studio_url=site.url, media_cache_gb=0.001)
+        cache = MediaCache(tmp_path / "media", settings, lambda url: {}, lambda task, uri: uri)
+        for number in range(200):
+            cache.fetch(f"/data/{number}.png", number)
+        assert sum(path.stat().st_size for path in (tmp_path / "media").iterdir()) < 1.1e6
+        assert cache.fetch("/data/0.png", 0).width == 100
+        with cache.in_use():
+            files = [cache.fetch(f"/data/{number}.png", number) for number in range(200)]
+            assert all(file.path.is_file() for file in files)
+    finally:
+        site.close()

@@ -1,0 +1,91 @@
+"""Image files as they come from disk; how they get there, and what browsers make of them, is told by test_media.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.errors import MediaError
+from backend.media import images, png
+from backend.media.images import ORIENTATION, UPRIGHT, decoding, is_plain, opened, upright_size, upright_strips
+
+
+def saved(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
+    """Save a picture of 3 x 2 whose left column is white."""
+    pixels = np.zeros((2, 3), dtype=np.uint8)
+    pixels[:, 0] = 255
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).convert(mode).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "orientation", "plain"),
+    [
+        ("a.png", "RGB", 1, True),
+        ("a.png", "L", 1, True),
+        ("a.bmp", "RGB", 1, True),
+        ("a.png", "RGBA", 1, False),
+        ("a.png", "RGB", 6, False),
+        ("a.png", "I;16", 1, False),
+        ("a.tiff", "RGB", 1, False),
+    ],
+)
+def test_plain_is_what_opencv_reads_as_browsers_do(
+    tmp_path: Path, name: str, mode: str, orientation: int, plain: bool
+) -> None:
+    path = saved(tmp_path / name, mode, orientation)
+    with opened(path, "") as image:
+        assert is_plain(image, path) is plain
+        shown = np.concatenate(list(upright_strips(image)))
+        assert upright_size(image) == (shown.shape[1], shown.shape[0])
+    assert shown.shape == ((3, 2, 3) if orientation == 6 else (2, 3, 3))
+
+
+@pytest.mark.parametrize("orientation", [1, *UPRIGHT])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_strips_are_the_image_turned_as_a_whole(
+    tmp_path: Path, orientation: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "STRIP_PIXELS", 9)  # of 5 and 7 pixels a row: one row at a time
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)).convert(mode)
+    picture.save(tmp_path / "a.png", exif=exif)
+    with opened(tmp_path / "a.png", "") as image:
+        with (tmp_path / "b.png").open("wb") as sink:
+            png.write(sink, *upright_size(image), upright_strips(image))
+        turn = UPRIGHT.get(orientation)
+        whole = picture.convert("RGB") if turn is None else picture.convert("RGB").transpose(turn)
+    with Image.open(tmp_path / "b.png") as written:
+        assert written.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(whole))
+
+
+@pytest.mark.parametrize("orientation", [1, *UPRIGHT])
+def test_every_orientation_becomes_upright(tmp_path: Path, orientation: int) -> None:
+    """The white column is on the left, on the right, on top or at the bottom, as EXIF says."""
+    with opened(saved(tmp_path / "a.png", orientation=orientation), "") as image:
+        pixels = np.concatenate(list(upright_strips(image)))[:, :, 0]
+    sides = {"left": pixels[:, 0], "right": pixels[:, -1], "top": pixels[0], "bottom": pixels[-1]}
+    (white,) = [side for side, line in sides.items() if (line == 255).all()]
+    expected = {1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "top", 7: "bottom", 8: "bottom"}
+    assert white == expected[orientation]
+
+
+@pytest.mark.parametrize(
+    ("called", "said"), [("", "not an image"), ("text/html; charset=x", r"\(the server calls it text/html\)")]
+)
+def test_what_is_no_image(tmp_path: Path, called: str, said: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(MediaError, match=said):
+        opened(tmp_path / "a.png", called)
+
+
+def test_a_decoder_that_stumbles_is_a_damaged_image() -> None:
+    with pytest.raises(MediaError, match=r"truncated or damaged: odd"), decoding():
+        raise ValueError("odd")

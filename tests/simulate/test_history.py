@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.settings import Settings
+from backend.simulate import records
+from backend.simulate.history import PROGRESS_FILE, History
+from backend.simulate.records import INITIAL, Pick, Round
+from tests.simulate.test_records import finished
+
+CHAMPIONS = (1, 2, 2, 4, 5, 6, 7)  # the third was not published
+
+
+def done(number: int, champion: int, **changed: Any) -> Round:
+    """Return a round whose one pick is the image of its own number."""
+    pick = Pick(id=number, image="", random=False, loss=number / 10)
+    known = {"picked": (pick,), "published": champion == number, "champion": champion, **changed}
+    return finished(number).model_copy(update=known)
+
+
+def history(folder: Path, champions: Sequence[int] = CHAMPIONS, **settings: Any) -> History:
+    """Return what seven rounds leave behind, the first of which all strategies share."""
+    save(records.unit_folder(folder, INITIAL, 0), 1)
+    records.save_round(records.unit_folder(folder, INITIAL, 0), done(1, champions[0]))
+    found = History(folder, "entropy", 0, Settings(**settings))
+    found.begin()
+    for number, champion in enumerate(champions[1:], 2):
+        found.keep(done(number, champion), save(folder / "work", number))
+    return found
+
+
+def save(folder: Path, number: int) -> Path:
+    """Write something that stands for weights, under their name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = records.weights_of(folder, number)
+    path.write_text(str(number))
+    return path
+
+
+def test_nothing_is_behind_a_new_unit(tmp_path: Path) -> None:
+    new = History(tmp_path, "entropy", 0, Settings())
+    assert (len(new), new.champion, new.picks, new.voters(), new.losses()) == (0, 0, (), (), {})
+    assert new.goes_on_from(held_out=True) == 0
+
+
+def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
+    written = history(tmp_path)
+    read = History(tmp_path, "entropy", 0, Settings())
+    for found in (written, read):
+        assert (len(found), found.champion, found.last.round) == (7, 7, 7)
+        assert [pick.id for pick in found.picks] == [1, 2, 3, 4, 5, 6, 7]
+    assert (records.unit_folder(tmp_path, "entropy", 0) / PROGRESS_FILE).read_text() == "7.0000"
+
+
+def test_losses_are_forgotten_with_the_pools_that_production_deletes(tmp_path: Path) -> None:
+    # Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each.
+    assert history(tmp_path).losses() == {5: 0.5, 6: 0.6, 7: 0.7}
+
+
+def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> None:
+    found = history(tmp_path, (1, 2, 2, 4), committee_size=3)
+    assert found.voters() == (4, 2, 1)
+    assert [found.weights(number).read_text() for number in (1, 2, 4)] == ["1", "2", "4"]
+    assert not found.weights(3).exists()
+    assert found.weights(1).parent.name == INITIAL
+
+
+@pytest.mark.parametrize(
+    ("settings", "champion_held_out", "held_out", "start"),
+    [
+        ({}, True, True, 2),
+        ({}, False, False, 2),  # nothing is judged, so nothing is judged wrongly
+        ({}, False, True, 0),  # it has learned from what is held out now
+        ({"train_from": "base"}, True, True, 0),
+    ],
+)
+def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
+    tmp_path: Path, settings: dict[str, Any], champion_held_out: bool, held_out: bool, start: int
+) -> None:
+    found = history(tmp_path, (1,), **settings)
+    found.keep(done(2, 2, held_out=champion_held_out), save(tmp_path / "work", 2))
+    found.keep(done(3, 2), save(tmp_path / "work", 3))
+    assert found.goes_on_from(held_out=held_out) == start

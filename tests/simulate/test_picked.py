@@ -1,0 +1,37 @@
+"""What strategies picked, on the page of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from backend.simulate import picked
+from backend.simulate.records import Row
+
+
+def row(strategy: str, number: int, images: tuple[str, ...], seed: int = 0) -> Row:
+    told = {"map50": 0.5, "map50_95": 0.4, "class_ap50": {}, "published": True, "unranked": ""}
+    took = {"train_s": 1, "score_s": 1, "rank_s": 1}
+    where = {"strategy": strategy, "seed": seed, "round": number, "images": 2, "boxes": 2}
+    return Row.model_validate({**where, **told, **took, "picked": images})
+
+
+def test_each_picture_is_in_the_page_once(tmp_path: Path) -> None:
+    names = [f"<{number}>.png" for number in range(26)]
+    for name in names:
+        Image.new("RGB", (200, 100), "red").save(tmp_path / name)
+    paths = {name: tmp_path / name for name in names}
+    many = tuple(names[:25])
+    rows = [row("a&b", 2, (names[0], names[25])), row("a&b", 1, many), row("c", 1, many), row("c", 1, (), seed=1)]
+    page = picked.show(["a&b", "c"], rows, paths)
+    assert page.count("data:image/jpeg;base64,") == 25  # the last of the 25 is under none of the 24 shown
+    assert page.count("25 images at random, 24 of them:") == 2
+    assert page.index("25 images at random") < page.index("2 images for round 2:")
+    assert page.count('title="&lt;0&gt;.png"') == 3
+    assert "<summary>a&amp;b</summary>" in page
+
+
+def test_nothing_was_picked() -> None:
+    assert "data:" not in picked.show([], [], {})
+    assert "0 images at random:" in picked.show(["a"], [row("a", 1, ())], {})

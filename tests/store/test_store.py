@@ -1,0 +1,894 @@
+"""The store: versions that appear whole or not at all, pools and rankings, on a folder and on an fsspec URL."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import stat
+import threading
+import time
+import tracemalloc
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+import pytest
+
+from backend.errors import BusyError, ModelError, NotFoundError, StoreError
+from backend.model_versions import Metrics, ModelVersion, TrainingSnapshot
+from backend.sampling.bandit import Reward
+from backend.sampling.stream_admission import StreamState
+from backend.storage import LocalFiles, file_sha256
+from backend.store import shard_codec
+from backend.store.shard_codec import ShardArrays
+from backend.store.shard_codec import read as read_shard
+from backend.store.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
+from backend.types import Prediction, Ranking
+
+RECORD = ProjectRecord(7, '<View label="é"/>', '{"RETRAIN_EVERY": 5}', "http://ls", "http://me:9090", "")
+
+
+@pytest.fixture(params=["folder", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "models") if request.param == "folder" else f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(root: str, tmp_path: Path) -> Store:
+    return Store(root, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def reopen(root: str, tmp_path: Path) -> Callable[[], Store]:
+    """Return what another process sees."""
+    return lambda: Store(root, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "models"))
+
+
+def weights_file(tmp_path: Path, content: bytes = b"weights") -> Path:
+    path = tmp_path / f"{uuid.uuid4().hex}.pt"
+    path.write_bytes(content)
+    return path
+
+
+def make_version(weights: Path, number: int, *, promoted: bool = True, project_id: int = 7) -> ModelVersion:
+    metrics = Metrics(0.1 + 0.2, 1e-17, {"a": float("nan"), "b": 0.5}, 3, 4, 5)
+    return ModelVersion(
+        project_id=project_id,
+        number=number,
+        name=version_name("yolo11n.pt", number),
+        sha256=file_sha256(weights),
+        base_model="yolo11n.pt",
+        parent=None if number == 1 else number - 1,
+        classes=("a", "b"),
+        snapshot=TrainingSnapshot(project_id, "hash", {11: "2025-01-01T00:00:00Z", 12: "x"}, (1, 2), (3,)),
+        metrics=metrics,
+        champion_metrics=None,
+        hyper_parameters={"epochs": 3, "lr": 0.01, "names": ["x"], "nothing": None},
+        software={"ultralytics": "8"},
+        timings={"train": 1.25},
+        created=datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+        promoted=promoted,
+        reason="first version",
+    )
+
+
+def publish(store: Store, tmp_path: Path, *, promoted: bool = True) -> ModelVersion:
+    number = store.reserve_number(7)
+    weights = weights_file(tmp_path, f"weights {number}".encode())
+    current = store.current(7)
+    version = replace(make_version(weights, number, promoted=promoted), parent=current.number if current else None)
+    store.publish(version, weights)
+    return version
+
+
+def make_prediction(n: int, seed: int = 0, *, variance: bool = True) -> Prediction:
+    rng = np.random.default_rng(seed)
+    return Prediction(
+        width=640,
+        height=480,
+        boxes=rng.random((n, 4), dtype=np.float32) * 100,
+        class_probs=rng.random((n, 3), dtype=np.float32),
+        confidence=rng.random(n, dtype=np.float32),
+        embedding=rng.random(5, dtype=np.float32),
+        box_variance=rng.random((n, 4), dtype=np.float32) if variance else None,
+        shape_confidence=rng.random(n, dtype=np.float32),
+        thumbnail=rng.integers(0, 256, 192).astype(np.uint8),
+    )
+
+
+def same(one: Prediction | None, other: Prediction | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance", "shape_confidence", "thumbnail")
+    pairs = [(getattr(one, field), getattr(other, field)) for field in fields]
+    return (one.width, one.height) == (other.width, other.height) and all(
+        (a is None and b is None) or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
+        for a, b in pairs
+    )
+
+
+def make_shard(index: int, *predictions: Prediction | None, first: int = 100) -> PoolShard:
+    return PoolShard(index, np.arange(first, first + len(predictions)), predictions)
+
+
+def make_ranking(n: int = 4, explored: tuple[int, ...] = (1,), first: int = 100) -> Ranking:
+    marks = np.zeros(n, dtype=np.bool_)
+    marks[list(explored)] = True
+    numbers = np.linspace(0, 1, n, dtype=np.float32)
+    return Ranking(np.arange(first, first + n), numbers, numbers * np.float32(3), marks, "entropy")
+
+
+def equal(one: Ranking | None, other: Ranking) -> bool:
+    fields = ("task_ids", "priority", "acquisition", "explored")
+    return (
+        one is not None
+        and one.strategy == other.strategy
+        and all(
+            getattr(one, field).dtype == getattr(other, field).dtype
+            and np.array_equal(getattr(one, field), getattr(other, field))
+            for field in fields
+        )
+    )
+
+
+def path_of(store: Store, name: str, number: int = 1) -> Path:
+    return Path(store._files.where(f"projects/7/versions/{number}/{name}"))
+
+
+# Projects and the secret
+
+
+def test_an_empty_store(store: Store) -> None:
+    assert store.project(7) is None
+    assert store.project_ids() == ()
+    assert store.versions(7) == ()
+    assert store.current(7) is None
+    assert store.serving(7) is None
+    assert store.ranking(7, 0) is None
+    assert store.prediction(7, 0, 1) is None
+    store.prune(7, keep=1)
+    store.clear_shards(7, 0)
+
+
+def test_projects(store: Store, reopen: Callable[[], Store]) -> None:
+    store.save_project(RECORD)
+    store.save_project(replace(RECORD, configured="abc"))
+    store.save_project(replace(RECORD, project_id=12))
+    store.reserve_number(99)
+    assert reopen().project(7) == replace(RECORD, configured="abc")
+    assert reopen().project_ids() == (7, 12)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 1}', b'{"format": 2, "project": {}}', b"\xff\xfe"])
+def test_a_damaged_project_file_is_named(local: Store, damage: bytes) -> None:
+    local.save_project(RECORD)
+    path = Path(local._files.where("projects/7/project.json"))
+    path.write_bytes(damage)
+    with pytest.raises(ModelError, match=r"damaged file.*project\.json"):
+        local.project(7)
+
+
+def test_the_secret_is_stable_and_private(local: Store, tmp_path: Path) -> None:
+    secret = local.secret()
+    assert len(secret) >= 32
+    assert Store(str(tmp_path / "models")).secret() == secret == local.secret()
+    assert stat.S_IMODE((tmp_path / "models" / "secret").stat().st_mode) == 0o600
+    assert Store(str(tmp_path / "other")).secret() != secret
+
+
+def test_the_secret_on_a_remote_root(store: Store, reopen: Callable[[], Store]) -> None:
+    assert store.secret() == reopen().secret()
+
+
+def _ask(root: str, start: Any, answers: Any) -> None:
+    store = Store(root)
+    start.wait()
+    answers.put((store.secret(), [store.reserve_number(7) for _ in range(20)]))
+
+
+def test_two_processes_share_a_secret_and_no_number(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(2), context.Queue()
+    workers = [context.Process(target=_ask, args=(str(tmp_path / "m"), start, answers)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    (one, first), (other, second) = answers.get(timeout=60), answers.get(timeout=60)
+    for worker in workers:
+        worker.join(60)
+    assert one == other
+    assert sorted(first + second) == list(range(1, 41))
+
+
+def test_many_threads_share_a_secret(local: Store) -> None:
+    barrier, found = threading.Barrier(8), []
+
+    def ask() -> None:
+        barrier.wait()
+        found.append(local.secret())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("base", "number", "name"),
+    [("yolo11n.pt", 3, "yolo11n-v3"), ("models/my.best.pt", 0, "my.best-v0"), ("yolo26s.yaml", 1, "yolo26s-v1")],
+)
+def test_version_name(base: str, number: int, name: str) -> None:
+    assert version_name(base, number) == name
+
+
+def test_numbers_are_never_used_twice(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    store.save_shard(7, 0, make_shard(0, make_prediction(1)))
+    assert publish(store, tmp_path).number == 1
+    assert store.reserve_number(7) == 2  # a training that dies
+    assert publish(reopen(), tmp_path).number == 3
+    store.rollback(7, 1)
+    store.prune(7, keep=1)
+    assert reopen().reserve_number(7) == 4
+    assert reopen().reserve_number(8) == 1
+
+
+def test_a_manifest_survives_the_round_trip(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    found = reopen().version(7, 1)
+    assert repr(found.metrics) == repr(version.metrics)  # NaN is not equal to itself
+    assert replace(found, metrics=None) == replace(version, metrics=None)
+    assert found.created.utcoffset() == timedelta(0)
+    assert repr(reopen().current(7)) == repr(found) == repr(reopen().versions(7)[0])
+
+
+def test_times_are_kept_in_utc(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    weights = weights_file(tmp_path)
+    noon = datetime(2025, 5, 5, 12, tzinfo=timezone(timedelta(hours=2)))
+    store.publish(replace(make_version(weights, 1), created=noon), weights)
+    assert reopen().version(7, 1).created == noon
+    assert reopen().version(7, 1).created.hour == 10
+
+
+def test_weights_come_back_checked(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    assert store.weights(version).read_bytes() == b"weights 1"
+    assert reopen().weights(version).read_bytes() == b"weights 1"
+    assert reopen().weights(version).suffix == ".pt"
+
+
+def test_damaged_weights_are_named_and_never_given_out(
+    store: Store, reopen: Callable[[], Store], root: str, tmp_path: Path
+) -> None:
+    publish(store, tmp_path)
+    version = publish(store, tmp_path)
+    with fsspec.open(f"{root}/projects/7/versions/2/weights.pt", "wb") as file:
+        file.write(b"weights X")
+    with pytest.raises(ModelError, match=r"yolo11n-v2 are damaged.*versions/2/weights\.pt.*roll back"):
+        reopen().weights(version)
+    assert reopen().rollback(7, 1).number == 1
+    with pytest.raises(ModelError, match="damaged"):
+        reopen().rollback(7, 2)
+    current = reopen().current(7)
+    assert current is not None
+    assert current.number == 1
+
+
+def test_a_damaged_local_copy_of_remote_weights_is_fetched_again(tmp_path: Path) -> None:
+    store = Store(f"memory://{uuid.uuid4().hex}", cache=tmp_path / "cache")
+    version = publish(store, tmp_path)
+    store.weights(version).write_bytes(b"damaged")
+    assert store.weights(version).read_bytes() == b"weights 1"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{version.sha256}.pt"]
+
+
+def test_missing_weights(local: Store, tmp_path: Path) -> None:
+    version = publish(local, tmp_path)
+    path_of(local, "weights.pt").unlink()
+    with pytest.raises(ModelError, match=r"yolo11n-v1 are missing.*roll back"):
+        local.weights(version)
+
+
+def test_a_version_without_a_manifest_does_not_exist(local: Store, tmp_path: Path) -> None:
+    version = publish(local, tmp_path)
+    number = local.reserve_number(7)
+    path_of(local, "weights.pt", number).write_bytes(b"killed between weights and manifest")
+    assert [found.number for found in local.versions(7)] == [1]
+    assert local.current(7) is not None
+    with pytest.raises(NotFoundError, match=r"no version 2.*published versions: 1"):
+        local.version(7, 2)
+    with pytest.raises(NotFoundError):
+        local.weights(replace(version, number=2))
+    with pytest.raises(NotFoundError):
+        local.rollback(7, 2)
+
+
+def test_killed_before_the_pointer_moved(local: Store, tmp_path: Path) -> None:
+    publish(local, tmp_path)
+    version = publish(local, tmp_path)
+    Path(local._files.where("projects/7/current/2")).unlink()
+    local.publish(version, weights_file(tmp_path, b"weights 2"))  # the job runs again
+    current = local.current(7)
+    assert current is not None
+    assert current.number == 2
+
+
+def test_the_manifest_is_written_last(local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    rename = Path.replace
+
+    def record(self: Path, target: Path) -> Path:
+        order.append(target.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", record)
+    publish(local, tmp_path)
+    assert order == ["weights.pt", "manifest.json"]
+
+
+def test_a_failed_write_leaves_what_was_there(local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.save_project(RECORD)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"No space left on device \[.*models.* Fix: make room"):
+        local.save_project(replace(RECORD, hostname="new"))
+    monkeypatch.undo()
+    assert local.project(7) == RECORD
+    assert [path.name for path in (tmp_path / "models/projects/7").iterdir()] == ["project.json"]
+
+
+def test_publishing_refuses_other_weights_and_a_taken_number(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    other = weights_file(tmp_path, b"other")
+    with pytest.raises(ModelError, match="sha256"):
+        store.publish(replace(make_version(other, 2), sha256="0" * 64), other)
+    with pytest.raises(ModelError, match="yolo11n-v1 is published already"):
+        store.publish(replace(make_version(other, 1), metrics=None), other)
+    assert store.version(7, 1).sha256 == version.sha256
+    assert len(store.versions(7)) == 1
+
+
+def test_a_rejected_challenger_is_shown_but_never_current(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    rejected = publish(store, tmp_path, promoted=False)
+    current = store.current(7)
+    assert current is not None
+    assert current.number == 1
+    assert [version.promoted for version in store.versions(7)] == [True, False]
+    with pytest.raises(ModelError, match="never promoted"):
+        store.rollback(7, rejected.number)
+    with pytest.raises(ModelError, match="missing"):
+        store.weights(rejected)
+
+
+def test_rollback_and_on(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    for _ in range(3):
+        publish(store, tmp_path)
+    store.rollback(7, 2)
+    current = reopen().current(7)
+    assert current is not None
+    assert current.number == 2
+    publish(store, tmp_path)
+    current = reopen().current(7)
+    assert current is not None
+    assert current.number == 4
+
+
+def test_serving_follows_activation_only(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    assert reopen().serving(7) is None
+    store.activate(7, 1)
+    publish(store, tmp_path)
+    serving = reopen().serving(7)
+    assert serving is not None
+    assert serving.number == 1
+    store.activate(7, 0)
+    assert reopen().serving(7) is None
+    with pytest.raises(NotFoundError):
+        store.activate(7, 9)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "../../current/1"])
+def test_damaged_json_is_named(local: Store, tmp_path: Path, name: str) -> None:
+    publish(local, tmp_path)
+    path_of(local, name).write_text('{"format": 1, "number": "one"}')
+    with pytest.raises(ModelError, match=f"damaged file.*{Path(name).name}"):
+        Store(str(tmp_path / "models")).current(7)
+
+
+def test_projects_stay_apart(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    store.save_shard(7, 1, make_shard(0, make_prediction(1)))
+    assert store.current(8) is None
+    assert store.prediction(8, 1, 100) is None
+    assert len(store.load_pool(8, 1, None)[0]) == 0
+
+
+def test_prune_keeps_the_newest_the_current_and_the_serving(store: Store, tmp_path: Path) -> None:
+    for _ in range(5):
+        version = publish(store, tmp_path)
+        store.save_shard(7, version.number, make_shard(0, make_prediction(1)))
+        store.save_ranking(7, version.number, make_ranking())
+    store.save_shard(7, 0, make_shard(0, make_prediction(1)))
+    store.activate(7, 2)
+    store.rollback(7, 1)
+    store.prune(7, keep=2)
+    assert [version.number for version in store.versions(7)] == [1, 2, 3, 4, 5]
+    assert [len(store.load_pool(7, number, None)[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
+    assert [store.ranking(7, number) is not None for number in range(1, 6)] == [True, True, False, True, True]
+    with pytest.raises(ModelError, match="missing"):
+        store.weights(store.version(7, 3))
+    assert store.weights(store.version(7, 1)).exists()
+
+
+def test_prune_clears_dead_trainings_but_not_the_one_under_way(local: Store, tmp_path: Path) -> None:
+    dead = local.reserve_number(7)
+    path_of(local, "weights.pt", dead).write_bytes(b"x")
+    publish(local, tmp_path)
+    running = local.reserve_number(7)
+    path_of(local, "weights.pt", running).write_bytes(b"x")
+    local.prune(7, keep=1)
+    assert not path_of(local, "weights.pt", dead).exists()
+    assert path_of(local, "weights.pt", running).exists()
+    assert local.weights(local.version(7, 2)).exists()
+
+
+# Scored pools
+
+
+def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    predictions = (make_prediction(3), None, make_prediction(0, 1), make_prediction(2, 2, variance=False))
+    store.save_shard(7, 0, make_shard(0, *predictions))
+    for at, prediction in enumerate(predictions):
+        assert same(reopen().prediction(7, 0, 100 + at), prediction)
+    assert reopen().prediction(7, 0, 99) is None
+    assert reopen().prediction(7, 0, 104) is None
+    (shard,) = reopen().shards(7, 0)
+    assert shard.task_ids.tolist() == [100, 101, 102, 103]
+    assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
+
+
+def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the tasks lie about: asked for one at a time they read nearly a shard each."""
+    one, other = make_prediction(1), make_prediction(2, 2)
+    for index in range(12):
+        store.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)))
+    store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)))
+    opened: list[str] = []
+
+    def read(file: BinaryIO, where: str) -> ShardArrays:
+        opened.append(where)
+        return read_shard(file, where)
+
+    monkeypatch.setattr(shard_codec, "read", read)
+    found = dict(store.predictions(7, 0, [*range(40), 99]))
+    assert found.keys() == {*range(12), *range(24, 40)}
+    assert same(found[5], other)
+    assert same(found[4], one)
+    assert len(opened) == len(set(opened)) == 13
+    assert dict(store.predictions(7, 0, [])) == dict(store.predictions(7, 0, [1], labeled=True)) == {}
+
+
+def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    turned = [replace(make_prediction(n), rotated=np.random.default_rng(n).random((n, 5), np.float32)) for n in (2, 3)]
+    store.save_shard(7, 0, make_shard(0, turned[0], None, turned[1]))
+    for task_id, expected in zip((100, 102), turned, strict=True):
+        found = reopen().prediction(7, 0, task_id)
+        assert found is not None
+        assert expected.rotated is not None
+        np.testing.assert_array_equal(found.rotated, expected.rotated)
+
+
+def test_keypoints_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    seen = [
+        replace(make_prediction(n), keypoints=np.random.default_rng(n).random((n, 4, 3), np.float32)) for n in (2, 3)
+    ]
+    store.save_shard(7, 0, make_shard(0, seen[0], make_prediction(0), seen[1]))
+    for task_id, expected in zip((100, 102), seen, strict=True):
+        found = reopen().prediction(7, 0, task_id)
+        assert found is not None
+        assert expected.keypoints is not None
+        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+
+
+def test_outlines_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    rng = np.random.default_rng(0)
+    outlines = [
+        tuple(tuple(rng.random((points, 2), np.float32) for points in rings) for rings in boxes)
+        for boxes in (((4, 3), (), (5,)), (), ((3,),))
+    ]
+    seen = [replace(make_prediction(len(one)), outlines=one) for one in outlines]
+    store.save_shard(7, 0, make_shard(0, *seen))
+    for at, expected in enumerate(outlines):
+        found = reopen().prediction(7, 0, 100 + at)
+        assert found is not None
+        assert found.outlines is not None
+        assert [len(each) for each in found.outlines] == [len(each) for each in expected]
+        for rings, true in zip(found.outlines, expected, strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(rings, true, strict=True))
+
+
+def test_box_embeddings_are_not_stored(store: Store) -> None:
+    prediction = replace(make_prediction(2), box_embeddings=np.ones((2, 5), dtype=np.float32))
+    store.save_shard(7, 0, make_shard(0, prediction))
+    found = store.prediction(7, 0, 100)
+    assert found is not None
+    assert found.box_embeddings is None
+
+
+def test_load_pool_merges_the_shards(store: Store) -> None:
+    one, two, three = make_prediction(3, 1), make_prediction(0, 2), make_prediction(2, 3)
+    store.save_shard(7, 4, make_shard(0, one, None, first=100))
+    store.save_shard(7, 4, make_shard(1, two, three, None, first=200))
+    weights = np.array([1, 2, 3], dtype=np.float32)
+    pool, failed = store.load_pool(7, 4, weights)
+    assert failed == (101, 202)
+    assert pool.task_ids.tolist() == [100, 200, 201]
+    assert pool.offsets.tolist() == [0, 3, 3, 5]
+    assert np.array_equal(pool.class_probs, np.concatenate([one.class_probs, three.class_probs]))
+    assert pool.embeddings is not None
+    assert np.array_equal(pool.embeddings, [one.embedding, two.embedding, three.embedding])
+    assert pool.class_weights is weights
+
+
+def test_a_pool_is_in_memory_once(local: Store) -> None:
+    for index in range(20):
+        local.save_shard(7, 1, make_shard(index, *[make_prediction(200, at) for at in range(50)], first=100 * index))
+    local.prediction(7, 1, 100)
+    tracemalloc.start()
+    pool, _ = local.load_pool(7, 1, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pool) == 1000
+    assert pool.box_variance is not None
+    assert peak < 1.6 * (pool.class_probs.nbytes + pool.box_variance.nbytes)
+
+
+def test_load_pool_of_nothing(store: Store) -> None:
+    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
+    assert (len(pool), failed, pool.embeddings) == (0, (), None)
+    store.save_shard(7, 0, make_shard(0, None, None))
+    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
+    assert (len(pool), failed) == (0, (100, 101))
+
+
+def test_a_model_that_finds_nothing_and_has_no_embedding(store: Store) -> None:
+    nothing = Prediction(
+        8,
+        9,
+        np.zeros((0, 4), np.float32),
+        np.zeros((0, 0), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.float32),
+    )
+    store.save_shard(7, 0, make_shard(0, nothing, nothing))
+    pool, _ = store.load_pool(7, 0, None)
+    assert pool.offsets.tolist() == [0, 0, 0]
+    assert pool.embeddings is None
+    assert same(store.prediction(7, 0, 101), nothing)
+
+
+def test_the_shard_with_the_highest_index_wins_whatever_the_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = make_prediction(3, 1), make_prediction(1, 2)
+    store.save_shard(7, 1, make_shard(2, old, old, None))
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3_600_000_000_000)  # set back by an hour
+    store.save_shard(7, 1, make_shard(9, new, first=101))
+    store.save_shard(7, 1, make_shard(10, new, first=102))
+    pool, failed = store.load_pool(7, 1, None)
+    assert sorted(pool.task_ids.tolist()) == [100, 101, 102]
+    assert failed == ()
+    assert np.diff(pool.offsets)[np.argsort(pool.task_ids)].tolist() == [3, 1, 1]
+    assert same(store.prediction(7, 1, 101), new)
+    assert same(store.prediction(7, 1, 100), old)
+    tasks = [task for shard in store.shards(7, 1) for task in shard.task_ids.tolist()]
+    assert sorted(tasks) == [100, 101, 102]
+
+
+def test_an_answer_is_of_what_the_task_showed(store: Store) -> None:
+    first, second = make_prediction(3, 1), make_prediction(1, 2)
+    store.save_shard(7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])))
+    assert same(store.prediction(7, 1, 100), first)
+    assert same(store.prediction(7, 1, 100, 11), first)
+    assert store.prediction(7, 1, 100, 12) is None
+    shown = {100: 12, 101: 22}
+    assert [task for task, _ in store.predictions(7, 1, [100, 101, 102], shown)] == [101]
+    assert store.sources(7, 1) == {100: 11, 101: 22, 102: 33}
+    store.save_shard(7, 2, make_shard(0, first))  # as by an earlier release, which did not say
+    assert same(store.prediction(7, 2, 100, 11), first)
+    with pytest.raises(ValueError, match="sources"):
+        replace(make_shard(0, first), sources=np.array([1, 2]))
+
+
+def test_a_shard_of_an_earlier_release_has_no_sources(local: Store) -> None:
+    local.save_shard(7, 1, make_shard(0, make_prediction(3, 1)))
+    path = path_of(local, "pool-000000.npz")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "sources"}
+    np.savez(path, allow_pickle=False, **arrays)
+    assert local.prediction(7, 1, 100, 5) is not None
+    assert local.sources(7, 1) == {100: 0}
+
+
+def test_a_shard_saved_twice_is_there_once(store: Store) -> None:
+    for _ in range(2):
+        store.save_shard(7, 1, make_shard(0, make_prediction(3), None))
+    pool, failed = store.load_pool(7, 1, None)
+    assert (len(pool), len(pool.class_probs), failed) == (1, 3, (101,))
+
+
+def test_look_ups_see_other_processes_shards(local: Store, tmp_path: Path) -> None:
+    other = Store(str(tmp_path / "models"))
+    assert local.prediction(7, 1, 100) is None
+    for seed in range(5):
+        other.save_shard(7, 1, make_shard(0, make_prediction(2, seed)))
+        assert same(local.prediction(7, 1, 100), make_prediction(2, seed))
+        other.save_shard(7, 1, make_shard(seed + 1, make_prediction(1, seed), first=200 + seed))
+        assert same(local.prediction(7, 1, 200 + seed), make_prediction(1, seed))
+    other.clear_shards(7, 1)
+    assert local.prediction(7, 1, 100) is None
+
+
+def test_look_ups_do_not_read_a_shard_per_task(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(3):
+        local.save_shard(7, 1, make_shard(index, *[make_prediction(2, at) for at in range(20)], first=100 * index))
+    opened: list[str] = []
+    read = LocalFiles.open
+
+    def record(self: LocalFiles, path: str) -> BinaryIO:
+        opened.append(path)
+        return read(self, path)
+
+    monkeypatch.setattr(LocalFiles, "open", record)
+    for index in range(3):
+        for at in range(20):
+            assert same(local.prediction(7, 1, 100 * index + at), make_prediction(2, at))
+    assert len(opened) == 6  # the header of each once, then each once
+
+
+def test_look_ups_from_many_threads(local: Store) -> None:
+    for index in range(12):
+        local.save_shard(7, 1, make_shard(index, make_prediction(2, index), first=index))
+    wrong: list[int] = []
+
+    def ask(seed: int) -> None:
+        for task in np.random.default_rng(seed).integers(0, 12, 60).tolist():
+            if not same(local.prediction(7, 1, task), make_prediction(2, task)):
+                wrong.append(task)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_next_shard_and_clear(store: Store) -> None:
+    assert store.next_shard(7, 1) == 0
+    store.save_shard(7, 1, make_shard(4, make_prediction(1)))
+    store.save_ranking(7, 1, make_ranking())
+    assert store.next_shard(7, 1) == 5
+    store.clear_shards(7, 1)
+    assert store.next_shard(7, 1) == 0
+    assert store.ranking(7, 1) is None
+    assert len(store.load_pool(7, 1, None)[0]) == 0
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "pickle"])
+def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
+    local.save_shard(7, 1, make_shard(0, *[make_prediction(20, at) for at in range(5)]))
+    path = path_of(local, "pool-000000.npz")
+    data = bytearray(path.read_bytes())
+    if damage == "pickle":
+        with path.open("wb") as file:
+            np.savez(file, written=np.array([object()], dtype=object))
+    else:
+        data[data.index(b"class_probs.npy") + 200] ^= 0xFF  # in the numbers: in a header of the zip it may do no harm
+        path.write_bytes({"empty": b"", "cut": bytes(data[: len(data) // 2]), "flipped": bytes(data)}[damage])
+    with pytest.raises(ModelError, match=r"damaged file.*pool-000000\.npz.*score the project again"):
+        local.load_pool(7, 1, None)
+
+
+def test_a_pool_rewritten_while_it_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.save_shard(7, 1, make_shard(0, make_prediction(2)))
+    index = local._pools._index("projects/7/versions/1")
+    local.save_shard(7, 1, make_shard(0, make_prediction(5)))
+    monkeypatch.setattr(local._pools, "_index", lambda folder: index)
+    with pytest.raises(BusyError, match="pool changed"):
+        local.load_pool(7, 1, None)
+    assert local.prediction(7, 1, 100) is None
+
+
+def test_a_shard_must_fit_its_tasks() -> None:
+    with pytest.raises(ValueError, match="2 predictions"):
+        PoolShard(0, np.arange(3), (None, None))
+
+
+# Rankings
+
+
+def test_rankings_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
+    store.save_ranking(7, 0, make_ranking())
+    store.save_ranking(7, 1, make_ranking(0, explored=()))
+    assert equal(reopen().ranking(7, 0), make_ranking())
+    assert equal(reopen().ranking(7, 1), make_ranking(0, explored=()))
+
+
+def test_a_new_ranking_is_seen_by_others(local: Store, tmp_path: Path) -> None:
+    other = Store(str(tmp_path / "models"))
+    assert local.ranking(7, 1) is None
+    for n in range(1, 5):
+        other.save_ranking(7, 1, make_ranking(n, explored=()))
+        assert equal(local.ranking(7, 1), make_ranking(n, explored=()))
+
+
+def test_a_damaged_ranking_is_named(local: Store) -> None:
+    local.save_ranking(7, 1, make_ranking())
+    path_of(local, "ranking.npz").write_bytes(b"not a zip file")
+    with pytest.raises(ModelError, match=r"damaged file.*ranking\.npz"):
+        local.ranking(7, 1)
+
+
+def test_a_file_changed_behind_our_back_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"good")
+    times = path.stat()
+    time.sleep(0.1)  # so old that its sum is remembered
+    good = file_sha256(path)
+    assert file_sha256(path) == good
+    path.write_bytes(b"evil")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    time.sleep(0.1)
+    assert path.stat().st_mtime_ns == times.st_mtime_ns
+    assert file_sha256(path) != good
+
+
+# What the rounds taught
+
+
+def test_the_stream_state_is_kept(store: Store, reopen: Callable[[], Store]) -> None:
+    assert store.stream(7) == StreamState()
+    state = StreamState(0.7, 12, 5, 2, 9)
+    store.save_stream(7, state)
+    assert reopen().stream(7) == state
+    assert store.stream(8) == StreamState()
+
+
+def test_rewards_are_kept_by_version_and_signs_by_tag_too(store: Store, reopen: Callable[[], Store]) -> None:
+    assert (store.rewards(7), store.signs(7)) == ((), ())
+    for version in (2, 1, 2):
+        store.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
+        store.save_signs(7, PoolSigns(version, 0.5, None, "second"))
+        store.save_signs(7, PoolSigns(version, 0.5, None))
+    store.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
+    store.save_signs(7, PoolSigns(2, None, 0.99))
+    again = reopen()
+    assert again.rewards(7) == (
+        Reward(1, "entropy", 20, 100, 0.01, None),
+        Reward(2, "margin", 20, 100, 0.5, 0.25),
+    )
+    assert again.signs(7) == (
+        PoolSigns(1, 0.5, None),
+        PoolSigns(1, 0.5, None, "second"),
+        PoolSigns(2, None, 0.99),
+        PoolSigns(2, 0.5, None, "second"),
+    )
+
+
+def test_signs_from_before_there_were_several_tags_are_the_first_ones(local: Store, tmp_path: Path) -> None:
+    local.save_signs(7, PoolSigns(1, 0.5, 0.75, "second"))
+    path = tmp_path / "models/projects/7/signs.json"
+    path.write_text('{"format": 1, "signs": [{"version": 1, "uncertainty": 0.5, "stability": null}]}')
+    assert local.signs(7) == (PoolSigns(1, 0.5, None, ""),)
+
+
+@pytest.mark.parametrize("name", ["stream", "rewards", "signs"])
+def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, name: str) -> None:
+    local.save_stream(7, StreamState())
+    (tmp_path / "models/projects/7" / f"{name}.json").write_text("{}x")
+    with pytest.raises(ModelError, match=f"damaged file.*{name}.json.*delete the file"):
+        getattr(local, name)(7)
+
+
+# Two writers at once
+
+
+def test_of_two_successors_of_one_version_the_first_is_accepted(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    late = weights_file(tmp_path, b"late")
+    version = replace(make_version(late, store.reserve_number(7)), parent=1)
+    publish(store, tmp_path)
+    with pytest.raises(BusyError, match="version 3 was accepted while the successor of version 1 was made"):
+        store.publish(version, late)
+    current = store.current(7)
+    assert current is not None
+    assert current.number == 3
+    assert [found.number for found in store.versions(7)] == [1, 3]
+
+
+def test_the_loser_of_the_last_moment_leaves_no_version(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have written their manifest; the pointer can be moved from their parent once."""
+    publish(store, tmp_path)
+    late, write = weights_file(tmp_path, b"late"), store._files.write
+    version = replace(make_version(late, store.reserve_number(7)), parent=1)
+
+    def overtaken(path: str, data: bytes) -> None:
+        write(path, data)
+        with monkeypatch.context() as patched:
+            patched.setattr(store._files, "write", write)
+            publish(store, tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._files, "write", overtaken)
+        with pytest.raises(BusyError, match="was accepted while"):
+            store.publish(version, late)
+    assert [found.number for found in store.versions(7)] == [1, 3]
+    current = store.current(7)
+    assert current is not None
+    assert current.number == 3
+
+
+def test_of_many_moves_of_a_pointer_one_wins(tmp_path: Path) -> None:
+    first = Store(str(tmp_path / "models"))
+    publish(first, tmp_path)
+
+    def move(number: int) -> bool:
+        try:
+            Store(str(tmp_path / "models"))._point_on("current", 7, 1, number)
+        except BusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(move, range(2, 10))) == 1
+
+
+def test_tokens_are_given_once(tmp_path: Path) -> None:
+    def take(_: int) -> int:
+        return Store(str(tmp_path / "models")).take_token(7, "push")
+
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(take, range(40)))
+    assert len(set(tokens)) == 40
+    assert Store(str(tmp_path / "models")).newest_token(7, "push") == max(tokens)
+    assert Store(str(tmp_path / "models")).newest_token(7, "training") == 0
+    folder = tmp_path / "models/projects/7/fences/push"
+    assert str(max(tokens)) in {path.name for path in folder.iterdir()}
+
+
+def test_a_store_with_single_pointer_files_is_read_and_goes_on(local: Store, tmp_path: Path) -> None:
+    """As versions of this project before wrote them."""
+    publish(local, tmp_path)
+    folder = tmp_path / "models/projects/7"
+    (folder / "current/1").rename(folder / "current.json")
+    (folder / "current").rmdir()
+    current = local.current(7)
+    assert current is not None
+    assert current.number == 1
+    publish(local, tmp_path)
+    current = local.current(7)
+    assert current is not None
+    assert current.number == 2

@@ -1,0 +1,161 @@
+"""The store with several control tags in one project: a model, a pool and a ranking of its own for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.errors import ModelError
+from backend.labelstudio import label_config
+from backend.model_versions import ModelVersion, TagModel
+from backend.store.store import PoolShard, Store
+from backend.types import Prediction, Ranking
+from backend.yolo.ensemble import nobody
+from tests.store.test_store import make_version, weights_file
+from tests.support import TWO_TAGS
+
+LABEL, SECOND = label_config.parse(TWO_TAGS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "models"))
+
+
+def beside(sha256: str, name: str = "second") -> TagModel:
+    return TagModel(name, "detect", ("cat",), sha256, "yolo11n.pt", None, None, {}, "published: the first version")
+
+
+def publish(store: Store, tmp_path: Path, *, weights: bool = True, others: Sequence[str] = ("second",)) -> ModelVersion:
+    """Publish the next version, with a model for `label` unless told otherwise, and one for each of `others`."""
+    number = store.reserve_number(7)
+    first = weights_file(tmp_path, f"first {number}".encode())
+    files = {name: weights_file(tmp_path, f"{name} {number}".encode()) for name in others}
+    version = replace(
+        make_version(first, number),
+        from_name="label",
+        others=tuple(beside(store_sum(path), name) for name, path in files.items()),
+    )
+    if not weights:
+        version = replace(version, sha256="")
+    store.publish(version, first if weights else None, files)
+    return version
+
+
+def store_sum(path: Path) -> str:
+    return make_version(path, 1).sha256
+
+
+def prediction(width: int) -> Prediction:
+    nothing = np.zeros((0, 4), dtype=np.float32)
+    return Prediction(
+        width, 10, nothing, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(3, np.float32)
+    )
+
+
+def shard(width: int) -> PoolShard:
+    return PoolShard(0, np.array([100]), (prediction(width),))
+
+
+def test_each_tag_has_its_weights(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path, others=("second", "a/../b", "Ünï"))
+    assert store.weights(version).read_bytes() == store.weights(version, "label").read_bytes() == b"first 1"
+    for name in ("second", "a/../b", "Ünï"):
+        assert store.weights(version, name).read_bytes() == f"{name} 1".encode()
+    again = Store(str(tmp_path / "models")).version(7, 1)
+    assert [model.from_name for model in again.models] == ["label", "second", "a/../b", "Ünï"]
+
+
+def test_damaged_weights_of_a_further_tag_are_refused(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    publish(store, tmp_path)
+    store.weights(version, "second").write_bytes(b"other")
+    with pytest.raises(ModelError, match="damaged: wrong sha256"):
+        store.weights(version, "second")
+    with pytest.raises(ModelError, match="damaged"):
+        store.rollback(7, 1)
+    assert store.weights(version).read_bytes() == b"first 1"
+
+
+def test_a_tag_may_have_no_model_yet(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path, weights=False)
+    with pytest.raises(ModelError, match="has no weights for label"):
+        store.weights(version)
+    with pytest.raises(ModelError, match="has no weights for third"):
+        store.weights(version, "third")
+    publish(store, tmp_path)
+    assert store.rollback(7, 1).number == 1
+
+
+@pytest.mark.parametrize("given", ["nothing", "another file"])
+def test_weights_that_are_not_the_manifests_are_refused(store: Store, tmp_path: Path, given: str) -> None:
+    first = weights_file(tmp_path)
+    version = replace(make_version(first, 1), from_name="label", others=(beside("0" * 64),))
+    files = {} if given == "nothing" else {"second": first}
+    with pytest.raises(ModelError, match="do not have the sha256 of their manifest"):
+        store.publish(version, first, files)
+    assert store.versions(7) == ()
+
+
+def test_which_model_answers_for_a_tag(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    assert [version.model_of(tag, first=tag is LABEL) for tag in (LABEL, SECOND)] == list(version.models)
+    assert version.model_of(replace(SECOND, task="segment"), first=False) is None  # its weights find boxes
+    assert version.model_of(replace(SECOND, from_name="third"), first=False) is None
+    assert publish(store, tmp_path, weights=False).model_of(LABEL, first=True) is None
+    assert version.models[0].sha256 == version.sha256
+
+
+def test_a_manifest_from_before_is_of_the_first_tag(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path, others=())
+    path = tmp_path / "models/projects/7/versions/1/manifest.json"
+    old = json.loads(path.read_text())
+    for name in ("from_name", "carried", "others"):
+        del old["version"][name]
+    path.write_text(json.dumps(old))
+    version = Store(str(tmp_path / "models")).version(7, 1)
+    assert version.model_of(LABEL, first=True) == version.models[0]
+    assert version.model_of(SECOND, first=False) is None
+    assert store.weights(version).read_bytes() == b"first 1"
+
+
+def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    for labeled in (False, True):
+        store.save_shard(7, 1, shard(11), labeled=labeled)
+        store.save_shard(7, 1, shard(22), labeled=labeled, tag="second")
+    for tag, width in (("", 11), ("second", 22)):
+        for labeled in (False, True):
+            found = store.prediction(7, 1, 100, labeled=labeled, tag=tag)
+            assert found is not None
+            assert found.width == width
+            assert len(store.load_pool(7, 1, None, labeled=labeled, tag=tag)[0]) == 1
+    one = np.zeros(1, np.float32)
+    store.save_ranking(7, 1, Ranking(np.array([100]), one, one, one > 0, "random"), tag="second")
+    assert store.ranking(7, 1) is None
+    assert store.ranking(7, 1, tag="second") is not None
+    store.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
+    assert [len(list(store.votes(7, 1, tag=tag))) for tag in ("", "second")] == [0, 1]
+    store.clear_shards(7, 1)
+    assert store.prediction(7, 1, 100, tag="second") is None
+    assert store.prediction(7, 1, 100, labeled=True, tag="second") is None
+    assert store.ranking(7, 1, tag="second") is None
+    assert list(store.votes(7, 1, tag="second")) == []
+
+
+def test_prune_clears_all_tags(store: Store, tmp_path: Path) -> None:
+    versions = [publish(store, tmp_path) for _ in range(2)]
+    for version in versions:
+        for labeled in (False, True):
+            store.save_shard(7, version.number, shard(11), labeled=labeled, tag="second")
+    store.prune(7, keep=1)
+    with pytest.raises(ModelError, match="missing"):
+        store.weights(versions[0], "second")
+    assert [store.prediction(7, n, 100, tag="second") is None for n in (1, 2)] == [True, False]
+    assert [store.prediction(7, n, 100, labeled=True, tag="second") is None for n in (1, 2)] == [True, False]
+    assert store.weights(versions[1], "second").read_bytes() == b"second 2"

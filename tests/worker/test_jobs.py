@@ -1,0 +1,419 @@
+"""Jobs that meet: in whichever order they run or fail, Label Studio ends up with the scores of the last ranking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from backend.errors import BusyError, LabelStudioError, ModelError
+from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import demands, served_models
+from backend.loop.context import Context
+from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
+from backend.loop.training import retraining
+from backend.queue.rq_queue import CONTROL, SCORE, TRAIN, Jobs
+from backend.queue.run_state import SCORING_TTL_S, TrainingProgress
+from backend.settings import Settings
+from backend.store.store import ProjectRecord
+from backend.subprocesses import LabelStudioProcess
+from backend.worker import jobs
+from tests.support import CONFIG, ImageSite, open_context, publish
+
+
+def queue(redis: Redis, name: str) -> Queue:
+    return Queue(name, connection=redis, serializer=JSONSerializer)
+
+
+def in_the_middle(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, meanwhile: Callable[[], None]) -> None:
+    """Let something else happen once, right after `name` of a module has done its work."""
+    original, pending = getattr(module, name), [meanwhile]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        found = original(*args, **options)
+        while pending:
+            pending.pop()()
+        return found
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A project of four images with a served version and its ranking, whose jobs run when the test says so."""
+
+    context: Context
+    project: int
+    images: ImageSite
+
+    @property
+    def client(self) -> LabelStudioClient:
+        return self.context.label_studio
+
+    def add(self, begin: int, end: int) -> None:
+        rows = [{"image": self.images.add(f"{n}.png", n)} for n in range(begin, end)]
+        self.client.http.send("POST", f"/api/projects/{self.project}/import", rows)
+
+    def choose(self, strategy: str, **settings: int) -> None:
+        extra = json.dumps({"STRATEGY": strategy, "EXPLORE_SHARE": 0, **settings})
+        self.context.store.save_project(ProjectRecord(self.project, CONFIG, extra, "", "", ""))
+
+    def waiting(self, name: str = CONTROL) -> list[str]:
+        """Return the jobs that wait for their time."""
+        found = queue(self.context.redis, name)
+        scheduled = found.scheduled_job_registry.get_job_ids()
+        return [job.func_name.rpartition(".")[2] for job in map(found.fetch_job, scheduled) if job]
+
+    def asked(self, name: str) -> list[str]:
+        """Return the jobs that may begin."""
+        return [job.func_name.rpartition(".")[2] for job in queue(self.context.redis, name).jobs]
+
+    def run(self, name: str = CONTROL) -> None:
+        """Run the jobs of a queue, and those that they make."""
+        found = queue(self.context.redis, name)
+        while found.job_ids:
+            job = found.fetch_job(found.pop_job_id() or "")
+            assert job is not None
+            job.delete()
+            getattr(jobs, job.func_name.rpartition(".")[2])(*job.args)
+
+    def work(self, *names: str) -> None:
+        """Work off the queues by name, those that wait for their time too, until nothing is left in the first."""
+        for name in names or (CONTROL, SCORE):
+            found = queue(self.context.redis, name)
+            for job_id in found.scheduled_job_registry.get_job_ids():
+                found.scheduled_job_registry.remove(job_id)
+                found.push_job_id(job_id)
+            self.run(name)
+        if not names and self.context.redis.llen(queue(self.context.redis, CONTROL).key):
+            self.work()
+
+    def settle(self) -> None:
+        for _ in range(5):
+            self.work()
+
+    def assert_in_order(self, strategy: str) -> None:
+        """What Label Studio holds are the scores of a ranking by `strategy` of all unlabeled tasks."""
+        assert self.context.progress.scoring(self.project) is None
+        order = self.context.store.ranking(self.project, 1)
+        assert order is not None
+        assert order.strategy == strategy
+        wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+        held = {
+            task.id: [one.score for one in self.client.predictions_of(task.id)]
+            for task in self.client.unlabeled_tasks(self.project)
+        }
+        assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
+        kept, _ = self.context.store.load_pool(self.project, 1, None)
+        assert set(kept.task_ids.tolist()) >= set(held)
+
+
+@pytest.fixture
+def studio(
+    label_studio: LabelStudioProcess,
+    settings: Settings,
+    tiny_weights: Any,
+    images: ImageSite,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Studio]:
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        project = context.label_studio.create_project("jobs", CONFIG)
+        found = Studio(context, project, images)
+        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
+        found.add(0, 4)
+        found.choose("class_entropy")
+        publish(context.store, project, tiny_weights)
+        jobs.start_scoring(project)
+        found.settle()
+        found.assert_in_order("class_entropy")
+        yield found
+
+
+@pytest.mark.label_studio
+def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else theirs, of the pool before, would pass for the new one, and their shard take the place of one of its own."""
+    monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
+    annotation = studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(studio.project)), [])
+    studio.add(4, 5)
+    jobs.start_scoring(studio.project)
+    studio.settle()
+    studio.add(5, 7)
+
+    def meanwhile() -> None:
+        studio.choose("margin")
+        studio.client.delete_annotation(annotation)  # so that the shards of the new run have other tasks
+        jobs.start_scoring(studio.project)
+        studio.run(SCORE)
+
+    in_the_middle(monkeypatch, late_tasks, "predict_shards", meanwhile)
+    jobs.score_new(studio.project)
+    studio.settle()
+    studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_scoring_that_begins_while_another_is_pushed_comes_after_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again() -> None:
+        studio.choose("margin")
+        jobs.start_scoring(studio.project)
+
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    in_the_middle(monkeypatch, pool_ranking, "rank_pool", again)
+    studio.settle()
+    studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> None:
+    """Else it would rank what the other one has so far, here nothing, and end it."""
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    studio.work(CONTROL)
+    studio.settle()
+    studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studio, tiny_weights: Path) -> None:
+    """Where people label faster than the pool is scored, the queue would never change."""
+    studio.choose("class_entropy", RETRAIN_EVERY=1)
+    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    publish(studio.context.store, studio.project, tiny_weights)
+    jobs.check(studio.project)  # its scoring has not begun
+    assert studio.asked(TRAIN) == []
+    jobs.start_scoring(studio.project)
+    jobs.check(studio.project)
+    assert studio.asked(TRAIN) == []
+    studio.work(SCORE)
+    studio.run(CONTROL)
+    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    assert studio.asked(TRAIN) == ["retrain"]
+
+
+@pytest.mark.label_studio
+def test_nobody_waits_for_a_version_that_cannot_be_ranked(studio: Studio, tiny_weights: Path) -> None:
+    studio.choose("class_entropy", RETRAIN_EVERY=1)
+    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    publish(studio.context.store, studio.project, tiny_weights)
+    push.give_up(studio.context, studio.project, ModelError("no such strategy"))
+    assert not demands.is_awaited(studio.context, studio.project)
+
+
+@pytest.mark.label_studio
+def test_a_push_is_moot_once_another_version_is_accepted(studio: Studio, tiny_weights: Path) -> None:
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    publish(studio.context.store, studio.project, tiny_weights)
+    studio.run(CONTROL)
+    assert studio.client.project(studio.project).model_version == "yolo11n-v1"
+    assert push.rank_and_push(studio.context, studio.project, 1) is None
+    assert studio.context.progress.scoring(studio.project) is None
+
+
+@pytest.mark.label_studio
+def test_a_late_shard_of_a_run_leaves_those_of_the_next_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names are the same, their tasks are not: one was labeled in between."""
+    monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
+
+    def meanwhile() -> None:
+        first = next(iter(studio.client.unlabeled_tasks(studio.project)))
+        studio.client.annotate(first.id, [])
+        jobs.start_scoring(studio.project)
+        studio.work(SCORE)
+
+    jobs.start_scoring(studio.project)
+    in_the_middle(monkeypatch, scoring, "predict_shards", meanwhile)
+    studio.settle()
+    studio.assert_in_order("class_entropy")
+
+
+@pytest.mark.label_studio
+def test_a_push_waits_as_long_as_another_job_writes_and_its_run_lives_on(studio: Studio) -> None:
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    run = studio.context.progress.scoring(studio.project)
+    assert run is not None
+    with studio.context.lock(studio.project, "push"):
+        studio.context.redis.expire(f"scoring:{studio.project}", 5)
+        jobs.rank_and_push(studio.project, run.run)
+    assert studio.context.redis.ttl(f"scoring:{studio.project}") > SCORING_TTL_S / 2
+    assert "rank_and_push" in studio.waiting()
+    studio.settle()
+    studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is down for longer than the job is tried again. The ranking is in the store, and nothing of it there."""
+    studio.choose("margin")
+    record = served_models.project_record(studio.context, studio.project)
+    assert not push.is_pending(studio.context, record)
+
+    def down(*_: Any, **__: Any) -> None:
+        raise LabelStudioError("Label Studio cannot be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelStudioClient, "update_prediction", down)
+        patched.setattr(LabelStudioClient, "import_predictions", down)
+        jobs.start_scoring(studio.project)
+        with pytest.raises(LabelStudioError):
+            studio.work(SCORE, CONTROL)
+    assert not push.is_pending(studio.context, record)
+    studio.context.redis.delete(f"scoring:{studio.project}")  # as it expires
+    assert push.is_pending(studio.context, record)
+    jobs.reconcile()
+    studio.settle()
+    studio.assert_in_order("margin")
+
+
+@pytest.mark.label_studio
+def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the run would stand for half an hour, and nothing would say why."""
+
+    def damaged(*_: Any, **__: Any) -> None:
+        raise ModelError("weights of yolo11n-v1 are damaged")
+
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    with monkeypatch.context() as broken:
+        broken.setattr(scoring, "predict_shards", damaged)
+        studio.settle()
+    assert studio.context.progress.scoring(studio.project) is None
+    assert "are damaged" in studio.context.progress.recall(studio.project, "ranking_error")
+    jobs.start_scoring(studio.project)
+    studio.settle()
+    studio.assert_in_order("margin")
+    assert studio.context.progress.recall(studio.project, "ranking_error") == ""
+
+
+@pytest.mark.label_studio
+def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
+    """However many hints come meanwhile."""
+    hints = Jobs(studio.context.redis)
+    with studio.context.lock(studio.project, "push"):
+        for _ in range(3):
+            hints.once("score_new", studio.project)
+            hints.once("review_labels", studio.project, 1)
+            hints.once("start_scoring", studio.project)
+            studio.run()
+    assert sorted(studio.waiting()) == ["review_labels", "score_new", "start_scoring"]
+
+
+@pytest.mark.label_studio
+def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the webhook was lost, and Label Studio after it for longer than the job is tried again."""
+    jobs.reconcile()
+    studio.settle()
+    studio.add(4, 6)
+
+    def down(*_: Any) -> None:
+        raise LabelStudioError("Label Studio cannot be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(late_tasks, "score_new", down)
+        jobs.reconcile()
+        with pytest.raises(LabelStudioError):
+            studio.work()
+    jobs.reconcile()
+    studio.settle()
+    studio.assert_in_order("class_entropy")
+    jobs.reconcile()  # this one looks at what we wrote ourselves
+    studio.settle()
+    jobs.reconcile()
+    assert "score_new" not in [job.func_name.rpartition(".")[2] for job in queue(studio.context.redis, CONTROL).jobs]
+
+
+def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: Context, tiny_weights: Any) -> None:
+    """Its shards are moot, so nothing would end it but its time."""
+    record = ProjectRecord(7, CONFIG, "", "", "", "")
+    context.store.save_project(record)
+    for number in (1, 2):
+        assert publish(context.store, 7, tiny_weights).number == number
+        assert push.is_pending(context, record)
+        context.progress.start_scoring(7, number, 1, 1)
+        assert not push.is_pending(context, record)
+
+
+@pytest.mark.parametrize("forced", [0, 1])
+def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
+    context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch, forced: int
+) -> None:
+    """Nobody asks again; one that was due by its labels is found by the next check."""
+    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
+    monkeypatch.setattr(demands, "is_due", lambda *_: True)
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise BusyError("a training of project 7 is already running")
+
+    monkeypatch.setattr(retraining, "retrain", busy)
+    with context.lock(7, "training"):
+        context.progress.set_training(7, TrainingProgress("running"))
+        jobs.retrain(7, forced)
+        assert context.progress.training(7).state == "running"
+    assert queue(redis, TRAIN).scheduled_job_registry.count == forced
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (pool_ranking, "rank_pool"),  # before the first batch
+        (LabelStudioClient, "import_predictions"),  # before the pointer
+        (LabelStudioClient, "prediction_versions"),  # before the flip
+        (LabelStudioClient, "set_model_version"),  # after it: the write of a process that stood still comes late
+    ],
+)
+def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
+    studio: Studio, tiny_weights: Any, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    """Wherever it stands still for longer than its lock lives: the queue stays with what was accepted later."""
+    original, pending = getattr(module, name), [True]
+
+    def overtake() -> None:
+        studio.context.redis.delete(f"lock:push:{studio.project}")  # what its expiry does
+        publish(studio.context.store, studio.project, tiny_weights)
+        studio.context.redis.flushall()  # also where redis was lost
+        jobs.start_scoring(studio.project)
+        studio.settle()
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if pending:
+            pending.pop()
+            overtake()
+        return original(*args, **options)
+
+    studio.add(4, 5)
+    studio.choose("margin")
+    jobs.start_scoring(studio.project)
+    studio.work(SCORE)
+    with monkeypatch.context() as patched:
+        if name == "set_model_version":
+            studio.client.set_model_version(studio.project, "")
+        patched.setattr(module, name, interrupted)
+        studio.work(CONTROL)
+    assert not pending
+    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    serving = studio.context.store.serving(studio.project)
+    assert serving is not None
+    assert serving.number == 2
+    studio.settle()
+    held = [studio.client.predictions_of(task.id) for task in studio.client.unlabeled_tasks(studio.project)]
+    assert [sum(one.version == "yolo11n-v2" for one in found) for found in held] == [1] * len(held)

@@ -1,0 +1,161 @@
+"""A minute of 640 x 480 pixels: how many key frames its objects need, what those draw, and the memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from backend.datasets import writer
+from backend.datasets.writer import LabeledImage, Split
+from backend.geometry import coordinates, keyframes
+from backend.geometry.keyframes import Track
+from backend.labelstudio import tags
+from backend.labelstudio.tags.videorectangle import CONFIDENCE
+from backend.media import video
+from backend.media.video import Video
+from backend.types import LabeledBox, Prediction
+from backend.yolo import tracking, training
+from backend.yolo.base_weights import BaseWeights
+from backend.yolo.detector import load_detector
+from backend.yolo.tracking import Follower
+from backend.yolo.training import Hyper
+from tests import clips
+from tests.clips import Mover
+from tests.support import CLASSES
+from tests.yolo.test_tracking import seen, tag
+
+MINUTE, SIZE = 1500, (640, 480)  # frames, pixels
+CROWD = [
+    Mover("red", (30, 40), (3.1, 0.9), (120, 90)),
+    Mover("blue", (400, 300), (-1.7, 2.3), (90, 120), first=100, last=1300),
+    Mover("red", (200, 100), (0.4, -1.3), (100, 140), first=0, last=700),
+]
+LABELS, IMGSZ = ("red", "blue"), 320
+SCRATCH = BaseWeights("yolo11n.yaml", pretrained=False, note="")
+PEAK = """
+import resource, sys
+from pathlib import Path
+from backend import tags, tracking, video
+from backend.yolo.detector import load_detector
+from tests.support import CLASSES
+from tests.yolo.test_tracking import tag
+clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 320, "cpu")
+found = tracking.watch(detector, clip, tag().frame_rate, tags.asked(tag()))
+assert len(found.boxes)
+print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def pictures(folder: Path, count: int, seed: int) -> tuple[LabeledImage, ...]:
+    """Draw what moves in the minute, elsewhere and in other sizes."""
+    rng, drawn = np.random.default_rng(seed), []
+    for task_id in range(seed * 1000, seed * 1000 + count):
+        scene = [
+            Mover(str(label), tuple(rng.uniform(0, 300, 2)), (0, 0), tuple(rng.integers(80, 150, 2)))
+            for label in rng.choice(LABELS, rng.integers(1, 4))
+        ]
+        (pixels,) = clips.draw(scene, 1, SIZE)
+        path = folder / f"{task_id}.png"
+        Image.fromarray(pixels[:, :, ::-1]).save(path)
+        drawn.append(LabeledImage(task_id, path, tuple(labeled(mover) for mover in scene), random=True))
+    return tuple(drawn)
+
+
+def labeled(mover: Mover) -> LabeledBox:
+    box = mover.box(0, *SIZE)
+    assert box is not None
+    x, y, w, h = box
+    return LabeledBox(mover.label, ((x + w / 2) / SIZE[0], (y + h / 2) / SIZE[1], w / SIZE[0], h / SIZE[1]))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector trained for the things that move here."""
+    folder = tmp_path_factory.mktemp("minute")
+    split = Split(pictures(folder, 48, seed=1), pictures(folder, 4, seed=2), held_out=True)
+    data_yaml = writer.write(split, LABELS, folder / "data")
+    hyper = Hyper(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    return training.train(data_yaml, SCRATCH, hyper, folder / "run", lambda _: None).weights
+
+
+def drawn(found: Prediction, of: Mapping[str, str]) -> list[Track]:
+    """Return where Label Studio draws each object of a prediction."""
+    regions = [one.as_json() for one in tags.encode(tag(of), found, CLASSES, 0.25, "k")]
+    return [keyframes.interpolate(keyframes.from_sequence(one["value"]), range(1, MINUTE + 1)) for one in regions]
+
+
+def agreement(tracks: Sequence[Track], boxes: Mapping[int, npt.ArrayLike]) -> list[float]:
+    """Return the IoU of each box that is drawn with the nearest of its frame's (k, 4)."""
+    percent = np.array(SIZE * 2) / 100
+    return [
+        float(coordinates.iou([[x, y, x + w, y + h]], boxes[frame]).max(initial=0.0))
+        for track in tracks
+        for frame, (x, y, w, h) in zip(track.frames.tolist(), track.boxes * percent, strict=True)
+    ]
+
+
+def truth(frame: int) -> coordinates.Boxes:
+    """Return the true boxes of a frame (k, 4) xyxy in pixels."""
+    boxes = [box for mover in CROWD if (box := mover.box(frame, *SIZE)) is not None]
+    return np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], dtype=np.float64)
+
+
+def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
+    """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
+    clip = Video(Path("minute.avi"), *SIZE, fps=25.0, frames=MINUTE)
+    of = {"model_tracker": "bytetrack"}
+    follower, pixels = Follower(tags.asked(tag(of))), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
+    said = {}
+    for number in range(1, MINUTE + 1):
+        complete = seen(CROWD, number - 1, shake=1.0, size=SIZE)
+        kept = np.random.default_rng(number).random(len(complete.boxes)) < 0.9
+        fields = ("boxes", "class_probs", "confidence")
+        said[number] = replace(complete, **{name: getattr(complete, name)[kept] for name in fields})
+        follower.add(number, said[number], pixels)
+    found = follower.prediction(clip, 25.0, bridge=tracking.MISSED)
+    tracks = drawn(found, of)
+    overlaps = np.array(agreement(tracks, {number: one.boxes for number, one in said.items()}))
+    assert len(tracks) == len(CROWD)
+    assert len(found.boxes) <= 0.15 * len(overlaps)
+    assert overlaps[overlaps > 0.5].mean() >= 0.9  # without the boxes overlooked
+    assert (overlaps > 0.5).mean() > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "of",
+    [{"model_tracker": "bytetrack"}, {"model_tracker": "botsort"}, {"botsort_with_reid": "true"}],
+    ids=["bytetrack", "botsort", "with_reid"],
+)
+def test_a_minute_of_video_needs_few_key_frames(of: dict[str, str], tmp_path: Path, weights: Path) -> None:
+    clip = video.probe(clips.write(tmp_path / "minute.avi", CROWD, MINUTE, SIZE))
+    detector = load_detector(weights, IMGSZ, "cpu")
+    found = tracking.watch(detector, clip, tag(of).frame_rate, tags.asked(tag(of)))
+    tracks = drawn(found, of)
+    numbers = list(clip.numbers(25.0))
+    said = zip(numbers, detector.watch(video.frames(clip, numbers, 25.0)), strict=True)
+    boxes = {number: one.boxes[one.confidence >= CONFIDENCE] for number, one in said}
+    true = {number: truth(number - 1) for number in numbers}
+    overlaps = np.array(agreement(tracks, boxes))
+    share, there = len(found.boxes) / len(overlaps), len(overlaps) / sum(map(len, true.values()))
+    right = np.mean(agreement(tracks, true))
+    print(
+        f"{of}: {len(tracks)} objects, {share:.1%} of their frames are key frames, mean IoU {overlaps.mean():.3f} with "
+        f"what the detector says, {right:.3f} with the truth; {there:.1%} of the true boxes' number are drawn"
+    )
+    assert share <= 0.15
+    assert overlaps.mean() >= 0.9
+    assert right >= 0.85
+    assert 0.95 < there < 1.05
+
+
+@pytest.mark.slow
+def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path, weights: Path) -> None:
+    short, long = clips.peaks(tmp_path, PEAK, CROWD, weights)
+    assert long < short + 20  # all frames would take 1.4 GB
