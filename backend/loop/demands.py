@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -127,13 +128,14 @@ def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: b
         context.progress.set_training(project_id, TrainingProgress("queued"))
 
 
-def labels(context: Context, project_id: int) -> str:
-    """Return a text that changes with the labels, or with what the label config asks of them."""
+def labels_fingerprint(context: Context, project_id: int) -> str:
+    """Return a hash that changes with the labels, or with what the label config asks of them."""
     stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
-    return json.dumps([sorted(stamps.items()), record.label_config if record else ""])
+    text = json.dumps([sorted(stamps.items()), record.label_config if record else ""])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def failed_on_these(context: Context, project_id: int) -> bool:
     """Return whether the last training failed on the labels as they are now."""
     failed = context.progress.recall(project_id, "failed_labels")
-    return bool(failed) and failed == labels(context, project_id)
+    return bool(failed) and failed == labels_fingerprint(context, project_id)

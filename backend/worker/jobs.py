@@ -72,7 +72,7 @@ def _train(context: Context, jobs: Jobs, project_id: int, forced: int) -> None:
         return
     except TrainingError as error:
         # The labels do not allow it: trying again makes sense only once they change, or what is asked of them.
-        context.progress.remember(project_id, "failed_labels", demands.labels(context, project_id))
+        context.progress.remember(project_id, "failed_labels", demands.labels_fingerprint(context, project_id))
         context.progress.forget_fault(project_id, "training")  # or a training that was asked for would come for ever
         log.warning("project %d: no training: %s", project_id, error)
         return

@@ -272,7 +272,7 @@ def test_labels_that_allow_no_training_are_not_the_machines_fault(
     context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
-    monkeypatch.setattr(demands, "labels", lambda *_: "labels")
+    monkeypatch.setattr(demands, "labels_fingerprint", lambda *_: "labels")
 
     def refuse(*_: object, **__: object) -> None:
         raise TrainingError("a training needs 2 labeled images")

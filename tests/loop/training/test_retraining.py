@@ -303,7 +303,7 @@ def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> Non
     assert status.state == "failed"
     assert "remove it from the label config" in status.error
 
-    context.progress.remember(project, "failed_labels", demands.labels(context, project))
+    context.progress.remember(project, "failed_labels", demands.labels_fingerprint(context, project))
     assert demands.failed_on_these(context, project)
     context.store.save_project(ProjectRecord(project, studio.freeze(), "", "", "", ""))  # the next /setup
     assert not demands.failed_on_these(context, project)
