@@ -23,7 +23,6 @@ TOTAL_S = 300.0  # of the whole download
 KEEPALIVE_S = 2.0  # below the 5 s after which common servers close, so that we never write into a closing connection
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4  # of one host name, tried in turn
-CHUNK = 1 << 16
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 UNICAST6 = IPv6Network("2000::/3")  # the only global unicast block

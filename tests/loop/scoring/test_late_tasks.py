@@ -191,8 +191,8 @@ def test_a_new_task_is_scored_at_once_and_next(
         annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
         assert not set(late) & snapshot.chance_tasks(context, project, annotated)
         # As if they had lost a label between two of Label Studio's lists.
-        monkeypatch.setattr(LabelStudioClient, "predicted_tasks", lambda *_: iter(()))
-        late_tasks.score_new(context, project)
+        monkeypatch.setattr(LabelStudioClient, "queue_scores", lambda *_: {})
+        assert late_tasks.score_new(context, project) == 0
         assert [len(client.predictions_of(task.id)) for task in client.unlabeled_tasks(project)] == [1] * 3
 
 
