@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from backend.types import ControlTag, YoloTask
+
+_WEIGHTS_NAME = re.compile(r"\w[\w.-]*\.pt", re.ASCII)
+
+
+def is_weights_name(name: str) -> bool:
+    """Return whether `name` is that of a weights file without any folder.
+
+    >>> is_weights_name("yolo11n.pt"), is_weights_name("../yolo11n.pt")
+    (True, False)
+    """
+    return _WEIGHTS_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from backend.errors import TrainingError
 from backend.types import LabeledBox, YoloTask
 
 MIN_IMAGES = 2
+SMALLEST_SIDE_PX = 10  # ultralytics leaves smaller images out of a training without a word
 _ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
 
 

@@ -10,6 +10,7 @@ from backend.labelstudio import tags
 from backend.labelstudio.label_names import labels_of, points_of
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
+from backend.model_versions import is_weights_name
 from backend.types import ControlTag
 
 MAX_FRAME_RATE = 1000.0
@@ -140,7 +141,7 @@ def _score_threshold(element: ET.Element) -> float | None:
 
 def _model_path(element: ET.Element) -> str | None:
     value = attributes_of(element).get("model_path", "").strip()
-    if value and not re.fullmatch(r"\w[\w.-]*\.pt", value, re.ASCII):
+    if value and not is_weights_name(value):
         fix = "write the name of a file that lies in MODEL_DIR itself, e.g. yolo11n.pt"
         raise refuse(element, "model_path", value, "is not the plain name of a .pt file", fix)
     return value or None

@@ -18,7 +18,7 @@ from backend.labelstudio.tags import asked
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
-from backend.model_versions import Metrics, ModelVersion, TagModel
+from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
@@ -119,7 +119,7 @@ def check_base(context: Context, record: ProjectRecord) -> None:
 def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> base_weights.BaseWeights:
     """Find the weights a tag starts from; raises ModelError if they are not approved, or cannot be used."""
     name = base_of(context, record, tag)
-    if approved_weights.is_plain_name(name):
+    if is_weights_name(name):
         for path in (name, f"base/{name}", approved_weights.LISTING):
             context.store.fetch(path, context.work_dir)
     if not _admins_own(context, name, tag.task):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from backend.errors import MediaError
 from backend.faults import is_of_disk, is_out_of_memory
@@ -15,7 +15,6 @@ from backend.media.png import Strip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
 PLAIN_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
-ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,7 +73,7 @@ def _orientation(image: Image.Image) -> int:
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        return int(exif.get(ORIENTATION, 1))
+        return int(exif.get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - broken EXIF raises anything; browsers then show the image as it is stored
         return 1
 

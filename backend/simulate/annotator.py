@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from backend.datasets.reader import LabeledFile
 from backend.errors import NotFoundError
@@ -18,7 +18,7 @@ from backend.types import ControlTag, Json, Keypoint, LabeledBox, Task
 from backend.yolo.decoding import smallest_rectangle
 
 Size = tuple[int, int]
-_ORIENTATION = 0x0112  # of EXIF; from 5 on width and height are exchanged
+_EXCHANGED = 5  # from this orientation of EXIF on width and height are exchanged
 
 
 class Oracle:
@@ -113,5 +113,5 @@ def _size(path: Path) -> Size:
     """Return width and height of an image as it is shown."""
     with Image.open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _EXCHANGED
     return (height, width) if turned else (width, height)

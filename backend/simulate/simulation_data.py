@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from backend.datasets import image_folder, label_studio_export, reader
 from backend.datasets.reader import LabeledFile, YoloData
-from backend.datasets.writer import LabeledImage
+from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import DataError
 from backend.labelstudio import tags
 from backend.simulate import annotator
@@ -28,7 +28,6 @@ _KINDS: Mapping[YoloTask, str] = {
     "pose": "keypointlabels",
     "classify": "choices",
 }
-_SMALLEST_PX = 10  # ultralytics leaves smaller images out of trainings without a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +158,11 @@ def _unreadable(files: Sequence[LabeledFile]) -> Iterator[DataError]:
         try:
             with Image.open(file.path) as image:
                 image.verify()
-                small = min(image.size) < _SMALLEST_PX
+                small = min(image.size) < SMALLEST_SIDE_PX
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:  # pillow raises the last for PNG
             yield DataError(f"not an image that can be read: {error}", where=where, fix="replace the file")
         else:
             if small:
-                yield DataError(f"the image is smaller than {_SMALLEST_PX} pixels", where=where, fix="replace the file")
+                yield DataError(
+                    f"the image is smaller than {SMALLEST_SIDE_PX} pixels", where=where, fix="replace the file"
+                )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backend import acquisition
 from backend.errors import SettingError
+from backend.model_versions import is_weights_name
 from backend.types import YoloTask
-from backend.yolo.approved_weights import is_plain_name
 from backend.yolo.runtime import load_model, task_of
 from backend.yolo.tasks import RECIPES, example, task_named, weights_name
 
@@ -53,6 +53,6 @@ def check(strategies: Iterable[str], task: YoloTask) -> None:
 def _task_of(base_model: str, model_dir: Path) -> YoloTask:
     """Return the task of the weights in `model_dir`, else the one they have by their name."""
     for path in (model_dir / base_model, model_dir / "base" / base_model):
-        if is_plain_name(base_model) and path.is_file():
+        if is_weights_name(base_model) and path.is_file():
             return task_of(load_model(path)) or "detect"
     return task_named(base_model)

@@ -17,6 +17,8 @@ from backend.acquisition.pool import Committee
 from backend.errors import ModelError
 from backend.types import DOUBTED_FRAMES, BoolArray, ByteArray, FloatArray, IntArray, Outline, Prediction, Tracks
 
+SHARD_TASKS = 256  # of a scored pool: so many are predicted, and asked of Label Studio, at a time
+
 
 @dataclass(frozen=True, slots=True)
 class PoolShard:

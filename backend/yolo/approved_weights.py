@@ -10,20 +10,11 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from backend.errors import ModelError
+from backend.model_versions import is_weights_name
 from backend.storage import file_sha256
 
 LISTING = "weights.sha256"  # in the format of sha256sum
-_PLAIN_NAME = re.compile(r"\w[\w.-]*\.pt", re.ASCII)
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-
-
-def is_plain_name(name: str) -> bool:
-    """Tell whether `name` is a .pt file without any folder.
-
-    >>> is_plain_name("yolo11n.pt"), is_plain_name("../yolo11n.pt")
-    (True, False)
-    """
-    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def listed(name: str, model_dir: Path) -> frozenset[str]:
@@ -31,7 +22,7 @@ def listed(name: str, model_dir: Path) -> frozenset[str]:
 
     Raises ModelError, with the command that lists them, if there is none.
     """
-    if not is_plain_name(name):
+    if not is_weights_name(name):
         raise ModelError(f"{name!r} is not the plain name of a .pt file", fix="write a name like yolo11n.pt")
     path = model_dir / LISTING
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import ModelError
+from backend.model_versions import is_weights_name
 from backend.storage import file_sha256
 from backend.types import YoloTask
 from backend.yolo.runtime import load_model, quiet_ultralytics
@@ -34,7 +34,7 @@ def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseW
 
     Raises ModelError for a name with a folder in it, an unknown architecture, and a file for another task.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*\.pt", name):
+    if not is_weights_name(name):
         raise ModelError(
             f"BASE_MODEL={name!r} is not the plain name of a .pt file",
             fix="write a name like yolo11n.pt and put the file into MODEL_DIR",

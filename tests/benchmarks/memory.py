@@ -13,6 +13,7 @@ from backend.loop.context import build
 from backend.loop.scoring import scoring
 from backend.loop.served_models import models_for
 from backend.settings import Settings
+from backend.store.shard_codec import SHARD_TASKS
 from backend.subprocesses import start_redis
 from backend.types import Task
 from tests.benchmarks import parts
@@ -88,8 +89,8 @@ def _score(
     (model,) = models_for(context, record, accepted=True)
     data = [task["data"] for task in parts.tasks(files)]
     everything = [Task(number + 1, data[number % len(data)]) for number in range(count)]
-    for index, begin in enumerate(range(0, count, scoring.SHARD_TASKS)):
-        chosen = everything[begin : begin + scoring.SHARD_TASKS]
+    for index, begin in enumerate(range(0, count, SHARD_TASKS)):
+        chosen = everything[begin : begin + SHARD_TASKS]
         (shard,) = scoring.predict_shards(context, (model,), index, chosen)
         assert all(prediction is not None for prediction in shard.predictions)
         context.store.save_shard(parts.PROJECT, model.number, shard)

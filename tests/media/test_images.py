@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from backend.errors import MediaError
 from backend.media import images, png
-from backend.media.images import ORIENTATION, UPRIGHT, decoding, is_plain, opened, upright_size, upright_strips
+from backend.media.images import UPRIGHT, decoding, is_plain, opened, upright_size, upright_strips
 
 
 def saved(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
@@ -18,7 +18,7 @@ def saved(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
     pixels = np.zeros((2, 3), dtype=np.uint8)
     pixels[:, 0] = 255
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     Image.fromarray(pixels).convert(mode).save(path, exif=exif)
     return path
 
@@ -53,7 +53,7 @@ def test_strips_are_the_image_turned_as_a_whole(
 ) -> None:
     monkeypatch.setattr(images, "STRIP_PIXELS", 9)  # of 5 and 7 pixels a row: one row at a time
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)).convert(mode)
     picture.save(tmp_path / "a.png", exif=exif)
     with opened(tmp_path / "a.png", "") as image:

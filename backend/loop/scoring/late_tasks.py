@@ -16,11 +16,12 @@ from backend.labelstudio.client.connection import PredictionRow
 from backend.loop.context import Context
 from backend.loop.scoring import answer_fingerprints, holdings, push
 from backend.loop.scoring.push import LAST, Check, alone_at_work, encode, flip
-from backend.loop.scoring.scoring import SHARD_TASKS, predict_shards, save_shards, shard_size, stored
+from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored
 from backend.loop.scoring.strategy_inputs import pool_for
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.sampling import ranking, stream_admission
 from backend.settings import Settings
+from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import PoolShard, ProjectRecord
 from backend.types import IntArray, Prediction, Ranking, Task
 

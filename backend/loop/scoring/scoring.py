@@ -14,12 +14,12 @@ from backend.loop.scoring import answer_fingerprints, pool_ranking, strategy_inp
 from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.media.cache import MediaFile, each_or_error, placed
 from backend.queue.rq_queue import Jobs
+from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import PoolShard, ProjectRecord
 from backend.types import Prediction, Task
 
 log = logging.getLogger(__name__)
 
-SHARD_TASKS = 256
 SHARD_VIDEOS = 4  # each takes as long as hundreds of images
 
 

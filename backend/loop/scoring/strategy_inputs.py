@@ -22,14 +22,13 @@ from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import Past, fair, pasts_of
 from backend.loop.served_models import ServedModel, committee_for
 from backend.media.cache import each_or_error
+from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Task
 from backend.yolo import ensemble
 from backend.yolo.ensemble import Member, Votes
 
 log = logging.getLogger(__name__)
-
-_SHARD = 256
 
 
 def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strategy: str) -> Pool:
@@ -155,8 +154,8 @@ def _ask_now(
 ) -> Iterator[tuple[IntArray, Committee]]:
     """Ask the committee about the whole pool, where the strategy was another when it was scored."""
     members = jury(context, record, model)
-    for begin in range(0, len(task_ids), _SHARD):
-        tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + _SHARD].tolist())
+    for begin in range(0, len(task_ids), SHARD_TASKS):
+        tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + SHARD_TASKS].tolist())
         ids, votes = _ask(context, members, model.tag, tasks)
         yield ids, ensemble.committee_of(votes)
 

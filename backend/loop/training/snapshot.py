@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backend.datasets import writer
-from backend.datasets.writer import LabeledImage, Split
+from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage, Split
 from backend.errors import MediaError, TrainingError
 from backend.labelstudio import label_config, tags
 from backend.loop.context import Context
@@ -25,7 +25,6 @@ from backend.yolo.frame_classifier import LabeledVideo
 
 log = logging.getLogger(__name__)
 
-LEAST_SIDE = 10  # pixels: ultralytics leaves smaller images out of a training without a word
 _FROZEN = 'its tag says model_trainable="false"'
 
 
@@ -275,8 +274,8 @@ def _of_images(
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
         if isinstance(media, MediaError):
             yield media
-        elif tag.task != "classify" and min(media.width, media.height) < LEAST_SIDE:
-            what = f"the image has {media.width} x {media.height} pixels, and none is learned under {LEAST_SIDE}"
+        elif tag.task != "classify" and min(media.width, media.height) < SMALLEST_SIDE_PX:
+            what = f"the image has {media.width} x {media.height} pixels, and none is learned under {SMALLEST_SIDE_PX}"
             yield MediaError(what, fix="delete the task, or crop the image less")
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
