@@ -28,7 +28,7 @@ def test_a_training_whose_worker_died_is_shown_as_failed(progress: Progress) -> 
     progress.set_training(7, TrainingProgress("running", "train", 0.5))
     stale = progress.training(7)
     assert (stale.state, stale.progress) == ("failed", 0.0)
-    assert "died" in stale.error
+    assert "killed" in stale.error
     for state in ("queued", "failed", "idle"):
         progress.set_training(7, TrainingProgress(state))
         assert progress.training(7).state == state
