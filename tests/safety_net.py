@@ -82,7 +82,7 @@ def simulated(folder: Path, strategies: str, *, choices: bool) -> Json:
         "VAL_SHARE": "0.3",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "backend.cli.app", "simulate", "--data", str(data), "--out", str(folder / "out")]
+    command = [sys.executable, "-m", "backend.cli", "simulate", "--data", str(data), "--out", str(folder / "out")]
     subprocess.run(
         [*command, "--strategies", strategies, *words],
         env={**os.environ, **environ},

@@ -63,7 +63,7 @@ class Servers:
     def command(self, *words: str | int) -> str:
         """Run `yolo-backend` with these words as an admin does; return what it printed."""
         environ = {**os.environ, **self.environ}
-        command = [sys.executable, "-m", "backend.cli.app", *map(str, words)]
+        command = [sys.executable, "-m", "backend.cli", *map(str, words)]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
 
 

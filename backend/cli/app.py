@@ -331,7 +331,3 @@ def simulate_unit(folder: Path, strategy: str, seed: int) -> None:
 
     log_to_stderr("WARNING")
     units.run_unit(folder, strategy, seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -66,7 +66,7 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
             parts.append(redis)
         child_environ = {**environ, "REDIS_URL": redis_url, "PORT": str(port), "HOST": settings.host}
         for name, what in _NAMES.items():
-            command = [sys.executable, "-m", "backend.cli.app", name]
+            command = [sys.executable, "-m", "backend.cli", name]
             part = Part(what, command, child_environ, logs / f"{what.removeprefix('the ')}.log" if logs else None)
             stack.callback(part.stop)
             parts.append(part)

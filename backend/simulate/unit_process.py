@@ -20,7 +20,7 @@ def start(folder: Path, strategy: str, seed: int, environ: Mapping[str, str] = o
     """Start a unit in a process of its own, which ends with the calling thread; what it says goes to its log."""
     unit = records.unit_folder(folder, strategy, seed)
     unit.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "backend.cli.app", "simulate-unit", str(folder), strategy, str(seed)]
+    command = [sys.executable, "-m", "backend.cli", "simulate-unit", str(folder), strategy, str(seed)]
     with (unit / LOG_FILE).open("wb") as log_file:
         return spawn(command, {**environ, **_ONE_THREAD}, log_file)
 

@@ -20,6 +20,7 @@ import numpy as np
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import DataError, ModelError
+from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
 from backend.evaluation.promotion import Contest, judge, needs_labels
 from backend.model_versions import Metrics
@@ -218,6 +219,7 @@ class Unit:
         if number := self._history.champion:
             served = self._history.weights(number)
             champion = self._measured(served, data_yaml, split)
+            validation = bootstrap.gained(validation, champion)
             if split.held_out and needs_labels(validation, champion):
                 on_labels = self._on_labels(weights, served, split)
         published, reason = judge(

@@ -57,7 +57,7 @@ def _start_thread(work: Callable[[], object], every_s: float, what: str, stop: t
 
 def _start(queues: tuple[str, ...], environ: Mapping[str, str], redis: Redis) -> Part:
     names = ",".join(queues)
-    command = [sys.executable, "-m", "backend.cli.app", "worker", "--queues", names]
+    command = [sys.executable, "-m", "backend.cli", "worker", "--queues", names]
     # Without redis it would end at once: that must not count as a fault of its own.
     return Part(f"the worker for {names}", command, environ, may_start=lambda: _answers(redis))
 

@@ -171,7 +171,7 @@ def origin(files: Path) -> Iterator[str]:
 
 @contextmanager
 def _serve(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    server = subprocess.Popen([sys.executable, "-m", "backend.cli.app", "serve"], env=environ)
+    server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=environ)
     try:
         yield server
     finally:

@@ -144,7 +144,7 @@ def _bench(folder: Path) -> Iterator[Bench]:
             "RECONCILE_S": "86400",  # nothing but what is measured
             "LOG_LEVEL": "WARNING",
         }
-        command = [sys.executable, "-m", "backend.cli.app", "worker"]
+        command = [sys.executable, "-m", "backend.cli", "worker"]
         stack.enter_context(running(command, {**os.environ, **environ}, folder / "worker.log"))
         context = build(from_env(environ))
         stack.callback(context.label_studio.close)

@@ -47,7 +47,7 @@ def environ(settings: Settings) -> dict[str, str]:
 
 def cli(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "backend.cli.app", *arguments], env=environ, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "backend.cli", *arguments], env=environ, capture_output=True, text=True, timeout=120
     )
     assert "Traceback" not in done.stderr
     return done
@@ -186,7 +186,7 @@ def test_a_missing_or_wrong_token_ends_the_start(
 def test_the_server_starts_without_label_studio_and_says_so(environ: dict[str, str]) -> None:
     port, studio = free_port(), f"http://127.0.0.1:{free_port()}"
     change = {"LABEL_STUDIO_URL": studio, "LABEL_STUDIO_API_KEY": "legacy"}
-    command = [sys.executable, "-m", "backend.cli.app", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "backend.cli", "serve", "--port", str(port)]
     with subprocess.Popen(command, env=environ | change, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert awaited(f"http://127.0.0.1:{port}/health", child)

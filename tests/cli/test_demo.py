@@ -189,7 +189,7 @@ def demo_on_a_terminal(folder: Path, *arguments: str) -> Iterator[Running]:
 
 
 def _start(folder: Path, arguments: Sequence[str], environ: Mapping[str, str], **how: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "backend.cli.app", "demo", "--folder", str(folder), *arguments]
+    command = [sys.executable, "-m", "backend.cli", "demo", "--folder", str(folder), *arguments]
     return subprocess.Popen(command, env={**os.environ, **environ}, cwd=ROOT, **how)
 
 

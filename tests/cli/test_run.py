@@ -91,7 +91,7 @@ def answers(url: str) -> bool:
 @contextmanager
 def running(environ: dict[str, str], folder: Path, cwd: Path | None = None) -> Iterator[Run]:
     port, log = free_port(), folder / "run.log"
-    command = [sys.executable, "-m", "backend.cli.app", "run", "--port", str(port)]
+    command = [sys.executable, "-m", "backend.cli", "run", "--port", str(port)]
     with log.open("wb") as sink, psutil.Popen(command, env=environ, cwd=cwd, stdout=sink, stderr=sink) as process:
         try:
             await_true(lambda: "backend: " in log.read_text() or process.poll() is not None, "start")
@@ -104,7 +104,7 @@ def running(environ: dict[str, str], folder: Path, cwd: Path | None = None) -> I
 
 def ended(environ: dict[str, str], *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "backend.cli.app", *arguments],
+        [sys.executable, "-m", "backend.cli", *arguments],
         env=environ,
         cwd=cwd,
         capture_output=True,

@@ -127,7 +127,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
             "LOG_LEVEL": "INFO",
         }
         log = folder / "worker.log"
-        command = [sys.executable, "-m", "backend.cli.app", "worker"]
+        command = [sys.executable, "-m", "backend.cli", "worker"]
         with running(command, {**os.environ, **environ}, log) as child, open_context(from_env(environ)) as context:
             yield World(context, outages, log, child.process.pid)
 

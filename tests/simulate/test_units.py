@@ -62,7 +62,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def command(data: Path | str, out: Path, **options: object) -> list[str]:
     given = {"data": data, "out": out, "imgsz": IMGSZ, **OPTIONS, **options}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "backend.cli.app", "simulate", *words]
+    return [sys.executable, "-m", "backend.cli", "simulate", *words]
 
 
 def simulate(
@@ -188,7 +188,7 @@ def test_workers_give_the_same_table_bit_for_bit(
     environ: dict[str, str], data_yaml: Path, out: Path, tmp_path: Path, redis_url: str
 ) -> None:
     with_redis = {**environ, "REDIS_URL": redis_url}
-    worker = [sys.executable, "-m", "backend.cli.app", "worker", "--queues", "train"]
+    worker = [sys.executable, "-m", "backend.cli", "worker", "--queues", "train"]
     with running(worker, with_redis, tmp_path / "one.log"), running(worker, with_redis, tmp_path / "two.log"):
         done = simulate(with_redis, data_yaml, tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -199,9 +199,7 @@ def test_a_worker_says_why_a_unit_failed(
     environ: dict[str, str], data_yaml: Path, tmp_path: Path, redis_url: str
 ) -> None:
     with_redis = {**environ, "REDIS_URL": redis_url, "DEVICE": "7"}
-    with running(
-        [sys.executable, "-m", "backend.cli.app", "worker", "--queues", "train"], with_redis, tmp_path / "log"
-    ):
+    with running([sys.executable, "-m", "backend.cli", "worker", "--queues", "train"], with_redis, tmp_path / "log"):
         done = simulate(with_redis, data_yaml, tmp_path / "out")
     assert done.returncode == 1
     assert "initial, seed 0: DEVICE='7'" in done.stderr

@@ -159,7 +159,7 @@ def test_a_server_that_is_not_open_to_anybody_starts(environ: dict[str, str]) ->
 def test_the_command_says_why_it_does_not_start(command: str) -> None:
     environ = os.environ | {"HOST": "0.0.0.0", "LABEL_STUDIO_URL": "", "REDIS_URL": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "backend.cli.app", command],
+        [sys.executable, "-m", "backend.cli", command],
         capture_output=True,
         text=True,
         timeout=600,

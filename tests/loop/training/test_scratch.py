@@ -54,7 +54,7 @@ def test_a_worker_clears_at_its_start(tmp_path: Path) -> None:
     forgotten.mkdir()
     os.utime(forgotten, (time.time() - 7200,) * 2)
     environ = os.environ | {"MODEL_DIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "backend.cli.app", "worker", "--queues", "train"]
+    command = [sys.executable, "-m", "backend.cli", "worker", "--queues", "train"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert [left.exists(), starting.exists(), forgotten.exists()] == [False, True, False]
