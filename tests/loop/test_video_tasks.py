@@ -99,7 +99,7 @@ def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: 
         assert (failed.regions, failed.score) == ((), push.LAST)
     failures = served.progress.failures(7)
     assert set(failures) == {1, 3, 4}
-    assert "cannot be opened" in failures[1]
+    assert "cannot be decoded" in failures[1]
     assert "not a video" in failures[3]
 
 
@@ -320,7 +320,7 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
     assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2, 3, 4}
-    assert "left out of training: the video cannot be opened" in failures[4]
+    assert "left out of training: the video cannot be decoded" in failures[4]
     assert "region r3 has no key frame; frames past the end of the video, which has 12: 99" in failures[1]
     assert "nothing is drawn in the video" in failures[3]
     for one in found:

@@ -28,7 +28,9 @@ from tests.support import CONFIG, ROOT, serve
 SIZE = 15_000_000
 SERVE = """
 import sys
-from backend import context, listener, settings
+from backend import settings
+from backend.loop import context
+from backend.web import listener
 listener.listen(context.build(settings.Settings.model_validate_json(sys.argv[1])))
 """
 JSON = {"content-type": "application/json"}

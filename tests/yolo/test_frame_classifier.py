@@ -53,10 +53,11 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from backend import timeline_frames, video
+from backend.media import video
+from backend.yolo import frame_classifier
 from backend.yolo.classification import load_predictor
 from tests.yolo.test_frame_classifier import TAG
-found = timeline_frames.watch(load_predictor(Path(sys.argv[2]), 64, "cpu"), video.probe(Path(sys.argv[1])), TAG)
+found = frame_classifier.watch(load_predictor(Path(sys.argv[2]), 64, "cpu"), video.probe(Path(sys.argv[1])), TAG)
 print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -187,8 +187,8 @@ def test_images_that_ultralytics_refuses_are_a_stated_reason(tmp_path: Path) -> 
 
 def test_training_says_nothing_and_stays_in_its_folder(data_yaml: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from backend import pretrained, training as t;"
-        "t.train(Path(sys.argv[1]), pretrained.BaseWeights('yolo11n.yaml', False, ''),"
+        "import sys; from pathlib import Path; from backend.yolo import base_weights, training as t;"
+        "t.train(Path(sys.argv[1]), base_weights.BaseWeights('yolo11n.yaml', False, ''),"
         f"t.Hyper(1, 4, {IMGSZ}, 0, 'cpu'), Path(sys.argv[2]), lambda _: None)"
     )
     here, temporary = tmp_path / "here", tmp_path / "tmp"  # torch itself makes a folder in the latter

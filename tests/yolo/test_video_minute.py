@@ -41,7 +41,9 @@ SCRATCH = BaseWeights("yolo11n.yaml", pretrained=False, note="")
 PEAK = """
 import resource, sys
 from pathlib import Path
-from backend import tags, tracking, video
+from backend.labelstudio import tags
+from backend.media import video
+from backend.yolo import tracking
 from backend.yolo.detector import load_detector
 from tests.support import CLASSES
 from tests.yolo.test_tracking import tag

@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 TRAINING = """
 import pathlib, sys, time
-from backend import scratch
+from backend.loop.training import scratch
 with scratch.folder(pathlib.Path(sys.argv[1])) as folder:
     (folder / "images").mkdir()
     print(folder, flush=True)
