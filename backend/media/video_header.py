@@ -42,10 +42,11 @@ class Header:
 
 
 def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
-    """Return the header of a video, for which at most `max_bytes` of memory are taken.
+    """Return the header of a video, for which at most `max_bytes` of memory are taken, or what any decoder needs.
 
     Raises MediaError for a file that takes more, or that is no video.
     """
+    max_bytes = max(bounded.LEAST_BYTES, max_bytes)
     command = [sys.executable, "-m", __name__, str(path.absolute()), str(max_bytes)]
     environ = bounded.environ() | {"OPENCV_FFMPEG_THREADS": "1"}
     try:
