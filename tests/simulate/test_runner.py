@@ -26,7 +26,7 @@ def test_rounds_are_counted_with_the_time_that_is_left(tmp_path: Path) -> None:
         show()
     text = shown.export_text()
     assert re.search(r" 2/10 +25% +\d:\d\d:\d\d +\d:\d\d:\d\d", text)  # since the start, and to the end
-    assert "entropy              seed 0  round 2     11 images      9 boxes  mAP50 not judged yet" in text  # by 6 test images
+    assert "entropy              seed 0  round 2     11 images      9 boxes  mAP50 not judged yet" in text
     assert "round 1" not in text  # it was finished before, or is the same for all strategies
 
 
