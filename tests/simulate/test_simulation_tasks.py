@@ -23,7 +23,7 @@ from backend.yolo.tasks import RECIPES
 from tests import drawings
 from tests.support import tiny_yolo
 
-POOL, TEST, START, BATCH = 12, 4, 6, 3
+POOL, TEST, START, BATCH = 12, 10, 6, 3  # a test split of fewer than 10 images judges nothing
 DRAWN: dict[YoloTask, drawings.Draw] = {"obb": drawings.bar, "segment": drawings.donut, "pose": drawings.arrow}
 STRATEGIES = ("class_entropy", "random")
 
