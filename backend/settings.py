@@ -24,125 +24,141 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # The connection to Label Studio and our own address: the environment only.
-    label_studio_url: str = Field("", description="Label Studio's address as the backend reaches it")
+    label_studio_url: str = Field("", description="address of Label Studio, as the backend reaches it")
     label_studio_api_key: str = Field("", description="personal access token (or legacy token) of a Label Studio user")
-    model_dir: str = Field("models", description="where versions, caches and state live; a path or an fsspec URL")
-    redis_url: str = Field("", description="redis for jobs; empty: an embedded redis with its data in MODEL_DIR")
+    model_dir: str = Field(
+        "models", description="folder or bucket for versions, caches and state: a path or an fsspec URL"
+    )
+    redis_url: str = Field(
+        "", description="address of redis; empty: `yolo-backend run` starts a redis with its data in MODEL_DIR"
+    )
     host: str = Field("127.0.0.1", description="address the server listens on")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(9090, description="port the server listens on; 0: a free one")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
-    basic_auth_user: str = Field("", description="user name Label Studio must send; empty: no Basic auth")
-    basic_auth_pass: str = Field("", description="password Label Studio must send")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        9090, description="port the server listens on; 0: any free port"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="the least important level that is logged"
+    )
+    basic_auth_user: str = Field("", description="user name that Label Studio must send; empty: no password is needed")
+    basic_auth_pass: str = Field("", description="password that Label Studio must send")
     allow_anonymous: bool = Field(
-        False, description="listen on other addresses than this machine's own without a password; true or false"
+        False, description="true: the server may listen without a password on an address that other machines reach"
     )
     backend_url: str = Field(
-        "", description="the backend's own address, as Label Studio reaches it; empty: as Label Studio calls it"
+        "", description="address of the backend, as Label Studio reaches it; empty: the address that Label Studio used"
     )
-    device: str = Field("", description="ultralytics device, e.g. cpu, 0 or 0,1; empty: a GPU where there is one")
-    allowed_hosts: str = Field("", description="comma list of private hosts that images may be fetched from")
+    device: str = Field(
+        "", description="ultralytics device, such as cpu, 0 or 0,1; empty: a GPU if the machine has one"
+    )
+    allowed_hosts: str = Field("", description="comma list of private hosts from which the backend may fetch images")
     max_media_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         50.0, description="largest image or video file in megabytes"
     )
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = Field(
-        100.0, description="largest image in megapixels; decoding a file may take 5 MB of memory for each"
+        100.0, description="largest image in megapixels; decoding may take 5 MB of memory per megapixel"
     )
     media_cache_gb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
-        20.0, description="room for images and videos in MODEL_DIR/media in gigabytes; least recently used go first"
+        20.0,
+        description="size limit of the cache MODEL_DIR/media in gigabytes; the least recently used files go first",
     )
     reconcile_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
-        60.0, description="seconds between checks without any webhook"
+        60.0, description="seconds between two regular comparisons with Label Studio"
     )
 
     # How a project learns: the environment, or a project's extra params.
     base_model: str = Field(
-        "yolo11n.pt", description="base weights: where a first training starts, and a later one as `TRAIN_FROM` says"
+        "yolo11n.pt", description="weights file that the first training starts from; see also `TRAIN_FROM`"
     )
     model_score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="lowest confidence of a region shown to annotators"
+        0.5, description="regions with a lower confidence are not shown to annotators"
     )
     retrain_every: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        20, description="new, changed or deleted annotations that start a training"
+        20, description="how many new, changed or deleted annotations start a training"
     )
     strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2, description="share of the queue drawn at random; it feeds the validation set"
+        0.2, description="share of the queue that is drawn at random; the held-out images come from it"
     )
     protocol: Literal["top", "datahunt1", "datahunt2"] = Field(
         "top",
-        description="batches of the rest: the top; the top of a random fifth; half of that and half at random",
+        description="how the strategy fills a batch: top: the best tasks; datahunt1: the best of a random fifth; "
+        "datahunt2: one half like datahunt1, one half at random",
     )
     uncertain_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="share of a batch that the strategy picks; the others are drawn at random, for training only"
+        1.0,
+        description="share of a batch that the strategy chooses; the rest is drawn at random and is only for training",
     )
     pool_limit: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
-        0, description="rank that many images, drawn at random, before all others; 0: no limit"
+        0, description="how many randomly drawn images the strategy ranks; the others come after them; 0: no limit"
     )
     class_weights: Literal["long_tail", "ppal", "none"] = Field(
         "long_tail",
-        description="how much more classes count that the model knows badly: up to 3 times, by AP50 on the validation "
-        "set; up to 1.2 times, by the quality of matches there, as in PPAL; all the same",
+        description="how strongly rare or poorly detected classes are weighted: long_tail: up to 3 times, by their "
+        "AP50 on the held-out images; ppal: up to 1.2 times, by the quality of their matches; none: all alike",
     )
     empty: Literal["lowest", "median", "highest"] = Field(
         "median",
-        description="value of an image on which nothing is found, among those with boxes: highest for a cold model, "
-        "lowest for one that is good at background",
+        description="value of an image without a predicted box, among the values of the others; lowest suits a model "
+        "that recognises background well, highest a model that has learned little",
     )
     committee: Literal["augmented", "snapshots", "perturbed"] = Field(
         "augmented",
-        description="who votes where the strategy asks several: one model on changed images (at most four), the last "
-        "versions, or one model with parts of its head switched off",
+        description="the models that a committee strategy compares: augmented: one model on up to four changed copies "
+        "of the image; snapshots: the last versions; perturbed: one model with parts of its head switched off",
     )
     committee_size: Annotated[int, Field(ge=2, le=8)] = Field(
-        3, description="members of the committee; scoring costs that many scorings more"
+        3, description="members of the committee; each member adds the cost of one scoring"
     )
     rate: str = Field(
-        "", description='new tasks that may enter the queue\'s front, e.g. "100/day", "10/hour", "5%", "5%, 100/day"'
+        "",
+        description='how many new tasks may enter the queue\'s front, e.g. "100/day", "10/hour", "5%", "5%, 100/day"',
     )
     bandit: Literal["off", "ucb1", "thompson"] = Field(
-        "off", description="choose the strategy of each ranking by what its labels gained so far"
+        "off", description="method that chooses the strategy of each ranking by what earlier labels gained"
     )
     bandit_arms: str = Field(
-        "class_entropy, entropy, random", description="comma list of strategies that the bandit chooses from"
+        "class_entropy, entropy, random", description="comma list of strategies from which the bandit chooses"
     )
     budget: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
-        0, description="labeled tasks after which the status recommends to stop; 0: none"
+        0, description="number of labeled tasks at which the status recommends to stop; 0: no budget"
     )
     imgsz: Annotated[int, Field(ge=32, le=4096)] = Field(
-        640, description="image size for training and prediction, pixels"
+        640, description="image size for training and prediction in pixels"
     )
-    batch: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="training batch size")
+    batch: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="images per training step")
     train_from: Literal["last", "base"] = Field(
         "last",
-        description="where a training starts: from the accepted version, unless that is of other labels or another "
-        "base model, or has learned from images that are held out now; or from the base weights every time",
+        description="where a training starts: last: from the accepted version, unless it has other labels, another "
+        "base model, or has learned from images that are held out now; base: always from the base weights",
     )
     train_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        500, description="optimiser steps of a training on up to 50 images; more images get more, see `STEPS_GROWTH`"
+        500,
+        description="optimiser steps of a training on up to 50 images; more images get more steps, see `STEPS_GROWTH`",
     )
     steps_growth: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
-        description="steps = `TRAIN_STEPS` * (images / 50) ^ this: 0 the same for all, 1 the same number of epochs",
+        description="exponent in steps = `TRAIN_STEPS` * (images / 50) ^ `STEPS_GROWTH`; 0: always the same "
+        "number of steps, 1: always the same number of epochs",
     )
     min_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        30, description="fewest epochs, however many labels there are"
+        30, description="lowest number of epochs, however many labels there are"
     )
     max_epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        300, description="most epochs, however few labels there are"
+        300, description="highest number of epochs, however few labels there are"
     )
     train_minutes: Annotated[float, Field(ge=0, le=100_000)] = Field(
-        0, description="most minutes of a training: epochs are cut to what fits at the measured pace; 0: no limit"
+        0, description="time limit of a training in minutes; the number of epochs is lowered to fit; 0: no limit"
     )
     tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.02, description="mAP50 a new version may lose against the current one and still be published"
+        0.02, description="how much mAP50 a new version may lose against the current one and still be published"
     )
     val_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="share of the randomly chosen tasks kept for validation"
+        0.2, description="share of the randomly chosen tasks that is held out for validation"
     )
-    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = Field(0, description="seed of training and ranking")
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = Field(0, description="random seed of training and ranking")
     label_renames: str = Field(
         "",
-        description='labels that were renamed while annotations have the old name, e.g. "old -> new; Auto -> Car"',
+        description='renamed labels whose annotations still have the old name, e.g. "old -> new; Auto -> Car"',
     )
 
     @field_validator("*", mode="before")

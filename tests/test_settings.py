@@ -24,13 +24,15 @@ def markdown() -> str:
     head = "| Name | Default | Allowed | What it does |\n|---|---|---|---|\n"
     return (
         "# Settings\n\n"
-        "Written by `python -m tests.test_settings` from the table in `backend/settings.py`; do not edit by hand.\n\n"
+        "`python -m tests.test_settings` writes this page from the table in `backend/settings.py`. Do not edit it by "
+        "hand.\n\n"
         "## The connection and the server\n\n"
-        "From the environment. A variable that is set but empty counts as not set.\n\n"
+        "Set these as environment variables. An empty variable counts as not set.\n\n"
         f"{head}{connection}\n"
         "## How a project learns\n\n"
-        "From the environment for all projects, or for one project from the JSON field *extra params* of the ML\n"
-        "backend in Label Studio (Settings → Model), which wins. Names in any case:\n\n"
+        "Set these as environment variables for all projects. For one project, write them as JSON into *Any extra\n"
+        "params* of the model in Label Studio (Settings → Model). The value of the project wins. Upper and lower\n"
+        "case make no difference in names:\n\n"
         '```json\n{"RETRAIN_EVERY": 50, "MODEL_SCORE_THRESHOLD": 0.3}\n```\n\n'
         f"{head}{learning}"
     )

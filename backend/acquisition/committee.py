@@ -196,7 +196,7 @@ def image_box_disagreement(pool: Pool, _rng: np.random.Generator) -> Values:
     committee = _committee(pool, "box_disagreement")
     if np.diff(committee.offsets).max(initial=0) == 1 and not np.ptp(committee.member_boxes, axis=0).any():
         raise ModelError(
-            "strategy 'box_disagreement' needs boxes, and this committee votes on whole images",
+            "strategy 'box_disagreement' needs boxes, and this committee predicts whole images",
             fix="use bald or discrepancy, which look at classes",
         )
     score = _by_anchor(lambda p: p.mean(axis=0).max(axis=1, initial=0.0), committee.member_probs)
@@ -208,8 +208,8 @@ def _committee(pool: Pool, strategy: str) -> Committee:
     """Return the pool's committee; raises ModelError where it has none."""
     if pool.committee is None:
         raise ModelError(
-            f"strategy {strategy!r} needs committee, what two or more members say of the pool",
-            fix="use the last versions once two are published, or test-time augmentation, or another strategy",
+            f"strategy {strategy!r} needs committee, the predictions of two or more models for the pool",
+            fix="use COMMITTEE=augmented, or COMMITTEE=snapshots once two versions are published, or another strategy",
         )
     return pool.committee
 

@@ -108,8 +108,8 @@ def image_learning_loss(pool: Pool, rng: np.random.Generator) -> Values:
     known = np.zeros(0, dtype=np.bool_) if losses is None else ~np.isnan(losses)
     if embeddings is None or labeled is None or losses is None or known.sum() < ENOUGH:
         raise ModelError(
-            f"strategy 'learning_loss' needs labeled_losses of {ENOUGH} images or more that the model has not learned "
-            f"from; there are {known.sum()}",
+            f"strategy 'learning_loss' needs labeled_losses of {ENOUGH} images or more from which the model has not "
+            f"learned; there are {known.sum()}",
             fix="label more images, or use another strategy",
         )
     return fit(labeled[known], losses[known], rng).predict(embeddings)

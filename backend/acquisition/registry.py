@@ -38,7 +38,7 @@ class Acquisition:
         """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
         missing = sorted(need for need in self.needs if getattr(pool, need) is None)
         if missing:
-            what, fix = _WANTED.get(missing[0], ("which is not known of this pool", "choose another strategy"))
+            what, fix = _WANTED.get(missing[0], ("which this pool does not have", "choose another strategy"))
             raise ModelError(f"strategy {self.name!r} needs {missing[0]}, {what}", fix=fix)
         return self.function(pool, rng) if len(pool) else np.zeros(0)
 
@@ -46,23 +46,26 @@ class Acquisition:
 # field of Pool -> what a strategy misses without it, and how to get it
 _WANTED = {
     "box_variance": (
-        "the spread of DFL box sides, and this model's head has no DFL (YOLO26 has none)",
+        "the variance of the box sides, and this model has no DFL that gives it (YOLO26 has none)",
         "set BASE_MODEL to one with DFL, like yolo11n.pt, or choose another strategy",
     ),
     "committee": (
-        "what two or more members say of the pool",
+        "the predictions of two or more models for the pool",
         "use COMMITTEE=augmented, or publish a second version for COMMITTEE=snapshots, or choose another strategy",
     ),
     "shape_confidence": (
-        "how sure the model is of masks or points, and this one finds boxes alone",
+        "the confidence of masks or points, and this model predicts boxes only",
         "choose another strategy, or label with PolygonLabels, BrushLabels or KeyPointLabels",
     ),
     "video_doubt": (
-        "how unsure the model is of the frames of videos, and these tasks are images, or no model has watched them",
+        "the uncertainty of video frames, and these tasks are images, or no model has predicted the videos yet",
         "choose another strategy, or label videos with VideoRectangle or TimelineLabels",
     ),
     "embeddings": ("and no image of this pool has one: there is no trained version yet", "label more images first"),
-    "thumbnails": ("and what the images look like is not known", "score the project again: `yolo-backend score`"),
+    "thumbnails": (
+        "small copies of the images, and this pool was scored without them",
+        "score the project again: `yolo-backend score`",
+    ),
     "labeled_embeddings": ("and no labeled image was scored by this version", "label more images first"),
     "labeled_losses": ("and no labeled image was scored by this version", "label more images first"),
     "box_embeddings": (

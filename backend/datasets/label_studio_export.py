@@ -33,7 +33,9 @@ def read(folder: Path, task: YoloTask = "detect") -> YoloData:
     names = [line.strip() for line in (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()]
     classes = tuple(filter(None, names))
     if len(set(classes)) < len(classes) or not classes:
-        raise DataError("no class names, or one twice", where=str(folder / "classes.txt"), fix="write each name once")
+        raise DataError(
+            "no class names, or the same name twice", where=str(folder / "classes.txt"), fix="write each name once"
+        )
     notes: list[str] = []
     paths = list(images_in(images, notes)) if images.is_dir() else []
     if len(paths) < 2:

@@ -57,7 +57,7 @@ def judge(
     contest = Contest(challenger, champion)
     said = f"{contest.in_words(quality)} on {basis.ground(found)}"
     if chosen and found.map50 < champion.metrics.map50:
-        return False, f"not published: {said}, and somebody rolled back to the version before"
+        return False, f"not published: {said}, and somebody rolled back to the previous version"
     if found.map50 < champion.metrics.map50 - tolerance:
         return False, f"not published: {said}, worse than the tolerance {tolerance:g}"
     return True, f"published: {said}"
@@ -71,11 +71,14 @@ def needs_labels(challenger: Measured, champion: Measured | None) -> bool:
 def _by_labels(found: Metrics, contest: Contest, tolerance: float, quality: str, *, chosen: bool) -> tuple[bool, str]:
     ours, theirs = contest.challenger.metrics, contest.champion.metrics
     said = (
-        f"{quality} is {basis.in_words(found)}; on all {ours.images} labeled images, learned ones too, "
+        f"{quality} is {basis.in_words(found)}; on all {ours.images} labeled images, including learned ones, "
         f"{contest.in_words(quality)}"
     )
     if chosen and not contest.is_won:
-        return False, f"not published: {said}, not better beyond chance, and somebody rolled back to the version before"
+        return (
+            False,
+            f"not published: {said}, no better than chance explains, and somebody rolled back to the previous version",
+        )
     if ours.map50 < theirs.map50 - tolerance:
         return False, f"not published: {said}, worse than the tolerance {tolerance:g}"
     return True, f"published: {said}"

@@ -64,7 +64,7 @@ def _budget(labels: int, budget: int) -> Sign:
 
 def _plateau(rounds: Sequence[Round]) -> Sign:
     if len(rounds) <= PLATEAU_ROUNDS:
-        return Sign("plateau", False, f"{len(rounds)} rounds are too few, it takes {PLATEAU_ROUNDS + 1}")
+        return Sign("plateau", False, f"{len(rounds)} rounds are too few, {PLATEAU_ROUNDS + 1} are needed")
     before = max(one.map50 for one in rounds[:-PLATEAU_ROUNDS])
     gain = max(one.map50 for one in rounds[-PLATEAU_ROUNDS:]) - before
     said = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
@@ -81,14 +81,14 @@ def _on(last: Round) -> str:
 def _certain(rounds: Sequence[Round]) -> Sign:
     value = rounds[-1].uncertainty if rounds else None
     if value is None:
-        return Sign("uncertainty", False, "the uncertainty of the unlabeled images is not known")
-    return Sign("uncertainty", value < CERTAIN, f"mean uncertainty {value:.2f} of the pool, limit {CERTAIN}")
+        return Sign("uncertainty", False, "the uncertainty of the unlabeled images is unknown")
+    return Sign("uncertainty", value < CERTAIN, f"the mean uncertainty of the pool is {value:.2f}, limit {CERTAIN}")
 
 
 def _stable(rounds: Sequence[Round]) -> Sign:
     known = [one.stability for one in rounds[-STABLE_ROUNDS:] if one.stability is not None]
     if len(known) < STABLE_ROUNDS:
-        return Sign("stability", False, f"it takes {STABLE_ROUNDS} rounds to compare, there are {len(known)}")
+        return Sign("stability", False, f"{STABLE_ROUNDS} comparable rounds are needed, there are {len(known)}")
     lowest = min(known)
     said = f"predictions agree to at least F1 {lowest:.3f} over {STABLE_ROUNDS} rounds, limit {STABLE_F1}"
     return Sign("stability", lowest >= STABLE_F1, said)
@@ -96,7 +96,7 @@ def _stable(rounds: Sequence[Round]) -> Sign:
 
 def _extrapolated(rounds: Sequence[Round]) -> Sign:
     if len({one.labels for one in rounds}) < 4:
-        return Sign("extrapolation", False, "it takes 4 rounds of different size to fit a curve")
+        return Sign("extrapolation", False, "4 rounds with different numbers of labels are needed to fit a curve")
     curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
     gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
     said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"

@@ -72,7 +72,7 @@ def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
         family = f"{name.partition('_')[0]}_"
         alike = [one for one in known if one.startswith(family)]
         if alike and name not in known:
-            raise refuse(element, name, value, "is no such setting", f"use one of {', '.join(alike)}, or remove it")
+            raise refuse(element, name, value, "is not a known setting", f"use one of {', '.join(alike)}, or remove it")
 
 
 def _is_models(name: str, tag: tags.Tag) -> bool:

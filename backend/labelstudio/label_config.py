@@ -101,7 +101,7 @@ def _controls(tree: Tree, held: Skeletons) -> list[ET.Element]:
             fix=f'remove model_skip="true" from {" or ".join(map(spell, controls[:3]))}',
         )
     if len(kept) > MOST_TAGS:
-        what = f"{len(kept)} control tags are to be served, and at most {MOST_TAGS} are, each by a model of its own"
+        what = f"{len(kept)} control tags need a model, and at most {MOST_TAGS} can have one"
         raise LabelConfigError(what, where=WHERE, fix='set model_skip="true" on those that need no model')
     kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
     return kept

@@ -46,7 +46,7 @@ def tolerated(context: Context, project_id: int, work: str) -> Iterator[None]:
             log.info("project %d was never set up, or is put aside: no %s", project_id, work)
         elif _is_gone(context, project_id):
             context.store.put_aside(project_id)
-            log.warning("project %d is gone from Label Studio: put aside, see docs/loop.md", project_id)
+            log.warning("project %d is gone from Label Studio: put aside, see docs/troubleshooting.md", project_id)
         else:
             raise
 

@@ -95,7 +95,9 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
         if record.backend_url and _secure_webhook(context, record):
             done.append("gave the webhook its secret header")
     except NotFoundError as error:
-        done.append(f"found {error}; until then labels are counted every {context.settings.reconcile_s:g} s only")
+        done.append(
+            f"the webhook is not set up: {error}; labels are only counted every {context.settings.reconcile_s:g} s"
+        )
     if (anew or not record.configured) and client.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
     if client.ensure_queue_tab(project_id):
@@ -191,9 +193,9 @@ def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
         attached = {backend.url.rstrip("/") for backend in client.backends(project_id)}
         if context.settings.backend_url or url not in attached:
             raise NotFoundError(
-                f"that {url} is not this backend's address",
+                f"{url} is not the address of this backend",
                 where=f"project {project_id}",
-                fix="attach the backend in Label Studio (Settings > Model) by the address in BACKEND_URL",
+                fix="connect the model in Label Studio (Settings > Model) with the address in BACKEND_URL",
             )
     return client.ensure_webhook_header(project_id, url, *header)
 
@@ -215,5 +217,5 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
     else:
         done = [f"{url} was attached to project {project_id} already ({attached.state})"]
     if attached.error_message:
-        raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="mend what the message names")
+        raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="correct what the message names")
     return (*done, *configure(context, Jobs(context.redis), project_id, anew=True))

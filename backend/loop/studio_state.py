@@ -25,23 +25,23 @@ class StudioState:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What somebody should know, each with its cure."""
-        found = [f"the last look at Label Studio failed: {self.error}"] if self.error else []
+        found = [f"the last comparison with Label Studio failed: {self.error}"] if self.error else []
         if self.webhook == "missing":
             found.append(f"Label Studio has no webhook to this backend: {_LATE} {_ATTACH}")
         elif self.webhook == "off":
             found.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
         if self.sampling not in ("", SAMPLING):
-            found.append(f'tasks are handed out by "{self.sampling}", not by what the model asks for. {_CHOOSE}')
+            found.append(f'Label Studio hands out tasks by "{self.sampling}", not in the model\'s order. {_CHOOSE}')
         if self.rivals:
             found.append(f"another installation of this backend has a webhook here, to {self.rivals}: {_RIVALS}")
         return tuple(found)
 
 
 _RIVALS = (
-    "its versions have the same names, so each takes the predictions of the other for its own. Fix: connect one of "
-    "them only (Settings > Model), and delete the webhook of the other (Settings > Webhooks)"
+    "both use the same version names, so each mistakes the predictions of the other for its own. Fix: connect only one "
+    "of them (Settings > Model), and delete the webhook of the other (Settings > Webhooks)"
 )
-_LATE = "new labels are counted at the next reconcile only."
+_LATE = "new labels are only counted every RECONCILE_S seconds."
 _ATTACH = "Fix: remove the model in Settings > Model and connect it again"
 _CHOOSE = f'Fix: choose "{SAMPLING}" in Settings > General, or run `yolo-backend connect`'
 

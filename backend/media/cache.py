@@ -280,7 +280,9 @@ def _of_task(uri: object, task_id: int | None) -> Iterator[None]:
             raise MachineError("no memory is left to read an image", fix=fix) from error
         if is_of_disk(error):
             what = f"the media cache cannot be written or read: {getattr(error, 'strerror', '') or error}"
-            raise MachineError(what, where="MODEL_DIR", fix="make room and rights in MODEL_DIR") from error
+            raise MachineError(
+                what, where="MODEL_DIR", fix="make room in MODEL_DIR, and let the backend's user write there"
+            ) from error
         log.exception("unforeseen error of %s", one_line(_place(uri, task_id)))
         what = f"the file cannot be read: {type(error).__name__}: {error}"
         fix = "open its URL in a browser; if the browser shows it, report this with the backend's log"

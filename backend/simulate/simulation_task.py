@@ -22,7 +22,7 @@ def choose(told: YoloTask | None, base_model: str, model_dir: Path) -> tuple[Yol
     found = _task_of(base_model, model_dir)
     if found == "semantic":
         raise SettingError(
-            f"BASE_MODEL={base_model} is a {RECIPES[found].noun} model, of which there are no experiments",
+            f"BASE_MODEL={base_model} is a {RECIPES[found].noun} model, and simulate has no experiments with those",
             where="BASE_MODEL",
             fix=f"use weights like {example('segment')}: outlines are learned from the same labels",
         )

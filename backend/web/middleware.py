@@ -79,7 +79,7 @@ def check_basic(request: Request, settings: Settings) -> None:
         raise AuthError(
             "user name or password is missing or wrong",
             where=request.url.path,
-            fix="in LS, Settings → Model → edit → Basic authentication: BASIC_AUTH_USER and BASIC_AUTH_PASS",
+            fix="enter both in Label Studio: Settings → Model → edit → Basic authentication",
         )
 
 
@@ -92,9 +92,9 @@ def check_secret(request: Request, settings: Settings, secret: str) -> None:
         check_basic(request, settings)
         return
     raise AuthError(
-        f"the webhook lacks the right {WEBHOOK_HEADER} header",
+        f"the webhook does not send the right {WEBHOOK_HEADER} header",
         where=request.url.path,
-        fix="nothing: the backend gives LS's webhook its header within RECONCILE_S, and misses no label meanwhile",
+        fix="nothing to do: the backend sets the header within RECONCILE_S seconds, and no label is lost",
     )
 
 
@@ -140,7 +140,7 @@ def _on_backend_error(request: Request, error: Exception) -> Response:
 
 
 def _on_redis_error(request: Request, error: Exception) -> Response:
-    fix = "start redis, or correct REDIS_URL; no label is lost, the reconcile counts for itself"
+    fix = "start redis, or correct REDIS_URL; no label is lost"
     return tell(request, RedisDownError(f"redis does not answer: {error}", where=request.url.path, fix=fix))
 
 

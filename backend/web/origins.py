@@ -32,7 +32,9 @@ def check_origin(headers: Mapping[str, str], where: str) -> None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
         raise ForbiddenError(
-            "a page of another site asks", where=where, fix="ask from a program, or from a page of the backend's own"
+            "the request comes from a web page of another site",
+            where=where,
+            fix="send it from a program, or from a page of the backend itself",
         )
 
 
@@ -42,7 +44,7 @@ def check_host(host: str, backend_url: str, where: str) -> None:
     if not name or is_private(name) or name == name_of(urlsplit(backend_url).netloc):
         return
     raise ForbiddenError(
-        f"the backend does not know itself as {name}",
+        f"{name} is not a known address of this backend",
         where=where,
         fix=f"set BACKEND_URL to the address that Label Studio uses, like http://{host}, or set BASIC_AUTH_USER",
     )

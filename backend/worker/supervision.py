@@ -93,8 +93,8 @@ class Part:
         if count > RESTARTS:
             raise BackendError(
                 f"{self._name} ended {count} times within {WINDOW_S / 60:g} minutes, at last with status {status}. "
-                f"Its last words:\n{self.last_lines()}",
-                fix="mend what the last words name, then start again",
+                f"Its last lines:\n{self.last_lines()}",
+                fix="correct what the last lines name, then start again",
             )
         log.error("%s ended with status %s; it is started again (%d of %d)", self._name, status, count, RESTARTS)
         self._start_at = now + PAUSE_S * 2 ** (count - 1)

@@ -40,7 +40,9 @@ def check(name: str, model_dir: Path) -> None:
     if path is None:
         raise ModelError("no such weights", where=str(model_dir / name), fix="put the file there")
     if file_sha256(path) not in sums:
-        raise ModelError(f"the weights {name} are not those approved", where=str(path), fix=_cure(name, model_dir))
+        raise ModelError(
+            f"the weights {name} differ from the approved file", where=str(path), fix=_cure(name, model_dir)
+        )
 
 
 def _cure(name: str, model_dir: Path) -> str:

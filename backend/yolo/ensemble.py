@@ -57,7 +57,7 @@ def voter(found: Predictor) -> Voter:
     """Return a model that may vote; raises ModelError for a model of pixels."""
     if isinstance(found, Segmenter):
         raise ModelError(
-            "a committee votes on objects or on images, and this project's model on pixels",
+            "a committee compares objects or images, and this project's model predicts pixels",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
         )
     return found
@@ -71,13 +71,13 @@ def snapshots(detectors: Sequence[Voter]) -> tuple[Member, ...]:
     if len(detectors) < 2:
         raise ModelError(
             f"a committee of snapshots needs two published versions, there are {len(detectors)}",
-            fix="train once more, or use test-time augmentation",
+            fix="train once more, or use COMMITTEE=augmented",
         )
     first = detectors[0]
     if any(_kind(each) != _kind(first) for each in detectors):
         raise ModelError(
             "a committee of snapshots needs versions with the same classes and the same anchors",
-            fix="train once more after a change of the labels or of BASE_MODEL, or use test-time augmentation",
+            fix="train once more after a change of the labels or of BASE_MODEL, or use COMMITTEE=augmented",
         )
     return tuple(map(Member, detectors))
 

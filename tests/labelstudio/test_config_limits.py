@@ -84,7 +84,7 @@ def test_a_config_is_read_once_for_each_text() -> None:
 
 def test_the_number_of_tags_is_bound() -> None:
     assert len(label_config.parse(images(MOST_TAGS))) == MOST_TAGS
-    with pytest.raises(LabelConfigError, match=f"{MOST_TAGS + 1} control tags are to be served, and at most") as caught:
+    with pytest.raises(LabelConfigError, match=f"{MOST_TAGS + 1} control tags need a model, and at most") as caught:
         label_config.parse(images(MOST_TAGS + 1))
     assert "model_skip" in caught.value.fix
 

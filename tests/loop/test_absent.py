@@ -61,7 +61,7 @@ def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str
     assert studio.store.project(project) is None
     assert project not in studio.store.project_ids()
     assert [line for line in lines if "is gone from Label Studio: put aside" in line] == [
-        f"project {project} is gone from Label Studio: put aside, see docs/loop.md"
+        f"project {project} is gone from Label Studio: put aside, see docs/troubleshooting.md"
     ]
     studio.store.save_project(record)  # as the next /setup does
     assert studio.store.project_ids() == (project,)

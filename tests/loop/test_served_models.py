@@ -90,7 +90,7 @@ def test_weights_a_project_names_must_be_approved_and_stay_the_same(
     (found,) = model.predict([MediaFile(images.folder / "a.png", 80, 60)])
     assert np.isfinite(found.boxes).all()
     (model_dir / "mine.pt").write_bytes(b"a pickle of somebody else")
-    with pytest.raises(ModelError, match="not those approved"):
+    with pytest.raises(ModelError, match="differ from the approved file"):
         model_for(context, OWN, accepted=False)
 
 

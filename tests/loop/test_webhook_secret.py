@@ -47,7 +47,7 @@ def test_an_address_that_only_a_caller_named_gets_no_secret(attached: tuple[Cont
     assert record is not None
     assert record.backend_url == STRANGER
     done = projects.configure(context, Jobs(context.redis), project)
-    assert any("not this backend's address" in line for line in done)
+    assert any("is not the address of this backend" in line for line in done)
     assert headers(context, project)[f"{STRANGER}/webhook"] is None
     context.label_studio.backends(project)  # Label Studio calls /setup, and names the address it has
     projects.configure(context, Jobs(context.redis), project)

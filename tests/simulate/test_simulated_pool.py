@@ -71,7 +71,7 @@ def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, 
 
 
 @pytest.mark.parametrize(
-    ("strategy", "reason"), [("box_disagreement", "votes on whole images"), ("localization", "needs box_variance")]
+    ("strategy", "reason"), [("box_disagreement", "predicts whole images"), ("localization", "needs box_variance")]
 )
 def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Known, tmp_path: Path) -> None:
     mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))

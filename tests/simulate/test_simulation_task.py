@@ -40,7 +40,7 @@ def test_weights_of_a_third_task_are_refused(told: YoloTask, tmp_path: Path) -> 
 @pytest.mark.parametrize("base", ["yolo26n-sem.pt", "plain.pt"])
 def test_there_are_no_experiments_with_classes_of_pixels(told: YoloTask | None, base: str, tmp_path: Path) -> None:
     tiny_yolo(tmp_path / "plain.pt", task="semantic")
-    with pytest.raises(SettingError, match="semantic segmentation model, of which there are no experiments"):
+    with pytest.raises(SettingError, match="semantic segmentation model, and simulate has no experiments"):
         simulation_task.choose(told, base, tmp_path)
 
 

@@ -34,7 +34,7 @@ def test_a_file_changed_after_its_approval_is_refused(tmp_path: Path) -> None:
     subprocess.run("sha256sum --binary *.pt > weights.sha256", shell=True, check=True, cwd=tmp_path)
     approved_weights.check("mine.pt", tmp_path)
     path.write_bytes(b"other weights")
-    with pytest.raises(ModelError, match=r"not those approved.*sha256sum mine\.pt"):
+    with pytest.raises(ModelError, match=r"differ from the approved file.*sha256sum mine\.pt"):
         approved_weights.check("mine.pt", tmp_path)
 
 

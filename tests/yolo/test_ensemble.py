@@ -363,7 +363,7 @@ def test_classifiers_vote_on_images_as_a_whole(classifiers: list[Classifier], pi
         values = acquisition.get(name)(pool, np.random.default_rng(0))
         assert np.isfinite(values).all()
         assert len(np.unique(values)) > 1
-    with pytest.raises(ModelError, match="votes on whole images"):
+    with pytest.raises(ModelError, match="predicts whole images"):
         acquisition.get("box_disagreement")(pool, np.random.default_rng(0))
 
 

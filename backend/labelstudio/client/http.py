@@ -167,7 +167,7 @@ class LabelStudioHTTP:
 
     def _not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
-            "the answer is not JSON: this is no Label Studio", where=self.url, fix="correct LABEL_STUDIO_URL"
+            "the answer is not JSON, so this is not Label Studio", where=self.url, fix="correct LABEL_STUDIO_URL"
         )
 
     def _json(self, response: httpx.Response, missing: str) -> Any:

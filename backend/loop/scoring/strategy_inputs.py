@@ -110,7 +110,7 @@ def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[M
     """Return who votes on a tag's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
     if model.tag.frame_rate:
         raise ModelError(
-            "a committee votes on images, and this project's tasks are videos",
+            "a committee compares predictions of images, and this project's tasks are videos",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
         )
     return committee_for(context, context.project_settings(record), model)
@@ -145,7 +145,9 @@ def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids
     if not stored:
         stored = list(_ask_now(context, record, model, task_ids))
     if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:
-        raise ModelError("the pool was put to different committees", fix=f"run `yolo-backend score {model.project_id}`")
+        raise ModelError(
+            "parts of the pool were scored by different committees", fix=f"run `yolo-backend score {model.project_id}`"
+        )
     return _joined(stored, task_ids)
 
 

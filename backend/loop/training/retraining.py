@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
 
 
-_KNOWN = "its labels are those that it has learned"
+_KNOWN = "its labels have not changed"
 
 
 def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:

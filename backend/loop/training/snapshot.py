@@ -127,9 +127,9 @@ def _trained(project_id: int, found: Sequence[ControlTag]) -> tuple[ControlTag, 
     trained = tuple(tag for tag in found if tag.trainable)
     if not trained:
         raise TrainingError(
-            f'model_trainable="false" stands on {", ".join(tag.from_name for tag in found)}, so nothing is trained',
+            f'model_trainable="false" is set on {", ".join(tag.from_name for tag in found)}, so nothing is trained',
             where=f"project {project_id}",
-            fix="remove it from the label config of what is to learn",
+            fix="remove it from the control tags that should learn",
         )
     return trained
 

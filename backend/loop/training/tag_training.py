@@ -31,7 +31,7 @@ from backend.yolo.timeline_model import LeftOut
 
 log = logging.getLogger(__name__)
 
-_STAYS = "; the model before stays"
+_STAYS = "; the previous model stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,5 +257,5 @@ def _lstm_told(tag: ControlTag) -> dict[str, Any]:
 def _told(start: BaseWeights, origin: Champion | None) -> str:
     """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
     if origin is not None:
-        return "; went on from the model before"
+        return "; continued from the previous model"
     return "" if start.pretrained else "; trained from scratch: no pretrained weights"

@@ -82,8 +82,8 @@ def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> Non
         ('model_conf="0.25"', 'botsort_gmc_method="farneback"', 'botsort_gmc_method="farneback" is not supported'),
         ('model_conf="0.25"', 'bytetrack_fuse_score="2"', 'bytetrack_fuse_score="2" is not supported'),
         ('model_conf="0.25"', 'botsort_match_thresh="9"', 'botsort_match_thresh="9" is no number from 0 to 1'),
-        ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is no such setting"),
-        ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is no such setting"),
+        ('model_conf="0.25"', 'botsort_match_tresh="0.9"', "is not a known setting"),
+        ('model_conf="0.25"', 'bytetrack_with_reid="false"', "is not a known setting"),
         ("<Video ", "<Image ", 'toName="video" is the name of no Video tag'),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_video_beside_an_image_has_no_vote(
     context.store.activate(7, 1)
     clips.write(images.folder / "a.avi", MOVERS, count=6)
     box, quality = served(context)
-    with pytest.raises(ModelError, match="votes on images"):
+    with pytest.raises(ModelError, match="compares predictions of images"):
         strategy_inputs.juries(context, record, (box, quality))
     tasks = [Task(1, {"video": f"{images.url}/a.avi", "image": images.add("1.png", 1)})]
     turned = (quality, box)

@@ -49,7 +49,9 @@ def candidate(tmp_path: Path, name: str, *, accepted: bool, kept: str = "", trai
     path.write_bytes(name.encode())
     before.write_bytes(kept.encode())
     reason = "published" if accepted else "not published: worse" if trained else "not trained: no labels"
-    stays = replace(model(name, file_sha256(before) if kept else "", f"{reason}; the model before stays"), carried=True)
+    stays = replace(
+        model(name, file_sha256(before) if kept else "", f"{reason}; the previous model stays"), carried=True
+    )
     return Candidate(
         model(name, file_sha256(path) if trained else "", reason),
         path if trained else None,
@@ -76,7 +78,7 @@ def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_p
     assert context.store.weights(version).read_bytes() == b"old boxes"
     assert context.store.weights(version, "quality").read_bytes() == b"quality"
     assert [one.carried for one in version.models] == [True, False]
-    assert version.reason == "label: not published: worse; the model before stays; quality: published"
+    assert version.reason == "label: not published: worse; the previous model stays; quality: published"
     assert version.timings == {"prepare": 1.0, "train": 4.0, "evaluate": 0.0}
 
 
@@ -105,7 +107,7 @@ def test_a_rejected_version_tells_of_the_tags_that_were_not_trained_too(context:
     assert not version.promoted
     assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.kept.sha256]
     assert version.others == (known.kept,)
-    assert version.reason == "label: not published: worse; quality: not trained: no labels; the model before stays"
+    assert version.reason == "label: not published: worse; quality: not trained: no labels; the previous model stays"
 
 
 def test_one_tag_by_itself_gives_its_reason_as_it_is(context: Context, tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_a_tag_whose_labels_did_not_change_keeps_its_model(studio: Studio) -> No
     studio.judge_anew("bad")
     second = retraining.retrain(context, project)
     assert second.promoted
-    told = "label: not trained: its labels are those that it has learned; the model before stays; quality: published"
+    told = "label: not trained: its labels have not changed; the previous model stays; quality: published"
     assert second.reason.startswith(told)
     assert [one.carried for one in second.models] == [True, False]
     assert [one.sha256 == other.sha256 for one, other in zip(second.models, first.models, strict=True)] == [True, False]
@@ -285,7 +287,7 @@ def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> No
     third = retraining.retrain(context, project)
     assert third.models[0].sha256 == second.models[0].sha256
     assert third.models[0].carried
-    told = 'label: not trained: its tag says model_trainable="false"; the model before stays; quality: published'
+    told = 'label: not trained: its tag says model_trainable="false"; the previous model stays; quality: published'
     assert third.reason.startswith(told)
     assert third.models[1].sha256 != second.models[1].sha256
 
