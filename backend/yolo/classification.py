@@ -22,9 +22,9 @@ import yaml
 from backend.evaluation.bootstrap import Answers, Measured, Rankings, Sample, measured, places, summed
 from backend.model_versions import Metrics
 from backend.types import BoolArray, ByteArray, FloatArray, Prediction, YoloTask
-from backend.yolo.detector import BATCH, Detector, load_detector, not_finite
+from backend.yolo.detector import BATCH, Detector, load_detector
 from backend.yolo.letterbox import read_pixels
-from backend.yolo.runtime import load_model, select_device, task_of
+from backend.yolo.runtime import check_finite, load_model, select_device, task_of
 from backend.yolo.semantic_segmentation import Segmenter
 from backend.yolo.thumbnails import thumbnails
 
@@ -129,13 +129,6 @@ class Classifier:
             finally:
                 hook.remove()
             return logits.sigmoid() if self.multiple else probs, seen[0]
-
-
-def check_finite(values: FloatArray) -> FloatArray:
-    """Return the values; raises ModelError for NaN and infinity."""
-    if not np.isfinite(values).all():
-        raise not_finite()
-    return values
 
 
 def _prediction(size: tuple[int, int], probs: FloatArray, embedding: FloatArray, thumbnail: ByteArray) -> Prediction:

@@ -1,8 +1,9 @@
-"""What the tasks find beyond boxes, from the columns of a model's output: rotated boxes, masks, and how sure it is."""
+"""What the tasks find beyond boxes: rotated boxes, masks, and how sure the model is of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,21 @@ import numpy.typing as npt
 
 from backend.geometry.coordinates import corners_of
 from backend.types import FloatArray, Outline
+from backend.yolo.letterbox import Letterboxed
 
 if TYPE_CHECKING:
     import torch
 
 SIMPLIFY = 0.75  # pixels of the image as the model sees it: the tolerance of outlines
 _MASKS = 32  # held at a time, each as large as the image
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """The masks of the n objects of an image."""
+
+    outlines: tuple[Outline, ...]  # n, in pixels of the upright image
+    confidence: FloatArray  # (n,) how sure each mask is of its pixels, in [0, 1]
 
 
 def hulls(rotated: FloatArray) -> FloatArray:
@@ -34,6 +44,13 @@ def smallest_rectangle(points: npt.ArrayLike) -> FloatArray:
 
     (x, y), (width, height), degrees = cv2.minAreaRect(np.asarray(points, dtype=np.float32))
     return np.array([x, y, width, height, np.radians(degrees)], dtype=np.float32)
+
+
+def masks_of(image: Letterboxed, protos: torch.Tensor, coefficients: torch.Tensor, boxes: torch.Tensor) -> Masks:
+    """Return the masks of an image's objects; tensors as of `mask_outlines`."""
+    of = protos, coefficients, boxes, image.pixels.shape[:2]
+    outlines = tuple(tuple(image.upright_points(ring) for ring in outline) for outline in mask_outlines(*of))
+    return Masks(outlines, mask_confidence(*of))
 
 
 def mask_outlines(

@@ -12,21 +12,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import FloatArray, Outline, Prediction, YoloTask
-from backend.yolo.decoding import hulls, mask_confidence, mask_outlines, points_confidence
+from backend.types import ByteArray, FloatArray, Prediction, YoloTask
+from backend.yolo.decoding import Masks, hulls, masks_of, points_confidence
 from backend.yolo.dense_head import Dense, anchor_features, dfl_variance
 from backend.yolo.letterbox import Letterboxed, read_pixels
-from backend.yolo.runtime import load_model, select_device, task_of
+from backend.yolo.runtime import check_finite, load_model, select_device, task_of
 from backend.yolo.tasks import RECIPES
 from backend.yolo.thumbnails import thumbnails
 
@@ -34,13 +34,37 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-_Masks = tuple[tuple[Outline, ...] | None, FloatArray | None]  # outlines, how sure they are; None where there are none
+A = TypeVar("A")
+B = TypeVar("B")
 
 KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
 BATCH = 16
 _CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 10 to 20% longer
 IOU = 0.7  # of two boxes of one class, above which NMS keeps the surer one; ultralytics' default
 _NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBoxes(Generic[A]):
+    """The n boxes that NMS keeps, as tensors or as arrays, in pixels of the image as the model sees it."""
+
+    boxes: A  # (n, 4) xyxy; of turned boxes x centre, y centre, width, height
+    confidence: A  # (n,)
+    class_probs: A  # (n, C)
+    variance: A | None  # (n, 4) DFL variance in px², None where the head has no DFL
+    extra: A  # (n, E) what the task adds: the angle, the mask's coefficients, or the points; E = 0 for boxes alone
+    features: A  # (n, D) embeddings
+
+    def map(self, change: Callable[[A], B]) -> KeptBoxes[B]:
+        """Return the same with each array changed."""
+        arrays = {part.name: getattr(self, part.name) for part in fields(self)}
+        changed: dict[str, Any] = {name: None if old is None else change(old) for name, old in arrays.items()}
+        return KeptBoxes(**changed)
+
+    def by_image(self, counts: Sequence[int]) -> list[KeptBoxes[A]]:
+        """Return the boxes of each image, `counts` in turn."""
+        ends = np.cumsum([0, *counts]).tolist()
+        return [self.map(partial(_rows, begin, end)) for begin, end in pairwise(ends)]
 
 
 def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
@@ -72,8 +96,6 @@ class Detector:
         task = task_of(model.model)
         assert task is not None, "load_model lets no other through"
         self.task: YoloTask = task
-        extra = RECIPES[task].extra
-        self._extra = int(getattr(self._head, extra)) if extra else 0
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
         self._letterbox = LetterBox(size, auto=True, stride=model.stride)
@@ -142,16 +164,18 @@ class Detector:
         with self._alone():
             pixels = self.stack(images)
             decoded, raw = self._model(pixels)
-            table, counts = self._table(decoded, raw, iou, lowest)
-            masks = self._masks(decoded, table.split(counts), images)
-            rows = table.cpu().numpy()
+            on_device, counts = self._kept(decoded, raw, iou, lowest)
+            masks: Sequence[Masks | None] = [None] * len(images)
+            if self.task == "segment":
+                objects = zip(images, decoded[1], on_device.by_image(counts), strict=True)
+                masks = [masks_of(image, protos, of.extra, of.boxes) for image, protos, of in objects]
+            kept = on_device.map(_as_array)
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
-            seen = thumbnails(pixels)
-        if not (np.isfinite(rows).all() and np.isfinite(embeddings).all()):
-            raise not_finite()
-        parts = np.split(rows, np.cumsum(counts)[:-1])
-        found = (self._prediction(*each) for each in zip(images, parts, embeddings, masks, strict=True))
-        return [replace(one, thumbnail=thumbnail) for one, thumbnail in zip(found, seen, strict=True)]
+            looks = thumbnails(pixels)
+        kept.map(check_finite)
+        check_finite(embeddings)
+        parts = zip(images, kept.by_image(counts), embeddings, masks, looks, strict=True)
+        return [self._prediction(*part) for part in parts]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -189,14 +213,10 @@ class Detector:
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )
 
-    def _table(
+    def _kept(
         self, decoded: torch.Tensor, raw: dict[str, Any], iou: float, lowest: float
-    ) -> tuple[torch.Tensor, list[int]]:
-        """Return the kept boxes of all images, one per row, and their number per image.
-
-        Columns: xyxy in letterboxed pixels (of rotated boxes centre, width and height), confidence, C class
-        probabilities, 4 variances (with DFL only), what the task adds, embedding.
-        """
+    ) -> tuple[KeptBoxes[torch.Tensor], list[int]]:
+        """Return the kept boxes of all images, and their number per image."""
         import torch
         from ultralytics.utils.nms import non_max_suppression
 
@@ -215,64 +235,60 @@ class Detector:
         )
         anchor = torch.cat([index.view(-1).long() for index in anchors])
         found = torch.cat(kept)
-        columns = [found[:, :5], raw["scores"][image, :, anchor].sigmoid()]
+        variance = None
         if self._head.reg_max > 1:
-            columns.append(
-                dfl_variance(raw["boxes"][image, :, anchor].unflatten(1, (4, -1)), self._head.strides[0, anchor])
-            )
-        columns += [found[:, 6:], anchor_features(raw["feats"], image, anchor)]
-        return torch.cat(columns, 1), counts
+            sides = raw["boxes"][image, :, anchor].unflatten(1, (4, -1))
+            variance = dfl_variance(sides, self._head.strides[0, anchor])
+        kept = KeptBoxes(
+            boxes=found[:, :4],
+            confidence=found[:, 4],
+            class_probs=raw["scores"][image, :, anchor].sigmoid(),
+            variance=variance,
+            extra=found[:, 6:],
+            features=anchor_features(raw["feats"], image, anchor),
+        )
+        return kept, counts
 
-    def _columns(self) -> tuple[int, int, int]:
-        """Return where the variances, what the task adds, and the embeddings begin in a row of `_table`."""
-        variances = 5 + len(self.classes)
-        extra = variances + 4 * (self._head.reg_max > 1)
-        return variances, extra, extra + self._extra
-
-    def _masks(self, decoded: Any, rows: Sequence[torch.Tensor], images: Sequence[Letterboxed]) -> list[_Masks]:
-        """Return the masks of all kept objects of each image."""
-        if self.task != "segment":
-            return [(None, None)] * len(images)
-        _, begin, end = self._columns()
-        found: list[_Masks] = []
-        for image, each, protos in zip(images, rows, decoded[1], strict=True):
-            of = protos, each[:, begin:end], each[:, :4], image.pixels.shape[:2]
-            outlines = tuple(tuple(image.upright_points(ring) for ring in outline) for outline in mask_outlines(*of))
-            found.append((outlines, mask_confidence(*of)))
-        return found
-
-    def _prediction(self, image: Letterboxed, rows: FloatArray, embedding: FloatArray, masks: _Masks) -> Prediction:
-        end, extra, features = self._columns()
-        rotated = None
-        boxes = rows[:, :4]
+    def _prediction(
+        self,
+        image: Letterboxed,
+        kept: KeptBoxes[FloatArray],
+        embedding: FloatArray,
+        masks: Masks | None,
+        thumbnail: ByteArray,
+    ) -> Prediction:
+        boxes, rotated, keypoints = kept.boxes, None, None
         if self.task == "obb":
-            letterboxed = np.concatenate([boxes, rows[:, features - 1 : features]], axis=1)
+            letterboxed = np.concatenate([boxes, kept.extra], axis=1)
             rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
-        keypoints = None
-        outlines, sure = masks
+        shape_confidence = masks.confidence if masks else None
         if self.task == "pose":
-            keypoints = rows[:, extra:features].reshape(len(rows), *self._head.kpt_shape)
-            keypoints = image.upright_keypoints(keypoints)
-            sure = points_confidence(keypoints)
+            keypoints = image.upright_keypoints(kept.extra.reshape(len(boxes), *self._head.kpt_shape))
+            shape_confidence = points_confidence(keypoints)
         return Prediction(
             width=image.width,
             height=image.height,
             boxes=image.upright(boxes),
-            class_probs=rows[:, 5:end],
-            confidence=rows[:, 4],
+            class_probs=kept.class_probs,
+            confidence=kept.confidence,
             embedding=embedding,
-            box_variance=rows[:, end:extra] / image.gain**2 if extra > end else None,
-            box_embeddings=rows[:, features:],
+            box_variance=None if kept.variance is None else kept.variance / image.gain**2,
+            box_embeddings=kept.features,
             rotated=rotated,
-            outlines=outlines,
+            outlines=masks.outlines if masks else None,
             keypoints=keypoints,
-            shape_confidence=sure,
+            shape_confidence=shape_confidence,
+            thumbnail=thumbnail,
         )
 
 
-def not_finite() -> ModelError:
-    """Return the error of a model that gives NaN."""
-    return ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
+def _rows(begin: int, end: int, values: Any) -> Any:
+    return values[begin:end]
+
+
+def _as_array(values: torch.Tensor) -> FloatArray:
+    array: FloatArray = values.cpu().numpy()
+    return array
 
 
 def _before(conv: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -19,10 +19,11 @@ import numpy as np
 from backend.acquisition.pool import Committee
 from backend.errors import ModelError, SettingError
 from backend.types import FloatArray, IntArray
-from backend.yolo.classification import Classifier, Predictor, check_finite
+from backend.yolo.classification import Classifier, Predictor
 from backend.yolo.dense_head import Dense, dfl_variance
-from backend.yolo.detector import Detector, not_finite
+from backend.yolo.detector import Detector
 from backend.yolo.letterbox import Letterboxed
+from backend.yolo.runtime import check_finite
 from backend.yolo.semantic_segmentation import Segmenter
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ class Votes:
     probs: FloatArray  # (T, k, C)
     boxes: FloatArray  # (T, k, 4) xyxy in pixels of the upright image
     variance: FloatArray | None  # (T, k, 4) DFL variance in px², None where a member has no DFL
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What one member says of k anchors of each of B images, boxes in pixels of the plain batch."""
+
+    boxes: FloatArray  # (B, k, 4) xyxy
+    probs: FloatArray  # (B, k, C)
+    variance: FloatArray | None  # (B, k, 4) of left, top, right, bottom, None where there is no DFL
 
 
 def voter(found: Predictor) -> Voter:
@@ -186,12 +196,11 @@ def _votes(members: Sequence[Member], first: Detector, top: int, images: Sequenc
         scores = [dense.probs.amax(1)[:, place].cpu() for dense, place in zip(said, places, strict=True)]
         best = torch.stack(scores).amax(0)
         anchors = best.topk(min(top, best.shape[1]), dim=1).indices
-        rows = [
-            _rows(member, dense, place[anchors.to(place.device)], view.shape, plain.shape).cpu().numpy()
+        answers = [
+            _answers(member, dense, place[anchors.to(place.device)], view.shape, plain.shape)
             for member, dense, place, view in zip(members, said, places, views, strict=True)
         ]
-    classes = len(members[0].detector.classes)
-    return [_image_votes(image, classes, each) for image, *each in zip(images, *rows, strict=True)]
+    return [_image_votes(image, row, answers) for row, image in enumerate(images)]
 
 
 def _view(member: Member, plain: torch.Tensor) -> torch.Tensor:
@@ -219,13 +228,10 @@ def _drop(member: Member, index: int, x: torch.Tensor) -> torch.Tensor:
     return x * x.new_tensor(keep.tolist()).reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _rows(
+def _answers(
     member: Member, dense: Dense, anchors: torch.Tensor, seen: Sequence[int], plain: Sequence[int]
-) -> torch.Tensor:
-    """Return what a member says of anchors (B, k), boxes in pixels of the plain batch: (B, k, 4 + C) or (B, k, 8 + C).
-
-    Columns: xyxy, C probabilities, and with DFL the variances of left, top, right, bottom.
-    """
+) -> _Answers:
+    """Return what a member says of anchors (B, k)."""
     import torch
 
     image = torch.arange(len(anchors), device=anchors.device)[:, None]
@@ -238,21 +244,24 @@ def _rows(
         x = seen[3] - x
     gain = dense.boxes.new_tensor([plain[3] / seen[3], plain[2] / seen[2]]).repeat(2)
     boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 2) * gain
-    columns = [boxes, dense.probs[image, :, anchors]]
+    variance = None
     if dense.sides is not None:
         sides = dense.sides[image, :, anchors].reshape(anchors.numel(), 4, -1)
         variance = dfl_variance(sides, dense.strides[anchors.flatten()]).reshape(*anchors.shape, 4)
-        columns.append((variance[:, :, [2, 1, 0, 3]] if member.flip else variance) * gain**2)
-    return torch.cat(columns, 2)
+        variance = (variance[:, :, [2, 1, 0, 3]] if member.flip else variance) * gain**2
+    return _Answers(
+        boxes=boxes.cpu().numpy(),
+        probs=dense.probs[image, :, anchors].cpu().numpy(),
+        variance=None if variance is None else variance.cpu().numpy(),
+    )
 
 
-def _image_votes(image: Letterboxed, classes: int, rows: Sequence[FloatArray]) -> Votes:
-    """Return the votes on one image of each member's `_rows` (k, 4 + C) or (k, 8 + C)."""
-    width = min(each.shape[1] for each in rows)  # one member without DFL is enough for none to have it
-    table = np.stack([each[:, :width] for each in rows])
-    if not np.isfinite(table).all():
-        raise not_finite()
-    boxes = image.upright(table[:, :, :4].reshape(-1, 4)).reshape(*table.shape[:2], 4)
-    end = 4 + classes
-    variance = table[:, :, end:] / np.float32(image.gain**2) if width > end else None
-    return Votes(table[:, :, 4:end], boxes, variance)
+def _image_votes(image: Letterboxed, row: int, answers: Sequence[_Answers]) -> Votes:
+    """Return the votes on the image of one row."""
+    probs = check_finite(np.stack([answer.probs[row] for answer in answers]))
+    boxes = check_finite(np.stack([answer.boxes[row] for answer in answers]))
+    variances = [answer.variance[row] for answer in answers if answer.variance is not None]
+    variance = None
+    if len(variances) == len(answers):  # one member without DFL is enough for none to have it
+        variance = check_finite(np.stack(variances)) / np.float32(image.gain**2)
+    return Votes(probs, image.upright(boxes.reshape(-1, 4)).reshape(boxes.shape), variance)

@@ -12,7 +12,8 @@ from backend.geometry.timeline_segments import Segment
 from backend.media.video import Video, frames
 from backend.types import WHOLE, BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks, frame_step
 from backend.yolo import lstm, thumbnails, video_uncertainty
-from backend.yolo.classification import Classifier, check_finite
+from backend.yolo.classification import Classifier
+from backend.yolo.runtime import check_finite
 
 MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say
 _LIKELY = 0.5  # probability of a label

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from backend.errors import ModelError, SettingError
-from backend.types import YoloTask
+from backend.types import FloatArray, YoloTask
 from backend.yolo.tasks import RECIPES, example
 
 if TYPE_CHECKING:
@@ -120,6 +120,13 @@ def fix_threads(threads: int) -> None:
 
     torch_utils.NUM_THREADS = threads  # select_device sets it anew each time
     torch.set_num_threads(threads)
+
+
+def check_finite(values: FloatArray) -> FloatArray:
+    """Return what a model gave; raises ModelError for NaN and infinity."""
+    if not np.isfinite(values).all():
+        raise ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
+    return values
 
 
 def select_device(device: str) -> torch.device:

@@ -22,9 +22,9 @@ from backend.evaluation.matching import class_map
 from backend.geometry import masks
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, YoloTask
-from backend.yolo.detector import BATCH, not_finite
+from backend.yolo.detector import BATCH
 from backend.yolo.letterbox import Letterboxed, read_pixels
-from backend.yolo.runtime import select_device
+from backend.yolo.runtime import check_finite, select_device
 from backend.yolo.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ class Segmenter:
             logits = interpolate(logits, batch.shape[2:], mode="bilinear", align_corners=False)[0]
             probs = _probabilities(logits).cpu().numpy()
             features = seen[0][0].float().cpu().numpy()
-        if not (np.isfinite(probs).all() and np.isfinite(features).all()):
-            raise not_finite()
-        return probs, features
+        return check_finite(probs), check_finite(features)
 
 
 def _probabilities(logits: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,6 @@ class Recipe:
     trainer: str
     validator: str
     metric: str  # the attribute of the validator's metrics that the task is judged by
-    extra: str = ""  # attribute of the head: how many columns it gives beside box and classes
     quality: str = "mAP50"  # the metric in words
     labels: str = "boxes"  # what people give, in words
     lacks: frozenset[str] = frozenset()  # fields of a Pool that its models cannot fill
@@ -49,7 +48,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="obb.OBBTrainer",
         validator="obb.OBBValidator",
         metric="box",
-        extra="ne",
         quality="OBB mAP50",
         lacks=frozenset({"shape_confidence"}),
     ),
@@ -61,7 +59,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="segment.SegmentationTrainer",
         validator="segment.SegmentationValidator",
         metric="seg",
-        extra="nm",
         quality="mask mAP50",
         labels="outlines",
     ),
@@ -86,7 +83,6 @@ RECIPES: Mapping[YoloTask, Recipe] = {
         trainer="pose.PoseTrainer",
         validator="pose.PoseValidator",
         metric="pose",
-        extra="nk",
         quality="pose mAP50",
         labels="objects",
     ),
