@@ -270,7 +270,7 @@ def test_a_model_that_is_not_finite_is_refused(pictures: list[Path], tmp_path: P
 def test_models_of_pixels_do_not_vote(detectors: list[Detector], tmp_path: Path) -> None:
     assert ensemble.voter(detectors[0]) is detectors[0]
     assert "committee" in RECIPES["semantic"].lacks
-    with pytest.raises(ModelError, match=r"on pixels.*choose a strategy without one"):
+    with pytest.raises(ModelError, match=r"predicts pixels.*choose a strategy without one"):
         ensemble.voter(load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="semantic"), IMGSZ, "cpu"))
 
 
