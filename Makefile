@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-ls
+DOCS_VENV := .venv-docs
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test pytest test-slow check bench lock label-studio clean
+.PHONY: demo run test pytest test-slow check bench docs lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -33,6 +34,10 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+# The site of docs/ in site/. A warning, such as a link without a target, is an error.
+docs: $(DOCS_VENV)/.installed
+	$(DOCS_VENV)/bin/zensical build --clean --strict
+
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "$(PYTHON) is not Python 3.11. Fix: make PYTHON=python3.11"; exit 1; }
@@ -52,6 +57,11 @@ $(LS_VENV)/.installed: label-studio.lock | $(UV)
 	$(UV) pip install --quiet --python $(LS_VENV) --no-deps --require-hashes -r label-studio.lock
 	touch $@
 
+$(DOCS_VENV)/.installed: docs.lock | $(UV)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(UV) pip install --quiet --python $(DOCS_VENV) --no-deps --require-hashes -r docs.lock
+	touch $@
+
 label-studio: $(LS_VENV)/.installed
 
 lock: $(UV)
@@ -59,6 +69,8 @@ lock: $(UV)
 		--no-annotate --no-header pyproject.toml -o requirements.lock
 	echo label-studio==1.23.2 | $(UV) pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header - -o label-studio.lock
+	$(UV) pip compile --quiet --upgrade --group docs --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header -o docs.lock
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) demo-data
+	rm -rf $(VENV) $(LS_VENV) $(DOCS_VENV) demo-data site

@@ -47,9 +47,7 @@ class Settings(BaseModel):
     backend_url: str = Field(
         "", description="address of the backend, as Label Studio reaches it; empty: the address that Label Studio used"
     )
-    device: str = Field(
-        "", description="ultralytics device, such as cpu, 0 or 0,1; empty: a GPU if the machine has one"
-    )
+    device: str = Field("", description="ultralytics device, such as cpu or 0; empty: a GPU if the machine has one")
     allowed_hosts: str = Field("", description="comma list of private hosts from which the backend may fetch images")
     max_media_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         50.0, description="largest image or video file in megabytes"

@@ -20,17 +20,20 @@ PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 
 _INTRODUCTION = """# Does the sampler save labels?
 
-`python -m tests.benchmarks.proof` writes this page from [experiments/](experiments), which `yolo-backend simulate` and
-the commands below have written. In brackets stands the 95% bootstrap interval over seeds, paired by seed: a gain whose
-interval holds 0 is no difference beyond noise, and with one seed there is none. "Images needed" is the share of the
-control's images at which a line reaches what the control ends with, "boxes needed" the same of the boxes drawn.
-"Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
-Every training starts from the base weights, which is no longer the default, but where a table is about going on.
-[simulate.md](simulate.md) says how an experiment runs, and that a live loop picks the same:
-`pytest tests/loop/test_live_simulation.py` runs one through Label Studio beside its simulation, and finds the same
-images in the same order.
-No weights can be downloaded where these ran: `letters.pt` is YOLO11n that has learned to find letters
-(`python -m tests.benchmarks.base FOLDER`), `yolo11n.yaml` starts from nothing.
+`python -m tests.benchmarks.proof` writes this page from the files in `docs/experiments/`. `yolo-backend simulate`
+and the commands below have written these files.
+
+- Brackets hold the 95% bootstrap interval over seeds, paired by seed. A gain whose interval contains 0 is no
+  difference beyond noise. With one seed there is no interval.
+- "Images needed" is the share of the control's images at which a line reaches what the control ends with. "Boxes
+  needed" is the same share of the boxes that were drawn.
+- "Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
+- Every training starts from the base weights, except where a table says that trainings go on. This is no longer the
+  default.
+- [Simulate](simulate.md) explains how an experiment runs. `pytest tests/loop/test_live_simulation.py` runs one
+  through Label Studio beside its simulation, and both pick the same images in the same order.
+- No weights could be downloaded where these experiments ran. `letters.pt` is YOLO11n that has learned to find
+  letters (`python -m tests.benchmarks.base FOLDER`). `yolo11n.yaml` starts from nothing.
 """
 
 # Experiments with a command of their own.
