@@ -148,4 +148,4 @@ def test_two_installations_on_one_project_warn_each_other(studio: Studio, settin
     assert [len(ours.warnings), len(theirs.warnings)] == [1, 1]
     assert f"{elsewhere}/webhook" in ours.warnings[0]
     assert f"{BACKEND}/webhook" in theirs.warnings[0]
-    assert "versions have the same names" in ours.warnings[0]
+    assert "use the same version names" in ours.warnings[0]
