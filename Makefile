@@ -1,5 +1,9 @@
-# One command each does all its set-up: make demo · make test · make run. Needs python3.11, make and a package index.
+# One command each does all its set-up: make demo · make test · make run. Needs Python 3.11 to 3.13, make and a package index.
 PYTHON ?= python3
+# The address of a package index with CPU-only builds of torch; empty: the default build, which brings CUDA.
+TORCH_INDEX ?=
+# How many processes share the tests. Each has a Label Studio and a redis of its own, and takes up to 3 GB of memory.
+JOBS ?= 2
 VENV := .venv
 LS_VENV := .venv-ls
 DOCS_VENV := .venv-docs
@@ -8,7 +12,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test pytest test-slow check bench docs lock label-studio clean
+.PHONY: demo run test test-fast pytest test-slow check bench docs lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -17,21 +21,25 @@ run: $(VENV)/.installed
 	$(BIN)/yolo-backend run $(ARGS)
 
 test: check $(LS_VENV)/.installed
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Without servers, models and browsers: under a minute.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser)" $(ARGS)
 
 # The same without ruff and mypy, for a few files: make pytest ARGS="tests/cli/test_app.py"
-pytest: $(VENV)/.installed $(LS_VENV)/.installed
+pytest: $(VENV)/.installed-dev $(LS_VENV)/.installed
 	$(BIN)/pytest $(ARGS)
 
-test-slow: $(VENV)/.installed $(LS_VENV)/.installed
-	$(BIN)/pytest -m slow $(ARGS)
+test-slow: $(VENV)/.installed-dev $(LS_VENV)/.installed
+	HYPOTHESIS_PROFILE=random $(BIN)/pytest -m "slow or hypothesis" $(ARGS)
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed $(LS_VENV)/.installed
+bench: $(VENV)/.installed-dev $(LS_VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # The site of docs/ in site/. A warning, such as a link without a target, is an error.
@@ -39,15 +47,27 @@ docs: $(DOCS_VENV)/.installed
 	$(DOCS_VENV)/bin/zensical build --clean --strict
 
 $(UV):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "$(PYTHON) is not Python 3.11. Fix: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13. Fix: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
-	@echo "Installing the backend into $(VENV): some minutes, once"
-	$(UV) pip install --quiet --python $(VENV) --no-deps --require-hashes -r requirements.lock
-	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+# The three locks share no package: what the backend needs, torch with CUDA, and what developers need besides.
+INSTALL = $(UV) pip install --quiet --python $(VENV) --no-deps
+$(VENV)/.installed: requirements.lock requirements-gpu.lock requirements-build.lock pyproject.toml | $(UV)
+ifeq ($(TORCH_INDEX),)
+	@echo "Installing the backend into $(VENV): 6 GB, of which CUDA takes 4, in 1 to 10 minutes, once. Without CUDA: make TORCH_INDEX=ADDRESS"
+	$(INSTALL) --require-hashes -r requirements.lock -r requirements-gpu.lock
+else
+	@echo "Installing the backend into $(VENV), torch from $(TORCH_INDEX): 2 GB in 1 to 5 minutes, once"
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --index-url $(TORCH_INDEX) $$(grep -oE '^(torch|torchvision)==[^ ]+' requirements-gpu.lock)
+endif
+	$(INSTALL) --build-constraint requirements-build.lock --editable .
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(INSTALL) --require-hashes -r requirements-dev.lock
 	touch $@
 
 # Label Studio has dependencies that contradict ours, so it lives in an environment of its own.
@@ -64,9 +84,17 @@ $(DOCS_VENV)/.installed: docs.lock | $(UV)
 
 label-studio: $(LS_VENV)/.installed
 
+# All is resolved at once; then each lock leaves out what the ones before it have.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+BESIDE = sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p'
+CUDA = ^(torch|torchvision|triton|cuda-.*|nvidia-(cu|cublas|cudnn|nccl|nvjitlink|nvshmem|nvtx).*)==
 lock: $(UV)
-	$(UV) pip compile --quiet --upgrade --group dev --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --group dev pyproject.toml -o $(VENV)/all.lock
+	rm -f requirements.lock requirements-gpu.lock requirements-dev.lock
+	$(COMPILE) -c $(VENV)/all.lock $$(grep -E '$(CUDA)' $(VENV)/all.lock | $(BESIDE)) pyproject.toml -o requirements.lock
+	$(COMPILE) -c $(VENV)/all.lock $$($(BESIDE) requirements.lock) pyproject.toml -o requirements-gpu.lock
+	$(COMPILE) -c $(VENV)/all.lock $$($(BESIDE) requirements.lock requirements-gpu.lock) --group dev pyproject.toml -o requirements-dev.lock
+	echo hatchling | $(COMPILE) --upgrade - -o requirements-build.lock
 	echo label-studio==1.23.2 | $(UV) pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header - -o label-studio.lock
 	$(UV) pip compile --quiet --upgrade --group docs --python-version 3.11 --generate-hashes --no-emit-index-url \

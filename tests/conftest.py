@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,17 @@ from backend.subprocesses import LabelStudioProcess, label_studio_binary, redis_
 from tests import needs, squares
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.load_profile("same")  # what CI says depends on the code alone
+hypothesis.settings.register_profile("same", derandomize=True)  # what CI says depends on the code alone
+hypothesis.settings.register_profile("random", print_blob=True)  # `make test-slow` looks for what nobody thought of
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# A test has a marker for each real part that it needs: it asks for one of these fixtures, or its file names the marker.
+MARKED_FIXTURES = {
+    "label_studio": {"label_studio", "validating_label_studio"},
+    "redis": {"redis_url"},
+    "torch": {"tiny_weights", "classifier", "learned"},
+}
+SLOWEST_FILES = 10  # named at the end
 LACKING = "lacking.txt"  # in pytest's cache folder: the tests skipped for want of a package, for `pytest @FILE`
 
 
@@ -42,6 +51,32 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = Path(tempfile.mkdtemp(prefix="programs-"))
         config.add_cleanup(lambda: shutil.rmtree(folder))
         os.environ["PATH"] = needs.hide(folder, os.environ["PATH"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests by the real parts they need; where workers share them, the files that take longest come first."""
+    for item in items:
+        for marker, fixtures in MARKED_FIXTURES.items():
+            if not fixtures.isdisjoint(getattr(item, "fixturenames", ())):
+                item.add_marker(marker)
+    if hasattr(config, "workerinput"):
+        slow_parts = ("label_studio", "browser", "torch", "redis")
+        waits = {item.path: 0 for item in items}
+        for item in items:
+            waits[item.path] += any(item.get_closest_marker(part) for part in slow_parts)
+        items.sort(key=lambda item: waits[item.path] == 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the files whose tests took longest, with their set-up."""
+    seconds = Counter[str]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.location[0]] += report.duration  # type: ignore[assignment]
+    terminalreporter.section(f"slowest {SLOWEST_FILES} files")
+    for path, duration in seconds.most_common(SLOWEST_FILES):
+        terminalreporter.write_line(f"{duration:7.1f} s  {path}")
 
 
 def pytest_report_header() -> str:

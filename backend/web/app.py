@@ -20,7 +20,7 @@ from backend.loop.served_models import name_of, require_project
 from backend.loop.warm import Warmth
 from backend.queue.rq_queue import Jobs
 from backend.types import Task
-from backend.web import metrics, middleware
+from backend.web import metrics, middleware, openapi
 from backend.web.bodies import Bodies
 from backend.web.readiness import Probe
 from backend.web.redaction import redacted
@@ -30,6 +30,7 @@ from backend.web.schemas import (
     PredictionOut,
     PredictRequest,
     PredictResponse,
+    ProjectOut,
     SetupRequest,
     TrainRequest,
     WebhookRequest,
@@ -56,7 +57,8 @@ KNOWN_ACTIONS = LABEL_ACTIONS | TASK_ACTIONS | IDLE_ACTIONS | {FORCE_ACTION}
 
 def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
     """Return the app that serves `context`; nothing heavy is loaded before the first /predict."""
-    app = FastAPI(title="yolo-backend", docs_url=None, redoc_url=None, openapi_url=None)
+    summary = "Label Studio's ML backend protocol, and the state of its projects"
+    app = FastAPI(title="yolo-backend", summary=summary, docs_url=None, redoc_url=None)
     endpoints = _Endpoints(context, Jobs(context.redis))
     app.add_api_route("/health", endpoints.health, methods=["GET"])
     app.add_api_route("/ready", partial(ready, Probe(context, warmth)), methods=["GET"])
@@ -64,12 +66,13 @@ def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
     app.add_api_route("/metrics", endpoints.metrics, methods=["GET"])
     app.add_api_route("/versions", endpoints.versions, methods=["GET"])
     app.add_api_route("/setup", endpoints.setup, methods=["POST"])
-    app.add_api_route("/predict", endpoints.predict, methods=["POST"])
+    app.add_api_route("/predict", endpoints.predict, methods=["POST"], response_model=PredictResponse)
     app.add_api_route("/webhook", endpoints.webhook, methods=["POST"])
     app.add_api_route("/train", endpoints.train, methods=["POST"])
-    app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"], response_model=ProjectOut)
     app.add_api_route("/api/projects/{project_id}/label-errors", endpoints.label_errors, methods=["GET"])
     app.add_api_route("/api/projects/{project_id}/frames/{task_id}", endpoints.frames, methods=["GET"])
+    openapi.describe(app)
     middleware.install(app, context.settings)
     return app
 
