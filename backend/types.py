@@ -185,6 +185,18 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Hyper:
+    """What one training is run with."""
+
+    epochs: int
+    batch: int
+    imgsz: int
+    seed: int
+    device: str
+    minutes: float = 0.0  # the budget of time; 0: none
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A Label Studio task: its id and its raw data fields."""
 

@@ -15,12 +15,11 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.geometry.coordinates import corners_of, ring_hull
 from backend.labelstudio import tags
 from backend.model_versions import Metrics
-from backend.types import ControlTag, Keypoint, LabeledBox, Prediction, YoloTask
+from backend.types import ControlTag, Hyper, Keypoint, LabeledBox, Prediction, YoloTask
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.detector import load_detector
 from backend.yolo.tasks import RECIPES, details
-from backend.yolo.training import Hyper
 
 SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
 IMGSZ = 96

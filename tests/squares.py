@@ -10,10 +10,10 @@ from PIL import Image
 
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
-from backend.types import LabeledBox
+from backend.types import Hyper, LabeledBox
 from backend.yolo import training
 from backend.yolo.base_weights import BaseWeights
-from backend.yolo.training import EpochReport, Hyper, Trained
+from backend.yolo.training import EpochReport, Trained
 
 IMGSZ = 64
 CLASSES = ("red", "blue")

@@ -25,10 +25,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "web": ("loop", "queue", "labelstudio", "evaluation", "sampling"),
     "worker": ("loop", "simulate", "queue", "evaluation"),
     "loop": (
-        *("queue", "store", "yolo", "labelstudio", "media", "datasets"),
+        *("policy", "queue", "store", "yolo", "labelstudio", "media", "datasets"),
         *("sampling", "evaluation", "acquisition", "geometry"),
     ),
-    "simulate": ("queue", "yolo", "labelstudio", "datasets", "sampling", "evaluation", "acquisition", "geometry"),
+    "simulate": (
+        *("policy", "queue", "yolo", "labelstudio", "datasets"),
+        *("sampling", "evaluation", "acquisition", "geometry"),
+    ),
+    "policy": (),
     "queue": (),
     "store": ("sampling", "evaluation", "acquisition"),
     "yolo": ("datasets", "media", "evaluation", "acquisition", "geometry"),

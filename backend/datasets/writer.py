@@ -44,6 +44,16 @@ class Split:
     val: tuple[LabeledImage, ...]
     held_out: bool  # False: val is the train set, because too few random images are labeled
 
+    @property
+    def learned_tasks(self) -> frozenset[int]:
+        """The tasks that a training on it learns from."""
+        return frozenset(image.task_id for image in self.train)
+
+    @property
+    def held_out_tasks(self) -> frozenset[int]:
+        """The tasks that a training on it is judged by and does not learn from."""
+        return frozenset(image.task_id for image in self.val) if self.held_out else frozenset()
+
 
 def split(images: Sequence[LabeledImage], *, val_share: float, project_id: int) -> Split:
     """Hold out about `val_share` of the random images; without a usable held-out part, val is train.

@@ -19,6 +19,7 @@ from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
 from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name
+from backend.policy.voters import voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
@@ -253,14 +254,9 @@ def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion
 
 
 def _last(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
-    """Return the newest of a tag's models, newest first; one that versions carried over is one voice."""
-    found, carried = [], set()
-    for version, known in past_models(context, model):
-        if known.sha256 not in carried:
-            found.append((version, known))
-        if known.carried:
-            carried.add(known.sha256)
-    return found[:count]
+    """Return the models that vote, newest first, each with its version."""
+    models = past_models(context, model)
+    return [models[place] for place in voters([(known.sha256, known.carried) for _, known in models], count)]
 
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:

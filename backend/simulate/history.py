@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from backend.policy.voters import voters
 from backend.settings import Settings, versions_kept
 from backend.simulate import records
 from backend.simulate.records import INITIAL, Pick, Round
@@ -44,20 +46,20 @@ class History:
         """Return the weights of a round."""
         return records.weights_of(self._shared if number == 1 else self._unit, number)
 
-    def goes_on_from(self, *, held_out: bool) -> int:
-        """Return the round whose weights production would go on from, 0: it would start from the base weights.
+    def learned(self, number: int, learns: Callable[[Sequence[Pick]], frozenset[int]]) -> frozenset[int]:
+        """Return the tasks that the weights of a round have ever learned from.
 
-        Without a held-out part a version has learned from all its images, those that are held out later among them.
+        `learns` tells which tasks a training on all these picks learns from.
         """
-        champion = self.champion
-        if self._settings.train_from == "base" or not champion:
-            return 0
-        return champion if self._rounds[champion - 1].held_out or not held_out else 0
+        learned = learns([pick for finished in self._rounds[:number] for pick in finished.picked])
+        start = self._rounds[number - 1].started_from
+        return learned | self.learned(start, learns) if start else learned
 
     def voters(self) -> tuple[int, ...]:
-        """Return the last rounds whose version was published, as many as could vote on a pool, newest first."""
-        published = [one.round for one in self._rounds if one.published]
-        return tuple(reversed(published[-self._settings.committee_size :]))
+        """Return the rounds whose versions would vote on a pool, newest first."""
+        published = [finished.round for finished in reversed(self._rounds) if finished.published]
+        chosen = voters([(str(number), False) for number in published], self._settings.committee_size)
+        return tuple(published[place] for place in chosen)
 
     def losses(self) -> dict[int, float]:
         """Return the losses of labeled tasks by the versions whose pools production still keeps."""

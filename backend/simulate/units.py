@@ -24,6 +24,8 @@ from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
 from backend.evaluation.promotion import Contest, judge, needs_labels
 from backend.model_versions import Metrics
+from backend.policy.hyper_parameters import hyper_parameters
+from backend.policy.training_start import Origin, goes_on
 from backend.sampling import ranking
 from backend.settings import Settings
 from backend.simulate import records, simulation_data
@@ -34,7 +36,7 @@ from backend.simulate.simulation_data import SimulationData
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
-from backend.yolo.training import EpochReport, Hyper
+from backend.yolo.training import EpochReport
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +111,10 @@ class Unit:
         queue = self._queue(number)
         count = self._plan.batch if number > 1 else self._plan.initial
         picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
-        labeled = self._labeled(picks)
-        split = writer.split(labeled, val_share=self._settings.val_share, project_id=self._project_id)
+        labeled = self._labeled((*self._history.picks, *picks))
+        split = self._split(labeled)
         data_yaml = writer.write(split, self._data.classes, self._work / "data", self._plan.task, self._data.details)
-        start = self._history.goes_on_from(held_out=split.held_out)
+        start = self._start(split)
         weights, seconds = self._train(data_yaml, split, start)
         judged = self._judge(weights, data_yaml, split)
         finished = Round(
@@ -184,24 +186,34 @@ class Unit:
         return Known(
             versions=tuple(self._history.weights(number) for number in self._history.voters()),
             unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
-            split=writer.split(self._labeled(()), val_share=self._settings.val_share, project_id=self._project_id),
+            split=self._split(self._labeled(self._history.picks)),
             losses=self._history.losses(),
             validation=before.validation,
             threads=THREADS,
         )
+
+    def _start(self, split: Split) -> int:
+        """Return the round whose weights a training goes on from, 0: it starts from the base weights."""
+        champion = self._history.champion
+        continues = goes_on(
+            Origin(self._data.classes, self._plan.base.source, self._learned(champion)) if champion else None,
+            train_from=self._settings.train_from,
+            classes=self._data.classes,
+            base_model=self._plan.base.source,
+            held_out=split.held_out_tasks,
+        )
+        return champion if continues else 0
+
+    def _learned(self, number: int) -> frozenset[int]:
+        """Return the tasks that the weights of a round have ever learned from."""
+        return self._history.learned(number, lambda picks: self._split(self._labeled(picks)).learned_tasks)
 
     def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
         begin = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
         if start:
             begin = replace(begin, source=str(self._history.weights(start)), pretrained=True)
-        hyper = Hyper(
-            epochs=training.epochs_for(len(split.train), settings),
-            batch=settings.batch,
-            imgsz=settings.imgsz,
-            seed=settings.seed,
-            device=settings.device,
-        )
+        hyper = hyper_parameters(len(split.train), settings)
 
         def on_epoch(report: EpochReport) -> None:
             self._history.report(report.epoch / report.epochs)
@@ -251,9 +263,11 @@ class Unit:
         return writer.write_test_set(data.test, data.classes, root, self._plan.task, data.details)
 
     def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
-        """Return all images labeled so far, with the picks, by task id as Label Studio gives them."""
-        every = sorted((*self._history.picks, *picks), key=lambda pick: pick.id)
-        return tuple(self._task(pick.id, random=pick.random) for pick in every)
+        """Return picked images with their labels, by task id as Label Studio gives them."""
+        return tuple(self._task(pick.id, random=pick.random) for pick in sorted(picks, key=lambda pick: pick.id))
+
+    def _split(self, images: Sequence[LabeledImage]) -> Split:
+        return writer.split(images, val_share=self._settings.val_share, project_id=self._project_id)
 
     def _task(self, task_id: int, *, random: bool) -> LabeledImage:
         return self._data.labeled(self._image_of[task_id], task_id, random=random)

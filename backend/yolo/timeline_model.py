@@ -12,13 +12,12 @@ import numpy as np
 from backend.errors import MediaError, TrainingError
 from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
-from backend.types import BoolArray, ControlTag, FloatArray, LstmOptions
+from backend.types import BoolArray, ControlTag, FloatArray, Hyper, LstmOptions
 from backend.yolo import classification, lstm
 from backend.yolo.classification import TEMPORAL, Classifier
 from backend.yolo.frame_classifier import LabeledVideo, embeddings_of, labels_of, watch
 from backend.yolo.lstm import Epoch
 from backend.yolo.runtime import add_module, load_model, select_device
-from backend.yolo.training import Hyper
 
 LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
 

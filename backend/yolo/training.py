@@ -14,8 +14,7 @@ from typing import Any
 
 from backend.errors import BackendError, TrainingError
 from backend.faults import out_of_gpu_memory
-from backend.settings import Settings
-from backend.types import YoloTask
+from backend.types import Hyper, YoloTask
 from backend.yolo import classification
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import free_memory, quiet_ultralytics, select_device, yolo_class
@@ -23,23 +22,10 @@ from backend.yolo.tasks import RECIPES
 
 log = logging.getLogger(__name__)
 
-STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
 _CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
 _OPTIMIZER = "MuSGD"  # from scratch; 120 steps on 50 images of BCCD: mAP50 .36 .48 .43, AdamW at .002: .45 .27
 _LR0 = 0.01
 _WARMUP_EPOCHS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hyper:
-    """What one training is run with."""
-
-    epochs: int
-    batch: int
-    imgsz: int
-    seed: int
-    device: str
-    minutes: float = 0.0  # the budget of time; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +46,6 @@ class Trained:
     epochs: int
     seconds: float
     losses_finite: bool
-
-
-def steps_for(images: int, settings: Settings) -> float:
-    """Return the optimiser steps of a training: train_steps * (images / 50) ^ steps_growth, and no fewer below 50.
-
-    A fixed number is a curve that falls as labels grow, because each image is seen ever more rarely; the root of the
-    images is the measured law (docs/results.md).
-
-    >>> steps_for(200, Settings(train_steps=500, steps_growth=0.5)), steps_for(10, Settings(train_steps=500))
-    (1000.0, 500.0)
-    """
-    return float(settings.train_steps * max(images / STEPS_IMAGES, 1.0) ** settings.steps_growth)
-
-
-def epochs_for(images: int, settings: Settings) -> int:
-    """Return the epochs of a training: clip(ceil(steps_for * batch / images), min_epochs, max_epochs).
-
-    >>> epochs_for(200, Settings(train_steps=500, batch=16, min_epochs=10, max_epochs=300))
-    80
-    """
-    wanted = math.ceil(steps_for(images, settings) * settings.batch / max(images, 1))
-    return min(max(wanted, settings.min_epochs), settings.max_epochs)
 
 
 def train(

@@ -17,11 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 from backend.datasets import synthetic
 from backend.datasets.synthetic import Scene
 from backend.datasets.writer import LabeledImage, split, write
-from backend.types import FloatArray, LabeledBox
+from backend.types import FloatArray, Hyper, LabeledBox
 from backend.yolo import training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
-from backend.yolo.training import Hyper
 
 NAME = "letters.pt"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

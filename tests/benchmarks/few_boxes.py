@@ -24,16 +24,16 @@ import numpy as np
 from backend.datasets import synthetic, writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.evaluation.bootstrap import Matches
+from backend.policy.hyper_parameters import epochs_for
 from backend.sampling import ranking
 from backend.settings import Settings
 from backend.simulate import records, simulation_data
 from backend.simulate.simulation_data import SimulationData
 from backend.storage import LocalFiles
-from backend.types import IntArray
+from backend.types import Hyper, IntArray
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
-from backend.yolo.training import Hyper
 from tests.benchmarks import base
 from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
 
@@ -124,7 +124,7 @@ class Trainings:
     def _train(self, images: Sequence[LabeledImage], settings: Settings) -> Path:
         work, every = self.folder / "work", tuple(images)
         data_yaml = writer.write(Split(every, every, held_out=False), self.data.classes, work / "data")
-        epochs = training.epochs_for(len(every), settings)
+        epochs = epochs_for(len(every), settings)
         hyper = Hyper(epochs, settings.batch, settings.imgsz, self.seed, settings.device)
         start = BaseWeights(str(self.start), pretrained=True, note="")
         return training.train(data_yaml, start, hyper, work / "run", lambda _: None).weights

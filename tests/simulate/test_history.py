@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from backend.settings import Settings
 from backend.simulate import records
 from backend.simulate.history import PROGRESS_FILE, History
@@ -44,7 +42,6 @@ def save(folder: Path, number: int) -> Path:
 def test_nothing_is_behind_a_new_unit(tmp_path: Path) -> None:
     new = History(tmp_path, "entropy", 0, Settings())
     assert (len(new), new.champion, new.picks, new.voters(), new.losses()) == (0, 0, (), (), {})
-    assert new.goes_on_from(held_out=True) == 0
 
 
 def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
@@ -69,19 +66,15 @@ def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> Non
     assert found.weights(1).parent.name == INITIAL
 
 
-@pytest.mark.parametrize(
-    ("settings", "champion_held_out", "held_out", "start"),
-    [
-        ({}, True, True, 2),
-        ({}, False, False, 2),  # nothing is judged, so nothing is judged wrongly
-        ({}, False, True, 0),  # it has learned from what is held out now
-        ({"train_from": "base"}, True, True, 0),
-    ],
-)
-def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
-    tmp_path: Path, settings: dict[str, Any], champion_held_out: bool, held_out: bool, start: int
-) -> None:
-    found = history(tmp_path, (1,), **settings)
-    found.keep(done(2, 2, held_out=champion_held_out), save(tmp_path / "work", 2))
-    found.keep(done(3, 2), save(tmp_path / "work", 3))
-    assert found.goes_on_from(held_out=held_out) == start
+def test_weights_have_learned_what_their_start_had(tmp_path: Path) -> None:
+    """Chance held image 1 out of the first training, and none of the second, which went on from it."""
+
+    def learns(picks: Sequence[Pick]) -> frozenset[int]:
+        learned = frozenset(pick.id for pick in picks)
+        return learned - {3} if len(picks) == 3 else learned
+
+    found = history(tmp_path, (1,))
+    found.keep(done(2, 2, started_from=1), save(tmp_path / "work", 2))
+    found.keep(done(3, 3), save(tmp_path / "work", 3))
+    found.keep(done(4, 4, started_from=3), save(tmp_path / "work", 4))
+    assert [sorted(found.learned(number, learns)) for number in (1, 2, 3, 4)] == [[1], [1, 2], [1, 2], [1, 2, 3, 4]]

@@ -137,15 +137,17 @@ def test_a_training_goes_on_from_the_version_that_serves(
     assert [one.metrics == other.metrics for one, other in zip(on, anew, strict=True)] == [True, False, False]
 
 
+@pytest.mark.parametrize(("val_share", "started_from"), [(0.86, [0, 0, 2]), (0.45, [0, 1, 2])])
 def test_no_training_goes_on_from_what_has_learned_the_held_out_images(
-    environ: dict[str, str], data_yaml: Path, tmp_path: Path
+    environ: dict[str, str], data_yaml: Path, tmp_path: Path, val_share: float, started_from: list[int]
 ) -> None:
+    """Of the first two images both or none are held out later; each time the first training has learned from both."""
     given = {"strategies": "random", "train_from": "last", "initial": 2, "batch": 7, "explore_share": 1.0}
-    simulate({**environ, "VAL_SHARE": "0.45"}, data_yaml, tmp_path, **given)
+    simulate({**environ, "VAL_SHARE": str(val_share)}, data_yaml, tmp_path, **given)
     rounds = records.load_rounds(records.unit_folder(tmp_path, "random", 0))
-    assert [one.champion for one in rounds] == [1, 2, 3]
-    assert [one.held_out for one in rounds] == [False, True, True]
-    assert [one.started_from for one in rounds] == [0, 0, 2]
+    assert [finished.champion for finished in rounds] == [1, 2, 3]
+    assert [finished.held_out for finished in rounds] == [False, True, True]
+    assert [finished.started_from for finished in rounds] == started_from
 
 
 def test_results_name_no_path_of_this_machine(out: Path, data_yaml: Path) -> None:

@@ -13,12 +13,11 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError
 from backend.labelstudio import tags
-from backend.types import WHOLE, ControlTag, LabeledBox
+from backend.types import WHOLE, ControlTag, Hyper, LabeledBox
 from backend.yolo import classification, evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Classifier, load_predictor
 from backend.yolo.detector import load_detector
-from backend.yolo.training import Hyper
 from tests.labelstudio.tags.test_choices import LABELS, MANY, TREE
 
 IMGSZ = 32

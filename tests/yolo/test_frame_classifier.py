@@ -17,13 +17,12 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.geometry.timeline_segments import LAST_FRAME
 from backend.labelstudio import label_config, tags
 from backend.media import video
-from backend.types import WHOLE, ControlTag, LabeledBox, LstmOptions
+from backend.types import WHOLE, ControlTag, Hyper, LabeledBox, LstmOptions
 from backend.yolo import evaluate, frame_classifier, timeline_model, training, video_uncertainty
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Classifier, load_predictor
 from backend.yolo.frame_classifier import MOST, LabeledVideo, sample
 from backend.yolo.tasks import details
-from backend.yolo.training import Hyper
 from tests import clips
 from tests.clips import Mover
 from tests.support import IMGSZ, tiny_yolo

@@ -15,13 +15,12 @@ from backend.errors import LabelConfigError, MediaError, ModelError, SettingErro
 from backend.geometry import masks
 from backend.labelstudio import label_config, tags
 from backend.simulate import simulation_task
-from backend.types import BoolArray, Prediction
+from backend.types import BoolArray, Hyper, Prediction
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Predictor, load_predictor
 from backend.yolo.detector import load_detector
 from backend.yolo.semantic_segmentation import Segmenter
-from backend.yolo.training import Hyper
 from tests import drawings, kinds
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 

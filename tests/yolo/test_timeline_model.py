@@ -28,7 +28,7 @@ from backend.media import video
 from backend.model_versions import TrainingSnapshot
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.types import WHOLE, ControlTag, LabeledBox, LstmOptions
+from backend.types import WHOLE, ControlTag, Hyper, LabeledBox, LstmOptions
 from backend.yolo import frame_classifier, timeline_model, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import TEMPORAL, Classifier, load_predictor
@@ -36,7 +36,7 @@ from backend.yolo.frame_classifier import LabeledVideo, sample
 from backend.yolo.lstm import Epoch
 from backend.yolo.runtime import load_model
 from backend.yolo.tasks import details
-from backend.yolo.training import EpochReport, Hyper
+from backend.yolo.training import EpochReport
 from tests import clips
 from tests.clips import Mover
 from tests.support import IMGSZ, tiny_yolo

@@ -13,7 +13,6 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import BusyError, TrainingError
 from backend.faults import machine_fault
-from backend.settings import Settings
 from backend.types import LabeledBox
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
@@ -43,24 +42,12 @@ def trained(learned: Learned) -> Trained:
     return learned.trained
 
 
-@pytest.mark.parametrize(
-    ("images", "epochs"), [(0, 300), (1, 300), (50, 160), (51, 159), (200, 80), (800, 40), (10**6, 30)]
-)
-def test_epochs_spend_the_step_budget_within_bounds(images: int, epochs: int) -> None:
-    assert training.epochs_for(images, Settings()) == epochs
-
-
 def test_a_training_ends_within_its_minutes(data_yaml: Path, tmp_path: Path) -> None:
     seen: list[EpochReport] = []
     short = replace(hyper(epochs=500), minutes=0.001)  # the first epoch is longer
     done = training.train(data_yaml, SCRATCH, short, tmp_path, seen.append)
     assert (done.epochs, [each.epochs for each in seen]) == (2, [2, 2])
     assert done.weights.is_file()
-
-
-@pytest.mark.parametrize(("growth", "steps"), [(0.0, 500.0), (0.5, 1000.0), (1.0, 2000.0)])
-def test_steps_grow_with_the_images(growth: float, steps: float) -> None:
-    assert training.steps_for(200, Settings(steps_growth=growth)) == steps
 
 
 def test_training_from_scratch_learns(trained: Trained, data_yaml: Path) -> None:

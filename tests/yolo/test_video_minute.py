@@ -19,12 +19,11 @@ from backend.labelstudio import tags
 from backend.labelstudio.tags.videorectangle import CONFIDENCE
 from backend.media import video
 from backend.media.video import Video
-from backend.types import LabeledBox, Prediction
+from backend.types import Hyper, LabeledBox, Prediction
 from backend.yolo import tracking, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.detector import load_detector
 from backend.yolo.tracking import Follower
-from backend.yolo.training import Hyper
 from tests import clips
 from tests.clips import Mover
 from tests.support import CLASSES

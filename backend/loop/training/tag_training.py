@@ -21,8 +21,10 @@ from backend.loop.training.snapshot import Plan
 from backend.loop.training.verdict import Verdict, verdict_on
 from backend.media.cache import placed
 from backend.model_versions import Metrics, ModelVersion, TagModel
+from backend.policy.hyper_parameters import hyper_parameters
+from backend.policy.training_start import Origin, goes_on
 from backend.storage import file_sha256
-from backend.types import ControlTag, LstmOptions
+from backend.types import ControlTag, Hyper, LstmOptions
 from backend.yolo import timeline_model, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.lstm import Epoch
@@ -130,16 +132,16 @@ def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
 
 
 def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
-    """Return the champion if a training starts from its weights, None if it starts from the base weights.
-
-    Not from a champion of other labels or of another base model, and not from one that has learned from images that
-    are held out now: the challenger would be judged by what it knows.
-    """
-    if plan.settings.train_from == "base" or before is None or before.model.learned is None:
-        return None
-    held = {image.task_id for image in plan.split.val} if plan.split.held_out else set()
-    same = (before.model.classes, before.model.base_model) == (plan.tag.labels, base_model)
-    return before if same and held.isdisjoint(before.model.learned) else None
+    """Return the champion if a training starts from its weights, None if it starts from the base weights."""
+    served = Origin(before.model.classes, before.model.base_model, before.model.learned) if before else None
+    continues = goes_on(
+        served,
+        train_from=plan.settings.train_from,
+        classes=plan.tag.labels,
+        base_model=base_model,
+        held_out=plan.split.held_out_tasks,
+    )
+    return before if continues else None
 
 
 def _start(context: Context, plan: Plan, origin: Champion | None) -> BaseWeights:
@@ -151,7 +153,7 @@ def _start(context: Context, plan: Plan, origin: Champion | None) -> BaseWeights
 def _learned(plan: Plan, origin: Champion | None) -> tuple[int, ...]:
     """Return the tasks that a model has learned from, with those of the champion that its training went on from."""
     known = set(origin.model.learned or ()) if origin else set()
-    return tuple(sorted(known | {image.task_id for image in plan.split.train}))
+    return tuple(sorted(known | plan.split.learned_tasks))
 
 
 def _kept(
@@ -210,17 +212,10 @@ def _with_lstm(
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 
-def hyper_of(plan: Plan) -> training.Hyper:
+def hyper_of(plan: Plan) -> Hyper:
     """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
-    settings, asked = plan.settings, epochs(plan.tag)
-    return training.Hyper(
-        epochs=min(asked, settings.max_epochs) or training.epochs_for(len(plan.split.train), settings),
-        batch=settings.batch,
-        imgsz=settings.imgsz,
-        seed=settings.seed,
-        device=settings.device,
-        minutes=settings.train_minutes,
-    )
+    images, minutes = len(plan.split.train), plan.settings.train_minutes
+    return hyper_parameters(images, plan.settings, epochs=epochs(plan.tag), minutes=minutes)
 
 
 def _model(
