@@ -44,6 +44,11 @@ class Split:
     val: tuple[LabeledImage, ...]
     held_out: bool  # False: val is the train set, because too few random images are labeled
 
+    def whole(self) -> Split:
+        """Return all labeled images as one set, from which nothing is held out."""
+        images = self.train if not self.held_out else (*self.train, *self.val)
+        return Split(images, images, held_out=False)
+
     @property
     def learned_tasks(self) -> frozenset[int]:
         """The tasks that a training on it learns from."""

@@ -20,11 +20,10 @@ import numpy as np
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import DataError, ModelError
-from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
-from backend.evaluation.promotion import Contest, judge, needs_labels
 from backend.model_versions import Metrics
 from backend.policy.hyper_parameters import hyper_parameters
+from backend.policy.judgement import verdict
 from backend.policy.training_start import Origin, goes_on
 from backend.sampling import ranking
 from backend.settings import Settings
@@ -226,34 +225,28 @@ class Unit:
         """Measure on the test split, and decide by the validation set alone, as production does."""
         size, device = self._settings.imgsz, self._settings.device
         test = evaluate.evaluate(weights, self._test_set(), size, device)
-        validation, champion = self._measured(weights, data_yaml, split), None
-        on_labels = None
+        models = [weights]
         if number := self._history.champion:
-            served = self._history.weights(number)
-            champion = self._measured(served, data_yaml, split)
-            validation = bootstrap.gained(validation, champion)
-            if split.held_out and needs_labels(validation, champion):
-                on_labels = self._on_labels(weights, served, split)
-        published, reason = judge(
-            validation,
-            champion,
+            models.append(self._history.weights(number))
+        found = verdict(
+            self._measured(models, data_yaml),
+            lambda: self._on_labels(models, split),
+            held_out=split.held_out,
             finite=self._finite,
             tolerance=self._settings.tolerance,
-            on_labels=on_labels,
             quality=self._plan.quality,
         )
-        return Judged(test, validation.metrics, published, reason)
+        return Judged(test, found.challenger, found.promoted, found.reason)
 
-    def _measured(self, weights: Path, data_yaml: Path, split: Split) -> Measured:
-        found = evaluate.measure(weights, data_yaml, self._settings.imgsz, self._settings.device)
-        return replace(found, metrics=replace(found.metrics, held_out=split.held_out))
+    def _measured(self, models: Sequence[Path], data_yaml: Path) -> list[Measured]:
+        settings = self._settings
+        return [evaluate.measure(weights, data_yaml, settings.imgsz, settings.device) for weights in models]
 
-    def _on_labels(self, challenger: Path, champion: Path, split: Split) -> Contest:
-        """Measure both on all labels there are, as production does."""
-        images = (*split.train, *split.val)
-        everything, data = Split(images, images, held_out=False), self._data
-        data_yaml = writer.write(everything, data.classes, self._work / "labels", self._plan.task, data.details)
-        return Contest(*(self._measured(weights, data_yaml, everything) for weights in (challenger, champion)))
+    def _on_labels(self, models: Sequence[Path], split: Split) -> list[Measured]:
+        """Measure the models on all labels there are."""
+        folder, data = self._work / "labels", self._data
+        data_yaml = writer.write(split.whole(), data.classes, folder, self._plan.task, data.details)
+        return self._measured(models, data_yaml)
 
     def _test_set(self) -> Path:
         """Return the test split's data.yaml, written once: of a large one that takes a while."""

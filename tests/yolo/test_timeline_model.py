@@ -23,7 +23,7 @@ from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.context import Context
 from backend.loop.training import tag_training
 from backend.loop.training.snapshot import Plan
-from backend.loop.training.verdict import verdict_on
+from backend.loop.training.verdict import evaluated
 from backend.media import video
 from backend.model_versions import TrainingSnapshot
 from backend.settings import Settings
@@ -267,10 +267,11 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     trained = tag_training._train(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
     assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
     assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
-    verdict = verdict_on(plan, trained, Path(base.source), data_yaml, nobody)
+    evaluation = evaluated(plan, trained, Path(base.source), data_yaml, nobody)
+    verdict = evaluation.verdict
     assert verdict.promoted
     assert "mAP" in verdict.reason
     assert verdict.champion is not None
     assert verdict.challenger.map50 > 0.9 > verdict.champion.map50
     assert verdict.challenger.images == 180
-    assert verdict.calibration.detections == 180 * len(LABELS)
+    assert evaluation.calibration.detections == 180 * len(LABELS)

@@ -18,7 +18,7 @@ from backend.labelstudio.tags.timelinelabels import epochs, lstm
 from backend.loop.context import Context
 from backend.loop.served_models import base_of, open_base
 from backend.loop.training.snapshot import Plan
-from backend.loop.training.verdict import Verdict, verdict_on
+from backend.loop.training.verdict import Evaluated, evaluated
 from backend.media.cache import placed
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
@@ -91,13 +91,14 @@ def train(
     trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
     champion, chosen = (before.weights, before.chosen) if before else (None, False)
-    verdict = verdict_on(plan, trained, champion, data_yaml, left_out, chosen=chosen)
+    evaluation = evaluated(plan, trained, champion, data_yaml, left_out, chosen=chosen)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,
         "evaluate": time.monotonic() - prepared - trained.seconds,
     }
-    model = _model(context, plan, origin, start, trained, verdict)
+    verdict = evaluation.verdict
+    model = _model(context, plan, origin, start, trained, evaluation)
     return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
 
 
@@ -224,9 +225,10 @@ def _model(
     origin: Champion | None,
     start: BaseWeights,
     trained: training.Trained,
-    verdict: Verdict,
+    evaluation: Evaluated,
 ) -> TagModel:
     """Return what the manifest tells of a finished training."""
+    verdict = evaluation.verdict
     return TagModel(
         from_name=plan.tag.from_name,
         task=plan.tag.task,
@@ -237,8 +239,8 @@ def _model(
         champion_metrics=verdict.champion,
         hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained} | _lstm_told(plan.tag),
         reason=verdict.reason + _told(start, origin),
-        calibration=verdict.calibration,
-        class_quality=verdict.class_quality,
+        calibration=evaluation.calibration,
+        class_quality=evaluation.class_quality,
         learned=_learned(plan, origin),
         lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
     )

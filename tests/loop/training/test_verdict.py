@@ -15,6 +15,7 @@ from backend.evaluation import matching
 from backend.geometry import masks
 from backend.labelstudio import label_config
 from backend.loop.training import verdict
+from backend.policy.judgement import calibration_of
 from backend.types import WHOLE, LabeledBox, Prediction
 from backend.yolo.classification import load_predictor
 from backend.yolo.training import Trained
@@ -36,7 +37,7 @@ def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
     detected = verdict.detected(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
-    found = verdict.calibrated_on(detected)
+    found = calibration_of(detected)
     assert found.detections >= 30
     assert found.reason == ""
     assert found.temperature != 1.0
@@ -87,8 +88,7 @@ def test_each_tag_has_the_temperature_of_its_own_detections(
     choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], answered, held_out=True))
     classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
     first, second = (
-        verdict.calibrated_on(verdict.detected(one, weights))
-        for one, weights in ((boxes, tiny_weights), (choice, classifier))
+        calibration_of(verdict.detected(one, weights)) for one, weights in ((boxes, tiny_weights), (choice, classifier))
     )
     assert first.detections != second.detections == len(answered)
     assert first.reason == second.reason == ""
@@ -120,13 +120,13 @@ def test_a_spoiled_training_does_not_replace_a_good_version(
     split = Split(learned.split.train, learned.split.val[:images], held_out=True)
     made = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
     data_yaml = writer.write(split, squares.CLASSES, tmp_path / "data")
-    judged = verdict.verdict_on(made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen)
+    judged = verdict.evaluated(made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen).verdict
     assert not judged.promoted
     assert "on all" in judged.reason
     assert judged.challenger.held_out
-    back = verdict.verdict_on(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen)
+    back = verdict.evaluated(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen).verdict
     assert back.promoted, back.reason
-    same = verdict.verdict_on(made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen)
+    same = verdict.evaluated(made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen).verdict
     assert same.promoted is not chosen, same.reason
 
 
@@ -136,7 +136,7 @@ def nobody(task_id: int, error: MediaError) -> None:
 
 def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
     detected = verdict.detected(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
-    found = verdict.calibrated_on(detected)
+    found = calibration_of(detected)
     assert (found.temperature, found.detections) == (1.0, 0)
     assert "no validation images" in found.reason
     assert detected is None
