@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("policy", "queue", "yolo", "labelstudio", "datasets"),
         *("sampling", "evaluation", "acquisition", "geometry"),
     ),
-    "policy": ("evaluation",),
+    "policy": ("sampling", "evaluation", "acquisition", "geometry"),
     "queue": (),
     "store": ("sampling", "evaluation", "acquisition"),
     "yolo": ("datasets", "media", "evaluation", "acquisition", "geometry"),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.acquisition import class_weights
 from backend.errors import ModelError, NotFoundError
 from backend.labelstudio import label_config, label_renames
 from backend.labelstudio.tags import asked
@@ -19,7 +18,8 @@ from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
 from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name
-from backend.policy.voters import voters
+from backend.policy import strategy_pool
+from backend.policy.voters import versions_asked, voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
@@ -225,8 +225,7 @@ def _model(
 
 def weights_of(model: ModelVersion | TagModel, settings: Settings) -> FloatArray | None:
     """Return how much each class of a model counts (C,), as CLASS_WEIGHTS says; None: all the same."""
-    ap50 = model.metrics.class_ap50 if model.metrics else {}
-    return class_weights.chosen(settings.class_weights, model.classes, ap50, model.class_quality)
+    return strategy_pool.weights_of(settings, model.classes, model.metrics, model.class_quality)
 
 
 def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:
@@ -236,14 +235,11 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     """
     if model.weights is None:
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
-    if settings.committee == "snapshots":
-        last = _last(context, model, settings.committee_size)
-        paths = [context.store.weights(version, known.from_name) for version, known in last]
-        return ensemble.snapshots([_voter(path, model.imgsz, model.device) for path in paths])
-    detector = _voter(model.weights, model.imgsz, model.device)
-    if settings.committee == "perturbed":
-        return ensemble.perturbed(detector, settings.committee_size)
-    return ensemble.augmented(detector)[: settings.committee_size]
+    paths, count = [model.weights], versions_asked(settings)
+    if count > 1:
+        paths = [context.store.weights(version, known.from_name) for version, known in _last(context, model, count)]
+    detectors = [_voter(path, model.imgsz, model.device) for path in paths]
+    return ensemble.committee_members(settings.committee, settings.committee_size, detectors)
 
 
 def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backend.settings import Settings
+
+
+def versions_asked(settings: Settings) -> int:
+    """Return how many published versions a committee is made of; the other kinds change what one model sees or is.
+
+    >>> versions_asked(Settings(committee="snapshots", committee_size=4)), versions_asked(Settings())
+    (4, 1)
+    """
+    return settings.committee_size if settings.committee == "snapshots" else 1
+
 
 def voters(models: Sequence[tuple[str, bool]], size: int) -> list[int]:
     """Return the places of the models that vote, `size` at most.

@@ -61,11 +61,14 @@ class History:
         chosen = voters([(str(number), False) for number in published], self._settings.committee_size)
         return tuple(published[place] for place in chosen)
 
-    def losses(self) -> dict[int, float]:
-        """Return the losses of labeled tasks by the versions whose pools production still keeps."""
-        published = [one.round for one in self._rounds if one.published]
-        kept = published[-1 - versions_kept(self._settings) : -1]
-        picks = (pick for last, one in pairwise(self._rounds) if last.champion in kept for pick in one.picked)
+    def older_versions(self) -> tuple[int, ...]:
+        """Return the rounds before the newest published one whose pools production still keeps, newest first."""
+        published = [finished.round for finished in self._rounds if finished.published]
+        return tuple(reversed(published[-1 - versions_kept(self._settings) : -1]))
+
+    def losses(self, number: int) -> dict[int, float]:
+        """Return the losses by a round's version of the tasks that were labeled from its queue."""
+        picks = (pick for last, then in pairwise(self._rounds) if last.champion == number for pick in then.picked)
         return {pick.id: pick.loss for pick in picks if pick.loss is not None}
 
     def begin(self) -> None:

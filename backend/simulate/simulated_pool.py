@@ -14,20 +14,29 @@ from pathlib import Path
 import numpy as np
 
 from backend import acquisition
-from backend.acquisition import class_weights
 from backend.acquisition.aggregation import pool_of
-from backend.acquisition.learning_loss import image_loss
 from backend.acquisition.pool import Committee, Pool, thumbnail_table
 from backend.datasets.writer import LabeledImage, Split
-from backend.evaluation.calibration import calibrated
-from backend.evaluation.matching import Detections, class_quality, detections
-from backend.geometry.coordinates import label_arrays
+from backend.evaluation.matching import Detections, detections
 from backend.model_versions import Metrics
+from backend.policy import strategy_pool
+from backend.policy.fair_losses import fair, loss_of
+from backend.policy.judgement import calibration_of, class_quality_of
+from backend.policy.strategy_pool import LabeledImages
+from backend.policy.voters import versions_asked
 from backend.settings import Settings
 from backend.types import FloatArray, Outcomes, Prediction
 from backend.yolo import ensemble
 from backend.yolo.classification import Classifier, Predictor, load_predictor
 from backend.yolo.ensemble import Voter
+
+
+@dataclass(frozen=True, slots=True)
+class PastLosses:
+    """What a published version had learned from, and how badly it predicted tasks that it had not learned from."""
+
+    learned: frozenset[int]
+    losses: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,8 @@ class Known:
     versions: tuple[Path, ...]  # weights of the last published versions, newest first
     unlabeled: tuple[LabeledImage, ...]
     split: Split  # of the labeled images, as the newest version was trained on it
-    losses: Mapping[int, float]  # of labeled tasks, by the version that scored them while they had no labels
+    learned: frozenset[int]  # the tasks that the newest version's weights have ever learned from
+    past: tuple[PastLosses, ...]  # of the versions before whose pools production keeps, newest first
     validation: Metrics  # of the newest version
     threads: int
 
@@ -60,15 +70,31 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
         return Scored(empty, {})
     detector = load_predictor(known.versions[0], settings.imgsz, settings.device, known.threads)
     found, losses = _predict(detector, known.unlabeled, needs)
-    pool = replace(
-        pool_of(ids, found, None),
-        box_embeddings=_box_embeddings(found) if "box_embeddings" in needs else None,
-        committee=_committee(known, settings) if "committee" in needs else None,
-        empty=settings.empty,
-        batch=batch,
-        map50=known.validation.map50 if math.isfinite(known.validation.map50) else None,
+    images = sorted((*known.split.train, *_held_out(known)), key=lambda image: image.task_id)
+    labeled, labeled_losses = _predict(detector, images, needs)
+    detections = _validated(detector, _held_out(known)) if known.split.held_out else None
+    quality = class_quality_of(detections, detector.classes)
+    weights = strategy_pool.weights_of(settings, detector.classes, known.validation, quality)
+    embeddings = _box_embeddings(found) if "box_embeddings" in needs else None
+    pool = strategy_pool.pool_for(
+        strategy,
+        settings,
+        replace(pool_of(ids, found, weights), box_embeddings=embeddings),
+        LabeledImages(
+            np.stack([prediction.embedding for prediction in labeled]),
+            thumbnail_table([prediction.thumbnail[None] for prediction in labeled]),
+        ),
+        metrics=known.validation,
+        temperature=calibration_of(detections).temperature,
+        outcomes=_outcomes(detector),
+        losses=lambda: _fair_losses(known, images, labeled_losses),
+        committee=lambda: _committee(known, settings),
     )
-    return Scored(_with_labeled(detector, pool, known, needs, settings.class_weights), losses)
+    return Scored(pool, losses)
+
+
+def _held_out(known: Known) -> tuple[LabeledImage, ...]:
+    return known.split.val if known.split.held_out else ()
 
 
 def _voter(known: Known, version: int, settings: Settings) -> Voter:
@@ -82,7 +108,7 @@ def _predict(
     found, losses = [], {}
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         if "labeled_losses" in needs:
-            losses[image.task_id] = _loss(prediction, image, detector.classes)
+            losses[image.task_id] = loss_of(prediction, image.boxes, detector.classes)
         embeddings = prediction.box_embeddings if "box_embeddings" in needs else None
         # Rounded as the shards of a scored pool are.
         rounded = None if embeddings is None else embeddings.astype(np.float16).astype(np.float32)
@@ -98,41 +124,25 @@ def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
 
 def _committee(known: Known, settings: Settings) -> Committee:
     """Return the votes of COMMITTEE on the unlabeled images; raises ModelError where there are no two versions."""
-    detector = _voter(known, 0, settings)
-    size = settings.committee_size
-    if settings.committee == "snapshots":
-        older = [_voter(known, version, settings) for version in range(1, min(size, len(known.versions)))]
-        members = ensemble.snapshots([detector, *older])
-    elif settings.committee == "perturbed":
-        members = ensemble.perturbed(detector, size)
-    else:
-        members = ensemble.augmented(detector)[:size]
+    count = min(versions_asked(settings), len(known.versions))
+    detectors = [_voter(known, version, settings) for version in range(count)]
+    members = ensemble.committee_members(settings.committee, settings.committee_size, detectors)
     return ensemble.committee_of(list(ensemble.consult(members, [image.path for image in known.unlabeled])))
 
 
-def _with_labeled(detector: Predictor, pool: Pool, known: Known, needs: frozenset[str], weights: str) -> Pool:
-    """Add what the labeled images tell: embeddings, losses of images not learned from, weights, the temperature."""
-    held = known.split.val if known.split.held_out else ()
-    held_ids = {image.task_id for image in held}
-    images = sorted((*known.split.train, *held), key=lambda image: image.task_id)
-    embeddings, looks, losses = [], [], []
-    for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
-        embeddings.append(prediction.embedding)
-        looks.append(prediction.thumbnail[None])
-        if image.task_id in held_ids:
-            losses.append(_loss(prediction, image, detector.classes))
-        else:
-            losses.append(known.losses.get(image.task_id, math.nan))
-    found = _validated(detector, held)
-    quality = class_quality(found, detector.classes)
-    pool = replace(
-        pool,
-        class_weights=class_weights.chosen(weights, detector.classes, known.validation.class_ap50, quality),
-        labeled_embeddings=np.stack(embeddings),
-        labeled_thumbnails=thumbnail_table(looks),
-        labeled_losses=np.array(losses, dtype=np.float32) if "labeled_losses" in needs else None,
-    )
-    return calibrated(pool, found.calibration().temperature, _outcomes(detector))
+def _fair_losses(known: Known, images: Sequence[LabeledImage], by_newest: Mapping[int, float]) -> FloatArray:
+    """Return how badly each labeled image was predicted by a version that had not learned from it, else NaN (l,).
+
+    `by_newest` are the losses of all of them by the newest version.
+    """
+
+    def answers(version: PastLosses, task_ids: frozenset[int]) -> list[tuple[int, float]]:
+        return [(task_id, loss) for task_id, loss in version.losses.items() if task_id in task_ids]
+
+    ids = [image.task_id for image in images]
+    versions = (PastLosses(known.learned, by_newest), *known.past)
+    losses = {task_id: loss for task_id, _, loss in fair(versions, ids, lambda version: version.learned, answers)}
+    return np.array([losses.get(task_id, math.nan) for task_id in ids], dtype=np.float32)
 
 
 def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
@@ -148,8 +158,3 @@ def _outcomes(detector: Predictor) -> Outcomes:
     if not isinstance(detector, Classifier):
         return "objects"
     return "several" if detector.multiple else "one"
-
-
-def _loss(prediction: Prediction, image: LabeledImage, classes: Sequence[str]) -> float:
-    boxes, kinds = label_arrays(image.boxes, classes, prediction.width, prediction.height)
-    return image_loss(prediction, boxes.astype(np.float32), kinds)

@@ -22,6 +22,7 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import DataError, ModelError
 from backend.evaluation.bootstrap import Measured
 from backend.model_versions import Metrics
+from backend.policy import queue_order
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.judgement import verdict
 from backend.policy.training_start import Origin, goes_on
@@ -30,7 +31,7 @@ from backend.settings import Settings
 from backend.simulate import records, simulation_data
 from backend.simulate.history import History
 from backend.simulate.records import INITIAL, Pick, Plan, Project, Round
-from backend.simulate.simulated_pool import Known, gather
+from backend.simulate.simulated_pool import Known, PastLosses, gather
 from backend.simulate.simulation_data import SimulationData
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
@@ -159,13 +160,8 @@ class Unit:
                 scored.pool,
                 self._strategy,
                 explore_share=settings.explore_share,
-                rng=np.random.default_rng((settings.seed, self._project_id, before.round)),
-                protocol=ranking.protocol(
-                    settings.protocol,
-                    batch=settings.retrain_every,
-                    uncertain_share=settings.uncertain_share,
-                    pool_limit=settings.pool_limit,
-                ),
+                rng=queue_order.chance(settings, self._project_id, before.round),
+                protocol=queue_order.protocol(settings),
             )
         except ModelError as error:  # production keeps the order, too, and says why on the status page
             log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
@@ -186,7 +182,11 @@ class Unit:
             versions=tuple(self._history.weights(number) for number in self._history.voters()),
             unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
             split=self._split(self._labeled(self._history.picks)),
-            losses=self._history.losses(),
+            learned=self._learned(before.round),
+            past=tuple(
+                PastLosses(self._learned(number), self._history.losses(number))
+                for number in self._history.older_versions()
+            ),
             validation=before.validation,
             threads=THREADS,
         )
@@ -228,7 +228,7 @@ class Unit:
         models = [weights]
         if number := self._history.champion:
             models.append(self._history.weights(number))
-        found = verdict(
+        judged = verdict(
             self._measured(models, data_yaml),
             lambda: self._on_labels(models, split),
             held_out=split.held_out,
@@ -236,7 +236,7 @@ class Unit:
             tolerance=self._settings.tolerance,
             quality=self._plan.quality,
         )
-        return Judged(test, found.challenger, found.promoted, found.reason)
+        return Judged(test, judged.challenger, judged.promoted, judged.reason)
 
     def _measured(self, models: Sequence[Path], data_yaml: Path) -> list[Measured]:
         settings = self._settings

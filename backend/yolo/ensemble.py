@@ -120,6 +120,18 @@ def perturbed(detector: Voter, members: int = 4, rate: float = 0.1) -> tuple[Mem
     return (Member(detector), *(Member(detector, dropout=rate, seed=seed) for seed in range(1, members)))
 
 
+def committee_members(kind: str, size: int, detectors: Sequence[Voter]) -> tuple[Member, ...]:
+    """Return the members of a committee of one kind of COMMITTEE, `size` at most; `detectors` are newest first.
+
+    Raises as `snapshots`, `augmented` and `perturbed` do. The last two ask the newest detector alone.
+    """
+    if kind == "snapshots":
+        return snapshots(detectors[:size])
+    if kind == "perturbed":
+        return perturbed(detectors[0], size)
+    return augmented(detectors[0])[:size]
+
+
 def consult(members: Sequence[Member], paths: Sequence[Path], top: int = TOP) -> Iterator[Votes]:
     """Give the votes on each path, in order, of the `top` anchors to which any member gives the highest scores.
 

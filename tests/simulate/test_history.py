@@ -41,7 +41,7 @@ def save(folder: Path, number: int) -> Path:
 
 def test_nothing_is_behind_a_new_unit(tmp_path: Path) -> None:
     new = History(tmp_path, "entropy", 0, Settings())
-    assert (len(new), new.champion, new.picks, new.voters(), new.losses()) == (0, 0, (), (), {})
+    assert (len(new), new.champion, new.picks, new.voters(), new.older_versions()) == (0, 0, (), (), ())
 
 
 def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
@@ -54,8 +54,9 @@ def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
 
 
 def test_losses_are_forgotten_with_the_pools_that_production_deletes(tmp_path: Path) -> None:
-    # Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each.
-    assert history(tmp_path).losses() == {5: 0.5, 6: 0.6, 7: 0.7}
+    """Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each."""
+    found = history(tmp_path)
+    assert [found.losses(number) for number in found.older_versions()] == [{7: 0.7}, {6: 0.6}, {5: 0.5}]
 
 
 def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from backend.model_versions import Metrics
 from backend.sampling import ranking
 from backend.settings import Settings
 from backend.simulate import simulated_pool
-from backend.simulate.simulated_pool import Known
+from backend.simulate.simulated_pool import Known, PastLosses
 from backend.types import LabeledBox, Ranking, YoloTask
 from backend.yolo.classification import Classifier, load_predictor
 from backend.yolo.tasks import RECIPES
@@ -44,7 +44,8 @@ def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("versions")
     versions = tuple(tiny_yolo(folder / f"{seed}.pt", seed=seed) for seed in range(2))
     split = Split(images[5:9], images[9:], held_out=True)
-    return Known(versions, images[:5], split, {6: 0.5}, VALIDATION, threads=1)
+    past = (PastLosses(frozenset(), {6: 0.5}),)
+    return Known(versions, images[:5], split, frozenset(range(6, 10)), past, VALIDATION, threads=1)
 
 
 # "learning_loss" wants more labels than there are here, "shape" a model of masks or points, "video" videos.
@@ -111,7 +112,8 @@ def test_losses_are_of_images_the_version_had_not_learned_from(known: Known) -> 
 
 def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(known: Known) -> None:
     everything = (*known.split.train, *known.split.val)
-    cold = Known(known.versions, known.unlabeled, Split(everything, everything, False), {}, VALIDATION, 1)
+    split, learned = Split(everything, everything, held_out=False), frozenset(range(6, 13))
+    cold = replace(known, split=split, learned=learned, past=())
     pool = simulated_pool.gather(cold, "learning_loss", SETTINGS).pool
     assert pool.labeled_losses is not None
     assert len(pool.labeled_losses) == 7
@@ -136,19 +138,19 @@ def test_the_committee_is_the_one_of_the_settings(kind: str, members: int, known
 
 
 def test_snapshots_take_two_versions(known: Known) -> None:
-    young = Known(known.versions[:1], known.unlabeled, known.split, {}, VALIDATION, 1)
+    young = replace(known, versions=known.versions[:1])
     with pytest.raises(ModelError, match="two published versions"):
         simulated_pool.gather(young, "bald", SETTINGS.model_copy(update={"committee": "snapshots"}))
 
 
 def test_chance_costs_no_prediction(known: Known) -> None:
-    blind = Known((Path("no-such-weights.pt"),), known.unlabeled, known.split, {}, VALIDATION, 1)
+    blind = replace(known, versions=(Path("no-such-weights.pt"),))
     pool = simulated_pool.gather(blind, "random", SETTINGS).pool
     assert pool.task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_a_quality_that_is_not_known_is_none(known: Known) -> None:
-    unknown = Known(known.versions, known.unlabeled, known.split, {}, Metrics(math.nan, 0, {}, 0, 0, 0), 1)
+    unknown = replace(known, validation=Metrics(math.nan, 0, {}, 0, 0, 0))
     assert simulated_pool.gather(unknown, "entropy", SETTINGS).pool.map50 is None
 
 

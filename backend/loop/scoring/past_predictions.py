@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from backend.loop.context import Context
 from backend.loop.served_models import ServedModel, past_models
+from backend.policy import fair_losses
 from backend.types import Prediction
 
 
@@ -35,13 +36,13 @@ def fair(context: Context, pasts: Sequence[Past], sources: Mapping[int, int]) ->
 
     Nor of a video: boxes of many frames cannot be told apart. `sources` as in `said`.
     """
-    left = dict(sources)
-    for past in pasts:
-        asked = {task_id: source for task_id, source in left.items() if task_id not in past.learned}
-        for task_id, found in said(context, past.project_id, past.number, past.tag, asked):
-            if found.tracks is None:
-                del left[task_id]
-                yield task_id, past, found
+
+    def answers(past: Past, task_ids: frozenset[int]) -> Iterator[tuple[int, Prediction]]:
+        asked = {task_id: source for task_id, source in sources.items() if task_id in task_ids}
+        predictions = said(context, past.project_id, past.number, past.tag, asked)
+        return ((task_id, prediction) for task_id, prediction in predictions if prediction.tracks is None)
+
+    return fair_losses.fair(pasts, sources, lambda past: past.learned, answers)
 
 
 def said(

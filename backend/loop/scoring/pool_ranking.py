@@ -13,6 +13,7 @@ from backend.errors import ModelError, NotFoundError, SettingError
 from backend.loop.context import Context
 from backend.loop.scoring import strategy_inputs
 from backend.loop.served_models import ServedModel, models_for, serving_number
+from backend.policy import queue_order
 from backend.sampling import bandit, ranking
 from backend.sampling.ranking import STAND_IN, Protocol
 from backend.settings import Settings
@@ -44,22 +45,15 @@ def _order(
 ) -> tuple[Ranking, Mapping[str, Ranking]]:
     """Return the ranking of a version's pool and, where there are several tags, how each of them ranks it by itself."""
     model, settings = models[0], context.project_settings(record)
-    protocol = ranking.protocol(
-        settings.protocol,
-        batch=settings.retrain_every,
-        uncertain_share=settings.uncertain_share,
-        pool_limit=settings.pool_limit,
-    )
-    seed = (settings.seed, model.project_id, model.number)
+    protocol, rng = queue_order.protocol(settings), queue_order.chance(settings, model.project_id, model.number)
     parts: dict[str, Ranking] = {}
     if len(models) == 1:
-        pool, rng = strategy_inputs.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        pool = strategy_inputs.pool_for(context, record, model, strategy)
         order = ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
     else:
         whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
         for one in [each for each in models if each.trained] or models:
             parts[one.tag.known_as] = _part(context, record, one, strategy, whole, first=one is model)
-        rng = np.random.default_rng(seed)
         order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
     count = len(order.task_ids)
     if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
@@ -71,10 +65,11 @@ def _part(
     context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, *, first: bool
 ) -> Ranking:
     """Return how one tag among several ranks the pool: a further one by STAND_IN, where it cannot by the strategy."""
-    seed = (context.project_settings(record).seed, model.project_id, model.number)  # all draw the same candidates
+    settings = context.project_settings(record)
 
     def ranked(strategy: str) -> Ranking:
-        pool, rng = strategy_inputs.pool_for(context, record, model, strategy), np.random.default_rng(seed)
+        pool = strategy_inputs.pool_for(context, record, model, strategy)
+        rng = queue_order.chance(settings, model.project_id, model.number)  # all tags draw the same candidates
         return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
 
     try:

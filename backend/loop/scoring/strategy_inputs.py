@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from backend import acquisition
-from backend.acquisition.learning_loss import image_loss
 from backend.acquisition.parts import committee_part
 from backend.acquisition.pool import Committee, Pool
 from backend.errors import MediaError, ModelError
-from backend.evaluation.calibration import calibrated
-from backend.geometry.coordinates import label_arrays
 from backend.labelstudio import tags
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import Past, fair, pasts_of
 from backend.loop.served_models import ServedModel, committee_for
 from backend.media.cache import each_or_error
+from backend.policy import strategy_pool
+from backend.policy.fair_losses import loss_of
+from backend.policy.strategy_pool import LabeledImages
 from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag, FloatArray, IntArray, LabeledBox, Task
@@ -44,16 +43,14 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
         tag=model.beside,
     )
     labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
-    metrics = model.metrics
-    return replace(
-        calibrated(pool, model.temperature, model.tag.outcomes),
-        empty=settings.empty,
-        batch=settings.retrain_every,
-        map50=metrics.map50 if metrics and math.isfinite(metrics.map50) else None,
-        labeled_embeddings=labeled.embeddings,
-        labeled_thumbnails=labeled.thumbnails,
-        labeled_losses=_losses(context, model, labeled.task_ids) if "labeled_losses" in needs else None,
-        committee=_votes(context, record, model, pool.task_ids) if "committee" in needs else None,
+    return strategy_pool.pool_for(
+        *(strategy, settings, pool),
+        LabeledImages(labeled.embeddings, labeled.thumbnails),
+        metrics=model.metrics,
+        temperature=model.temperature,
+        outcomes=model.tag.outcomes,
+        losses=lambda: _losses(context, model, labeled.task_ids),
+        committee=lambda: _votes(context, record, model, pool.task_ids),
     )
 
 
@@ -75,12 +72,8 @@ def _known_losses(
     context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
 ) -> dict[int, float]:
     """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
-    losses = {}
-    for task_id, past, found in fair(context, pasts, sources):
-        boxes, classes = label_arrays(labels[task_id], past.classes, found.width, found.height)
-        known = classes >= 0  # a label this version had never heard of is none of its mistakes
-        losses[task_id] = image_loss(found, boxes[known].astype(np.float32), classes[known])
-    return losses
+    predictions = fair(context, pasts, sources)
+    return {task_id: loss_of(prediction, labels[task_id], past.classes) for task_id, past, prediction in predictions}
 
 
 def asks_committee(strategies: Iterable[str]) -> bool:
