@@ -6,7 +6,8 @@ Both compute with one thread, as on a machine with one core: with another number
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,62 @@ import pytest
 from rich.console import Console
 
 from backend.datasets import synthetic
+from backend.labelstudio import label_config
 from backend.model_versions import ModelVersion
 from backend.settings import Settings
-from backend.simulate import records, runner
+from backend.simulate import records, runner, simulation_data
+from backend.simulate.annotator import Oracle
 from backend.simulate.records import Project, Round
+from backend.simulate.simulation_data import SimulationData
 from backend.subprocesses import LabelStudioProcess
-from backend.types import Ranking
+from backend.types import ControlTag, Ranking, YoloTask
+from backend.yolo.tasks import weights_name
+from tests.simulate.test_simulation_tasks import with_classes
 from tests.support import ROOT, tiny_yolo
-from tests.world import World, await_shown, open_world
+from tests.world import Servers, await_true, open_servers
 
 pytestmark = pytest.mark.label_studio
 
 POOL, TEST, BATCH, ROUNDS = 30, 2, 6, 3
-STRATEGY = "class_entropy"
 SETTINGS = {
     "BASE_MODEL": "tiny.pt",
     "DEVICE": "cpu",
     "IMGSZ": "64",
     "RETRAIN_EVERY": str(BATCH),
-    "STRATEGY": STRATEGY,
     "TRAIN_STEPS": "6",
     "MIN_EPOCHS": "1",
     "VAL_SHARE": "0.5",  # so that some of a few images are held out
     "SEED": "0",
+}
+BOXES = '<RectangleLabels name="label" toName="image">{}</RectangleLabels>', '<Label value="{}"/>'
+CHOICE = '<Choices name="label" toName="image">{}</Choices>', '<Choice value="{}"/>'
+
+
+def scenes(folder: Path) -> Path:
+    return synthetic.generate(folder, pool=POOL, test=TEST, seed=1, size=96)
+
+
+@dataclass(frozen=True)
+class Story:
+    """One project, which a live loop and an experiment run."""
+
+    strategy: str
+    task: YoloTask
+    tags: tuple[str, str]  # of the label config: around all labels, and for each
+    draw: Callable[[Path], Path]  # its data set
+    unranked: tuple[int, ...] = ()  # versions that cannot rank, so the queue stays as it is
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+PUBLISHED = {"TOLERANCE": "1"}  # whatever a version of six steps can do
+STORIES = {
+    "boxes": Story("class_entropy", "detect", BOXES, scenes),
+    "a choice": Story("margin", "classify", CHOICE, lambda folder: with_classes(folder, POOL), settings=PUBLISHED),
+    "a committee": Story(
+        *("bald", "detect", BOXES, scenes),
+        unranked=(1,),  # it takes two versions to disagree
+        settings={**PUBLISHED, "COMMITTEE": "snapshots", "COMMITTEE_SIZE": "2"},
+    ),
 }
 
 
@@ -44,43 +78,50 @@ SETTINGS = {
 class Live:
     """What a live project did."""
 
+    story: Story
+    data: Path
     project: Project
     settings: Settings
     picked: tuple[tuple[int, ...], ...]  # as Label Studio's queue handed them out, before each training
-    rankings: tuple[Ranking, ...]  # that the picks came from
+    rankings: tuple[Ranking | None, ...]  # that the picks came from; None: a version that could not rank
     versions: tuple[ModelVersion, ...]
 
 
-@pytest.fixture(scope="module")
-def data_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.generate(tmp_path_factory.mktemp("scenes"), pool=POOL, test=TEST, seed=1, size=96)
-
-
-@pytest.fixture(scope="module")
-def live(label_studio: LabelStudioProcess, data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Live:
+@pytest.fixture(scope="module", params=STORIES)
+def live(
+    request: pytest.FixtureRequest, label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Live:
     """An annotator takes what the queue hands out, and waits for each training."""
+    story = STORIES[request.param]
     folder = tmp_path_factory.mktemp("live")
+    place = story.draw(folder / "data")
+    data = simulation_data.read(place, story.task)
     (folder / "models").mkdir()
-    tiny_yolo(folder / "models" / "tiny.pt", synthetic.CLASSES)
-    with open_world(label_studio, folder, data_yaml, SETTINGS | one_core(folder)) as world:
-        client = world.client
-        project = client.create_project("live", world.config)
-        client.upload_images(project, [file.path for file in world.data.train])
+    base = tiny_yolo(folder / "models" / weights_name("tiny.pt", story.task), data.classes, task=story.task)
+    around, label = story.tags
+    labels = around.format("".join(label.format(name) for name in data.classes))
+    config = f'<View><Image name="image" value="$image"/>{labels}</View>'
+    settings = {**SETTINGS, "STRATEGY": story.strategy, **story.settings, **one_core(folder)}
+    with open_servers(label_studio, folder, settings) as servers:
+        client = servers.client
+        project = client.create_project("live", config)
+        client.upload_images(project, [file.path for file in data.pool])
         ids = {str(task.data["image"]).rpartition("-")[2]: task.id for task in client.unlabeled_tasks(project)}
-        client.attach_backend(project, world.url, "yolo")
+        client.attach_backend(project, servers.url, "yolo")
+        tag = label_config.parse(config)[0]
         picked, rankings = [], []
         for number in range(ROUNDS):
-            await_shown(world, project, f"tiny-v{number}")
-            ranking = world.store.ranking(project, number)
-            assert ranking is not None
-            rankings.append(ranking)
-            picked.append(tuple(annotate_next(world, project) for _ in range(BATCH)))
+            await_ranked(servers, project, f"{base.stem}-v{number}", is_unranked=number in story.unranked)
+            rankings.append(servers.store.ranking(project, number))
+            picked.append(tuple(annotate_next(servers, project, tag, data) for _ in range(BATCH)))
         return Live(
-            project=Project(id=project, task_ids=tuple(ids[file.path.name] for file in world.data.train)),
-            settings=world.settings,
+            story=story,
+            data=place,
+            project=Project(id=project, task_ids=tuple(ids[file.path.name] for file in data.pool)),
+            settings=servers.settings,
             picked=tuple(picked),
             rankings=tuple(rankings),
-            versions=world.store.versions(project)[: ROUNDS - 1],
+            versions=servers.store.versions(project)[: ROUNDS - 1],
         )
 
 
@@ -90,19 +131,31 @@ def one_core(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
-def annotate_next(world: World, project: int) -> int:
-    task = world.client.next_task(project)
+def await_ranked(servers: Servers, project: int, version: str, *, is_unranked: bool) -> None:
+    """Wait until the queue goes by a version, or until the version is published and cannot rank."""
+
+    def settled() -> bool:
+        if not is_unranked:
+            return servers.shown(project) == version
+        status = servers.status(project)
+        return bool(status.ranking_error) and status.versions[-1].version == version
+
+    await_true(settled, f"{version} in project {project}", tell=lambda: str(servers.status(project)))
+
+
+def annotate_next(servers: Servers, project: int, tag: ControlTag, data: SimulationData) -> int:
+    task = servers.client.next_task(project)
     assert task is not None
-    world.annotate(task)
+    servers.client.annotate(task.id, Oracle(data.pool).answer(tag, task))
     return task.id
 
 
 @pytest.fixture(scope="module")
-def simulated(live: Live, data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Round, ...]:
+def simulated(live: Live, tmp_path_factory: pytest.TempPathFactory) -> tuple[Round, ...]:
     out = tmp_path_factory.mktemp("simulated") / "out"
     order = runner.Order(
-        data=str(data_yaml),
-        strategies=(STRATEGY,),
+        data=str(live.data),
+        strategies=(live.story.strategy,),
         seeds=1,
         initial=BATCH,
         batch=BATCH,
@@ -112,26 +165,36 @@ def simulated(live: Live, data_yaml: Path, tmp_path_factory: pytest.TempPathFact
         project=live.project,
     )
     runner.run(order, live.settings, Console(quiet=True))
-    return records.load_rounds(records.unit_folder(out, STRATEGY, 0))
+    return records.load_rounds(records.unit_folder(out, live.story.strategy, 0))
 
 
 def test_the_same_images_are_picked_in_the_same_order(live: Live, simulated: tuple[Round, ...]) -> None:
-    assert [ranking.strategy for ranking in live.rankings] == ["random", STRATEGY, STRATEGY]
-    assert [tuple(pick.id for pick in one.picked) for one in simulated] == list(live.picked)
+    strategies = [ranking.strategy if ranking else "" for ranking in live.rankings]
+    strategy = live.story.strategy
+    assert strategies == ["random", *("" if number in live.story.unranked else strategy for number in (1, 2))]
+    assert [tuple(pick.id for pick in finished.picked) for finished in simulated] == list(live.picked)
 
 
 def test_the_whole_queue_is_the_same(live: Live, simulated: tuple[Round, ...]) -> None:
-    for one, ranking in zip(simulated, live.rankings, strict=True):
-        order = ranking.task_ids[np.argsort(ranking.priority)].tolist()
-        assert [*(pick.id for pick in one.picked), *one.order] == order
-        chance = {pick.id for pick in one.picked if pick.random} | set(one.explored)
-        assert chance == set(ranking.task_ids[ranking.explored].tolist())
+    for finished, ranking in zip(simulated, live.rankings, strict=True):
+        assert bool(finished.unranked) is (ranking is None)
+        if ranking is not None:
+            order = ranking.task_ids[np.argsort(ranking.priority)].tolist()
+            assert [*(pick.id for pick in finished.picked), *finished.order] == order
+            chance = {pick.id for pick in finished.picked if pick.random} | set(finished.explored)
+            assert chance == set(ranking.task_ids[ranking.explored].tolist())
 
 
 def test_every_version_is_the_same_to_the_last_bit_of_its_metrics(live: Live, simulated: tuple[Round, ...]) -> None:
-    for one, version in zip(simulated, live.versions, strict=False):
-        assert one.validation == version.metrics
-        assert (one.published, one.held_out) == (version.promoted, is_held_out(version))
+    for finished, version in zip(simulated, live.versions, strict=False):
+        assert finished.validation == version.metrics
+        assert (finished.published, finished.held_out) == (version.promoted, is_held_out(version))
+        assert finished.reason in version.reason  # the live loop adds where the training started
+
+
+def test_trainings_start_from_the_same_weights(live: Live, simulated: tuple[Round, ...]) -> None:
+    parents = [version.parent if "went on from" in version.reason else 0 for version in live.versions]
+    assert [finished.started_from for finished in simulated[: ROUNDS - 1]] == parents
 
 
 def is_held_out(version: ModelVersion) -> bool:

@@ -36,10 +36,10 @@ def with_objects(root: Path, task: YoloTask) -> Path:
     return writer.write(split, drawings.CLASSES, root, task, details)
 
 
-def with_classes(root: Path) -> Path:
+def with_classes(root: Path, pool: int = POOL) -> Path:
     """Draw a data set in folders of classes, which differ in their colour; return its folder."""
     rng = np.random.default_rng(0)
-    for split, count in (("train", POOL), ("val", TEST)):
+    for split, count in (("train", pool), ("val", TEST)):
         for number in range(count):
             colour = drawings.CLASSES[number % 2]
             pixels = rng.normal(drawings.COLOURS[colour], 20, (30, 40, 3)).clip(0, 255).astype(np.uint8)
