@@ -25,7 +25,7 @@ test: check $(LS_VENV)/.installed
 
 # Without servers, models and browsers: under a minute.
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser)" $(ARGS)
+	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses $(JOBS) $(ARGS)
 
 # The same without ruff and mypy, for a few files: make pytest ARGS="tests/cli/test_app.py"
 pytest: $(VENV)/.installed-dev $(LS_VENV)/.installed

@@ -22,6 +22,8 @@ from backend.yolo.detector import load_detector
 from backend.yolo.runtime import quiet_ultralytics
 from tests import drawings
 
+pytestmark = pytest.mark.torch
+
 
 def pool(*images: list[tuple[float, float]]) -> Pool:
     """Return a pool of boxes (score, confidence of the shape)."""

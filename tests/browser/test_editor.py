@@ -21,7 +21,7 @@ from tests.browser import open_first, signed_in, submit
 from tests.conftest import LOGIN
 from tests.kinds import KINDS, Kind
 
-pytestmark = pytest.mark.label_studio
+pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
 VERSION = "yolo11n-v1"
 

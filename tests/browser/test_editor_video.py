@@ -29,7 +29,7 @@ from tests.clips import Mover
 from tests.conftest import LOGIN
 from tests.support import ROOT
 
-pytestmark = pytest.mark.label_studio
+pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
 VERSION = "yolo11n-v1"
 PATIENCE_MS = 60_000

@@ -11,6 +11,8 @@ from tests.browser import signed_in
 from tests.conftest import LOGIN
 from tests.support import CONFIG, serve
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.mark.label_studio
 def test_the_page_shows_the_whole_reason_with_the_cure_first(

@@ -33,6 +33,8 @@ from backend.labelstudio.client.connection import LabelStudioClient
 from backend.subprocesses import NO_VARIABLES, free_port
 from tests.support import ROOT
 
+pytestmark = pytest.mark.processes
+
 # A training of one step: its version detects nothing, so it is not published.
 TINY = {"RETRAIN_EVERY": "4", "TRAIN_STEPS": "1", "MIN_EPOCHS": "1", "IMGSZ": "64", "BASE_MODEL": "yolo11n.pt"}
 PATIENCE_S = 900.0

@@ -23,6 +23,8 @@ from backend.subprocesses import free_port
 from tests.site import Site
 from tests.support import ROOT
 
+pytestmark = pytest.mark.processes
+
 PATIENCE_S = 120.0
 
 

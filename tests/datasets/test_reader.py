@@ -17,6 +17,8 @@ from backend.errors import DataError
 from backend.yolo.runtime import quiet_ultralytics
 from tests.support import ROOT, require
 
+pytestmark = pytest.mark.torch
+
 LINE = "0 0.5 0.5 0.2 0.4\n"
 
 

@@ -35,6 +35,8 @@ from backend.settings import Settings
 from tests import clips
 from tests.support import ROOT
 
+pytestmark = pytest.mark.processes
+
 Make = Callable[[Path, int], None]  # writes a file whose image has this side
 
 BYTES_PER_PIXEL = 5  # the promise for any one file: so many of MAX_MEGAPIXELS, 500 MB by default

@@ -19,6 +19,8 @@ from backend.settings import Settings
 from tests.site import Site
 from tests.support import ROOT
 
+pytestmark = pytest.mark.processes
+
 SIZE = 1000
 
 

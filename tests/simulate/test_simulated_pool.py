@@ -21,6 +21,8 @@ from backend.yolo.classification import Classifier, load_predictor
 from backend.yolo.tasks import RECIPES
 from tests.support import IMGSZ, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 SETTINGS = Settings(imgsz=IMGSZ, device="cpu", retrain_every=3)
 VALIDATION = Metrics(0.25, 0.1, {"cat": 0.5}, 4, 4, 10)
 

@@ -23,6 +23,8 @@ from backend.yolo.tasks import RECIPES
 from tests import drawings
 from tests.support import tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 POOL, TEST, START, BATCH = 12, 10, 6, 3  # a test split of fewer than 10 images judges nothing
 DRAWN: dict[YoloTask, drawings.Draw] = {"obb": drawings.bar, "segment": drawings.donut, "pose": drawings.arrow}
 STRATEGIES = ("class_entropy", "random")

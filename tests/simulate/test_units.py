@@ -28,6 +28,8 @@ from backend.subprocesses import running
 from tests.browser import chromium_page
 from tests.support import IMGSZ, ROOT, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 POOL, TEST, START, BATCH = 20, 6, 8, 3
 STRATEGIES = ("class_entropy", "random")
 OPTIONS = {"strategies": ",".join(STRATEGIES), "seeds": 1, "initial": START, "batch": BATCH, "rounds": 3, "steps": 1}

@@ -14,6 +14,8 @@ from backend.queue.run_state import connect
 from backend.worker import supervisor
 from tests.outages import own_redis
 
+pytestmark = pytest.mark.processes
+
 
 def test_the_reconcile_outlives_redis(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Killed and back empty, twice; each outage is a line of log when it begins and one when it ends."""

@@ -20,6 +20,8 @@ from backend.yolo.classification import Classifier, load_predictor
 from backend.yolo.detector import load_detector
 from tests.labelstudio.tags.test_choices import LABELS, MANY, TREE
 
+pytestmark = pytest.mark.torch
+
 IMGSZ = 32
 SCRATCH = BaseWeights("yolo11n-cls.yaml", pretrained=False, note="", task="classify")
 COLOURS = ((220, 40, 40), (50, 60, 230), (40, 200, 60))

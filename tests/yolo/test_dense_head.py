@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from backend.yolo.dense_head import anchor_features, dfl_variance
+
+pytestmark = pytest.mark.torch
 
 
 def test_dfl_variance_of_known_distributions() -> None:

@@ -15,6 +15,8 @@ from backend.yolo.detector import BATCH, KEEP_CONFIDENCE, Detector, load_detecto
 from backend.yolo.letterbox import Letterboxed, read_pixels
 from backend.yolo.runtime import quiet_ultralytics
 
+pytestmark = pytest.mark.torch
+
 IMGSZ = 96
 CLASSES = ("red", "green", "blue")
 WIDTH = {"yolo11n": 64 + 128 + 256, "yolo26n": 64 + 128 + 256}

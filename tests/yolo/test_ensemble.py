@@ -30,6 +30,8 @@ from backend.yolo.ensemble import (
 from backend.yolo.tasks import RECIPES
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def detectors(tmp_path_factory: pytest.TempPathFactory) -> list[Detector]:

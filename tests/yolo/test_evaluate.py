@@ -12,6 +12,8 @@ from backend.yolo.detector import KEEP_CONFIDENCE, load_detector
 from backend.yolo.training import Trained
 from tests.squares import CLASSES, IMGSZ, Learned
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def split(learned: Learned) -> Split:

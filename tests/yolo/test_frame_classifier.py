@@ -27,6 +27,8 @@ from tests import clips
 from tests.clips import Mover
 from tests.support import IMGSZ, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 CONFIG = (
     '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video" '
     'model_every="5"><Label value="red"/><Label value="blue"/></TimelineLabels></View>'

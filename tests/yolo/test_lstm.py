@@ -14,6 +14,8 @@ from backend.types import BoolArray, FloatArray, LstmOptions
 from backend.yolo import lstm
 from backend.yolo.lstm import Epoch, Fitted
 
+pytestmark = pytest.mark.torch
+
 DIMENSIONS = 24
 QUICK = LstmOptions(sequence_size=8, hidden_size=12, epochs=60)
 Video = tuple[FloatArray, BoolArray]

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from backend.errors import BackendError, ModelError, SettingError
 from backend.yolo.runtime import load_model, quiet_ultralytics, select_device, task_of
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> None:

@@ -24,6 +24,8 @@ from backend.yolo.semantic_segmentation import Segmenter
 from tests import drawings, kinds
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 KIND = kinds.KINDS["BrushLabels model_semantic"]
 TAG = drawings.control_tag("brushlabels", "semantic")
 SIZES = [(64, 64), (128, 80), (50, 120), (300, 40)]

@@ -18,6 +18,8 @@ from backend.yolo import thumbnails
 from backend.yolo.letterbox import read_pixels
 from tests.support import ROOT, require
 
+pytestmark = pytest.mark.torch
+
 
 def batch_of(*pictures: ByteArray) -> torch.Tensor:
     """Return pictures (h, w, 3) of one size as a model gets them."""

@@ -21,6 +21,8 @@ from backend.yolo.runtime import load_model
 from backend.yolo.training import EpochReport, Trained
 from tests.squares import CLASSES, IMGSZ, SCRATCH, Learned, hyper
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def split(learned: Learned) -> Split:

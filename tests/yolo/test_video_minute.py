@@ -29,6 +29,8 @@ from tests.clips import Mover
 from tests.support import CLASSES
 from tests.yolo.test_tracking import seen, tag
 
+pytestmark = pytest.mark.torch
+
 MINUTE, SIZE = 1500, (640, 480)  # frames, pixels
 CROWD = [
     Mover("red", (30, 40), (3.1, 0.9), (120, 90)),

@@ -8,8 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from backend.loop.training import scratch
 from tests.support import ROOT
+
+pytestmark = pytest.mark.processes
 
 TRAINING = """
 import pathlib, sys, time
