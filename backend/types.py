@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,6 +26,7 @@ Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of o
 VideoOptions = Mapping[str, float | bool | str]  # the attributes of a tag that decide how a video is looked at
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image, as LabeledBox.xywh
 FRAME_STEP = 5  # the frames of a timeline that are looked at are so far apart, where its tag does not say
+THUMBNAIL_SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
 DOUBTED_FRAMES = 10  # so many frames of a video are named to people
 
 
@@ -160,7 +162,7 @@ class Prediction:
     boxes: FloatArray  # (n, 4) xyxy in pixels of the upright image
     class_probs: FloatArray  # (n, C) sigmoid scores of all classes
     confidence: FloatArray  # (n,) the top class score
-    embedding: FloatArray  # (D,)
+    embedding: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (D,), (0,) not known
     box_variance: FloatArray | None = None  # (n, 4) DFL variance in px², None where the head has no DFL
     box_embeddings: FloatArray | None = None  # (n, D)
     rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
@@ -171,6 +173,54 @@ class Prediction:
     doubted_frames: IntArray | None = None  # of a video: (<= 10,) frames, the one with the highest entropy first
     video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
     thumbnail: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))  # (192,) 8 x 8 colours, (0,) not known
+
+
+Form = Literal["array", "rings", "tracks", "frames"]
+Pooled = Literal["always", "needed", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One thing that a model may say beside boxes and classes: a row of COLUMNS.
+
+    Shards, pools, parts of pools and tests read the rows. A new row needs its field in Prediction and code that
+    fills it, nothing else.
+    """
+
+    name: str  # the field of Prediction
+    per: Literal["image", "box"]
+    shape: tuple[int | str, ...]  # of one image or one box; a letter is a length that the model decides
+    dtype: type[np.generic]  # in a shard; half precision is read as float32
+    pooled: Pooled = "never"  # who needs it: every pool, the pools of strategies that ask for it, or the tags alone
+    many: str = ""  # name of the array of many images in shards and pools, where it differs from `name`
+    form: Form = "array"  # how a shard holds it: as one array, or as one of the forms of `store.column_codec`
+    missing: float | None = None  # what stands in the array for an image without it; None: all have it, or none has it
+    flags: str = ""  # name of an array in a shard that says which images have it; "": all have it, or none has it
+    empty: bool = True  # whether a pool without images, or without boxes, has it, with no rows
+
+    @property
+    def table(self) -> str:
+        """The name of the array of many images."""
+        return self.many or self.name
+
+    def lengths(self, free: int) -> tuple[int, ...]:
+        """Return the shape with a length in the place of letters."""
+        return tuple(free if isinstance(length, str) else length for length in self.shape)
+
+
+COLUMNS = (
+    Column("embedding", "image", ("D",), np.float32, "always", many="embeddings", empty=False),
+    Column("box_variance", "box", (4,), np.float32, "always", flags="has_variance"),
+    Column("box_embeddings", "box", ("E",), np.float16, "needed"),
+    Column("shape_confidence", "box", (), np.float32, "always"),
+    Column("thumbnail", "image", (3 * THUMBNAIL_SIDE**2,), np.uint8, "always", many="thumbnails"),
+    Column("video_doubt", "image", (), np.float32, "always", missing=math.nan, empty=False),
+    Column("rotated", "box", (5,), np.float32),
+    Column("keypoints", "box", ("K", 3), np.float32),
+    Column("outlines", "box", (), np.float32, form="rings"),
+    Column("tracks", "box", (3,), np.int64, form="tracks"),
+    Column("doubted_frames", "image", (DOUBTED_FRAMES,), np.int64, form="frames"),
+)
 
 
 @dataclass(frozen=True, slots=True)

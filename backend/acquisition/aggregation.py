@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.acquisition.pool import Empty, Pool, thumbnail_table
+from backend.acquisition.columns import of_predictions
+from backend.acquisition.pool import Empty, Pool
 from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -16,42 +17,29 @@ Sums = npt.NDArray[np.float64]
 _BLOCK = 16_384  # rows at a time: what is made on the way stays in the cache
 
 
-def pool_of(task_ids: IntArray, predictions: Sequence[Prediction | None], class_weights: FloatArray | None) -> Pool:
-    """Return the pool of the tasks that could be scored, those with a prediction: k tasks -> n <= k images."""
-    found = [prediction for prediction in predictions if prediction is not None]
+def pool_of(
+    task_ids: IntArray,
+    predictions: Sequence[Prediction | None],
+    class_weights: FloatArray | None,
+    needs: frozenset[str] = frozenset(),
+) -> Pool:
+    """Return the pool of the tasks that could be scored, those with a prediction: k tasks -> n <= k images.
+
+    It has the columns of every pool, and those that a strategy `needs`.
+    """
+    scored = [prediction for prediction in predictions if prediction is not None]
     ids = [
         task_id for task_id, prediction in zip(task_ids.tolist(), predictions, strict=True) if prediction is not None
     ]
-    offsets = np.cumsum([0, *(len(prediction.class_probs) for prediction in found)], dtype=np.int64)
-    shown = [prediction for prediction in found if len(prediction.class_probs)]
-    embeddings = np.stack([prediction.embedding for prediction in found]) if found else None
-    probs = _joined([prediction.class_probs for prediction in shown], np.zeros((0, 0), dtype=np.float32))
-    assert probs is not None, "every prediction has class probabilities"
+    offsets = np.cumsum([0, *(len(prediction.class_probs) for prediction in scored)], dtype=np.int64)
+    probs = [prediction.class_probs for prediction in scored if len(prediction.class_probs)]
     return Pool(
         np.array(ids, dtype=np.int64),
         offsets,
-        probs,
-        embeddings,
+        np.concatenate(probs) if probs else np.zeros((0, 0), dtype=np.float32),
+        of_predictions(scored, needs),
         class_weights,
-        box_variance=_joined([prediction.box_variance for prediction in shown], np.zeros((0, 4), dtype=np.float32)),
-        shape_confidence=_joined([prediction.shape_confidence for prediction in shown], np.zeros(0, dtype=np.float32)),
-        video_doubt=_doubts(found),
-        thumbnails=thumbnail_table([prediction.thumbnail[None] for prediction in found]),
     )
-
-
-def _doubts(found: Sequence[Prediction]) -> FloatArray | None:
-    """Return the doubts of videos; None of images."""
-    known = [prediction.video_doubt for prediction in found if prediction.video_doubt is not None]
-    return np.array(known, dtype=np.float32) if known and len(known) == len(found) else None
-
-
-def _joined(arrays: Sequence[FloatArray | None], empty: FloatArray) -> FloatArray | None:
-    """Return arrays as one, `empty` for none of them; None if one of them is missing."""
-    known = [array for array in arrays if array is not None]
-    if len(known) < len(arrays):
-        return None
-    return np.concatenate(known) if known else empty
 
 
 def blockwise(measure: Callable[[Floats], Floats], values: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,13 +96,13 @@ def by_task(pool: Pool) -> IntArray:
 
 def units(pool: Pool, order: IntArray) -> FloatArray:
     """Return the pool's embeddings at length 1 in that order (n, D)."""
-    return unit(cast(FloatArray, pool.embeddings)[order])  # the registry has seen to it that they are there
+    return unit(pool.columns["embeddings"][order])
 
 
 def labeled_units(pool: Pool) -> FloatArray:
     """Return the embeddings of labeled images at length 1 (l, D), l = 0 where they are not known."""
     if pool.labeled_embeddings is None or not len(pool.labeled_embeddings):
-        return np.zeros((0, cast(FloatArray, pool.embeddings).shape[1]), dtype=np.float32)
+        return np.zeros((0, pool.columns["embeddings"].shape[1]), dtype=np.float32)
     return unit(pool.labeled_embeddings)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from backend.acquisition.distances import Floats, blocks, by_task, nearest, squared_distances
 from backend.acquisition.pool import Pool
-from backend.types import ByteArray, FloatArray, IntArray
+from backend.types import FloatArray, IntArray
 
 _CELL = 1024  # points that near_duplicates compares with each other
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
@@ -26,7 +26,7 @@ def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator
     are alike, and copies are not. "Near" is a share of the root mean square distance of two images. Where the pool is
     too small or too much of a kind to say what is near, copies only count.
     """
-    looks = cast(ByteArray, pool.thumbnails)[order].astype(np.float32)
+    looks = pool.columns["thumbnails"][order].astype(np.float32)
     labeled = looks[:0] if pool.labeled_thumbnails is None else pool.labeled_thumbnails.astype(np.float32)
     everything = np.concatenate([looks, labeled])
     white = whitened(everything, rng)

@@ -104,7 +104,7 @@ def image_learning_loss(pool: Pool, rng: np.random.Generator) -> Values:
 
     Raises ModelError for a pool without embeddings, or with fewer than 10 labeled images.
     """
-    embeddings, labeled, losses = pool.embeddings, pool.labeled_embeddings, pool.labeled_losses
+    embeddings, labeled, losses = pool.columns.get("embeddings"), pool.labeled_embeddings, pool.labeled_losses
     known = np.zeros(0, dtype=np.bool_) if losses is None else ~np.isnan(losses)
     if embeddings is None or labeled is None or losses is None or known.sum() < ENOUGH:
         raise ModelError(

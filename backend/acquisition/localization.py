@@ -10,7 +10,6 @@ import numpy.typing as npt
 from backend.acquisition.aggregation import top_sum
 from backend.acquisition.pool import Pool
 from backend.acquisition.registry import Values, acquisition
-from backend.errors import ModelError
 
 
 def dfl_variance(p: npt.ArrayLike) -> Values:
@@ -48,13 +47,6 @@ def blur(variance: npt.NDArray[np.floating[Any]], score: npt.NDArray[np.floating
     when="tight boxes matter more than classes; heads with DFL only, so not YOLO26",
 )
 def image_localization(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return `blur` of each box, summed over the top 10 of each image (n,), px.
-
-    Raises ModelError for a pool without box_variance: YOLO26 and other heads without DFL give none.
-    """
-    if pool.box_variance is None:
-        raise ModelError(
-            "strategy 'localization' needs box_variance, the DFL variance of the box sides, and this model has no DFL",
-            fix="use a base model with DFL, like yolo11n.pt (YOLO26 has none), or another strategy",
-        )
-    return top_sum(blur(pool.box_variance, pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)
+    """Return `blur` of each box, summed over the top 10 of each image (n,), px."""
+    variance = pool.columns["box_variance"]
+    return top_sum(blur(variance, pool.class_probs.max(axis=1, initial=0.0)), pool.offsets, empty=pool.empty)

@@ -22,6 +22,5 @@ def image_shape(pool: Pool, _rng: np.random.Generator) -> Values:
 
     The score s keeps what is most likely noise, whose masks are always blurred, from coming first.
     """
-    assert pool.shape_confidence is not None, "it needs shape_confidence"
-    unsure = pool.class_probs.max(axis=1, initial=0.0) * (1.0 - pool.shape_confidence)
+    unsure = pool.class_probs.max(axis=1, initial=0.0) * (1.0 - pool.columns["shape_confidence"])
     return top_sum(unsure, pool.offsets, empty=pool.empty)

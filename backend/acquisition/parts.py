@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from backend.acquisition.columns import taken
 from backend.acquisition.pool import Committee, Pool
 from backend.types import IntArray
 
@@ -29,12 +30,7 @@ def pool_part(pool: Pool, rows: IntArray) -> Pool:
         task_ids=pool.task_ids[rows],
         offsets=offsets,
         class_probs=pool.class_probs[boxes],
-        embeddings=None if pool.embeddings is None else pool.embeddings[rows],
-        box_variance=None if pool.box_variance is None else pool.box_variance[boxes],
-        box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[boxes],
-        thumbnails=None if pool.thumbnails is None else pool.thumbnails[rows],
-        video_doubt=None if pool.video_doubt is None else pool.video_doubt[rows],
-        shape_confidence=None if pool.shape_confidence is None else pool.shape_confidence[boxes],
+        columns=taken(pool.columns, boxes, rows),
         committee=None if pool.committee is None else committee_part(pool.committee, rows),
     )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
+from backend.acquisition import columns
+from backend.acquisition.columns import Arrays
 from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
 LEAST_SCORE = 0.05  # of a label that a strategy hears of, as of the boxes that are kept
-THUMBNAIL_SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,11 @@ class Pool:
     task_ids: IntArray  # (n,)
     offsets: IntArray  # (n + 1,)
     class_probs: FloatArray  # (m, C) sigmoid scores; where `exclusive`, distributions
-    embeddings: FloatArray | None = None  # (n, D)
+    columns: Arrays = field(default_factory=dict)  # what else the model says: rows of `types.COLUMNS`, if it is known
     class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
-    box_variance: FloatArray | None = None  # (m, 4) DFL variance in px², None where the head has no DFL
     committee: Committee | None = None  # of the same n images
     labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
     labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
-    box_embeddings: FloatArray | None = None  # (m, E)
-    shape_confidence: FloatArray | None = None  # (m,) of masks or points, None where the model finds boxes alone
-    video_doubt: FloatArray | None = None  # (n,) nats, None where the tasks are images
-    thumbnails: ByteArray | None = None  # (n, 192) what the images look like, None = not known
     labeled_thumbnails: ByteArray | None = None  # (l, 192)
     empty: Empty = "median"  # what an image without boxes counts as, among those with some
     batch: int = 100  # how many tasks are labeled before the next ranking
@@ -80,34 +75,18 @@ class Pool:
         weights = self.class_weights
         if weights is not None and len(self.class_probs) and weights.shape != self.class_probs.shape[1:]:
             raise ValueError(f"class_weights {weights.shape} do not fit class_probs {self.class_probs.shape}")
-        variance = self.box_variance
-        if variance is not None and variance.shape != (len(self.class_probs), 4):
-            raise ValueError(f"box_variance {variance.shape} do not fit {len(self.class_probs)} boxes")
-        _check_finite("box_variance", variance, "; drop those boxes before ranking")
-        shapes = self.shape_confidence
-        if shapes is not None and shapes.shape != (len(self.class_probs),):
-            raise ValueError(f"shape_confidence {shapes.shape} do not fit {len(self.class_probs)} boxes")
-        _check_finite("shape_confidence", shapes, "; drop those boxes before ranking")
-        if self.video_doubt is not None and self.video_doubt.shape != self.task_ids.shape:
-            raise ValueError(f"video_doubt {self.video_doubt.shape} does not fit {len(self)} videos")
-        _check_finite("video_doubt", self.video_doubt, "; leave those videos out of the pool")
+        columns.check(self.columns, len(self.task_ids), len(self.class_probs))
         if self.committee is not None and self.committee.offsets.shape != self.offsets.shape:
             raise ValueError(f"a committee on {len(self.committee.offsets) - 1} images does not fit {len(self)}")
-        self._check_embeddings()
+        self._check_labeled()
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}; it must be 1 or more")
         if self.map50 is not None and not 0.0 <= self.map50 <= 1.0:
             raise ValueError(f"map50 is {self.map50}; it must lie in [0, 1]")
 
-    def _check_embeddings(self) -> None:
-        images = len(self.task_ids)
-        pairs = (("embeddings", images), ("thumbnails", images), ("box_embeddings", len(self.class_probs)))
-        for name, rows in pairs:
-            array = getattr(self, name)
-            if array is not None and (array.ndim != 2 or len(array) != rows):
-                raise ValueError(f"{name} {array.shape} must have {rows} rows of one vector each")
+    def _check_labeled(self) -> None:
         for name in ("embeddings", "thumbnails"):
-            array, labeled = getattr(self, name), getattr(self, f"labeled_{name}")
+            array, labeled = self.columns.get(name), getattr(self, f"labeled_{name}")
             if labeled is not None and (
                 labeled.ndim != 2 or (array is not None and len(labeled) and labeled.shape[1:] != array.shape[1:])
             ):
@@ -119,8 +98,12 @@ class Pool:
             or np.isinf(losses).any()
         ):
             raise ValueError(f"labeled_losses {losses.shape} must be finite, or NaN, one per labeled embedding")
-        for name in ("class_weights", "embeddings", "labeled_embeddings", "box_embeddings"):
+        for name in ("class_weights", "labeled_embeddings"):
             _check_finite(name, getattr(self, name), "; leave those images out of the pool")
+
+    def has(self, name: str) -> bool:
+        """Return whether a column, or what else a strategy `needs`, is known of this pool."""
+        return name in self.columns or getattr(self, name, None) is not None
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -145,18 +128,8 @@ def by_label(pool: Pool) -> Pool:
         pool,
         offsets=ends[pool.offsets],
         class_probs=apart,
-        box_embeddings=None if pool.box_embeddings is None else pool.box_embeddings[rows],
-        box_variance=None if pool.box_variance is None else pool.box_variance[rows],
-        shape_confidence=None if pool.shape_confidence is None else pool.shape_confidence[rows],
+        columns=columns.taken(pool.columns, rows),
     )
-
-
-def thumbnail_table(parts: Sequence[ByteArray]) -> ByteArray | None:
-    """Return thumbnails as one table: (k, 192) each -> (n, 192); None where one of them is not known."""
-    known = [part for part in parts if len(part)]
-    if not known:
-        return np.zeros((0, 3 * THUMBNAIL_SIDE**2), dtype=np.uint8)
-    return np.concatenate(known) if {part.shape[1] for part in known} == {3 * THUMBNAIL_SIDE**2} else None
 
 
 def _check_finite(name: str, array: FloatArray | None, fix: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,7 @@ def _distances(pool: Pool, rows: IntArray) -> npt.NDArray[np.floating[Any]]:
     if not len(kept):
         return np.ones((len(rows), len(rows))) - np.eye(len(rows))
     image = np.repeat(np.arange(len(rows)), np.diff(offsets))[kept]
-    vectors = cast(FloatArray, pool.box_embeddings)[boxes[kept]]
+    vectors = pool.columns["box_embeddings"][boxes[kept]]
     distances = 1.0 - matching_similarity(image, probs[kept].argmax(axis=1), confidence[kept], vectors, len(rows))
     np.fill_diagonal(distances, 0.0)
     return np.asarray(np.maximum(distances, 0.0))

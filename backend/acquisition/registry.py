@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.columns import BY_TABLE, OF_EVERY_POOL
 from backend.acquisition.pool import Pool
 from backend.errors import ModelError, SettingError
 
@@ -23,7 +24,7 @@ class Acquisition:
     name: str
     function: Function
     asks: str  # the question it asks of an image
-    needs: frozenset[str]  # fields of Pool it looks at, which must not be None, e.g. {"class_probs", "embeddings"}
+    needs: frozenset[str]  # columns and fields of Pool that it looks at, e.g. {"class_probs", "embeddings"}
     cost: str
     paper: str
     when: str = ""  # when to use it
@@ -36,14 +37,14 @@ class Acquisition:
 
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
         """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
-        missing = sorted(need for need in self.needs if getattr(pool, need) is None)
+        missing = sorted(need for need in self.needs if not pool.has(need))
         if missing:
             what, fix = _WANTED.get(missing[0], ("which this pool does not have", "choose another strategy"))
             raise ModelError(f"strategy {self.name!r} needs {missing[0]}, {what}", fix=fix)
         return self.function(pool, rng) if len(pool) else np.zeros(0)
 
 
-# field of Pool -> what a strategy misses without it, and how to get it
+# column or field of Pool -> what a strategy misses without it, and how to get it
 _WANTED = {
     "box_variance": (
         "the variance of the box sides, and this model has no DFL that gives it (YOLO26 has none)",
@@ -73,9 +74,8 @@ _WANTED = {
         "label more images first, or choose another strategy",
     ),
 }
-_OF_ONE_IMAGE = frozenset(
-    {"class_probs", "class_weights", "embeddings", "thumbnails", "box_variance", "shape_confidence", "video_doubt"}
-)
+_OF_ONE_IMAGE = OF_EVERY_POOL | {"class_probs", "class_weights"}
+_OF_POOLS = BY_TABLE.keys() | {field.name for field in fields(Pool)}
 _registry: dict[str, Acquisition] = {}
 
 
@@ -89,11 +89,16 @@ def acquisition(
     when: str = "",
     relative: bool = False,
 ) -> Callable[[Function], Function]:
-    """Register the decorated `f(pool, rng) -> (n,)` under a name; raises ValueError for a name already taken."""
+    """Register the decorated `f(pool, rng) -> (n,)` under a name.
+
+    Raises ValueError for a name already taken, and for needs that no pool has.
+    """
 
     def register(function: Function) -> Function:
         if name in _registry:
             raise ValueError(f"acquisition {name!r} is already {_registry[name].function.__qualname__}")
+        if unknown := sorted(needs - _OF_POOLS):
+            raise ValueError(f"acquisition {name!r} needs {unknown[0]}; use some of {', '.join(sorted(_OF_POOLS))}")
         _registry[name] = Acquisition(name, function, asks, needs, cost, paper, when, relative)
         return function
 

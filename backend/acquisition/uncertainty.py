@@ -162,7 +162,7 @@ def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     """Return the `doubts` of each image's boxes, summed over the top 10 (n,), nats; of videos `video`."""
-    if pool.video_doubt is not None:
+    if "video_doubt" in pool.columns:
         return video_doubt(pool, rng)
     return top_sum(doubts(pool), pool.offsets, empty=pool.empty)
 
@@ -220,7 +220,7 @@ def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     Of a choice, too: the entropy of all classes picks what is like none of them first, and learns less from it
     (docs/results.md, choice-digits).
     """
-    if pool.video_doubt is not None:
+    if "video_doubt" in pool.columns:
         return video_doubt(pool, rng)
     values = _of_likeliest(pool)
     if pool.class_weights is not None and values.size:

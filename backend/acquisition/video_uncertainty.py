@@ -19,5 +19,4 @@ from backend.acquisition.registry import Values, acquisition
 )
 def video_doubt(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the doubt of each video (n,); one in which nothing is found counts as `empty` says."""
-    assert pool.video_doubt is not None, "it needs video_doubt"
-    return fill(pool.video_doubt.astype(np.float64), pool.offsets, pool.empty)
+    return fill(pool.columns["video_doubt"].astype(np.float64), pool.offsets, pool.empty)

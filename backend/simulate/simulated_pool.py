@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from backend import acquisition
 from backend.acquisition.aggregation import pool_of
-from backend.acquisition.pool import Committee, Pool, thumbnail_table
+from backend.acquisition.columns import of_predictions, without_others
+from backend.acquisition.pool import Committee, Pool
 from backend.datasets.writer import LabeledImage, Split
 from backend.evaluation.matching import Detections, detections
 from backend.model_versions import Metrics
@@ -72,18 +73,15 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     found, losses = _predict(detector, known.unlabeled, needs)
     images = sorted((*known.split.train, *_held_out(known)), key=lambda image: image.task_id)
     labeled, labeled_losses = _predict(detector, images, needs)
+    columns = of_predictions(labeled)
     detections = _validated(detector, _held_out(known)) if known.split.held_out else None
     quality = class_quality_of(detections, detector.classes)
     weights = strategy_pool.weights_of(settings, detector.classes, known.validation, quality)
-    embeddings = _box_embeddings(found) if "box_embeddings" in needs else None
     pool = strategy_pool.pool_for(
         strategy,
         settings,
-        replace(pool_of(ids, found, weights), box_embeddings=embeddings),
-        LabeledImages(
-            np.stack([prediction.embedding for prediction in labeled]),
-            thumbnail_table([prediction.thumbnail[None] for prediction in labeled]),
-        ),
+        pool_of(ids, found, weights, needs),
+        LabeledImages(columns.get("embeddings"), columns.get("thumbnails")),
         metrics=known.validation,
         temperature=calibration_of(detections).temperature,
         outcomes=_outcomes(detector),
@@ -109,17 +107,8 @@ def _predict(
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         if "labeled_losses" in needs:
             losses[image.task_id] = loss_of(prediction, image.boxes, detector.classes)
-        embeddings = prediction.box_embeddings if "box_embeddings" in needs else None
-        # Rounded as the shards of a scored pool are.
-        rounded = None if embeddings is None else embeddings.astype(np.float16).astype(np.float32)
-        found.append(replace(prediction, boxes=prediction.boxes[:0], outlines=None, box_embeddings=rounded))
+        found.append(without_others(prediction, needs))
     return found, losses
-
-
-def _box_embeddings(found: Sequence[Prediction]) -> FloatArray | None:
-    """Return the embeddings of all boxes (m, E), None where there is no box."""
-    parts = [one.box_embeddings for one in found if one.box_embeddings is not None and len(one.box_embeddings)]
-    return np.concatenate(parts) if parts else None
 
 
 def _committee(known: Known, settings: Settings) -> Committee:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from backend.acquisition.pool import Committee, Pool, thumbnail_table
+from backend.acquisition.columns import Filling, gathered, pooled
+from backend.acquisition.pool import Committee, Pool
 from backend.errors import BusyError
 from backend.storage import Files
 from backend.store import shard_codec
-from backend.store.shard_codec import PoolShard, ShardArrays, ShardHeader
-from backend.types import BoolArray, ByteArray, FloatArray, IntArray, Prediction, Ranking
+from backend.store.shard_codec import OF_PREDICTIONS, PoolShard, ShardArrays, ShardHeader
+from backend.types import BoolArray, Column, FloatArray, IntArray, Prediction, Ranking
 
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
@@ -83,7 +84,7 @@ class PoolStore:
                 yield shard_codec.read_votes(file, self._files.where(path))
 
     def load_pool(
-        self, folder: str, class_weights: FloatArray | None, *, box_embeddings: bool = False
+        self, folder: str, class_weights: FloatArray | None, needs: frozenset[str] = frozenset()
     ) -> tuple[Pool, tuple[int, ...]]:
         index = self._index(folder)
         scored = {name: keep & ~index.headers[name].failed for name, keep in index.kept.items()}
@@ -93,56 +94,22 @@ class PoolStore:
         ids = np.concatenate([_NO_IDS, *(header.task_ids[scored[name]] for name, header in index.headers.items())])
         # Filled shard by shard, so that the pool is in memory once.
         classes = max((header.classes for header in index.headers.values()), default=0)
-        dimensions = max((header.dimensions for header in index.headers.values()), default=0)
         probs = np.empty((int(offsets[-1]), classes), dtype=np.float32)
-        embeddings = np.empty((len(ids), dimensions), dtype=np.float32)
-        variance = np.empty((int(offsets[-1]), 4), dtype=np.float32)
-        shapes = np.empty(int(offsets[-1]), dtype=np.float32)
-        doubts = np.empty(len(ids), dtype=np.float32)
-        looks: list[ByteArray] = []
-        has_variance = has_shapes = True
+        wanted, rows = pooled(needs), {"image": len(ids), "box": len(probs)}
+        fillings = {column: Filling(column, rows[column.per]) for column in wanted}
         row = 0
         for name, keep in scored.items():
             end = row + int(keep.sum())
             if row < end:
-                arrays = self._read(folder, name, index.headers[name])
-                embeddings[row:end] = arrays.embeddings[keep]
-                doubts[row:end] = arrays.video_doubt[keep]
-                looks.append(arrays.thumbnails[keep])
+                arrays = self._read(folder, name, index.headers[name], wanted)
                 boxes = np.repeat(keep, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
-                variance[offsets[row] : offsets[end]] = arrays.box_variance[boxes]
-                has_shapes &= len(arrays.shape_confidence) == len(boxes)
-                if has_shapes:
-                    shapes[offsets[row] : offsets[end]] = arrays.shape_confidence[boxes]
-                has_variance &= bool((arrays.has_variance | (np.diff(arrays.header.offsets) == 0))[keep].all())
+                for column, filling in fillings.items():
+                    if column.per == "image" or boxes.any():
+                        filling.add(arrays.part(column, keep))
             row = end
-        pool = Pool(
-            ids,
-            offsets,
-            probs,
-            embeddings if dimensions else None,
-            class_weights,
-            box_variance=variance if has_variance else None,
-            box_embeddings=self._box_embeddings(folder, index, scored) if box_embeddings else None,
-            shape_confidence=shapes if has_shapes else None,
-            video_doubt=doubts if len(doubts) and not np.isnan(doubts).any() else None,
-            thumbnails=thumbnail_table(looks),
-        )
-        return pool, tuple(np.concatenate([_NO_IDS, *failed]).tolist())
-
-    def _box_embeddings(self, folder: str, index: Index, scored: dict[str, BoolArray]) -> FloatArray | None:
-        """Return the embeddings of the pool's m boxes (m, E); None where some of them have none."""
-        parts = []
-        for name, keep in scored.items():
-            boxes = np.repeat(keep, np.diff(index.headers[name].offsets))
-            if boxes.any():
-                with self._files.open(f"{folder}/{name}") as file:
-                    parts.append(shard_codec.read_box_embeddings(file, self._files.where(f"{folder}/{name}"))[boxes])
-        if not parts:
-            return np.zeros((0, 1), dtype=np.float32)
-        known = {part.shape[1] for part in parts}
-        return np.concatenate(parts) if len(known) == 1 and 0 not in known else None
+        columns = gathered({column.table: filling.array() for column, filling in fillings.items()})
+        return Pool(ids, offsets, probs, columns, class_weights), tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 
     def shards(self, folder: str) -> Iterator[PoolShard]:
         index = self._index(folder)
@@ -234,12 +201,14 @@ class PoolStore:
         entries = self._files.entries(folder).items()
         return {name: mark for name, mark in entries if name.startswith(kind) and name.endswith(".npz")}
 
-    def _read(self, folder: str, name: str, expected: ShardHeader) -> ShardArrays:
+    def _read(
+        self, folder: str, name: str, expected: ShardHeader, columns: Sequence[Column] = OF_PREDICTIONS
+    ) -> ShardArrays:
         """Read a shard that the index describes; raises BusyError if it has been replaced or deleted since."""
         path = f"{folder}/{name}"
         try:
             with self._files.open(path) as file:
-                arrays = shard_codec.read(file, self._files.where(path))
+                arrays = shard_codec.read(file, self._files.where(path), columns)
         except FileNotFoundError:
             arrays = None
         if arrays is None or arrays.header.written != expected.written:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import time
 import zipfile
 from collections.abc import Sequence
@@ -13,10 +12,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from backend.acquisition.columns import Array, Arrays
 from backend.acquisition.pool import Committee
 from backend.errors import ModelError
-from backend.types import DOUBTED_FRAMES, BoolArray, ByteArray, FloatArray, IntArray, Outline, Prediction, Tracks
+from backend.store import column_codec
+from backend.types import COLUMNS, BoolArray, Column, FloatArray, IntArray, Prediction
 
+OF_PREDICTIONS = tuple(column for column in COLUMNS if column.pooled != "needed")  # the others are large
+_HEADER = ("written", "task_ids", "failed", "offsets", "shape")
 SHARD_TASKS = 256  # of a scored pool: so many are predicted, and asked of Label Studio, at a time
 
 
@@ -45,34 +48,19 @@ class ShardHeader:
     failed: BoolArray  # (k,)
     offsets: IntArray  # (k + 1,)
     classes: int
-    dimensions: int  # of the embeddings
     sources: IntArray  # (k,) what each answer is of, 0: not known
 
 
 @dataclass(frozen=True, slots=True)
 class ShardArrays:
-    """A shard as stored: k tasks, m boxes, C classes, D embedding dimensions."""
+    """A shard as stored: k tasks, m boxes, C classes."""
 
     header: ShardHeader
     sizes: IntArray  # (k, 2) width, height
     boxes: FloatArray  # (m, 4)
     class_probs: FloatArray  # (m, C)
     confidence: FloatArray  # (m,)
-    embeddings: FloatArray  # (k, D)
-    box_variance: FloatArray  # (m, 4)
-    has_variance: BoolArray  # (k,)
-    rotated: FloatArray  # (m, 5), or (0, 5) where the boxes are upright
-    outline_points: FloatArray  # (p, 2) of all rings
-    outline_rings: IntArray  # (r + 1,) where each ring begins, and the end
-    outlines: IntArray  # (m + 1,) where each box's rings begin, and the end; (1,) where the boxes have none
-
-    keypoints: FloatArray  # (m, K, 3), or (0, 0, 3) where the boxes have none
-    tracks: IntArray  # (m, 3) frame, object, enabled; (0, 3) where the boxes are of images
-    clocks: npt.NDArray[np.float64]  # (k, 2) length in frames, frames per second; 0 of an image
-    shape_confidence: FloatArray  # (m,), or (0,) where the boxes have none
-    video_doubt: FloatArray  # (k,) NaN of an image
-    doubted_frames: IntArray  # (k, 10) 0 where there is none
-    thumbnails: ByteArray  # (k, 192), or (k, 0) where one is not known
+    columns: Arrays  # by name, as `column_codec` makes them
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -85,46 +73,31 @@ class ShardArrays:
             boxes=self.boxes[box],
             class_probs=self.class_probs[box],
             confidence=self.confidence[box],
-            embedding=self.embeddings[row],
-            box_variance=self.box_variance[box] if self.has_variance[row] else None,
-            rotated=self.rotated[box] if len(self.rotated) else None,
-            outlines=self._outlines(box) if len(self.outlines) > 1 else None,
-            keypoints=self.keypoints[box] if len(self.keypoints) else None,
-            tracks=self._tracks(row, box) if self.clocks[row, 0] else None,
-            shape_confidence=self.shape_confidence[box] if len(self.shape_confidence) else None,
-            doubted_frames=self.doubted_frames[row][self.doubted_frames[row] > 0] if self.clocks[row, 0] else None,
-            video_doubt=None if np.isnan(self.video_doubt[row]) else float(self.video_doubt[row]),
-            thumbnail=self.thumbnails[row],
+            **column_codec.decode(OF_PREDICTIONS, self.columns, row, box),
         )
 
-    def _tracks(self, row: int, box: slice) -> Tracks:
-        frames, objects, enabled = self.tracks[box].T
-        length, rate = self.clocks[row].tolist()
-        return Tracks(frames, objects, enabled.astype(np.bool_), int(length), rate)
-
-    def _outlines(self, box: slice) -> tuple[Outline, ...]:
-        rings = self.outlines[box.start : box.stop + 1].tolist()
-        begin = self.outline_rings
-        return tuple(
-            tuple(self.outline_points[begin[ring] : begin[ring + 1]] for ring in range(*ends))
-            for ends in itertools.pairwise(rings)
-        )
+    def part(self, column: Column, images: BoolArray) -> Array | None:
+        """Return a column's rows of some images (k,), or of their boxes; None where one of them has none."""
+        counts = np.diff(self.header.offsets)
+        rows = images if column.per == "image" else np.repeat(images, counts)
+        array = self.columns.get(column.table)
+        if array is None or len(array) != len(rows):
+            return None
+        if column.flags and not (self.columns[column.flags] | (counts == 0))[images].all():
+            return None
+        return array[rows]
 
 
 def encode(shard: PoolShard) -> bytes:
-    """Return the npz file of a shard; embeddings of boxes are the largest part, and half precision does for them."""
-    found = [prediction for prediction in shard.predictions if prediction is not None]
+    """Return the npz file of a shard."""
+    known = [prediction for prediction in shard.predictions if prediction is not None]
     failed = np.array([prediction is None for prediction in shard.predictions], dtype=np.bool_)
-    counts = np.zeros(len(failed), dtype=np.int64)
-    counts[~failed] = [len(prediction.boxes) for prediction in found]
-    classes = max((prediction.class_probs.shape[1] for prediction in found), default=0)
-    dimensions = max((len(prediction.embedding) for prediction in found), default=0)
-    sizes, embeddings = np.zeros((len(failed), 2), dtype=np.int64), np.zeros((len(failed), dimensions), np.float32)
-    has_variance = np.zeros(len(failed), dtype=np.bool_)
-    if found:
-        sizes[~failed] = [(prediction.width, prediction.height) for prediction in found]
-        embeddings[~failed] = [prediction.embedding for prediction in found]
-        has_variance[~failed] = [prediction.box_variance is not None for prediction in found]
+    counts, sizes = np.zeros(len(failed), dtype=np.int64), np.zeros((len(failed), 2), dtype=np.int64)
+    if known:
+        counts[~failed] = [len(prediction.boxes) for prediction in known]
+        sizes[~failed] = [(prediction.width, prediction.height) for prediction in known]
+    classes = max((prediction.class_probs.shape[1] for prediction in known), default=0)
+    dimensions = max((len(prediction.embedding) for prediction in known), default=0)
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -136,43 +109,25 @@ def encode(shard: PoolShard) -> bytes:
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         shape=np.array([classes, dimensions], dtype=np.int64),
         sizes=sizes,
-        boxes=_stack([prediction.boxes for prediction in found], 4),
-        class_probs=_stack([prediction.class_probs for prediction in found], classes),
-        confidence=_stack([prediction.confidence[:, None] for prediction in found], 1)[:, 0],
-        embeddings=embeddings,
-        box_variance=_stack([_variance(prediction) for prediction in found], 4),
-        has_variance=has_variance,
-        **_outline_arrays(found),
-        keypoints=_keypoints(found),
-        tracks=_tracks(found),
-        clocks=_clocks(shard.predictions),
-        shape_confidence=_shape_confidence(found),
-        video_doubt=_doubts(shard.predictions),
-        doubted_frames=_doubted_frames(shard.predictions),
-        thumbnails=_thumbnails(shard.predictions),
-        rotated=_stack([prediction.rotated for prediction in found if prediction.rotated is not None], 5),
-        box_embeddings=_box_embeddings(found),
+        boxes=_stack([prediction.boxes for prediction in known], 4),
+        class_probs=_stack([prediction.class_probs for prediction in known], classes),
+        confidence=_stack([prediction.confidence[:, None] for prediction in known], 1)[:, 0],
+        **column_codec.encode(COLUMNS, shard.predictions),
     )
     return buffer.getvalue()
 
 
 def read_header(file: BinaryIO, where: str) -> ShardHeader:
     """Return a shard's header without reading its boxes; raises ModelError naming the file if it is damaged."""
-    return _header(_load(file, where, ("written", "task_ids", "failed", "offsets", "shape")))
+    return _header(_load(file, where, _HEADER))
 
 
-def read(file: BinaryIO, where: str) -> ShardArrays:
-    """Return a whole shard; raises ModelError naming the file if it is damaged."""
-    boxes = ("sizes", "boxes", "class_probs", "confidence", "embeddings", "box_variance", "has_variance", "rotated")
-    drawn = ("outline_points", "outline_rings", "outlines", "keypoints", "tracks", "clocks")
-    names = (*boxes, *drawn, "shape_confidence", "video_doubt", "doubted_frames", "thumbnails")
-    arrays = _load(file, where, ("written", "task_ids", "failed", "offsets", "shape", *names))
-    return ShardArrays(_header(arrays), *(arrays[name] for name in names))
-
-
-def read_box_embeddings(file: BinaryIO, where: str) -> FloatArray:
-    """Return the embeddings of a shard's boxes (m, E), E = 0 where the model gives none; raises as `read`."""
-    return _load(file, where, ("box_embeddings",))["box_embeddings"].astype(np.float32)
+def read(file: BinaryIO, where: str, columns: Sequence[Column] = OF_PREDICTIONS) -> ShardArrays:
+    """Return a shard with some columns; raises ModelError naming the file if it is damaged."""
+    core, names = ("sizes", "boxes", "class_probs", "confidence"), column_codec.names(columns)
+    arrays = _load(file, where, (*_HEADER, *core), names)
+    stored = {name: arrays[name] for name in names if name in arrays}
+    return ShardArrays(_header(arrays), **{name: arrays[name] for name in core}, columns=stored)
 
 
 def encode_votes(task_ids: IntArray, votes: Committee) -> bytes:
@@ -213,88 +168,17 @@ def load_arrays(
         raise ModelError(f"damaged file: {error}", where=where, fix=fix) from error
 
 
-def _load(file: BinaryIO, where: str, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def _load(
+    file: BinaryIO, where: str, names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
     fix = "delete this file and score the project again"
-    return load_arrays(file, where, names, fix, optional=("sources",))
+    return load_arrays(file, where, names, fix, optional=("sources", *optional))
 
 
-def _header(arrays: dict[str, npt.NDArray[Any]]) -> ShardHeader:
-    classes, dimensions = arrays["shape"].tolist()
-    written, task_ids = int(arrays["written"]), arrays["task_ids"]
+def _header(arrays: Arrays) -> ShardHeader:
+    task_ids, classes = arrays["task_ids"], int(arrays["shape"][0])
     sources = arrays.get("sources", np.zeros(len(task_ids), dtype=np.int64))
-    return ShardHeader(written, task_ids, arrays["failed"], arrays["offsets"], classes, dimensions, sources)
-
-
-def _variance(prediction: Prediction) -> FloatArray:
-    if prediction.box_variance is None:
-        return np.zeros((len(prediction.boxes), 4), dtype=np.float32)
-    return prediction.box_variance
-
-
-def _outline_arrays(found: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
-    outlines = [outline for prediction in found for outline in prediction.outlines or ()]
-    rings = [ring for outline in outlines for ring in outline]
-    return {
-        "outline_points": _stack(rings, 2),
-        "outline_rings": np.cumsum([0, *map(len, rings)], dtype=np.int64),
-        "outlines": np.cumsum([0, *map(len, outlines)], dtype=np.int64),
-    }
-
-
-def _keypoints(found: Sequence[Prediction]) -> FloatArray:
-    points = [one.keypoints for one in found if one.keypoints is not None and len(one.keypoints)]
-    return np.concatenate(points) if points else np.zeros((0, 0, 3), dtype=np.float32)
-
-
-def _tracks(found: Sequence[Prediction]) -> IntArray:
-    known = [one.tracks for one in found if one.tracks is not None]
-    rows = [np.stack([one.frames, one.objects, one.enabled], axis=1).astype(np.int64) for one in known]
-    return np.concatenate([np.zeros((0, 3), np.int64), *rows])
-
-
-def _clocks(predictions: Sequence[Prediction | None]) -> npt.NDArray[np.float64]:
-    known = [None if one is None else one.tracks for one in predictions]
-    rows = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in known]
-    return np.array(rows, dtype=np.float64).reshape(-1, 2)
-
-
-def _doubts(predictions: Sequence[Prediction | None]) -> FloatArray:
-    known = [None if one is None else one.video_doubt for one in predictions]
-    return np.array([np.nan if one is None else one for one in known], dtype=np.float32)
-
-
-def _doubted_frames(predictions: Sequence[Prediction | None]) -> IntArray:
-    table = np.zeros((len(predictions), DOUBTED_FRAMES), dtype=np.int64)
-    for row, one in zip(table, predictions, strict=True):
-        if one is not None and one.doubted_frames is not None:
-            row[: len(one.doubted_frames)] = one.doubted_frames[:DOUBTED_FRAMES]
-    return table
-
-
-def _thumbnails(predictions: Sequence[Prediction | None]) -> ByteArray:
-    known = [None if one is None else one.thumbnail for one in predictions]
-    size = min((len(one) for one in known if one is not None), default=0)
-    table = np.zeros((len(known), size), dtype=np.uint8)
-    for row, one in zip(table, known, strict=True):
-        if one is not None and size:
-            row[:] = one
-    return table
-
-
-def _shape_confidence(found: Sequence[Prediction]) -> FloatArray:
-    known = [one.shape_confidence for one in found if one.shape_confidence is not None and len(one.boxes)]
-    if sum(map(len, known)) != sum(len(one.boxes) for one in found):
-        return np.zeros(0, dtype=np.float32)
-    return np.concatenate([np.zeros(0, dtype=np.float32), *known])
-
-
-def _box_embeddings(found: Sequence[Prediction]) -> npt.NDArray[np.float16]:
-    """Join what the predictions embed of their boxes (m, E); E = 0 if one of them embeds none."""
-    boxes = sum(len(prediction.boxes) for prediction in found)
-    known = [one.box_embeddings for one in found if one.box_embeddings is not None and len(one.boxes)]
-    if sum(map(len, known)) != boxes or not known:
-        return np.zeros((boxes, 0), dtype=np.float16)
-    return np.concatenate(known).astype(np.float16)
+    return ShardHeader(int(arrays["written"]), task_ids, arrays["failed"], arrays["offsets"], classes, sources)
 
 
 def _stack(arrays: Sequence[FloatArray], width: int) -> FloatArray:

@@ -274,17 +274,18 @@ class Store(Pointers):
         number: int,
         class_weights: FloatArray | None,
         *,
-        box_embeddings: bool = False,
+        needs: frozenset[str] = frozenset(),
         labeled: bool = False,
         tag: str = "",
     ) -> tuple[Pool, tuple[int, ...]]:
         """Return the scored pool, or the labeled tasks, each task once, and the tasks that failed.
 
+        It has the columns of every pool, and those that a strategy `needs`.
         Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
         the pool is rewritten meanwhile.
         """
         folder = scored_folder(project_id, number, labeled=labeled, tag=tag)
-        return self._pools.load_pool(folder, class_weights, box_embeddings=box_embeddings)
+        return self._pools.load_pool(folder, class_weights, needs)
 
     def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> Iterator[PoolShard]:
         """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""

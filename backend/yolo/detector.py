@@ -244,7 +244,7 @@ class Detector:
             confidence=found[:, 4],
             class_probs=raw["scores"][image, :, anchor].sigmoid(),
             variance=variance,
-            extra=found[:, 6:],
+            extra=found[:, 6:].contiguous(),  # the last bits of masks depend on how it lies in memory
             features=anchor_features(raw["feats"], image, anchor),
         )
         return kept, counts

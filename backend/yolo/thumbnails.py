@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.acquisition.pool import THUMBNAIL_SIDE
-from backend.types import ByteArray, IntArray
+from backend.types import THUMBNAIL_SIDE, ByteArray, IntArray
 
 if TYPE_CHECKING:
     import torch

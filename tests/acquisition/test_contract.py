@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from backend import acquisition
 from backend.acquisition import aggregation, class_weights, registry
 from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_rows, top_sum, total
+from backend.acquisition.columns import taken
 from backend.acquisition.pool import Committee, Empty, Pool
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
 from backend.errors import ModelError, SettingError
 from backend.evaluation.calibration import calibrated
 from backend.evaluation.stopping import mean_uncertainty
 from backend.types import Outcomes, Prediction
+from tests.columns import with_columns
 
 EXAMPLES = [[0.5, 0.4, 0.1], [0.34, 0.33, 0.33], [0.4, 0.4, 0.2]]
 
@@ -37,7 +39,7 @@ def make_pool(
             task_ids=(rng.permutation(images) + 1000).astype(np.int64),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             class_probs=rng.random((int(counts.sum()), classes), dtype=np.float32),
-            embeddings=rng.random((images, 8), dtype=np.float32),
+            columns={"embeddings": rng.random((images, 8), dtype=np.float32)},
             class_weights=None if weights is None else np.array(weights, dtype=np.float32),
         )
     )
@@ -48,17 +50,19 @@ def complete(pool: Pool, batch: int = 8) -> Pool:
     rng = np.random.default_rng(11)
     boxes, classes = pool.class_probs.shape
     members = np.clip(pool.class_probs + rng.normal(0, 0.1, (3, boxes, classes)), 0, 1).astype(np.float32)
-    embeddings = rng.random((len(pool), 8), dtype=np.float32) if pool.embeddings is None else pool.embeddings
+    embeddings = pool.columns.get("embeddings", rng.random((len(pool), 8), dtype=np.float32))
+    columns = {
+        "embeddings": embeddings,
+        "box_variance": rng.random((boxes, 4), dtype=np.float32),
+        "shape_confidence": rng.random(boxes, dtype=np.float32),
+        "box_embeddings": rng.random((boxes, 6), dtype=np.float32),
+    }
     return replace(
         pool,
-        embeddings=embeddings,
-        box_variance=rng.random((boxes, 4), dtype=np.float32),
-        shape_confidence=rng.random(boxes, dtype=np.float32),
-        box_embeddings=rng.random((boxes, 6), dtype=np.float32),
         committee=Committee(pool.offsets, members, rng.random((3, boxes, 4), dtype=np.float32)),
         labeled_embeddings=rng.random((60, embeddings.shape[1]), dtype=np.float32),
         labeled_losses=rng.random(60, dtype=np.float32),
-        thumbnails=rng.integers(0, 256, (len(pool), 192)).astype(np.uint8),
+        columns=columns | {"thumbnails": rng.integers(0, 256, (len(pool), 192)).astype(np.uint8)},
         labeled_thumbnails=rng.integers(0, 256, (60, 192)).astype(np.uint8),
         batch=batch,
         map50=0.5,
@@ -80,10 +84,6 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
     """Return the same images in another order."""
     rows = np.concatenate([np.arange(pool.offsets[i], pool.offsets[i + 1]) for i in order])
     offsets = np.concatenate([[0], np.cumsum(np.diff(pool.offsets)[order])]).astype(np.int64)
-    per_box = {
-        name: getattr(pool, name) for name in ("class_probs", "box_variance", "box_embeddings", "shape_confidence")
-    }
-    moved: dict[str, Any] = {name: None if array is None else array[rows] for name, array in per_box.items()}
     committee = pool.committee
     if committee is not None:
         assert (committee.offsets == pool.offsets).all()
@@ -92,16 +92,15 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
         pool,
         task_ids=pool.task_ids[order],
         offsets=offsets,
-        embeddings=None if pool.embeddings is None else pool.embeddings[order],
-        thumbnails=None if pool.thumbnails is None else pool.thumbnails[order],
+        class_probs=pool.class_probs[rows],
+        columns=taken(pool.columns, rows, order),
         committee=committee,
-        **moved,
     )
 
 
 def values(name: str, pool: Pool, seed: int = 0) -> npt.NDArray[Any]:
-    if name == "video" and pool.embeddings is not None:  # the others are about images
-        pool = replace(pool, video_doubt=pool.embeddings[:, 0])
+    if name == "video" and "embeddings" in pool.columns:  # the others are about images
+        pool = with_columns(pool, video_doubt=pool.columns["embeddings"][:, 0])
     return acquisition.get(name)(pool, np.random.default_rng(seed))
 
 
@@ -334,6 +333,12 @@ def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
         register(lambda pool, rng: np.ones(len(pool)))
 
 
+def test_needs_that_no_pool_has_are_refused() -> None:
+    register = acquisition.acquisition("nose", asks="?", cost="none", paper="none", needs=frozenset({"smell"}))
+    with pytest.raises(ValueError, match=r"'nose' needs smell; use some of .*box_variance"):
+        register(lambda pool, rng: np.zeros(len(pool)))
+
+
 # The contract of every strategy
 
 
@@ -345,7 +350,8 @@ def name(request: pytest.FixtureRequest) -> str:
 def copies() -> Pool:
     """Return a pool that shows the same image 30 times."""
     pool = make_pool(images=30)
-    return replace(pool, embeddings=np.ones((30, 8), np.float32), labeled_embeddings=np.ones((60, 8), np.float32))
+    pool = replace(pool, labeled_embeddings=np.ones((60, 8), np.float32))
+    return with_columns(pool, embeddings=np.ones((30, 8), np.float32))
 
 
 POOLS = {
@@ -362,7 +368,7 @@ POOLS = {
     "copies": copies(),
     "batch of one": replace(make_pool(), batch=1),
     "batch larger than the pool": replace(make_pool(), batch=1000),
-    "zero embeddings": replace(make_pool(), embeddings=np.zeros((40, 8), np.float32)),
+    "zero embeddings": with_columns(make_pool(), embeddings=np.zeros((40, 8), np.float32)),
     "cold model": replace(make_pool(), map50=0.1),
 }
 
@@ -384,7 +390,7 @@ def test_strategies_that_order_give_every_place_once(name: str, kind: str) -> No
 
 def test_what_is_missing_is_named(name: str) -> None:
     pool = boxes([[0.5, 0.2]])
-    missing = sorted(need for need in acquisition.get(name).needs if getattr(pool, need) is None)
+    missing = sorted(need for need in acquisition.get(name).needs if not pool.has(need))
     if missing:
         with pytest.raises(ModelError, match=f"'{name}' needs {missing[0]}"):
             values(name, pool)
@@ -412,7 +418,6 @@ def test_says_what_it_asks_needs_and_costs(name: str) -> None:
     assert entry.asks
     assert entry.cost
     assert entry.paper
-    assert entry.needs <= set(Pool.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -442,24 +447,24 @@ def test_class_entropy_weighs_the_predicted_class() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        *("class_probs", "class_weights", "embeddings", "labeled_embeddings", "box_embeddings"),
-        *("box_variance", "shape_confidence"),
+        *("class_probs", "class_weights", "labeled_embeddings"),
+        *("embeddings", "box_embeddings", "box_variance", "shape_confidence"),
     ],
 )
 def test_what_is_not_finite_is_refused_by_name(field: str, bad: float) -> None:
     pool = POOLS["usual"]
-    array = getattr(pool, field).copy()
+    array: Any = (pool.columns[field] if field in pool.columns else getattr(pool, field)).copy()
     array.flat[1] = bad
     with pytest.raises(ValueError, match=f"{field} holds NaN or infinity"):
-        replace(pool, **{field: array})
+        with_columns(pool, **{field: array}) if field in pool.columns else replace(pool, **{field: array})
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"embeddings": np.zeros((3, 8), np.float32)}, "embeddings .* must have 40 rows"),
-        ({"embeddings": np.zeros(40, np.float32)}, "embeddings .* must have 40 rows"),
-        ({"box_embeddings": np.zeros((3, 8), np.float32)}, "box_embeddings .* must have"),
+        ({"columns": {"embeddings": np.zeros((3, 8), np.float32)}}, "embeddings .* must have 40 rows"),
+        ({"columns": {"embeddings": np.zeros(40, np.float32)}}, "embeddings .* must have 40 rows"),
+        ({"columns": {"box_embeddings": np.zeros((3, 8), np.float32)}}, "box_embeddings .* must have"),
         ({"labeled_embeddings": np.zeros((3, 7), np.float32)}, "labeled_embeddings .* do not fit"),
         ({"labeled_embeddings": np.zeros(8, np.float32)}, "labeled_embeddings .* do not fit"),
         ({"batch": 0}, "batch is 0"),

@@ -28,7 +28,7 @@ def embedded(embeddings: Points, labeled: Points | None = None, batch: int = 10,
     return replace(
         pool,
         task_ids=np.arange(1, len(pool) + 1),
-        embeddings=embeddings.astype(np.float32),
+        columns={**pool.columns, "embeddings": embeddings.astype(np.float32)},
         labeled_embeddings=known.astype(np.float32),
         labeled_losses=None,
         batch=batch,
@@ -112,7 +112,7 @@ def test_a_copy_of_a_labeled_image_is_never_first(n: int, copies: int, seed: int
     labeled = rng.normal(size=(4, 6))
     points = np.concatenate([labeled[rng.integers(0, 4, copies)] * rng.uniform(0.5, 2), rng.normal(size=(n, 6))])
     pool = embedded(points[rng.permutation(len(points))], labeled)
-    copied = nearest(unit(pool.embeddings), unit(pool.labeled_embeddings)) <= 1e-5  # type: ignore[arg-type]
+    copied = nearest(unit(pool.columns["embeddings"]), unit(pool.labeled_embeddings)) <= 1e-5  # type: ignore[arg-type]
     order = first("core_set", pool, len(pool))
     assert copied[order].tolist() == sorted(copied.tolist())
 
@@ -120,7 +120,7 @@ def test_a_copy_of_a_labeled_image_is_never_first(n: int, copies: int, seed: int
 def test_the_rest_of_core_set_is_ordered_by_distance() -> None:
     pool = embedded(clustered(200), clustered(5, seed=1), batch=20)
     order = first("core_set", pool, 200)
-    points = unit(pool.embeddings)  # type: ignore[arg-type]
+    points = unit(pool.columns["embeddings"])
     known = np.concatenate([unit(pool.labeled_embeddings), points[order[:20]]])  # type: ignore[arg-type]
     assert order[:20] == loop_k_center(points, known[:5], 20)
     assert (np.diff(nearest(points, known)[order[20:]]) <= 0).all()
@@ -204,7 +204,8 @@ def test_uncertain_images_that_do_not_belong_wait() -> None:
     points[:20] = -np.eye(8)[rng.integers(1, 8, 20)] + 0.2 * rng.normal(size=(20, 8))
     scores = np.where(np.arange(n) < 20, 0.4, 0.1 + 0.05 * rng.random(n)).astype(np.float32)
     looks = rng.integers(0, 256, (n, 192)).astype(np.uint8)
-    pool = Pool(np.arange(n), np.arange(n + 1), scores[:, None], embeddings=points.astype(np.float32), thumbnails=looks)
+    columns = {"embeddings": points.astype(np.float32), "thumbnails": looks}
+    pool = Pool(np.arange(n), np.arange(n + 1), scores[:, None], columns)
     assert set(first("class_entropy", pool, 20)) == set(range(20))
     assert not set(first("information_density_unique", pool, 100)) & set(range(20))
     assert set(first("information_density_unique", pool, n)) == set(range(n))
@@ -237,7 +238,8 @@ def test_ppal_takes_uncertain_images_that_show_different_things() -> None:
     n = 20  # 4B = 16 uncertain images that show one of two things, and 4 certain ones
     probs = np.where(np.arange(n) < 16, 0.5, 0.99).astype(np.float32)[:, None]
     shown = np.where(np.arange(n) < 12, 0, 1)
-    pool = Pool(np.arange(n), np.arange(n + 1), probs, box_embeddings=np.eye(4, dtype=np.float32)[shown], batch=4)
+    columns = {"box_embeddings": np.eye(4, dtype=np.float32)[shown]}
+    pool = Pool(np.arange(n), np.arange(n + 1), probs, columns, batch=4)
     for seed in range(5):
         picks = np.argsort(-values("ppal", pool, seed))[:4]
         assert (picks < 16).all()

@@ -15,6 +15,7 @@ from backend.acquisition.distances import unit
 from backend.acquisition.pool import Pool
 from tests.acquisition.test_contract import values
 from tests.acquisition.test_diversity import embedded, first
+from tests.columns import with_columns
 
 Points = npt.NDArray[np.uint8]
 
@@ -36,7 +37,7 @@ def pictured(points: Points, labeled: Points | None = None, map50: float | None 
     """Return a pool of images with these thumbnails, which a model tells apart by them, too."""
     known = None if labeled is None else labeled.astype(np.float64)
     pool = embedded(points.astype(np.float64), known, map50=map50)
-    return replace(pool, thumbnails=points, labeled_thumbnails=labeled)
+    return replace(with_columns(pool, thumbnails=points), labeled_thumbnails=labeled)
 
 
 @pytest.mark.parametrize("n", [300, 6000])
@@ -84,7 +85,7 @@ def test_what_a_model_sees_does_not_count() -> None:
     originals, rng = looks(200), np.random.default_rng(3)
     pool = pictured(np.concatenate([originals, nearly_alike(originals)]))
     for embeddings in (np.ones((400, 32)), rng.normal(size=(400, 32))):
-        blind = replace(pool, embeddings=embeddings.astype(np.float32), labeled_embeddings=None)
+        blind = with_columns(replace(pool, labeled_embeddings=None), embeddings=embeddings.astype(np.float32))
         again = duplicates.repeats(blind, np.arange(400), -np.arange(400.0), rng)
         assert again.tolist() == [False] * 200 + [True] * 200
 

@@ -40,7 +40,7 @@ def make_pool(known: int = 40, unknown: int = 5, images: int = 60) -> Pool:
         np.arange(images),
         np.zeros(images + 1, np.int64),
         np.zeros((0, 2), np.float32),
-        embeddings=x[known + unknown :],
+        {"embeddings": x[known + unknown :]},
         labeled_embeddings=x[: known + unknown],
         labeled_losses=losses,
     )
@@ -167,12 +167,11 @@ def test_the_strategy_ranks_the_pool() -> None:
 
 def test_a_task_alone_gets_the_value_it_has_in_the_pool() -> None:
     pool = make_pool()
-    assert pool.embeddings is not None
     alone = Pool(
         pool.task_ids[7:8],
         np.zeros(2, np.int64),
         pool.class_probs,
-        embeddings=pool.embeddings[7:8],
+        {"embeddings": pool.columns["embeddings"][7:8]},
         labeled_embeddings=pool.labeled_embeddings,
         labeled_losses=pool.labeled_losses,
     )
@@ -187,7 +186,7 @@ def test_too_few_images_with_a_loss() -> None:
 
 def test_what_it_lacks_is_named() -> None:
     pool = Pool(
-        np.arange(2), np.zeros(3, np.int64), np.zeros((0, 2), np.float32), embeddings=np.ones((2, 3), np.float32)
+        np.arange(2), np.zeros(3, np.int64), np.zeros((0, 2), np.float32), {"embeddings": np.ones((2, 3), np.float32)}
     )
     with pytest.raises(ModelError, match="labeled_"):
         values(pool)

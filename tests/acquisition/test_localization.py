@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend import acquisition
-from backend.acquisition import aggregation
 from backend.acquisition.localization import blur, dfl_variance
 from backend.acquisition.pool import Pool
 from backend.errors import ModelError
-from backend.storage import LocalFiles
-from backend.store.pool_store import PoolStore
-from backend.store.shard_codec import PoolShard
-from backend.types import Prediction
 
 
 def pool_of(images: list[list[tuple[float, float]]], classes: int = 1) -> Pool:
@@ -28,7 +20,7 @@ def pool_of(images: list[list[tuple[float, float]]], classes: int = 1) -> Pool:
         task_ids=np.arange(len(images), dtype=np.int64),
         offsets=np.cumsum([0, *map(len, images)]).astype(np.int64),
         class_probs=np.array([[score] * classes for score, _ in flat], np.float32).reshape(-1, classes),
-        box_variance=np.array([[variance] * 4 for _, variance in flat], np.float32).reshape(-1, 4),
+        columns={"box_variance": np.array([[variance] * 4 for _, variance in flat], np.float32).reshape(-1, 4)},
     )
 
 
@@ -72,62 +64,5 @@ def test_images_without_boxes_and_empty_pools() -> None:
 
 def test_a_model_without_dfl_is_refused_by_name() -> None:
     pool = Pool(np.arange(1), np.array([0, 1]), np.ones((1, 2), np.float32))
-    with pytest.raises(ModelError, match=r"localization.*box_variance"):
+    with pytest.raises(ModelError, match=r"localization.*box_variance.*YOLO26"):
         acquisition.get("localization")(pool, np.random.default_rng(0))
-    with pytest.raises(ModelError, match=r"box_variance.*YOLO26"):
-        acquisition.get("localization").function(pool, np.random.default_rng(0))
-
-
-# Where a pool has it from
-
-
-def predicted(boxes: int, dfl: bool = True) -> Prediction:
-    rng = np.random.default_rng(boxes)
-    return Prediction(
-        width=64,
-        height=48,
-        boxes=rng.random((boxes, 4), dtype=np.float32),
-        class_probs=rng.random((boxes, 3), dtype=np.float32),
-        confidence=rng.random(boxes, dtype=np.float32),
-        embedding=rng.random(5, dtype=np.float32),
-        box_variance=rng.random((boxes, 4), dtype=np.float32) if dfl else None,
-    )
-
-
-def made(predictions: Sequence[Prediction | None], tmp_path: Path, stored: bool) -> Pool:
-    """Return the pool of predictions, at once or by way of two shards."""
-    ids = np.arange(len(predictions), dtype=np.int64)
-    if not stored:
-        return aggregation.pool_of(ids, predictions, None)
-    store = PoolStore(LocalFiles(tmp_path))
-    for index, rows in enumerate(np.array_split(ids, 2)):
-        store.save_shard("pool", PoolShard(index, rows, tuple(predictions[row] for row in rows)))
-    return store.load_pool("pool", None)[0]
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_a_pool_has_the_variances_of_its_boxes(tmp_path: Path, stored: bool) -> None:
-    predictions = [predicted(2), None, predicted(0), predicted(3), predicted(0, dfl=False)]
-    pool = made(predictions, tmp_path, stored)
-    expected = np.concatenate([each.box_variance for each in predictions if each and each.box_variance is not None])
-    assert pool.box_variance is not None
-    np.testing.assert_array_equal(pool.box_variance, expected)
-    assert len(values(pool)) == 4
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_one_model_without_dfl_among_them_is_enough_to_have_none(tmp_path: Path, stored: bool) -> None:
-    assert made([predicted(2), predicted(1, dfl=False)], tmp_path, stored).box_variance is None
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_an_empty_pool_lacks_nothing(tmp_path: Path, stored: bool) -> None:
-    pool = made([None, None], tmp_path, stored)
-    assert pool.box_variance is not None
-    assert values(pool) == []
-
-
-@pytest.mark.parametrize("variance", [np.full((1, 4), np.nan), np.full((1, 4), np.inf), np.ones((2, 4)), np.ones(4)])
-def test_variances_that_do_not_fit_are_refused(variance: np.ndarray) -> None:  # type: ignore[type-arg]
-    with pytest.raises(ValueError, match="box_variance"):
-        Pool(np.arange(1), np.array([0, 1]), np.ones((1, 2), np.float32), box_variance=variance.astype(np.float32))

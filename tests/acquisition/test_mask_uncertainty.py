@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,9 @@ import numpy as np
 import pytest
 
 from backend import acquisition
-from backend.acquisition import aggregation
 from backend.acquisition.pool import Pool
 from backend.errors import ModelError
-from backend.storage import LocalFiles
-from backend.store.pool_store import PoolStore
-from backend.store.shard_codec import PoolShard
-from backend.types import FloatArray, Prediction
+from backend.types import FloatArray
 from backend.yolo.decoding import mask_confidence, points_confidence
 from backend.yolo.detector import load_detector
 from backend.yolo.runtime import quiet_ultralytics
@@ -29,7 +24,7 @@ def pool(*images: list[tuple[float, float]]) -> Pool:
     """Return a pool of boxes (score, confidence of the shape)."""
     flat = np.array([box for image in images for box in image], np.float32).reshape(-1, 2)
     offsets = np.cumsum([0, *map(len, images)], dtype=np.int64)
-    return Pool(np.arange(len(images)), offsets, flat[:, :1], shape_confidence=flat[:, 1])
+    return Pool(np.arange(len(images)), offsets, flat[:, :1], {"shape_confidence": flat[:, 1]})
 
 
 def test_unsure_shapes_of_likely_objects_come_first() -> None:
@@ -41,52 +36,13 @@ def test_unsure_shapes_of_likely_objects_come_first() -> None:
 
 def test_a_model_of_boxes_has_no_shapes() -> None:
     with pytest.raises(ModelError, match=r"'shape' needs shape_confidence.*PolygonLabels"):
-        acquisition.get("shape")(replace(pool([(0.5, 0.5)]), shape_confidence=None), np.random.default_rng(0))
+        acquisition.get("shape")(replace(pool([(0.5, 0.5)]), columns={}), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("bad", [np.ones(2), np.ones((1, 1)), np.array([np.nan])])
 def test_confidences_that_do_not_fit_are_refused(bad: FloatArray) -> None:
     with pytest.raises(ValueError, match="shape_confidence"):
-        replace(pool([(0.5, 0.5)]), shape_confidence=bad.astype(np.float32))
-
-
-def predicted(boxes: int, shapes: bool = True) -> Prediction:
-    rng = np.random.default_rng(boxes)
-    return Prediction(
-        width=64,
-        height=48,
-        boxes=rng.random((boxes, 4), dtype=np.float32),
-        class_probs=rng.random((boxes, 3), dtype=np.float32),
-        confidence=rng.random(boxes, dtype=np.float32),
-        embedding=rng.random(5, dtype=np.float32),
-        shape_confidence=rng.random(boxes, dtype=np.float32) if shapes else None,
-    )
-
-
-def made(predictions: Sequence[Prediction | None], tmp_path: Path, stored: bool) -> Pool:
-    """Return the pool of predictions, at once or by way of two shards."""
-    ids = np.arange(len(predictions), dtype=np.int64)
-    if not stored:
-        return aggregation.pool_of(ids, predictions, None)
-    store = PoolStore(LocalFiles(tmp_path))
-    for index, rows in enumerate(np.array_split(ids, 2)):
-        store.save_shard("pool", PoolShard(index, rows, tuple(predictions[row] for row in rows)))
-    return store.load_pool("pool", None)[0]
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_a_pool_has_the_confidences_of_its_shapes(tmp_path: Path, stored: bool) -> None:
-    predictions = [predicted(2), None, predicted(0), predicted(3), predicted(0, shapes=False)]
-    found = made(predictions, tmp_path, stored).shape_confidence
-    expected = [each.shape_confidence for each in predictions if each and each.shape_confidence is not None]
-    assert found is not None
-    np.testing.assert_array_equal(found, np.concatenate(expected))
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_one_model_of_boxes_among_them_is_enough_to_have_none(tmp_path: Path, stored: bool) -> None:
-    assert made([predicted(2), predicted(1, shapes=False)], tmp_path, stored).shape_confidence is None
-    assert made([predicted(1, shapes=False), predicted(2)], tmp_path, stored).shape_confidence is None
+        replace(pool([(0.5, 0.5)]), columns={"shape_confidence": bad.astype(np.float32)})
 
 
 def test_masks_are_looked_at_within_their_boxes() -> None:

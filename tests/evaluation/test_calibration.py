@@ -181,13 +181,13 @@ def test_a_pool_of_choices() -> None:
 def test_where_an_image_may_have_several_labels_each_of_them_is_a_row() -> None:
     scores = np.array([[0.9, 0.5, 0.01], [0.01, 0.02, 0.03], [0.3, 0.9, 0.2]], np.float32)
     embeddings = np.arange(6, dtype=np.float32).reshape(3, 2)
-    pool = Pool(np.arange(3), np.arange(4), scores, embeddings, box_embeddings=embeddings)
+    columns = {"embeddings": embeddings, "box_embeddings": embeddings}
+    pool = Pool(np.arange(3), np.arange(4), scores, columns)
     found = calibrated(pool, 1.0, "several")
     assert found.offsets.tolist() == [0, 2, 3, 6]
     rows = [[0.9, 0, 0], [0, 0.5, 0], [0, 0, 0.03], [0.3, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
     np.testing.assert_allclose(found.class_probs, np.array(rows, np.float32))
-    assert found.box_embeddings is not None
-    assert found.box_embeddings[:, 0].tolist() == [0, 0, 2, 4, 4, 4]
+    assert found.columns["box_embeddings"][:, 0].tolist() == [0, 0, 2, 4, 4, 4]
     assert not found.exclusive
     soft = calibrated(pool, 2.0, "several")
     assert soft.class_probs[:2].max(axis=1) == pytest.approx([0.75, 0.5])

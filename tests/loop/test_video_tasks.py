@@ -227,7 +227,7 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     served.store.save_shard(7, 1, PoolShard(0, np.arange(4), kept))
     pool, failed = served.store.load_pool(7, 1, None)
     assert failed == (1,)
-    assert pool.video_doubt == pytest.approx([seen.video_doubt, 9.0, 0.01])
+    assert pool.columns["video_doubt"] == pytest.approx([seen.video_doubt, 9.0, 0.01])
     record = served.store.project(7)
     assert record is not None
     plain = pool_ranking.rank_pool(

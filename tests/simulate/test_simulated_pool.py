@@ -94,8 +94,7 @@ def test_a_strategy_is_told_of_the_validation_images_alone(known: Known) -> None
     assert pool.class_weights.tolist() == [1, 3]  # dog is not among them: unseen means rare
     assert pool.labeled_embeddings is not None
     assert len(pool.labeled_embeddings) == 7
-    assert pool.thumbnails is not None
-    assert pool.thumbnails.shape == (len(pool), 192)
+    assert pool.columns["thumbnails"].shape == (len(pool), 192)
     assert pool.labeled_thumbnails is not None
     assert pool.labeled_thumbnails.shape == (7, 192)
 

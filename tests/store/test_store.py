@@ -9,7 +9,7 @@ import threading
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -29,7 +29,7 @@ from backend.store import shard_codec
 from backend.store.shard_codec import ShardArrays
 from backend.store.shard_codec import read as read_shard
 from backend.store.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
-from backend.types import Prediction, Ranking
+from backend.types import Column, Prediction, Ranking
 
 RECORD = ProjectRecord(7, '<View label="é"/>', '{"RETRAIN_EVERY": 5}', "http://ls", "http://me:9090", "")
 
@@ -474,9 +474,9 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
     store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)))
     opened: list[str] = []
 
-    def read(file: BinaryIO, where: str) -> ShardArrays:
+    def read(file: BinaryIO, where: str, columns: Sequence[Column]) -> ShardArrays:
         opened.append(where)
-        return read_shard(file, where)
+        return read_shard(file, where, columns)
 
     monkeypatch.setattr(shard_codec, "read", read)
     found = dict(store.predictions(7, 0, [*range(40), 99]))
@@ -485,53 +485,6 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
     assert same(found[4], one)
     assert len(opened) == len(set(opened)) == 13
     assert dict(store.predictions(7, 0, [])) == dict(store.predictions(7, 0, [1], labeled=True)) == {}
-
-
-def test_rotated_boxes_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
-    turned = [replace(make_prediction(n), rotated=np.random.default_rng(n).random((n, 5), np.float32)) for n in (2, 3)]
-    store.save_shard(7, 0, make_shard(0, turned[0], None, turned[1]))
-    for task_id, expected in zip((100, 102), turned, strict=True):
-        found = reopen().prediction(7, 0, task_id)
-        assert found is not None
-        assert expected.rotated is not None
-        np.testing.assert_array_equal(found.rotated, expected.rotated)
-
-
-def test_keypoints_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
-    seen = [
-        replace(make_prediction(n), keypoints=np.random.default_rng(n).random((n, 4, 3), np.float32)) for n in (2, 3)
-    ]
-    store.save_shard(7, 0, make_shard(0, seen[0], make_prediction(0), seen[1]))
-    for task_id, expected in zip((100, 102), seen, strict=True):
-        found = reopen().prediction(7, 0, task_id)
-        assert found is not None
-        assert expected.keypoints is not None
-        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
-
-
-def test_outlines_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
-    rng = np.random.default_rng(0)
-    outlines = [
-        tuple(tuple(rng.random((points, 2), np.float32) for points in rings) for rings in boxes)
-        for boxes in (((4, 3), (), (5,)), (), ((3,),))
-    ]
-    seen = [replace(make_prediction(len(one)), outlines=one) for one in outlines]
-    store.save_shard(7, 0, make_shard(0, *seen))
-    for at, expected in enumerate(outlines):
-        found = reopen().prediction(7, 0, 100 + at)
-        assert found is not None
-        assert found.outlines is not None
-        assert [len(each) for each in found.outlines] == [len(each) for each in expected]
-        for rings, true in zip(found.outlines, expected, strict=True):
-            assert all(np.array_equal(one, other) for one, other in zip(rings, true, strict=True))
-
-
-def test_box_embeddings_are_not_stored(store: Store) -> None:
-    prediction = replace(make_prediction(2), box_embeddings=np.ones((2, 5), dtype=np.float32))
-    store.save_shard(7, 0, make_shard(0, prediction))
-    found = store.prediction(7, 0, 100)
-    assert found is not None
-    assert found.box_embeddings is None
 
 
 def test_load_pool_merges_the_shards(store: Store) -> None:
@@ -544,8 +497,7 @@ def test_load_pool_merges_the_shards(store: Store) -> None:
     assert pool.task_ids.tolist() == [100, 200, 201]
     assert pool.offsets.tolist() == [0, 3, 3, 5]
     assert np.array_equal(pool.class_probs, np.concatenate([one.class_probs, three.class_probs]))
-    assert pool.embeddings is not None
-    assert np.array_equal(pool.embeddings, [one.embedding, two.embedding, three.embedding])
+    assert np.array_equal(pool.columns["embeddings"], [one.embedding, two.embedding, three.embedding])
     assert pool.class_weights is weights
 
 
@@ -558,13 +510,12 @@ def test_a_pool_is_in_memory_once(local: Store) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(pool) == 1000
-    assert pool.box_variance is not None
-    assert peak < 1.6 * (pool.class_probs.nbytes + pool.box_variance.nbytes)
+    assert peak < 1.6 * (pool.class_probs.nbytes + pool.columns["box_variance"].nbytes)
 
 
 def test_load_pool_of_nothing(store: Store) -> None:
     pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
-    assert (len(pool), failed, pool.embeddings) == (0, (), None)
+    assert (len(pool), failed, pool.columns.get("embeddings")) == (0, (), None)
     store.save_shard(7, 0, make_shard(0, None, None))
     pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
     assert (len(pool), failed) == (0, (100, 101))
@@ -582,7 +533,7 @@ def test_a_model_that_finds_nothing_and_has_no_embedding(store: Store) -> None:
     store.save_shard(7, 0, make_shard(0, nothing, nothing))
     pool, _ = store.load_pool(7, 0, None)
     assert pool.offsets.tolist() == [0, 0, 0]
-    assert pool.embeddings is None
+    assert "embeddings" not in pool.columns
     assert same(store.prediction(7, 0, 101), nothing)
 
 

@@ -49,7 +49,7 @@ def again(paths: Sequence[Path]) -> list[bool]:
     """Return which images are near-copies of an earlier one."""
     looks = np.concatenate([thumbnails.thumbnails(batch_of(read_pixels(path))) for path in paths])
     n = len(paths)
-    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 1), np.float32), thumbnails=looks)
+    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 1), np.float32), {"thumbnails": looks})
     found = duplicates.repeats(pool, np.arange(n), -np.arange(float(n)), np.random.default_rng(0))
     return [bool(one) for one in found]
 

@@ -39,13 +39,13 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
     needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
     pool, _ = context.store.load_pool(
         *(model.project_id, model.number, model.class_weights),
-        box_embeddings="box_embeddings" in needs,
+        needs=needs,
         tag=model.beside,
     )
     labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
     return strategy_pool.pool_for(
         *(strategy, settings, pool),
-        LabeledImages(labeled.embeddings, labeled.thumbnails),
+        LabeledImages(labeled.columns.get("embeddings"), labeled.columns.get("thumbnails")),
         metrics=model.metrics,
         temperature=model.temperature,
         outcomes=model.tag.outcomes,

@@ -76,19 +76,18 @@ def test_the_pool_comes_with_quality_and_labeled_images(project: Context) -> Non
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "class_entropy")
     assert pool.task_ids.tolist() == IDS.tolist()
     assert (pool.map50, pool.batch) == (0.5, 20)
-    assert pool.thumbnails is not None
-    assert pool.thumbnails[:, 7].tolist() == [20, 50, 90]
+    assert pool.columns["thumbnails"][:, 7].tolist() == [20, 50, 90]
     assert pool.labeled_thumbnails is not None
     assert pool.labeled_thumbnails[:, 7].tolist() == [70]
     assert pool.labeled_embeddings is not None
     np.testing.assert_allclose(pool.labeled_embeddings, [[0.7, 0.3]], atol=1e-6)
-    assert (pool.committee, pool.labeled_losses, pool.box_embeddings) == (None, None, None)
+    assert (pool.committee, pool.labeled_losses) == (None, None)
+    assert "box_embeddings" not in pool.columns
 
 
 def test_box_embeddings_come_where_the_strategy_needs_them(project: Context) -> None:
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "ppal")
-    assert pool.box_embeddings is not None
-    np.testing.assert_allclose(pool.box_embeddings[:, 0], [0.6, 1.5, 2.7], atol=1e-2)
+    np.testing.assert_allclose(pool.columns["box_embeddings"][:, 0], [0.6, 1.5, 2.7], atol=1e-2)
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.9), (2.0, 0.75)])

@@ -1,0 +1,173 @@
+"""Columns as arrays of a shard, of k images with m boxes in all, and back; `types.COLUMNS` says which there are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backend.acquisition.columns import Array, Arrays, value_of
+from backend.types import Column, Outline, Prediction, Tracks
+
+Predictions = Sequence[Prediction | None]  # k; None: the task failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the values of a column become arrays of a shard, and how that of one image comes back."""
+
+    arrays: Callable[[Column], tuple[str, ...]]  # their names
+    encode: Callable[[Column, Predictions], dict[str, Array]]
+    decode: Callable[[Column, Arrays, int, slice], Any]  # of the image in this row, with these boxes; None: it has none
+
+
+def names(columns: Sequence[Column]) -> tuple[str, ...]:
+    """Return the names of the arrays that hold columns."""
+    return tuple(dict.fromkeys(name for column in columns for name in _FORMS[column.form].arrays(column)))
+
+
+def encode(columns: Sequence[Column], predictions: Predictions) -> dict[str, Array]:
+    """Return the arrays of columns."""
+    encoded = (_FORMS[column.form].encode(column, predictions) for column in columns)
+    return {name: array for arrays in encoded for name, array in arrays.items()}
+
+
+def decode(columns: Sequence[Column], arrays: Arrays, row: int, boxes: slice) -> dict[str, Any]:
+    """Return the fields of the Prediction in a row; an earlier release wrote no array of a column that it lacked."""
+    values = {
+        column.name: _FORMS[column.form].decode(column, arrays, row, boxes)
+        for column in columns
+        if all(name in arrays for name in _FORMS[column.form].arrays(column))
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _array_names(column: Column) -> tuple[str, ...]:
+    return (column.table, column.flags) if column.flags else (column.table,)
+
+
+def _encode_array(column: Column, predictions: Predictions) -> dict[str, Array]:
+    values = [None if prediction is None else value_of(prediction, column) for prediction in predictions]
+    if column.per == "image":
+        return {column.table: _of_images(column, predictions, values)}
+    flags = {column.flags: np.array([value is not None for value in values], np.bool_)} if column.flags else {}
+    return {column.table: _of_boxes(column, predictions, values), **flags}
+
+
+def _of_images(column: Column, predictions: Predictions, values: Sequence[Array | None]) -> Array:
+    """Return one row for each image, (k, 0) or (0,) where one has none; a task that failed has zeros."""
+    known = [value for value in values if value is not None]
+    succeeded = sum(prediction is not None for prediction in predictions)
+    if column.missing is None and (len(known) < succeeded or not known):
+        return np.zeros((len(values), 0) if column.shape else 0, column.dtype)
+    shape = known[0].shape if known else column.lengths(0)
+    array = np.full((len(values), *shape), 0 if column.missing is None else column.missing, column.dtype)
+    for row, value in enumerate(values):
+        if value is not None:
+            array[row] = value
+    return array
+
+
+def _of_boxes(column: Column, predictions: Predictions, values: Sequence[Array | None]) -> Array:
+    """Return one row for each box; no rows, or empty ones, where the boxes of an image have none."""
+    counts = [0 if prediction is None else len(prediction.boxes) for prediction in predictions]
+    lengths = column.lengths(0)
+    parts = [
+        np.zeros((count, *lengths), column.dtype) if value is None and column.flags else value
+        for count, value in zip(counts, values, strict=True)
+        if count
+    ]
+    known = [part for part in parts if part is not None]
+    if known and len(known) == len(parts):
+        return np.concatenate(known).astype(column.dtype, copy=False)
+    vectors_of_any_length = len(lengths) == 1 and isinstance(column.shape[0], str)
+    return np.zeros((sum(counts) if vectors_of_any_length else 0, *lengths), column.dtype)
+
+
+def _decode_array(column: Column, arrays: Arrays, row: int, boxes: slice) -> Any:
+    array = arrays[column.table]
+    if column.per == "box":
+        known = bool(arrays[column.flags][row]) if column.flags else len(array) > 0
+        return array[boxes] if known else None
+    if not array.size or (column.missing is not None and np.isnan(array[row])):
+        return None
+    return array[row] if column.shape else array[row].item()
+
+
+def _ring_names(column: Column) -> tuple[str, ...]:
+    return "outline_points", "outline_rings", column.table
+
+
+def _encode_rings(column: Column, predictions: Predictions) -> dict[str, Array]:
+    """Return the points of all rings (p, 2), where each ring begins (r + 1,), and where each box's rings do (m + 1,).
+
+    The last is (1,) where the boxes have none.
+    """
+    known = [value for one in predictions if one is not None and (value := getattr(one, column.name)) is not None]
+    outlines: list[Outline] = [outline for value in known for outline in value]
+    rings = [ring for outline in outlines for ring in outline]
+    points = np.concatenate([np.zeros((0, 2), np.float32), *rings]).astype(np.float32, copy=False)
+    ends = [np.cumsum([0, *map(len, parts)], dtype=np.int64) for parts in (rings, outlines)]
+    return dict(zip(_ring_names(column), (points, *ends), strict=True))
+
+
+def _decode_rings(column: Column, arrays: Arrays, _row: int, boxes: slice) -> tuple[Outline, ...] | None:
+    points, begin, outlines = (arrays[name] for name in _ring_names(column))
+    if len(outlines) <= 1:
+        return None
+    rings = outlines[boxes.start : boxes.stop + 1].tolist()
+    return tuple(
+        tuple(points[begin[ring] : begin[ring + 1]] for ring in range(*ends)) for ends in itertools.pairwise(rings)
+    )
+
+
+_CLOCKS = "clocks"  # (k, 2) length in frames, frames per second; 0 of an image
+
+
+def _video_names(column: Column) -> tuple[str, ...]:
+    return column.table, _CLOCKS
+
+
+def _encode_tracks(column: Column, predictions: Predictions) -> dict[str, Array]:
+    """Return the frame, the object and whether it is seen, of each box of a video (m, 3), and the clocks."""
+    tracks = [None if prediction is None else prediction.tracks for prediction in predictions]
+    rows = [np.stack([one.frames, one.objects, one.enabled], axis=1) for one in tracks if one is not None]
+    clocks = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in tracks]
+    return {
+        column.table: np.concatenate([np.zeros((0, 3), column.dtype), *rows]).astype(column.dtype, copy=False),
+        _CLOCKS: np.array(clocks, np.float64).reshape(-1, 2),
+    }
+
+
+def _decode_tracks(column: Column, arrays: Arrays, row: int, boxes: slice) -> Tracks | None:
+    length, rate = arrays[_CLOCKS][row].tolist()
+    if not length:
+        return None
+    frames, objects, enabled = arrays[column.table][boxes].T
+    return Tracks(frames, objects, enabled.astype(np.bool_), int(length), rate)
+
+
+def _encode_frames(column: Column, predictions: Predictions) -> dict[str, Array]:
+    """Return frames of each video (k, `shape`), 0 where there are no more."""
+    table = np.zeros((len(predictions), *column.lengths(0)), column.dtype)
+    for row, prediction in zip(table, predictions, strict=True):
+        frames = None if prediction is None else getattr(prediction, column.name)
+        if frames is not None:
+            row[: len(frames)] = frames[: len(row)]
+    return {column.table: table}
+
+
+def _decode_frames(column: Column, arrays: Arrays, row: int, _boxes: slice) -> Array | None:
+    frames = arrays[column.table][row]
+    return frames[frames > 0] if arrays[_CLOCKS][row, 0] else None
+
+
+_FORMS = {
+    "array": _Form(_array_names, _encode_array, _decode_array),
+    "rings": _Form(_ring_names, _encode_rings, _decode_rings),
+    "tracks": _Form(_video_names, _encode_tracks, _decode_tracks),
+    "frames": _Form(_video_names, _encode_frames, _decode_frames),
+}
