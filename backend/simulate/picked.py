@@ -1,11 +1,11 @@
-"""The images that each strategy picked, round by round, as part of the page of an experiment."""
+"""The images that each strategy picked, round by round, for the page of an experiment."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -16,30 +16,46 @@ THUMBNAILS = 24  # per round
 THUMBNAIL_PX = 72
 
 
-def show(names: Sequence[str], rows: Sequence[Row], paths: Mapping[str, Path]) -> str:
-    """Show what the first seed of each strategy picked; `paths` are the images' files, by name.
+@dataclass(frozen=True, slots=True)
+class RoundPicks:
+    """What a strategy picked for one round, as far as it is shown."""
 
-    Each picture is in the page once, as the background of a class.
-    """
-    classes: dict[str, str] = {}
-    parts = []
+    title: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyPicks:
+    """What a strategy picked, round by round."""
+
+    name: str
+    rounds: tuple[RoundPicks, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What the strategies picked, and the pictures of it: each is in the page once."""
+
+    strategies: tuple[StrategyPicks, ...]
+    pictures: tuple[str, ...]  # data addresses
+    places: Mapping[str, int]  # of images among the pictures
+
+
+def gallery(names: Sequence[str], rows: Sequence[Row], paths: Mapping[str, Path]) -> Gallery:
+    """Return what the first seed of each strategy picked; `paths` are the images' files, by name."""
+    strategies = []
     for name in names:
-        first = [row for row in rows if row.strategy == name and row.seed == 0]
-        for row in first:
-            for image in row.picked[:THUMBNAILS]:
-                classes.setdefault(image, f"p{len(classes)}")
-        rounds = "".join(_round(row, classes) for row in sorted(first, key=lambda row: row.round))
-        parts.append(f"<details><summary>{escape(name)}</summary>{rounds}</details>")
-    styles = "".join(f".{kind}{{background-image:url({_thumbnail(paths[image])})}}" for image, kind in classes.items())
-    return f"<h2>What was picked (seed 0)</h2><style>{styles}</style>{''.join(parts)}"
+        first_seed = sorted((row for row in rows if row.strategy == name and row.seed == 0), key=lambda row: row.round)
+        strategies.append(StrategyPicks(name, tuple(_round(row) for row in first_seed)))
+    shown = dict.fromkeys(image for strategy in strategies for picks in strategy.rounds for image in picks.images)
+    places = {image: place for place, image in enumerate(shown)}
+    return Gallery(tuple(strategies), tuple(_thumbnail(paths[image]) for image in shown), places)
 
 
-def _round(row: Row, classes: Mapping[str, str]) -> str:
-    shown = row.picked[:THUMBNAILS]
-    pictures = "".join(f'<i class="{classes[image]}" title="{escape(image)}"></i>' for image in shown)
+def _round(row: Row) -> RoundPicks:
     more = f", {THUMBNAILS} of them" if len(row.picked) > THUMBNAILS else ""
     chosen = "at random" if row.round == 1 else f"for round {row.round}"
-    return f'<p class="small">{len(row.picked)} images {chosen}{more}:</p><div class="picks">{pictures}</div>'
+    return RoundPicks(f"{len(row.picked)} images {chosen}{more}", tuple(row.picked[:THUMBNAILS]))
 
 
 def _thumbnail(path: Path) -> str:

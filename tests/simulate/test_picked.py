@@ -24,14 +24,17 @@ def test_each_picture_is_in_the_page_once(tmp_path: Path) -> None:
     paths = {name: tmp_path / name for name in names}
     many = tuple(names[:25])
     rows = [row("a&b", 2, (names[0], names[25])), row("a&b", 1, many), row("c", 1, many), row("c", 1, (), seed=1)]
-    page = picked.show(["a&b", "c"], rows, paths)
-    assert page.count("data:image/jpeg;base64,") == 25  # the last of the 25 is under none of the 24 shown
-    assert page.count("25 images at random, 24 of them:") == 2
-    assert page.index("25 images at random") < page.index("2 images for round 2:")
-    assert page.count('title="&lt;0&gt;.png"') == 3
-    assert "<summary>a&amp;b</summary>" in page
+    gallery = picked.gallery(["a&b", "c"], rows, paths)
+    assert len(gallery.pictures) == 25  # the last of the 25 is under none of the 24 shown
+    assert sorted(gallery.places.values()) == list(range(25))
+    assert all(picture.startswith("data:image/jpeg;base64,") for picture in gallery.pictures)
+    first, second = gallery.strategies
+    assert (first.name, second.name) == ("a&b", "c")
+    assert [picks.title for picks in first.rounds] == ["25 images at random, 24 of them", "2 images for round 2"]
+    assert [picks.images for picks in second.rounds] == [many[:24]]  # of the first seed alone
 
 
 def test_nothing_was_picked() -> None:
-    assert "data:" not in picked.show([], [], {})
-    assert "0 images at random:" in picked.show(["a"], [row("a", 1, ())], {})
+    assert picked.gallery([], [], {}) == picked.Gallery((), (), {})
+    (strategy,) = picked.gallery(["a"], [row("a", 1, ())], {}).strategies
+    assert [picks.title for picks in strategy.rounds] == ["0 images at random"]

@@ -209,3 +209,12 @@ def test_where_random_gained_nothing_by_its_labels_no_share_of_them_is_named(dat
     assert "random gained nothing by its labels, so no share of them can be named" in page
     assert "had reached" not in page
     assert "better than random" in page
+
+
+def test_names_of_strategies_images_and_classes_are_shown_as_text(data: SimulationData) -> None:
+    renamed = dataclasses.replace(data, tag=dataclasses.replace(data.tag, labels=("<b>", "dog")))
+    shown = results({"random": CURVES["random"], "<script>": CURVES["better"]})
+    page = report.render(shown.model_copy(update={"plan": shown.plan.model_copy(update={"data": "<i>.yaml"})}), renamed)
+    assert "<script>" not in page
+    assert "&lt;script&gt;: 0.800 at 30" in page
+    assert "&lt;i&gt;.yaml" in page
