@@ -23,8 +23,10 @@ from PIL import Image
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop import context as contexts
 from backend.loop.context import Context
+from backend.loop.cycle import Cycle
 from backend.loop.served_models import ServedModel, models_for
 from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
+from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.store import ProjectRecord, Store, version_name
@@ -117,6 +119,11 @@ def open_context(settings: Settings) -> Iterator[Context]:
     finally:
         context.redis.close()
         context.label_studio.close()
+
+
+def cycle_of(context: Context) -> Cycle:
+    """Return the steps of the loop as a worker takes them, in this process."""
+    return Cycle(context, Jobs(context.redis))
 
 
 @contextmanager

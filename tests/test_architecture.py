@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("yolo", "labelstudio", "evaluation", "acquisition", "datasets"),
     ),
     "web": ("loop", "queue", "labelstudio", "evaluation", "sampling"),
-    "worker": ("loop", "simulate", "queue", "evaluation"),
+    "worker": ("loop", "simulate", "queue"),
     "loop": (
         *("policy", "queue", "store", "yolo", "labelstudio", "media", "datasets"),
         *("sampling", "evaluation", "acquisition", "geometry"),

@@ -6,31 +6,34 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from backend.errors import NotFoundError
 from backend.loop.context import Context
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
-Job: TypeAlias = Callable[Concatenate[int, P], None]  # its first argument is the project
+S = TypeVar("S", bound="WithContext")
 
 
-def jobs_of(context: Callable[[], Context]) -> Callable[[Job[P]], Job[P]]:
-    """Return a decorator for jobs of one project: where it is not there they end with one line, not four tracebacks.
+class WithContext(Protocol):
+    """What takes steps of a project."""
 
-    The images that a job fetches stay in the cache until it ends.
+    context: Context
+
+
+def tolerant(step: Callable[Concatenate[S, int, P], None]) -> Callable[Concatenate[S, int, P], None]:
+    """Return a step that ends with one line of log where its project is not there, not with four tracebacks.
+
+    The step's first argument is the project. The images that it fetches stay in the cache until it ends.
     """
 
-    def tolerant(job: Job[P]) -> Job[P]:
-        @functools.wraps(job)
-        def run(project_id: int, /, *args: P.args, **kwargs: P.kwargs) -> None:
-            with tolerated(context(), project_id, job.__name__), context().media.in_use():
-                job(project_id, *args, **kwargs)
+    @functools.wraps(step)
+    def run(self: S, project_id: int, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        with tolerated(self.context, project_id, step.__name__), self.context.media.in_use():
+            step(self, project_id, *args, **kwargs)
 
-        return run
-
-    return tolerant
+    return run
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from backend import settings as settings_table
-from backend.errors import NotFoundError
+from backend.errors import NotFoundError, TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.loop import projects, rests, served_models
@@ -18,6 +19,8 @@ from backend.loop.scoring import answer_fingerprints, old_versions, push
 from backend.loop.training import snapshot
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import TrainingProgress
+
+log = logging.getLogger(__name__)
 
 TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
 
@@ -126,6 +129,13 @@ def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: b
     """Ask for a training, and show that it waits."""
     if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
         context.progress.set_training(project_id, TrainingProgress("queued"))
+
+
+def give_up_training(context: Context, project_id: int, error: TrainingError) -> None:
+    """Keep that the labels do not allow a training: the next one waits until they change, or what is asked of them."""
+    context.progress.remember(project_id, "failed_labels", labels_fingerprint(context, project_id))
+    context.progress.forget_fault(project_id, "training")  # or a training that was asked for would come for ever
+    log.warning("project %d: no training: %s", project_id, error)
 
 
 def labels_fingerprint(context: Context, project_id: int) -> str:

@@ -13,16 +13,14 @@ from redis.exceptions import RedisError
 
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop import served_models, studio_state
-from backend.loop.scoring import activity, old_versions, push
-from backend.queue.rq_queue import Jobs
+from backend.loop.scoring import activity, old_versions, push, scoring
 from backend.settings import Settings
 from backend.store.store import Store
 from backend.subprocesses import LabelStudioProcess
 from backend.types import Region
-from backend.worker import jobs
 from tests.loop.review.test_label_review import BOTH
 from tests.outages import Outages, own_redis
-from tests.support import CONFIG, ImageSite, open_context, publish
+from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish
 from tests.worker.test_jobs import Studio, in_the_middle
 
 pytestmark = pytest.mark.label_studio
@@ -56,11 +54,10 @@ def studio(
     with open_context(settings.model_copy(update={**keys, "redis_url": outages.url})) as context:
         project = context.label_studio.create_project("ends", CONFIG)
         studio = Studio(context, project, images)
-        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
         studio.add(0, 3)
         studio.choose("class_entropy")
         publish(context.store, project, tiny_weights)
-        jobs.start_scoring(project)
+        cycle_of(context).start_scoring(project)
         studio.work("score")
         studio.run()
         studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(project)), [])
@@ -72,7 +69,7 @@ def await_reconciled(studio: Studio, is_done: Callable[[], bool], what: str) -> 
     deadline = time.monotonic() + PATIENCE_S
     while not is_done():
         assert time.monotonic() < deadline, f"waited for {what}"
-        jobs.reconcile()
+        cycle_of(studio.context).reconcile()
         studio.work("control")
         time.sleep(0.3)
 
@@ -101,7 +98,7 @@ def test_a_push_that_ended_while_redis_was_lost_is_brought_to_its_end(
     context, project = studio.context, studio.project
     assert studio.client.project(project).model_version == FIRST
     publish(context.store, project, tiny_weights)
-    jobs.start_scoring(project)
+    cycle_of(context).start_scoring(project)
     studio.work("score")
     run = context.progress.scoring(project)
     assert run is not None
@@ -115,7 +112,7 @@ def test_a_push_that_ended_while_redis_was_lost_is_brought_to_its_end(
     elif moment == "after it":
         in_the_middle(monkeypatch, push, "flip", outages.kill)
     with suppress(Death, RedisError):
-        jobs.rank_and_push(project, run.run)
+        cycle_of(context).rank_and_push(project, run.run)
     if moment == "after the push":
         outages.kill()
     outages.start(empty=True)
@@ -124,19 +121,24 @@ def test_a_push_that_ended_while_redis_was_lost_is_brought_to_its_end(
     assert serving.name == SECOND
     assert versions(studio) == {FIRST, SECOND}
     scorings: list[int] = []
-    monkeypatch.setattr(jobs, "_start_scoring", lambda *_: scorings.append(1))
+
+    def start(*_: object) -> int:
+        scorings.append(1)
+        return 0
+
+    monkeypatch.setattr(scoring, "start", start)
     await_reconciled(studio, lambda: is_over(studio), "the end of the push")
     assert scorings == [], "nothing is scored again"
 
 
 def test_a_version_chosen_by_hand_stays_chosen(studio: Studio, tiny_weights: Path) -> None:
     publish(studio.context.store, studio.project, tiny_weights)
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work("score")
     studio.run()
     studio.client.set_model_version(studio.project, FIRST)
     for _ in range(2):
-        jobs.reconcile()
+        cycle_of(studio.context).reconcile()
         studio.work("control")
     assert studio.client.project(studio.project).model_version == FIRST
     assert versions(studio) == {FIRST, SECOND}

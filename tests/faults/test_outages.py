@@ -16,17 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from backend.loop import cycle
 from backend.loop.context import Context
 from backend.loop.locks import LOCK_TTL_MS
-from backend.loop.scoring import push
 from backend.queue.rq_queue import TRAIN, Jobs
 from backend.queue.run_state import FIRST_PAUSE_S
 from backend.settings import from_env
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess, running
-from backend.worker import jobs
 from tests.outages import Outages, own_redis
-from tests.support import CONFIG, ImageSite, open_context, publish, tiny_yolo
+from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish, tiny_yolo
 from tests.world import await_true
 
 PATIENCE_S = 300.0
@@ -218,9 +217,7 @@ def test_a_scoring_outlives_redis(world: World, images: ImageSite, stage: str, e
 
 
 @pytest.mark.label_studio
-def test_a_push_that_stood_still_does_not_write_over_the_next(
-    world: World, images: ImageSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_that_stood_still_does_not_write_over_the_next(world: World, images: ImageSite) -> None:
     """The worker is stopped in its push, its lock runs out, and the next version is pushed from here meanwhile."""
     project = world.project(images, version=True)
     await_stage(lambda: world.is_pushing(project), "the push")
@@ -230,14 +227,13 @@ def test_a_push_that_stood_still_does_not_write_over_the_next(
     try:
         world.context.redis.delete(f"lock:push:{project}")  # what its expiry does, a minute later
         second = publish(world.context.store, project, Path(world.context.settings.model_dir) / "yolo11n.pt")
-        monkeypatch.setattr(jobs, "_open", lambda: (world.context, Jobs(world.context.redis)))
-        jobs.start_scoring(project)
+        cycle_of(world.context).start_scoring(project)
         run = world.context.progress.scoring(project)
         assert run is not None
         tasks = [task.id for task in world.context.label_studio.unlabeled_tasks(project)]
-        jobs.score_shard(project, run.run, 0, 0, tasks)
+        cycle_of(world.context).score_shard(project, run.run, 0, 0, tasks)
         with world.context.lock(project, "push") as fence:
-            push.rank_and_push(world.context, project, second.number, fence.check)
+            cycle.rank_push_and_flip(world.context, project, second.number, fence.check)
         assert world.context.label_studio.project(project).model_version == second.name
     finally:
         for process in processes:

@@ -10,22 +10,19 @@ import pytest
 from backend.errors import NotFoundError
 from backend.loop import demands
 from backend.loop.context import Context
-from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess
-from backend.worker import jobs
-from tests.support import CONFIG, open_context
+from tests.support import CONFIG, cycle_of, open_context
 
 NAMES = ("check", "retrain", "start_scoring", "rank_and_push", "score_new", "review_labels", "delete_old", "configure")
 MORE = {"retrain": (1,), "rank_and_push": (1,), "review_labels": (1,)}
 
 
 @pytest.fixture
-def studio(label_studio: LabelStudioProcess, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
+def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Context]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
-        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
         yield context
 
 
@@ -54,10 +51,10 @@ def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str
     studio.store.save_project(record)
     client.http.send("DELETE", f"/api/projects/{project}/")
     for _ in range(2):
-        getattr(jobs, name)(project, *MORE.get(name, ()))
+        getattr(cycle_of(studio), name)(project, *MORE.get(name, ()))
     assert len(lines) <= 2
     assert not any("\n" in line for line in lines)
-    jobs.reconcile()
+    cycle_of(studio).reconcile()
     assert studio.store.project(project) is None
     assert project not in studio.store.project_ids()
     assert [line for line in lines if "is gone from Label Studio: put aside" in line] == [
@@ -71,7 +68,7 @@ def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str
 @pytest.mark.parametrize("name", NAMES)
 def test_a_job_of_a_project_that_nobody_set_up_is_one_line(studio: Context, lines: list[str], name: str) -> None:
     """A webhook of a project of another backend, or of one that is put aside."""
-    getattr(jobs, name)(999_999, *MORE.get(name, ()))
+    getattr(cycle_of(studio), name)(999_999, *MORE.get(name, ()))
     assert len(lines) <= 1
     assert not any("\n" in line for line in lines)
 
@@ -87,5 +84,5 @@ def test_a_project_that_is_there_is_not_put_aside(studio: Context, monkeypatch: 
 
     monkeypatch.setattr(demands, "check", missing)
     with pytest.raises(NotFoundError, match="no prediction 5"):
-        jobs.check(project)
+        cycle_of(studio).check(project)
     assert studio.store.project_ids() == (project,)

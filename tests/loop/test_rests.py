@@ -24,13 +24,12 @@ from backend.loop import demands
 from backend.loop.context import Context
 from backend.loop.scoring import scoring
 from backend.loop.training import retraining
-from backend.queue.rq_queue import CONTROL, TRAIN, Jobs
+from backend.queue.rq_queue import CONTROL, TRAIN
 from backend.queue.run_state import Fault, Progress, TrainingProgress
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess
-from backend.worker import jobs
-from tests.support import CONFIG, ImageSite, open_context, publish, tiny_yolo
+from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish, tiny_yolo
 
 BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
 
@@ -110,7 +109,6 @@ def studio(
     settings: Settings,
     images: ImageSite,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Context, int]]:
     """A project of six images, four of them labeled, whose models are on a small disk."""
     with limited(tmp_path / "small") as disk:
@@ -132,7 +130,6 @@ def studio(
             client.http.send("POST", f"/api/projects/{project}/import", rows)
             context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
             annotate(client, project, 4)
-            monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
             yield context, project
 
 
@@ -157,10 +154,10 @@ def again(context: Context, project: int) -> list[int]:
     """Return the arguments of the training that a check asks for once the pause is over, and forget it."""
     queue = Queue(TRAIN, connection=context.redis, serializer=JSONSerializer)
     assert context.progress.rests(project, "training")
-    jobs.check(project)
+    cycle_of(context).check(project)
     assert queue.job_ids == [], "it rests"
     context.redis.delete(f"rests:training:{project}")  # as it expires
-    jobs.check(project)
+    cycle_of(context).check(project)
     (job,) = queue.jobs
     assert job.retries_left is None, "a retry of rq's would not wait"
     queue.empty()
@@ -173,7 +170,7 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
     context, project = studio
     with full(Path(context.settings.model_dir)):
         for attempt in (1, 2):
-            jobs.retrain(project, forced)
+            cycle_of(context).retrain(project, forced)
             fault = context.progress.fault(project, "training")
             assert fault is not None
             assert fault.attempts == attempt
@@ -181,11 +178,11 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
             assert shown.state == "failed"
             assert any(words in shown.error for words in ("disk is full", "No space left", "too large", "grew past"))
             assert again(context, project) == [project, forced]
-        jobs.reconcile()
+        cycle_of(context).reconcile()
         assert context.progress.training(project).error == shown.error, "the reconcile forgets nothing"
         assert context.progress.recall(project, "failed_labels") == "", "the labels are not to blame"
         assert context.store.versions(project) == ()
-    jobs.retrain(project, forced)
+    cycle_of(context).retrain(project, forced)
     assert [version.number for version in context.store.versions(project)] == [1]
     assert context.progress.training(project) == TrainingProgress("idle", progress=1.0)
     assert context.progress.fault(project, "training") is None
@@ -198,14 +195,14 @@ def test_a_training_that_was_killed_rests_before_the_next(studio: tuple[Context,
     for attempt in (1, 2):
         context.progress.remember(project, "forced", str(forced))
         context.progress.set_training(project, TrainingProgress("running", "train", 0.5))
-        jobs.check(project)
+        cycle_of(context).check(project)
         shown = context.progress.training(project)
         assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
         fault = context.progress.fault(project, "training")
         assert fault is not None
         assert fault.attempts == attempt
         assert again(context, project) == [project, forced]
-    jobs.retrain(project, forced)
+    cycle_of(context).retrain(project, forced)
     assert context.progress.training(project).error == ""
     assert len(context.store.versions(project)) == 1
 
@@ -220,23 +217,23 @@ def test_a_scoring_on_a_full_disk_begins_again_after_a_pause(
     def no_room(*_: object, **__: object) -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    jobs.start_scoring(project)
+    cycle_of(context).start_scoring(project)
     run = context.progress.scoring(project)
     assert run is not None
     tasks = [task.id for task in context.label_studio.unlabeled_tasks(project)]
     with monkeypatch.context() as patched:
         patched.setattr(scoring, "save_shards", no_room)
-        jobs.score_shard(project, run.run, 0, 0, tasks)
+        cycle_of(context).score_shard(project, run.run, 0, 0, tasks)
     assert context.progress.scoring(project) is None
     assert "the disk is full" in context.progress.recall(project, "ranking_error")
     assert ("start_scoring", [project]) in delayed(context.redis, CONTROL)
-    jobs.start_scoring(project)
+    cycle_of(context).start_scoring(project)
     run = context.progress.scoring(project)
     assert run is not None
-    jobs.score_shard(project, run.run, 0, 0, tasks)
+    cycle_of(context).score_shard(project, run.run, 0, 0, tasks)
     labeled = list(context.label_studio.labeled_task_ids(project))
-    jobs.score_shard(project, run.run, 1, 1, labeled)
-    jobs.rank_and_push(project, run.run)
+    cycle_of(context).score_shard(project, run.run, 1, 1, labeled)
+    cycle_of(context).rank_and_push(project, run.run)
     assert context.progress.recall(project, "ranking_error") == ""
     assert context.progress.fault(project, "scoring") is None
 
@@ -244,14 +241,13 @@ def test_a_scoring_on_a_full_disk_begins_again_after_a_pause(
 def test_a_label_studio_that_fails_to_list_the_tasks_is_asked_again_after_a_pause(
     context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
 
     def fail(*_: object, **__: object) -> None:
         raise LabelStudioError("Label Studio answers 500: Expression tree is too large")
 
     monkeypatch.setattr(scoring, "start", fail)
-    jobs.start_scoring(7)  # an error that it raised would be a traceback for each try
+    cycle_of(context).start_scoring(7)  # an error that it raised would be a traceback for each try
     assert "Expression tree is too large" in context.progress.recall(7, "ranking_error")
     assert delayed(redis, CONTROL) == [("start_scoring", [7])]
 
@@ -269,9 +265,8 @@ def test_the_reason_stands_beside_the_next_try(redis: Redis) -> None:
 
 
 def test_labels_that_allow_no_training_are_not_the_machines_fault(
-    context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
     monkeypatch.setattr(demands, "labels_fingerprint", lambda *_: "labels")
 
     def refuse(*_: object, **__: object) -> None:
@@ -279,6 +274,6 @@ def test_labels_that_allow_no_training_are_not_the_machines_fault(
 
     monkeypatch.setattr(retraining, "retrain", refuse)
     context.progress.note_fault(7, "training", "the disk is full", forced=True)
-    jobs.retrain(7, 1)
+    cycle_of(context).retrain(7, 1)
     assert context.progress.recall(7, "failed_labels") == "labels"
     assert context.progress.fault(7, "training") is None, "else it would be asked for at every check"

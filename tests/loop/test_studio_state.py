@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from rich.console import Console
 
 from backend.cli import tables
@@ -20,8 +19,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.web.schemas import project_out
-from backend.worker import jobs
-from tests.support import CONFIG, open_context, sign_up
+from tests.support import CONFIG, cycle_of, open_context, sign_up
 
 pytestmark = pytest.mark.label_studio
 
@@ -45,7 +43,7 @@ class Studio:
         self.client.http.send("PATCH", f"/api/projects/{self.project}/", fields)
 
     def reconcile(self) -> studio_state.StudioState:
-        jobs.reconcile()
+        cycle_of(self.context).reconcile()
         return projects.status(self.context, self.project).label_studio
 
     def configure(self, *, anew: bool = False) -> tuple[str, ...]:
@@ -53,9 +51,7 @@ class Studio:
 
 
 @pytest.fixture
-def studio(
-    label_studio: LabelStudioProcess, settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Studio]:
+def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Studio]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key, "backend_url": BACKEND}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
@@ -63,7 +59,6 @@ def studio(
         hook = client.http.send("POST", "/api/webhooks/", {"project": project, "url": f"{BACKEND}/webhook"})["id"]
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", BACKEND, ""))
         studio = Studio(context, project, hook)
-        monkeypatch.setattr(jobs, "_open", lambda: (studio.context, Jobs(redis)))
         studio.configure()
         yield studio
 

@@ -17,7 +17,7 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError, TrainingError
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.loop import demands, serving
+from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
 from backend.loop.review import label_verdicts, round_value
 from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs
@@ -431,7 +431,7 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     current = context.progress.scoring(project)
     assert current is not None
     assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
-    assert push.rank_and_push(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
+    assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
     assert client.project(project).model_version == "yolo11n-v1"
     stored = {tasks[task]: one for task in tasks for one in client.predictions_of(task)}
     scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from rq.serializers import JSONSerializer
 
 from backend.errors import BusyError, LabelStudioError, ModelError
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.loop import demands, served_models
+from backend.loop import cycle, demands, served_models
 from backend.loop.context import Context
+from backend.loop.cycle import Cycle
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
 from backend.loop.training import retraining
 from backend.queue.rq_queue import CONTROL, SCORE, TRAIN, Jobs
@@ -25,7 +27,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess
 from backend.worker import jobs
-from tests.support import CONFIG, ImageSite, open_context, publish
+from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish
 
 
 def queue(redis: Redis, name: str) -> Queue:
@@ -82,7 +84,7 @@ class Studio:
             job = found.fetch_job(found.pop_job_id() or "")
             assert job is not None
             job.delete()
-            getattr(jobs, job.func_name.rpartition(".")[2])(*job.args)
+            getattr(cycle_of(self.context), job.func_name.rpartition(".")[2])(*job.args)
 
     def work(self, *names: str) -> None:
         """Work off the queues by name, those that wait for their time too, until nothing is left in the first."""
@@ -121,17 +123,15 @@ def studio(
     settings: Settings,
     tiny_weights: Any,
     images: ImageSite,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Studio]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         project = context.label_studio.create_project("jobs", CONFIG)
         found = Studio(context, project, images)
-        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(context.redis)))
         found.add(0, 4)
         found.choose("class_entropy")
         publish(context.store, project, tiny_weights)
-        jobs.start_scoring(project)
+        cycle_of(context).start_scoring(project)
         found.settle()
         found.assert_in_order("class_entropy")
         yield found
@@ -145,18 +145,18 @@ def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
     monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
     annotation = studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(studio.project)), [])
     studio.add(4, 5)
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.settle()
     studio.add(5, 7)
 
     def meanwhile() -> None:
         studio.choose("margin")
         studio.client.delete_annotation(annotation)  # so that the shards of the new run have other tasks
-        jobs.start_scoring(studio.project)
+        cycle_of(studio.context).start_scoring(studio.project)
         studio.run(SCORE)
 
     in_the_middle(monkeypatch, late_tasks, "predict_shards", meanwhile)
-    jobs.score_new(studio.project)
+    cycle_of(studio.context).score_new(studio.project)
     studio.settle()
     studio.assert_in_order("margin")
 
@@ -167,9 +167,9 @@ def test_a_scoring_that_begins_while_another_is_pushed_comes_after_it(
 ) -> None:
     def again() -> None:
         studio.choose("margin")
-        jobs.start_scoring(studio.project)
+        cycle_of(studio.context).start_scoring(studio.project)
 
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     in_the_middle(monkeypatch, pool_ranking, "rank_pool", again)
     studio.settle()
@@ -179,10 +179,10 @@ def test_a_scoring_that_begins_while_another_is_pushed_comes_after_it(
 @pytest.mark.label_studio
 def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> None:
     """Else it would rank what the other one has so far, here nothing, and end it."""
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     studio.choose("margin")
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(CONTROL)
     studio.settle()
     studio.assert_in_order("margin")
@@ -194,10 +194,10 @@ def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studi
     studio.choose("class_entropy", RETRAIN_EVERY=1)
     studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
     publish(studio.context.store, studio.project, tiny_weights)
-    jobs.check(studio.project)  # its scoring has not begun
+    cycle_of(studio.context).check(studio.project)  # its scoring has not begun
     assert studio.asked(TRAIN) == []
-    jobs.start_scoring(studio.project)
-    jobs.check(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
+    cycle_of(studio.context).check(studio.project)
     assert studio.asked(TRAIN) == []
     studio.work(SCORE)
     studio.run(CONTROL)
@@ -216,12 +216,12 @@ def test_nobody_waits_for_a_version_that_cannot_be_ranked(studio: Studio, tiny_w
 
 @pytest.mark.label_studio
 def test_a_push_is_moot_once_another_version_is_accepted(studio: Studio, tiny_weights: Path) -> None:
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     publish(studio.context.store, studio.project, tiny_weights)
     studio.run(CONTROL)
     assert studio.client.project(studio.project).model_version == "yolo11n-v1"
-    assert push.rank_and_push(studio.context, studio.project, 1) is None
+    assert cycle.rank_push_and_flip(studio.context, studio.project, 1) is None
     assert studio.context.progress.scoring(studio.project) is None
 
 
@@ -233,10 +233,10 @@ def test_a_late_shard_of_a_run_leaves_those_of_the_next_alone(studio: Studio, mo
     def meanwhile() -> None:
         first = next(iter(studio.client.unlabeled_tasks(studio.project)))
         studio.client.annotate(first.id, [])
-        jobs.start_scoring(studio.project)
+        cycle_of(studio.context).start_scoring(studio.project)
         studio.work(SCORE)
 
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     in_the_middle(monkeypatch, scoring, "predict_shards", meanwhile)
     studio.settle()
     studio.assert_in_order("class_entropy")
@@ -245,13 +245,13 @@ def test_a_late_shard_of_a_run_leaves_those_of_the_next_alone(studio: Studio, mo
 @pytest.mark.label_studio
 def test_a_push_waits_as_long_as_another_job_writes_and_its_run_lives_on(studio: Studio) -> None:
     studio.choose("margin")
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     run = studio.context.progress.scoring(studio.project)
     assert run is not None
     with studio.context.lock(studio.project, "push"):
         studio.context.redis.expire(f"scoring:{studio.project}", 5)
-        jobs.rank_and_push(studio.project, run.run)
+        cycle_of(studio.context).rank_and_push(studio.project, run.run)
     assert studio.context.redis.ttl(f"scoring:{studio.project}") > SCORING_TTL_S / 2
     assert "rank_and_push" in studio.waiting()
     studio.settle()
@@ -271,13 +271,13 @@ def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monk
     with monkeypatch.context() as patched:
         patched.setattr(LabelStudioClient, "update_prediction", down)
         patched.setattr(LabelStudioClient, "import_predictions", down)
-        jobs.start_scoring(studio.project)
+        cycle_of(studio.context).start_scoring(studio.project)
         with pytest.raises(LabelStudioError):
             studio.work(SCORE, CONTROL)
     assert not push.is_pending(studio.context, record)
     studio.context.redis.delete(f"scoring:{studio.project}")  # as it expires
     assert push.is_pending(studio.context, record)
-    jobs.reconcile()
+    cycle_of(studio.context).reconcile()
     studio.settle()
     studio.assert_in_order("margin")
 
@@ -292,13 +292,13 @@ def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
         raise ModelError("weights of yolo11n-v1 are damaged")
 
     studio.choose("margin")
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     with monkeypatch.context() as broken:
         broken.setattr(scoring, "predict_shards", damaged)
         studio.settle()
     assert studio.context.progress.scoring(studio.project) is None
     assert "are damaged" in studio.context.progress.recall(studio.project, "ranking_error")
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.settle()
     studio.assert_in_order("margin")
     assert studio.context.progress.recall(studio.project, "ranking_error") == ""
@@ -320,7 +320,7 @@ def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
 @pytest.mark.label_studio
 def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the webhook was lost, and Label Studio after it for longer than the job is tried again."""
-    jobs.reconcile()
+    cycle_of(studio.context).reconcile()
     studio.settle()
     studio.add(4, 6)
 
@@ -329,16 +329,25 @@ def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(late_tasks, "score_new", down)
-        jobs.reconcile()
+        cycle_of(studio.context).reconcile()
         with pytest.raises(LabelStudioError):
             studio.work()
-    jobs.reconcile()
+    cycle_of(studio.context).reconcile()
     studio.settle()
     studio.assert_in_order("class_entropy")
-    jobs.reconcile()  # this one looks at what we wrote ourselves
+    cycle_of(studio.context).reconcile()  # this one looks at what we wrote ourselves
     studio.settle()
-    jobs.reconcile()
+    cycle_of(studio.context).reconcile()
     assert "score_new" not in [job.func_name.rpartition(".")[2] for job in queue(studio.context.redis, CONTROL).jobs]
+
+
+def test_each_step_of_the_loop_is_a_job() -> None:
+    """rq finds a job by the name of its function, and gives it what was queued."""
+    steps = {name: step for name, step in vars(Cycle).items() if not name.startswith("_")}
+    assert steps.keys() >= {"check", "retrain", "start_scoring", "score_shard", "rank_and_push", "reconcile"}
+    for name, step in steps.items():
+        _, *taken = inspect.signature(step).parameters
+        assert list(inspect.signature(getattr(jobs, name)).parameters) == taken, name
 
 
 def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: Context, tiny_weights: Any) -> None:
@@ -357,7 +366,6 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
     context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch, forced: int
 ) -> None:
     """Nobody asks again; one that was due by its labels is found by the next check."""
-    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
     monkeypatch.setattr(demands, "is_due", lambda *_: True)
 
     def busy(*_: Any, **__: Any) -> None:
@@ -366,7 +374,7 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
     monkeypatch.setattr(retraining, "retrain", busy)
     with context.lock(7, "training"):
         context.progress.set_training(7, TrainingProgress("running"))
-        jobs.retrain(7, forced)
+        cycle_of(context).retrain(7, forced)
         assert context.progress.training(7).state == "running"
     assert queue(redis, TRAIN).scheduled_job_registry.count == forced
 
@@ -391,7 +399,7 @@ def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
         studio.context.redis.delete(f"lock:push:{studio.project}")  # what its expiry does
         publish(studio.context.store, studio.project, tiny_weights)
         studio.context.redis.flushall()  # also where redis was lost
-        jobs.start_scoring(studio.project)
+        cycle_of(studio.context).start_scoring(studio.project)
         studio.settle()
 
     def interrupted(*args: Any, **options: Any) -> Any:
@@ -402,7 +410,7 @@ def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
 
     studio.add(4, 5)
     studio.choose("margin")
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     with monkeypatch.context() as patched:
         if name == "set_model_version":

@@ -11,9 +11,9 @@ from backend.errors import BackendError, BusyError
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints, pool_ranking
+from backend.loop.scoring import answer_fingerprints
 from backend.loop.scoring.scoring import stored
-from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
+from backend.loop.served_models import ServedModel, serving_number
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking, Region, Task
@@ -38,37 +38,34 @@ def alone_at_work() -> None:
     """Check nothing: for a caller beside whom nobody writes."""
 
 
-def rank_and_push(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed | None:
-    """Rank the scored pool, import every prediction, then flip the queue in one write; None once it is moot.
+def push(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], order: Ranking, check: Check = alone_at_work
+) -> Pushed:
+    """Write a prediction with its place in `order` for each unlabeled task of a version's pool.
 
-    Safe to run again: the ranking comes out the same, tasks that have their prediction are left alone; but all are
-    written anew where Label Studio may hold what was predicted under another label config. `check` runs right before
-    each write to Label Studio, and so does the question whether the version is the accepted one still.
+    Tasks that have their prediction are left alone; but all are written anew where Label Studio may hold what was
+    predicted under another label config. `check` runs right before each write to Label Studio.
     """
-    check = _checks(context, project_id, number, check)
-    record = project_record(context, project_id)
-    models = models_for(context, record, accepted=True)
-    model = models[0]
-    if model.number != number:
-        return None
-    settings = context.project_settings(record)
-    # Anew in any case: one that is there is of nobody knows which pool.
-    order = pool_ranking.rank_pool(context, record, models)
-    _, failed = context.store.load_pool(project_id, number, None, tag=model.beside)
-    keys = context.store.pool_keys(project_id, number)
+    model, project_id = models[0], record.project_id
+    _, failed = context.store.load_pool(project_id, model.number, None, tag=model.beside)
+    keys = context.store.pool_keys(project_id, model.number)
     wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
     present = context.label_studio.prediction_stamps(project_id, model.name)
-    mine = rows(context, settings, models, order, wanted)
+    mine = rows(context, context.project_settings(record), models, order, wanted)
     created = put(context, model, mine, present, check, anew=keys.outdated)
     check()
     answer_fingerprints.end(context, model, keys)
-    context.store.activate(project_id, number)
-    flip(context, project_id, model.name, check)
-    context.store.note_shown(project_id, number)
     return Pushed(model.name, created, len(failed))
 
 
-def _checks(context: Context, project_id: int, number: int, check: Check) -> Check:
+def turn_to(context: Context, model: ServedModel, check: Check = alone_at_work) -> None:
+    """Let a version serve whose predictions are all in Label Studio, and turn the queue to it in one write."""
+    context.store.activate(model.project_id, model.number)
+    flip(context, model.project_id, model.name, check)
+    context.store.note_shown(model.project_id, model.number)
+
+
+def only_accepted(context: Context, project_id: int, number: int, check: Check) -> Check:
     """Return a check that refuses a version which is not the accepted one (any more), too."""
 
     def checks() -> None:

@@ -21,19 +21,18 @@ from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.tabs import DOUBTS_TAB
-from backend.loop import projects
+from backend.loop import cycle, projects
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, label_verdicts
 from backend.loop.scoring import late_tasks, push
-from backend.queue.rq_queue import CONTROL, Jobs
+from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.types import AnnotatedTask, Json, Prediction, Task
 from backend.web import schemas
-from backend.worker import jobs
-from tests.support import CLASSES, CONFIG, ImageSite, open_context, publish, serve, sign_up
+from tests.support import CLASSES, CONFIG, ImageSite, cycle_of, open_context, publish, serve, sign_up
 
 TAG = label_config.parse(CONFIG)[0]
 HERE, THERE, ASIDE = (10.0, 20.0, 30.0, 40.0), (60.0, 60.0, 80.0, 90.0), (25.0, 35.0, 45.0, 55.0)
@@ -187,20 +186,16 @@ def test_before_the_first_review_there_is_nothing_to_ask_label_studio(context: C
 
 @pytest.mark.parametrize(("serving", "number"), [(1, 2), (1, 0), (0, 0)])
 def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
-    reviewed: Context, monkeypatch: pytest.MonkeyPatch, serving: int, number: int
+    reviewed: Context, serving: int, number: int
 ) -> None:
     reviewed.store.activate(7, serving)
-    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
-    jobs.review_labels(7, number)  # it would need the Label Studio that is not there
+    cycle_of(reviewed).review_labels(7, number)  # it would need the Label Studio that is not there
     assert reviewed.store.doubts(7, number) == ()
 
 
-def test_a_review_waits_while_predictions_are_pushed(
-    reviewed: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_open", lambda: (reviewed, Jobs(reviewed.redis)))
+def test_a_review_waits_while_predictions_are_pushed(reviewed: Context, redis: Redis) -> None:
     with reviewed.lock(7, "push"):
-        jobs.review_labels(7, 1)
+        cycle_of(reviewed).review_labels(7, 1)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
     assert waiting.count == 1
 
@@ -264,7 +259,7 @@ def studio(
         said = [*(PLANTED[name][1] for name in tasks), None]
         labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
         context.store.save_shard(project, 1, labeled, labeled=True)
-        push.rank_and_push(context, project, 1)
+        cycle.rank_push_and_flip(context, project, 1)
         client.set_sampling(project)
         client.ensure_doubts_tab(project, SUSPECT)
         order = context.store.ranking(project, 1)
@@ -298,7 +293,7 @@ def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(
 
 
 @pytest.mark.label_studio
-def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
     """First it is not accused any longer; the next check has it reviewed anew, and it leaves the tab."""
     context, project = studio.context, studio.project
     studio.review()
@@ -306,11 +301,10 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis, monkeypatch: 
     studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
     standing = {doubt.task_id for doubt in label_review.standing(context, project)}
     assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
-    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
-    jobs.check(project)
+    cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
-    jobs.review_labels(project, 1)
+    cycle_of(context).review_labels(project, 1)
     assert studio.marks("swapped") == [push.LAST]
     assert set(studio.tab()) == set(WRONG) - {"swapped"}
     assert len(label_review.standing(context, project)) == len(PLANTED)
@@ -462,26 +456,23 @@ SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "
 
 
 @pytest.mark.label_studio
-def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(
-    studio: Studio, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: Studio, redis: Redis) -> None:
     """Nine labels that were right when they were reviewed, and a new one: the check finds what a scoring finds."""
     context, project, client = studio.context, studio.project, studio.client
-    monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
     client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
     tasks = sorted(task.id for task in client.unlabeled_tasks(project))[-9:]
     annotations = [client.annotate(task, RIGHT) for task in tasks]
     context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True)
-    jobs.review_labels(project, 1)
+    cycle_of(context).review_labels(project, 1)
     assert not {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious} & set(tasks)
     assert not label_review.outdated(context, project)
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
         client.update_annotation(annotation, result)
     client.annotate(studio.queue[0], SWAPPED)
-    jobs.check(project)
+    cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
-    jobs.review_labels(project, 1)
+    cycle_of(context).review_labels(project, 1)
     found = {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious}
     assert found >= {*tasks, studio.queue[0]}
     assert found == {doubt.task_id for doubt in label_review.examine(context, project) if doubt.suspicious}

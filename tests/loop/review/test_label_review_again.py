@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -17,15 +16,14 @@ from backend.evaluation.label_quality import LabelDoubt, Review
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from backend.loop.review import label_review
-from backend.queue.rq_queue import CONTROL, Jobs
+from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord, Store
 from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, Json, Prediction
-from backend.worker import jobs
 from tests.loop.review.test_label_review import ASIDE, BOTH, DOG, HERE, RIGHT, THERE, human, seen
-from tests.support import CONFIG, open_context, publish
+from tests.support import CONFIG, cycle_of, open_context, publish
 
 pytestmark = pytest.mark.label_studio
 
@@ -64,10 +62,10 @@ class Studio:
         return [(job.func_name, job.args) for job in found.jobs]
 
     def review_at_the_next_check(self) -> None:
-        jobs.check(self.project)
+        cycle_of(self.context).check(self.project)
         assert self.waiting() == [("backend.worker.jobs.review_labels", [self.project, 1])]
         Queue(CONTROL, connection=self.context.redis, serializer=JSONSerializer).empty()
-        jobs.review_labels(self.project, 1)
+        cycle_of(self.context).review_labels(self.project, 1)
 
     def doubts(self) -> dict[int, LabelDoubt]:
         return {doubt.task_id: doubt for doubt in self.context.store.doubts(self.project, 1)}
@@ -93,8 +91,6 @@ def studio(
     label_studio: LabelStudioProcess,
     settings: Settings,
     tiny_weights: Path,
-    redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Studio]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
@@ -104,8 +100,7 @@ def studio(
         context.store.activate(project, publish(context.store, project, tiny_weights).number)
         found = Studio(context, project, sorted(annotations), annotations)
         found.says(BOTH, found.tasks, 0)
-        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
-        jobs.review_labels(project, 1)
+        cycle_of(context).review_labels(project, 1)
         assert found.doubts().keys() == set(found.tasks)
         assert found.suspicious() == set()
         yield found
@@ -192,7 +187,7 @@ def test_another_version_judges_all_of_them(studio: Studio, effort: Effort, tiny
     shard = PoolShard(0, np.array(studio.tasks), (BOTH,) * LABELS)
     context.store.save_shard(studio.project, version.number, shard, labeled=True)
     context.store.activate(studio.project, version.number)
-    jobs.review_labels(studio.project, version.number)
+    cycle_of(studio.context).review_labels(studio.project, version.number)
     assert sorted(effort.read) == studio.tasks
 
 

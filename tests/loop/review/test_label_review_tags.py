@@ -14,7 +14,7 @@ from rich.console import Console
 
 from backend.cli import tables
 from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review, by_task
-from backend.loop import projects
+from backend.loop import cycle, projects
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review
 from backend.loop.scoring import push
@@ -124,7 +124,7 @@ def studio(
             shard = PoolShard(0, np.array([*tasks.values()]), (prediction,) * len(tasks))
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
             context.store.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
-        push.rank_and_push(context, project, 1)
+        cycle.rank_push_and_flip(context, project, 1)
         client.ensure_doubts_tab(project, SUSPECT)
         yield Studio(context, project, tasks, annotations, [waiting])
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import cycle
 from backend.loop.scoring import late_tasks, push, scoring
 from backend.loop.served_models import project_record
 from backend.queue.rq_queue import Jobs
@@ -138,7 +139,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
             assert not run(older=1)  # a job that the run before has left
             assert context.store.prediction(project, 1, tasks[0]) is None
             assert run()
-            assert push.rank_and_push(context, project, 1) == push.Pushed("yolo11n-v1", created=2, failed=0)
+            assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=2, failed=0)
             (first,), (second,) = (client.predictions_of(task) for task in tasks)
             return [first.result, second.result]
 
@@ -151,7 +152,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         assert push.is_pending(context, project_record(context, project))
         after = push_all()
         assert all(one != other for one, other in zip(before, after, strict=True))
-        assert push.rank_and_push(context, project, 1) == push.Pushed(
+        assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed(
             "yolo11n-v1", created=0, failed=0
         )  # once more changes nothing
         assert not push.is_pending(context, project_record(context, project))

@@ -21,8 +21,7 @@ from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.types import Json, Task
-from backend.worker import jobs
-from tests.support import CONFIG, publish, serve, sign_up
+from tests.support import CONFIG, cycle_of, publish, serve, sign_up
 from tests.worker.test_jobs import Studio, studio
 
 __all__ = ["studio"]
@@ -42,7 +41,7 @@ def held(studio: Studio) -> dict[int, StoredPrediction]:
 
 
 def reconcile(studio: Studio) -> None:
-    jobs.reconcile()
+    cycle_of(studio.context).reconcile()
     studio.settle()
 
 
@@ -90,7 +89,7 @@ def test_a_new_image_that_cannot_be_read_costs_the_task_its_place(studio: Studio
 
 def test_a_pool_that_changes_while_it_is_scored_is_pushed_with_the_answers_of_today(studio: Studio) -> None:
     changed = min(held(studio))
-    jobs.start_scoring(studio.project)
+    cycle_of(studio.context).start_scoring(studio.project)
     studio.work("score")
     change(studio.client, changed, image=studio.images.add("other.png", 77))
     studio.settle()
@@ -276,9 +275,7 @@ def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monk
 # A lost store
 
 
-def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(
-    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(studio: Studio, tmp_path: Path) -> None:
     project = studio.client.create_project("kept", CONFIG)
     with serve(studio.context) as backend:
         url = str(backend.base_url).rstrip("/")
@@ -324,7 +321,7 @@ def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: St
         record = studio.context.store.project(studio.project)
         assert record is not None
         studio.context.store.save_project(replace(record, extra_params=json.dumps(QUICK)))
-        jobs.retrain(studio.project, 1)
+        cycle_of(studio.context).retrain(studio.project, 1)
         studio.settle()
         versions = studio.context.store.versions(studio.project)
         assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)

@@ -10,9 +10,9 @@ import pytest
 
 from backend.errors import ModelError, NotFoundError, SettingError
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.loop import served_models
+from backend.loop import cycle, served_models
 from backend.loop.context import Context
-from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
+from backend.loop.scoring import late_tasks, pool_ranking, scoring
 from backend.loop.training import snapshot
 from backend.sampling import ranking
 from backend.settings import Settings
@@ -172,7 +172,7 @@ def test_a_new_task_is_scored_at_once_and_next(
         served = served_models.models_for(context, served_models.project_record(context, project), accepted=True)
         tasks = client.tasks(project, ids)
         scoring.save_shards(context, served, scoring.predict_shards(context, served, 0, tasks))
-        push.rank_and_push(context, project, 1)
+        cycle.rank_push_and_flip(context, project, 1)
         client.set_sampling(project)
         order = context.store.ranking(project, 1)
         assert order is not None

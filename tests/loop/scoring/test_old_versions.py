@@ -17,12 +17,11 @@ from backend.errors import BackendError
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.loop.context import Context
 from backend.loop.scoring import activity, old_versions
-from backend.queue.rq_queue import CONTROL, Jobs
+from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess, personal_access_token
-from backend.worker import jobs
-from tests.support import CONFIG, open_context, publish, serve, sign_up
+from tests.support import CONFIG, cycle_of, open_context, publish, serve, sign_up
 
 pytestmark = pytest.mark.label_studio
 
@@ -50,7 +49,7 @@ class Studio:
 
     def delete(self) -> None:
         """Run the job once, whenever it is due."""
-        jobs.delete_old(self.project)
+        cycle_of(self.context).delete_old(self.project)
 
     def settle(self) -> None:
         """Let Label Studio's first answer count as activity, and wait until nobody has annotated for long enough."""
@@ -73,7 +72,6 @@ def studio(
     label_studio: LabelStudioProcess,
     colleague: LabelStudioClient,
     settings: Settings,
-    redis: Redis,
     tiny_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Studio]:
@@ -90,7 +88,6 @@ def studio(
         client.set_model_version(project, SERVED)
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         context.store.activate(project, publish(context.store, project, tiny_weights).number)
-        monkeypatch.setattr(jobs, "_open", lambda: (context, Jobs(redis)))
         yield Studio(context, project, tasks, colleague)
 
 

@@ -11,9 +11,9 @@ import pytest
 from backend.datasets.writer import Split
 from backend.errors import BusyError, TrainingError
 from backend.labelstudio import label_config
-from backend.loop import demands, serving
+from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
-from backend.loop.scoring import push, scoring
+from backend.loop.scoring import scoring
 from backend.loop.training import retraining, snapshot
 from backend.loop.training.snapshot import Labels, Plan
 from backend.loop.training.tag_training import Candidate
@@ -162,7 +162,7 @@ class Studio:
         unlabeled = [task.id for task in self.context.label_studio.unlabeled_tasks(self.project)]
         run = self.context.progress.start_scoring(self.project, current.number, 1, len(unlabeled))
         assert scoring.score_shard(self.context, self.project, run, 0, False, unlabeled) == current.number
-        push.rank_and_push(self.context, self.project, current.number)
+        cycle.rank_push_and_flip(self.context, self.project, current.number)
 
 
 @pytest.fixture

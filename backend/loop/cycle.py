@@ -1,0 +1,273 @@
+"""What happens to a project, from new labels to a new order of its queue: the whole sequence on one page.
+
+    check           enough new labels?                                      demands
+    retrain         snapshot of the labels, train, judge, publish           training/
+    start_scoring   cut the pool of the accepted version into shards        scoring/scoring
+    score_shard     predict a shard, and put it to a committee              scoring/scoring
+    rank_and_push   rank, push every prediction, flip the queue, prune      scoring/pool_ranking, scoring/push
+    score_new       places for tasks that came late                         scoring/late_tasks
+    review_labels   mark the labels that look wrong                         review/
+    delete_old      predictions of versions before                          scoring/old_versions
+
+Each step is a job of its own. It gets ids, finds out by itself what there is to do, may run twice, and asks for what
+comes after it. Label Studio holds the labels, the store holds versions and pools. So a step that is lost is found
+again: `reconcile` looks for it. docs/loop.md has a picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
+from backend.evaluation.label_quality import by_task
+from backend.loop import absent, demands, projects, rests, served_models, studio_state
+from backend.loop.context import Context
+from backend.loop.review import label_marks, label_review, round_value
+from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
+from backend.loop.scoring.push import Check, Pushed, alone_at_work
+from backend.loop.training import retraining, scratch
+from backend.queue.rq_queue import Jobs, hint
+from backend.queue.run_state import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+TRAINING_PAUSE_S = 30.0
+BUSY_PAUSE_S = 5.0  # until a step that found another one at work looks again
+
+
+class Cycle:
+    """The steps, with what they work with: the context, and the queue for the steps that come after them."""
+
+    def __init__(self, context: Context, jobs: Jobs) -> None:
+        self.context = context
+        self.jobs = jobs
+
+    # New labels -> a version
+
+    @absent.tolerant
+    def check(self, project_id: int) -> None:
+        """Count new labels through Label Studio, and ask for a training when there are enough."""
+        self._begin("check", project_id)
+        demands.check(self.context, self.jobs, project_id)
+
+    @absent.tolerant
+    def retrain(self, project_id: int, forced: int) -> None:
+        """Train and publish; then score the pool if the version was accepted.
+
+        Counts once more unless `forced`: a check that ran while a training did may have asked for labels already in it.
+        """
+        self._begin("retrain", project_id, forced)
+        if rests.after_death(self.context, project_id):
+            return
+        progress = self.context.progress
+        if not forced and (progress.rests(project_id, "training") or not demands.is_due(self.context, project_id)):
+            progress.set_training(project_id, TrainingProgress("idle"))
+            return
+        progress.remember(project_id, "forced", str(forced))
+        with rests.training(self.context, project_id, forced):
+            self._train(project_id, forced)
+
+    def _train(self, project_id: int, forced: int) -> None:
+        try:
+            version = retraining.retrain(self.context, project_id, forced=bool(forced))
+        except BusyError as busy:
+            log.info("project %d: %s", project_id, busy)
+            if forced:  # nobody asks again; labels that are due are found by the next check
+                self.jobs.once("retrain", project_id, forced, delay_s=TRAINING_PAUSE_S)
+            return
+        except TrainingError as error:  # the labels do not allow it
+            demands.give_up_training(self.context, project_id, error)
+            return
+        if version.promoted:
+            self.jobs.once("start_scoring", project_id)
+        try:
+            round_value.reward(self.context, version)
+        except (BackendError, OSError) as error:  # only the bandit's history lacks it; an error would train again
+            log.warning("project %d: the gain of %s is not kept: %s", project_id, version.name, error)
+        scratch.clear(self.context.work_dir)
+        self.jobs.once("check", project_id)  # labels may have come in while we trained
+
+    # A version -> its pool in Label Studio
+
+    @absent.tolerant
+    def start_scoring(self, project_id: int) -> None:
+        """Cut the pool into shards, one job each."""
+        self._begin("start_scoring", project_id)
+        with rests.scoring(self.context, self.jobs, project_id):
+            try:
+                with self.context.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
+                    total = scoring.start(self.context, self.jobs, project_id)
+            except BusyError:
+                self.jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)
+                return
+            except (ModelError, SettingError) as error:
+                push.give_up(self.context, project_id, error)
+                return
+            log.info("project %d: scoring %d tasks", project_id, total)
+
+    @absent.tolerant
+    def score_shard(self, project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
+        """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
+        with rests.scoring(self.context, self.jobs, project_id, run):
+            try:
+                number = scoring.score_shard(self.context, project_id, run, index, bool(labeled), task_ids)
+            except (ModelError, SettingError) as error:  # the other shards would fail alike
+                push.give_up(self.context, project_id, error)
+                self.context.progress.end_scoring(project_id, run)
+                return
+            if number is not None:
+                self.jobs.put("rank_and_push", project_id, run)
+
+    @absent.tolerant
+    def rank_and_push(self, project_id: int, run: int) -> None:
+        """Rank the pool, write every prediction, and turn the queue to the version; then ask for what follows.
+
+        Moot once another run has begun: its shards take the place of this one's.
+        """
+        with rests.scoring(self.context, self.jobs, project_id, run):
+            self._rank_and_push(project_id, run)
+
+    def _rank_and_push(self, project_id: int, run: int) -> None:
+        context, progress = self.context, self.context.progress
+        try:
+            with context.lock(project_id, "push") as fence:
+                current = progress.scoring(project_id)
+                if current is None or current.run != run:
+                    return
+                pushed = rank_push_and_flip(context, project_id, current.number, fence.check)
+        except BusyError:
+            if progress.renew_scoring(project_id, run):
+                self.jobs.put("rank_and_push", project_id, run, delay_s=BUSY_PAUSE_S)
+            return
+        except (ModelError, SettingError) as error:  # nothing was written
+            push.give_up(context, project_id, error)
+            progress.end_scoring(project_id, run)
+            return
+        if pushed is not None:  # else another version was accepted meanwhile, and has a scoring of its own
+            self._follow_up(project_id, current.number, pushed)
+        progress.end_scoring(project_id, run)  # the last: if this job dies, the next try is not moot
+
+    def _follow_up(self, project_id: int, number: int, pushed: Pushed) -> None:
+        """Ask for what follows a push, and prune the store."""
+        push.succeed(self.context, project_id)
+        log.info(
+            "project %d: the predictions of %s are in Label Studio; %d were not there before",
+            *(project_id, pushed.version, pushed.created),
+        )
+        if push.is_ranked(self.context, project_id):  # else it would start this scoring of an empty pool over and over
+            self.jobs.once("score_new", project_id)
+        self.jobs.once("delete_old", project_id)
+        self.jobs.once("review_labels", project_id, number)
+        self.jobs.once("check", project_id)  # labels that came in meanwhile had to wait, see demands.is_awaited
+        demands.close_push(self.context, project_id, number)
+
+    # What follows a push
+
+    @absent.tolerant
+    def score_new(self, project_id: int) -> None:
+        """Give the tasks of the queue the prediction and the place that they lack."""
+        context, jobs = self.context, self.jobs
+        self._begin("score_new", project_id)
+        infos = context.label_studio.projects([project_id])
+        mark = demands.fingerprint(context, infos, project_id)  # before any task is looked at
+        if not push.is_ranked(context, project_id):
+            if context.progress.scoring(project_id) is None:
+                jobs.once("start_scoring", project_id)
+                context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
+            return
+        try:
+            with context.lock(project_id, "push") as fence:
+                created = late_tasks.score_new(context, project_id, fence.check)
+                outdated = late_tasks.score_outdated(context, project_id, fence.check)
+        except BusyError:
+            jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
+            return
+        if created >= late_tasks.AT_ONCE:  # others may be left: those of other projects come first
+            jobs.once("score_new", project_id)
+        else:
+            context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
+        if outdated:
+            jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
+        if created:
+            log.info("project %d: wrote %d predictions that the queue lacked", project_id, created)
+
+    @absent.tolerant
+    def review_labels(self, project_id: int, number: int) -> None:
+        """Look for wrong labels with version `number`, and mark them in Label Studio; moot once another one serves."""
+        self._begin("review_labels", project_id, number)
+        if not number or number != served_models.serving_number(self.context, project_id):
+            return
+        begun = time.monotonic()
+        try:
+            with self.context.lock(project_id, "push") as fence:
+                doubts = label_review.examine(self.context, project_id)
+                fence.check()  # a review takes as long as there are labels
+                written = label_marks.mark(self.context, project_id, doubts)
+        except BusyError:
+            self.jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
+            return
+        log.info(
+            "project %d: %d tasks have verdicts on their labels, wrote %d marks in %.1f s",
+            *(project_id, len(by_task(doubts)), written, time.monotonic() - begun),
+        )
+
+    @absent.tolerant
+    def delete_old(self, project_id: int) -> None:
+        """Delete a few predictions of old versions, or wait while people annotate."""
+        self._begin("delete_old", project_id)
+        pause_s = old_versions.delete_some(self.context, project_id)
+        if pause_s is not None:
+            self.jobs.once("delete_old", project_id, delay_s=pause_s)
+
+    # What keeps it going
+
+    @absent.tolerant
+    def configure(self, project_id: int) -> None:
+        """Set the project up in Label Studio."""
+        self._begin("configure", project_id)
+        projects.configure(self.context, self.jobs, project_id)
+        self.jobs.once("check", project_id)
+
+    def reconcile(self) -> None:
+        """Find what lost webhooks, a lost redis or a dead worker left undone, in every project."""
+        context = self.context
+        self._begin("reconcile")
+        client, project_ids = context.label_studio, context.store.project_ids()
+        try:
+            infos, hooks = client.projects(project_ids), client.webhooks()
+        except BackendError as error:
+            log.warning("no reconcile: %s", error)
+            for project_id in project_ids:
+                studio_state.note_error(context, project_id, str(error))
+            return
+        projects.take_up_lost(context, hooks)
+        for project_id in project_ids:
+            try:
+                with absent.tolerated(context, project_id, "reconcile"):
+                    demands.reconcile(context, self.jobs, project_id, infos, hooks)
+            except BackendError as error:  # the other projects are looked after all the same
+                log.warning("project %d: %s", project_id, error)
+                studio_state.note_error(context, project_id, str(error))
+
+    def _begin(self, step: str, *args: int) -> None:
+        """Let the same step be asked for again: what happens from now on, this one may not see."""
+        self.context.progress.unclaim(hint(step, *args))
+
+
+def rank_push_and_flip(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed | None:
+    """Rank the scored pool of version `number`, write every prediction, then turn the queue in one write.
+
+    None once it is moot. Safe to run again: the ranking comes out the same, and tasks that have their prediction are
+    left alone. `check` runs right before each write to Label Studio, and so does the question whether the version is
+    the accepted one still.
+    """
+    check = push.only_accepted(context, project_id, number, check)
+    record = served_models.project_record(context, project_id)
+    models = served_models.models_for(context, record, accepted=True)
+    if models[0].number != number:
+        return None
+    order = pool_ranking.rank_pool(context, record, models)  # anew: one that is there is of nobody knows which pool
+    pushed = push.push(context, record, models, order, check)
+    push.turn_to(context, models[0], check)
+    return pushed
