@@ -15,7 +15,7 @@ from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.loop import projects, rests, served_models
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, round_value
-from backend.loop.scoring import answer_fingerprints, old_versions, push
+from backend.loop.scoring import old_versions, push, stored_answers
 from backend.loop.training import snapshot
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import TrainingProgress
@@ -40,7 +40,8 @@ def reconcile(
     astray = changed and projects.astray(context, record, info.model_version)
     if astray or projects.drifted(context, record, hooks):
         jobs.once("configure", project_id)
-    answer_fingerprints.adopt(context, stored)  # not `record`: the label config may have changed since the last /setup
+    # Not of `record`: the label config may have changed since the last /setup.
+    stored_answers.of_accepted(context, project_id).adopt(stored)
     if push.is_pending(context, record):
         jobs.once("start_scoring", project_id)
     lost = changed and label_marks.lost(context, project_id)

@@ -12,7 +12,7 @@ from backend import acquisition
 from backend.labelstudio import label_config, label_renames
 from backend.loop import warm
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints, late_tasks, pool_ranking, push, scoring
+from backend.loop.scoring import late_tasks, pool_ranking, push, scoring, stored_answers
 from backend.loop.served_models import ServedModel, check_base, models_for
 from backend.sampling import stream_admission
 from backend.settings import Settings
@@ -48,7 +48,8 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
         for warning in label_config.warnings(schema):
             log.warning("project %d: %s", project_id, warning)
         if known is not None:
-            answer_fingerprints.adopt(context, known)  # the last moment at which it is known what was asked until now
+            # The last moment at which it is known what was asked until now.
+            stored_answers.of_accepted(context, project_id).adopt(known)
         context.store.save_project(record)
     return record
 
@@ -97,7 +98,7 @@ def _predictions(
 
     So are all tasks of a tag whose stored answers the label config of this request would not give.
     """
-    outdated = answer_fingerprints.outdated(context, models)
+    outdated = stored_answers.of(context, models).outdated(models)
     known = [
         [None if model.beside in outdated else one for model, one in zip(models, found, strict=True)]
         for found in (scoring.stored(context, models, task) for task in tasks)

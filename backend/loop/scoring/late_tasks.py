@@ -14,7 +14,7 @@ from backend.acquisition.aggregation import pool_of
 from backend.evaluation.calibration import calibrated
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints, holdings, push
+from backend.loop.scoring import holdings, push, stored_answers
 from backend.loop.scoring.push import LAST, Check, alone_at_work, encode, flip
 from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored
 from backend.loop.scoring.strategy_inputs import pool_for
@@ -42,7 +42,7 @@ def score_new(context: Context, project_id: int, check: Check = alone_at_work) -
     if order is None:
         return 0
     models = models_for(context, record, accepted=False)
-    if answer_fingerprints.outdated(context, models):
+    if stored_answers.of(context, models).outdated(models):
         return 0
     gaps = holdings.gaps(context, models, order).first(AT_ONCE)
     settings = context.project_settings(record)
@@ -123,7 +123,7 @@ def score_outdated(context: Context, project_id: int, check: Check = alone_at_wo
     """
     record = project_record(context, project_id)
     models = models_for(context, record, accepted=False)
-    tasks = [] if answer_fingerprints.outdated(context, models) else holdings.outdated(context, models)
+    tasks = [] if stored_answers.of(context, models).outdated(models) else holdings.outdated(context, models)
     model, settings, size = models[0], context.project_settings(record), shard_size(models)
     indices = count(context.store.next_shard(project_id, model.number, labeled=True, tag=model.beside))
     for begin in range(0, len(tasks), size):

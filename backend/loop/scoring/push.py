@@ -11,7 +11,7 @@ from backend.errors import BackendError, BusyError
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints
+from backend.loop.scoring import stored_answers
 from backend.loop.scoring.scoring import stored
 from backend.loop.served_models import ServedModel, serving_number
 from backend.settings import Settings
@@ -48,13 +48,14 @@ def push(
     """
     model, project_id = models[0], record.project_id
     _, failed = context.store.load_pool(project_id, model.number, None, tag=model.beside)
-    keys = context.store.pool_keys(project_id, model.number)
+    answers = stored_answers.of(context, models)
+    kept = answers.kept
     wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
     present = context.label_studio.prediction_stamps(project_id, model.name)
     mine = rows(context, context.project_settings(record), models, order, wanted)
-    created = put(context, model, mine, present, check, anew=keys.outdated)
+    created = put(context, model, mine, present, check, anew=kept.outdated)
     check()
-    answer_fingerprints.end(context, model, keys)
+    answers.end(kept)
     return Pushed(model.name, created, len(failed))
 
 
@@ -228,7 +229,7 @@ def is_pending(context: Context, record: ProjectRecord) -> bool:
     run = context.progress.scoring(project_id)
     if run is not None and run.number == (accepted.number if accepted else 0):
         return False
-    if accepted == serving and ranked and not answer_fingerprints.is_due(context, record):
+    if accepted == serving and ranked and not stored_answers.of_accepted(context, project_id).are_due(record):
         return False
     return context.progress.recall(project_id, "failed_ranking") != _attempt(context, project_id)
 

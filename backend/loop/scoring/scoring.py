@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.errors import MediaError
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints, pool_ranking, strategy_inputs, watched
+from backend.loop.scoring import pool_ranking, stored_answers, strategy_inputs, watched
 from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.media.cache import MediaFile, each_or_error, placed
 from backend.queue.rq_queue import Jobs
@@ -40,9 +40,8 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     size = shard_size(models)
     shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
     context.store.clear_shards(project_id, model.number)
-    answer_fingerprints.begin(
-        context, models
-    )  # not before: until they are gone the stored answers keep the keys they have
+    # Not before: until they are gone the stored answers keep the keys they have.
+    stored_answers.of(context, models).begin(models)
     run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
         jobs.put("score_shard", project_id, run, index, int(has_labels), task_ids)
@@ -74,7 +73,7 @@ def score_shard(
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
     if current is None or (current.run, current.number) != (run, models[0].number):
         return None
-    if answer_fingerprints.outdated(context, models):
+    if stored_answers.of(context, models).outdated(models):
         context.progress.end_scoring(project_id, run)
         return None
     tasks = context.label_studio.tasks(project_id, task_ids)
@@ -123,7 +122,7 @@ def save_shards(
     context: Context, models: Sequence[ServedModel], shards: Sequence[PoolShard], *, labeled: bool = False
 ) -> bool:
     """Keep what each model says of the same tasks; False: it is moot, the pool is scored with other attributes now."""
-    if answer_fingerprints.outdated(context, models):
+    if stored_answers.of(context, models).outdated(models):
         return False
     for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
         context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.beside)

@@ -15,7 +15,7 @@ from backend.labelstudio import label_config, tags
 from backend.labelstudio.tags import videorectangle
 from backend.loop import served_models, serving
 from backend.loop.context import Context
-from backend.loop.scoring import answer_fingerprints, pool_ranking, push, scoring
+from backend.loop.scoring import pool_ranking, push, scoring, stored_answers
 from backend.loop.served_models import ServedModel, models_for
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
@@ -65,11 +65,11 @@ def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -
     """Score tasks as a run does, as far as the store knows."""
     models = served(context, record)
     context.store.clear_shards(7, models[0].number)
-    answer_fingerprints.begin(context, models)
+    stored_answers.of(context, models).begin(models)
     shards = scoring.predict_shards(context, models, 0, tasks)
     assert scoring.save_shards(context, models, shards)
     pool_ranking.rank_pool(context, record, models)
-    answer_fingerprints.end(context, models[0], context.store.pool_keys(7, models[0].number))
+    stored_answers.of(context, models).end(context.store.pool_keys(7, models[0].number))
     return list(shards[0].predictions)
 
 
@@ -230,7 +230,7 @@ def test_what_an_earlier_release_stored_counts_as_asked_by_the_config_it_had(
     (before,) = serving.predict(trained, 7, VIDEO, [task])
     assert before.regions
     assert not push.is_pending(trained, replace(record, label_config=SURE))  # nobody knows what was asked
-    answer_fingerprints.adopt(trained, record)
+    stored_answers.of_accepted(trained, 7).adopt(record)
     assert not push.is_pending(trained, record)
     assert push.is_pending(trained, replace(record, label_config=SURE))
     path.unlink()
@@ -243,7 +243,7 @@ def test_a_tag_that_is_added_asks_for_nothing_anew_until_it_changes(trained: Con
     both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
     record = setup(trained, both)
     assert not push.is_pending(trained, record)
-    answer_fingerprints.adopt(trained, record)
+    stored_answers.of_accepted(trained, 7).adopt(record)
     assert not push.is_pending(trained, record)
     slower = both.replace("<TimelineLabels ", '<TimelineLabels model_every="7" ')
     assert push.is_pending(trained, replace(record, label_config=slower))
@@ -262,9 +262,9 @@ def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, 
 def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Context, images: ImageSite) -> None:
     tasks = [Task(1, {"video": clip(images, "a.avi")})]
     old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
-    answer_fingerprints.begin(trained, old)
+    stored_answers.of(trained, old).begin(old)
     shards = scoring.predict_shards(trained, old, 0, tasks)
-    answer_fingerprints.begin(trained, new)
+    stored_answers.of(trained, new).begin(new)
     assert not scoring.save_shards(trained, old, shards)
     assert trained.store.prediction(7, 1, 1) is None
     assert scoring.save_shards(trained, new, scoring.predict_shards(trained, new, 0, tasks))
@@ -274,20 +274,36 @@ def test_what_label_studio_holds_is_outdated_until_a_push_is_through(trained: Co
     old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
 
     def begin(of: Sequence[ServedModel]) -> bool:
-        answer_fingerprints.begin(trained, of)
+        stored_answers.of(trained, of).begin(of)
         return trained.store.pool_keys(7, 1).outdated
 
     assert [begin(old), begin(old), begin(new), begin(new)] == [False, False, True, True]
     pushed = trained.store.pool_keys(7, 1)
     begin(old)
-    answer_fingerprints.end(trained, new[0], pushed)  # a newer run began meanwhile
+    stored_answers.of(trained, new).end(pushed)  # a newer run began meanwhile
     assert trained.store.pool_keys(7, 1).outdated
-    answer_fingerprints.end(trained, old[0], trained.store.pool_keys(7, 1))
+    stored_answers.of(trained, old).end(trained.store.pool_keys(7, 1))
     assert begin(old) is False
 
 
+def test_answers_go_from_state_to_state(trained: Context) -> None:
+    models = served(trained, setup(trained, VIDEO))
+    answers = stored_answers.of_accepted(trained, 7)
+    ids, values = np.array([1]), np.zeros(1, np.float32)
+    states = [answers.state]
+    trained.store.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))  # of an earlier release
+    answers.adopt(setup(trained, VIDEO))
+    states.append(answers.state)
+    answers.begin(models)
+    states.append(answers.state)
+    answers.end(answers.kept)
+    states.append(answers.state)
+    assert states == ["unknown", "pushed", "scoring", "pushed"]
+
+
 def test_a_damaged_file_names_itself(trained: Context) -> None:
-    answer_fingerprints.begin(trained, served(trained, setup(trained, VIDEO)))
+    models = served(trained, setup(trained, VIDEO))
+    stored_answers.of(trained, models).begin(models)
     (trained.work_dir / "projects/7/versions/1/pool_keys.json").write_text("{")
     with pytest.raises(ModelError, match=r"damaged file.*pool_keys\.json.*score the project again"):
         trained.store.pool_keys(7, 1)
