@@ -298,7 +298,7 @@ def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> Non
     for place, task in enumerate(studio.tasks[:3]):
         studio.annotate(task, quality=QUALITIES[place % 2])
     context.store.save_project(ProjectRecord(project, studio.freeze("label", "quality"), "", "", "", ""))
-    with pytest.raises(TrainingError, match=r'model_trainable="false" stands on label, quality, so nothing is trained'):
+    with pytest.raises(TrainingError, match=r'model_trainable="false" is set on label, quality, so nothing is trained'):
         retraining.retrain(context, project)
     assert context.store.versions(project) == ()
     status = context.progress.training(project)
