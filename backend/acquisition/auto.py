@@ -40,9 +40,9 @@ def candidates(scores: Floats, batch: int) -> IntArray:
 
 @acquisition(
     "auto",
-    asks="cold model: what covers the pool? warm: which uncertain images differ from each other?",
+    asks="for a model that has learned little: which images cover the pool? later: which uncertain images differ?",
     needs=BOTH | {"thumbnails"},
-    cost="near-duplicates, then kernel values of 20,000 images (cold) or 4B (warm)",
+    cost="near-duplicates, then kernel values of 20,000 images (early) or of 4B images (later), for a batch of B",
     paper="after Bae et al., ECCV 2024, and Yang et al., CVPR 2024",
     when="you do not want to choose",
     relative=True,

@@ -100,11 +100,11 @@ def z_score(values: npt.ArrayLike) -> Values:
 
 @acquisition(
     "bald",
-    asks="where do the members contradict each other, each being sure?",
+    asks="where do confident members contradict each other?",
     needs=NEEDS,
     cost=COST,
     paper="Houlsby et al., 2011; for detectors Haussmann et al., Scalable Active Learning for Object Detection, 2020",
-    when="two or more versions are published, and a scoring may cost several times as much",
+    when="two or more versions are published, and a scoring may take several times as long",
 )
 def image_bald(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the largest BALD over classes and anchors of each image (n,), nats."""
@@ -115,11 +115,11 @@ def image_bald(pool: Pool, _rng: np.random.Generator) -> Values:
 
 @acquisition(
     "choi",
-    asks="is any of four uncertainties (class or box, shared doubt or disagreement) unusual for this pool?",
+    asks="is one of four uncertainties unusual for this pool: of class or box, within or between members?",
     needs=NEEDS,
     cost=COST,
     paper="Choi et al., Active Learning for Deep Object Detection via Probabilistic Modeling, ICCV 2021",
-    when="it is not known whether classes or boxes are the trouble",
+    when="you do not know whether the model errs on classes or on boxes",
     relative=True,
 )
 def image_choi(pool: Pool, _rng: np.random.Generator) -> Values:
@@ -149,11 +149,11 @@ def choi_uncertainties(committee: Committee) -> tuple[Values, ...]:
 
 @acquisition(
     "consistency",
-    asks="does the model change its mind on the mirror image, where it is unsure anyway?",
+    asks="does an uncertain prediction change on the mirror image?",
     needs=NEEDS,
     cost=COST,
     paper="Elezi et al., Not All Labels Are Equal, CVPR 2022; below random without its semi-supervised training",
-    when="to compare with the literature; with a committee by test-time augmentation",
+    when="you compare with the literature; needs COMMITTEE=augmented",
 )
 def image_consistency(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return (largest h(s) of member 0) × (largest mean divergence of the others from member 0), by image (n,), nats².
@@ -170,11 +170,11 @@ def image_consistency(pool: Pool, _rng: np.random.Generator) -> Values:
 
 @acquisition(
     "discrepancy",
-    asks="how far are the members apart on the anchors where they differ most?",
+    asks="how much do the members differ on the anchors where they differ most?",
     needs=NEEDS,
     cost=COST,
     paper="after Yuan et al., Multiple Instance Active Learning for Object Detection, CVPR 2021, without its heads",
-    when="as bald, where one odd anchor must not decide",
+    when="as for bald, but one unusual anchor should not decide",
 )
 def image_discrepancy(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the mean `discrepancy` of the top 10 anchors of each image (n,)."""
@@ -189,7 +189,7 @@ def image_discrepancy(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=NEEDS,
     cost=COST,
     paper="after Choi et al., Active Learning for Deep Object Detection via Probabilistic Modeling, ICCV 2021",
-    when="tight boxes matter more than classes; also for heads without DFL",
+    when="exact boxes matter more than classes; also for models without DFL",
 )
 def image_box_disagreement(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return `blur` of the sides' variance over members, summed over the top 10 anchors of each image (n,), px."""

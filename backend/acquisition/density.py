@@ -131,11 +131,11 @@ def _sample(n: int, most: int, rng: np.random.Generator) -> IntArray:
 
 @acquisition(
     "information_density",
-    asks="how uncertain is the image, and how much of the pool is like it?",
+    asks="how uncertain is the image, and how similar is it to the pool?",
     needs=BOTH,
     cost="4,096 distances per image",
     paper="Settles & Craven, An Analysis of Active Learning Strategies for Sequence Labeling Tasks, EMNLP 2008",
-    when="a pool with images that do not belong: they are uncertain, but like no other",
+    when="the pool has images that do not belong; they are uncertain, but resemble no other image",
     relative=True,
 )
 def information_density(pool: Pool, rng: np.random.Generator) -> Values:
@@ -150,8 +150,8 @@ def information_density(pool: Pool, rng: np.random.Generator) -> Values:
     asks="how uncertain is the image, how typical is it of the pool, and does another image show the same?",
     needs=BOTH | {"thumbnails"},
     cost="4,096 distances per image, and 1,024 twice",
-    paper="after Settles & Craven, EMNLP 2008; near-duplicates set back",
-    when="a pool as it comes: copies, bursts, and images that do not belong",
+    paper="after Settles & Craven, EMNLP 2008; near-duplicates come last",
+    when="the pool is not cleaned: it has copies, bursts, and images that do not belong",
     relative=True,
 )
 def information_density_unique(pool: Pool, rng: np.random.Generator) -> Values:
@@ -180,7 +180,7 @@ def typicality(pool: Pool, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     needs=EMBEDDINGS,
     cost="4,096 kernel values for each of at most 20,000 images",
     paper="Bae et al., Generalized Coverage for More Robust Low-Budget Active Learning, ECCV 2024",
-    when="few labels: the model's uncertainty says little yet",
+    when="there are few labels, so the model's uncertainty means little yet",
     relative=True,
 )
 def max_herding(pool: Pool, rng: np.random.Generator) -> Values:

@@ -116,7 +116,7 @@ def round_robin(clusters: IntArray, scores: Floats) -> IntArray:
     needs=EMBEDDINGS,
     cost="at most n·B distances",
     paper="Sener & Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018",
-    when="rare looks matter more than typical ones; it likes outliers, and finds no uncertain boxes",
+    when="rare images matter more than typical ones; it prefers outliers and ignores uncertainty",
     relative=True,
 )
 def core_set(pool: Pool, _rng: np.random.Generator) -> Values:
@@ -133,7 +133,7 @@ def core_set(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOTH,
     cost="mini-batch k-means with B clusters",
     paper="after Zhdanov, Diverse mini-batch Active Learning, 2019",
-    when="uncertain images look alike, as in video, and a batch should hold many looks",
+    when="uncertain images look alike, as in video, and a batch should have different images",
     relative=True,
 )
 def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
@@ -149,8 +149,8 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     asks="as class_entropy, and does another image show the same?",
     needs=frozenset({"class_probs", "thumbnails"}),
     cost="1,024 distances per image, twice",
-    paper="near-duplicates set back, after Yang et al., CVPR 2024",
-    when="a pool with copies, bursts or video frames, where all images belong",
+    paper="near-duplicates come last, after Yang et al., CVPR 2024",
+    when="the pool has copies, bursts or video frames, and all images belong",
 )
 def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
     """Return class-weighted entropy (n,), of near-duplicates less than of all others: see `set_back`."""

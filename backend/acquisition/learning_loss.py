@@ -93,11 +93,11 @@ def fit(
 
 @acquisition(
     "learning_loss",
-    asks="on which images will the model do badly, judging by those it did badly on?",
+    asks="on which images will the model make large errors? it learns this from images with known errors",
     needs=frozenset({"embeddings", "labeled_embeddings", "labeled_losses"}),
     cost="training a small head, about a second; out-of-fold losses of the labeled images",
     paper="Yoo & Kweon, Learning Loss for Active Learning, CVPR 2019; here after the training, on frozen features",
-    when="some hundred labeled images have an out-of-fold loss, and no formula fits what goes wrong",
+    when="some hundred labeled images have an out-of-fold loss, and no other strategy finds the errors",
 )
 def image_learning_loss(pool: Pool, rng: np.random.Generator) -> Values:
     """Return the loss that a head fitted to the labeled images expects of each image (n,), in no unit.

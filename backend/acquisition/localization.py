@@ -40,11 +40,11 @@ def blur(variance: npt.NDArray[np.floating[Any]], score: npt.NDArray[np.floating
 
 @acquisition(
     "localization",
-    asks="how blurred are the sides of each box?",
+    asks="how uncertain are the sides of each box?",
     needs=frozenset({"class_probs", "box_variance"}),
     cost="one pass over the boxes",
     paper="after Choi et al., Active Learning for Deep Object Detection via Probabilistic Modeling, ICCV 2021",
-    when="tight boxes matter more than classes; heads with DFL only, so not YOLO26",
+    when="exact boxes matter more than classes; only models with DFL, so not YOLO26",
 )
 def image_localization(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return `blur` of each box, summed over the top 10 of each image (n,), px."""

@@ -11,11 +11,11 @@ from backend.acquisition.registry import Values, acquisition
 
 @acquisition(
     "shape",
-    asks="how unsure are the masks or the points?",
+    asks="how uncertain are the masks or the points?",
     needs=frozenset({"class_probs", "shape_confidence"}),
     cost="one pass over the boxes",
     paper="least confidence, of pixels and points instead of classes",
-    when="outlines or points matter more than classes; models of polygons, brush masks and key points only",
+    when="outlines or points matter more than classes; only for polygons, brush masks and key points",
 )
 def image_shape(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return s·(1 - shape confidence) of each box, summed over the top 10 of each image (n,).

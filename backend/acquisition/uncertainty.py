@@ -119,7 +119,7 @@ def _of_likeliest(pool: Pool) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=SETTLES,
-    when="you want the plainest of all measures",
+    when="you want the simplest measure",
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the least confidence in the outcomes of boxes, summed over the top 10 of each image (n,)."""
@@ -145,7 +145,7 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper="Hasty's variance heuristic",
-    when="to compare: it is close to least confidence",
+    when="you compare measures; it is close to least_confidence",
 )
 def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the variance measure of the outcomes of boxes, summed over the top 10 of each image (n,)."""
@@ -173,7 +173,7 @@ def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=BRUST,
-    when="one hard object is worth a label, however empty the image is",
+    when="one difficult object is worth a label, even in an almost empty image",
 )
 def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the largest of the `doubts` of each image's boxes (n,), nats."""
@@ -186,7 +186,7 @@ def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
     needs=BOXES,
     cost="one pass over the boxes",
     paper=BRUST,
-    when="crowded images cost more to label than they teach",
+    when="images with many objects cost more than their labels help",
 )
 def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the mean of the `doubts` of each image's boxes (n,), nats."""
@@ -195,11 +195,11 @@ def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
 
 @acquisition(
     "entropy_sum",
-    asks="how much uncertainty does the image hold in all?",
+    asks="how much uncertainty does the whole image have?",
     needs=BOXES,
     cost="one pass over the boxes",
     paper=BRUST,
-    when="labels are paid per image, and crowded images may win",
+    when="you pay per image, so images with many objects may come first",
 )
 def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the sum of the `doubts` of all boxes of each image (n,), nats."""
@@ -208,11 +208,11 @@ def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
 
 @acquisition(
     "class_entropy",
-    asks="how uncertain is each box, where the model knows its class badly?",
+    asks="how uncertain is each box, with more weight on poorly detected classes?",
     needs=BOXES,
     cost="one pass over the boxes",
     paper="after Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024",
-    when="some classes are rare or badly known",
+    when="some classes are rare or poorly detected",
 )
 def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one.

@@ -11,11 +11,11 @@ from backend.acquisition.registry import Values, acquisition
 
 @acquisition(
     "video",
-    asks="how unsure is a frame of the video on average, and do its objects come and go?",
+    asks="how uncertain is a frame of the video on average, and do its objects come and go?",
     needs=frozenset({"class_probs", "video_doubt"}),
     cost="one pass over the videos",
     paper="entropy of each frame after Settles 2009; fragmentation as trackers are judged by",
-    when="tasks are videos: entropy and class_entropy are this one there",
+    when="tasks are videos; there, entropy and class_entropy use this value",
 )
 def video_doubt(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the doubt of each video (n,); one in which nothing is found counts as `empty` says."""

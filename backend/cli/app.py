@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     pass
 
 app = typer.Typer(
-    help="Active learning inside Label Studio: YOLO pre-annotations, retraining, a queue that teaches the model most.",
+    help="Active learning inside Label Studio: YOLO pre-annotations, retraining, and the most useful images first.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -57,11 +57,11 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="how often to annotate and retrain; default: 4, with --keep none")
     ] = None,
-    exit_: Annotated[bool, typer.Option("--exit", help="end by itself, do not stay up")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="open the last demo again, with all that was labeled")] = False,
+    exit_: Annotated[bool, typer.Option("--exit", help="end after the last round instead of staying up")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="open the last demo again, with its labels")] = False,
     folder: Annotated[
         Path,
-        typer.Option(help="where everything of the demo lives; the last demo in it is removed, unless with --keep"),
+        typer.Option(help="folder for all files of the demo; without --keep the last demo in it is removed"),
     ] = Path("demo-data"),
 ) -> None:
     """Start Label Studio, redis, worker and backend, and run the loop with a scripted annotator."""
@@ -78,7 +78,7 @@ def run(
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
 ) -> None:
-    """Run the whole backend for an existing Label Studio: server, worker, and redis unless REDIS_URL is set."""
+    """Run the whole backend for your Label Studio: server, worker, and a redis unless REDIS_URL is set."""
     from backend.cli.embedded import backend_processes
     from backend.subprocesses import require_free_port
 
@@ -147,7 +147,7 @@ def connect(
         str, typer.Option(help="the backend's address as Label Studio reaches it")
     ] = "http://localhost:9090",
 ) -> None:
-    """Attach the backend to a project and set its queue up, saying what was done."""
+    """Connect the backend to a project, set up the queue, and print what was done."""
     from backend.loop import projects
     from backend.settings import require_web_address
 
@@ -159,7 +159,7 @@ def connect(
 
 @app.command()
 def train(project: Project) -> None:
-    """Train one version of all tags here and now, whatever labels are new; then score the pool by the worker."""
+    """Train all tags now, in this process. If the version is published, the worker scores the pool."""
     from backend.loop.review import round_value
     from backend.loop.training import retraining
     from backend.queue.rq_queue import Jobs
@@ -175,7 +175,7 @@ def train(project: Project) -> None:
 
 @app.command()
 def score(project: Project) -> None:
-    """Score and rank the unlabeled tasks anew with the accepted version, by the worker."""
+    """Let the worker predict and rank the unlabeled tasks again with the accepted version."""
     from backend.loop.served_models import require_project
     from backend.queue.rq_queue import Jobs
 
@@ -187,7 +187,7 @@ def score(project: Project) -> None:
 
 @app.command()
 def status(project: Project) -> None:
-    """Show where a project stands."""
+    """Show the status of a project."""
     from rich.console import Console
 
     from backend.cli import tables
@@ -211,7 +211,7 @@ def versions(project: Project) -> None:
 
 @app.command()
 def strategies() -> None:
-    """List the strategies that order a queue: what they ask, need and cost, and when to use which."""
+    """List the strategies: what each one asks, needs and costs, and when to use it."""
     from rich.console import Console
 
     from backend import acquisition
@@ -224,9 +224,9 @@ def strategies() -> None:
 def rank(
     project: Project,
     strategy: Annotated[str, typer.Option(help="any of `yolo-backend strategies`")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show; nothing is written")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show the order; write nothing")] = False,
 ) -> None:
-    """Show the next 20 tasks as a strategy would order the pool scored last."""
+    """Show the next 20 tasks in the order of a strategy."""
     from rich.console import Console
 
     from backend.cli import tables
@@ -241,7 +241,7 @@ def rank(
 
 @app.command()
 def label_errors(project: Project) -> None:
-    """List the 20 labeled tasks whose labels look most wrong to the served version, by tag."""
+    """List the 20 labels that look most wrong to the serving version."""
     from rich.console import Console
 
     from backend.cli import tables
@@ -252,7 +252,7 @@ def label_errors(project: Project) -> None:
 
 @app.command()
 def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a task that is a video")]) -> None:
-    """List the frames of a video to label first: at most ten, the one the served version is least sure of first."""
+    """List at most ten frames of a video to label first, the most uncertain one first."""
     from backend.loop.scoring import frame_order
 
     typer.echo(", ".join(map(str, frame_order.to_label(open_context(), project, task))))
@@ -260,13 +260,13 @@ def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a t
 
 @app.command()
 def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
-    """Go back to an earlier version; the pool is scored with it again, and then the queue flips."""
+    """Go back to an earlier version. The worker scores the pool with it, and then the queue changes."""
     from backend.queue.rq_queue import Jobs
 
     context = open_context()
     version = context.store.rollback(project, number)
     Jobs(context.redis).once("start_scoring", project)
-    typer.echo(f"accepted {version.name} again; the queue flips once the pool is scored with it")
+    typer.echo(f"accepted {version.name} again; the queue changes when the worker has scored the pool with it")
 
 
 @app.command()
@@ -278,14 +278,18 @@ def simulate(
             "or generated: scenes, scenes-balanced, scenes-repeated"
         ),
     ],
-    out: Annotated[Path, typer.Option(help="folder of the experiment; run again to go on after a kill")],
+    out: Annotated[
+        Path, typer.Option(help="folder of the experiment; the same command continues an experiment that was stopped")
+    ],
     strategies: Annotated[
         str, typer.Option(help="comma list; see `yolo-backend strategies`")
     ] = "information_density_unique,random",
-    seeds: Annotated[int, typer.Option(min=1, help="how often everything is repeated: seeds 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="number of repetitions, with the seeds 0, 1, ...")] = 3,
     initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
     batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,
-    rounds: Annotated[int, typer.Option(min=1, help="trainings, the one on the initial images included")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="number of trainings, including the one on the initial images")
+    ] = 5,
     steps: Annotated[int | None, typer.Option(min=1, help="TRAIN_STEPS of each training")] = None,
     imgsz: Annotated[int, typer.Option(min=32, max=4096, help="image size, pixels")] = 160,
     device: Annotated[str | None, typer.Option(help="ultralytics device, e.g. cpu or 0")] = None,
@@ -294,12 +298,17 @@ def simulate(
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="top, datahunt1 or datahunt2")] = None,
     uncertain_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="share of a batch picked by value")
+        float | None, typer.Option(min=0, max=1, help="share of a batch that the strategy chooses")
     ] = None,
-    train_from: Annotated[str | None, typer.Option(help="last or base: where every training starts")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="units at a time on this machine, one thread each")] = 1,
+    train_from: Annotated[
+        str | None,
+        typer.Option(help="every training starts from the accepted version (last) or from the base weights (base)"),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="units that run at the same time on this machine, one thread each")
+    ] = 1,
 ) -> None:
-    """Ask which strategy saves labels on your data: experiments with the true labels in the place of annotators.
+    """Measure which strategy saves labels on your data. The true labels take the place of annotators.
 
     With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
     """

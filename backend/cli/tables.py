@@ -88,7 +88,7 @@ def status(found: Status) -> Group:
     for warning in found.warnings:
         table.add_row("label config", warning)
     met = "; ".join(sign.reason for sign in found.stopping.signs if sign.met)
-    table.add_row("more labels?", f"{'better stop' if found.stopping.stop else 'go on'}{': ' if met else ''}{met}")
+    table.add_row("more labels?", f"{'you may stop' if found.stopping.stop else 'continue'}{': ' if met else ''}{met}")
     for arm in found.arms:
         table.add_row(f"{found.bandit} arm", f"{arm.strategy}: {arm.rounds} rounds, mean {arm.mean:.2f}")
     for reward in found.rewards[-_REWARDS:]:
