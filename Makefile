@@ -42,9 +42,11 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev $(LS_VENV)/.installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# The site of docs/ in site/. A warning, such as a link without a target, is an error.
+# The site of docs/ in site/. A warning, such as a link without a target, is an error, and so is a page that loads something
+# from another host.
 docs: $(DOCS_VENV)/.installed
 	$(DOCS_VENV)/bin/zensical build --clean --strict
+	@! grep -rnE '<(script|img|link|iframe)[^>]*(src|href)="?(https?:)?//' site --include=*.html
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

@@ -22,6 +22,7 @@ TROUBLESHOOTING = DOCS / "troubleshooting.md"
 SCREEN = 40  # lines
 GAP = "…"  # stands for what a message fills in
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HARD = re.compile(r"\b(of which|such a one|what is asked|ha(s|ve) (a|no) say|accuses?|told of|voices?)\b")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -51,6 +52,19 @@ def test_the_readme_fits_two_screens() -> None:
     lines = text_of(ROOT / "README.md").splitlines()
     assert len(lines) <= 2 * SCREEN
     assert max(map(len, lines)) <= 160
+
+
+@pytest.mark.parametrize("path", PAGES, ids=each_page)
+def test_no_page_has_a_phrase_that_is_hard_to_read(path: Path) -> None:
+    assert HARD.search(text_of(path)) is None
+
+
+def test_no_help_of_a_setting_or_a_command_has_one() -> None:
+    helps = [field.description or "" for field in Settings.model_fields.values()]
+    for command in typer.main.get_group(app).commands.values():
+        helps += [command.help or "", *(getattr(given, "help", "") or "" for given in command.params)]
+    assert len(helps) > 80
+    assert [text for text in helps if HARD.search(text)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=each_page)
