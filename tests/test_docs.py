@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from backend import acquisition
 from backend.cli.app import app
 from backend.settings import Settings
 from tests.support import ROOT
@@ -88,6 +89,18 @@ def test_each_dependency_is_explained() -> None:
     assert [name for name in wanted if not re.search(rf"(?<![\w-]){name}(?![\w-])", page)] == []
 
 
+def test_the_page_about_sampling_names_every_strategy() -> None:
+    page = text_of(DOCS / "sampler.md")
+    assert [name for name in acquisition.names() if f"`{name}`" not in page] == []
+
+
+def test_the_example_of_a_setting_is_the_code() -> None:
+    (example,) = re.findall(
+        r"^```python\n( +retrain_every.*?)```", text_of(ROOT / "CONTRIBUTING.md"), re.MULTILINE | re.DOTALL
+    )
+    assert example in text_of(ROOT / "backend/settings.py")
+
+
 def test_the_sites_menu_has_every_page() -> None:
     nav = tomllib.loads(text_of(ROOT / "zensical.toml"))["project"]["nav"]
     assert sorted(pages_in(nav)) == sorted(path.name for path in DOCS.glob("*.md"))
@@ -142,17 +155,10 @@ def test_each_option_in_a_table_of_options_exists(path: Path) -> None:
 def test_each_setting_that_is_given_a_value_exists(path: Path) -> None:
     """In docs/results.md experiments have names and options of their own."""
     others = {"ML_BLOCK_LOCAL_IP", "SSRF_PROTECTION_ENABLED", "SSL_CERT_FILE", "AWS_ENDPOINT_URL"}  # of other programs
-    of_make = {
-        "ARGS",
-        "DATA",
-        "PYTHON",
-        "NAME",
-        "LABELING_MINUTES",
-        "WITHOUT_DEBIAN",
-        "REQUIRE_ALL",
-        "LABEL_STUDIO_BIN",
-    }
-    known = {name.upper() for name in Settings.model_fields} | others | of_make
+    of_tests = {"NAME", "LABELING_MINUTES", "WITHOUT_DEBIAN", "REQUIRE_ALL"}
+    build = text_of(ROOT / "Makefile") + text_of(ROOT / "docker-compose.yml")
+    of_build = set(re.findall(r"\$[({]([A-Z_]+)", build))
+    known = {name.upper() for name in Settings.model_fields} | others | of_tests | of_build
     for line in code_of(path):
         assert set(re.findall(r"(?<![\w$-])([A-Z][A-Z_]{3,})=", line)) <= known, line
 
