@@ -203,7 +203,7 @@ def require_web_address(name: str, address: str, example: str) -> None:
     except ValueError:  # a port that is no number, a broken IPv6 address
         valid = False
     if not valid:
-        raise SettingError(f"{name}={address!r} is no web address", fix=f"write it like {example}")
+        raise SettingError(f"{name}={address!r} is not a web address", fix=f"write it like {example}")
 
 
 def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:

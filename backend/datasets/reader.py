@@ -225,7 +225,9 @@ def _unread(place: Path, suffix: str, count: int) -> str:
 def _in_list(listing: Path, where: str, notes: list[str]) -> Iterator[Path]:
     """Yield the images a .txt file lists; their paths are relative to its folder, or to the working directory."""
     if listing.suffix != ".txt" or not listing.is_file():
-        raise DataError(f"{listing} is no folder and no .txt list", where=where, fix="correct the path of this split")
+        raise DataError(
+            f"{listing} is neither a folder nor a .txt list", where=where, fix="correct the path of this split"
+        )
     unread = Counter[str]()
     for number, line in enumerate(_read_text(listing, fix="create it").splitlines(), start=1):
         if not line.strip():

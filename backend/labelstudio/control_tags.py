@@ -106,7 +106,7 @@ def _frame_rate(element: ET.Element, tree: Tree) -> float:
         number = 0.0
     if not 0 < number <= MAX_FRAME_RATE:
         fix = f"write the frames per second of your videos, up to {MAX_FRAME_RATE:g}, e.g. 25"
-        raise refuse(video, "frameRate", value, "is no number of frames per second", fix)
+        raise refuse(video, "frameRate", value, "is not a number of frames per second", fix)
     return number if number >= 1 else 1 / number  # as Label Studio reads it: the seconds of one frame
 
 

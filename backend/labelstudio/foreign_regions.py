@@ -35,7 +35,7 @@ def names(tag: ControlTag, items: Sequence[Mapping[str, Any]], *, alone: bool) -
     }
     yield from list(reasons)[:NAMES_TOLD]
     if len(reasons) > NAMES_TOLD:
-        yield f"{len(reasons) - NAMES_TOLD} more such names stand in its result"
+        yield f"{len(reasons) - NAMES_TOLD} more such names are in its result"
 
 
 def sizes(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, height: float) -> Iterator[str]:

@@ -106,9 +106,7 @@ def _paths(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[E
         attributes = attributes_of(node)
         name = attributes.get("alias", "") or attributes.get("value", "")
         if SEPARATOR in name:
-            raise refuse(
-                node, "value", name, f"holds {SEPARATOR!r}, which stands between the names of a path", "rename it"
-            )
+            raise refuse(node, "value", name, f"holds {SEPARATOR!r}, which separates the names of a path", "rename it")
         if node.tag.lower() == "choice":
             yield node, above
         yield from _paths(node, (*above, name) if name else above)

@@ -26,9 +26,7 @@ class _Builder(ET.TreeBuilder):
     def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
         self.depth += 1
         if self.depth > MOST_DEPTH:
-            raise LabelConfigError(
-                f"tags stand inside one another more than {MOST_DEPTH} deep", where=WHERE, fix="nest them less"
-            )
+            raise LabelConfigError(f"tags are nested more than {MOST_DEPTH} deep", where=WHERE, fix="nest them less")
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> ET.Element:
@@ -108,6 +106,6 @@ def number_of(element: ET.Element, name: str, most: float, *, above_zero: bool =
     except ValueError:
         number = -1.0
     if not 0 <= number <= most or (above_zero and not number):
-        what = f"is no number {'above 0, up' if above_zero else 'from 0'} to {most:g}"
+        what = f"is not a number {'above 0, up' if above_zero else 'from 0'} to {most:g}"
         raise refuse(element, name, value, what, f"write one, e.g. {most / 2:g}")
     return number

@@ -283,7 +283,7 @@ def _of_task(uri: object, task_id: int | None) -> Iterator[None]:
             raise MachineError(
                 what, where="MODEL_DIR", fix="make room in MODEL_DIR, and let the backend's user write there"
             ) from error
-        log.exception("unforeseen error of %s", one_line(_place(uri, task_id)))
+        log.exception("unexpected error for %s", one_line(_place(uri, task_id)))
         what = f"the file cannot be read: {type(error).__name__}: {error}"
         fix = "open its URL in a browser; if the browser shows it, report this with the backend's log"
         raise placed(MediaError(what, fix=fix), uri, task_id) from error

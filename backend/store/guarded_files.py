@@ -47,7 +47,7 @@ _PROBE = ".probe"
 
 def cure_of(error: OSError) -> str:
     """Return how to mend what the system refuses."""
-    return _CURES.get(error.errno or 0, "see whether the disk or the network is well")
+    return _CURES.get(error.errno or 0, "check the disk and the network")
 
 
 def open_store_files(root: str, cache: Path) -> Files:
@@ -61,7 +61,7 @@ def open_store_files(root: str, cache: Path) -> Files:
         raise StoreError(f"nothing is installed that opens {protocol}:// addresses", where=root, fix=fix) from None
     except ValueError:
         fix = "write a folder, or an address like s3://bucket/folder"
-        raise StoreError(f"MODEL_DIR={root!r} is no address of a store", fix=fix) from None
+        raise StoreError(f"MODEL_DIR={root!r} is not the address of a store", fix=fix) from None
     except library_errors() as error:
         raise _fault(error, root) from error
 

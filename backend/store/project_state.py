@@ -22,7 +22,7 @@ from backend.store.records import (
     StreamFile,
 )
 
-_FORGET = "delete the file: what it tells is then forgotten, and gathered anew"
+_FORGET = "delete the file; the backend then collects its content again"
 
 _SCORE = "delete the file, and score the project again"
 

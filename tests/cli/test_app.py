@@ -126,7 +126,7 @@ def test_the_frames_of_a_video_to_label_first(
     assert (done.returncode, done.stdout) == (0, "26, 1\n"), done.stderr
     done = cli(environ, "frames", str(project), str(failed))
     assert done.returncode == 1
-    assert f"the tasks of project {project} are no videos" in done.stderr  # scoring them would change nothing
+    assert f"the tasks of project {project} are not videos" in done.stderr  # scoring them would change nothing
 
 
 def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_wrong_address_of_label_studio_ends_the_run_with_one_message(
         address, message = {
             "refuses": (f"http://127.0.0.1:{free_port()}", "Label Studio cannot be reached"),
             "hangs": (f"http://127.0.0.1:{silent.getsockname()[1]}", "Label Studio answers too slowly"),
-            "no scheme": ("localhost:8080", "LABEL_STUDIO_URL='localhost:8080' is no web address"),
+            "no scheme": ("localhost:8080", "LABEL_STUDIO_URL='localhost:8080' is not a web address"),
             "elsewhere": (f"{studio.url}/other", "no Label Studio answers there"),
         }[kind]
         done = ended(environ | {"LABEL_STUDIO_URL": address}, "run", "--port", "0")
@@ -268,4 +268,4 @@ def test_a_model_dir_that_cannot_be_used_ends_the_run_with_its_cure(
 def test_connect_takes_web_addresses_only(environ: dict[str, str], url: str) -> None:
     done = ended(environ, "connect", "1", "--url", url)
     assert done.returncode == 1
-    assert done.stderr == f"error: --url={url!r} is no web address Fix: write it like http://localhost:9090\n"
+    assert done.stderr == f"error: --url={url!r} is not a web address Fix: write it like http://localhost:9090\n"

@@ -116,4 +116,4 @@ def test_what_is_no_region_costs_its_own_task_alone(
     )
     (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {0}
-    assert context.progress.failures(7) == {1: f"left out of training: {item!r} stands in its result, and is no region"}
+    assert context.progress.failures(7) == {1: f"left out of training: {item!r} is in its result, and is not a region"}

@@ -125,7 +125,7 @@ def _read(tag: ControlTag, result: Result, size: tuple[float, float] | None) -> 
     if size is not None:
         yield from foreign_regions.sizes(tag, regions, *size)
     yield from (
-        f"{spelled(item)} stands in its result, and is no region" for item in items if not isinstance(item, Mapping)
+        f"{spelled(item)} is in its result, and is not a region" for item in items if not isinstance(item, Mapping)
     )
 
 

@@ -23,11 +23,11 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
     if not known:
         if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):
             raise NotFoundError(
-                f"the tasks of project {project_id} are no videos: no tag of its label config is for videos",
+                f"the tasks of project {project_id} are not videos: no tag of its label config is for videos",
                 fix="use VideoRectangle or TimelineLabels for videos; Label Studio itself has the order of images",
             )
         raise NotFoundError(
-            f"task {task_id} is no video that {models[0].name} has watched",
+            f"task {task_id} is not a video that {models[0].name} has watched",
             where=f"project {project_id}",
             fix=f"run `yolo-backend score {project_id}`",
         )

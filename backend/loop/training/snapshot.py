@@ -275,7 +275,9 @@ def _of_images(
         if isinstance(media, MediaError):
             yield media
         elif tag.task != "classify" and min(media.width, media.height) < SMALLEST_SIDE_PX:
-            what = f"the image has {media.width} x {media.height} pixels, and none is learned under {SMALLEST_SIDE_PX}"
+            what = (
+                f"the image has {media.width} x {media.height} pixels; images under {SMALLEST_SIDE_PX} are not learned"
+            )
             yield MediaError(what, fix="delete the task, or crop the image less")
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance

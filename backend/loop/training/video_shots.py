@@ -47,7 +47,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
         named = ", ".join(map(str, sorted(past)[:5]))
         left_out.append(f"frames past the end of the video, which has {length}: {named}")
     if not labels and not tags.explain(tag, result):
-        left_out.append("nothing is drawn in the video, and it is learned by its key frames")
+        left_out.append("nothing is drawn in the video, so it has no key frames to learn from")
     watched = LabeledVideo(task.task.id, clip, found) if lstm(tag) else None
     return Shots(images, result, tuple(left_out), watched, (clip.width, clip.height))
 

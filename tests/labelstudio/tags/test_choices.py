@@ -92,7 +92,7 @@ def test_nested_choices_are_refused() -> None:
 
 
 def test_a_name_that_looks_like_a_path_is_refused() -> None:
-    with pytest.raises(LabelConfigError, match="stands between the names of a path"):
+    with pytest.raises(LabelConfigError, match="separates the names of a path"):
         label_config.parse(config('<Choice value="A > B"/>', "Taxonomy"))
 
 

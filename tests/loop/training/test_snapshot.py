@@ -160,7 +160,7 @@ def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: Im
     assert [image.task_id for image in read.images] == [3]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2}
-    assert failures[1].startswith("left out of training: the image has 9 x 60 pixels, and none is learned under 10")
+    assert failures[1].startswith("left out of training: the image has 9 x 60 pixels; images under 10 are not learned")
 
 
 def test_what_is_no_region_costs_its_own_task_alone(context: Context, images: ImageSite) -> None:
@@ -176,5 +176,5 @@ def test_what_is_no_region_costs_its_own_task_alone(context: Context, images: Im
     assert [image.task_id for image in read.images] == [2]
     ((task_id, reason),) = context.progress.failures(7).items()
     assert task_id == 1
-    assert reason.startswith("left out of training: None stands in its result, and is no region; 'xxx")
+    assert reason.startswith("left out of training: None is in its result, and is not a region; 'xxx")
     assert len(reason) < 300
