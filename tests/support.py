@@ -117,8 +117,7 @@ def open_context(settings: Settings) -> Iterator[Context]:
     try:
         yield context
     finally:
-        context.redis.close()
-        context.label_studio.close()
+        context.close()
 
 
 def cycle_of(context: Context) -> Cycle:

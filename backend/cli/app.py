@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,7 +109,8 @@ def serve(
     require_free_port(settings.host, settings.port)
     check_label_studio(settings, required=False)
     check_store(settings)
-    listen(build(settings))
+    with closing(build(settings)) as context:
+        listen(context)
 
 
 @app.command()

@@ -19,11 +19,12 @@ from backend.queue.run_state import Progress, connect
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, Store
 from backend.types import AnnotatedTask
+from backend.yolo.predictors import Predictors
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings and the handles to the four places that hold state: Label Studio, the store, redis, the media cache."""
+    """Settings, handles to what holds state (Label Studio, the store, redis, the media cache), and loaded models."""
 
     settings: Settings
     store: Store
@@ -31,6 +32,13 @@ class Context:
     progress: Progress
     label_studio: LabelStudioClient
     media: MediaCache
+    predictors: Predictors
+
+    def close(self) -> None:
+        """Close the connections and forget the models."""
+        self.redis.close()
+        self.label_studio.close()
+        self.predictors.close()
 
     def project_settings(self, record: ProjectRecord | None) -> Settings:
         """Return the settings with the project's own overrides; SettingError names a bad one."""
@@ -68,4 +76,4 @@ def build(settings: Settings) -> Context:
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     redis = connect(settings.redis_url)
     media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)
-    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media)
+    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media, Predictors())

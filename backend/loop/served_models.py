@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,11 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
 from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tracking
-from backend.yolo.classification import Classifier, Predictor, load_predictor
+from backend.yolo.classification import Classifier
 from backend.yolo.detector import Detector
-from backend.yolo.ensemble import Member, Voter
+from backend.yolo.ensemble import Member
+from backend.yolo.predictors import Predictors
 from backend.yolo.tasks import weights_name
-
-_LOADED = 8  # detectors kept in memory: a served version, its successor while it is being scored, or a committee
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +47,18 @@ class ServedModel:
     beside: str = ""  # the tag's name in the store, where it is not the first of the version
     trained: bool = True  # False: these are the base weights
     metrics: Metrics | None = None
+    predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold its model in memory
     pool_key: str = ""  # a hash of what its raw answers depend on, as the store knows it
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield a Prediction per file, in order."""
         if self.weights is None:
             return (_nothing(file, len(self.classes)) for file in files)
-        return _predictor(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+        return self.predictors.get(self.weights, self.imgsz, self.device).predict([file.path for file in files])
 
     def watch(self, video: Video, tag: ControlTag) -> Prediction:
         """Return the objects of a video, or what its frames show. Raises MediaError where it does not decode."""
-        found = None if self.weights is None else _predictor(self.weights, self.imgsz, self.device)
+        found = None if self.weights is None else self.predictors.get(self.weights, self.imgsz, self.device)
         if tag.task == "classify" and isinstance(found, Classifier):
             return frame_classifier.watch(found, video, tag)
         if tag.task != "classify" and isinstance(found, Detector):
@@ -203,9 +202,10 @@ def _model(
         path = Path(base.source) if base.pretrained else None
         classes, tail, temperature = (), None, 1.0
         if path:
-            classes = _predictor(path, settings.imgsz, settings.device).classes
+            classes = context.predictors.get(path, settings.imgsz, settings.device).classes
     number, name = (version.number, version.name) if version else (0, version_name(base_model(context, record), 0))
     return ServedModel(
+        predictors=context.predictors,
         project_id=record.project_id,
         number=number,
         name=name,
@@ -238,8 +238,8 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     paths, count = [model.weights], versions_asked(settings)
     if count > 1:
         paths = [context.store.weights(version, known.from_name) for version, known in _last(context, model, count)]
-    detectors = [_voter(path, model.imgsz, model.device) for path in paths]
-    return ensemble.committee_members(settings.committee, settings.committee_size, detectors)
+    loaded = [context.predictors.get(path, model.imgsz, model.device) for path in paths]
+    return ensemble.committee_members(settings.committee, settings.committee_size, list(map(ensemble.voter, loaded)))
 
 
 def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
@@ -257,15 +257,6 @@ def _last(context: Context, model: ServedModel, count: int) -> list[tuple[ModelV
 
 def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:
     return context.store.current(project_id) if accepted else context.store.serving(project_id)
-
-
-@functools.lru_cache(maxsize=_LOADED)
-def _predictor(weights: Path, imgsz: int, device: str) -> Predictor:
-    return load_predictor(weights, imgsz, device)
-
-
-def _voter(weights: Path, imgsz: int, device: str) -> Voter:
-    return ensemble.voter(_predictor(weights, imgsz, device))
 
 
 def _nothing(file: MediaFile | Video, classes: int) -> Prediction:

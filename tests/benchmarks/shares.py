@@ -147,8 +147,7 @@ def _bench(folder: Path) -> Iterator[Bench]:
         command = [sys.executable, "-m", "backend.cli", "worker"]
         stack.enter_context(running(command, {**os.environ, **environ}, folder / "worker.log"))
         context = build(from_env(environ))
-        stack.callback(context.label_studio.close)
-        stack.callback(context.redis.close)
+        stack.callback(context.close)
         yield Bench(context, images)
 
 

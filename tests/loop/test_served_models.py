@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import subprocess
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +61,19 @@ def test_without_weights_nothing_is_found_and_the_name_says_so(context: Context,
     (found,) = class_less.predict([MediaFile(Path("unread.png"), 80, 60)])
     assert (found.width, found.height, len(found.boxes), found.class_probs.shape) == (80, 60, 0, (0, 0))
     assert list(class_less.predict([])) == []
+
+
+def test_the_models_belong_to_the_context_and_go_with_it(
+    settings: Settings, tiny_weights: Path, images: ImageSite
+) -> None:
+    with open_context(settings) as first, open_context(settings) as second:
+        publish(first.store, 7, tiny_weights)
+        model = model_for(first, RECORD, accepted=True)
+        assert model.weights is not None
+        loaded = weakref.ref(first.predictors.get(model.weights, model.imgsz, model.device))
+        assert (len(first.predictors), len(second.predictors)) == (1, 0)
+    gc.collect()
+    assert loaded() is None
 
 
 def test_damaged_weights_of_a_version_are_refused(context: Context, tiny_weights: Path, model_dir: Path) -> None:

@@ -30,16 +30,14 @@ def test_the_served_model_is_in_memory_before_anybody_asks(context: Context, tin
     (model,) = served_models.models_for(context, RECORD, accepted=False)
     assert model.weights is not None
     assert load(context) == "loaded"
-    before = served_models._predictor.cache_info()
-    served_models._predictor(model.weights, model.imgsz, model.device)
-    after = served_models._predictor.cache_info()
-    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    assert len(context.predictors) == 1
+    context.predictors.get(model.weights, model.imgsz, model.device)
+    assert len(context.predictors) == 1
 
 
 def test_without_projects_nothing_is_loaded(context: Context) -> None:
-    before = served_models._predictor.cache_info().misses
     assert load(context) == "loaded"
-    assert served_models._predictor.cache_info().misses == before
+    assert len(context.predictors) == 0
 
 
 def test_a_model_that_cannot_be_loaded_is_told_and_the_others_are_loaded(context: Context, tiny_weights: Path) -> None:
