@@ -6,12 +6,14 @@ Overrides come from "extra params", the JSON field of the ML backend in Label St
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -175,6 +177,10 @@ class Settings(BaseModel):
         return name
 
 
+Origin = tuple[str, str, int]  # scheme, host (IDNA, lower case), port
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_REMEMBERED = 32  # texts of projects
+_EXTRA_PARAMS = "extra params of the ML backend"
 _LONGEST = 100_000  # characters of a project's extra params
 _EXAMPLE = 'write an object like {"RETRAIN_EVERY": 20}'
 PROJECT_SETTINGS = tuple(Settings.model_fields)[tuple(Settings.model_fields).index("base_model") :]  # see above
@@ -206,6 +212,22 @@ def require_web_address(name: str, address: str, example: str) -> None:
         raise SettingError(f"{name}={address!r} is not a web address", fix=f"write it like {example}")
 
 
+def origin_of(address: str | httpx.URL) -> Origin | None:
+    """Return the scheme, host and port of a web address, None for what is none.
+
+    >>> origin_of("HTTPS://Example.org/a"), origin_of("/data/a.jpg")
+    (('https', 'example.org', 443), None)
+    """
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL:
+        return None
+    host = url.raw_host.decode("ascii")
+    if url.scheme not in DEFAULT_PORTS or not host:
+        return None
+    return url.scheme, host, url.port or DEFAULT_PORTS[url.scheme]
+
+
 def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:
     """Return the settings with one project's overrides applied.
 
@@ -214,10 +236,19 @@ def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None
     """
     if not extra_params:
         return settings
-    where = "extra params of the ML backend"
-    params = extra_params
-    if isinstance(params, str):
-        params = _parsed(params, where)
+    if isinstance(extra_params, str):
+        return _for_text(settings, extra_params)
+    return _overridden(settings, extra_params)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _for_text(settings: Settings, extra_params: str) -> Settings:
+    """Return what a text makes of the settings, once for each: every request asks for it several times."""
+    return _overridden(settings, _parsed(extra_params, _EXTRA_PARAMS))
+
+
+def _overridden(settings: Settings, params: object) -> Settings:
+    where = _EXTRA_PARAMS
     if not isinstance(params, Mapping):
         raise SettingError("not a JSON object", where=where, fix=_EXAMPLE)
     overrides = {str(name).lower(): value for name, value in params.items()}

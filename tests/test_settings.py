@@ -74,6 +74,15 @@ def test_doc_states_limits() -> None:
     assert "| `LOG_LEVEL` | `INFO` | `DEBUG`, `INFO`, `WARNING`, `ERROR` |" in text
 
 
+def test_a_text_of_a_project_is_validated_once() -> None:
+    """Every request asks for the settings of its project several times."""
+    text = '{"RETRAIN_EVERY": 30}'
+    assert for_project(Settings(), text) is for_project(Settings(), text)
+    assert for_project(Settings(seed=5), text).seed == 5
+    with pytest.raises(SettingError):
+        for_project(Settings(), '{"RETRAIN_EVERY": 0}')
+
+
 def test_connection_is_not_for_projects() -> None:
     assert {"label_studio_url", "label_studio_api_key", "model_dir", "basic_auth_pass", "allowed_hosts"}.isdisjoint(
         PROJECT_SETTINGS

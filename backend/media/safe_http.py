@@ -15,7 +15,7 @@ from backend.faults import is_out_of_sockets
 from backend.media import deadline
 from backend.media.deadline import Clock
 from backend.media.token_places import is_media
-from backend.settings import Settings
+from backend.settings import Settings, origin_of
 
 CONNECT_S = 5.0
 READ_S = 30.0  # between two pieces of an answer, and until its headers have come
@@ -27,17 +27,6 @@ MAX_ADDRESSES = 4  # of one host name, tried in turn
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 UNICAST6 = IPv6Network("2000::/3")  # the only global unicast block
 NAT64 = IPv6Network("64:ff9b::/96")
-
-Origin = tuple[str, str, int]  # scheme, host (IDNA, lower case), port
-
-
-def origin_of(url: httpx.URL) -> Origin:
-    """Return the scheme, host and port of an http(s) URL.
-
-    >>> origin_of(httpx.URL("HTTPS://Example.org/a"))
-    ('https', 'example.org', 443)
-    """
-    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -135,7 +124,7 @@ class SafeHttp:
         return MediaError(what, fix="check that the host is up and reachable from the backend, then try again")
 
     def _is_label_studio(self, url: httpx.URL) -> bool:
-        return origin_of(url) == self.origin
+        return self.origin is not None and origin_of(url) == self.origin
 
     def _takes_token(self, url: httpx.URL, task_id: int | None) -> bool:
         """Tell whether a URL is one of Label Studio's media: the token opens users and exports as well."""

@@ -29,7 +29,7 @@ from backend.media import deadline, safe_http
 from backend.media.cache import MediaCache, MediaFile, shortened
 from backend.media.images import UPRIGHT
 from backend.media.safe_http import is_public
-from backend.settings import Settings
+from backend.settings import Settings, origin_of
 from tests.site import Site
 from tests.support import require_program
 
@@ -815,4 +815,4 @@ def test_fetch_many_reads_ahead_a_bounded_number(make: Make, studio: Site) -> No
 
 
 def test_origins_differ_by_default_port_only_when_it_differs() -> None:
-    assert safe_http.origin_of(httpx.URL("https://Ls.Example:443/a")) == ("https", "ls.example", 443)
+    assert origin_of(httpx.URL("https://Ls.Example:443/a")) == ("https", "ls.example", 443)

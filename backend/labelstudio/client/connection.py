@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from backend.errors import LabelStudioError, MediaError, NotFoundError
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse
@@ -19,6 +18,7 @@ from backend.labelstudio.client.predictions import PredictionRow, PredictionStam
 from backend.labelstudio.client.project import COMPLETED, LABELED, UNLABELED, BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.client.tabs import TabCalls
 from backend.labelstudio.client.tasks import LabelStamp
+from backend.settings import origin_of
 
 __all__ = [
     "COMPLETED",
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 IMPATIENT_S = 3.0
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class _User(Answer):
@@ -86,7 +85,8 @@ class LabelStudioClient(TabCalls, ImportCalls):
 
     def authorize(self, url: str) -> dict[str, str]:
         """Return the headers to download `url` with: a valid access token on Label Studio's own origin, else none."""
-        return self.http.headers() if _origin(url) == _origin(self.url) else {}
+        origin = origin_of(url)
+        return self.http.headers() if origin is not None and origin == origin_of(self.url) else {}
 
     def resolve(self, task_id: int | None, uri: str) -> str:
         """Return the address of a task's media: that of a cloud storage URI (s3://, gs://, ...) goes through LS.
@@ -104,13 +104,3 @@ class LabelStudioClient(TabCalls, ImportCalls):
                 fix="send the task with its id, as Label Studio does",
             )
         return f"{self.url}/tasks/{task_id}/resolve/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode()}"
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port; a URL that is none gives an origin that nothing has."""
-    try:
-        parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        return scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS.get(scheme)
-    except ValueError:
-        return "", url, None
