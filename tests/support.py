@@ -128,7 +128,8 @@ def cycle_of(context: Context) -> Cycle:
 @contextmanager
 def serve(context: Context) -> Iterator[httpx.Client]:
     """Serve a context by uvicorn on a free port; gives a client of it."""
-    with socket.socket() as listening:
+    # By name: else asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for the client's acknowledgement.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         server = listener.server(context)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
