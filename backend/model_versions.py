@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -70,7 +71,7 @@ class Calibration:
 class TagModel:
     """What a version has for one control tag: a model of its own, its parent's carried over, or none yet."""
 
-    from_name: str  # of the tag; "" in manifests from before there were several: the config's first
+    from_name: str  # of the tag
     task: YoloTask
     classes: tuple[str, ...]
     sha256: str  # of its weights; "": it has none yet
@@ -93,61 +94,61 @@ class TagModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One published training; `number` is never reused within a project.
-
-    It has a model for each control tag of the label config; that of the first tag is told of in its own fields.
-    """
+    """One published training; `number` is never reused within a project."""
 
     project_id: int
     number: int
     name: str  # "<base>-v<number>"
-    sha256: str
-    base_model: str
     parent: int | None
-    classes: tuple[str, ...]
     snapshot: TrainingSnapshot
-    metrics: Metrics | None
-    champion_metrics: Metrics | None
-    hyper_parameters: Mapping[str, Any]
     software: Mapping[str, str]
     timings: Mapping[str, float]  # seconds per stage
     created: datetime
     promoted: bool
     reason: str  # why it was, or was not, promoted
-    calibration: Calibration = Calibration()
-    class_quality: Mapping[str, float] = field(default_factory=dict)  # PPAL's, of the classes matched in validation
-    task: YoloTask = "detect"
-    from_name: str = ""
-    carried: bool = False
-    learned: tuple[int, ...] | None = None
-    lesson: str = ""
-    others: tuple[TagModel, ...] = ()
+    models: tuple[TagModel, ...]  # one for each control tag, in the config's order
+    stored_names: Mapping[str, str] = field(default_factory=dict)  # of tags that were renamed since: name -> old name
 
-    @property
-    def models(self) -> tuple[TagModel, ...]:
-        """All its models, that of the first control tag first."""
-        return (TagModel(**{each.name: getattr(self, each.name) for each in fields(TagModel)}), *self.others)
+    def model_of(self, tag: ControlTag) -> TagModel | None:
+        """Return the model for a tag, None where there is none, or for another task."""
+        models = (model for model in self.models if model.from_name == tag.from_name)
+        return next((model for model in models if model.sha256 and model.task == tag.task), None)
 
-    def known_tasks(self, tag: str = "") -> frozenset[int]:
-        """Return the tasks that a tag's model ("": the first's) has ever learned from.
+    def key_of(self, from_name: str) -> str:
+        """Return the name under which the store keeps what this version has of a tag."""
+        return self.stored_names.get(from_name, from_name)
+
+    def known_tasks(self, from_name: str) -> frozenset[int]:
+        """Return the tasks that a tag's model has ever learned from.
 
         Where the manifest does not say, those of the version's own training.
         """
-        learned = next((model.learned for model in self.models if model.from_name == (tag or self.from_name)), None)
+        learned = next((model.learned for model in self.models if model.from_name == from_name), None)
         return frozenset(self.snapshot.train_tasks if learned is None else learned)
 
-    def place_of(self, tag: ControlTag, *, first: bool) -> str:
-        """Return a tag's name in the store: "" for the version's first one; `first`: of the config's tags."""
-        name = self._name_of(tag)
-        leads = self.from_name == name if self.from_name else first
-        return "" if leads else name
 
-    def model_of(self, tag: ControlTag, *, first: bool) -> TagModel | None:
-        """Return the model for a tag, None where there is none, or for another task; `first`: of the config's tags."""
-        name = self._name_of(tag)
-        known = (each for each in self.models if each.from_name == name or (first and not each.from_name))
-        return next((each for each in known if each.sha256 and each.task == tag.task), None)
+def renamed(version: ModelVersion, tags: Sequence[ControlTag]) -> ModelVersion:
+    """Return a version whose models have the names of the label config's tags.
 
-    def _name_of(self, tag: ControlTag) -> str:
-        known = {model.from_name for model in self.models if model.from_name}
-        return tag.former if tag.former in known and tag.from_name not in known else tag.from_name
+    A tag that the version does not know takes the model of a tag that is gone: one of the same task with a label in
+    common, where there is one such model and no other tag that it fits.
+    """
+    names = {model.from_name for model in version.models}
+    controls = {name for tag in tags for name in (tag.from_name, *tag.controls)}
+    fits = [
+        (tag.from_name, model.from_name)
+        for tag in tags
+        for model in version.models
+        if tag.from_name not in names and model.from_name not in controls and _fits(model, tag)
+    ]
+    wanted, offered = Counter(old for _, old in fits), Counter(name for name, _ in fits)
+    new_names = {old: name for name, old in fits if wanted[old] == offered[name] == 1}
+    models = tuple(
+        replace(model, from_name=new_names.get(model.from_name, model.from_name)) for model in version.models
+    )
+    stored_names = {name: version.key_of(old) for old, name in new_names.items()}
+    return replace(version, models=models, stored_names={**version.stored_names, **stored_names})
+
+
+def _fits(model: TagModel, tag: ControlTag) -> bool:
+    return bool(model.sha256) and model.task == tag.task and not set(model.classes).isdisjoint(tag.labels)

@@ -39,6 +39,9 @@ class Files(Protocol):
     def put(self, source: Path, path: str) -> None:
         """Copy a local file to `path`, atomically."""
 
+    def move(self, source: str, path: str) -> None:
+        """Give a file another path; one that is gone is fine: somebody else has moved it."""
+
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone is fine."""
 
@@ -117,6 +120,14 @@ class LocalFiles:
             _sync(file)
             draft.replace(self._root / path)
 
+    def move(self, source: str, path: str) -> None:
+        old, new = self._root / source, self._root / path
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            old.replace(new)
+        _sync_folder(new.parent)
+        _sync_folder(old.parent)
+
     def remove(self, path: str) -> None:
         (self._root / path).unlink(missing_ok=True)
 
@@ -156,11 +167,7 @@ class LocalFiles:
                 yield draft, file
         finally:
             draft.unlink(missing_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_folder(folder)
 
 
 class RemoteFiles:
@@ -193,6 +200,12 @@ class RemoteFiles:
     def put(self, source: Path, path: str) -> None:
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         self._system.put_file(str(source), f"{self._root}/{path}")
+
+    def move(self, source: str, path: str) -> None:
+        self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._system.cp_file(f"{self._root}/{source}", f"{self._root}/{path}")
+        self.remove(source)
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -245,6 +258,14 @@ class RemoteFiles:
                 draft.unlink(missing_ok=True)
             mark.write_text(signature)
         self._looked[path] = now
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -49,7 +49,6 @@ class ControlTag:
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
     trainable: bool = True  # False: it keeps the model that it has
-    former: str = ""  # the from_name under which a version knows it; "": its own
     controls: Mapping[str, str] = field(default_factory=dict)  # of the whole config, name -> tag in lower case
 
     @property
@@ -63,11 +62,6 @@ class ControlTag:
         """Return a hash of what the tag shows of a task, never 0: an answer is of that, and not of the task's id."""
         shown = json.dumps(task.shown(self.data_key), sort_keys=True, default=str)
         return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1
-
-    @property
-    def known_as(self) -> str:
-        """The name under which its version's store knows it."""
-        return self.former or self.from_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -205,6 +205,7 @@ def publish(
     train_tasks: tuple[int, ...] = (1,),
     others: Sequence[tuple[TagModel, Path]] = (),
     from_name: str = "label",
+    task: YoloTask = "detect",
 ) -> ModelVersion:
     """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
     number = store.reserve_number(project_id)
@@ -216,29 +217,33 @@ def publish(
         interval=(0.4, 0.6),
         held_out=True,
     )
+    reason = "published: the first version" if promoted else "not published: worse"
+    first = TagModel(
+        *(from_name, task, classes, file_sha256(weights), "yolo11n.pt", metrics, None, {"epochs": 1}, reason)
+    )
     current = store.current(project_id)
     version = ModelVersion(
         project_id=project_id,
         number=number,
         name=version_name("yolo11n.pt", number),
-        sha256=file_sha256(weights),
-        base_model="yolo11n.pt",
         parent=current.number if current else None,
-        classes=classes,
         snapshot=TrainingSnapshot(project_id, "hash", {1: "2026-01-01T00:00:00Z"}, train_tasks, (1,)),
-        metrics=metrics,
-        champion_metrics=None,
-        hyper_parameters={"epochs": 1},
         software={"python": "3.11"},
         timings={"train": 1.0},
         created=datetime(2026, 1, 1, tzinfo=UTC),
         promoted=promoted,
-        reason="published: the first version" if promoted else "not published: worse",
-        from_name=from_name if others else "",
-        others=tuple(model for model, _ in others),
+        reason=reason,
+        models=(first, *(model for model, _ in others)),
     )
-    store.publish(version, weights, {model.from_name: path for model, path in others})
+    store.publish(version, {from_name: weights, **{model.from_name: path for model, path in others}})
     return version
+
+
+def with_model(version: ModelVersion, *others: TagModel, **changes: Any) -> ModelVersion:
+    """Return a version whose first model has changes; `others` replace its further models, if there are any."""
+    first, *rest = version.models
+    models = (replace(first, **changes), *(others or rest))
+    return replace(version, models=models)
 
 
 def model_for(context: Context, record: ProjectRecord, *, accepted: bool) -> ServedModel:

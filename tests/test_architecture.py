@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "policy": ("sampling", "evaluation", "acquisition", "geometry"),
     "queue": (),
-    "store": ("sampling", "evaluation", "acquisition"),
+    "store": ("labelstudio", "sampling", "evaluation", "acquisition"),
     "yolo": ("datasets", "media", "evaluation", "acquisition", "geometry"),
     "labelstudio": ("geometry",),
     "datasets": ("geometry",),

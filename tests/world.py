@@ -127,7 +127,9 @@ def label(world: World, project_id: int, count: int) -> None:
 def measure(world: World, version: ModelVersion) -> Metrics:
     folder = Path(world.settings.model_dir) / "test-set"
     data_yaml = writer.write_test_set(world.data.val, world.data.classes, folder)
-    return evaluate.evaluate(world.store.weights(version), data_yaml, world.settings.imgsz, "cpu")
+    return evaluate.evaluate(
+        world.store.weights(version, version.models[0].from_name), data_yaml, world.settings.imgsz, "cpu"
+    )
 
 
 def await_shown(world: Servers, project_id: int, version: str) -> None:

@@ -197,7 +197,7 @@ class Loop:
         time.sleep(POLL_S)
 
     def _measure(self, version: ModelVersion) -> Metrics:
-        weights = self._store.weights(version)
+        weights = self._store.weights(version, version.models[0].from_name)
         return evaluate.evaluate(weights, self._test_set, self._settings.imgsz, self._settings.device)
 
     def _status(self) -> ProjectOut:

@@ -26,7 +26,7 @@ def versions(found: Sequence[ModelVersion]) -> Table:
         table.add_row(
             version.name,
             str(version.snapshot.learned_tasks),
-            "-" if version.metrics is None else basis.in_words(version.metrics),
+            "-" if version.models[0].metrics is None else basis.in_words(version.models[0].metrics),
             f"{version.created:%Y-%m-%d %H:%M}",
             "yes" if version.promoted else "no",
             version.reason,

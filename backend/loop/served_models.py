@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from backend.labelstudio.tags import asked
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
-from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name
+from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name, renamed
 from backend.policy import strategy_pool
 from backend.policy.voters import versions_asked, voters
 from backend.settings import Settings
@@ -44,7 +43,8 @@ class ServedModel:
     imgsz: int
     device: str
     tag: ControlTag  # whose regions its predictions become
-    beside: str = ""  # the tag's name in the store, where it is not the first of the version
+    key: str  # the tag's name in the store of the version
+    config: tuple[ControlTag, ...] = ()  # all tags of the label config
     trained: bool = True  # False: these are the base weights
     metrics: Metrics | None = None
     predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold its model in memory
@@ -89,7 +89,7 @@ def serving_number(context: Context, project_id: int) -> int:
 
 def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) -> str:
     """Return the name of the version that serves the project; touches no weights, so /setup may ask."""
-    version = _version(context, record.project_id, accepted=accepted)
+    version = _stored(context, record.project_id, accepted=accepted)
     return version.name if version else version_name(base_model(context, record), 0)
 
 
@@ -134,66 +134,41 @@ def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tu
     the model that it had; one that the version has no model for is answered by its base weights. Raises ModelError if
     weights are damaged or are not ours.
     """
-    version = _version(context, record.project_id, accepted=accepted)
-    first, *others = renamed(record, version)
-    beside = (_model(context, record, version, tag, first=False) for tag in others)
-    return (_model(context, record, version, first, first=True), *beside)
-
-
-def renamed(record: ProjectRecord, version: ModelVersion | None) -> tuple[ControlTag, ...]:
-    """Return the config's tags; one that a version does not know by its name has the name of one that is gone.
-
-    That is one of the same task with a label in common, where there is one such and no other tag that it fits.
-    """
-    tags = label_config.parse(record.label_config)
-    models = version.models if version else ()
-    controls = tags[0].controls
-    gone = [model for model in models if model.sha256 and model.from_name and model.from_name not in controls]
-    known = {model.from_name for model in models}
-    fits = [
-        (tag.from_name, model.from_name)
-        for tag in tags
-        for model in gone
-        if tag.from_name not in known and model.task == tag.task and not set(model.classes).isdisjoint(tag.labels)
-    ]
-    wanted, found = Counter(name for _, name in fits), Counter(name for name, _ in fits)
-    former = {name: before for name, before in fits if wanted[before] == found[name] == 1}
-    return tuple(replace(tag, former=former.get(tag.from_name, "")) for tag in tags)
+    version, tags = version_of(context, record, accepted=accepted), label_config.parse(record.label_config)
+    return tuple(_model(context, record, version, tag, tags) for tag in tags)
 
 
 def pool_keys(context: Context, record: ProjectRecord) -> dict[str, str]:
     """Return the `pool_key` of each of the accepted models by its tag's name in the store; opens no weights."""
-    version = _version(context, record.project_id, accepted=True)
-    first, *others = renamed(record, version)
-    return {
-        _place(version, tag, first=tag is first): _pool_key(context, record, version, tag, first=tag is first)
-        for tag in (first, *others)
-    }
+    version, tags = version_of(context, record, accepted=True), label_config.parse(record.label_config)
+    return {_key(version, tag): _pool_key(context, record, version, tag) for tag in tags}
 
 
-def _place(version: ModelVersion | None, tag: ControlTag, *, first: bool) -> str:
+def _key(version: ModelVersion | None, tag: ControlTag) -> str:
     """Return a tag's name in the store."""
-    return version.place_of(tag, first=first) if version else ("" if first else tag.from_name)
+    return version.key_of(tag.from_name) if version else tag.from_name
 
 
-def _pool_key(
-    context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag, *, first: bool
-) -> str:
+def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag) -> str:
     """Return a hash of which weights a tag's answers are of, what they look at and how; thresholds change nothing.
 
     Base weights count by their name: whether each machine could fetch them is no reason to ask all anew.
     """
-    known = version.model_of(tag, first=first) if version else None
+    known = version.model_of(tag) if version else None
     weights = known.sha256 if known else base_of(context, record, tag)
     depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(asked(tag).items()))
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
 def _model(
-    context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag, *, first: bool
+    context: Context,
+    record: ProjectRecord,
+    version: ModelVersion | None,
+    tag: ControlTag,
+    config: tuple[ControlTag, ...],
 ) -> ServedModel:
     settings = context.project_settings(record)
-    known = version.model_of(tag, first=first) if version else None
+    known = version.model_of(tag) if version else None
     if version is not None and known is not None:
         path: Path | None = context.store.weights(version, known.from_name)
         classes, tail, temperature = known.classes, weights_of(known, settings), known.temperature
@@ -216,14 +191,15 @@ def _model(
         imgsz=settings.imgsz,
         device=settings.device,
         tag=label_renames.in_tag(tag, label_renames.parse(settings.label_renames)),
-        beside=_place(version, tag, first=first),
+        key=_key(version, tag),
+        config=config,
         trained=known is not None,
         metrics=known.metrics if known else None,
-        pool_key=_pool_key(context, record, version, tag, first=first),
+        pool_key=_pool_key(context, record, version, tag),
     )
 
 
-def weights_of(model: ModelVersion | TagModel, settings: Settings) -> FloatArray | None:
+def weights_of(model: TagModel, settings: Settings) -> FloatArray | None:
     """Return how much each class of a model counts (C,), as CLASS_WEIGHTS says; None: all the same."""
     return strategy_pool.weights_of(settings, model.classes, model.metrics, model.class_quality)
 
@@ -245,7 +221,8 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
 def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
     """Return the promoted versions up to the model's own that have one for its tag, newest first, each with that."""
     versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
-    found = ((one, one.model_of(model.tag, first=not model.beside)) for one in reversed(versions))
+    of_today = (renamed(version, model.config) for version in reversed(versions))
+    found = ((version, version.model_of(model.tag)) for version in of_today)
     return [(version, known) for version, known in found if known is not None]
 
 
@@ -255,7 +232,13 @@ def _last(context: Context, model: ServedModel, count: int) -> list[tuple[ModelV
     return [models[place] for place in voters([(known.sha256, known.carried) for _, known in models], count)]
 
 
-def _version(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:
+def version_of(context: Context, record: ProjectRecord, *, accepted: bool) -> ModelVersion | None:
+    """Return the accepted or the served version, its models by the names of today's tags; None: the base model."""
+    version = _stored(context, record.project_id, accepted=accepted)
+    return renamed(version, label_config.parse(record.label_config)) if version else None
+
+
+def _stored(context: Context, project_id: int, *, accepted: bool) -> ModelVersion | None:
     return context.store.current(project_id) if accepted else context.store.serving(project_id)
 
 

@@ -100,7 +100,7 @@ def _predictions(
     """
     outdated = stored_answers.of(context, models).outdated(models)
     known = [
-        [None if model.beside in outdated else one for model, one in zip(models, found, strict=True)]
+        [None if model.key in outdated else one for model, one in zip(models, found, strict=True)]
         for found in (scoring.stored(context, models, task) for task in tasks)
     ]
     places = [place for place, found in enumerate(known) if any(one is None for one in found)]

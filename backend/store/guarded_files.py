@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -50,11 +51,14 @@ def cure_of(error: OSError) -> str:
     return _CURES.get(error.errno or 0, "check the disk and the network")
 
 
-def open_store_files(root: str, cache: Path) -> Files:
-    """Return the files under `root`; raises StoreError for an address that no installed library can open."""
+def open_store_files(root: str, cache: Path, prepare: Callable[[Files], None] | None = None) -> Files:
+    """Return the files under `root`; raises StoreError for an address that no installed library can open.
+
+    `prepare` runs once, before their first use, and may use them.
+    """
     protocol = root.partition("://")[0]
     try:
-        return GuardedFiles(open_files(root, cache))
+        return GuardedFiles(open_files(root, cache), prepare)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         fix = f"pip install 'yolo-backend[{extra}]'" if extra else f"install what it names: {error}"
@@ -81,8 +85,11 @@ def check(files: Files) -> None:
 class GuardedFiles:
     """Files whose faults are StoreErrors that name the file."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, prepare: Callable[[Files], None] | None = None) -> None:
+        """Guard `files`; `prepare` runs once, before their first use, and may use them."""
         self._files = files
+        self._prepare = prepare
+        self._lock = threading.Lock()
 
     def where(self, path: str) -> str:
         return self._files.where(path)
@@ -102,6 +109,10 @@ class GuardedFiles:
     def put(self, source: Path, path: str) -> None:
         with self._told(path, writes=True):
             self._files.put(source, path)
+
+    def move(self, source: str, path: str) -> None:
+        with self._told(path, writes=True):
+            self._files.move(source, path)
 
     def remove(self, path: str) -> None:
         with self._told(path):
@@ -123,8 +134,16 @@ class GuardedFiles:
         with self._told(path):
             self._files.fetch(path, target)
 
+    def _prepared(self) -> None:
+        with self._lock:
+            if self._prepare is not None:
+                self._prepare(GuardedFiles(self._files))
+                self._prepare = None
+
     @contextmanager
     def _told(self, path: str, *, writes: bool = False) -> Iterator[None]:
+        if self._prepare is not None:
+            self._prepared()
         try:
             yield
         except FileNotFoundError as error:

@@ -1,5 +1,6 @@
 """Where the store keeps what, under its folder or fsspec URL.
 
+layout                                   "2": the files lie as told here; see `migration`
 secret                                   shared by webhooks and our own calls
 runs/<n>                                 on an object store: which `yolo-backend run` is at work; the highest n counts
 projects/<id>/project.json               what Label Studio told us
@@ -10,25 +11,28 @@ projects/<id>/shown/<n>                  the version that we last pointed that q
 projects/<id>/fences/<purpose>/<n>       the fencing token given last: who holds a lower one must not write
 projects/<id>/stream.json                what the stream rule remembers
 projects/<id>/rewards.json               what each round of labels gained, for the bandit
-projects/<id>/signs.json                 what each scored pool says of stopping
+projects/<id>/pool_signs.json            what each scored pool says of stopping
 projects/<id>/versions/<n>/reserved      makes a number ours; stays, so that no number is used twice
-projects/<id>/versions/<n>/{weights.pt, manifest.json, pool-*.npz, ranking.npz}
-projects/<id>/versions/<n>/votes-*.npz   what a committee says of the pool
-projects/<id>/versions/<n>/pool_keys.json  what of the label config the scored pool depends on
-projects/<id>/versions/<n>/labeled/      what the version says of images that have labels
-projects/<id>/versions/<n>/label_errors.json  which of those labels it doubts
-projects/<id>/versions/<n>/label_marks.json   tasks whose score in Label Studio tells of that
-projects/<id>/versions/<n>/tags/<hash>/  the same of each control tag but the first: all but manifest and label errors
+projects/<id>/versions/<n>/manifest.json     of a published version; version 0 is the base model, and has none
+projects/<id>/versions/<n>/ranking.npz       the order of the queue
+projects/<id>/versions/<n>/answer_keys.json  what of the label config the scored pools depend on
+projects/<id>/versions/<n>/label_review.json which labels the version doubts
+projects/<id>/versions/<n>/label_marks.json  tasks whose score in Label Studio tells of that
+projects/<id>/versions/<n>/tags/<hash of its name>/  of each control tag:
+    weights.pt                               its model
+    pool-*.npz                               what that says of the pool
+    labeled/pool-*.npz                       and of images that have labels
+    votes-*.npz                              what a committee says of the pool
+    ranking.npz                              how the tag by itself ranks the pool, where there are several
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from backend.model_versions import ModelVersion
-
 ASIDE = "project.aside.json"
 LABELED = "labeled"
+LAYOUT = "layout"
 RUNS = "runs"
 TAGS = "tags"
 
@@ -65,24 +69,42 @@ def version_folder(project_id: int, number: int) -> str:
 
 
 def tags_folder(project_id: int, number: int) -> str:
-    """Return where a version's further control tags are kept."""
+    """Return where the files of a version's control tags are kept."""
     return f"{version_folder(project_id, number)}/{TAGS}"
 
 
-def scored_folder(project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> str:
-    """Return where a version, or one of its further tags, keeps what it says of the pool or of labeled tasks."""
-    folder = _tag_folder(project_id, number, tag) if tag else version_folder(project_id, number)
-    return f"{folder}/{LABELED}" if labeled else folder
-
-
-def weights_file(version: ModelVersion, tag: str) -> str:
-    """Return where a tag's weights are kept."""
-    project_id, number = version.project_id, version.number
-    folder = version_folder(project_id, number) if tag == version.from_name else _tag_folder(project_id, number, tag)
-    return f"{folder}/weights.pt"
-
-
-def _tag_folder(project_id: int, number: int, tag: str) -> str:
+def tag_folder(project_id: int, number: int, tag: str) -> str:
     """Return where a tag's files are; a tag may have any name, a folder may not."""
     key = hashlib.sha256(tag.encode()).hexdigest()[:16]
     return f"{tags_folder(project_id, number)}/{key}"
+
+
+def scored_folder(project_id: int, number: int, tag: str, *, labeled: bool = False) -> str:
+    """Return where a version keeps what a tag's model says of the pool or of labeled tasks."""
+    folder = tag_folder(project_id, number, tag)
+    return f"{folder}/{LABELED}" if labeled else folder
+
+
+def weights_file(project_id: int, number: int, tag: str) -> str:
+    """Return where a tag's weights are kept."""
+    return f"{tag_folder(project_id, number, tag)}/weights.pt"
+
+
+def manifest_file(project_id: int, number: int) -> str:
+    """Return where the manifest of a version is."""
+    return f"{version_folder(project_id, number)}/manifest.json"
+
+
+def signs_file(project_id: int) -> str:
+    """Return where it is kept what the scored pools of a project say of stopping."""
+    return f"{project_folder(project_id)}/pool_signs.json"
+
+
+def answer_keys_file(project_id: int, number: int) -> str:
+    """Return where it is kept what the stored answers of a version depend on."""
+    return f"{version_folder(project_id, number)}/answer_keys.json"
+
+
+def review_file(project_id: int, number: int) -> str:
+    """Return where a version's review of the labels is kept."""
+    return f"{version_folder(project_id, number)}/label_review.json"

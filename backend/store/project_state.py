@@ -9,7 +9,7 @@ from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
 from backend.storage import Files
 from backend.store import records
-from backend.store.paths import project_folder, version_folder
+from backend.store.paths import answer_keys_file, project_folder, review_file, signs_file, version_folder
 from backend.store.records import (
     F,
     MarksFile,
@@ -54,27 +54,27 @@ class Lessons:
 
     def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
         """Return what the scored pools say of stopping, by version and tag."""
-        found = self._read(SignsFile, f"{project_folder(project_id)}/signs.json", fix=_FORGET)
+        found = self._read(SignsFile, signs_file(project_id), fix=_FORGET)
         return found.signs if found else ()
 
     def save_signs(self, project_id: int, signs: PoolSigns) -> None:
         """Keep what a version's pool says by a tag, replacing what it said before."""
         known = {(one.version, one.tag): one for one in (*self.signs(project_id), signs)}
         kept = tuple(known[key] for key in sorted(known))
-        self._files.write(f"{project_folder(project_id)}/signs.json", SignsFile(signs=kept).encode())
+        self._files.write(signs_file(project_id), SignsFile(signs=kept).encode())
 
     def pool_keys(self, project_id: int, number: int) -> PoolKeys:
         """Return what the stored answers of a version depend on, as far as that is known."""
-        found = self._read(PoolKeysFile, f"{version_folder(project_id, number)}/pool_keys.json", fix=_SCORE)
+        found = self._read(PoolKeysFile, answer_keys_file(project_id, number), fix=_SCORE)
         return found.keys if found else PoolKeys({})
 
     def save_pool_keys(self, project_id: int, number: int, keys: PoolKeys) -> None:
         """Keep what the stored answers of a version depend on, replacing what was known."""
-        self._files.write(f"{version_folder(project_id, number)}/pool_keys.json", PoolKeysFile(keys=keys).encode())
+        self._files.write(answer_keys_file(project_id, number), PoolKeysFile(keys=keys).encode())
 
     def review(self, project_id: int, number: int) -> Review | None:
         """Return a version's last review of the labels, None before its first."""
-        found = self._read(ReviewFile, f"{version_folder(project_id, number)}/label_errors.json", fix=_FORGET)
+        found = self._read(ReviewFile, review_file(project_id, number), fix=_FORGET)
         if found is None:
             return None
         return Review(found.doubts, found.reviewed, found.shards, found.thresholds, found.rules)
@@ -89,7 +89,7 @@ class Lessons:
             thresholds=dict(review.thresholds),
             rules=review.rules,
         )
-        self._files.write(f"{version_folder(project_id, number)}/label_errors.json", file.encode())
+        self._files.write(review_file(project_id, number), file.encode())
 
     def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
         """Return what a version thinks of the labels, worst first; nothing before its first review."""

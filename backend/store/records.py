@@ -35,12 +35,12 @@ class PoolSigns:
     version: int
     uncertainty: float | None
     stability: float | None
-    tag: str = ""  # its name in the store, "": the version's first
+    tag: str  # its name in the store
 
 
 @dataclass(frozen=True, slots=True)
 class PoolKeys:
-    """What the stored answers of a version depend on, a hash for each tag by its name in the store ("": the first)."""
+    """What the stored answers of a version depend on, a hash for each tag by its name in the store."""
 
     by_tag: Mapping[str, str]
     outdated: bool = False  # predictions in Label Studio may still be those made with other keys
@@ -51,42 +51,49 @@ class _File(BaseModel):
     # NaN and infinity (a metric of an absent class) must survive the round trip.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    format: Literal[1] = 1
-
     def encode(self) -> bytes:
         return self.model_dump_json(indent=1).encode()
 
 
+class _FirstFormat(_File):
+    format: Literal[1] = 1
+
+
 class ManifestFile(_File):
+    format: Literal[2] = 2  # 1: the first tag's model stood on the version itself, see `migration`
     version: ModelVersion
 
+    def encode(self) -> bytes:
+        # What a tag is called today depends on the label config, and a manifest never changes.
+        return self.model_dump_json(indent=1, exclude={"version": {"stored_names"}}).encode()
 
-class ProjectFile(_File):
+
+class ProjectFile(_FirstFormat):
     project: ProjectRecord
 
 
-class PointerFile(_File):
+class PointerFile(_FirstFormat):
     number: int
     chosen: bool = False  # somebody rolled back to it
 
 
-class StreamFile(_File):
+class StreamFile(_FirstFormat):
     stream: StreamState
 
 
-class RewardsFile(_File):
+class RewardsFile(_FirstFormat):
     rewards: tuple[Reward, ...]
 
 
-class SignsFile(_File):
+class SignsFile(_FirstFormat):
     signs: tuple[PoolSigns, ...]
 
 
-class PoolKeysFile(_File):
+class PoolKeysFile(_FirstFormat):
     keys: PoolKeys
 
 
-class ReviewFile(_File):
+class ReviewFile(_FirstFormat):
     """A `Review`; files of earlier releases lack what tells which labels need not be judged again."""
 
     doubts: tuple[LabelDoubt, ...]
@@ -96,7 +103,7 @@ class ReviewFile(_File):
     rules: str = ""
 
 
-class MarksFile(_File):
+class MarksFile(_FirstFormat):
     tasks: tuple[int, ...]
 
 
@@ -112,8 +119,7 @@ def with_basis(version: ModelVersion) -> ModelVersion:
     def told(metrics: Metrics | None) -> Metrics | None:
         return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=False)
 
-    others = tuple(replace(model, metrics=told(model.metrics)) for model in version.others)
-    return replace(version, metrics=told(version.metrics), others=others)
+    return replace(version, models=tuple(replace(model, metrics=told(model.metrics)) for model in version.models))
 
 
 def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:

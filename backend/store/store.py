@@ -1,6 +1,6 @@
 """The model store: projects, their versions, scored pools and rankings, under a folder or an fsspec URL.
 
-A version without a manifest does not exist: the manifest is written last. `layout` names the files.
+A version without a manifest does not exist: the manifest is written last. `paths` names the files.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from backend.errors import BusyError, ModelError, NotFoundError
 from backend.model_versions import ModelVersion
 from backend.storage import file_sha256
 from backend.store.guarded_files import check, open_store_files
+from backend.store.migration import migrate, migrate_project
 from backend.store.paths import (
     ASIDE,
     LABELED,
     TAGS,
+    manifest_file,
     project_folder,
     scored_folder,
     tags_folder,
@@ -45,7 +47,6 @@ from backend.types import FloatArray, IntArray, Prediction, Ranking
 __all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
-_NONE: Mapping[str, Path] = MappingProxyType({})
 NO_SOURCES: Mapping[int, int] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
@@ -54,14 +55,21 @@ class Store(Pointers):
     """Everything that outlives a process, but labels (Label Studio's) and jobs (redis's)."""
 
     def __init__(self, root: str, cache: Path | None = None) -> None:
-        """Open the store under `root`; `cache` is where weights of a remote root are kept for loading."""
-        super().__init__(open_store_files(root, cache or Path.home() / ".cache" / "yolo-backend"))
+        """Open the store under `root`; `cache` is where weights of a remote root are kept for loading.
+
+        A store of an earlier release gets today's layout before its first use.
+        """
+        self._root, self._cache = root, cache or Path.home() / ".cache" / "yolo-backend"
+        super().__init__(open_store_files(root, self._cache, migrate))
         self._pools = PoolStore(self._files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:
-        """Write and remove a file; raises StoreError with the cure if MODEL_DIR cannot be used."""
-        check(self._files)
+        """Write and remove a file; raises StoreError with the cure if MODEL_DIR cannot be used.
+
+        It migrates nothing: a run that is about to be refused must not, beside one of an earlier release.
+        """
+        check(open_store_files(self._root, self._cache))
 
     def fetch(self, path: str, folder: Path) -> None:
         """Bring what the admin put into a remote MODEL_DIR, base weights and their list, into a local folder."""
@@ -115,12 +123,12 @@ class Store(Pointers):
         if number > max(self._numbers(versions_folder(project_id)), default=0):
             self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
-    def publish(self, version: ModelVersion, weights: Path | None, others: Mapping[str, Path] = _NONE) -> None:
+    def publish(self, version: ModelVersion, weights: Mapping[str, Path]) -> None:
         """Keep a version, and make it the current one if it was promoted; of a rejected one only the manifest is kept.
 
-        `weights` are those of the first control tag, `others` of further ones by name; a tag may have none. Publishing
-        the same version twice changes nothing. Raises ModelError if weights are not the manifest's, or if the number
-        holds another version; BusyError if its parent is not the current version (any more).
+        `weights` are those of each tag by its name; a tag may have none. Publishing the same version twice changes
+        nothing. Raises ModelError if weights are not the manifest's, or if the number holds another version; BusyError
+        if its parent is not the current version (any more).
         """
         version = with_basis(replace(version, created=version.created.astimezone(UTC)))
         folder = version_folder(version.project_id, version.number)
@@ -131,22 +139,22 @@ class Store(Pointers):
         parent = version.parent or 0
         if version.promoted:
             self._require("current", version.project_id, parent, version.number)
-        files = {version.from_name: weights, **others}
         for model in version.models:
-            given = files.get(model.from_name)
+            given = weights.get(model.from_name)
             if (file_sha256(given) if given else "") != model.sha256:
                 what = "weights do not have the sha256 of their manifest"
                 raise ModelError(what, where=str(given), fix="train again")
         for model in version.models if version.promoted else ():
-            if given := files.get(model.from_name):
-                self._files.put(given, weights_file(version, model.from_name))
-        self._files.write(f"{folder}/manifest.json", data)
+            if given := weights.get(model.from_name):
+                self._files.put(given, weights_file(version.project_id, version.number, model.from_name))
+        self._files.write(manifest_file(version.project_id, version.number), data)
         if not version.promoted:
             return
         try:
             self._point_on("current", version.project_id, parent, version.number)
         except BusyError:
-            self._files.remove(f"{folder}/manifest.json")  # another was faster: this version does not exist
+            # another was faster: this version does not exist
+            self._files.remove(manifest_file(version.project_id, version.number))
             raise
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
@@ -206,14 +214,18 @@ class Store(Pointers):
         if self.shown(project_id) != number:
             self._point("shown", project_id, number)
 
-    def weights(self, version: ModelVersion, tag: str = "") -> Path:
-        """Return a local file of a tag's weights ("": the first's), checked against the manifest; raises ModelError."""
-        stored, tag = self.version(version.project_id, version.number), tag or version.from_name
-        expected = next((model.sha256 for model in stored.models if model.from_name == tag), "")
-        path = weights_file(version, tag)
+    def weights(self, version: ModelVersion, tag: str) -> Path:
+        """Return a local file of the weights of a tag, checked against the manifest; raises ModelError.
+
+        `tag` is its name in the version, which may be the new one of a tag that was renamed since.
+        """
+        key = version.key_of(tag)
+        stored = self.version(version.project_id, version.number)
+        expected = next((model.sha256 for model in stored.models if model.from_name == key), "")
+        path = weights_file(version.project_id, version.number, key)
         where = self._files.where(path)
         if not expected:
-            raise ModelError(f"{version.name} has no weights for {tag or 'it'}", where=where, fix="train again")
+            raise ModelError(f"{version.name} has no weights for {tag}", where=where, fix="train again")
         try:
             local = self._files.local(path, expected)
         except FileNotFoundError as error:
@@ -240,27 +252,25 @@ class Store(Pointers):
                         if name not in ("manifest.json", "reserved", LABELED, TAGS):
                             self._files.remove(f"{folder}/{name}")
 
-    # Scored pools and rankings; number 0 is the base model, and a tag is a further one by its name, "" the first
+    # Scored pools and rankings; number 0 is the base model, and `tag` is a control tag's name in the store
 
-    def save_shard(
-        self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False, tag: str = ""
-    ) -> None:
+    def save_shard(self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False, tag: str) -> None:
         """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
-        self._pools.save_shard(scored_folder(project_id, number, labeled=labeled, tag=tag), shard)
+        self._pools.save_shard(scored_folder(project_id, number, tag, labeled=labeled), shard)
 
     def save_votes(
-        self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str = ""
+        self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str
     ) -> None:
         """Keep what a committee says of one shard of the pool."""
-        self._pools.save_votes(scored_folder(project_id, number, tag=tag), index, task_ids, votes)
+        self._pools.save_votes(scored_folder(project_id, number, tag), index, task_ids, votes)
 
-    def votes(self, project_id: int, number: int, *, tag: str = "") -> Iterator[tuple[IntArray, Committee]]:
+    def votes(self, project_id: int, number: int, *, tag: str) -> Iterator[tuple[IntArray, Committee]]:
         """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
-        return self._pools.votes(scored_folder(project_id, number, tag=tag))
+        return self._pools.votes(scored_folder(project_id, number, tag))
 
-    def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> int:
+    def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> int:
         """Return an index above those of all stored shards."""
-        return self._pools.next_shard(scored_folder(project_id, number, labeled=labeled, tag=tag))
+        return self._pools.next_shard(scored_folder(project_id, number, tag, labeled=labeled))
 
     def clear_shards(self, project_id: int, number: int) -> None:
         """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
@@ -276,7 +286,7 @@ class Store(Pointers):
         *,
         needs: frozenset[str] = frozenset(),
         labeled: bool = False,
-        tag: str = "",
+        tag: str,
     ) -> tuple[Pool, tuple[int, ...]]:
         """Return the scored pool, or the labeled tasks, each task once, and the tasks that failed.
 
@@ -284,12 +294,12 @@ class Store(Pointers):
         Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
         the pool is rewritten meanwhile.
         """
-        folder = scored_folder(project_id, number, labeled=labeled, tag=tag)
+        folder = scored_folder(project_id, number, tag, labeled=labeled)
         return self._pools.load_pool(folder, class_weights, needs)
 
-    def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> Iterator[PoolShard]:
+    def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> Iterator[PoolShard]:
         """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
-        return self._pools.shards(scored_folder(project_id, number, labeled=labeled, tag=tag))
+        return self._pools.shards(scored_folder(project_id, number, tag, labeled=labeled))
 
     def prediction(
         self,
@@ -299,14 +309,14 @@ class Store(Pointers):
         source: int | None = None,
         *,
         labeled: bool = False,
-        tag: str = "",
+        tag: str,
     ) -> Prediction | None:
         """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`.
 
         Nor is it returned where the task showed something else then: `source` is what it shows now, None: whatever.
         `labeled` asks for what it predicted when the task had labels already.
         """
-        found = self._pools.find(scored_folder(project_id, number, labeled=labeled, tag=tag), task_id, source)
+        found = self._pools.find(scored_folder(project_id, number, tag, labeled=labeled), task_id, source)
         return found[0].prediction(found[1]) if found else None
 
     def predictions(
@@ -317,40 +327,50 @@ class Store(Pointers):
         sources: Mapping[int, int] = NO_SOURCES,
         *,
         labeled: bool = False,
-        tag: str = "",
+        tag: str,
     ) -> Iterator[tuple[int, Prediction]]:
         """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
-        return self._pools.of_tasks(scored_folder(project_id, number, labeled=labeled, tag=tag), task_ids, sources)
+        return self._pools.of_tasks(scored_folder(project_id, number, tag, labeled=labeled), task_ids, sources)
 
-    def sources(self, project_id: int, number: int, *, labeled: bool = False, tag: str = "") -> dict[int, int]:
+    def sources(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> dict[int, int]:
         """Return what each stored answer is of, by task, those that failed too; 0: not known."""
-        return self._pools.sources(scored_folder(project_id, number, labeled=labeled, tag=tag))
+        return self._pools.sources(scored_folder(project_id, number, tag, labeled=labeled))
 
-    def written(
-        self, project_id: int, number: int, *, labeled: bool = False, tag: str = ""
-    ) -> list[tuple[int, IntArray]]:
+    def written(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> list[tuple[int, IntArray]]:
         """Return when each shard was written, in ns since 1970, and the tasks (k,) that it holds the answers to."""
-        return self._pools.written(scored_folder(project_id, number, labeled=labeled, tag=tag))
+        return self._pools.written(scored_folder(project_id, number, tag, labeled=labeled))
 
-    def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str = "") -> None:
+    def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str | None = None) -> None:
         """Keep a version's ranking, or that of one tag among several, replacing the one before."""
-        self._pools.save_ranking(scored_folder(project_id, number, tag=tag), ranking)
+        self._pools.save_ranking(_ranking_folder(project_id, number, tag), ranking)
 
-    def ranking(self, project_id: int, number: int, *, tag: str = "") -> Ranking | None:
+    def ranking(self, project_id: int, number: int, *, tag: str | None = None) -> Ranking | None:
         """Return a version's ranking, or one tag's, None if there is none; raises ModelError for a damaged file."""
-        return self._pools.ranking(scored_folder(project_id, number, tag=tag))
+        return self._pools.ranking(_ranking_folder(project_id, number, tag))
 
     # Inside
 
     def _manifest(self, project_id: int, number: int) -> ModelVersion | None:
         if (project_id, number) not in self._manifests:
-            found = self._read(ManifestFile, f"{version_folder(project_id, number)}/manifest.json", fix=_ROLL_BACK)
+            found = self._read_manifest(project_id, number)
             if found is None:
                 return None
             self._manifests[project_id, number] = with_basis(found.version)
         return self._manifests[project_id, number]
 
+    def _read_manifest(self, project_id: int, number: int) -> ManifestFile | None:
+        path = manifest_file(project_id, number)
+        try:
+            return self._read(ManifestFile, path, fix=_ROLL_BACK)
+        except ModelError:
+            migrate_project(self._files, project_id)  # it may be from the backup of an earlier release
+            return self._read(ManifestFile, path, fix=_ROLL_BACK)
+
     def _folders(self, project_id: int, number: int) -> list[str]:
-        """Return where a version's files are: its own folder, and one for each tag that has some beside it."""
-        beside = tags_folder(project_id, number)
-        return [version_folder(project_id, number), *(f"{beside}/{name}" for name in self._files.entries(beside))]
+        """Return where a version's files are: its own folder, and one for each tag."""
+        tags = tags_folder(project_id, number)
+        return [version_folder(project_id, number), *(f"{tags}/{name}" for name in self._files.entries(tags))]
+
+
+def _ranking_folder(project_id: int, number: int, tag: str | None) -> str:
+    return version_folder(project_id, number) if tag is None else scored_folder(project_id, number, tag)

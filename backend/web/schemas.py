@@ -268,7 +268,7 @@ def label_error_out(doubt: LabelDoubt) -> LabelErrorOut:
 
 def version_out(version: ModelVersion) -> VersionOut:
     """Return a version as GET /api/projects/{id} shows it."""
-    metrics = version.metrics
+    metrics = version.models[0].metrics
     judged_on = _judged_on(metrics)
     return VersionOut(
         version=version.name,

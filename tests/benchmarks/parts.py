@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from backend.datasets import synthetic
-from backend.model_versions import ModelVersion, TrainingSnapshot
+from backend.model_versions import ModelVersion, TagModel, TrainingSnapshot
 from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.store import ProjectRecord, Store, version_name
@@ -99,26 +99,23 @@ def served(folder: Path, files: Path, trained: Path, imgsz: int, *, early: bool 
 
 def publish(store: Store, trained: Path) -> None:
     """Make `trained` the version that serves project 1."""
+    sha256 = file_sha256(trained)
+    model = TagModel("label", "detect", synthetic.CLASSES, sha256, "yolo11n.pt", None, None, {}, "for the benchmark")
     version = ModelVersion(
         project_id=PROJECT,
         number=1,
         name=version_name("yolo11n.pt", 1),
-        sha256=file_sha256(trained),
-        base_model="yolo11n.pt",
         parent=None,
-        classes=synthetic.CLASSES,
         snapshot=TrainingSnapshot(PROJECT, "", {}, (), ()),
-        metrics=None,
-        champion_metrics=None,
-        hyper_parameters={},
         software={},
         timings={},
         created=datetime.now(UTC),
         promoted=True,
         reason="for the benchmark",
+        models=(model,),
     )
     store.save_project(ProjectRecord(PROJECT, CONFIG, "", "", "", ""))
-    store.publish(version, trained)
+    store.publish(version, {"label": trained})
     store.activate(PROJECT, 1)
 
 

@@ -17,7 +17,7 @@ from backend.model_versions import Metrics
 from backend.store.records import PointerFile
 from backend.store.store import Store
 from backend.web import schemas
-from tests.support import publish
+from tests.support import publish, with_model
 
 FEW = Metrics(
     0.924, 0.7, {}, images=4, boxes=19, detections=25, interval=(0.8, 1.0), interval_50_95=(0.6, 0.8), held_out=True
@@ -45,8 +45,8 @@ def test_table_and_api_tell_a_figure_with_its_basis(
 ) -> None:
     """Before: "0.924", of 4 images and 19 boxes; and in the API `images: 60` (labels) beside `boxes: 19`."""
     first = publish(context.store, 7, tiny_weights)
-    version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", parent=1, metrics=metrics)
-    context.store.publish(version, tiny_weights)
+    version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", parent=1)
+    context.store.publish(with_model(version, metrics=metrics), {"label": tiny_weights})
     assert told in shown(context)
     out = schemas.version_out(context.store.version(7, 2))
     judged = basis.is_judged(metrics)
@@ -61,16 +61,16 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
     learned = publish(context.store, 7, tiny_weights)  # task 1 trained and judged it
     apart = replace(learned.snapshot, train_tasks=(1, 2), val_tasks=(3,))
     number = context.store.reserve_number(7)
-    context.store.publish(replace(learned, number=number, parent=1, snapshot=apart), tiny_weights)
+    context.store.publish(replace(learned, number=number, parent=1, snapshot=apart), {"label": tiny_weights})
     for path in Path(context.settings.model_dir).rglob("manifest.json"):
         manifest = json.loads(path.read_text())
         for name in ("interval", "interval_50_95", "gained", "held_out"):
-            del manifest["version"]["metrics"][name]
+            del manifest["version"]["models"][0]["metrics"][name]
         path.write_text(json.dumps(manifest))
-    versions = Store(context.settings.model_dir).versions(7)
-    assert [version.metrics and version.metrics.held_out for version in versions] == [False, None]
-    assert [basis.is_judged(version.metrics) for version in versions] == [False, True]
-    assert basis.in_words(versions[1].metrics) == "0.500 on 12 held-out images, 20 labels"
+    metrics = [version.models[0].metrics for version in Store(context.settings.model_dir).versions(7)]
+    assert [of_version and of_version.held_out for of_version in metrics] == [False, None]
+    assert [basis.is_judged(of_version) for of_version in metrics] == [False, True]
+    assert basis.in_words(metrics[1]) == "0.500 on 12 held-out images, 20 labels"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_served_version_wins_over_the_accepted_one_until_its_scores_are_in(
 
 def test_without_weights_nothing_is_found_and_the_name_says_so(context: Context, model_dir: Path) -> None:
     class_less = served_models.ServedModel(
-        7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0]
+        7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0], "label"
     )
     (found,) = class_less.predict([MediaFile(Path("unread.png"), 80, 60)])
     assert (found.width, found.height, len(found.boxes), found.class_probs.shape) == (80, 60, 0, (0, 0))

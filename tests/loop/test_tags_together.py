@@ -12,16 +12,17 @@ import pytest
 
 from backend.errors import ModelError
 from backend.evaluation import calibration
+from backend.labelstudio import label_config
 from backend.loop import projects, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring, strategy_inputs
 from backend.loop.scoring.past_predictions import pasts_of
-from backend.loop.served_models import ServedModel, models_for, renamed
+from backend.loop.served_models import ServedModel, models_for
 from backend.loop.serving import TaskResult
 from backend.loop.training import retraining
 from backend.loop.training.snapshot import Labels
 from backend.media.cache import MediaFile
-from backend.model_versions import Calibration, ModelVersion, TagModel
+from backend.model_versions import Calibration, ModelVersion, TagModel, renamed
 from backend.sampling import ranking
 from backend.storage import file_sha256
 from backend.types import Json, Ranking, Task
@@ -30,7 +31,7 @@ from backend.yolo import detector
 from tests import clips
 from tests.loop.test_video_tasks import CONFIG as VIDEO
 from tests.loop.test_video_tasks import MOVERS
-from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo
+from tests.support import CLASSES, CONFIG, ImageSite, publish, tiny_yolo, with_model
 
 CHOICES = (
     '<Choices name="quality" toName="image" model_score_threshold="0">'
@@ -81,12 +82,11 @@ def publish_both(context: Context, boxes: Path, classifier: Path, name: str = "q
 def recalibrated(context: Context, version: ModelVersion, temperatures: Sequence[float]) -> None:
     """Publish and serve a version again, as if its tags had these temperatures."""
     number = context.store.reserve_number(7)
-    (beside,) = version.others
-    first, second = (Calibration(temperature, 50) for temperature in temperatures)
-    others = (replace(beside, calibration=second),)
-    again = replace(version, number=number, parent=version.number, calibration=first, others=others)
+    pairs = zip(version.models, temperatures, strict=True)
+    models = tuple(replace(model, calibration=Calibration(temperature, 50)) for model, temperature in pairs)
+    again = replace(version, number=number, parent=version.number, models=models)
     weights = {model.from_name: context.store.weights(version, model.from_name) for model in version.models}
-    context.store.publish(again, weights.pop(version.from_name), weights)
+    context.store.publish(again, weights)
     context.store.activate(7, number)
 
 
@@ -173,8 +173,8 @@ def test_a_tag_without_a_model_of_its_own_shows_its_base(
     base = tiny_yolo(Path(context.settings.model_dir) / "yolo11n.pt", ("cat", "bird"), seed=5)
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     label, second = served(context)
-    assert (label.trained, label.beside, label.classes) == (True, "", CLASSES)
-    assert (second.trained, second.beside, second.classes) == (False, "second", ("cat", "bird"))
+    assert (label.trained, label.key, label.classes) == (True, "label", CLASSES)
+    assert (second.trained, second.key, second.classes) == (False, "second", ("cat", "bird"))
     assert second.weights == base
     predict(context, TWO_BOXES, *pool(images, 2))
     assert passes == [2, 2]
@@ -191,12 +191,12 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     setup(context, RENAMED.replace('<Label value="dog"/>', ""))
     base = tiny_yolo(Path(context.settings.model_dir) / "yolo11n.pt", ("bird",), seed=5)
     animals, second = served(context)
-    assert (animals.trained, animals.classes, animals.beside, animals.tag.from_name) == (True, CLASSES, "", "animals")
+    assert (animals.trained, animals.classes, animals.key, animals.tag.from_name) == (True, CLASSES, "label", "animals")
     assert animals.weights not in (None, base)
-    assert (second.trained, second.beside) == (True, "second")
-    assert known.known_tasks(animals.beside) == {1}
+    assert (second.trained, second.key) == (True, "second")
+    assert known.known_tasks(animals.key) == {1}
     assert [past.number for past in pasts_of(context, animals)] == [1]
-    assert context.store.prediction(7, 1, 2, tag=animals.beside) is not None
+    assert context.store.prediction(7, 1, 2, tag=animals.key) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))
     assert "animals" in kinds(result.regions)
     assert len(late_tasks.parts_of(context, (animals, second))) == 2, "new tasks are placed by both"
@@ -205,7 +205,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
     champion = retraining._champions(context, labels, known)["animals"]
     assert champion is not None
-    assert champion.model.sha256 == known.sha256
+    assert champion.model.sha256 == known.models[0].sha256
 
 
 def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
@@ -213,12 +213,12 @@ def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
 ) -> None:
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
     publish_both(context, tiny_weights, classifier)
-    assert [(one.trained, one.beside) for one in served(context)] == [(True, ""), (True, "quality")]
+    assert [(one.trained, one.key) for one in served(context)] == [(True, "label"), (True, "quality")]
     setup(context, CONFIG.replace('name="label"', 'name="how"'))  # both are gone, and only one of them is of boxes
-    assert [(one.trained, one.beside) for one in served(context)] == [(True, "")]
+    assert [(one.trained, one.key) for one in served(context)] == [(True, "label")]
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
     publish_both(context, tiny_weights, classifier, name="how")  # once it is trained under its new name that counts
-    assert [(one.trained, one.beside, one.tag.former) for one in served(context)] == [(True, "", ""), (True, "how", "")]
+    assert [(one.trained, one.key) for one in served(context)] == [(True, "label"), (True, "how")]
 
 
 def two_boxes(context: Context, weights: Path) -> ModelVersion:
@@ -249,8 +249,7 @@ def test_a_new_tag_takes_nobodys_model(context: Context, tiny_weights: Path, sch
     known = two_boxes(context, tiny_weights)
     record = context.store.project(7)
     assert record is not None
-    assert [tag.former for tag in renamed(record, known)] == [""] * len(renamed(record, known))
-    assert [tag.former for tag in renamed(record, None)] == [""] * len(renamed(record, known))
+    assert renamed(known, label_config.parse(record.label_config)) == known
 
 
 def test_a_tag_without_any_weights_leaves_the_others_alone(
@@ -401,7 +400,7 @@ def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
     assert record is not None
     for model, temperature in zip(models, temperatures, strict=True):
         assert model.temperature == temperature
-        plain, _ = context.store.load_pool(7, model.number, None, tag=model.beside)
+        plain, _ = context.store.load_pool(7, model.number, None, tag=model.key)
         seen = strategy_inputs.pool_for(context, record, model, "entropy")
         assert len(plain.class_probs)
         assert seen.exclusive == (model.tag.task == "classify")
@@ -417,7 +416,7 @@ def test_a_tag_that_no_model_was_accepted_for_has_no_temperature(
 ) -> None:
     """Its base weights answer, and the temperature of the model that was refused is not theirs."""
     version = publish_both(context, tiny_weights, classifier)
-    refused = replace(version, sha256="", calibration=Calibration(2.0, 50))
+    refused = with_model(version, sha256="", calibration=Calibration(2.0, 50))
     assert [model.temperature for model in refused.models] == [1.0, 1.0]
     assert schemas.version_out(refused).temperature == 1.0
 
@@ -429,11 +428,8 @@ def test_a_tag_without_a_model_has_no_say_in_the_queue(
     put_base(context, "yolo11n.pt", tiny_weights)
     version = publish_both(context, tiny_weights, classifier)
     number = context.store.reserve_number(7)
-    context.store.publish(
-        replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number, sha256="", metrics=None),
-        None,
-        {"quality": classifier},
-    )
+    made = replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number)
+    context.store.publish(with_model(made, sha256="", metrics=None), {"quality": classifier})
     context.store.activate(7, number)
     models, order = rank(context, pool(images, 6))
     assert [model.trained for model in models] == [False, True]

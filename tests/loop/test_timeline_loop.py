@@ -105,10 +105,11 @@ def test_predicted_corrected_retrained_scored(
 
     await_shown(servers, project, "yolo11n-cls-v1")
     (version,) = servers.store.versions(project)
-    assert (version.task, version.classes) == ("classify", TAG.labels)
-    assert version.hyper_parameters["epochs"] == epochs  # of the tag's, under MIN_EPOCHS, unless they are an LSTM's
-    assert version.hyper_parameters.get("lstm", {}).get("hidden_size") == hidden_size
-    lstm = getattr(load_model(servers.store.weights(version)), TEMPORAL, None)
+    (model,) = version.models
+    assert (model.task, model.classes) == ("classify", TAG.labels)
+    assert model.hyper_parameters["epochs"] == epochs  # of the tag's, under MIN_EPOCHS, unless they are an LSTM's
+    assert model.hyper_parameters.get("lstm", {}).get("hidden_size") == hidden_size
+    lstm = getattr(load_model(servers.store.weights(version, TAG.from_name)), TEMPORAL, None)
     assert (lstm and lstm["lstm"].hidden_size) == hidden_size
     assert len(version.snapshot.annotations) == LABELED
     assert corrected in version.snapshot.annotations

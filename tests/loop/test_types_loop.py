@@ -174,7 +174,8 @@ def test_what_the_annotator_draws_is_what_is_learned(story: Story) -> None:
 
 def test_a_training_makes_a_version_of_all_labels(story: Story, kind: Kind) -> None:
     (version,) = story.versions
-    assert (version.task, version.classes) == (kind.task, story.tag.labels)
+    (model,) = version.models
+    assert (model.task, model.classes) == (kind.task, story.tag.labels)
     assert len(version.snapshot.annotations) == LABELED
     assert story.corrected in version.snapshot.annotations
     assert story.failures == {}

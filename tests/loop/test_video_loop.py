@@ -106,7 +106,7 @@ def test_a_version_of_eight_videos_finds_objects_in_new_ones(
         version = servers.store.version(project, 1)
         failures, after = servers.status(project).failures, servers.predictions(project)
         data_yaml = writer.write_test_set(unseen(images.folder, range(100, 108)), TAG.labels, tmp_path / "test-set")
-        quality = evaluate.evaluate(servers.store.weights(version), data_yaml, 160, "cpu")
+        quality = evaluate.evaluate(servers.store.weights(version, "label"), data_yaml, 160, "cpu")
     regions = [each for (one,) in after.values() for each in one.result]
     print(f"videos: mAP50 {basis.on_test(quality)}, {len(regions)} tracks in {len(after)} videos, {version.timings}")
     assert failures == {}

@@ -46,7 +46,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_others_are_loaded(context
         context.store.activate(project_id, publish(context.store, project_id, tiny_weights).number)
     version = context.store.serving(8)
     assert version is not None
-    context.store.weights(version).write_bytes(b"damaged")
+    context.store.weights(version, "label").write_bytes(b"damaged")
     state = load(context)
     assert state.startswith("not loaded: project 8: weights of yolo11n-v1 are damaged")
     assert "project 7" not in state

@@ -21,15 +21,16 @@ import numpy as np
 import pytest
 
 from backend.errors import BusyError, ModelError, NotFoundError, StoreError
-from backend.model_versions import Metrics, ModelVersion, TrainingSnapshot
+from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
 from backend.storage import LocalFiles, file_sha256
-from backend.store import shard_codec
+from backend.store import paths, shard_codec
 from backend.store.shard_codec import ShardArrays
 from backend.store.shard_codec import read as read_shard
 from backend.store.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
 from backend.types import Column, Prediction, Ranking
+from tests.support import with_model
 
 RECORD = ProjectRecord(7, '<View label="é"/>', '{"RETRAIN_EVERY": 5}', "http://ls", "http://me:9090", "")
 
@@ -63,23 +64,22 @@ def weights_file(tmp_path: Path, content: bytes = b"weights") -> Path:
 
 def make_version(weights: Path, number: int, *, promoted: bool = True, project_id: int = 7) -> ModelVersion:
     metrics = Metrics(0.1 + 0.2, 1e-17, {"a": float("nan"), "b": 0.5}, 3, 4, 5)
+    hyper = {"epochs": 3, "lr": 0.01, "names": ["x"], "nothing": None}
+    model = TagModel(
+        *("label", "detect", ("a", "b"), file_sha256(weights), "yolo11n.pt", metrics, None, hyper, "first version")
+    )
     return ModelVersion(
         project_id=project_id,
         number=number,
         name=version_name("yolo11n.pt", number),
-        sha256=file_sha256(weights),
-        base_model="yolo11n.pt",
         parent=None if number == 1 else number - 1,
-        classes=("a", "b"),
         snapshot=TrainingSnapshot(project_id, "hash", {11: "2025-01-01T00:00:00Z", 12: "x"}, (1, 2), (3,)),
-        metrics=metrics,
-        champion_metrics=None,
-        hyper_parameters={"epochs": 3, "lr": 0.01, "names": ["x"], "nothing": None},
         software={"ultralytics": "8"},
         timings={"train": 1.25},
         created=datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
         promoted=promoted,
         reason="first version",
+        models=(model,),
     )
 
 
@@ -88,7 +88,7 @@ def publish(store: Store, tmp_path: Path, *, promoted: bool = True) -> ModelVers
     weights = weights_file(tmp_path, f"weights {number}".encode())
     current = store.current(7)
     version = replace(make_version(weights, number, promoted=promoted), parent=current.number if current else None)
-    store.publish(version, weights)
+    store.publish(version, {"label": weights})
     return version
 
 
@@ -146,6 +146,13 @@ def path_of(store: Store, name: str, number: int = 1) -> Path:
     return Path(store._files.where(f"projects/7/versions/{number}/{name}"))
 
 
+def of_tag(store: Store, name: str, number: int = 1) -> Path:
+    """Return where a file of the control tag is; its folder is made."""
+    path = Path(store._files.where(f"{paths.tag_folder(7, number, 'label')}/{name}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 # Projects and the secret
 
 
@@ -156,7 +163,7 @@ def test_an_empty_store(store: Store) -> None:
     assert store.current(7) is None
     assert store.serving(7) is None
     assert store.ranking(7, 0) is None
-    assert store.prediction(7, 0, 1) is None
+    assert store.prediction(7, 0, 1, tag="label") is None
     store.prune(7, keep=1)
     store.clear_shards(7, 0)
 
@@ -238,7 +245,7 @@ def test_version_name(base: str, number: int, name: str) -> None:
 
 
 def test_numbers_are_never_used_twice(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
-    store.save_shard(7, 0, make_shard(0, make_prediction(1)))
+    store.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
     assert publish(store, tmp_path).number == 1
     assert store.reserve_number(7) == 2  # a training that dies
     assert publish(reopen(), tmp_path).number == 3
@@ -251,8 +258,8 @@ def test_numbers_are_never_used_twice(store: Store, reopen: Callable[[], Store],
 def test_a_manifest_survives_the_round_trip(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
     version = publish(store, tmp_path)
     found = reopen().version(7, 1)
-    assert repr(found.metrics) == repr(version.metrics)  # NaN is not equal to itself
-    assert replace(found, metrics=None) == replace(version, metrics=None)
+    assert repr(found.models[0].metrics) == repr(version.models[0].metrics)  # NaN is not equal to itself
+    assert with_model(found, metrics=None) == with_model(version, metrics=None)
     assert found.created.utcoffset() == timedelta(0)
     assert repr(reopen().current(7)) == repr(found) == repr(reopen().versions(7)[0])
 
@@ -260,16 +267,16 @@ def test_a_manifest_survives_the_round_trip(store: Store, reopen: Callable[[], S
 def test_times_are_kept_in_utc(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
     weights = weights_file(tmp_path)
     noon = datetime(2025, 5, 5, 12, tzinfo=timezone(timedelta(hours=2)))
-    store.publish(replace(make_version(weights, 1), created=noon), weights)
+    store.publish(replace(make_version(weights, 1), created=noon), {"label": weights})
     assert reopen().version(7, 1).created == noon
     assert reopen().version(7, 1).created.hour == 10
 
 
 def test_weights_come_back_checked(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
     version = publish(store, tmp_path)
-    assert store.weights(version).read_bytes() == b"weights 1"
-    assert reopen().weights(version).read_bytes() == b"weights 1"
-    assert reopen().weights(version).suffix == ".pt"
+    assert store.weights(version, "label").read_bytes() == b"weights 1"
+    assert reopen().weights(version, "label").read_bytes() == b"weights 1"
+    assert reopen().weights(version, "label").suffix == ".pt"
 
 
 def test_damaged_weights_are_named_and_never_given_out(
@@ -277,10 +284,10 @@ def test_damaged_weights_are_named_and_never_given_out(
 ) -> None:
     publish(store, tmp_path)
     version = publish(store, tmp_path)
-    with fsspec.open(f"{root}/projects/7/versions/2/weights.pt", "wb") as file:
+    with fsspec.open(f"{root}/{paths.weights_file(7, 2, 'label')}", "wb") as file:
         file.write(b"weights X")
-    with pytest.raises(ModelError, match=r"yolo11n-v2 are damaged.*versions/2/weights\.pt.*roll back"):
-        reopen().weights(version)
+    with pytest.raises(ModelError, match=r"yolo11n-v2 are damaged.*versions/2/tags/\w+/weights\.pt.*roll back"):
+        reopen().weights(version, "label")
     assert reopen().rollback(7, 1).number == 1
     with pytest.raises(ModelError, match="damaged"):
         reopen().rollback(7, 2)
@@ -292,28 +299,28 @@ def test_damaged_weights_are_named_and_never_given_out(
 def test_a_damaged_local_copy_of_remote_weights_is_fetched_again(tmp_path: Path) -> None:
     store = Store(f"memory://{uuid.uuid4().hex}", cache=tmp_path / "cache")
     version = publish(store, tmp_path)
-    store.weights(version).write_bytes(b"damaged")
-    assert store.weights(version).read_bytes() == b"weights 1"
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{version.sha256}.pt"]
+    store.weights(version, "label").write_bytes(b"damaged")
+    assert store.weights(version, "label").read_bytes() == b"weights 1"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{version.models[0].sha256}.pt"]
 
 
 def test_missing_weights(local: Store, tmp_path: Path) -> None:
     version = publish(local, tmp_path)
-    path_of(local, "weights.pt").unlink()
+    of_tag(local, "weights.pt").unlink()
     with pytest.raises(ModelError, match=r"yolo11n-v1 are missing.*roll back"):
-        local.weights(version)
+        local.weights(version, "label")
 
 
 def test_a_version_without_a_manifest_does_not_exist(local: Store, tmp_path: Path) -> None:
     version = publish(local, tmp_path)
     number = local.reserve_number(7)
-    path_of(local, "weights.pt", number).write_bytes(b"killed between weights and manifest")
+    of_tag(local, "weights.pt", number).write_bytes(b"killed between weights and manifest")
     assert [found.number for found in local.versions(7)] == [1]
     assert local.current(7) is not None
     with pytest.raises(NotFoundError, match=r"no version 2.*published versions: 1"):
         local.version(7, 2)
     with pytest.raises(NotFoundError):
-        local.weights(replace(version, number=2))
+        local.weights(replace(version, number=2), "label")
     with pytest.raises(NotFoundError):
         local.rollback(7, 2)
 
@@ -322,7 +329,7 @@ def test_killed_before_the_pointer_moved(local: Store, tmp_path: Path) -> None:
     publish(local, tmp_path)
     version = publish(local, tmp_path)
     Path(local._files.where("projects/7/current/2")).unlink()
-    local.publish(version, weights_file(tmp_path, b"weights 2"))  # the job runs again
+    local.publish(version, {"label": weights_file(tmp_path, b"weights 2")})  # the job runs again
     current = local.current(7)
     assert current is not None
     assert current.number == 2
@@ -359,10 +366,10 @@ def test_publishing_refuses_other_weights_and_a_taken_number(store: Store, tmp_p
     version = publish(store, tmp_path)
     other = weights_file(tmp_path, b"other")
     with pytest.raises(ModelError, match="sha256"):
-        store.publish(replace(make_version(other, 2), sha256="0" * 64), other)
+        store.publish(with_model(make_version(other, 2), sha256="0" * 64), {"label": other})
     with pytest.raises(ModelError, match="yolo11n-v1 is published already"):
-        store.publish(replace(make_version(other, 1), metrics=None), other)
-    assert store.version(7, 1).sha256 == version.sha256
+        store.publish(with_model(make_version(other, 1), metrics=None), {"label": other})
+    assert store.version(7, 1).models[0].sha256 == version.models[0].sha256
     assert len(store.versions(7)) == 1
 
 
@@ -376,7 +383,7 @@ def test_a_rejected_challenger_is_shown_but_never_current(store: Store, tmp_path
     with pytest.raises(ModelError, match="never promoted"):
         store.rollback(7, rejected.number)
     with pytest.raises(ModelError, match="missing"):
-        store.weights(rejected)
+        store.weights(rejected, "label")
 
 
 def test_rollback_and_on(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
@@ -416,39 +423,39 @@ def test_damaged_json_is_named(local: Store, tmp_path: Path, name: str) -> None:
 
 def test_projects_stay_apart(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path)
-    store.save_shard(7, 1, make_shard(0, make_prediction(1)))
+    store.save_shard(7, 1, make_shard(0, make_prediction(1)), tag="label")
     assert store.current(8) is None
-    assert store.prediction(8, 1, 100) is None
-    assert len(store.load_pool(8, 1, None)[0]) == 0
+    assert store.prediction(8, 1, 100, tag="label") is None
+    assert len(store.load_pool(8, 1, None, tag="label")[0]) == 0
 
 
 def test_prune_keeps_the_newest_the_current_and_the_serving(store: Store, tmp_path: Path) -> None:
     for _ in range(5):
         version = publish(store, tmp_path)
-        store.save_shard(7, version.number, make_shard(0, make_prediction(1)))
+        store.save_shard(7, version.number, make_shard(0, make_prediction(1)), tag="label")
         store.save_ranking(7, version.number, make_ranking())
-    store.save_shard(7, 0, make_shard(0, make_prediction(1)))
+    store.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
     store.activate(7, 2)
     store.rollback(7, 1)
     store.prune(7, keep=2)
     assert [version.number for version in store.versions(7)] == [1, 2, 3, 4, 5]
-    assert [len(store.load_pool(7, number, None)[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
+    assert [len(store.load_pool(7, number, None, tag="label")[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
     assert [store.ranking(7, number) is not None for number in range(1, 6)] == [True, True, False, True, True]
     with pytest.raises(ModelError, match="missing"):
-        store.weights(store.version(7, 3))
-    assert store.weights(store.version(7, 1)).exists()
+        store.weights(store.version(7, 3), "label")
+    assert store.weights(store.version(7, 1), "label").exists()
 
 
 def test_prune_clears_dead_trainings_but_not_the_one_under_way(local: Store, tmp_path: Path) -> None:
     dead = local.reserve_number(7)
-    path_of(local, "weights.pt", dead).write_bytes(b"x")
+    of_tag(local, "weights.pt", dead).write_bytes(b"x")
     publish(local, tmp_path)
     running = local.reserve_number(7)
-    path_of(local, "weights.pt", running).write_bytes(b"x")
+    of_tag(local, "weights.pt", running).write_bytes(b"x")
     local.prune(7, keep=1)
-    assert not path_of(local, "weights.pt", dead).exists()
-    assert path_of(local, "weights.pt", running).exists()
-    assert local.weights(local.version(7, 2)).exists()
+    assert not of_tag(local, "weights.pt", dead).exists()
+    assert of_tag(local, "weights.pt", running).exists()
+    assert local.weights(local.version(7, 2), "label").exists()
 
 
 # Scored pools
@@ -456,12 +463,12 @@ def test_prune_clears_dead_trainings_but_not_the_one_under_way(local: Store, tmp
 
 def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
     predictions = (make_prediction(3), None, make_prediction(0, 1), make_prediction(2, 2, variance=False))
-    store.save_shard(7, 0, make_shard(0, *predictions))
+    store.save_shard(7, 0, make_shard(0, *predictions), tag="label")
     for at, prediction in enumerate(predictions):
-        assert same(reopen().prediction(7, 0, 100 + at), prediction)
-    assert reopen().prediction(7, 0, 99) is None
-    assert reopen().prediction(7, 0, 104) is None
-    (shard,) = reopen().shards(7, 0)
+        assert same(reopen().prediction(7, 0, 100 + at, tag="label"), prediction)
+    assert reopen().prediction(7, 0, 99, tag="label") is None
+    assert reopen().prediction(7, 0, 104, tag="label") is None
+    (shard,) = reopen().shards(7, 0, tag="label")
     assert shard.task_ids.tolist() == [100, 101, 102, 103]
     assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
 
@@ -470,8 +477,8 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
     """However the tasks lie about: asked for one at a time they read nearly a shard each."""
     one, other = make_prediction(1), make_prediction(2, 2)
     for index in range(12):
-        store.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)))
-    store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)))
+        store.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)), tag="label")
+    store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)), tag="label")
     opened: list[str] = []
 
     def read(file: BinaryIO, where: str, columns: Sequence[Column]) -> ShardArrays:
@@ -479,20 +486,24 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
         return read_shard(file, where, columns)
 
     monkeypatch.setattr(shard_codec, "read", read)
-    found = dict(store.predictions(7, 0, [*range(40), 99]))
+    found = dict(store.predictions(7, 0, [*range(40), 99], tag="label"))
     assert found.keys() == {*range(12), *range(24, 40)}
     assert same(found[5], other)
     assert same(found[4], one)
     assert len(opened) == len(set(opened)) == 13
-    assert dict(store.predictions(7, 0, [])) == dict(store.predictions(7, 0, [1], labeled=True)) == {}
+    assert (
+        dict(store.predictions(7, 0, [], tag="label"))
+        == dict(store.predictions(7, 0, [1], labeled=True, tag="label"))
+        == {}
+    )
 
 
 def test_load_pool_merges_the_shards(store: Store) -> None:
     one, two, three = make_prediction(3, 1), make_prediction(0, 2), make_prediction(2, 3)
-    store.save_shard(7, 4, make_shard(0, one, None, first=100))
-    store.save_shard(7, 4, make_shard(1, two, three, None, first=200))
+    store.save_shard(7, 4, make_shard(0, one, None, first=100), tag="label")
+    store.save_shard(7, 4, make_shard(1, two, three, None, first=200), tag="label")
     weights = np.array([1, 2, 3], dtype=np.float32)
-    pool, failed = store.load_pool(7, 4, weights)
+    pool, failed = store.load_pool(7, 4, weights, tag="label")
     assert failed == (101, 202)
     assert pool.task_ids.tolist() == [100, 200, 201]
     assert pool.offsets.tolist() == [0, 3, 3, 5]
@@ -503,10 +514,12 @@ def test_load_pool_merges_the_shards(store: Store) -> None:
 
 def test_a_pool_is_in_memory_once(local: Store) -> None:
     for index in range(20):
-        local.save_shard(7, 1, make_shard(index, *[make_prediction(200, at) for at in range(50)], first=100 * index))
-    local.prediction(7, 1, 100)
+        local.save_shard(
+            7, 1, make_shard(index, *[make_prediction(200, at) for at in range(50)], first=100 * index), tag="label"
+        )
+    local.prediction(7, 1, 100, tag="label")
     tracemalloc.start()
-    pool, _ = local.load_pool(7, 1, None)
+    pool, _ = local.load_pool(7, 1, None, tag="label")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(pool) == 1000
@@ -514,10 +527,10 @@ def test_a_pool_is_in_memory_once(local: Store) -> None:
 
 
 def test_load_pool_of_nothing(store: Store) -> None:
-    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
+    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
     assert (len(pool), failed, pool.columns.get("embeddings")) == (0, (), None)
-    store.save_shard(7, 0, make_shard(0, None, None))
-    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32))
+    store.save_shard(7, 0, make_shard(0, None, None), tag="label")
+    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
     assert (len(pool), failed) == (0, (100, 101))
 
 
@@ -530,79 +543,81 @@ def test_a_model_that_finds_nothing_and_has_no_embedding(store: Store) -> None:
         np.zeros(0, np.float32),
         np.zeros(0, np.float32),
     )
-    store.save_shard(7, 0, make_shard(0, nothing, nothing))
-    pool, _ = store.load_pool(7, 0, None)
+    store.save_shard(7, 0, make_shard(0, nothing, nothing), tag="label")
+    pool, _ = store.load_pool(7, 0, None, tag="label")
     assert pool.offsets.tolist() == [0, 0, 0]
     assert "embeddings" not in pool.columns
-    assert same(store.prediction(7, 0, 101), nothing)
+    assert same(store.prediction(7, 0, 101, tag="label"), nothing)
 
 
 def test_the_shard_with_the_highest_index_wins_whatever_the_clock_says(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = make_prediction(3, 1), make_prediction(1, 2)
-    store.save_shard(7, 1, make_shard(2, old, old, None))
+    store.save_shard(7, 1, make_shard(2, old, old, None), tag="label")
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now - 3_600_000_000_000)  # set back by an hour
-    store.save_shard(7, 1, make_shard(9, new, first=101))
-    store.save_shard(7, 1, make_shard(10, new, first=102))
-    pool, failed = store.load_pool(7, 1, None)
+    store.save_shard(7, 1, make_shard(9, new, first=101), tag="label")
+    store.save_shard(7, 1, make_shard(10, new, first=102), tag="label")
+    pool, failed = store.load_pool(7, 1, None, tag="label")
     assert sorted(pool.task_ids.tolist()) == [100, 101, 102]
     assert failed == ()
     assert np.diff(pool.offsets)[np.argsort(pool.task_ids)].tolist() == [3, 1, 1]
-    assert same(store.prediction(7, 1, 101), new)
-    assert same(store.prediction(7, 1, 100), old)
-    tasks = [task for shard in store.shards(7, 1) for task in shard.task_ids.tolist()]
+    assert same(store.prediction(7, 1, 101, tag="label"), new)
+    assert same(store.prediction(7, 1, 100, tag="label"), old)
+    tasks = [task for shard in store.shards(7, 1, tag="label") for task in shard.task_ids.tolist()]
     assert sorted(tasks) == [100, 101, 102]
 
 
 def test_an_answer_is_of_what_the_task_showed(store: Store) -> None:
     first, second = make_prediction(3, 1), make_prediction(1, 2)
-    store.save_shard(7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])))
-    assert same(store.prediction(7, 1, 100), first)
-    assert same(store.prediction(7, 1, 100, 11), first)
-    assert store.prediction(7, 1, 100, 12) is None
+    store.save_shard(7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])), tag="label")
+    assert same(store.prediction(7, 1, 100, tag="label"), first)
+    assert same(store.prediction(7, 1, 100, 11, tag="label"), first)
+    assert store.prediction(7, 1, 100, 12, tag="label") is None
     shown = {100: 12, 101: 22}
-    assert [task for task, _ in store.predictions(7, 1, [100, 101, 102], shown)] == [101]
-    assert store.sources(7, 1) == {100: 11, 101: 22, 102: 33}
-    store.save_shard(7, 2, make_shard(0, first))  # as by an earlier release, which did not say
-    assert same(store.prediction(7, 2, 100, 11), first)
+    assert [task for task, _ in store.predictions(7, 1, [100, 101, 102], shown, tag="label")] == [101]
+    assert store.sources(7, 1, tag="label") == {100: 11, 101: 22, 102: 33}
+    store.save_shard(7, 2, make_shard(0, first), tag="label")  # as by an earlier release, which did not say
+    assert same(store.prediction(7, 2, 100, 11, tag="label"), first)
     with pytest.raises(ValueError, match="sources"):
         replace(make_shard(0, first), sources=np.array([1, 2]))
 
 
 def test_a_shard_of_an_earlier_release_has_no_sources(local: Store) -> None:
-    local.save_shard(7, 1, make_shard(0, make_prediction(3, 1)))
-    path = path_of(local, "pool-000000.npz")
+    local.save_shard(7, 1, make_shard(0, make_prediction(3, 1)), tag="label")
+    path = of_tag(local, "pool-000000.npz")
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files if name != "sources"}
     np.savez(path, allow_pickle=False, **arrays)
-    assert local.prediction(7, 1, 100, 5) is not None
-    assert local.sources(7, 1) == {100: 0}
+    assert local.prediction(7, 1, 100, 5, tag="label") is not None
+    assert local.sources(7, 1, tag="label") == {100: 0}
 
 
 def test_a_shard_saved_twice_is_there_once(store: Store) -> None:
     for _ in range(2):
-        store.save_shard(7, 1, make_shard(0, make_prediction(3), None))
-    pool, failed = store.load_pool(7, 1, None)
+        store.save_shard(7, 1, make_shard(0, make_prediction(3), None), tag="label")
+    pool, failed = store.load_pool(7, 1, None, tag="label")
     assert (len(pool), len(pool.class_probs), failed) == (1, 3, (101,))
 
 
 def test_look_ups_see_other_processes_shards(local: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "models"))
-    assert local.prediction(7, 1, 100) is None
+    assert local.prediction(7, 1, 100, tag="label") is None
     for seed in range(5):
-        other.save_shard(7, 1, make_shard(0, make_prediction(2, seed)))
-        assert same(local.prediction(7, 1, 100), make_prediction(2, seed))
-        other.save_shard(7, 1, make_shard(seed + 1, make_prediction(1, seed), first=200 + seed))
-        assert same(local.prediction(7, 1, 200 + seed), make_prediction(1, seed))
+        other.save_shard(7, 1, make_shard(0, make_prediction(2, seed)), tag="label")
+        assert same(local.prediction(7, 1, 100, tag="label"), make_prediction(2, seed))
+        other.save_shard(7, 1, make_shard(seed + 1, make_prediction(1, seed), first=200 + seed), tag="label")
+        assert same(local.prediction(7, 1, 200 + seed, tag="label"), make_prediction(1, seed))
     other.clear_shards(7, 1)
-    assert local.prediction(7, 1, 100) is None
+    assert local.prediction(7, 1, 100, tag="label") is None
 
 
 def test_look_ups_do_not_read_a_shard_per_task(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(3):
-        local.save_shard(7, 1, make_shard(index, *[make_prediction(2, at) for at in range(20)], first=100 * index))
+        local.save_shard(
+            7, 1, make_shard(index, *[make_prediction(2, at) for at in range(20)], first=100 * index), tag="label"
+        )
     opened: list[str] = []
     read = LocalFiles.open
 
@@ -613,18 +628,18 @@ def test_look_ups_do_not_read_a_shard_per_task(local: Store, monkeypatch: pytest
     monkeypatch.setattr(LocalFiles, "open", record)
     for index in range(3):
         for at in range(20):
-            assert same(local.prediction(7, 1, 100 * index + at), make_prediction(2, at))
+            assert same(local.prediction(7, 1, 100 * index + at, tag="label"), make_prediction(2, at))
     assert len(opened) == 6  # the header of each once, then each once
 
 
 def test_look_ups_from_many_threads(local: Store) -> None:
     for index in range(12):
-        local.save_shard(7, 1, make_shard(index, make_prediction(2, index), first=index))
+        local.save_shard(7, 1, make_shard(index, make_prediction(2, index), first=index), tag="label")
     wrong: list[int] = []
 
     def ask(seed: int) -> None:
         for task in np.random.default_rng(seed).integers(0, 12, 60).tolist():
-            if not same(local.prediction(7, 1, task), make_prediction(2, task)):
+            if not same(local.prediction(7, 1, task, tag="label"), make_prediction(2, task)):
                 wrong.append(task)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
@@ -636,20 +651,20 @@ def test_look_ups_from_many_threads(local: Store) -> None:
 
 
 def test_next_shard_and_clear(store: Store) -> None:
-    assert store.next_shard(7, 1) == 0
-    store.save_shard(7, 1, make_shard(4, make_prediction(1)))
+    assert store.next_shard(7, 1, tag="label") == 0
+    store.save_shard(7, 1, make_shard(4, make_prediction(1)), tag="label")
     store.save_ranking(7, 1, make_ranking())
-    assert store.next_shard(7, 1) == 5
+    assert store.next_shard(7, 1, tag="label") == 5
     store.clear_shards(7, 1)
-    assert store.next_shard(7, 1) == 0
+    assert store.next_shard(7, 1, tag="label") == 0
     assert store.ranking(7, 1) is None
-    assert len(store.load_pool(7, 1, None)[0]) == 0
+    assert len(store.load_pool(7, 1, None, tag="label")[0]) == 0
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "pickle"])
 def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
-    local.save_shard(7, 1, make_shard(0, *[make_prediction(20, at) for at in range(5)]))
-    path = path_of(local, "pool-000000.npz")
+    local.save_shard(7, 1, make_shard(0, *[make_prediction(20, at) for at in range(5)]), tag="label")
+    path = of_tag(local, "pool-000000.npz")
     data = bytearray(path.read_bytes())
     if damage == "pickle":
         with path.open("wb") as file:
@@ -658,17 +673,17 @@ def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
         data[data.index(b"class_probs.npy") + 200] ^= 0xFF  # in the numbers: in a header of the zip it may do no harm
         path.write_bytes({"empty": b"", "cut": bytes(data[: len(data) // 2]), "flipped": bytes(data)}[damage])
     with pytest.raises(ModelError, match=r"damaged file.*pool-000000\.npz.*score the project again"):
-        local.load_pool(7, 1, None)
+        local.load_pool(7, 1, None, tag="label")
 
 
 def test_a_pool_rewritten_while_it_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    local.save_shard(7, 1, make_shard(0, make_prediction(2)))
-    index = local._pools._index("projects/7/versions/1")
-    local.save_shard(7, 1, make_shard(0, make_prediction(5)))
+    local.save_shard(7, 1, make_shard(0, make_prediction(2)), tag="label")
+    index = local._pools._index(paths.scored_folder(7, 1, "label"))
+    local.save_shard(7, 1, make_shard(0, make_prediction(5)), tag="label")
     monkeypatch.setattr(local._pools, "_index", lambda folder: index)
     with pytest.raises(BusyError, match="pool changed"):
-        local.load_pool(7, 1, None)
-    assert local.prediction(7, 1, 100) is None
+        local.load_pool(7, 1, None, tag="label")
+    assert local.prediction(7, 1, 100, tag="label") is None
 
 
 def test_a_shard_must_fit_its_tasks() -> None:
@@ -731,34 +746,27 @@ def test_rewards_are_kept_by_version_and_signs_by_tag_too(store: Store, reopen: 
     for version in (2, 1, 2):
         store.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
         store.save_signs(7, PoolSigns(version, 0.5, None, "second"))
-        store.save_signs(7, PoolSigns(version, 0.5, None))
+        store.save_signs(7, PoolSigns(version, 0.5, None, tag="label"))
     store.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
-    store.save_signs(7, PoolSigns(2, None, 0.99))
+    store.save_signs(7, PoolSigns(2, None, 0.99, tag="label"))
     again = reopen()
     assert again.rewards(7) == (
         Reward(1, "entropy", 20, 100, 0.01, None),
         Reward(2, "margin", 20, 100, 0.5, 0.25),
     )
     assert again.signs(7) == (
-        PoolSigns(1, 0.5, None),
+        PoolSigns(1, 0.5, None, tag="label"),
         PoolSigns(1, 0.5, None, "second"),
-        PoolSigns(2, None, 0.99),
+        PoolSigns(2, None, 0.99, tag="label"),
         PoolSigns(2, 0.5, None, "second"),
     )
 
 
-def test_signs_from_before_there_were_several_tags_are_the_first_ones(local: Store, tmp_path: Path) -> None:
-    local.save_signs(7, PoolSigns(1, 0.5, 0.75, "second"))
-    path = tmp_path / "models/projects/7/signs.json"
-    path.write_text('{"format": 1, "signs": [{"version": 1, "uncertainty": 0.5, "stability": null}]}')
-    assert local.signs(7) == (PoolSigns(1, 0.5, None, ""),)
-
-
-@pytest.mark.parametrize("name", ["stream", "rewards", "signs"])
-def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("file", "name"), [("stream", "stream"), ("rewards", "rewards"), ("pool_signs", "signs")])
+def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, file: str, name: str) -> None:
     local.save_stream(7, StreamState())
-    (tmp_path / "models/projects/7" / f"{name}.json").write_text("{}x")
-    with pytest.raises(ModelError, match=f"damaged file.*{name}.json.*delete the file"):
+    (tmp_path / "models/projects/7" / f"{file}.json").write_text("{}x")
+    with pytest.raises(ModelError, match=f"damaged file.*{file}.json.*delete the file"):
         getattr(local, name)(7)
 
 
@@ -771,7 +779,7 @@ def test_of_two_successors_of_one_version_the_first_is_accepted(store: Store, tm
     version = replace(make_version(late, store.reserve_number(7)), parent=1)
     publish(store, tmp_path)
     with pytest.raises(BusyError, match="version 3 was accepted while the successor of version 1 was made"):
-        store.publish(version, late)
+        store.publish(version, {"label": late})
     current = store.current(7)
     assert current is not None
     assert current.number == 3
@@ -795,7 +803,7 @@ def test_the_loser_of_the_last_moment_leaves_no_version(
     with monkeypatch.context() as patched:
         patched.setattr(store._files, "write", overtaken)
         with pytest.raises(BusyError, match="was accepted while"):
-            store.publish(version, late)
+            store.publish(version, {"label": late})
     assert [found.number for found in store.versions(7)] == [1, 3]
     current = store.current(7)
     assert current is not None

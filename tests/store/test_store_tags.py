@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,13 @@ import pytest
 
 from backend.errors import ModelError
 from backend.labelstudio import label_config
-from backend.model_versions import ModelVersion, TagModel
+from backend.model_versions import ModelVersion, TagModel, renamed
+from backend.storage import file_sha256
 from backend.store.store import PoolShard, Store
 from backend.types import Prediction, Ranking
 from backend.yolo.ensemble import nobody
 from tests.store.test_store import make_version, weights_file
-from tests.support import TWO_TAGS
+from tests.support import TWO_TAGS, with_model
 
 LABEL, SECOND = label_config.parse(TWO_TAGS)
 
@@ -27,28 +27,22 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "models"))
 
 
-def beside(sha256: str, name: str = "second") -> TagModel:
+def tag_model(sha256: str, name: str = "second") -> TagModel:
     return TagModel(name, "detect", ("cat",), sha256, "yolo11n.pt", None, None, {}, "published: the first version")
 
 
 def publish(store: Store, tmp_path: Path, *, weights: bool = True, others: Sequence[str] = ("second",)) -> ModelVersion:
     """Publish the next version, with a model for `label` unless told otherwise, and one for each of `others`."""
     number = store.reserve_number(7)
-    first = weights_file(tmp_path, f"first {number}".encode())
-    files = {name: weights_file(tmp_path, f"{name} {number}".encode()) for name in others}
-    version = replace(
-        make_version(first, number),
-        from_name="label",
-        others=tuple(beside(store_sum(path), name) for name, path in files.items()),
-    )
+    files = {name: weights_file(tmp_path, f"{name} {number}".encode()) for name in ("label", *others)}
+    models = [tag_model(file_sha256(files[name]), name) for name in others]
+    version = with_model(make_version(files["label"], number), *models)
+    if not others:
+        version = replace(version, models=version.models[:1])
     if not weights:
-        version = replace(version, sha256="")
-    store.publish(version, first if weights else None, files)
+        version, files = with_model(version, sha256=""), {name: files[name] for name in others}
+    store.publish(version, files)
     return version
-
-
-def store_sum(path: Path) -> str:
-    return make_version(path, 1).sha256
 
 
 def prediction(width: int) -> Prediction:
@@ -64,8 +58,7 @@ def shard(width: int) -> PoolShard:
 
 def test_each_tag_has_its_weights(store: Store, tmp_path: Path) -> None:
     version = publish(store, tmp_path, others=("second", "a/../b", "Ünï"))
-    assert store.weights(version).read_bytes() == store.weights(version, "label").read_bytes() == b"first 1"
-    for name in ("second", "a/../b", "Ünï"):
+    for name in ("label", "second", "a/../b", "Ünï"):
         assert store.weights(version, name).read_bytes() == f"{name} 1".encode()
     again = Store(str(tmp_path / "models")).version(7, 1)
     assert [model.from_name for model in again.models] == ["label", "second", "a/../b", "Ünï"]
@@ -79,13 +72,13 @@ def test_damaged_weights_of_a_further_tag_are_refused(store: Store, tmp_path: Pa
         store.weights(version, "second")
     with pytest.raises(ModelError, match="damaged"):
         store.rollback(7, 1)
-    assert store.weights(version).read_bytes() == b"first 1"
+    assert store.weights(version, "label").read_bytes() == b"label 1"
 
 
 def test_a_tag_may_have_no_model_yet(store: Store, tmp_path: Path) -> None:
     version = publish(store, tmp_path, weights=False)
     with pytest.raises(ModelError, match="has no weights for label"):
-        store.weights(version)
+        store.weights(version, "label")
     with pytest.raises(ModelError, match="has no weights for third"):
         store.weights(version, "third")
     publish(store, tmp_path)
@@ -95,41 +88,45 @@ def test_a_tag_may_have_no_model_yet(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["nothing", "another file"])
 def test_weights_that_are_not_the_manifests_are_refused(store: Store, tmp_path: Path, given: str) -> None:
     first = weights_file(tmp_path)
-    version = replace(make_version(first, 1), from_name="label", others=(beside("0" * 64),))
-    files = {} if given == "nothing" else {"second": first}
+    version = with_model(make_version(first, 1), tag_model("0" * 64))
+    files = {"label": first} if given == "nothing" else {"label": first, "second": first}
     with pytest.raises(ModelError, match="do not have the sha256 of their manifest"):
-        store.publish(version, first, files)
+        store.publish(version, files)
     assert store.versions(7) == ()
 
 
 def test_which_model_answers_for_a_tag(store: Store, tmp_path: Path) -> None:
     version = publish(store, tmp_path)
-    assert [version.model_of(tag, first=tag is LABEL) for tag in (LABEL, SECOND)] == list(version.models)
-    assert version.model_of(replace(SECOND, task="segment"), first=False) is None  # its weights find boxes
-    assert version.model_of(replace(SECOND, from_name="third"), first=False) is None
-    assert publish(store, tmp_path, weights=False).model_of(LABEL, first=True) is None
-    assert version.models[0].sha256 == version.sha256
+    assert [version.model_of(tag) for tag in (LABEL, SECOND)] == list(version.models)
+    assert version.model_of(replace(SECOND, task="segment")) is None  # its weights find boxes
+    assert version.model_of(replace(SECOND, from_name="third")) is None
+    assert publish(store, tmp_path, weights=False).model_of(LABEL) is None
 
 
-def test_a_manifest_from_before_is_of_the_first_tag(store: Store, tmp_path: Path) -> None:
-    publish(store, tmp_path, others=())
-    path = tmp_path / "models/projects/7/versions/1/manifest.json"
-    old = json.loads(path.read_text())
-    for name in ("from_name", "carried", "others"):
-        del old["version"][name]
-    path.write_text(json.dumps(old))
-    version = Store(str(tmp_path / "models")).version(7, 1)
-    assert version.model_of(LABEL, first=True) == version.models[0]
-    assert version.model_of(SECOND, first=False) is None
-    assert store.weights(version).read_bytes() == b"first 1"
+def test_a_tag_that_was_renamed_has_its_model_and_its_files(store: Store, tmp_path: Path) -> None:
+    version = publish(store, tmp_path)
+    tags = label_config.parse(TWO_TAGS.replace('name="second"', 'name="new"'))
+    of_today = renamed(version, tags)
+    assert [model.from_name for model in of_today.models] == ["label", "new"]
+    assert of_today.model_of(tags[1]) == replace(version.models[1], from_name="new")
+    assert [of_today.key_of(name) for name in ("label", "new", "third")] == ["label", "second", "third"]
+    assert store.weights(of_today, "new") == store.weights(version, "second")
+    assert renamed(of_today, tags) == of_today
+    again = renamed(of_today, label_config.parse(TWO_TAGS.replace('name="second"', 'name="newer"')))
+    assert again.key_of("newer") == "second"
+
+
+def test_a_manifest_tells_no_name_of_today(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path)
+    assert "stored_names" not in (tmp_path / "models/projects/7/versions/1/manifest.json").read_text()
 
 
 def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path)
     for labeled in (False, True):
-        store.save_shard(7, 1, shard(11), labeled=labeled)
+        store.save_shard(7, 1, shard(11), labeled=labeled, tag="label")
         store.save_shard(7, 1, shard(22), labeled=labeled, tag="second")
-    for tag, width in (("", 11), ("second", 22)):
+    for tag, width in (("label", 11), ("second", 22)):
         for labeled in (False, True):
             found = store.prediction(7, 1, 100, labeled=labeled, tag=tag)
             assert found is not None
@@ -140,7 +137,7 @@ def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None
     assert store.ranking(7, 1) is None
     assert store.ranking(7, 1, tag="second") is not None
     store.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
-    assert [len(list(store.votes(7, 1, tag=tag))) for tag in ("", "second")] == [0, 1]
+    assert [len(list(store.votes(7, 1, tag=tag))) for tag in ("label", "second")] == [0, 1]
     store.clear_shards(7, 1)
     assert store.prediction(7, 1, 100, tag="second") is None
     assert store.prediction(7, 1, 100, labeled=True, tag="second") is None

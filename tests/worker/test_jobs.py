@@ -113,7 +113,7 @@ class Studio:
             for task in self.client.unlabeled_tasks(self.project)
         }
         assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
-        kept, _ = self.context.store.load_pool(self.project, 1, None)
+        kept, _ = self.context.store.load_pool(self.project, 1, None, tag="label")
         assert set(kept.task_ids.tolist()) >= set(held)
 
 

@@ -70,9 +70,9 @@ def _review(
     alone, doubts, thresholds = len(models) == 1, list(before.doubts), dict[str, Thresholds]()
     for model in models:
         if model.trained:
-            measured = before.thresholds.get(model.beside)
+            measured = before.thresholds.get(model.key)
             verdicts = judge(context, version, model, annotated, measured, alone=alone)
-            thresholds[model.beside] = verdicts.thresholds
+            thresholds[model.key] = verdicts.thresholds
             doubts += verdicts.doubts
     worst_first = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
     judged = {task.annotation_id: task.updated_at for task in annotated.values()}
@@ -97,14 +97,14 @@ def _shards(context: Context, version: ModelVersion) -> tuple[int, ...]:
 
 def _answers(context: Context, version: ModelVersion) -> Iterator[tuple[int, IntArray]]:
     """Yield of each shard of each tag, of labeled tasks and of the pool, when it was written, and its tasks (k,)."""
-    for tag in ("", *(model.from_name for model in version.others)):
+    for tag in [model.from_name for model in version.models]:
         for labeled in (True, False):
             yield from context.store.written(version.project_id, version.number, labeled=labeled, tag=tag)
 
 
 def _rules(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
     """Return a hash of what of the label config and the settings all verdicts depend on."""
-    tags = [(model.beside, model.classes, model.trained, repr(model.tag)) for model in models]
+    tags = [(model.key, model.classes, model.trained, repr(model.tag)) for model in models]
     renames = context.project_settings(record).label_renames
     return hashlib.sha256(repr((tags, renames)).encode()).hexdigest()
 

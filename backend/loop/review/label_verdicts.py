@@ -68,11 +68,11 @@ def judge(
         return _judge_choices(context, version, model, annotated, measured, alone=alone)
     pairs = {}
     sources = _sources(model, annotated.values())
-    for task_id, prediction in said(context, model.project_id, model.number, model.beside, sources):
+    for task_id, prediction in said(context, model.project_id, model.number, model.key, sources):
         reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
-    learned, images = version.known_tasks(model.beside), list(pairs.values())
+    learned, images = version.known_tasks(model.key), list(pairs.values())
     used = thresholds(images) if measured is None else _later(measured, len(images))
     doubts = (
         _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
@@ -113,11 +113,11 @@ def _chosen(
     alone: bool,
 ) -> dict[int, _Choice]:
     """Return by task what was chosen of `labels`, beside what a model says that had not learned from it, if any."""
-    learned, columns = version.known_tasks(model.beside), np.isin(model.classes, labels)
+    learned, columns = version.known_tasks(model.key), np.isin(model.classes, labels)
     pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
     rows: dict[int, _Choice] = {}
     sources = _sources(model, annotated.values())
-    for task_id, latest in said(context, model.project_id, model.number, model.beside, sources):
+    for task_id, latest in said(context, model.project_id, model.number, model.key, sources):
         given = choices(model.tag, labels, annotated[task_id])
         if given is None or latest.tracks is not None or not (alone or given.any()):
             continue

@@ -12,8 +12,8 @@ from backend.evaluation.calibration import calibrated
 from backend.geometry.coordinates import label_arrays
 from backend.labelstudio import label_config, regions, tags
 from backend.loop.context import Context
-from backend.loop.served_models import renamed, serving_number
-from backend.model_versions import Metrics, ModelVersion, TagModel
+from backend.loop.served_models import serving_number
+from backend.model_versions import Metrics, ModelVersion, TagModel, renamed
 from backend.sampling import ranking
 from backend.sampling.bandit import Reward
 from backend.store.store import PoolSigns
@@ -29,7 +29,7 @@ class _Voice:
     version: ModelVersion
     tag: ControlTag
     model: TagModel
-    place: str  # the tag's name in the version's store
+    key: str  # the tag's name in the version's store
 
 
 def reward(context: Context, version: ModelVersion) -> Reward | None:
@@ -180,17 +180,17 @@ def is_observed(context: Context, project_id: int) -> bool:
 def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
     """Return what a tag's pool says; `before` is the parent's model."""
     version = voice.version
-    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=voice.place)
+    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=voice.key)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     # Of one that showed something else when the parent was asked, the parent says nothing.
-    sources = context.store.sources(version.project_id, version.number, tag=voice.place)
+    sources = context.store.sources(version.project_id, version.number, tag=voice.key)
     asked = [(task_id, sources[task_id] or None) for task_id in ids]
     both = [] if before is None else [[_predicted(context, one, *of) for one in (before, voice)] for of in asked]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
     sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature, voice.tag.outcomes))
-    return PoolSigns(version.number, sure, agreed, voice.place)
+    return PoolSigns(version.number, sure, agreed, voice.key)
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
@@ -228,8 +228,7 @@ def _judged_on(version: ModelVersion) -> int:
 
 def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
     """Return the uncertainty of a version's pool and its stability, each the mean over the tags that tell it."""
-    places = ("", *(model.from_name for model in version.others))
-    told = [(model, signs.get((version.number, place))) for model, place in zip(version.models, places, strict=True)]
+    told = [(model, signs.get((version.number, model.from_name))) for model in version.models]
     uncertainty = _mean(one.uncertainty for _, one in told if one)
     # A model that was carried over agrees with itself whatever the labels could teach.
     return uncertainty, _mean(one.stability for model, one in told if one and not model.carried)
@@ -238,18 +237,16 @@ def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> 
 def _voices(context: Context, version: ModelVersion) -> dict[str, _Voice]:
     """Return what a version has for the tags of the label config, by their names of today."""
     record = context.store.project(version.project_id)
-    found = {}
-    for place, tag in enumerate(renamed(record, version) if record else ()):
-        model = version.model_of(tag, first=not place)
-        if model is not None:
-            found[tag.from_name] = _Voice(version, tag, model, version.place_of(tag, first=not place))
-    return found
+    tags = label_config.parse(record.label_config) if record else ()
+    version = renamed(version, tags)
+    models = ((tag, version.model_of(tag)) for tag in tags)
+    return {tag.from_name: _Voice(version, tag, model, version.key_of(tag.from_name)) for tag, model in models if model}
 
 
 def _predicted(context: Context, voice: _Voice, task_id: int, source: int | None) -> Prediction | None:
     """Return what a model predicted of an image, or of a video."""
     version = voice.version
-    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=voice.place)
+    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=voice.key)
     return agreement.each_label(found) if found is not None and voice.tag.multiple and len(found.boxes) else found
 
 

@@ -31,7 +31,7 @@ class Gaps:
 def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gaps:
     """Compare the served version's store with Label Studio, without reading any result there."""
     project_id, name = models[0].project_id, models[0].name
-    sources = [context.store.sources(project_id, model.number, tag=model.beside) for model in models]
+    sources = [context.store.sources(project_id, model.number, tag=model.key) for model in models]
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     held = scores(context, project_id, name)
     unscored, unplaced = [], []
@@ -48,8 +48,8 @@ def outdated(context: Context, models: Sequence[ServedModel]) -> list[Task]:
     stored = []
     for model in models:
         place = model.project_id, model.number
-        pool = context.store.sources(*place, tag=model.beside)
-        stored.append({**pool, **context.store.sources(*place, labeled=True, tag=model.beside)})
+        pool = context.store.sources(*place, tag=model.key)
+        stored.append({**pool, **context.store.sources(*place, labeled=True, tag=model.key)})
     return [
         task
         for task in context.label_studio.completed_tasks(models[0].project_id)

@@ -88,7 +88,7 @@ def _score(
     if not tasks:
         return 0
     model, settings = models[0], context.project_settings(record)
-    indices = count(context.store.next_shard(model.project_id, model.number, tag=model.beside))
+    indices = count(context.store.next_shard(model.project_id, model.number, tag=model.key))
     known = _comparable(context, record, models, Known(order, parts_of(context, models)))
     created = 0
     size = shard_size(models)
@@ -125,7 +125,7 @@ def score_outdated(context: Context, project_id: int, check: Check = alone_at_wo
     models = models_for(context, record, accepted=False)
     tasks = [] if stored_answers.of(context, models).outdated(models) else holdings.outdated(context, models)
     model, settings, size = models[0], context.project_settings(record), shard_size(models)
-    indices = count(context.store.next_shard(project_id, model.number, labeled=True, tag=model.beside))
+    indices = count(context.store.next_shard(project_id, model.number, labeled=True, tag=model.key))
     for begin in range(0, len(tasks), size):
         part = tasks[begin : begin + size]
         shards = predict_shards(context, models, next(indices), part, labeled=True)
@@ -150,7 +150,7 @@ class Known:
 
 def parts_of(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
     """Return how each of several tags ranked the pool by itself; nothing where there was one."""
-    names = [(model, model.tag.known_as) for model in models]
+    names = [(model, model.key) for model in models]
     found = {name: context.store.ranking(model.project_id, model.number, tag=name) for model, name in names}
     return {name: part for name, part in found.items() if part is not None}
 
@@ -167,7 +167,7 @@ def _comparable(context: Context, record: ProjectRecord, models: Sequence[Served
         return known
     if not known.parts:
         return Known(of(models[0], known.order), {})
-    by_name = {model.tag.known_as: model for model in models}
+    by_name = {model.key: model for model in models}
     return Known(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
 
 
@@ -189,7 +189,7 @@ def placed(
         return [_MIDDLE if only_others else place for only_others, place in zip(unplaced, places, strict=True)]
     lowest = np.full(len(task_ids), LAST)
     for model, found in zip(models, predictions, strict=True):
-        if part := known.parts.get(model.tag.known_as):
+        if part := known.parts.get(model.key):
             lowest = np.minimum(lowest, alone(settings, model, part, task_ids, found))
     return [
         LAST if bad else ranking.quantile_of(known.order, 1 - low)

@@ -26,8 +26,8 @@ def pasts_of(context: Context, model: ServedModel) -> list[Past]:
     """Return a tag's models up to this one, newest first."""
     found = []
     for version, known in past_models(context, model):
-        place = version.place_of(model.tag, first=not model.beside)
-        found.append(Past(version.project_id, version.number, place, known.classes, version.known_tasks(place)))
+        key, learned = version.key_of(known.from_name), version.known_tasks(known.from_name)
+        found.append(Past(version.project_id, version.number, key, known.classes, learned))
     return found
 
 

@@ -52,8 +52,9 @@ def _order(
         order = ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
     else:
         whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
-        for one in [each for each in models if each.trained] or models:
-            parts[one.tag.known_as] = _part(context, record, one, strategy, whole, first=one is model)
+        for ranked in [each for each in models if each.trained] or models:
+            instead = None if ranked is model else STAND_IN
+            parts[ranked.key] = _part(context, record, ranked, strategy, whole, instead)
         order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
     count = len(order.task_ids)
     if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
@@ -62,9 +63,9 @@ def _order(
 
 
 def _part(
-    context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, *, first: bool
+    context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, instead: str | None
 ) -> Ranking:
-    """Return how one tag among several ranks the pool: a further one by STAND_IN, where it cannot by the strategy."""
+    """Return how one tag among several ranks the pool: by `instead`, if that is given, where `strategy` fails."""
     settings = context.project_settings(record)
 
     def ranked(strategy: str) -> Ranking:
@@ -75,10 +76,10 @@ def _part(
     try:
         return ranked(strategy)
     except ModelError as error:
-        if first or strategy == STAND_IN:
+        if instead is None or instead == strategy:
             raise
-        log.info("project %d: %s ranks by %s: %s", model.project_id, model.tag.from_name, STAND_IN, error)
-    return ranked(STAND_IN)
+        log.info("project %d: %s ranks by %s: %s", model.project_id, model.tag.from_name, instead, error)
+    return ranked(instead)
 
 
 def arms(settings: Settings) -> tuple[str, ...]:

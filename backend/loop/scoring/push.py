@@ -47,7 +47,7 @@ def push(
     predicted under another label config. `check` runs right before each write to Label Studio.
     """
     model, project_id = models[0], record.project_id
-    _, failed = context.store.load_pool(project_id, model.number, None, tag=model.beside)
+    _, failed = context.store.load_pool(project_id, model.number, None, tag=model.key)
     answers = stored_answers.of(context, models)
     kept = answers.kept
     wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
@@ -92,8 +92,8 @@ def rows(
     """
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     model = models[0]
-    sources = [context.store.sources(each.project_id, each.number, tag=each.beside) for each in models]
-    for shard in context.store.shards(model.project_id, model.number, tag=model.beside):
+    sources = [context.store.sources(each.project_id, each.number, tag=each.key) for each in models]
+    for shard in context.store.shards(model.project_id, model.number, tag=model.key):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):

@@ -125,7 +125,7 @@ def save_shards(
     if stored_answers.of(context, models).outdated(models):
         return False
     for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
-        context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.beside)
+        context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.key)
     return True
 
 
@@ -135,7 +135,7 @@ def stored(
     """Return what the store holds of a task as it is now, by model; nothing of an image that it showed before."""
     return [
         context.store.prediction(
-            *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.beside
+            *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.key
         )
         for model in models
     ]

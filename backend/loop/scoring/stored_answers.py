@@ -52,7 +52,7 @@ class StoredAnswers:
     def outdated(self, models: Sequence[ServedModel]) -> frozenset[str]:
         """Return the tags, by their names in the store, whose answers were asked with something else."""
         kept = self.kept.by_tag
-        return frozenset(model.beside for model in models if kept.get(model.beside, model.pool_key) != model.pool_key)
+        return frozenset(model.key for model in models if kept.get(model.key, model.pool_key) != model.pool_key)
 
     def are_due(self, record: ProjectRecord) -> bool:
         """Return whether Label Studio lacks what the label config asks this version, the accepted one, for."""
@@ -78,7 +78,7 @@ class StoredAnswers:
     def begin(self, models: Sequence[ServedModel]) -> None:
         """Keep the fingerprints of a pool that is about to be scored."""
         stale = self.kept.outdated or bool(self.outdated(models))
-        self._keep(PoolKeys({model.beside: model.pool_key for model in models}, outdated=stale, pushed=False))
+        self._keep(PoolKeys({model.key: model.pool_key for model in models}, outdated=stale, pushed=False))
 
     def end(self, written: PoolKeys) -> None:
         """Keep that Label Studio holds what was stored when `written` was kept, unless a newer scoring has begun."""

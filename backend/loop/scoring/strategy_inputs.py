@@ -40,9 +40,9 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
     pool, _ = context.store.load_pool(
         *(model.project_id, model.number, model.class_weights),
         needs=needs,
-        tag=model.beside,
+        tag=model.key,
     )
-    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.beside)
+    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.key)
     return strategy_pool.pool_for(
         *(strategy, settings, pool),
         LabeledImages(labeled.columns.get("embeddings"), labeled.columns.get("thumbnails")),
@@ -115,7 +115,7 @@ def save_votes(
     """Ask a tag's committee about one shard of the pool, and keep what it says."""
     ids, votes = _ask(context, members, model.tag, tasks)
     said = ensemble.committee_of(votes)
-    context.store.save_votes(model.project_id, model.number, index, ids, said, tag=model.beside)
+    context.store.save_votes(model.project_id, model.number, index, ids, said, tag=model.key)
 
 
 def _ask(
@@ -134,7 +134,7 @@ def _ask(
 
 def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
     """Return the votes on the pool's images, row by row; on an image that came or failed since there are none."""
-    stored = list(context.store.votes(model.project_id, model.number, tag=model.beside))
+    stored = list(context.store.votes(model.project_id, model.number, tag=model.key))
     if not stored:
         stored = list(_ask_now(context, record, model, task_ids))
     if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backend.environment import versions as software_versions
 from backend.errors import BusyError
 from backend.faults import machine_fault
+from backend.labelstudio import label_config
 from backend.loop.context import Context
 from backend.loop.locks import Fence
-from backend.loop.served_models import base_model, base_of, renamed
+from backend.loop.served_models import base_model, base_of
 from backend.loop.training import scratch, snapshot, tag_training
 from backend.loop.training.snapshot import Labels
 from backend.loop.training.tag_training import Candidate, Champion
-from backend.model_versions import ModelVersion, TagModel
+from backend.model_versions import ModelVersion, TagModel, renamed
 from backend.queue.run_state import TrainingProgress
 from backend.store.store import version_name
 from backend.yolo import training
@@ -79,8 +80,9 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
 
 def _champions(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
     """Return the model that each tag has in the current version, by the tag's name."""
-    first, *_ = tags = renamed(labels.record, current)
-    return {tag.from_name: tag_training.champion_of(context, current, tag, first=tag is first) for tag in tags}
+    tags = label_config.parse(labels.record.label_config)
+    version = renamed(current, tags) if current else None
+    return {tag.from_name: tag_training.champion_of(context, version, tag) for tag in tags}
 
 
 def _changed(context: Context, labels: Labels, champions: Mapping[str, Champion | None]) -> Labels:
@@ -133,13 +135,13 @@ def publish(
     `parent` is the version that the candidates were judged against: BusyError if it is not the current one any more.
     """
     promoted = any(candidate.accepted for candidate in candidates)
-    (first, *others) = chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
+    chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
     timings = {"prepare": gathered, "train": 0.0, "evaluate": 0.0}
     for candidate in candidates:
         timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
     models = [model for model, _ in chosen]
     version = _version(context, labels, models, parent, promoted=promoted, timings=timings)
-    context.store.publish(version, first[1], {model.from_name: path for model, path in others if path})
+    context.store.publish(version, {model.from_name: path for model, path in chosen if path})
     return version
 
 
@@ -162,10 +164,7 @@ def _version(
     """Return the manifest of a finished training, under a number of its own."""
     project_id, name = labels.record.project_id, base_model(context, labels.record)
     number = context.store.reserve_number(project_id)
-    first, *others = models
-    reasons = [f"{model.from_name}: {model.reason}" for model in models]
-    told = {each.name: getattr(first, each.name) for each in fields(TagModel)}
-    told["reason"] = "; ".join(reasons) if others else first.reason
+    reasons = [f"{model.from_name}: {model.reason}" if len(models) > 1 else model.reason for model in models]
     return ModelVersion(
         project_id=project_id,
         number=number,
@@ -176,8 +175,8 @@ def _version(
         timings=timings,
         created=datetime.now(UTC),
         promoted=promoted,
-        others=tuple(others),
-        **told,
+        reason="; ".join(reasons),
+        models=tuple(models),
     )
 
 

@@ -57,9 +57,9 @@ class Candidate:
     timings: Mapping[str, float]  # seconds per stage
 
 
-def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag, *, first: bool) -> Champion | None:
+def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag) -> Champion | None:
     """Return the model of a tag in the accepted version, None where it has none for this tag and task."""
-    model = version.model_of(tag, first=first) if version else None
+    model = version.model_of(tag) if version else None
     if version is None or model is None:
         return None
     chosen = context.store.is_chosen(version.project_id)

@@ -255,10 +255,10 @@ def studio(
         learned = (tasks["right"], tasks["swapped"])
         publish(context.store, project, tiny_weights, train_tasks=learned)
         pool = PoolShard(0, np.array(queue), (BOTH,) * len(queue))
-        context.store.save_shard(project, 1, pool)
+        context.store.save_shard(project, 1, pool, tag="label")
         said = [*(PLANTED[name][1] for name in tasks), None]
         labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
-        context.store.save_shard(project, 1, labeled, labeled=True)
+        context.store.save_shard(project, 1, labeled, labeled=True, tag="label")
         cycle.rank_push_and_flip(context, project, 1)
         client.set_sampling(project)
         client.ensure_doubts_tab(project, SUSPECT)
@@ -462,7 +462,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
     tasks = sorted(task.id for task in client.unlabeled_tasks(project))[-9:]
     annotations = [client.annotate(task, RIGHT) for task in tasks]
-    context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True)
+    context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
     cycle_of(context).review_labels(project, 1)
     assert not {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious} & set(tasks)
     assert not label_review.outdated(context, project)

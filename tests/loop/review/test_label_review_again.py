@@ -76,7 +76,7 @@ class Studio:
     def says(self, prediction: Prediction, tasks: Sequence[int], index: int) -> None:
         """Let the version say this of labeled tasks."""
         shard = PoolShard(index, np.array(tasks), (prediction,) * len(tasks))
-        self.context.store.save_shard(self.project, 1, shard, labeled=True)
+        self.context.store.save_shard(self.project, 1, shard, labeled=True, tag="label")
 
 
 def import_labels(client: LabelStudioClient, project: int, count: int) -> dict[int, int]:
@@ -185,7 +185,7 @@ def test_another_version_judges_all_of_them(studio: Studio, effort: Effort, tiny
     context = studio.context
     version = publish(context.store, studio.project, tiny_weights)
     shard = PoolShard(0, np.array(studio.tasks), (BOTH,) * LABELS)
-    context.store.save_shard(studio.project, version.number, shard, labeled=True)
+    context.store.save_shard(studio.project, version.number, shard, labeled=True, tag="label")
     context.store.activate(studio.project, version.number)
     cycle_of(studio.context).review_labels(studio.project, version.number)
     assert sorted(effort.read) == studio.tasks

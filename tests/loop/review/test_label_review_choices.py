@@ -68,7 +68,7 @@ def review(
     """Return the verdicts on choices by task."""
     context.store.save_project(ProjectRecord(7, config, "", "", "", ""))
     tag = label_config.parse(config)[1]
-    model = ServedModel(7, now.number, now.name, LABELS, None, 1.0, None, 64, "cpu", tag, beside="quality")
+    model = ServedModel(7, now.number, now.name, LABELS, None, 1.0, None, 64, "cpu", tag, "quality")
     doubts = label_verdicts.judge(context, now, model, {task.task.id: task for task in tasks}, alone=alone).doubts
     return {doubt.task_id: doubt for doubt in doubts}
 

@@ -27,7 +27,7 @@ from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Prediction
 from backend.web import schemas
 from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
-from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve
+from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve, with_model
 
 QUALITY = '<Choices name="quality" toName="image"><Choice value="good"/><Choice value="bad"/></Choices>'
 SCHEMA = TWO_TAGS.replace("</View>", QUALITY + "</View>")
@@ -77,7 +77,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
 def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.save_review(7, 1, Review(DOUBTS[:1]))
-    path = tmp_path / "projects/7/versions/1/label_errors.json"
+    path = tmp_path / "projects/7/versions/1/label_review.json"
     old = json.loads(path.read_text())
     del old["doubts"][0]["tag"]
     path.write_text(json.dumps(old))
@@ -89,9 +89,9 @@ def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) 
         "second", "detect", TURNED, file_sha256(tiny_weights), "yolo11n.pt", None, None, {}, "", learned=(3,)
     )
     version = publish(context.store, 7, tiny_weights, train_tasks=(1, 2), others=[(knows, tiny_weights)])
-    assert [sorted(version.known_tasks(name)) for name in ("", "label", "second")] == [[1, 2], [1, 2], [3]]
-    old = replace(version, others=(replace(knows, learned=None),), learned=(9,))
-    assert [sorted(old.known_tasks(name)) for name in ("", "second")] == [[9], [1, 2]]
+    assert [sorted(version.known_tasks(name)) for name in ("label", "second")] == [[1, 2], [3]]
+    old = with_model(version, replace(knows, learned=None), learned=(9,))
+    assert [sorted(old.known_tasks(name)) for name in ("label", "second")] == [[9], [1, 2]]
 
 
 # Through Label Studio
@@ -119,7 +119,7 @@ def studio(
         ]
         others = [(model, tiny_weights) for model in beside]
         publish(context.store, project, tiny_weights, train_tasks=(tasks["both"],), others=others)
-        said: list[tuple[str, Prediction]] = [("", BOTH), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)]
+        said: list[tuple[str, Prediction]] = [("label", BOTH), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)]
         for tag, prediction in said:
             shard = PoolShard(0, np.array([*tasks.values()]), (prediction,) * len(tasks))
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)

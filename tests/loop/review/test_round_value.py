@@ -17,7 +17,7 @@ from backend.labelstudio import label_config
 from backend.loop import projects
 from backend.loop.context import Context
 from backend.loop.review import round_value
-from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
+from backend.model_versions import Metrics, TagModel, TrainingSnapshot
 from backend.sampling import ranking
 from backend.sampling.bandit import Reward
 from backend.settings import Settings
@@ -28,7 +28,7 @@ from backend.store.store import PoolSigns, ProjectRecord
 from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, LabeledBox, Prediction, Task, Tracks
 from backend.web import schemas
-from tests.support import CONFIG, ROOT, open_context, publish
+from tests.support import CONFIG, ROOT, open_context, publish, with_model
 
 IDS = np.arange(10, 15)
 
@@ -71,17 +71,15 @@ def project(context: Context, tiny_weights: Path) -> Context:
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     first = publish(context.store, 7, tiny_weights)
     child = replace(
-        first,
+        with_model(first, champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30)),
         number=context.store.reserve_number(7),
         name="yolo11n-v2",
         parent=1,
-        sha256=file_sha256(tiny_weights),
         snapshot=TrainingSnapshot(7, "hash", dict.fromkeys(range(40), ""), tuple(range(30)), tuple(range(30, 40))),
-        champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30),
     )
-    context.store.publish(child, tiny_weights)
+    context.store.publish(child, {"label": tiny_weights})
     for number, boxes in ((1, [(0, 0), (50, 1)]), (2, [(0, 0), (50, 0)])):
-        context.store.save_shard(7, number, PoolShard(0, IDS, (prediction(*boxes),) * 5))
+        context.store.save_shard(7, number, PoolShard(0, IDS, (prediction(*boxes),) * 5), tag="label")
     return context
 
 
@@ -96,11 +94,12 @@ def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
 def test_videos_have_their_sign_of_stability(project: Context) -> None:
     """An object in all frames, by the next version in the first half alone: 2 · 25 of 75."""
     videos = (ROOT / "label_config/videorectangle.xml").read_text(encoding="utf-8")
+    videos = videos.replace('name="box"', 'name="label"')
     project.store.save_project(ProjectRecord(7, videos, "", "", "", ""))
     for number, last in ((1, 50), (2, 25)):
         tracks = Tracks(np.array([1, last]), np.array([0, 0]), np.array([True, False]), 50, 25.0)
         seen = replace(prediction((0, 0), (0, 0)), tracks=tracks, video_doubt=0.5)
-        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5))
+        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
     (first,), (second,) = round_value.observe(project, 7, 1), round_value.observe(project, 7, 2)
     assert first.stability is None
     assert second.stability == pytest.approx(2 * 25 / 75)
@@ -109,15 +108,16 @@ def test_videos_have_their_sign_of_stability(project: Context) -> None:
 def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: Path) -> None:
     """Both labels in all frames, then one of them."""
     labels = (ROOT / "label_config/timelinelabels.xml").read_text(encoding="utf-8")
+    labels = labels.replace('name="event"', 'name="label"')
     project.store.save_project(ProjectRecord(7, labels, "", "", "", ""))
-    before = replace(project.store.version(7, 1), number=2, task="classify")
+    before = with_model(replace(project.store.version(7, 1), number=2), task="classify")
     for sure in (0.9, 0.1):
         number = project.store.reserve_number(7)
         before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
-        project.store.publish(before, tiny_weights)
+        project.store.publish(before, {"label": tiny_weights})
         tracks = Tracks(np.array([1, 6]), np.array([0, 0]), np.array([True, True]), 10, 25.0)
         seen = replace(prediction((0, 0), (0, 0)), class_probs=np.array([[0.8, sure]] * 2, np.float32), tracks=tracks)
-        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5))
+        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
     (signs,) = round_value.observe(project, 7, before.number)
     assert signs.stability == pytest.approx(2 / 3)
 
@@ -137,10 +137,11 @@ def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None
     assert unseen is None
 
 
-@pytest.mark.parametrize("change", [{"parent": None}, {"champion_metrics": None}, {"metrics": None}])
-def test_a_gain_that_cannot_be_told_is_no_reward(project: Context, change: dict[str, None]) -> None:
-    version: ModelVersion = replace(project.store.version(7, 2), **change)  # type: ignore[arg-type]
-    assert round_value.reward(project, version) is None
+def test_a_gain_that_cannot_be_told_is_no_reward(project: Context) -> None:
+    version = project.store.version(7, 2)
+    unmeasured = with_model(version, metrics=None), with_model(version, champion_metrics=None)
+    for untold in (replace(version, parent=None), *unmeasured):
+        assert round_value.reward(project, untold) is None
 
 
 def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
@@ -177,14 +178,14 @@ def of_tag(
     ],
 )
 def test_a_version_gains_what_its_tags_gain(project: Context, others: list[TagModel], expected: float) -> None:
-    version = replace(project.store.version(7, 2), others=tuple(others))
+    version = with_model(project.store.version(7, 2), *others)
     assert round_value.gain(version) == pytest.approx(expected)
 
 
 def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) -> None:
-    old = replace(project.store.version(7, 2), carried=True)
+    old = with_model(project.store.version(7, 2), carried=True)
     assert (round_value.gain(old), round_value.quality(old)) == (None, None)
-    half = replace(old, others=(of_tag("kind", 0.9, 0.6),))
+    half = with_model(old, of_tag("kind", 0.9, 0.6))
     assert round_value.gain(half) == pytest.approx(0.15)
     assert round_value.quality(half) == pytest.approx(0.7)
 
@@ -200,20 +201,22 @@ def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) ->
 )
 def test_a_gain_has_an_interval(project: Context, others: list[TagModel], expected: tuple[float, float] | None) -> None:
     first = project.store.version(7, 2)
-    assert first.metrics is not None
-    version = replace(first, metrics=replace(first.metrics, gained=(0.0, 0.2)), others=tuple(others))
+    metrics = first.models[0].metrics
+    assert metrics is not None
+    version = with_model(first, *others, metrics=replace(metrics, gained=(0.0, 0.2)))
     assert round_value.gain_interval(version) == (None if expected is None else pytest.approx(expected))
 
 
 def test_the_recommendation_names_the_newest_quality_with_its_basis(project: Context, tiny_weights: Path) -> None:
     """Before: "the last 3 rounds changed mAP50 by +0.000 on 12 held-out images", however little these tell."""
     before = project.store.version(7, 2)
-    assert before.metrics is not None
-    told = replace(before.metrics, interval=(0.3, 0.7))
+    metrics = before.models[0].metrics
+    assert metrics is not None
+    before = with_model(before, metrics=replace(metrics, interval=(0.3, 0.7)))
     for number in range(3, 7):
         name = f"yolo11n-v{project.store.reserve_number(7)}"
-        made = replace(before, number=number, name=name, parent=number - 1, metrics=told)
-        project.store.publish(made, tiny_weights)
+        made = replace(before, number=number, name=name, parent=number - 1)
+        project.store.publish(made, {"label": tiny_weights})
     (plateau,) = [one for one in round_value.recommendation(project, 7, budget=0).signs if one.name == "plateau"]
     assert plateau.reason == (
         "the last 3 rounds changed mAP50 by +0.000; it is now 0.500 [0.300, 0.700] on 12 held-out images"
@@ -241,21 +244,20 @@ def test_a_round_of_labels_is_rewarded(
         parent = replace(
             first, number=context.store.reserve_number(project_id), name="yolo11n-v2", parent=1, snapshot=old
         )
-        context.store.publish(parent, tiny_weights)
+        context.store.publish(parent, {"label": tiny_weights})
         new = TrainingSnapshot(project_id, "hash", stamps, tuple(tasks[:3]), (999,))
+        ours, theirs = (Metrics(0.5, 0.3, {}, 12, 20, 30, gained=(0.02, 0.2)), Metrics(0.4, 0.2, {}, 12, 20, 30))
         child = replace(
-            parent,
+            with_model(parent, metrics=ours, champion_metrics=theirs),
             number=context.store.reserve_number(project_id),
             name="yolo11n-v3",
             parent=parent.number,
             snapshot=new,
-            metrics=Metrics(0.5, 0.3, {}, 12, 20, 30, gained=(0.02, 0.2)),
-            champion_metrics=Metrics(0.4, 0.2, {}, 12, 20, 30),
         )
-        context.store.publish(child, tiny_weights)
+        context.store.publish(child, {"label": tiny_weights})
         shard = PoolShard(0, np.array(tasks[:2]), (prediction((0, 0), (50, 1)),) * 2)
-        context.store.save_shard(project_id, parent.number, shard)
-        pool, _ = context.store.load_pool(project_id, parent.number, None)
+        context.store.save_shard(project_id, parent.number, shard, tag="label")
+        pool, _ = context.store.load_pool(project_id, parent.number, None, tag="label")
         order = ranking.rank(pool, "margin", explore_share=0.0, rng=np.random.default_rng(0))
         context.store.save_ranking(project_id, parent.number, order)
         found = round_value.reward(context, child)
@@ -287,11 +289,11 @@ def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
         }
         for mask in strokes
     )
-    project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)))
+    project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)), tag="label")
     tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
-    version = replace(project.store.version(7, 1), task="semantic")
+    version = with_model(project.store.version(7, 1), task="semantic")
     assert round_value.measure(project, version, tasks) == [(2, 0.0)]
-    other = replace(version, task="detect")  # from before the tag said that it wants pixels
+    other = with_model(version, task="detect")  # from before the tag said that it wants pixels
     assert round_value.measure(project, other, tasks) == [(2, None)]
 
 
@@ -325,14 +327,17 @@ def test_a_turned_box_in_a_video_is_a_label(project: Context, turned: float) -> 
 
 def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:
     """The first tag's model stays for four versions, which agree with each other; the second's grows all the time."""
-    before = replace(project.store.version(7, 2), carried=True)
+    before = with_model(project.store.version(7, 2), carried=True)
     for number, map50 in enumerate((0.5, 0.6, 0.7, 0.8), 3):
-        others = (replace(of_tag("kind", map50, map50 - 0.1), sha256=file_sha256(tiny_weights)),)
+        kind = replace(of_tag("kind", map50, map50 - 0.1), sha256=file_sha256(tiny_weights))
         made = replace(
-            before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", parent=number - 1, others=others
+            with_model(before, kind),
+            number=project.store.reserve_number(7),
+            name=f"yolo11n-v{number}",
+            parent=number - 1,
         )
-        project.store.publish(made, tiny_weights, {"kind": tiny_weights})
-        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
+        project.store.publish(made, {"label": tiny_weights, "kind": tiny_weights})
+        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
     found = round_value.recommendation(project, 7, budget=0)
     assert not [sign.name for sign in found.signs if sign.met]
     assert "+0.150" in next(sign.reason for sign in found.signs if sign.name == "plateau")
@@ -342,11 +347,13 @@ def test_a_tag_that_gets_its_first_model_is_no_sign_to_stop(project: Context, ti
     """The mean over the tags falls with it, and says nothing beside the rounds of one tag."""
     before, sha256 = project.store.version(7, 2), file_sha256(tiny_weights)
     for number, map50 in enumerate((0.1, 0.2, 0.3), 3):
-        others = (replace(of_tag("kind", map50, None), sha256=sha256),)
         made = replace(
-            before, number=project.store.reserve_number(7), name=f"yolo11n-v{number}", parent=number - 1, others=others
+            with_model(before, replace(of_tag("kind", map50, None), sha256=sha256)),
+            number=project.store.reserve_number(7),
+            name=f"yolo11n-v{number}",
+            parent=number - 1,
         )
-        project.store.publish(made, tiny_weights, {"kind": tiny_weights})
+        project.store.publish(made, {"label": tiny_weights, "kind": tiny_weights})
     (plateau,) = [sign for sign in round_value.recommendation(project, 7, budget=0).signs if sign.name == "plateau"]
     assert not plateau.met
     assert plateau.reason.startswith("3 rounds are too few")
@@ -358,14 +365,13 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
     before = project.store.version(7, 2)
     for number in range(3, 7):
         made = replace(
-            before,
+            with_model(before, carried=carried),
             number=project.store.reserve_number(7),
             name=f"yolo11n-v{number}",
             parent=number - 1,
-            carried=carried,
         )
-        project.store.publish(made, tiny_weights)
-        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0))
+        project.store.publish(made, {"label": tiny_weights})
+        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
     found = round_value.recommendation(project, 7, budget=0)
     assert [sign.name for sign in found.signs if sign.met] == ([] if carried else ["plateau", "stability"])
 

@@ -51,23 +51,17 @@ def beside(name: str, weights: Path, classes: tuple[str, ...] = ("cat", "dog")) 
 def follow(context: Context, parent: ModelVersion, models: Sequence[TagModel], weights: Sequence[Path]) -> ModelVersion:
     """Publish and serve the next version, whose tags have these models, all measured on images held out."""
     number = context.store.reserve_number(7)
-    first, *others = [
-        replace(model, sha256=file_sha256(path), metrics=QUALITY) for model, path in zip(models, weights, strict=True)
-    ]
+    files = dict(zip([model.from_name for model in models], weights, strict=True))
+    made_of = [replace(model, sha256=file_sha256(files[model.from_name]), metrics=QUALITY) for model in models]
     made = replace(
         parent,
         number=number,
         name=f"yolo11n-v{number}",
         parent=parent.number,
         snapshot=TrainingSnapshot(7, "hash", dict.fromkeys(range(20 * number), ""), (1,), (2,)),
-        from_name=first.from_name,
-        sha256=first.sha256,
-        metrics=QUALITY,
-        calibration=first.calibration,
-        carried=first.carried,
-        others=tuple(others),
+        models=tuple(made_of),
     )
-    context.store.publish(made, weights[0], dict(zip([one.from_name for one in others], weights[1:], strict=True)))
+    context.store.publish(made, files)
     context.store.activate(7, number)
     return made
 
@@ -98,7 +92,7 @@ def test_of_a_tag_that_was_carried_over_nothing_is_heard_but_of_the_other_one(
     for quality in (classifier, other if learning else classifier, classifier):
         label, choices = version.models
         version = follow(context, version, [replace(label, carried=True), choices], (tiny_weights, quality))
-        assert observe(context, version, tasks)[""].stability == 1.0
+        assert observe(context, version, tasks)["label"].stability == 1.0
     answers = [
         [
             found.class_probs.argmax()
@@ -127,7 +121,7 @@ def test_how_sure_a_version_is_is_the_mean_over_its_tags(
     version = follow(context, context.store.version(7, 1), models, (tiny_weights, classifier))
     signs = observe(context, version, pool(images, 6))
     expected = []
-    said: tuple[tuple[str, float, Outcomes], ...] = (("", 3.0, "objects"), ("quality", 0.5, "one"))
+    said: tuple[tuple[str, float, Outcomes], ...] = (("label", 3.0, "objects"), ("quality", 0.5, "one"))
     for tag, temperature, outcomes in said:
         seen_by, _ = context.store.load_pool(7, version.number, None, tag=tag)
         sure = stopping.mean_uncertainty(calibrated(seen_by, temperature, outcomes))
@@ -135,7 +129,9 @@ def test_how_sure_a_version_is_is_the_mean_over_its_tags(
         assert signs[tag].uncertainty == sure
         expected.append(sure)
     assert f"{expected[0]:.2f}" != f"{expected[1]:.2f}"
-    assert told(context, "uncertainty").reason.startswith(f"mean uncertainty {np.mean(expected):.2f} of the pool")
+    assert told(context, "uncertainty").reason.startswith(
+        f"the mean uncertainty of the pool is {np.mean(expected):.2f}"
+    )
 
 
 def test_base_weights_have_no_say_and_nothing_to_be_compared_with(
@@ -146,11 +142,11 @@ def test_base_weights_have_no_say_and_nothing_to_be_compared_with(
     first = publish(context.store, 7, tiny_weights)
     context.store.activate(7, first.number)
     tasks = pool(images, 3)
-    assert observe(context, first, tasks).keys() == {""}
+    assert observe(context, first, tasks).keys() == {"label"}
     models = [replace(first.models[0], from_name="label"), beside("second", tiny_weights)]
     signs = observe(context, follow(context, first, models, (tiny_weights, tiny_weights)), tasks)
-    assert {tag: one.stability for tag, one in signs.items()} == {"": 1.0, "second": None}
-    assert signs[""].uncertainty == signs["second"].uncertainty
+    assert {tag: one.stability for tag, one in signs.items()} == {"label": 1.0, "second": None}
+    assert signs["label"].uncertainty == signs["second"].uncertainty
 
 
 @pytest.mark.parametrize(
@@ -170,7 +166,7 @@ def test_a_tag_is_compared_with_itself_whatever_its_name_and_place(
     setup(context, schema)
     made = [replace(models.get(name, models["label"]), from_name=name) for name in names]
     signs = observe(context, follow(context, version, made, [weights[name] for name in names]), tasks)
-    assert {tag: one.stability for tag, one in signs.items()} == {"": 1.0, names[1]: 1.0}
+    assert {tag: one.stability for tag, one in signs.items()} == dict.fromkeys(names, 1.0)
 
 
 def test_what_was_found_of_the_first_tag_alone_still_counts(context: Context, tiny_weights: Path) -> None:
@@ -178,11 +174,11 @@ def test_what_was_found_of_the_first_tag_alone_still_counts(context: Context, ti
     version = two_boxes(context, tiny_weights)
     for number in range(2, 5):
         version = follow(context, version, version.models, (tiny_weights, tiny_weights))
-        context.store.save_signs(7, PoolSigns(number, 0.05, 0.99))
+        context.store.save_signs(7, PoolSigns(number, 0.05, 0.99, tag="label"))
     assert told(context, "uncertainty").met
     assert told(context, "stability").met
     context.store.save_signs(7, PoolSigns(4, 0.25, 0.75, "second"))
-    assert told(context, "uncertainty").reason.startswith("mean uncertainty 0.15 of the pool")
+    assert told(context, "uncertainty").reason.startswith("the mean uncertainty of the pool is 0.15")
     assert "at least F1 0.870" in told(context, "stability").reason
 
 
@@ -213,7 +209,7 @@ def test_disagreement_is_the_mean_over_the_tags(
     others = [(beside("second", tiny_weights, TURNED), tiny_weights), (quality, tiny_weights)]
     parent = publish(context.store, 7, tiny_weights, others=others)
     both = seen((HERE, 0), ((60.0, 60.0, 80.0, 90.0), 1))
-    for tag, said in (("", both), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)):
+    for tag, said in (("label", both), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)):
         shard = PoolShard(0, np.array([5, 6]), (said, said if tag == "second" else None))
         context.store.save_shard(7, 1, shard, tag=tag)
     asked = [AnnotatedTask(Task(task, {}), task, "", result) for task in (5, 6, 7)]
@@ -244,13 +240,16 @@ def test_who_accepts_what_was_predicted_agrees(
 def publish_several(context: Context, weights: Path) -> tuple[ModelVersion, ...]:
     """Publish three versions: one that is sure of two labels of three, one of the first alone, and one of none."""
     setup(context, SEVERAL)
-    before, versions = publish(context.store, 7, weights, classes=("good", "bad", "dull")), []
+    before = publish(
+        *(context.store, 7, weights), classes=("good", "bad", "dull"), from_name="quality", task="classify"
+    )
+    versions = []
     for probs in ([0.9, 0.8, 0.1], [0.9, 0.1, 0.1], [0.1, 0.1, 0.1]):
         number, table = context.store.reserve_number(7), np.array([probs], np.float32)
-        before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number, task="classify")
-        context.store.publish(before, weights)
+        before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
+        context.store.publish(before, {"quality": weights})
         said = replace(SURE_OF_GOOD, class_probs=table, confidence=table.max(axis=1))
-        context.store.save_shard(7, number, PoolShard(0, np.array([5]), (said,)))
+        context.store.save_shard(7, number, PoolShard(0, np.array([5]), (said,)), tag="quality")
         versions.append(before)
     return tuple(versions)
 

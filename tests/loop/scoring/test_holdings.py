@@ -106,7 +106,7 @@ def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_th
     reconcile(studio)
     (after,) = studio.client.predictions_of(labeled)
     assert after.result == answer(studio, labeled) != before.result
-    sources = studio.context.store.sources(studio.project, 1, labeled=True)
+    sources = studio.context.store.sources(studio.project, 1, labeled=True, tag="label")
     (tag,) = label_config.parse(CONFIG)
     assert sources == {labeled: tag.source(studio.client.task(labeled))}
 

@@ -37,8 +37,8 @@ def served(context: Context, tiny_weights: Path) -> Context:
     """Project 7 with version 1, its scored pool of 50 tasks, the last one the most uncertain, and their ranking."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))))
-    pool, _ = context.store.load_pool(7, 1, None)
+    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))), tag="label")
+    pool, _ = context.store.load_pool(7, 1, None, tag="label")
     rng = np.random.default_rng(0)
     context.store.save_ranking(7, 1, ranking.rank(pool, "class_entropy", explore_share=0.2, rng=rng))
     return context
@@ -213,7 +213,7 @@ def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
         ids = [task.id for task in tasks]
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
-        ((voted, votes),) = context.store.votes(project, 1)
+        ((voted, votes),) = context.store.votes(project, 1, tag="label")
         assert voted.tolist() == [ids[0], ids[2]]
         assert (np.diff(votes.offsets) > 0).all()
         assert context.progress.failures(project).keys() == {ids[1]}

@@ -54,7 +54,7 @@ def test_refused_predictions_cost_their_tasks_alone(client: LabelStudioClient, p
     bad = {ids[3], ids[20], ids[39]}
     rows = [PredictionRow(task, 0.5, (region("gone" if task in bad else "cat"),)) for task in ids]
     model = ServedModel(
-        project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0]
+        project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0], "label"
     )
     with_studio = replace(context, label_studio=client)
     assert push.put(with_studio, model, iter(rows), [], push.alone_at_work) == len(ids)

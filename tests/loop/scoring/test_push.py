@@ -29,7 +29,7 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
     (tag,) = label_config.parse(CONFIG)
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.create_project("push", CONFIG)
-        model = ServedModel(project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag)
+        model = ServedModel(project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag, "label")
         images = [{"data": {"image": f"http://images.example/{n}.png"}} for n in range(3)]
         client.http.send("POST", f"/api/projects/{project}/import", images)
         ids = [task.id for task in client.unlabeled_tasks(project)]

@@ -157,21 +157,21 @@ def test_every_attribute_of_a_tracker_is_asked_for_or_has_no_effect() -> None:
 def test_until_there_is_a_version_the_base_weights_change_the_key(context: Context, tiny_weights: Path) -> None:
     named = [add(CONFIG, f'model_path="{name}.pt"') for name in ("one", "two")]
     settings = [f'{{"BASE_MODEL": "{name}.pt"}}' for name in ("one", "two")]
-    listed = [keys_of(context, CONFIG, one)[""] for one in ("", *settings)]
+    listed = [keys_of(context, CONFIG, one)["label"] for one in ("", *settings)]
     assert len(set(listed)) == 3
-    assert [keys_of(context, one)[""] for one in named] == listed[1:]
+    assert [keys_of(context, one)["label"] for one in named] == listed[1:]
     publish(context.store, 7, tiny_weights)
     assert keys_of(context, named[0]) == keys_of(context, CONFIG)
-    assert keys_of(context, CONFIG)[""] not in listed
+    assert keys_of(context, CONFIG)["label"] not in listed
 
 
 def test_each_tag_has_its_own(trained: Context) -> None:
     both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
     before, after = keys_of(trained, both), keys_of(trained, add(both, 'model_iou="0.6" model_every="5"'))
-    assert before.keys() == after.keys() == {"", "event"}
-    assert [name for name in before if before[name] != after[name]] == [""]
+    assert before.keys() == after.keys() == {"label", "event"}
+    assert [name for name in before if before[name] != after[name]] == ["label"]
     record = setup(trained, both)
-    assert {model.beside: model.pool_key for model in served(trained, record)} == before
+    assert {model.key: model.pool_key for model in served(trained, record)} == before
 
 
 # Stored answers
@@ -181,7 +181,9 @@ def test_predict_gives_no_answer_that_was_asked_with_something_else(trained: Con
     task = Task(1, {"video": clip(images, "a.avi")})
     (seen,) = store_pool(trained, setup(trained, VIDEO), [task])
     assert seen is not None
-    trained.store.save_shard(7, 1, PoolShard(0, np.array([1]), (replace(seen, boxes=seen.boxes + 1),)))  # would show
+    trained.store.save_shard(
+        7, 1, PoolShard(0, np.array([1]), (replace(seen, boxes=seen.boxes + 1),)), tag="label"
+    )  # would show
 
     def shown(config: str) -> list[Json]:
         (answer,) = serving.predict(trained, 7, config, [task])
@@ -223,7 +225,7 @@ def test_a_changed_config_makes_the_pool_due_whoever_looks_and_until_it_is_score
 def test_what_an_earlier_release_stored_counts_as_asked_by_the_config_it_had(
     trained: Context, images: ImageSite
 ) -> None:
-    record, path = setup(trained, VIDEO), trained.work_dir / "projects/7/versions/1/pool_keys.json"
+    record, path = setup(trained, VIDEO), trained.work_dir / "projects/7/versions/1/answer_keys.json"
     task = Task(1, {"video": clip(images, "a.avi")})
     store_pool(trained, record, [task])
     path.unlink()
@@ -266,7 +268,7 @@ def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Contex
     shards = scoring.predict_shards(trained, old, 0, tasks)
     stored_answers.of(trained, new).begin(new)
     assert not scoring.save_shards(trained, old, shards)
-    assert trained.store.prediction(7, 1, 1) is None
+    assert trained.store.prediction(7, 1, 1, tag="label") is None
     assert scoring.save_shards(trained, new, scoring.predict_shards(trained, new, 0, tasks))
 
 
@@ -304,6 +306,6 @@ def test_answers_go_from_state_to_state(trained: Context) -> None:
 def test_a_damaged_file_names_itself(trained: Context) -> None:
     models = served(trained, setup(trained, VIDEO))
     stored_answers.of(trained, models).begin(models)
-    (trained.work_dir / "projects/7/versions/1/pool_keys.json").write_text("{")
-    with pytest.raises(ModelError, match=r"damaged file.*pool_keys\.json.*score the project again"):
+    (trained.work_dir / "projects/7/versions/1/answer_keys.json").write_text("{")
+    with pytest.raises(ModelError, match=r"damaged file.*answer_keys\.json.*score the project again"):
         trained.store.pool_keys(7, 1)

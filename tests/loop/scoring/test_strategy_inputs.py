@@ -21,7 +21,7 @@ from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import FloatArray, IntArray, LabeledBox, Prediction
-from tests.support import CONFIG, model_for, publish
+from tests.support import CONFIG, model_for, publish, with_model
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
 IDS = np.array([10, 11, 12])
@@ -49,8 +49,8 @@ def project(context: Context, tiny_weights: Path) -> Context:
     """Project 7 with version 1, its pool of three tasks and one labeled task."""
     context.store.save_project(RECORD)
     publish(context.store, 7, tiny_weights)
-    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(score) for score in (0.2, 0.5, 0.9))))
-    context.store.save_shard(7, 1, PoolShard(1, np.array([1]), (seen(0.7),)), labeled=True)
+    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(score) for score in (0.2, 0.5, 0.9))), tag="label")
+    context.store.save_shard(7, 1, PoolShard(1, np.array([1]), (seen(0.7),)), labeled=True, tag="label")
     return context
 
 
@@ -58,17 +58,11 @@ def recalibrated(context: Context, weights: Path, temperature: float) -> ModelVe
     """Publish version 2 with that temperature, and the pool of version 1."""
     first = context.store.version(7, 1)
     number = context.store.reserve_number(7)
-    version = replace(
-        first,
-        number=number,
-        name=f"yolo11n-v{number}",
-        parent=first.number,
-        sha256=file_sha256(weights),
-        calibration=Calibration(temperature, 50),
-    )
-    context.store.publish(version, weights)
-    for shard in context.store.shards(7, 1):
-        context.store.save_shard(7, number, shard)
+    calibrated = with_model(first, sha256=file_sha256(weights), calibration=Calibration(temperature, 50))
+    version = replace(calibrated, number=number, name=f"yolo11n-v{number}", parent=first.number)
+    context.store.publish(version, {"label": weights})
+    for shard in context.store.shards(7, 1, tag="label"):
+        context.store.save_shard(7, number, shard, tag="label")
     return version
 
 
@@ -102,7 +96,7 @@ def test_confidences_are_calibrated(project: Context, tiny_weights: Path, temper
 def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
     """Of two shards; task 11 has no votes, task 99 is no longer in the pool."""
     for index, (ids, each) in enumerate([([12, 99], votes(0.3, 0.4)), ([10], votes(0.1))]):
-        project.store.save_votes(7, 1, index, np.array(ids), each)
+        project.store.save_votes(7, 1, index, np.array(ids), each, tag="label")
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
     assert pool.committee is not None
     assert pool.committee.offsets.tolist() == [0, 1, 1, 2]
@@ -110,8 +104,8 @@ def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
 
 
 def test_votes_of_different_committees_are_refused(project: Context) -> None:
-    project.store.save_votes(7, 1, 0, IDS[:2], votes(0.3, 0.4))
-    project.store.save_votes(7, 1, 1, IDS[2:], votes(0.1, members=3))
+    project.store.save_votes(7, 1, 0, IDS[:2], votes(0.3, 0.4), tag="label")
+    project.store.save_votes(7, 1, 1, IDS[2:], votes(0.1, members=3), tag="label")
     with pytest.raises(ModelError, match=r"different committees.*yolo-backend score 7"):
         strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
 
@@ -122,10 +116,10 @@ def test_a_committee_that_saw_nothing_says_nothing(stored: list[tuple[IntArray, 
 
 
 def test_votes_are_cleared_with_the_pool(project: Context) -> None:
-    project.store.save_votes(7, 1, 0, IDS, votes(0.3, 0.4, 0.5))
+    project.store.save_votes(7, 1, 0, IDS, votes(0.3, 0.4, 0.5), tag="label")
     project.store.clear_shards(7, 1)
-    assert list(project.store.votes(7, 1)) == []
-    assert list(project.store.shards(7, 1, labeled=True)) == []
+    assert list(project.store.votes(7, 1, tag="label")) == []
+    assert list(project.store.shards(7, 1, labeled=True, tag="label")) == []
 
 
 def left_half(label: str) -> tuple[LabeledBox, ...]:
@@ -138,7 +132,7 @@ def arrays(kind: int) -> tuple[FloatArray, IntArray]:
 
 def past(*versions: ModelVersion) -> list[Past]:
     """Return what the first tag's models of these versions were."""
-    return [Past(7, one.number, "", one.classes, one.known_tasks()) for one in versions]
+    return [Past(7, one.number, "label", one.models[0].classes, one.known_tasks("label")) for one in versions]
 
 
 def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
@@ -148,14 +142,14 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     second = recalibrated(project, tiny_weights, 1.0)
     second = replace(second, snapshot=replace(second.snapshot, train_tasks=(1, 10)))
     versions = past(second, project.store.version(7, 1))
-    project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True)
+    project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True, tag="label")
     cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
     shown = dict.fromkeys(cats, 1)
     found = strategy_inputs._known_losses(project, versions, cats, shown)
     assert found.keys() == {10, 11}
     assert found[10] == pytest.approx(image_loss(seen(0.2), *arrays(0))) == pytest.approx(0.8)
     assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
-    went_on = replace(second, learned=(1, 10, 11))  # from a version that had learned task 11
+    went_on = with_model(second, learned=(1, 10, 11))  # from a version that had learned task 11
     assert strategy_inputs._known_losses(project, [*past(went_on), versions[1]], cats, shown)[11] != pytest.approx(
         found[11]
     )
@@ -190,7 +184,7 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
 
 def test_without_a_model_there_is_nobody_to_ask(context: Context) -> None:
     nobody = served_models.ServedModel(
-        7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0]
+        7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0], "label"
     )
     with pytest.raises(ModelError, match="needs a trained version"):
         served_models.committee_for(context, context.settings, nobody)

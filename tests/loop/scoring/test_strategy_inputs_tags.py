@@ -64,9 +64,15 @@ def rank(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> dict
 def again(context: Context, version: ModelVersion, quality: Path, *, carried: bool) -> ModelVersion:
     """Publish and serve the next version, with other weights for the choices or, carried over, the same ones."""
     number = context.store.reserve_number(7)
-    beside = replace(version.others[0], sha256=file_sha256(quality), carried=carried)
-    following = replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number, others=(beside,))
-    context.store.publish(following, context.store.weights(version), {"quality": quality})
+    choices = replace(version.models[1], sha256=file_sha256(quality), carried=carried)
+    following = replace(
+        version,
+        number=number,
+        name=f"yolo11n-v{number}",
+        parent=version.number,
+        models=(version.models[0], choices),
+    )
+    context.store.publish(following, {"label": context.store.weights(version, "label"), "quality": quality})
     context.store.activate(7, number)
     return following
 
@@ -84,7 +90,7 @@ def test_every_tag_is_ranked_by_its_own_committee(
     assert [part.strategy for part in parts.values()] == ["bald", "bald"]
     values = {}
     for model in served(context):
-        ((ids, votes),) = context.store.votes(7, 1, tag=model.beside)
+        ((ids, votes),) = context.store.votes(7, 1, tag=model.key)
         anchors = np.diff(votes.offsets)
         assert (anchors == 1).all() if model.tag.task == "classify" else (anchors > 1).all()
         alone = Pool(ids, np.zeros(len(ids) + 1, np.int64), np.zeros((0, 2), np.float32), committee=votes)
@@ -103,8 +109,8 @@ def test_what_one_tag_could_not_predict_the_other_votes_on(
     publish_both(context, tiny_weights, classifier)
     good, bad = images.add("1.png", 1), f"{images.url}/404.png"
     score(context, record, [Task(1, {"image": good, "other": bad}), Task(2, {"image": bad, "other": good})])
-    voted = {tag: [ids.tolist() for ids, _ in context.store.votes(7, 1, tag=tag)] for tag in ("", "quality")}
-    assert voted == {"": [[1]], "quality": [[2]]}
+    voted = {tag: [ids.tolist() for ids, _ in context.store.votes(7, 1, tag=tag)] for tag in ("label", "quality")}
+    assert voted == {"label": [[1]], "quality": [[2]]}
 
 
 def test_a_committee_of_whole_images_has_no_boxes_to_disagree_about(
@@ -187,7 +193,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     setup(context, TWO_TAGS)
     two_tags(context, 7, tiny_weights, learned=(2,))
     two_tags(context, 7, tiny_weights, learned=(2, 3))
-    said: dict[str, Prediction] = {"": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
+    said: dict[str, Prediction] = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
     for tag, prediction in said.items():
         context.store.save_shard(7, 1, PoolShard(0, np.array([1, 2, 3]), (prediction,) * 3), tag=tag)
     label, second = served(context)
@@ -200,7 +206,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
         for model in (label, second)
     }
     box = np.array([ASIDE], dtype=np.float32) * np.array([2, 1, 2, 1], dtype=np.float32)
-    missed, found = (image_loss(said[tag], box, np.array([kind])) for tag, kind in (("", 0), ("second", 1)))
+    missed, found = (image_loss(said[tag], box, np.array([kind])) for tag, kind in (("label", 0), ("second", 1)))
     assert missed > found
     assert losses["label"] == {2: pytest.approx(missed), 3: pytest.approx(missed)}
     assert losses["second"] == {1: pytest.approx(found), 3: pytest.approx(found)}
@@ -228,8 +234,10 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         client.annotate(labeled, [*human((HERE, "cat")), *human((ASIDE, "cat"), tag="second")])
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
-        voted = {tag: [each.tolist() for each, _ in context.store.votes(project, 1, tag=tag)] for tag in ("", "second")}
-        assert voted == {"": [ids], "second": [ids]}
+        voted = {
+            tag: [each.tolist() for each, _ in context.store.votes(project, 1, tag=tag)] for tag in ("label", "second")
+        }
+        assert voted == {"label": [ids], "second": [ids]}
         record = context.store.project(project)
         assert record is not None
         found = served_models.models_for(context, record, accepted=True)
@@ -242,7 +250,7 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         assert anew is not None
         np.testing.assert_allclose(anew.member_probs, asked.member_probs, atol=1e-5)
         assert pool_ranking.preview(context, project, "bald").strategy == "bald"
-        said = {"": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
+        said = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
         for tag, prediction in said.items():
             shard = PoolShard(0, np.array([labeled]), (prediction,))
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)

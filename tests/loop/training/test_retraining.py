@@ -75,7 +75,7 @@ def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_p
     version = published(context, worse, candidate(tmp_path, "quality", accepted=True))
     assert version.promoted
     assert context.store.current(7) == version
-    assert context.store.weights(version).read_bytes() == b"old boxes"
+    assert context.store.weights(version, "label").read_bytes() == b"old boxes"
     assert context.store.weights(version, "quality").read_bytes() == b"quality"
     assert [one.carried for one in version.models] == [True, False]
     assert version.reason == "label: not published: worse; the previous model stays; quality: published"
@@ -88,7 +88,7 @@ def test_a_tag_that_was_never_trained_may_wait(context: Context, tmp_path: Path)
     assert version.promoted
     assert [one.sha256 != "" for one in version.models] == [True, False]
     assert "quality: not trained: no labels" in version.reason
-    assert version.model_of(TAGS[1], first=False) is None
+    assert version.model_of(TAGS[1]) is None
 
 
 def test_without_a_single_better_model_nothing_changes(context: Context, tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ def test_a_rejected_version_tells_of_the_tags_that_were_not_trained_too(context:
     version = published(context, worse, known)
     assert not version.promoted
     assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.kept.sha256]
-    assert version.others == (known.kept,)
+    assert version.models[1:] == (known.kept,)
     assert version.reason == "label: not published: worse; quality: not trained: no labels; the previous model stays"
 
 
 def test_one_tag_by_itself_gives_its_reason_as_it_is(context: Context, tmp_path: Path) -> None:
     version = published(context, candidate(tmp_path, "label", accepted=True))
-    assert (version.reason, version.others, version.from_name) == ("published", (), "label")
+    assert (version.reason, [model.from_name for model in version.models]) == ("published", ["label"])
 
 
 # Through Label Studio
@@ -228,7 +228,7 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
     version = retraining.retrain(context, project)
     assert version.promoted
     assert "label: not trained: none of the 4 labeled images has a box; quality: published" in version.reason
-    assert version.sha256 == ""
+    assert version.models[0].sha256 == ""
     studio.score()
     (found,) = context.label_studio.predictions_of(studio.tasks[4].id)
     assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}  # boxes of the base weights
@@ -238,8 +238,8 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
     for task in studio.tasks[4:]:
         studio.annotate(task, quality="")
     second = retraining.retrain(context, project)
-    assert second.sha256
-    assert second.models[0].reason.startswith("label: published: the first version")
+    assert second.models[0].sha256
+    assert second.models[0].reason.startswith("published: the first version")
     assert [one.champion_metrics is not None for one in second.models] == [False, True]
 
 
@@ -256,8 +256,9 @@ def test_a_tag_whose_labels_did_not_change_keeps_its_model(studio: Studio) -> No
     assert second.reason.startswith(told)
     assert [one.carried for one in second.models] == [True, False]
     assert [one.sha256 == other.sha256 for one, other in zip(second.models, first.models, strict=True)] == [True, False]
-    assert (second.metrics, second.learned, second.lesson) == (first.metrics, first.learned, first.lesson)
-    assert context.store.weights(second).read_bytes() == context.store.weights(first).read_bytes()
+    kept, before = second.models[0], first.models[0]
+    assert (kept.metrics, kept.learned, kept.lesson) == (before.metrics, before.learned, before.lesson)
+    assert context.store.weights(second, "label").read_bytes() == context.store.weights(first, "label").read_bytes()
     assert snapshot.count(context, project).new == 0
 
     third = retraining.retrain(context, project)  # no label changed, and still it is due

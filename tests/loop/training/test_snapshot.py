@@ -14,7 +14,7 @@ from backend.errors import TrainingError
 from backend.labelstudio import label_config
 from backend.loop.context import Context
 from backend.loop.training import snapshot
-from backend.model_versions import ModelVersion, TrainingSnapshot
+from backend.model_versions import ModelVersion, TagModel, TrainingSnapshot
 from backend.storage import file_sha256
 from backend.types import AnnotatedTask, Json, Ranking, Task
 from backend.web import schemas
@@ -76,25 +76,21 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
     weights = folder / "weights.pt"
     weights.write_bytes(b"weights")
     snapshot = TrainingSnapshot(1, "hash", {}, train_tasks=trained_on, val_tasks=(), random_tasks=by_chance)
+    sha256 = file_sha256(weights)
     version = ModelVersion(
         project_id=1,
         number=context.store.reserve_number(1),
         name="yolo11n-v1",
-        sha256=file_sha256(weights),
-        base_model="yolo11n.pt",
         parent=None,
-        classes=("cat",),
         snapshot=snapshot,
-        metrics=None,
-        champion_metrics=None,
-        hyper_parameters={},
         software={},
         timings={},
         created=datetime.now(UTC),
         promoted=True,
         reason="a test",
+        models=(TagModel("label", "detect", ("cat",), sha256, "yolo11n.pt", None, None, {}, "a test"),),
     )
-    context.store.publish(version, weights)
+    context.store.publish(version, {"label": weights})
 
 
 def test_what_cannot_be_learned_is_said_of_its_task_alone(
