@@ -16,6 +16,7 @@ from rich.console import Console
 
 from backend.datasets import synthetic
 from backend.labelstudio import label_config
+from backend.loop.training.tag_training import CONTINUED
 from backend.model_versions import ModelVersion
 from backend.settings import Settings
 from backend.simulate import records, runner, simulation_data
@@ -193,7 +194,7 @@ def test_every_version_is_the_same_to_the_last_bit_of_its_metrics(live: Live, si
 
 
 def test_trainings_start_from_the_same_weights(live: Live, simulated: tuple[Round, ...]) -> None:
-    parents = [version.parent if "went on from" in version.reason else 0 for version in live.versions]
+    parents = [version.parent if CONTINUED in version.reason else 0 for version in live.versions]
     assert [finished.started_from for finished in simulated[: ROUNDS - 1]] == parents
 
 

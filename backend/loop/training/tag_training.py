@@ -34,6 +34,7 @@ from backend.yolo.timeline_model import LeftOut
 log = logging.getLogger(__name__)
 
 _STAYS = "; the previous model stays"
+CONTINUED = "; continued from the previous model"  # in the reason of a version that did not begin with base weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,5 +255,5 @@ def _lstm_told(tag: ControlTag) -> dict[str, Any]:
 def _told(start: BaseWeights, origin: Champion | None) -> str:
     """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
     if origin is not None:
-        return "; continued from the previous model"
+        return CONTINUED
     return "" if start.pretrained else "; trained from scratch: no pretrained weights"
