@@ -106,7 +106,7 @@ def start_label_studio(
     with running(command, child_environ, data_dir / "label-studio.log") as child:
         with httpx.Client(base_url=url, timeout=2, trust_env=False) as probe:
             wait_ready(child, lambda: probe.get("/health").is_success, "Label Studio", LABEL_STUDIO_START_S)
-        key = _kept_token(data_dir / "api-key", url, email, password)
+        key = kept_token(data_dir / "api-key", url, email, password)
         yield LabelStudioProcess(url=url, pid=child.process.pid, email=email, api_key=key)
 
 
@@ -199,7 +199,7 @@ def personal_access_token(url: str, email: str, password: str) -> str:
         raise BackendError(f"no token from Label Studio: {error}", where=url, fix="see Label Studio's log") from None
 
 
-def _kept_token(path: Path, url: str, email: str, password: str) -> str:
+def kept_token(path: Path, url: str, email: str, password: str) -> str:
     """Return the token kept from the last start while it is valid, else a new one; the file is the owner's only."""
     if path.is_file():
         key = path.read_text(encoding="ascii")

@@ -167,9 +167,9 @@ def test_the_token_is_kept_between_starts_and_made_anew_when_it_was_revoked(
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         sign_up(client, **login)
     kept = tmp_path / "api-key"
-    first = subprocesses._kept_token(kept, label_studio.url, **login)
+    first = subprocesses.kept_token(kept, label_studio.url, **login)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert subprocesses._kept_token(kept, label_studio.url, **login) == first
+    assert subprocesses.kept_token(kept, label_studio.url, **login) == first
     second = personal_access_token(label_studio.url, **login)  # revokes the first
     assert second != first
-    assert subprocesses._kept_token(kept, label_studio.url, **login) not in (first, second)
+    assert subprocesses.kept_token(kept, label_studio.url, **login) not in (first, second)

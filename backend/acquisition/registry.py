@@ -76,7 +76,7 @@ _WANTED = {
 }
 _OF_ONE_IMAGE = OF_EVERY_POOL | {"class_probs", "class_weights"}
 _OF_POOLS = BY_TABLE.keys() | {field.name for field in fields(Pool)}
-_registry: dict[str, Acquisition] = {}
+REGISTRY: dict[str, Acquisition] = {}
 
 
 def acquisition(
@@ -95,11 +95,11 @@ def acquisition(
     """
 
     def register(function: Function) -> Function:
-        if name in _registry:
-            raise ValueError(f"acquisition {name!r} is already {_registry[name].function.__qualname__}")
+        if name in REGISTRY:
+            raise ValueError(f"acquisition {name!r} is already {REGISTRY[name].function.__qualname__}")
         if unknown := sorted(needs - _OF_POOLS):
             raise ValueError(f"acquisition {name!r} needs {unknown[0]}; use some of {', '.join(sorted(_OF_POOLS))}")
-        _registry[name] = Acquisition(name, function, asks, needs, cost, paper, when, relative)
+        REGISTRY[name] = Acquisition(name, function, asks, needs, cost, paper, when, relative)
         return function
 
     return register
@@ -107,11 +107,11 @@ def acquisition(
 
 def get(name: str) -> Acquisition:
     """Return the strategy of that name; raises SettingError that lists the valid names."""
-    if name not in _registry:
+    if name not in REGISTRY:
         raise SettingError(f"unknown strategy {name!r}", where="STRATEGY", fix=f"use one of {', '.join(names())}")
-    return _registry[name]
+    return REGISTRY[name]
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all strategies, sorted."""
-    return tuple(sorted(_registry))
+    return tuple(sorted(REGISTRY))

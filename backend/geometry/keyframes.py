@@ -197,7 +197,7 @@ def _split(track: Track, kept: BoolArray, tau: float) -> BoolArray:
             break
         keys = np.flatnonzero(kept)
         after = np.searchsorted(keys, inner)
-        error = _error(track, keys[after - 1], keys[after], inner)
+        error = interpolation_error(track, keys[after - 1], keys[after], inner)
         starts = np.flatnonzero(np.diff(after, prepend=-1))
         sizes = np.diff(starts, append=len(inner))
         worst = np.maximum.reduceat(error, starts)
@@ -214,7 +214,7 @@ def _first_worst(error: Boxes, worst: Boxes, starts: IntArray) -> IntArray:
     return at[np.searchsorted(at, starts)]
 
 
-def _error(track: Track, before: IntArray, after: IntArray, at: IntArray) -> Boxes:
+def interpolation_error(track: Track, before: IntArray, after: IntArray, at: IntArray) -> Boxes:
     """Return 1 - IoU of track and interpolation at frames by their index; boxes apart have 1 and their distance.
 
     The distance tells frames apart that all have IoU 0: a small object on a curve would be cut frame by frame.

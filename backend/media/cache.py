@@ -73,8 +73,8 @@ class MediaCache:
         authorize: Callable[[str], Mapping[str, str]],
         resolve: Callable[[int | None, str], str],
     ) -> None:
-        self._root = root
-        self._http = SafeHttp(settings, authorize)
+        self.root = root
+        self.http = SafeHttp(settings, authorize)
         self._resolve = resolve
         self._max_bytes = int(settings.max_media_mb * 1e6)
         self._max_pixels = int(settings.max_megapixels * 1e6)
@@ -105,7 +105,7 @@ class MediaCache:
     def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T], noun: str) -> T:
         with _of_task(uri, task_id):
             text = _checked_uri(uri, noun)
-            key = sha256(f"{self._http.origin}\n{text}".encode()).hexdigest()
+            key = sha256(f"{self.http.origin}\n{text}".encode()).hexdigest()
             with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
                 return find(text, task_id, key)
 
@@ -134,7 +134,7 @@ class MediaCache:
         return self._cached(key) or self._store(uri, task_id, key)
 
     def _video(self, uri: str, task_id: int | None, key: str) -> Video:
-        path = self._root / f"{key}.video"
+        path = self.root / f"{key}.video"
         if not self._space.touch(path):
             with self._temporary() as raw:
                 with raw.open("wb") as sink:
@@ -152,7 +152,7 @@ class MediaCache:
 
         Frames past the end of the file have none.
         """
-        paths = [self._root / f"{clip.path.stem}-{clip.shown(number, rate)}.png" for number in numbers]
+        paths = [self.root / f"{clip.path.stem}-{clip.shown(number, rate)}.png" for number in numbers]
         missing = [place for place, path in enumerate(paths) if not self._space.touch(path)]
         found = video.frames(clip, [numbers[place] for place in missing], rate)
         for place, pixels in zip(missing, found, strict=False):
@@ -176,7 +176,7 @@ class MediaCache:
 
     def _cached(self, key: str) -> MediaFile | None:
         for suffix in PLAIN_SUFFIX.values():
-            path = self._root / f"{key}{suffix}"
+            path = self.root / f"{key}{suffix}"
             if not self._space.touch(path):
                 continue
             try:
@@ -216,9 +216,9 @@ class MediaCache:
         """Write what the URI names to `sink`; return its content type, empty where unknown."""
         scheme = uri.partition(":")[0].lower()
         if uri.startswith("/") or scheme in ("http", "https"):
-            return self._http.download(uri, sink, self._max_bytes, task_id)
+            return self.http.download(uri, sink, self._max_bytes, task_id)
         if scheme in CLOUD_SCHEMES:
-            return self._http.download(self._resolve(task_id, uri), sink, self._max_bytes, task_id)
+            return self.http.download(self._resolve(task_id, uri), sink, self._max_bytes, task_id)
         if scheme == "data":
             sink.write(_inline_bytes(uri, self._max_bytes))
             return ""
@@ -229,8 +229,8 @@ class MediaCache:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        self._root.mkdir(parents=True, exist_ok=True)  # somebody may empty MODEL_DIR while we run
-        handle, name = tempfile.mkstemp(dir=self._root, prefix=".")
+        self.root.mkdir(parents=True, exist_ok=True)  # somebody may empty MODEL_DIR while we run
+        handle, name = tempfile.mkstemp(dir=self.root, prefix=".")
         os.close(handle)
         try:
             yield Path(name)
@@ -242,7 +242,7 @@ class MediaCache:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         bytes_written = temporary.stat().st_size
-        published = MediaFile(temporary.replace(self._root / name), *size)
+        published = MediaFile(temporary.replace(self.root / name), *size)
         self._space.added(bytes_written)
         return published
 

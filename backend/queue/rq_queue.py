@@ -52,7 +52,7 @@ for _, job in ipairs(jobs) do redis.call('rpush', KEYS[1], job.id) end
 
 JOBS = "backend.worker.jobs"
 # Job name -> queue. The functions live in JOBS; naming them by string keeps training code out of the server.
-_QUEUE_OF = {
+QUEUE_OF = {
     "check": CONTROL,
     "configure": CONTROL,
     "reconcile": CONTROL,
@@ -81,7 +81,7 @@ class Jobs:
 
     def _add(self, pipe: Pipeline, job: str, args: Sequence[int | str | list[int]], delay_s: float) -> str:
         """Write a job and its place in the queue into a transaction; return the job's id."""
-        queue = Queue(_QUEUE_OF[job], connection=self._redis, serializer=JSONSerializer)
+        queue = Queue(QUEUE_OF[job], connection=self._redis, serializer=JSONSerializer)
         options = {
             "job_timeout": _DAY_S,
             "result_ttl": 0,
@@ -176,7 +176,7 @@ class BackendJob(Job):  # type: ignore[misc]  # rq has no types
         return getattr(import_module(JOBS), str(self.func_name).rpartition(".")[2])
 
 
-class _Worker(Worker):  # type: ignore[misc]  # rq has no types
+class JobWorker(Worker):  # type: ignore[misc]  # rq has no types
     """A worker that does not leave its job alone while redis is away; rq's own dies, and the job goes on unseen."""
 
     _horse_end: tuple[Any, ...] | None = None
@@ -209,7 +209,7 @@ def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> Non
     if TRAIN in queues:
         os.nice(10)  # predictions and health checks of the server come first on a shared machine
     connection = Redis.from_url(redis_url)
-    worker = _Worker(
+    worker = JobWorker(
         [Queue(name, connection=connection, serializer=JSONSerializer) for name in queues],
         connection=connection,
         serializer=JSONSerializer,

@@ -64,7 +64,7 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
     folder = order.out.resolve()
     records.save_plan(folder, plan)
     run_units = _on_workers(settings.redis_url) if settings.redis_url else _here(order.jobs)
-    with _bar(console, folder, plan) as show:
+    with progress_bar(console, folder, plan) as show:
         run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
     results = collect(folder, plan)
@@ -235,7 +235,7 @@ def failed(folder: Path, unit: Unit, reason: str) -> BackendError:
 
 
 @contextmanager
-def _bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
+def progress_bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
     """Show how many rounds are finished, with an ETA, and a line for each one that was finished meanwhile."""
     units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
     columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())

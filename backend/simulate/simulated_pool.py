@@ -74,7 +74,7 @@ def gather(known: Known, strategy: str, settings: Settings) -> Scored:
     images = sorted((*known.split.train, *_held_out(known)), key=lambda image: image.task_id)
     labeled, labeled_losses = _predict(detector, images, needs)
     columns = of_predictions(labeled)
-    detections = _validated(detector, _held_out(known)) if known.split.held_out else None
+    detections = predicted_alone(detector, _held_out(known)) if known.split.held_out else None
     quality = class_quality_of(detections, detector.classes)
     weights = strategy_pool.weights_of(settings, detector.classes, known.validation, quality)
     pool = strategy_pool.pool_for(
@@ -134,7 +134,7 @@ def _fair_losses(known: Known, images: Sequence[LabeledImage], by_newest: Mappin
     return np.array([losses.get(task_id, math.nan) for task_id in ids], dtype=np.float32)
 
 
-def _validated(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
+def predicted_alone(detector: Predictor, held: Sequence[LabeledImage]) -> Detections:
     """Predict the held-out images by themselves, as after a training: last bits depend on what is in a batch."""
     predictions = detector.predict([image.path for image in held])
     pairs = zip(predictions, (image.boxes for image in held), strict=True)

@@ -108,7 +108,7 @@ class Unit:
     def _round(self, number: int) -> tuple[Round, Path]:
         """Return a finished round and its weights."""
         self._history.report(0.0)
-        queue = self._queue(number)
+        queue = self.queue(number)
         count = self._plan.batch if number > 1 else self._plan.initial
         picks = tuple(self._pick(task_id, queue) for task_id in queue.order[:count])
         labeled = self._labeled((*self._history.picks, *picks))
@@ -139,7 +139,7 @@ class Unit:
         )
         return finished, weights
 
-    def _queue(self, number: int) -> Queue:
+    def queue(self, number: int) -> Queue:
         """Return the tasks that are not labeled yet in the order of the queue, as production would have it."""
         if number == 1:  # before the first training nothing tells one image from another
             order = self._ids[ranking.shuffled(self._ids)].tolist()

@@ -52,7 +52,7 @@ def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -
 
 
 def _start_thread(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
-    threading.Thread(target=_repeat, args=(work, every_s, what, stop), daemon=True).start()
+    threading.Thread(target=repeat, args=(work, every_s, what, stop), daemon=True).start()
 
 
 def _start(queues: tuple[str, ...], environ: Mapping[str, str], redis: Redis) -> Part:
@@ -78,7 +78,7 @@ def _await_end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _repeat(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
+def repeat(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
     """Do something again and again, whatever becomes of redis meanwhile; each outage is one line of log."""
     away = False
     while not stop.wait(every_s):

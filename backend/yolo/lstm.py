@@ -62,7 +62,7 @@ def train(
     windows = [
         (torch.from_numpy(seen[part]), torch.from_numpy(labels[part]).float())
         for seen, labels in videos
-        for part in _windows(len(seen), options.sequence_size)
+        for part in sequence_slices(len(seen), options.sequence_size)
     ]
     optimizer = torch.optim.AdamW(net.parameters(), lr=_LR, weight_decay=_DECAY)
     chance = torch.Generator().manual_seed(seed)
@@ -86,7 +86,7 @@ def probabilities(net: Any, embeddings: FloatArray) -> FloatArray:
     device = net["labels"].weight.device
     sums = np.zeros((len(embeddings), net["labels"].out_features), np.float32)
     counts = np.zeros((len(embeddings), 1), np.float32)
-    left = iter(_windows(len(embeddings), net.sequence_size))
+    left = iter(sequence_slices(len(embeddings), net.sequence_size))
     with torch.inference_mode():
         while parts := list(islice(left, _BATCH)):
             said = _logits(net, [torch.from_numpy(embeddings[part]).to(device) for part in parts])
@@ -123,11 +123,13 @@ def _net(videos: Sequence[tuple[FloatArray, BoolArray]], options: LstmOptions, s
     return net
 
 
-def _windows(frames: int, size: int) -> Iterator[slice]:
+def sequence_slices(frames: int, size: int) -> Iterator[slice]:
     """Yield sequences of `size` frames, the next from the middle of the one before, that hold all of a video's.
 
-    >>> [(part.start, part.stop) for part in _windows(11, 4)], [(part.start, part.stop) for part in _windows(3, 4)]
-    ([(0, 4), (2, 6), (4, 8), (6, 10), (7, 11)], [(0, 3)])
+    >>> [(part.start, part.stop) for part in sequence_slices(11, 4)]
+    [(0, 4), (2, 6), (4, 8), (6, 10), (7, 11)]
+    >>> [(part.start, part.stop) for part in sequence_slices(3, 4)]
+    [(0, 3)]
     """
     step = max(1, size // 2)
     for start in range(0, max(frames - size, 0) + step, step) if frames else ():

@@ -42,7 +42,7 @@ class Follower:
 
     def __init__(self, options: VideoOptions) -> None:
         """Take how to follow: `model_tracker`, `model_conf` and `<tracker>_<key>`."""
-        self._tracker = _tracker(options)
+        self.tracker = _tracker(options)
         self._lowest = float(options["model_conf"])
         self._confirmed: set[int] = set()  # a tracker believes in a new object when it sees it twice
         self._frames: list[IntArray] = []  # one item per frame, of k boxes each: (k,)
@@ -62,7 +62,7 @@ class Follower:
         """
         rows = np.flatnonzero(found.confidence >= self._lowest)
         self._confirmed |= set(self._update(found, rows, pixels))
-        here = [track for track in self._tracker.tracked_stracks if track.frame_id == self._tracker.frame_id]
+        here = [track for track in self.tracker.tracked_stracks if track.frame_id == self.tracker.frame_id]
         kept = rows[[int(track.idx) for track in here]]
         self._frames.append(np.full(len(kept), number, dtype=np.int64))
         self._ids.append(np.array([track.track_id for track in here], dtype=np.int64))
@@ -109,7 +109,7 @@ class Follower:
         columns = (found.boxes[rows], found.confidence[rows, None], classes[:, None])
         table = np.concatenate(columns, axis=1, dtype=np.float32)
         seen = None if found.box_embeddings is None else found.box_embeddings[rows]
-        tracked = self._tracker.update(Boxes(table, pixels.shape[:2]), pixels, seen)
+        tracked = self.tracker.update(Boxes(table, pixels.shape[:2]), pixels, seen)
         return [int(row[4]) for row in tracked]
 
 

@@ -93,7 +93,7 @@ def _train(
         on_epoch(EpochReport(done, run.epochs, losses, eta))
 
     try:
-        run = _run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
+        run = run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
         run.add_callback("on_fit_epoch_end", after_epoch)
         run.train()
     except BackendError:
@@ -153,7 +153,7 @@ def _has_bf16() -> bool:
 
 
 @functools.cache
-def _run_class(task: YoloTask) -> Any:
+def run_class(task: YoloTask) -> Any:
     """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
     trainer: Any = classification.trainer_class() if task == "classify" else yolo_class(RECIPES[task].trainer)
 

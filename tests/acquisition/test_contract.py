@@ -326,7 +326,7 @@ def test_unknown_strategy_is_answered_with_the_valid_ones() -> None:
 
 
 def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
     register = acquisition.acquisition("twice", asks="?", cost="none", paper="none")
     register(lambda pool, rng: np.zeros(len(pool)))
     with pytest.raises(ValueError, match="'twice' is already"):

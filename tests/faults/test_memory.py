@@ -260,7 +260,7 @@ def _read_brush(name: str) -> str:
     rle = rle if side < 16_384 else [*struct.pack(">I", 4 * side * side), *rle[4:]]
     item = {"original_width": side, "original_height": side, "value": {"rle": rle, "format": "rle"}}
     before = _forgotten()
-    shape = brushlabels._shape(item)
+    shape = brushlabels.shape_of(item)
     return f"{_memory('VmHWM') - before:.0f} {shape if isinstance(shape, str) else 'read'}"
 
 

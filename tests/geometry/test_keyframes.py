@@ -281,12 +281,12 @@ def test_a_long_video_is_no_quadratic_work(kind: str, monkeypatch: pytest.Monkey
         "jumps": np.stack([at % 2 * 50.0, small, small, small], axis=1),  # peeled frame by frame if nothing is halved
     }[kind]
     compared: list[int] = []
-    error = keyframes._error
+    error = keyframes.interpolation_error
 
     def counted(track: Track, before: IntArray, after: IntArray, at: IntArray) -> Boxes:
         compared.append(len(at))
         return error(track, before, after, at)
 
-    monkeypatch.setattr(keyframes, "_error", counted)
+    monkeypatch.setattr(keyframes, "interpolation_error", counted)
     select(Track(at + 1, boxes))
     assert sum(compared) <= (keyframes.ROUNDS + math.log2(frames)) * frames

@@ -106,11 +106,11 @@ def read_rgb(file: MediaFile) -> npt.NDArray[np.uint8]:
 
 def failure(cache: MediaCache, uri: object, task_id: int | None = None) -> MediaError:
     """Fetch what must fail; every failure says how to fix it and leaves nothing in the cache's folder."""
-    before = set((cache._root).iterdir())
+    before = set((cache.root).iterdir())
     with pytest.raises(MediaError) as caught:
         cache.fetch(uri, task_id)
     assert caught.value.fix
-    assert set((cache._root).iterdir()) == before
+    assert set((cache.root).iterdir()) == before
     return caught.value
 
 
@@ -433,14 +433,14 @@ def test_an_error_that_nobody_foresaw_is_the_tasks(
     """One odd file does not stop the others, and the log has what is needed to mend it."""
     studio.put("/data/a.png", encoded(noise(3, 5)))
     cache = make()
-    download = cache._http.download
+    download = cache.http.download
 
     def odd(url: str, *args: object) -> str:
         if "odd" in url:
             raise ZeroDivisionError("of a codec")
         return download(url, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache._http, "download", odd)
+    monkeypatch.setattr(cache.http, "download", odd)
     bad, good = cache.fetch_many([("/data/odd.png", 1), ("/data/a.png", 2)])
     assert isinstance(bad, MediaError)
     assert isinstance(good, MediaFile)
@@ -735,7 +735,7 @@ def test_a_file_is_known_by_its_address_alone(make: Make, studio: Site) -> None:
     studio.put("/data/local-files/a.png", encoded(noise(16, 16)))
     assert cache.fetch(url).width == 8
     assert cache.fetch(newer).width == 16
-    for path in cache._root.iterdir():
+    for path in cache.root.iterdir():
         path.unlink()
     assert cache.fetch(url).width == 16
 

@@ -43,10 +43,10 @@ def queue(redis: Redis, name: str) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
-@pytest.mark.parametrize("job", rq_queue._QUEUE_OF)
+@pytest.mark.parametrize("job", rq_queue.QUEUE_OF)
 def test_every_job_is_a_function_and_has_a_queue(job: str) -> None:
     assert callable(getattr(job_functions, job))
-    assert rq_queue._QUEUE_OF[job] in QUEUES
+    assert rq_queue.QUEUE_OF[job] in QUEUES
 
 
 def test_jobs_are_json_never_a_pickle(jobs: Jobs, redis: Redis) -> None:
@@ -250,7 +250,7 @@ def test_a_job_may_take_longer_than_the_worker_waits_between_two_looks(
     jobs: Jobs, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """rq 3 calls what we override with another argument than rq 2 did."""
-    monkeypatch.setattr(rq_queue, "_Worker", partial(rq_queue._Worker, job_monitoring_interval=1))
+    monkeypatch.setattr(rq_queue, "JobWorker", partial(rq_queue.JobWorker, job_monitoring_interval=1))
     monkeypatch.setattr(job_functions, "reconcile", lambda: time.sleep(2.5))
     for _ in range(2):
         jobs.put("reconcile")

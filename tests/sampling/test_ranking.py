@@ -132,7 +132,7 @@ def test_unknown_strategy() -> None:
 
 
 def test_a_strategy_whose_needs_are_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
     register = acquisition.acquisition("far", asks="?", needs=frozenset({"embeddings"}), cost="none", paper="none")
     register(lambda pool, rng: np.zeros(len(pool)))
     with pytest.raises(ModelError, match="'far' needs embeddings"):
@@ -244,7 +244,7 @@ def test_a_pool_limit_ranks_some_and_scores_the_rest_behind() -> None:
 
 def test_the_strategy_sees_the_candidates_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
 
     def look(pool: Pool, rng: np.random.Generator) -> FloatArray:
         seen.append(sorted(pool.task_ids.tolist()))
@@ -308,7 +308,7 @@ def test_late_tasks_of_a_random_queue_are_chosen_by_chance() -> None:
 
 
 def test_a_strategy_of_places_has_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
     register = acquisition.acquisition("ordered", asks="?", cost="none", paper="none", relative=True)
     register(lambda pool, rng: np.arange(len(pool), dtype=np.float64))
     pool = by_value(10)

@@ -19,7 +19,7 @@ def test_rounds_are_counted_with_the_time_that_is_left(tmp_path: Path) -> None:
     shown = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     records.save_plan(tmp_path, PLAN)
     done(tmp_path, INITIAL, 1, 1.0)
-    with runner._bar(shown, tmp_path, PLAN) as show:
+    with runner.progress_bar(shown, tmp_path, PLAN) as show:
         done(tmp_path, "entropy", 1, 1.0)
         done(tmp_path, "entropy", 2, 2.5)  # half of the third as well
         show()

@@ -126,7 +126,7 @@ def test_each_of_several_labels_is_calibrated(multiple: bool, known: Known, tmp_
     detector = load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="classify"), IMGSZ, "cpu")
     assert isinstance(detector, Classifier)
     detector.multiple = multiple
-    found = simulated_pool._validated(detector, known.split.val)
+    found = simulated_pool.predicted_alone(detector, known.split.val)
     assert len(found.confidence) == len(known.split.val) * (2 if multiple else 1)
 
 

@@ -257,7 +257,7 @@ def test_a_version_that_is_not_published_leaves_the_queue_as_it_is(out: Path, tm
     nothing = Metrics(0, 0, {}, images=2, boxes=2, detections=0)
     refused = Round.model_validate(shared.model_dump() | {"published": False, "validation": nothing, "champion": 0})
     records.save_round(records.unit_folder(tmp_path, "class_entropy", 0), refused)
-    queue = Unit(tmp_path, "class_entropy", 0)._queue(2)
+    queue = Unit(tmp_path, "class_entropy", 0).queue(2)
     assert queue.order == order[START:]
     assert queue.explored == set(order[START:])
     assert queue.score_s == 0
@@ -269,7 +269,7 @@ def test_a_version_that_cannot_rank_has_seen_the_images_all_the_same(out: Path, 
     first = records.load_rounds(records.unit_folder(out, INITIAL, 0))[0]
     unit = records.unit_folder(tmp_path, "learning_loss", 0)
     records.save_round(unit, first)
-    queue = Unit(tmp_path, "learning_loss", 0)._queue(2)
+    queue = Unit(tmp_path, "learning_loss", 0).queue(2)
     assert "labeled_losses of 10 images" in queue.unranked
     assert queue.order == first.order
     assert queue.losses.keys() == set(first.order)

@@ -24,7 +24,7 @@ def test_the_reconcile_outlives_redis(tmp_path: Path, caplog: pytest.LogCaptureF
     with own_redis(tmp_path) as outages, connect(outages.url) as client:
         jobs = Jobs(client)
         thread = threading.Thread(
-            target=supervisor._repeat, args=(lambda: jobs.once("reconcile"), 0.01, "reconciles", stop)
+            target=supervisor.repeat, args=(lambda: jobs.once("reconcile"), 0.01, "reconciles", stop)
         )
         thread.start()
         for _ in range(2):

@@ -152,7 +152,7 @@ def test_a_single_frame_without_a_label_can_be_learned() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 20))
 def test_sequences_hold_every_frame(frames: int, size: int) -> None:
-    parts = list(lstm._windows(frames, size))
+    parts = list(lstm.sequence_slices(frames, size))
     assert {frame for part in parts for frame in range(part.start, part.stop)} == set(range(frames))
     assert all(part.stop - part.start == min(size, frames) for part in parts)
     assert len(parts) == len({part.start for part in parts})

@@ -156,7 +156,7 @@ def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks:
 def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: str, text: str, expected: object) -> None:
     attributes = {"model_tracker": tracker, f"{tracker}_{key}": text}
     follower, rng = Follower(tags.asked(tag(attributes))), np.random.default_rng(0)
-    assert getattr(follower._tracker.args, key) == expected
+    assert getattr(follower.tracker.args, key) == expected
     scene = rng.integers(0, 255, (SIZE[1], SIZE[0] + 10, 3), dtype=np.uint8)
     mover = Mover("red", (10, 10), (2, 1), (40, 30))
     for number in range(1, 6):  # the camera goes to the left, a pixel each frame

@@ -66,7 +66,7 @@ def test_out_of_gpu_memory_means_half_the_batch(
     data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """In any epoch, and until it fits; the images of an optimiser step stay as many. The GPU's error is a fake."""
-    batches, steps, original = list[int](), list[int](), training._run_class("detect")
+    batches, steps, original = list[int](), list[int](), training.run_class("detect")
 
     class SmallGpu(original):  # type: ignore[misc, valid-type]
         def optimizer_step(self) -> None:
@@ -76,7 +76,7 @@ def test_out_of_gpu_memory_means_half_the_batch(
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             super().optimizer_step()
 
-    monkeypatch.setattr(training, "_run_class", lambda _: SmallGpu)
+    monkeypatch.setattr(training, "run_class", lambda _: SmallGpu)
     asked = replace(hyper(epochs=2), batch=8)
     if room:
         done = training.train(data_yaml, SCRATCH, asked, tmp_path, lambda _: None)

@@ -128,14 +128,15 @@ class LabelStudioHTTP:
         return self._json(self._send(method, path, timeout=WRITE_S, **options), missing)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        response = self._request(method, path, **options)
+        response = self.request(method, path, **options)
         if response.status_code != 401:
             return response
         with self._lock:
             self._auth = None  # the clocks differ, or the access token ended on its way: one fresh one
-        return self._request(method, path, **options)
+        return self.request(method, path, **options)
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request once, with the token; raises LabelStudioError where no answer comes."""
         headers = self.headers() | options.pop("headers", {})
         try:
             return self._client.request(method, f"{self.url}{path}", headers=headers, **options)

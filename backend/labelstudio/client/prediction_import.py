@@ -50,7 +50,7 @@ class ImportCalls(PredictionCalls):
         LabelStudioError otherwise, and for a score that is not in [0, 1]. `before` runs before each batch.
         """
         created = 0
-        for batch in _batches(rows, version):
+        for batch in batches_of(rows, version):
             before()
             created += self._import(project_id, version, batch, first=created, refused=refused)
         return created
@@ -151,7 +151,7 @@ def _why_refused(label_config: str, row: Json) -> str:
     return f"{REFUSES}: {named or 'it does not say why'}"
 
 
-def _batches(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:
+def batches_of(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:
     """Yield rows as they are sent, up to BATCH of them and BATCH_BYTES at a time, one at least."""
     batch: _Batch = []
     size = 0

@@ -42,11 +42,11 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
     All parts of a region are one object; its outline encloses the pixels painted, and no others.
     """
     items = list(result)
-    yield from regions.read(tag, items, _shape)
+    yield from regions.read(tag, items, shape_of)
     yield from ellipses.read(tag, items)
 
 
-def _shape(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+def shape_of(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
     """Return what a region paints, or what is wrong with it."""
     size = regions.image_size(item)
     if size is None or not all(map(float.is_integer, size)):

@@ -608,9 +608,9 @@ def test_batches_are_cut_by_bytes_too(client: LabelStudioClient, project: int, m
     monkeypatch.setattr(prediction_import, "BATCH_BYTES", 1500)
     ids = add_tasks(client, project, 7)
     rows = [PredictionRow(task_id, 0.5, (region(),) * (9 if task_id == ids[5] else 1)) for task_id in ids]
-    batches = [[task_id for task_id, _ in batch] for batch in prediction_import._batches(rows, "v1")]
+    batches = [[task_id for task_id, _ in batch] for batch in prediction_import.batches_of(rows, "v1")]
     assert batches == [ids[:4], ids[4:5], ids[5:6], ids[6:]]
-    assert list(prediction_import._batches([], "v1")) == []
+    assert list(prediction_import.batches_of([], "v1")) == []
     assert client.import_predictions(project, "v1", rows) == 7
     assert client.prediction_versions(project) == {"v1": 7}
 

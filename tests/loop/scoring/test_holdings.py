@@ -209,14 +209,14 @@ def _tabs(studio: Studio) -> list[Json]:
 def requests_of(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> int:
     """Return how many requests go to Label Studio meanwhile."""
     sent: list[str] = []
-    request = LabelStudioHTTP._request
+    request = LabelStudioHTTP.request
 
     def counted(client: LabelStudioHTTP, method: str, path: str, **options: Any) -> Any:
         sent.append(f"{method} {path}")
         return request(client, method, path, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(LabelStudioHTTP, "_request", counted)
+        patched.setattr(LabelStudioHTTP, "request", counted)
         work()
     return len(sent)
 
