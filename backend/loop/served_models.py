@@ -213,7 +213,9 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
     paths, count = [model.weights], versions_asked(settings)
     if count > 1:
-        paths = [context.store.weights(version, known.from_name) for version, known in _last(context, model, count)]
+        paths = [
+            context.store.weights(version, known.from_name) for version, known in newest_models(context, model, count)
+        ]
     loaded = [context.predictors.get(path, model.imgsz, model.device) for path in paths]
     return ensemble.committee_members(settings.committee, settings.committee_size, list(map(ensemble.voter, loaded)))
 
@@ -226,7 +228,7 @@ def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion
     return [(version, known) for version, known in found if known is not None]
 
 
-def _last(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
+def newest_models(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
     """Return the models that vote, newest first, each with its version."""
     models = past_models(context, model)
     return [models[place] for place in voters([(known.sha256, known.carried) for _, known in models], count)]

@@ -321,7 +321,7 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
         )
         for number, one in enumerate(results)
     )
-    (read,) = snapshot._labeled_images(context, 7, (tag,), labeled, frozenset())
+    (read,) = snapshot.labeled_images(context, 7, (tag,), labeled, frozenset())
     found = read.images
     assert [image.task_id for image in found] == [0, len(results) - 1]
     for image in found:

@@ -53,7 +53,7 @@ def test_a_renamed_label_is_learned(context: Context, images: ImageSite, monkeyp
     def learned(extra_params: str) -> list[str]:
         serving.setup(context, 7, CONFIG, "", extra_params, "")
         annotated = tuple(context.annotated_tasks(7))
-        (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
+        (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
         return [box.label for image in read.images for box in image.boxes]
 
     assert learned('{"LABEL_RENAMES": "kitten -> cat"}') == ["cat"]

@@ -203,7 +203,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     record = context.store.project(7)
     assert record is not None
     labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
-    champion = retraining._champions(context, labels, known)["animals"]
+    champion = retraining.champions_of(context, labels, known)["animals"]
     assert champion is not None
     assert champion.model.sha256 == known.models[0].sha256
 

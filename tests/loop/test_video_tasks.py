@@ -112,7 +112,7 @@ def test_a_video_that_breaks_off_is_told_by_its_task(served: Context, images: Im
     _, reasons = scoring.predict_all(served, (model_of(served),), [task])
     annotated = (AnnotatedTask(task, 5, "2026-01-01T00:00:00Z", (region((50, 0, True), count=60),)),)
     with pytest.raises(TrainingError):
-        snapshot._labeled_images(served, 7, (TAG,), annotated, frozenset())
+        snapshot.labeled_images(served, 7, (TAG,), annotated, frozenset())
     for reason in (reasons[5], served.progress.failures(7)[5]):
         assert "breaks off after frame" in reason
         assert f"[task 5: {images.url}/broken.avi]" in reason
@@ -310,7 +310,7 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
             (4, f"{images.url}/bad.mp4", tuple(drawn)),
         )
     ]
-    (read,) = snapshot._labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
+    (read,) = snapshot.labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
     found = read.images
     assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
         (1, 1, "1-1", True),
@@ -337,7 +337,7 @@ def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images
     assert "original_width" not in drawn
     result = (drawn | said,)
     annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", result),)
-    (read,) = snapshot._labeled_images(context, 7, (TAG,), annotated, frozenset())
+    (read,) = snapshot.labeled_images(context, 7, (TAG,), annotated, frozenset())
     assert context.progress.failures(7) == {}
     assert [one.frame for one in read.images] == [1, 9]
     (box,) = read.images[0].boxes
@@ -361,7 +361,7 @@ def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: st
             [(clips_[0], (drawn,)), (clips_[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
         )
     )
-    (read,) = snapshot._labeled_images(context, 7, (tag,), annotated, frozenset())
+    (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {one.task_id for one in read.images} == {1, 2}
     assert [one.task_id for one in read.videos] == [1, 2][:videos]
     if videos:

@@ -162,7 +162,7 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     split = Split((), (), held_out=False)
     plan = Plan(record, context.settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split)
-    left_out = partial(tag_training._note_left_out, context, plan)
+    left_out = partial(tag_training.note_left_out, context, plan)
     options = LstmOptions(sequence_size=4, hidden_size=5, epochs=1)
     timeline_model.train(weights, [broken, videos[1]], TAG, options, HYPER, lambda _: None, left_out)
     seen = timeline_model.watched(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
@@ -266,7 +266,7 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     data_yaml = writer.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
     base = BaseWeights(str(tiny_yolo(tmp_path / "tiny-cls.pt", LABELS, task="classify")), True, "", "classify")
     told: list[EpochReport] = []
-    trained = tag_training._train(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
+    trained = tag_training.train_weights(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
     assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
     assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
     evaluation = evaluated(plan, trained, Path(base.source), data_yaml, nobody)

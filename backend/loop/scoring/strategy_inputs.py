@@ -49,12 +49,12 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
         metrics=model.metrics,
         temperature=model.temperature,
         outcomes=model.tag.outcomes,
-        losses=lambda: _losses(context, model, labeled.task_ids),
+        losses=lambda: fair_losses(context, model, labeled.task_ids),
         committee=lambda: _votes(context, record, model, pool.task_ids),
     )
 
 
-def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatArray:
+def fair_losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatArray:
     """Return how badly images were predicted (l,) by the newest version that had not learned from them, else NaN.
 
     That is this version for validation images, and an earlier one, whose pool they were in, for the others.
@@ -64,11 +64,11 @@ def _losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatAr
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
     sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
-    known = _known_losses(context, pasts_of(context, model), labels, sources)
+    known = losses_of_labels(context, pasts_of(context, model), labels, sources)
     return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
 
-def _known_losses(
+def losses_of_labels(
     context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
 ) -> dict[int, float]:
     """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
@@ -141,7 +141,7 @@ def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids
         raise ModelError(
             "parts of the pool were scored by different committees", fix=f"run `yolo-backend score {model.project_id}`"
         )
-    return _joined(stored, task_ids)
+    return joined_votes(stored, task_ids)
 
 
 def _ask_now(
@@ -155,7 +155,7 @@ def _ask_now(
         yield ids, ensemble.committee_of(votes)
 
 
-def _joined(stored: Sequence[tuple[IntArray, Committee]], task_ids: IntArray) -> Committee:
+def joined_votes(stored: Sequence[tuple[IntArray, Committee]], task_ids: IntArray) -> Committee:
     """Return the votes of all shards in the order of `task_ids` (n,)."""
     voted = [(ids, each) for ids, each in stored if each.offsets[-1]]
     if not voted:

@@ -67,7 +67,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     context.store.skip_numbers(project_id, context.label_studio.highest_number(project_id))
     gathered = time.monotonic() - started
     current = context.store.current(project_id)
-    champions = _champions(context, labels, current)
+    champions = champions_of(context, labels, current)
     if not forced:
         labels = _changed(context, labels, champions)
     candidates = _candidates(context, labels, champions, fence, folder, show)
@@ -78,7 +78,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     return version
 
 
-def _champions(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
+def champions_of(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
     """Return the model that each tag has in the current version, by the tag's name."""
     tags = label_config.parse(labels.record.label_config)
     version = renamed(current, tags) if current else None

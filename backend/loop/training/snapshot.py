@@ -108,7 +108,7 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, Plan] = {}
     lacking: dict[str, TrainingError] = {}
-    for tag, read in zip(trained, _labeled_images(context, project_id, trained, annotated, chance), strict=True):
+    for tag, read in zip(trained, labeled_images(context, project_id, trained, annotated, chance), strict=True):
         try:
             plans[tag.from_name] = _plan(context, record, tag, read, annotated, chance)
         except TrainingError as error:
@@ -138,12 +138,12 @@ def _plan(
     context: Context,
     record: ProjectRecord,
     tag: ControlTag,
-    read: _Read,
+    read: ReadLabels,
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
 ) -> Plan:
     project_id, settings = record.project_id, context.project_settings(record)
-    split = _split(read, settings.val_share, project_id)
+    split = split_of(read, settings.val_share, project_id)
     unseen = writer.unseen_classes(read.images, tag.labels)
     if unseen:
         log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unseen))
@@ -158,7 +158,7 @@ def _plan(
     return Plan(record, settings, tag, snapshot, split, tuple(read.videos))
 
 
-def _split(read: _Read, val_share: float, project_id: int) -> Split:
+def split_of(read: ReadLabels, val_share: float, project_id: int) -> Split:
     """Split the images; where they allow no training, the tasks that were left out may be why."""
     try:
         return writer.split(read.images, val_share=val_share, project_id=project_id)
@@ -194,13 +194,13 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     return frozenset(known | {task for task in fresh if task in explored or (champion is None and task not in ranked)})
 
 
-def _labeled_images(
+def labeled_images(
     context: Context,
     project_id: int,
     found: Sequence[ControlTag],
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
-) -> list[_Read]:
+) -> list[ReadLabels]:
     """Fetch for each tag the images of all labeled tasks, of videos those of their key frames.
 
     A task is left out whose image fails, or which has a region that cannot be learned from: what it shows would be
@@ -221,7 +221,7 @@ def _labeled_images(
 
 
 @dataclass(slots=True)
-class _Read:
+class ReadLabels:
     """The images of one tag; by task why it teaches nothing, or less than was drawn."""
 
     images: list[LabeledImage] = field(default_factory=list)
@@ -236,8 +236,8 @@ def _read(
     tag: ControlTag,
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
-) -> _Read:
-    read, dropped = _Read(), 0
+) -> ReadLabels:
+    read, dropped = ReadLabels(), 0
     fetch = _of_videos if tag.frame_rate else _of_images
     for task, found in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
         task_id = task.task.id

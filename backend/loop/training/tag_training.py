@@ -88,8 +88,8 @@ def train(
     origin = goes_on_from(plan, before, base_of(context, plan.record, plan.tag))
     start = _start(context, plan, origin)
     prepared = time.monotonic()
-    left_out = partial(_note_left_out, context, plan)
-    trained = _train(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
+    left_out = partial(note_left_out, context, plan)
+    trained = train_weights(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
     champion, chosen = (before.weights, before.chosen) if before else (None, False)
     evaluation = evaluated(plan, trained, champion, data_yaml, left_out, chosen=chosen)
@@ -103,7 +103,7 @@ def train(
     return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
 
 
-def _note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
+def note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
     """Tell of a video that cannot be watched to its end, in the log and on the status page."""
     reason = f"left out of what is learned in order: {placed(error, None, task_id)}"
     project_id = plan.record.project_id
@@ -175,7 +175,7 @@ def _kept(
     return stays, before.weights
 
 
-def _train(
+def train_weights(
     plan: Plan,
     base: BaseWeights,
     data_yaml: Path,

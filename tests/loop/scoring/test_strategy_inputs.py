@@ -112,7 +112,7 @@ def test_votes_of_different_committees_are_refused(project: Context) -> None:
 
 @pytest.mark.parametrize("stored", [[], [(IDS[:0], votes())]])
 def test_a_committee_that_saw_nothing_says_nothing(stored: list[tuple[IntArray, Committee]]) -> None:
-    assert strategy_inputs._joined(stored, IDS).offsets.tolist() == [0, 0, 0, 0]
+    assert strategy_inputs.joined_votes(stored, IDS).offsets.tolist() == [0, 0, 0, 0]
 
 
 def test_votes_are_cleared_with_the_pool(project: Context) -> None:
@@ -145,19 +145,19 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True, tag="label")
     cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
     shown = dict.fromkeys(cats, 1)
-    found = strategy_inputs._known_losses(project, versions, cats, shown)
+    found = strategy_inputs.losses_of_labels(project, versions, cats, shown)
     assert found.keys() == {10, 11}
     assert found[10] == pytest.approx(image_loss(seen(0.2), *arrays(0))) == pytest.approx(0.8)
     assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
     went_on = with_model(second, learned=(1, 10, 11))  # from a version that had learned task 11
-    assert strategy_inputs._known_losses(project, [*past(went_on), versions[1]], cats, shown)[11] != pytest.approx(
+    assert strategy_inputs.losses_of_labels(project, [*past(went_on), versions[1]], cats, shown)[11] != pytest.approx(
         found[11]
     )
 
 
 def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Context) -> None:
     versions = past(project.store.version(7, 1))
-    found = strategy_inputs._known_losses(project, versions, {10: left_half("horse")}, {10: 1})
+    found = strategy_inputs.losses_of_labels(project, versions, {10: left_half("horse")}, {10: 1})
     assert found == {10: pytest.approx(0.2)}  # its box is one too many
 
 
@@ -177,8 +177,11 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
     for _ in range(2):
         publish(project.store, 7, tiny_weights)
     model = model_for(project, RECORD, accepted=True)
-    assert [version.number for version, _ in served_models._last(project, model, 2)] == [4, 3]
-    assert [version.number for version, _ in served_models._last(project, replace(model, number=3), 8)] == [3, 1]
+    assert [version.number for version, _ in served_models.newest_models(project, model, 2)] == [4, 3]
+    assert [version.number for version, _ in served_models.newest_models(project, replace(model, number=3), 8)] == [
+        3,
+        1,
+    ]
     assert len(served_models.committee_for(project, settings, model)) == 2
 
 

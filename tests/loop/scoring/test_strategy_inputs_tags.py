@@ -135,9 +135,9 @@ def test_snapshots_are_of_each_tags_own_models(
     assert {name: part.strategy for name, part in parts.items()} == {"label": "bald", "quality": STAND_IN}
     again(context, second, tiny_yolo(tmp_path / "other.pt", seed=3, task="classify"), carried=False)
     label, quality = served(context)
-    assert [version.number for version, _ in served_models._last(context, label, 9)] == [3, 2, 1]
-    assert [version.number for version, _ in served_models._last(context, quality, 9)] == [3, 2]
-    assert [known.task for _, known in served_models._last(context, quality, 9)] == ["classify", "classify"]
+    assert [version.number for version, _ in served_models.newest_models(context, label, 9)] == [3, 2, 1]
+    assert [version.number for version, _ in served_models.newest_models(context, quality, 9)] == [3, 2]
+    assert [known.task for _, known in served_models.newest_models(context, quality, 9)] == ["classify", "classify"]
     members = {one.tag.from_name: voters for one, voters in strategy_inputs.juries(context, record, served(context))}
     assert {name: len(voters) for name, voters in members.items()} == {"label": 3, "quality": 2}
 
@@ -200,7 +200,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     (cat,) = tags.decode(second.tag, human((ASIDE, "cat"), tag="second"))
     drawn = {task: [cat] for task in (1, 2, 3)}
     losses = {
-        model.tag.from_name: strategy_inputs._known_losses(
+        model.tag.from_name: strategy_inputs.losses_of_labels(
             context, pasts_of(context, model), drawn, dict.fromkeys(drawn, 1)
         )
         for model in (label, second)
@@ -254,5 +254,5 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         for tag, prediction in said.items():
             shard = PoolShard(0, np.array([labeled]), (prediction,))
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
-        losses = [strategy_inputs._losses(context, model, np.array([labeled])).tolist() for model in found]
+        losses = [strategy_inputs.fair_losses(context, model, np.array([labeled])).tolist() for model in found]
         assert losses == [[pytest.approx(0.01, abs=1e-3)]] * 2

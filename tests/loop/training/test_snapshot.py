@@ -107,7 +107,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
     context.progress.note_failures(7, [1], {1: "mended by now"})
-    (read,) = snapshot._labeled_images(
+    (read,) = snapshot.labeled_images(
         context,
         7,
         (tag,),
@@ -136,7 +136,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     assert "project 7: 2 turned boxes learned as the upright boxes around them" in caplog.text
     assert "project 7: 2 regions dropped" in caplog.text
     with pytest.raises(TrainingError, match=r"no labeled task could be read.*404"):
-        snapshot._labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())
+        snapshot.labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())
 
 
 def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: ImageSite) -> None:
@@ -149,10 +149,10 @@ def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: Im
     sizes = {1: (9, 60), 2: (60, 9), 3: (10, 10)}
     tasks = [Task(n, {"meta": {"image": images.add(f"{n}.png", size=size)}}) for n, size in sizes.items()]
     annotated = tuple(AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", ()) for task in tasks)
-    (read,) = snapshot._labeled_images(context, 7, choices, annotated, frozenset())
+    (read,) = snapshot.labeled_images(context, 7, choices, annotated, frozenset())
     assert [image.task_id for image in read.images] == [1, 2, 3]
     boxes = (dataclasses.replace(boxes[0], data_key="meta.image"),)
-    (read,) = snapshot._labeled_images(context, 7, boxes, annotated, frozenset())
+    (read,) = snapshot.labeled_images(context, 7, boxes, annotated, frozenset())
     assert [image.task_id for image in read.images] == [3]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2}
@@ -168,7 +168,7 @@ def test_what_is_no_region_costs_its_own_task_alone(context: Context, images: Im
         AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", result)
         for task, result in zip(tasks, (damaged, ()), strict=True)
     ]
-    (read,) = snapshot._labeled_images(context, 7, (tag,), tuple(annotated), frozenset())
+    (read,) = snapshot.labeled_images(context, 7, (tag,), tuple(annotated), frozenset())
     assert [image.task_id for image in read.images] == [2]
     ((task_id, reason),) = context.progress.failures(7).items()
     assert task_id == 1
