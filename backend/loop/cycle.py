@@ -27,6 +27,7 @@ from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
 from backend.loop.scoring.push import Check, Pushed, alone_at_work
 from backend.loop.training import retraining, scratch
+from backend.queue import presence
 from backend.queue.rq_queue import Jobs, hint
 from backend.queue.run_state import TrainingProgress
 
@@ -249,6 +250,7 @@ class Cycle:
             except BackendError as error:  # the other projects are looked after all the same
                 log.warning("project %d: %s", project_id, error)
                 studio_state.note_error(context, project_id, str(error))
+        presence.note_reconcile(context.redis)
 
     def _begin(self, step: str, *args: int) -> None:
         """Let the same step be asked for again: what happens from now on, this one may not see."""

@@ -10,6 +10,7 @@ import pytest
 from backend.errors import NotFoundError
 from backend.loop import demands
 from backend.loop.context import Context
+from backend.queue import presence
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import LabelStudioProcess
@@ -40,6 +41,13 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     logger.addHandler(handler)
     yield found
     logger.removeHandler(handler)
+
+
+@pytest.mark.label_studio
+def test_ready_can_tell_when_the_last_reconcile_was(studio: Context) -> None:
+    assert presence.reconciled(studio.redis) == ""
+    cycle_of(studio).reconcile()
+    assert presence.reconciled(studio.redis).endswith("+00:00")
 
 
 @pytest.mark.label_studio
