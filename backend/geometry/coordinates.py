@@ -47,17 +47,6 @@ def percent_boxes(prediction: Prediction) -> Boxes:
     return pixels_to_percent(inside, prediction.width, prediction.height)
 
 
-def percent_to_pixels(boxes: npt.ArrayLike, width: float, height: float) -> Boxes:
-    """Return percent boxes (n, 4) as pixel boxes (n, 4).
-
-    >>> percent_to_pixels([[10, 10, 20, 20]], width=200, height=100).tolist()
-    [[20.0, 10.0, 60.0, 30.0]]
-    """
-    xywh = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    return corners * (width, height, width, height) / 100.0
-
-
 def label_arrays(
     labels: Sequence[LabeledBox], classes: Sequence[str], width: float, height: float
 ) -> tuple[Boxes, IntArray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,12 +44,12 @@ def test_its_box_embeddings_are_read_for_pools() -> None:
 
 
 @pytest.mark.parametrize("name", shards_before.shards())
-def test_the_same_arrays_are_written_today(name: str, tmp_path: Path) -> None:
-    """A release that is rolled back reads them."""
+def test_the_same_arrays_are_written_today(name: str) -> None:
+    """So the release before reads them; what it does not know it leaves alone."""
     shard = shards_before.shards()[name]
     before = np.load(shards_before.FOLDER / f"{name}.npz")
     after = np.load(io.BytesIO(shard_codec.encode(shard)))
-    assert sorted(after.files) == sorted(before.files)
+    assert set(before.files) <= set(after.files)
     for array in set(before.files) - {"written"}:
         assert_same(after[array], before[array])
 
