@@ -11,12 +11,11 @@ import json
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from backend.addresses import require_web_address
 from backend.errors import SettingError
 
 
@@ -177,8 +176,6 @@ class Settings(BaseModel):
         return name
 
 
-Origin = tuple[str, str, int]  # scheme, host (IDNA, lower case), port
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _REMEMBERED = 32  # texts of projects
 _EXTRA_PARAMS = "extra params of the ML backend"
 _LONGEST = 100_000  # characters of a project's extra params
@@ -199,33 +196,6 @@ def from_env(environ: Mapping[str, str], **given: Any) -> Settings:
     if settings.label_studio_url:
         require_web_address("LABEL_STUDIO_URL", settings.label_studio_url, "http://localhost:8080")
     return settings
-
-
-def require_web_address(name: str, address: str, example: str) -> None:
-    """Raise SettingError unless an address begins with http:// or https:// and names a host."""
-    try:
-        parts = urlsplit(address.strip())
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        valid = False
-    if not valid:
-        raise SettingError(f"{name}={address!r} is not a web address", fix=f"write it like {example}")
-
-
-def origin_of(address: str | httpx.URL) -> Origin | None:
-    """Return the scheme, host and port of a web address, None for what is none.
-
-    >>> origin_of("HTTPS://Example.org/a"), origin_of("/data/a.jpg")
-    (('https', 'example.org', 443), None)
-    """
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL:
-        return None
-    host = url.raw_host.decode("ascii")
-    if url.scheme not in DEFAULT_PORTS or not host:
-        return None
-    return url.scheme, host, url.port or DEFAULT_PORTS[url.scheme]
 
 
 def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:

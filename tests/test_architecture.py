@@ -45,7 +45,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "geometry": (),
 }
 # What all share: values, errors, settings. These import nothing but each other.
-ROOT_MODULES = ("environment", "errors", "faults", "model_versions", "settings", "storage", "subprocesses", "types")
+ROOT_MODULES = (
+    "addresses",
+    "environment",
+    "errors",
+    "faults",
+    "model_versions",
+    "settings",
+    "storage",
+    "subprocesses",
+    "types",
+)
 
 # External package -> the packages that may import it.
 HOMES: dict[str, tuple[str, ...]] = {

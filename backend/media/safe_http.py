@@ -10,12 +10,13 @@ from typing import BinaryIO
 import httpcore
 import httpx
 
+from backend.addresses import origin_of
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.faults import is_out_of_sockets
 from backend.media import deadline
 from backend.media.deadline import Clock
 from backend.media.token_places import is_media
-from backend.settings import Settings, origin_of
+from backend.settings import Settings
 
 CONNECT_S = 5.0
 READ_S = 30.0  # between two pieces of an answer, and until its headers have come

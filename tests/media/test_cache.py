@@ -24,12 +24,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from backend.addresses import origin_of
 from backend.errors import LabelStudioAuthError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.media import deadline, safe_http
 from backend.media.cache import MediaCache, MediaFile, shortened
 from backend.media.images import UPRIGHT
 from backend.media.safe_http import is_public
-from backend.settings import Settings, origin_of
+from backend.settings import Settings
 from tests.site import Site
 from tests.support import require_program
 

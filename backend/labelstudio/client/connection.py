@@ -11,6 +11,7 @@ import base64
 from types import TracebackType
 from typing import Self
 
+from backend.addresses import origin_of
 from backend.errors import LabelStudioError, MediaError, NotFoundError
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse
 from backend.labelstudio.client.prediction_import import ImportCalls
@@ -18,7 +19,6 @@ from backend.labelstudio.client.predictions import PredictionRow, PredictionStam
 from backend.labelstudio.client.project import COMPLETED, LABELED, UNLABELED, BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.client.tabs import TabCalls
 from backend.labelstudio.client.tasks import LabelStamp
-from backend.settings import origin_of
 
 __all__ = [
     "COMPLETED",
