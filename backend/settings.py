@@ -40,6 +40,9 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="the least important level that is logged"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="json: each line of the log is a JSON object, with the project and the job that it is about"
+    )
     basic_auth_user: str = Field("", description="user name that Label Studio must send; empty: no password is needed")
     basic_auth_pass: str = Field("", description="password that Label Studio must send")
     allow_anonymous: bool = Field(

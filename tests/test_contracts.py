@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 import tomllib
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ CONTRACTS = [
 @pytest.mark.torch
 @pytest.mark.parametrize(("module", "name", "parameters", "room"), CONTRACTS)
 def test_a_name_that_nobody_promised_is_there(module: str, name: str, parameters: list[str] | None, room: str) -> None:
-    value = importlib.import_module(module)
+    value: Any = importlib.import_module(module)
     for part in name.split("."):
         assert hasattr(value, part), f"backend/{room} needs {module}.{name}"
         value = inspect.getattr_static(value, part)

@@ -16,7 +16,7 @@ import typer
 from redis.exceptions import RedisError
 
 from backend import settings as settings_table
-from backend.cli.log_lines import LineFormatter
+from backend.cli.log_lines import JsonFormatter, LineFormatter
 from backend.errors import BackendError, SettingError
 from backend.web.origins import is_loopback
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def read_settings(**given: object) -> Settings:
     settings = settings_table.from_env(os.environ, **given)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     return settings
 
 
@@ -114,9 +114,15 @@ def machine_message(error: OSError | MemoryError | RedisError) -> str:
     return str(BackendError(error.strerror or str(error), where=where, fix=cure_of(error)))
 
 
-def log_to_stderr(level: str) -> None:
+def log_to_stderr(level: str, log_format: str = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if log_format == "json":
+        from backend.queue.log_fields import JobFields
+
+        handler.addFilter(JobFields())
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

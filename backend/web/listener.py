@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from backend.loop.context import Context
 from backend.loop.warm import Warmth
@@ -27,6 +28,7 @@ def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
         http=HalfSentProtocol,
         ws="none",
         log_level=settings.log_level.lower(),
+        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,  # None: as everything else is logged
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=10,
     )
