@@ -249,7 +249,7 @@ def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypat
     monkeypatch.setattr(LabelStudioClient, "task", lambda client, task_id: Task(task_id, {}))
     with serve(served) as client:
         assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
-        for path, what in (("7/frames/2", "task 2 is no video"), ("8/frames/1", "project 8 was never set up")):
+        for path, what in (("7/frames/2", "task 2 is not a video"), ("8/frames/1", "project 8 was never set up")):
             answer = client.get(f"/api/projects/{path}")
             assert answer.status_code == 404
             assert what in answer.text
