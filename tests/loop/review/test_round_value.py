@@ -397,7 +397,7 @@ def test_the_status_shows_all_of_it(project: Context) -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(tables.status(projects.status(project, 7)))
     text = console.export_text()
-    assert "go on" in text
+    assert "continue" in text
     assert "version 1: not judged yet" in text
     assert "version 2: mAP50 +0.100 [+0.020, +0.200] on 12 held-out images, 100 labels by entropy" in text
 

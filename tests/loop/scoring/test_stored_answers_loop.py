@@ -96,7 +96,7 @@ def test_the_queue_shows_what_the_label_config_asks_for(
         change(client, project, CONFIG)  # while the backend is down
     with open_servers(label_studio, folder, SETTINGS | {"RECONCILE_S": "2"}) as servers:
         assert await_other(servers, project, second) == first
-        (pool,) = folder.glob(f"models/projects/{project}/versions/1/pool-*.npz")
+        (pool,) = folder.glob(f"models/projects/{project}/versions/1/tags/*/pool-*.npz")
         scored = pool.stat().st_mtime_ns
         change(servers.client, project, CONFIG.replace('threshold="0.05"/>', 'threshold="0.9" model_every="9"/>'))
         add_video(servers.client, project, images, "c.avi")
