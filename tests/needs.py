@@ -52,7 +52,7 @@ def hide(folder: Path, path: str) -> str:
     for source in map(Path, path.split(os.pathsep)):
         for program in sorted(source.glob("*")) if source.is_dir() else ():
             link = folder / program.name
-            if program.name not in PACKAGES and not link.is_symlink():  # the first on PATH counts
+            if program.is_file() and program.name not in PACKAGES and not link.is_symlink():  # the first on PATH counts
                 link.symlink_to(program.absolute())
     return str(folder)
 

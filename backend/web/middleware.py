@@ -79,7 +79,7 @@ def check_basic(request: Request, settings: Settings) -> None:
         raise AuthError(
             "user name or password is missing or wrong",
             where=request.url.path,
-            fix="enter both in Label Studio: Settings → Model → edit → Basic authentication",
+            fix="in Label Studio, Settings → Model → edit, enter BASIC_AUTH_USER and BASIC_AUTH_PASS",
         )
 
 

@@ -304,7 +304,7 @@ def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> Non
     assert context.store.versions(project) == ()
     status = context.progress.training(project)
     assert status.state == "failed"
-    assert "remove it from the label config" in status.error
+    assert "remove it from the control tags that should learn" in status.error
 
     context.progress.remember(project, "failed_labels", demands.labels_fingerprint(context, project))
     assert demands.failed_on_these(context, project)
