@@ -23,7 +23,7 @@ run: $(VENV)/.installed
 test: check $(LS_VENV)/.installed
 	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Without servers, models and browsers: under a minute.
+# Without servers, models, browsers and processes of ours: about a minute on two cores.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses $(JOBS) $(ARGS)
 

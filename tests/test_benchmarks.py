@@ -23,6 +23,8 @@ from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
 from tests.evaluation.test_bootstrap import matches
 
+pytestmark = pytest.mark.processes
+
 FAST = Result("predict", "throughput", 1.234567, 0.9, "x", details={"ours images/s": 12.34567})
 SLOW = Result("latency", "p99 of /health", 250.0, 100.0, "ms", at_most=True)
 

@@ -12,6 +12,8 @@ import pytest
 from tests import needs
 from tests.support import ROOT, require_program
 
+pytestmark = pytest.mark.processes
+
 SUITE = """
 import shutil
 import pytest

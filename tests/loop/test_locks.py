@@ -18,6 +18,8 @@ from backend.queue.run_state import connect
 from backend.store.store import Store
 from tests.outages import Outages, own_redis
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:

@@ -34,6 +34,8 @@ from backend.settings import Settings
 from tests.site import Site
 from tests.support import require_program
 
+pytestmark = pytest.mark.processes
+
 TOKEN = {"Authorization": "Bearer of-the-token"}
 
 

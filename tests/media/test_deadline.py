@@ -17,6 +17,8 @@ from backend.media import deadline, safe_http
 from backend.media.safe_http import SafeHttp
 from backend.settings import Settings
 
+pytestmark = pytest.mark.processes
+
 Answer = Callable[[socket.socket, threading.Event], None]
 
 

@@ -17,6 +17,8 @@ from backend.media.video_frames import Pixels
 from tests import clips
 from tests.clips import Mover
 
+pytestmark = pytest.mark.processes
+
 RED = Mover("red", start=(0, 20), speed=(2, 0), size=(20, 30))
 
 

@@ -24,6 +24,8 @@ from tests.store import old_layout
 from tests.store.old_layout import weights, width
 from tests.store.test_store import make_prediction
 
+pytestmark = pytest.mark.processes
+
 FORK = multiprocessing.get_context("fork")
 TAGS = ("label", "second")
 OF_A_VERSION = {"answer_keys.json", "label_marks.json", "label_review.json", "manifest.json", "ranking.npz", "reserved"}

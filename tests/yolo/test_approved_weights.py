@@ -8,6 +8,8 @@ import pytest
 from backend.errors import ModelError
 from backend.yolo import approved_weights
 
+pytestmark = pytest.mark.torch
+
 
 def put(folder: Path, name: str, content: bytes = b"weights") -> Path:
     path = folder / name

@@ -10,6 +10,8 @@ from backend.yolo.base_weights import BaseWeights, base_weights
 from backend.yolo.runtime import quiet_ultralytics
 from tests.squares import Learned
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from backend.errors import MediaError
 from backend.yolo.letterbox import Letterboxed, read_pixels
 from backend.yolo.runtime import quiet_ultralytics
 
+pytestmark = pytest.mark.torch
+
 WIDE = Letterboxed(np.zeros((64, 128, 3), dtype=np.uint8), height=100, width=200)  # no border
 
 

@@ -14,6 +14,8 @@ from backend.types import LabeledBox, Ring
 from backend.yolo.decoding import hulls
 from tests import drawings
 
+pytestmark = pytest.mark.torch
+
 TAG = drawings.control_tag("rectanglelabels", "obb")
 
 

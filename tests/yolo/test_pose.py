@@ -19,6 +19,8 @@ from backend.types import Prediction
 from backend.yolo.tasks import details
 from tests import drawings
 
+pytestmark = pytest.mark.torch
+
 TAG = drawings.control_tag("keypointlabels", "pose", from_name="points", points=("head", "tail"), parent="points_bbox")
 
 

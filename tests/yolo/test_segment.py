@@ -20,6 +20,8 @@ from backend.types import Outline, Prediction, Ring
 from backend.yolo.decoding import SIMPLIFY, outline_of
 from tests import drawings
 
+pytestmark = pytest.mark.torch
+
 TAG = drawings.control_tag("polygonlabels", "segment")
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30]]
 HOLE = [[15, 15], [20, 15], [20, 20]]

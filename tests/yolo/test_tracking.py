@@ -23,6 +23,8 @@ from tests import clips
 from tests.clips import Mover
 from tests.support import CLASSES, IMGSZ
 
+pytestmark = pytest.mark.torch
+
 quiet_ultralytics()
 
 SIZE = (160, 120)

@@ -16,6 +16,8 @@ from backend.errors import ModelError
 from backend.types import DOUBTED_FRAMES, Prediction
 from backend.yolo import video_uncertainty
 
+pytestmark = pytest.mark.torch
+
 LOOKED_AT = np.arange(1, 251)  # ten seconds
 
 
