@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # The address of a package index with CPU-only builds of torch; empty: the default build, which brings CUDA.
 TORCH_INDEX ?=
-# How many processes share the tests. Each has a Label Studio and a redis of its own, and takes up to 3 GB of memory.
+# How many processes share the tests. Each has a Label Studio and a redis of its own.
 JOBS ?= 2
 VENV := .venv
 LS_VENV := .venv-ls
@@ -58,10 +58,10 @@ $(UV):
 INSTALL = $(UV) pip install --quiet --python $(VENV) --no-deps
 $(VENV)/.installed: requirements.lock requirements-gpu.lock requirements-build.lock pyproject.toml | $(UV)
 ifeq ($(TORCH_INDEX),)
-	@echo "Installing the backend into $(VENV): 6 GB, of which CUDA takes 4, in 1 to 10 minutes, once. Without CUDA: make TORCH_INDEX=ADDRESS"
+	@echo "Installing the backend into $(VENV): 6 GB, of which CUDA takes 4: some minutes, once. Without CUDA: make TORCH_INDEX=ADDRESS"
 	$(INSTALL) --require-hashes -r requirements.lock -r requirements-gpu.lock
 else
-	@echo "Installing the backend into $(VENV), torch from $(TORCH_INDEX): 2 GB in 1 to 5 minutes, once"
+	@echo "Installing the backend into $(VENV), torch from $(TORCH_INDEX): some minutes, once"
 	$(INSTALL) --require-hashes -r requirements.lock
 	$(INSTALL) --index-url $(TORCH_INDEX) $$(grep -oE '^(torch|torchvision)==[^ ]+' requirements-gpu.lock)
 endif
