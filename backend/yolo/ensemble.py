@@ -36,7 +36,7 @@ SCALES = (0.83, 0.67)  # as ultralytics' own test-time augmentation
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One voice: a model, how it sees the image, and how much of its head is switched off."""
+    """A committee member: a model, how it sees the image, and how much of its head is switched off."""
 
     detector: Voter
     flip: bool = False  # left and right

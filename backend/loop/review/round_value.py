@@ -23,8 +23,8 @@ COMPARED = 200  # unlabeled images on which two versions are compared
 
 
 @dataclass(frozen=True, slots=True)
-class _Voice:
-    """A control tag that a version has a model for, and so something to say of."""
+class _TrainedTag:
+    """A control tag, and the model that a version has for it."""
 
     version: ModelVersion
     tag: ControlTag
@@ -117,11 +117,11 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
     """
     record = context.store.project(parent.project_id)
     known = label_config.parse(record.label_config) if record else ()
-    voices = _voices(context, parent).values()
+    trained_tags = _trained_tags(context, parent).values()
     found = []
     for task in tasks:
         count = sum(len(tags.decode(tag, _sized(tag, task.result))) for tag in known)
-        disagreed = _mean(_disagreement(context, voice, task, alone=len(known) == 1) for voice in voices)
+        disagreed = _mean(_disagreement(context, trained, task, alone=len(known) == 1) for trained in trained_tags)
         found.append((count, disagreed))
     return found
 
@@ -130,22 +130,22 @@ def _sized(tag: ControlTag, result: tags.Result) -> tags.Result:
     return regions.sized(result, 1, 1) if tag.frame_rate else result
 
 
-def _disagreement(context: Context, voice: _Voice, task: AnnotatedTask, *, alone: bool) -> float | None:
+def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *, alone: bool) -> float | None:
     """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business.
 
     None of a video, for annotators draw in a few of its frames, and none of a result that cannot be learned from.
     """
-    found = _predicted(context, voice, task.task.id, voice.tag.source(task.task))
-    reading = tags.read(voice.tag, task.result)
-    drawn = reading.objects(voice.tag)
+    found = _predicted(context, trained, task.task.id, trained.tag.source(task.task))
+    reading = tags.read(trained.tag, task.result)
+    drawn = reading.objects(trained.tag)
     if (
         reading.unreadable
         or found is None
         or found.tracks is not None
-        or not (drawn or alone or voice.tag.task != "classify")
+        or not (drawn or alone or trained.tag.task != "classify")
     ):
         return None
-    return disagreement(found, drawn, voice.model.classes)
+    return disagreement(found, drawn, trained.model.classes)
 
 
 def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
@@ -164,8 +164,10 @@ def observe(context: Context, project_id: int, number: int) -> tuple[PoolSigns, 
     if not number:
         return ()
     version = context.store.version(project_id, number)
-    before = _voices(context, context.store.version(project_id, version.parent)) if version.parent else {}
-    found = tuple(_signs(context, voice, before.get(name)) for name, voice in _voices(context, version).items())
+    before = _trained_tags(context, context.store.version(project_id, version.parent)) if version.parent else {}
+    found = tuple(
+        _signs(context, trained, before.get(name)) for name, trained in _trained_tags(context, version).items()
+    )
     for signs in found:
         context.store.save_signs(project_id, signs)
     return found
@@ -177,20 +179,20 @@ def is_observed(context: Context, project_id: int) -> bool:
     return not number or any(signs.version == number for signs in context.store.signs(project_id))
 
 
-def _signs(context: Context, voice: _Voice, before: _Voice | None) -> PoolSigns:
+def _signs(context: Context, trained: _TrainedTag, before: _TrainedTag | None) -> PoolSigns:
     """Return what a tag's pool says; `before` is the parent's model."""
-    version = voice.version
-    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=voice.key)
+    version = trained.version
+    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=trained.key)
     # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     # Of one that showed something else when the parent was asked, the parent says nothing.
-    sources = context.store.sources(version.project_id, version.number, tag=voice.key)
+    sources = context.store.sources(version.project_id, version.number, tag=trained.key)
     asked = [(task_id, sources[task_id] or None) for task_id in ids]
-    both = [] if before is None else [[_predicted(context, one, *of) for one in (before, voice)] for of in asked]
+    both = [] if before is None else [[_predicted(context, one, *of) for one in (before, trained)] for of in asked]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
-    sure = stopping.mean_uncertainty(calibrated(pool, voice.model.temperature, voice.tag.outcomes))
-    return PoolSigns(version.number, sure, agreed, voice.key)
+    sure = stopping.mean_uncertainty(calibrated(pool, trained.model.temperature, trained.tag.outcomes))
+    return PoolSigns(version.number, sure, agreed, trained.key)
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
@@ -234,20 +236,22 @@ def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> 
     return uncertainty, _mean(one.stability for model, one in told if one and not model.carried)
 
 
-def _voices(context: Context, version: ModelVersion) -> dict[str, _Voice]:
-    """Return what a version has for the tags of the label config, by their names of today."""
+def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _TrainedTag]:
+    """Return the tags of the label config that a version has a model for, by their current names."""
     record = context.store.project(version.project_id)
     tags = label_config.parse(record.label_config) if record else ()
     version = renamed(version, tags)
     models = ((tag, version.model_of(tag)) for tag in tags)
-    return {tag.from_name: _Voice(version, tag, model, version.key_of(tag.from_name)) for tag, model in models if model}
+    return {
+        tag.from_name: _TrainedTag(version, tag, model, version.key_of(tag.from_name)) for tag, model in models if model
+    }
 
 
-def _predicted(context: Context, voice: _Voice, task_id: int, source: int | None) -> Prediction | None:
+def _predicted(context: Context, trained: _TrainedTag, task_id: int, source: int | None) -> Prediction | None:
     """Return what a model predicted of an image, or of a video."""
-    version = voice.version
-    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=voice.key)
-    return agreement.each_label(found) if found is not None and voice.tag.multiple and len(found.boxes) else found
+    version = trained.version
+    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
+    return agreement.each_label(found) if found is not None and trained.tag.multiple and len(found.boxes) else found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

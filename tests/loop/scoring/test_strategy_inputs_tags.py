@@ -125,7 +125,7 @@ def test_a_committee_of_whole_images_has_no_boxes_to_disagree_about(
 def test_snapshots_are_of_each_tags_own_models(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite, tmp_path: Path
 ) -> None:
-    """The choices' model was carried over, which makes one voice; then it is trained, and there are two."""
+    """A model that was carried over is the same member twice, and counts once; after a training there are two."""
     record = setup(context, BOXES_AND_CHOICE, STRATEGY="bald", COMMITTEE="snapshots", COMMITTEE_SIZE=3)
     first = publish_both(context, tiny_weights, classifier)
     second = again(context, first, classifier, carried=True)
