@@ -30,7 +30,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__module__ == "cv2" and getattr(error, "code", None) == _CV_NO_MEMORY
 
 
-def is_of_disk(error: BaseException) -> bool:
+def is_disk_error(error: BaseException) -> bool:
     """Tell whether the system refused to read or write; decoders raise OSError too, without its number."""
     return isinstance(error, OSError) and error.errno is not None
 

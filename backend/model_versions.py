@@ -118,7 +118,7 @@ class ModelVersion:
         """Return the name under which the store keeps what this version has of a tag."""
         return self.stored_names.get(from_name, from_name)
 
-    def known_tasks(self, from_name: str) -> frozenset[int]:
+    def learned_task_ids(self, from_name: str) -> frozenset[int]:
         """Return the tasks that a tag's model has ever learned from.
 
         Where the manifest does not say, those of the version's own training.

@@ -130,8 +130,8 @@ class LabeledBox:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """A region that shows nothing inside the image, and so takes nothing from what its image teaches."""
+class EmptyRegion:
+    """A region that shows nothing inside the image. It is left out, and the other regions of its image are learned."""
 
     reason: str
 
@@ -229,15 +229,15 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class Hyper:
-    """What one training is run with."""
+class HyperParameters:
+    """The hyper-parameters of one training."""
 
     epochs: int
     batch: int
     imgsz: int
     seed: int
     device: str
-    minutes: float = 0.0  # the budget of time; 0: none
+    minutes: float = 0.0  # time limit; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.geometry.coordinates import corners_of, ring_hull
 from backend.labelstudio import tags
 from backend.model_versions import Metrics
-from backend.types import ControlTag, Hyper, Keypoint, LabeledBox, Prediction, YoloTask
+from backend.types import ControlTag, HyperParameters, Keypoint, LabeledBox, Prediction, YoloTask
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.detector import load_detector
@@ -56,7 +56,7 @@ def learn(
     drawn = split(folder / "pictures", draw)
     data_yaml = writer.write(drawn, CLASSES, folder / "data", tag.task, details(tag))
     base = BaseWeights(f"yolo11n{RECIPES[tag.task].suffix}.yaml", pretrained=False, note="", task=tag.task)
-    hyper = Hyper(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, base, hyper, folder / "run", lambda _: None)
     metrics = evaluate.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"{tag.task} mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")

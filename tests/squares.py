@@ -10,7 +10,7 @@ from PIL import Image
 
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
-from backend.types import Hyper, LabeledBox
+from backend.types import HyperParameters, LabeledBox
 from backend.yolo import training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.training import EpochReport, Trained
@@ -41,8 +41,8 @@ def learn(folder: Path) -> Learned:
     return Learned(split, data_yaml, trained, tuple(reports))
 
 
-def hyper(epochs: int = 1, batch: int = 4, seed: int = 0) -> Hyper:
-    return Hyper(epochs=epochs, batch=batch, imgsz=IMGSZ, seed=seed, device="cpu")
+def hyper(epochs: int = 1, batch: int = 4, seed: int = 0) -> HyperParameters:
+    return HyperParameters(epochs=epochs, batch=batch, imgsz=IMGSZ, seed=seed, device="cpu")
 
 
 def squares(folder: Path, count: int, seed: int) -> tuple[LabeledImage, ...]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from backend.acquisition import Acquisition
 from backend.evaluation import basis
-from backend.evaluation.label_quality import LabelDoubt, by_task
+from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.loop.projects import Status
 from backend.model_versions import ModelVersion
 from backend.types import Ranking
@@ -44,14 +44,14 @@ def strategies(found: Sequence[Acquisition]) -> Table:
     return table
 
 
-def label_errors(found: Sequence[LabelDoubt]) -> Table:
+def label_errors(found: Sequence[LabelIssue]) -> Table:
     """Return a table of labels that look wrong, each with the box it is about; worst first."""
     table = Table("task", "tag", "score", "suspicion", "label", "left, top, right, bottom (%)", "trained on")
-    for doubt in found:
-        box = ", ".join(f"{side:.0f}" for side in doubt.box or ())
+    for issue in found:
+        box = ", ".join(f"{side:.0f}" for side in issue.box or ())
         table.add_row(
-            *(str(doubt.task_id), doubt.tag, f"{doubt.score:.3f}", doubt.suspicion, doubt.label, box),
-            "yes" if doubt.learned else "no",
+            *(str(issue.task_id), issue.tag, f"{issue.score:.3f}", issue.suspicion, issue.label, box),
+            "yes" if issue.learned else "no",
         )
     return table
 
@@ -96,8 +96,8 @@ def status(found: Status) -> Group:
         if reward.judged_on >= basis.MIN_JUDGED_IMAGES:
             gained = f"mAP50 {gained}, {reward.boxes} labels by {reward.strategy}"
         table.add_row("gain", f"version {reward.version}: {gained}")
-    if judged := by_task(found.doubts):
-        suspicious = sum(doubt.suspicious for doubt in judged)
+    if judged := by_task(found.label_issues):
+        suspicious = sum(issue.suspicious for issue in judged)
         table.add_row("label errors?", f"{suspicious} of {len(judged)} labeled tasks look wrong")
     for task_id, reason in list(found.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)

@@ -92,7 +92,7 @@ def _objects(prediction: Prediction, frames: IntArray) -> Iterator[tuple[Track, 
             yield interpolate(keys, here), int(probs.argmax())
 
 
-def each_label(found: Prediction) -> Prediction:
+def label_objects(found: Prediction) -> Prediction:
     """Return the labels of an image that may have several as a box of the whole image each, as what is chosen is.
 
     Of a video each label is an object, from one of the frames that were looked at to the next where both show it.

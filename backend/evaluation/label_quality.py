@@ -51,7 +51,7 @@ class LabelQuality:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelDoubt:
+class LabelIssue:
     """What one version's model of a control tag thinks of the labels of that tag that one annotation gave a task."""
 
     task_id: int
@@ -93,18 +93,18 @@ class Thresholds:
 class Review:
     """What one version's last review found, and what it rests on: the next one judges what is new."""
 
-    doubts: tuple[LabelDoubt, ...] = ()  # worst first
+    issues: tuple[LabelIssue, ...] = ()  # worst first
     reviewed: Mapping[int, str] | None = None  # annotation id -> updated_at, of all that it looked at; None: not known
     shards: tuple[int, ...] = ()  # the answers that it rests on: when each of their shards was written
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by the tag's name in the store
     rules: str = ""  # a hash of what else all its verdicts depend on
 
 
-def by_task(doubts: Iterable[LabelDoubt]) -> tuple[LabelDoubt, ...]:
+def by_task(issues: Iterable[LabelIssue]) -> tuple[LabelIssue, ...]:
     """Return one verdict on each task, that of the worst of its tags, of verdicts that come worst first."""
-    worst: dict[int, LabelDoubt] = {}
-    for doubt in doubts:
-        worst.setdefault(doubt.task_id, doubt)
+    worst: dict[int, LabelIssue] = {}
+    for issue in issues:
+        worst.setdefault(issue.task_id, issue)
     return tuple(worst.values())
 
 

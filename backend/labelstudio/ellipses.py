@@ -14,14 +14,14 @@ import numpy as np
 from backend.geometry import coordinates
 from backend.labelstudio import regions
 from backend.labelstudio.regions import Item
-from backend.types import ControlTag, LabeledBox, Nothing, Point, Ring
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Point, Ring
 
 KIND = "ellipselabels"
 BOXED = "ellipses learned as the boxes around them"
 _POINTS = 64  # of an outline: it misses the ellipse by at most 0.12% of its radius
 
 
-def read(tag: ControlTag, result: Iterable[Item]) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Iterable[Item]) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield what each ellipse encloses, once for each label that it shares with the tag, or why there is none."""
     return regions.read(tag, _shared(tag, result), partial(_shape, tag))
 
@@ -34,7 +34,7 @@ def _shared(tag: ControlTag, result: Iterable[Item]) -> Iterator[Item]:
             yield {**item, "from_name": tag.from_name, "type": tag.kind, "value": item["value"] | {tag.kind: labels}}
 
 
-def _shape(tag: ControlTag, item: Item) -> LabeledBox | Nothing | str:
+def _shape(tag: ControlTag, item: Item) -> LabeledBox | EmptyRegion | str:
     """Return what an ellipse encloses; of a tag of turned boxes the turned box around it."""
     value, size = item["value"], regions.image_size(item)
     names = ("x", "y", "radiusX", "radiusY", "rotation")
@@ -46,7 +46,7 @@ def _shape(tag: ControlTag, item: Item) -> LabeledBox | Nothing | str:
     ring = _ring((x, y), (radii[0], radii[1]), rotation, size, corners=tag.task == "obb")
     inside = coordinates.clip_ring(ring)
     if not (min(radii) > 0 and coordinates.ring_area(inside) > 0):
-        return Nothing("has no area inside the image")
+        return EmptyRegion("has no area inside the image")
     boxed = tag.task in ("detect", "obb")
     outline = () if tag.task == "detect" else (ring,)
     return LabeledBox("", coordinates.ring_hull(inside), outline=outline, note=BOXED if boxed else "")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
-from backend.types import ControlTag, LabeledBox, Nothing, Outline, Prediction, Region
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
 _LARGEST = 1e100  # of a number in a region
@@ -76,8 +76,8 @@ def region_id(key: str, from_name: str, index: int) -> str:
 
 
 def read(
-    tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | Nothing | str]
-) -> Iterator[LabeledBox | Nothing | str]:
+    tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | EmptyRegion | str]
+) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield a training label for each label of each region of this tag, or why there is none.
 
     `shape` gives what a region encloses, without a label, or what is wrong with it.
@@ -92,9 +92,9 @@ def read(
             continue
         found = shape(item)
         if isinstance(found, LabeledBox) and not min(found.xywh[2:]) > 0:  # thinner than a float can tell
-            found = Nothing("has no area inside the image")
-        if isinstance(found, Nothing):
-            yield Nothing(f"{name_of(item)} {found.reason}")
+            found = EmptyRegion("has no area inside the image")
+        if isinstance(found, EmptyRegion):
+            yield EmptyRegion(f"{name_of(item)} {found.reason}")
             continue
         if isinstance(found, str):
             yield f"{name_of(item)} {found}"

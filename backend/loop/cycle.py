@@ -202,15 +202,15 @@ class Cycle:
         begun = time.monotonic()
         try:
             with self.context.lock(project_id, "push") as fence:
-                doubts = label_review.examine(self.context, project_id)
+                issues = label_review.examine(self.context, project_id)
                 fence.check()  # a review takes as long as there are labels
-                written = label_marks.mark(self.context, project_id, doubts)
+                written = label_marks.mark(self.context, project_id, issues)
         except BusyError:
             self.jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
             return
         log.info(
             "project %d: %d tasks have verdicts on their labels, wrote %d marks in %.1f s",
-            *(project_id, len(by_task(doubts)), written, time.monotonic() - begun),
+            *(project_id, len(by_task(issues)), written, time.monotonic() - begun),
         )
 
     @absent.tolerant

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError
-from backend.evaluation.label_quality import SUSPECT, LabelDoubt
+from backend.evaluation.label_quality import SUSPECT, LabelIssue
 from backend.evaluation.stopping import Recommendation
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import WebhookInfo
@@ -52,7 +52,7 @@ class Status:
     rewards: tuple[Reward, ...]
     label_studio: StudioState  # as the last reconcile saw it
     warnings: tuple[str, ...]  # what of the label config is left alone, and why
-    doubts: tuple[LabelDoubt, ...]  # what the served version thought of the labels, worst first
+    label_issues: tuple[LabelIssue, ...]  # what the served version thought of the labels, worst first
 
 
 def status(context: Context, project_id: int) -> Status:
@@ -77,7 +77,7 @@ def status(context: Context, project_id: int) -> Status:
         rewards=rewards,
         label_studio=studio_state.last(context, project_id),
         warnings=label_config.warnings(record.label_config),
-        doubts=context.store.doubts(project_id, serving_number(context, project_id)),
+        label_issues=context.store.label_issues(project_id, serving_number(context, project_id)),
     )
 
 

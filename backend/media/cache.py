@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from PIL import Image
 
 from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
-from backend.faults import is_of_disk, is_out_of_memory
+from backend.faults import is_disk_error, is_out_of_memory
 from backend.media import avif, bounded, png, video, video_frames
 from backend.media.cache_space import CacheSpace
 from backend.media.images import (
@@ -278,7 +278,7 @@ def _of_task(uri: object, task_id: int | None) -> Iterator[None]:
         if is_out_of_memory(error):
             fix = "give the machine more memory, or lower MAX_MEGAPIXELS"
             raise MachineError("no memory is left to read an image", fix=fix) from error
-        if is_of_disk(error):
+        if is_disk_error(error):
             what = f"the media cache cannot be written or read: {getattr(error, 'strerror', '') or error}"
             raise MachineError(
                 what, where="MODEL_DIR", fix="make room in MODEL_DIR, and let the backend's user write there"

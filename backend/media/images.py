@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from backend.errors import MediaError
-from backend.faults import is_of_disk, is_out_of_memory
+from backend.faults import is_disk_error, is_out_of_memory
 from backend.media.png import Strip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
@@ -51,7 +51,7 @@ def decoding() -> Iterator[None]:
     except (UnidentifiedImageError, MediaError):
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise anything
-        if is_of_disk(error) or is_out_of_memory(error):
+        if is_disk_error(error) or is_out_of_memory(error):
             raise
         raise MediaError(f"the image is truncated or damaged: {error}", fix="upload the whole file again") from error
 

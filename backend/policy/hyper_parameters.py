@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 from backend.settings import Settings
-from backend.types import Hyper
+from backend.types import HyperParameters
 
 STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
 
 
-def hyper_parameters(images: int, settings: Settings, *, epochs: int = 0, minutes: float = 0.0) -> Hyper:
+def hyper_parameters(images: int, settings: Settings, *, epochs: int = 0, minutes: float = 0.0) -> HyperParameters:
     """Return what a training on so many images is run with.
 
     `epochs` are those that the control tag asks for, up to MAX_EPOCHS; 0: `epochs_for` decides. `minutes` is the budget
     of time; an experiment has none, because its numbers must not depend on the machine's pace.
     """
-    return Hyper(
+    return HyperParameters(
         epochs=min(epochs, settings.max_epochs) or epochs_for(images, settings),
         batch=settings.batch,
         imgsz=settings.imgsz,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from backend.evaluation.label_quality import LabelDoubt, Review
+from backend.evaluation.label_quality import LabelIssue, Review
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
 from backend.storage import Files
@@ -83,7 +83,7 @@ class Lessons:
         """Keep a version's review of the labels, replacing the one before."""
         known = None if review.reviewed is None else dict(review.reviewed)
         file = ReviewFile(
-            doubts=review.doubts,
+            doubts=review.issues,
             reviewed=known,
             shards=review.shards,
             thresholds=dict(review.thresholds),
@@ -91,10 +91,10 @@ class Lessons:
         )
         self._files.write(review_file(project_id, number), file.encode())
 
-    def doubts(self, project_id: int, number: int) -> tuple[LabelDoubt, ...]:
+    def label_issues(self, project_id: int, number: int) -> tuple[LabelIssue, ...]:
         """Return what a version thinks of the labels, worst first; nothing before its first review."""
         review = self.review(project_id, number)
-        return review.doubts if review else ()
+        return review.issues if review else ()
 
     def marks(self, project_id: int, number: int) -> frozenset[int]:
         """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""

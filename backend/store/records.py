@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.errors import ModelError
-from backend.evaluation.label_quality import LabelDoubt, Thresholds
+from backend.evaluation.label_quality import LabelIssue, Thresholds
 from backend.model_versions import Metrics, ModelVersion
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
@@ -96,7 +96,7 @@ class PoolKeysFile(_FirstFormat):
 class ReviewFile(_FirstFormat):
     """A `Review`; files of earlier releases lack what tells which labels need not be judged again."""
 
-    doubts: tuple[LabelDoubt, ...]
+    doubts: tuple[LabelIssue, ...]
     reviewed: dict[int, str] | None = None
     shards: tuple[int, ...] = ()
     thresholds: dict[str, Thresholds] = {}

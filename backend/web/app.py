@@ -114,7 +114,7 @@ class _Endpoints:
 
     def label_errors(self, project_id: Id) -> list[LabelErrorOut]:
         """Show what the last review thought of the labels, worst first, without those changed since."""
-        return [label_error_out(doubt) for doubt in label_review.standing(self._context, project_id)]
+        return [label_error_out(issue) for issue in label_review.standing(self._context, project_id)]
 
     def frames(self, project_id: Id, task_id: Id) -> list[int]:
         """Show which frames of a video to label first."""

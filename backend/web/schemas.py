@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backend.evaluation import basis
-from backend.evaluation.label_quality import LabelDoubt, by_task
+from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.loop.projects import Status
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.sampling.bandit import Reward
@@ -236,7 +236,7 @@ def project_out(status: Status) -> ProjectOut:
             arms=[ArmOut(**_fields(arm)) for arm in status.arms],
             history=[_reward_out(reward) for reward in status.rewards],
         ),
-        label_errors=_label_errors_out(status.doubts),
+        label_errors=_label_errors_out(status.label_issues),
         label_studio=StudioOut(**_fields(status.label_studio), warnings=list(status.label_studio.warnings)),
     )
 
@@ -246,23 +246,23 @@ def _reward_out(reward: Reward) -> RewardOut:
     return RewardOut(**_fields(reward) | ({} if judged else {"gain": None, "interval": None}))
 
 
-def _label_errors_out(doubts: Sequence[LabelDoubt]) -> LabelErrorsOut:
-    tasks = by_task(doubts)
-    return LabelErrorsOut(judged=len(tasks), suspicious=sum(doubt.suspicious for doubt in tasks))
+def _label_errors_out(issues: Sequence[LabelIssue]) -> LabelErrorsOut:
+    tasks = by_task(issues)
+    return LabelErrorsOut(judged=len(tasks), suspicious=sum(issue.suspicious for issue in tasks))
 
 
-def label_error_out(doubt: LabelDoubt) -> LabelErrorOut:
+def label_error_out(issue: LabelIssue) -> LabelErrorOut:
     """Return a verdict as GET /api/projects/{id}/label-errors shows it."""
     return LabelErrorOut(
-        task=doubt.task_id,
-        tag=doubt.tag,
-        annotation=doubt.annotation_id,
-        score=doubt.score,
-        suspicious=doubt.suspicious,
-        suspicion=doubt.suspicion,
-        label=doubt.label,
-        box=doubt.box,
-        learned=doubt.learned,
+        task=issue.task_id,
+        tag=issue.tag,
+        annotation=issue.annotation_id,
+        score=issue.score,
+        suspicious=issue.suspicious,
+        suspicion=issue.suspicion,
+        label=issue.label,
+        box=issue.box,
+        learned=issue.learned,
     )
 
 

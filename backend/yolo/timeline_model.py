@@ -12,7 +12,7 @@ import numpy as np
 from backend.errors import MediaError, TrainingError
 from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
-from backend.types import BoolArray, ControlTag, FloatArray, Hyper, LstmOptions
+from backend.types import BoolArray, ControlTag, FloatArray, HyperParameters, LstmOptions
 from backend.yolo import classification, lstm
 from backend.yolo.classification import TEMPORAL, Classifier
 from backend.yolo.frame_classifier import LabeledVideo, embeddings_of, labels_of, watch
@@ -36,7 +36,7 @@ def train(
     videos: Sequence[LabeledVideo],
     tag: ControlTag,
     options: LstmOptions,
-    hyper: Hyper,
+    hyper: HyperParameters,
     on_epoch: Callable[[Epoch], None],
     left_out: LeftOut,
 ) -> Epoch:

@@ -14,7 +14,7 @@ from typing import Any
 
 from backend.errors import BackendError, TrainingError
 from backend.faults import out_of_gpu_memory
-from backend.types import Hyper, YoloTask
+from backend.types import HyperParameters, YoloTask
 from backend.yolo import classification
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import free_memory, quiet_ultralytics, select_device, yolo_class
@@ -49,7 +49,7 @@ class Trained:
 
 
 def train(
-    data_yaml: Path, base: BaseWeights, hyper: Hyper, out: Path, on_epoch: Callable[[EpochReport], None]
+    data_yaml: Path, base: BaseWeights, hyper: HyperParameters, out: Path, on_epoch: Callable[[EpochReport], None]
 ) -> Trained:
     """Train from the base weights into `out`/weights.pt, the averaged (EMA) weights of the last epoch.
 
@@ -72,7 +72,7 @@ def train(
 def _train(
     data_yaml: Path,
     base: BaseWeights,
-    hyper: Hyper,
+    hyper: HyperParameters,
     step: int,
     out: Path,
     on_epoch: Callable[[EpochReport], None],
@@ -113,7 +113,7 @@ def _cut(run: Any, done: int, minutes: float) -> None:
         run.args.close_mosaic = math.ceil(most / 10)
 
 
-def _overrides(data_yaml: Path, base: BaseWeights, hyper: Hyper, step: int, out: Path) -> dict[str, Any]:
+def _overrides(data_yaml: Path, base: BaseWeights, hyper: HyperParameters, step: int, out: Path) -> dict[str, Any]:
     """Return the trainer's arguments: what `hyper` says, no plots, no validation, no processes of its own."""
     device = select_device(hyper.device)
     images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))

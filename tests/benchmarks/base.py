@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from backend.datasets import synthetic
 from backend.datasets.synthetic import Scene
 from backend.datasets.writer import LabeledImage, split, write
-from backend.types import FloatArray, Hyper, LabeledBox
+from backend.types import FloatArray, HyperParameters, LabeledBox
 from backend.yolo import training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
@@ -53,7 +53,7 @@ def train(folder: Path, *, size: int = SIZE, steps: int = STEPS) -> Path:
             Image.fromarray(scene.pixels).save(path, quality=90)
             images.append(LabeledImage(index + 1, path, _labels(scene, size), random=True))
         data = write(split(images, val_share=0.05, project_id=1), tuple(LETTERS), work / "data")
-        hyper = Hyper(epochs=steps * BATCH // SCENES, batch=BATCH, imgsz=size, seed=0, device="")
+        hyper = HyperParameters(epochs=steps * BATCH // SCENES, batch=BATCH, imgsz=size, seed=0, device="")
         done = training.train(data, BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, work / "run", print)
         return Path(shutil.move(done.weights, folder / NAME))
 

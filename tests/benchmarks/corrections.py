@@ -25,7 +25,7 @@ from backend.settings import Settings
 from backend.simulate import records, runner, simulation_data
 from backend.simulate.simulation_data import SimulationData
 from backend.storage import LocalFiles
-from backend.types import Hyper
+from backend.types import HyperParameters
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
@@ -128,7 +128,7 @@ def _fit(data: SimulationData, images: Sequence[LabeledImage], start: Path, seed
     shutil.rmtree(place, ignore_errors=True)
     every = tuple(images)
     train_set = writer.write(Split(every, every, held_out=False), data.classes, place / "data")
-    hyper = Hyper(epochs_for(len(every), SETTINGS), SETTINGS.batch, SETTINGS.imgsz, seed, SETTINGS.device)
+    hyper = HyperParameters(epochs_for(len(every), SETTINGS), SETTINGS.batch, SETTINGS.imgsz, seed, SETTINGS.device)
     weights = BaseWeights(str(start), pretrained=True, note="")
     done = training.train(train_set, weights, hyper, place / "run", lambda _: None)
     test_set = writer.write_test_set(data.test, data.classes, place / "test")

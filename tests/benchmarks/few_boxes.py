@@ -30,7 +30,7 @@ from backend.settings import Settings
 from backend.simulate import records, simulation_data
 from backend.simulate.simulation_data import SimulationData
 from backend.storage import LocalFiles
-from backend.types import Hyper, IntArray
+from backend.types import HyperParameters, IntArray
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
@@ -125,7 +125,7 @@ class Trainings:
         work, every = self.folder / "work", tuple(images)
         data_yaml = writer.write(Split(every, every, held_out=False), self.data.classes, work / "data")
         epochs = epochs_for(len(every), settings)
-        hyper = Hyper(epochs, settings.batch, settings.imgsz, self.seed, settings.device)
+        hyper = HyperParameters(epochs, settings.batch, settings.imgsz, self.seed, settings.device)
         start = BaseWeights(str(self.start), pretrained=True, note="")
         return training.train(data_yaml, start, hyper, work / "run", lambda _: None).weights
 

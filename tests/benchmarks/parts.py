@@ -24,7 +24,7 @@ from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.store import ProjectRecord, Store, version_name
 from backend.subprocesses import free_port, start_redis
-from backend.types import Hyper, Json
+from backend.types import HyperParameters, Json
 from backend.yolo import base_weights, training
 from backend.yolo.detector import KEEP_CONFIDENCE
 
@@ -58,7 +58,7 @@ def weights(folder: Path) -> Path:
     made = folder / "weights.pt"
     if not made.is_file():
         data_yaml = synthetic.generate(folder / "data", pool=64, test=1, seed=0)
-        hyper = Hyper(epochs=40, batch=8, imgsz=160, seed=0, device="cpu")
+        hyper = HyperParameters(epochs=40, batch=8, imgsz=160, seed=0, device="cpu")
         base = base_weights.BaseWeights("yolo11n.yaml", pretrained=False, note="")
         training.train(data_yaml, base, hyper, folder, lambda _: None)
     return made

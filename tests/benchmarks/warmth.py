@@ -10,7 +10,7 @@ import httpx
 
 from backend.datasets import synthetic
 from backend.loop.warm import WARM
-from backend.types import Hyper
+from backend.types import HyperParameters
 from backend.yolo import base_weights, training
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
@@ -56,6 +56,6 @@ def _first(folder: Path, files: tuple[Path, ...], trained: Path, *, warm: bool) 
 def _weights(folder: Path) -> Path:
     """Return weights of one epoch: what they find does not matter here."""
     data_yaml = synthetic.generate(folder / "data", pool=8, test=1, seed=0)
-    hyper = Hyper(epochs=1, batch=8, imgsz=160, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=1, batch=8, imgsz=160, seed=0, device="cpu")
     training.train(data_yaml, base_weights.BaseWeights("yolo11n.yaml", pretrained=False, note=""), hyper, folder, print)
     return folder / "weights.pt"

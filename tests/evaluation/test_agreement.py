@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend.evaluation import agreement
-from backend.evaluation.agreement import each_label, stability
+from backend.evaluation.agreement import label_objects, stability
 from backend.types import Prediction, Tracks
 
 
@@ -145,12 +145,12 @@ BOTH, FIRST, NONE = (0.9, 0.8), (0.7, 0.1), (0.1, 0.1)
 )
 def test_labels_of_a_timeline_are_compared_frame_by_frame(after: list[tuple[float, float]], f1: float) -> None:
     """Of 15 frames 1, 6 and 11 are looked at."""
-    one, other = each_label(timeline(BOTH, BOTH, BOTH)), each_label(timeline(*after))
+    one, other = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*after))
     assert stability([one], [other]) == pytest.approx(f1)
 
 
 def test_a_timeline_looked_at_more_closely_says_the_same() -> None:
-    one, other = each_label(timeline(BOTH, BOTH, BOTH)), each_label(timeline(*[BOTH] * 15, every=1))
+    one, other = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*[BOTH] * 15, every=1))
     agreed = stability([one], [other])
     assert agreed == pytest.approx(2 * 22 / (22 + 30))  # nothing is known after the last frame that was looked at
 

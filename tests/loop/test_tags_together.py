@@ -194,7 +194,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     assert (animals.trained, animals.classes, animals.key, animals.tag.from_name) == (True, CLASSES, "label", "animals")
     assert animals.weights not in (None, base)
     assert (second.trained, second.key) == (True, "second")
-    assert known.known_tasks(animals.key) == {1}
+    assert known.learned_task_ids(animals.key) == {1}
     assert [past.number for past in pasts_of(context, animals)] == [1]
     assert context.store.prediction(7, 1, 2, tag=animals.key) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))

@@ -4,7 +4,7 @@ import pytest
 
 from backend.policy.hyper_parameters import epochs_for, hyper_parameters, steps_for
 from backend.settings import Settings
-from backend.types import Hyper
+from backend.types import HyperParameters
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_steps_grow_with_the_images(growth: float, steps: float) -> None:
 def test_a_tag_may_ask_for_epochs_of_its_own(asked: int, epochs: int) -> None:
     settings = Settings(max_epochs=200, batch=16, imgsz=320, seed=3, device="cpu")
     found = hyper_parameters(200, settings, epochs=asked, minutes=2.5)
-    assert found == Hyper(epochs, batch=16, imgsz=320, seed=3, device="cpu", minutes=2.5)
+    assert found == HyperParameters(epochs, batch=16, imgsz=320, seed=3, device="cpu", minutes=2.5)

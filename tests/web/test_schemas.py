@@ -105,5 +105,5 @@ def status(
         arms=(),
         rewards=(),
         label_studio=StudioState(),
-        doubts=(),
+        label_issues=(),
     )

@@ -13,7 +13,7 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError
 from backend.labelstudio import tags
-from backend.types import WHOLE, ControlTag, Hyper, LabeledBox
+from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox
 from backend.yolo import classification, evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Classifier, load_predictor
@@ -48,7 +48,7 @@ def train(
     split: Split, folder: Path, multiple: bool, epochs: int, labels: tuple[str, ...] = LABELS
 ) -> tuple[Path, Path, float]:
     data_yaml = writer.write(split, labels, folder / "data", "classify", {"multiple": multiple})
-    hyper = Hyper(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=epochs, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, SCRATCH, hyper, folder / "run", lambda _: None)
     assert trained.losses_finite
     return trained.weights, data_yaml, trained.seconds

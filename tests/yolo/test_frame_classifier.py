@@ -17,7 +17,7 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.geometry.timeline_segments import LAST_FRAME
 from backend.labelstudio import label_config, tags
 from backend.media import video
-from backend.types import WHOLE, ControlTag, Hyper, LabeledBox, LstmOptions
+from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox, LstmOptions
 from backend.yolo import evaluate, frame_classifier, timeline_model, training, video_uncertainty
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Classifier, load_predictor
@@ -227,7 +227,7 @@ def test_segments_are_found_where_they_are(tmp_path: Path) -> None:
     split = Split(shots(tmp_path, range(6)), shots(tmp_path, range(6, 8)), held_out=True)
     data_yaml = writer.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
     base = BaseWeights("yolo11n-cls.yaml", pretrained=False, note="", task="classify")
-    hyper = Hyper(epochs=12, batch=16, imgsz=64, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=12, batch=16, imgsz=64, seed=0, device="cpu")
     weights = training.train(data_yaml, base, hyper, tmp_path / "run", lambda _: None).weights
     metrics = evaluate.evaluate(weights, data_yaml, 64, "cpu")
     unseen = [filmed(tmp_path, seed) for seed in range(10, 18)]

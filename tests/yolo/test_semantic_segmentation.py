@@ -15,7 +15,7 @@ from backend.errors import LabelConfigError, MediaError, ModelError, SettingErro
 from backend.geometry import masks
 from backend.labelstudio import label_config, tags
 from backend.simulate import simulation_task
-from backend.types import BoolArray, Hyper, Prediction
+from backend.types import BoolArray, HyperParameters, Prediction
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import Predictor, load_predictor
@@ -193,7 +193,7 @@ def test_masks_of_classes_are_learned(tmp_path: Path) -> None:
     drawn = drawings.split(tmp_path / "pictures", drawings.donut)
     data_yaml = writer.write(drawn, drawings.CLASSES, tmp_path / "data", TAG.task)
     base = BaseWeights("yolo26n-sem.yaml", pretrained=False, note="", task=TAG.task)
-    hyper = Hyper(epochs=60, batch=8, imgsz=drawings.IMGSZ, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=60, batch=8, imgsz=drawings.IMGSZ, seed=0, device="cpu")
     trained = training.train(data_yaml, base, hyper, tmp_path / "run", lambda _: None)
     metrics = evaluate.evaluate(trained.weights, data_yaml, drawings.IMGSZ, "cpu")
     print(f"mIoU {metrics.map50:.3f}, {trained.seconds:.0f} s")

@@ -28,7 +28,7 @@ from backend.media import video
 from backend.model_versions import TrainingSnapshot
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.types import WHOLE, ControlTag, Hyper, LabeledBox, LstmOptions
+from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox, LstmOptions
 from backend.yolo import frame_classifier, timeline_model, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.classification import TEMPORAL, Classifier, load_predictor
@@ -51,7 +51,7 @@ CONFIG = (
 (PLAIN,) = label_config.parse(CONFIG.format(""))
 LABELS = TAG.labels
 FRAMES, TURN = 120, 20  # of a video; a square goes back and forth, TURN frames each way
-HYPER = Hyper(epochs=4, batch=16, imgsz=IMGSZ, seed=0, device="cpu")
+HYPER = HyperParameters(epochs=4, batch=16, imgsz=IMGSZ, seed=0, device="cpu")
 
 
 def back_and_forth(folder: Path, number: int) -> LabeledVideo:

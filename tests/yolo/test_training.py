@@ -178,7 +178,7 @@ def test_training_says_nothing_and_stays_in_its_folder(data_yaml: Path, tmp_path
     code = (
         "import sys; from pathlib import Path; from backend.yolo import base_weights, training as t;"
         "t.train(Path(sys.argv[1]), base_weights.BaseWeights('yolo11n.yaml', False, ''),"
-        f"t.Hyper(1, 4, {IMGSZ}, 0, 'cpu'), Path(sys.argv[2]), lambda _: None)"
+        f"t.HyperParameters(1, 4, {IMGSZ}, 0, 'cpu'), Path(sys.argv[2]), lambda _: None)"
     )
     here, temporary = tmp_path / "here", tmp_path / "tmp"  # torch itself makes a folder in the latter
     here.mkdir()

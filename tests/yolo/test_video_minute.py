@@ -19,7 +19,7 @@ from backend.labelstudio import tags
 from backend.labelstudio.tags.videorectangle import CONFIDENCE
 from backend.media import video
 from backend.media.video import Video
-from backend.types import Hyper, LabeledBox, Prediction
+from backend.types import HyperParameters, LabeledBox, Prediction
 from backend.yolo import tracking, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.detector import load_detector
@@ -83,7 +83,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("minute")
     split = Split(pictures(folder, 48, seed=1), pictures(folder, 4, seed=2), held_out=True)
     data_yaml = writer.write(split, LABELS, folder / "data")
-    hyper = Hyper(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
+    hyper = HyperParameters(epochs=40, batch=8, imgsz=IMGSZ, seed=0, device="cpu")
     return training.train(data_yaml, SCRATCH, hyper, folder / "run", lambda _: None).weights
 
 

@@ -34,8 +34,8 @@ class TabCalls(ProjectCalls):
     def ensure_doubts_tab(self, project_id: int, suspect: float) -> bool:
         """Add a tab of labeled tasks whose labels look wrong, worst first; return whether one was added or changed.
 
-        Labels of a quality below `suspect` look wrong. The tab lists annotations by their ids; `set_doubts` fills them
-        in. One that an earlier release made goes by scores above 1: it is changed.
+        Labels of a quality below `suspect` look wrong. The tab lists annotations by their ids;
+        `set_label_issues` fills them in. One that an earlier release made goes by scores above 1: it is changed.
         """
         view = self._tab(project_id, DOUBTS_TAB)
         if view is None:
@@ -54,7 +54,7 @@ class TabCalls(ProjectCalls):
         self._set_filters(project_id, view, [*items, _ids(())])
         return True
 
-    def set_doubts(self, project_id: int, annotations: Iterable[int]) -> bool:
+    def set_label_issues(self, project_id: int, annotations: Iterable[int]) -> bool:
         """Let the tab of possible label errors list these annotations; return whether that changed it.
 
         A tab that somebody deleted, or whose list of ids somebody took out, is left as it is.

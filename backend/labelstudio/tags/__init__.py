@@ -17,7 +17,7 @@ from backend.errors import LabelConfigError
 from backend.geometry.coordinates import class_hulls
 from backend.labelstudio import foreign_regions
 from backend.labelstudio.regions import spelled
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, VideoOptions, YoloTask
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, VideoOptions, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
 
@@ -30,7 +30,7 @@ class Tag:
     object_name: str  # the object tag it must point to, e.g. "Image"
     encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
     # Labels, regions that show nothing, and why what else is left out is no label.
-    read: Callable[[ControlTag, Result], Iterable[LabeledBox | Nothing | str]]
+    read: Callable[[ControlTag, Result], Iterable[LabeledBox | EmptyRegion | str]]
     task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
     multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
     label_tag: str = "Label"  # the tags inside that are its labels
@@ -74,7 +74,7 @@ def read(tag: ControlTag, result: Result, size: tuple[float, float] | None = Non
     for part in _read(tag, result, size):
         if isinstance(part, LabeledBox):
             boxes.append(part)
-        elif isinstance(part, Nothing):
+        elif isinstance(part, EmptyRegion):
             nothing.append(part.reason)
         else:
             unreadable.append(part)
@@ -95,7 +95,7 @@ def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
     """Return what `decode` leaves out of a result, one reason each."""
     parts = _read(tag, result, None)
     return tuple(
-        part.reason if isinstance(part, Nothing) else part for part in parts if not isinstance(part, LabeledBox)
+        part.reason if isinstance(part, EmptyRegion) else part for part in parts if not isinstance(part, LabeledBox)
     )
 
 
@@ -111,7 +111,9 @@ def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bo
     return any((*foreign_regions.names(tag, items, alone=not parts), *foreign_regions.sizes(tag, items, *size)))
 
 
-def _read(tag: ControlTag, result: Result, size: tuple[float, float] | None) -> Iterator[LabeledBox | Nothing | str]:
+def _read(
+    tag: ControlTag, result: Result, size: tuple[float, float] | None
+) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield what a tag reads in a result, and why the result does not say all that is on its image.
 
     That is where it has regions of other control tags than the config has, regions drawn on an image of another shape,

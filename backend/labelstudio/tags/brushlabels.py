@@ -11,7 +11,7 @@ from backend.geometry.coordinates import ring_hull
 from backend.labelstudio import ellipses, regions
 from backend.labelstudio.label_xml import FALSE, TRUE, says
 from backend.labelstudio.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
 
 KIND = "brushlabels"
 # A size made up by whoever wrote a region must not fill the memory: 500 MB at most for a region.
@@ -36,7 +36,7 @@ def encode(
     return tuple(found)
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield the outline of what a region paints for each label of it, or why it is not learned.
 
     All parts of a region are one object; its outline encloses the pixels painted, and no others.
@@ -46,7 +46,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str
     yield from ellipses.read(tag, items)
 
 
-def shape_of(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a region paints, or what is wrong with it."""
     size = regions.image_size(item)
     if size is None or not all(map(float.is_integer, size)):
@@ -66,7 +66,7 @@ def shape_of(item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
         return f"paints over {traced} pixels with {edges} edges, and up to {MOST_TRACED} and {MOST_EDGES} can be read"
     rings = [tuple(map(tuple, (ring / (width, height)).tolist())) for ring in masks.trace(mask)]
     if not rings:
-        return Nothing("paints nothing")
+        return EmptyRegion("paints nothing")
     return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from backend.labelstudio import regions
 from backend.labelstudio.tags import Result, Tag
-from backend.types import WHOLE, ControlTag, LabeledBox, Nothing, Prediction, Region
+from backend.types import WHOLE, ControlTag, EmptyRegion, LabeledBox, Prediction, Region
 
 MOST = "maxusages"  # attribute: how many labels may be chosen, 0: all
 
@@ -59,7 +59,7 @@ def answer(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield the whole image as a training box of each label chosen, or why a choice is not learned.
 
     Two answers where one may be chosen cannot both be true.

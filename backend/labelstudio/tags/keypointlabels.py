@@ -16,7 +16,7 @@ from backend.geometry import coordinates
 from backend.labelstudio import regions
 from backend.labelstudio.label_xml import FALSE, TRUE, says
 from backend.labelstudio.tags import Result, Tag, rectanglelabels
-from backend.types import ControlTag, Keypoint, LabeledBox, Nothing, Prediction, Region
+from backend.types import ControlTag, EmptyRegion, Keypoint, LabeledBox, Prediction, Region
 
 KIND = "keypointlabels"
 _ABSENT: Keypoint = (0.0, 0.0, 0)
@@ -58,7 +58,7 @@ def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, pare
             yield replace(point, score=float(seen))
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield boxes with the points under them, in the order of `tag.points`, or why a point or its box is not learned.
 
     Points are clipped to the image; a hidden one counts as covered, one that is not there as not labeled.

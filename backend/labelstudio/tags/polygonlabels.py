@@ -17,7 +17,7 @@ import numpy as np
 from backend.geometry import coordinates
 from backend.labelstudio import ellipses, regions
 from backend.labelstudio.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, Ring
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, Ring
 
 KIND = "polygonlabels"
 
@@ -36,7 +36,7 @@ def encode(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield an object's outline for each label of it, or why a polygon, or a label on it, is not learned."""
     items = list(result)
     mine = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
@@ -96,7 +96,7 @@ def _top(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], roots:
     return roots[above] if above else _id(item)
 
 
-def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a polygon and those under it enclose, or what is wrong with one of them."""
     rings: list[Ring] = []
     for each in (item, *parts.get(_id(item), ())):
@@ -106,7 +106,7 @@ def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]
         rings.append(found)
     inside = [coordinates.clip_ring(ring) for ring in rings]
     if not any(coordinates.ring_area(ring) > 0 for ring in inside):
-        return Nothing("has no area inside the image")
+        return EmptyRegion("has no area inside the image")
     hull = coordinates.ring_hull(tuple(point for ring in inside for point in ring))
     return LabeledBox("", hull, outline=tuple(rings))
 

@@ -13,7 +13,7 @@ from backend.geometry import coordinates
 from backend.labelstudio import ellipses, regions
 from backend.labelstudio.label_xml import FALSE, TRUE, says
 from backend.labelstudio.tags import Result, Tag
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region, YoloTask
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
 
 KIND = "rectanglelabels"
 TURNED = 'turned boxes learned as the upright boxes around them; model_obb="true" would learn their angle'
@@ -36,7 +36,7 @@ def encode(
     )
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield a training box for each label of each region of this tag, or why there is none.
 
     Boxes are clipped to the image. A rotated region becomes its upright hull, with its corners as the outline where the
@@ -89,7 +89,7 @@ def _cut(rotated: coordinates.Boxes, inside: coordinates.Boxes, size: coordinate
     return np.array([*((low + high) / 2 @ axes), *sides, angle])
 
 
-def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | Nothing | str:
+def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a region encloses inside the image, or what is wrong with it."""
     found = regions.percent_box(item["value"])
     if found is None:
@@ -104,15 +104,15 @@ def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | Nothing 
         box = coordinates.rotated_hull(box, rotation, *size)
     box = coordinates.clip_percent(box)
     if not (box[2] > 0 and box[3] > 0):
-        return Nothing("has no area inside the image")
+        return EmptyRegion("has no area inside the image")
     return LabeledBox("", coordinates.percent_to_normalised(box), note=TURNED if rotation % 90 else "")
 
 
-def _rotated(box: coordinates.Box, rotation: float, size: tuple[float, float]) -> LabeledBox | Nothing:
+def _rotated(box: coordinates.Box, rotation: float, size: tuple[float, float]) -> LabeledBox | EmptyRegion:
     corners = coordinates.rotated_corners(box, rotation, *size)
     inside = coordinates.clip_ring(corners)
     if not (box[2] > 0 and box[3] > 0 and coordinates.ring_area(inside) > 0):
-        return Nothing("has no area inside the image")
+        return EmptyRegion("has no area inside the image")
     return LabeledBox("", coordinates.ring_hull(inside), outline=(corners,))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.labelstudio.label_paths import SEPARATOR, joined
 from backend.labelstudio.tags import Result, Tag, choices
-from backend.types import ControlTag, LabeledBox, Nothing, Prediction, Region
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region
 
 KIND = "taxonomy"
 
@@ -22,7 +22,7 @@ def encode(
     return choices.answer(tag, prediction, classes, threshold, key, _paths)
 
 
-def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield the whole image as a training box of each path chosen, or why a path is not learned."""
     return choices.read(tag, _flat(result))
 

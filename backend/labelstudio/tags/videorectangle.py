@@ -14,7 +14,7 @@ from backend.geometry.keyframes import MAX_FRAMES, KeyFrames, Track
 from backend.labelstudio import regions
 from backend.labelstudio.label_xml import FALSE, TRUE, says
 from backend.labelstudio.tags import Tag
-from backend.types import ControlTag, IntArray, LabeledBox, Nothing, Prediction, Region, VideoOptions
+from backend.types import ControlTag, EmptyRegion, IntArray, LabeledBox, Prediction, Region, VideoOptions
 
 TURNED = "turned boxes in videos learned as the upright boxes around them"
 LABELS = "labels"  # where a region's value has them
@@ -100,7 +100,7 @@ def _region(
     )
 
 
-def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | Nothing | str]:
+def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield the training boxes of every frame that is a key frame of some region, by frame, and why others are none.
 
     With `model_every` also those of every so many frames, where Label Studio interpolates.
@@ -151,7 +151,7 @@ def _inside(track: Track, size: tuple[float, float] | None) -> Iterator[tuple[in
         yield frame, coordinates.clip_percent((box[0], box[1], box[2], box[3]))
 
 
-def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | Nothing | str]:
+def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | EmptyRegion | str]:
     """Yield what each label of each region of this tag means, or why it is left out."""
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
@@ -162,11 +162,11 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
             yield f"{name} {keys}"
             continue
         if not len(keys.frames):
-            yield Nothing(f"{name} has no key frame")
+            yield EmptyRegion(f"{name} has no key frame")
             continue
         size = regions.image_size(item)
         if unseen := _unseen(keys, size):
-            yield Nothing(f"{name} has no area inside the image in frame {', '.join(map(str, unseen))}")
+            yield EmptyRegion(f"{name} has no area inside the image in frame {', '.join(map(str, unseen))}")
         for label in labels:
             if isinstance(label, str) and label in tag.labels:
                 yield _Drawn(label, keys, size, _length(item, keys))

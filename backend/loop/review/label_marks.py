@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from backend.evaluation.label_quality import LabelDoubt, by_task
+from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.labelstudio.client.connection import COMPLETED, PredictionRow
 from backend.loop.context import Context
 from backend.loop.review.label_review import unchanged
@@ -18,8 +18,8 @@ CLEAN = 0.99  # quality from which a task is not marked: another object nearby c
 FEW = 20  # marks up to which a request each is cheaper than an import, which recounts the whole project
 
 
-def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int:
-    """Write the worst MARKED doubts into Label Studio and take back those that stand no longer; return the writes.
+def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int:
+    """Write the worst MARKED issues into Label Studio and take back those that stand no longer; return the writes.
 
     A marked task's prediction has the score 1 − quality; of several tags the worst gives the task its quality. A task
     that Label Studio still hands out, as it wants more annotations, keeps its place instead. A task that is marked no
@@ -29,13 +29,13 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     models = models_for(context, project_record(context, project_id), accepted=False)
     model, client = models[0], context.label_studio
     before = context.store.marks(project_id, model.number)
-    doubted = tuple(doubt for doubt in by_task(doubts)[:MARKED] if doubt.score < CLEAN)
-    ids = sorted(before | {doubt.task_id for doubt in doubted})
+    worst = tuple(issue for issue in by_task(issues)[:MARKED] if issue.score < CLEAN)
+    ids = sorted(before | {issue.task_id for issue in worst})
     labels = client.counted_labels(project_id, ids) if ids else {}
     tasks = {task.id: task for task in client.tasks(project_id, ids, COMPLETED)}
-    doubted = tuple(doubt for doubt in doubted if doubt.task_id in tasks)
-    doubted = unchanged(doubted, {label.annotation_id: label.updated_at for label in labels.values()})
-    wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted}
+    worst = tuple(issue for issue in worst if issue.task_id in tasks)
+    worst = unchanged(worst, {label.annotation_id: label.updated_at for label in labels.values()})
+    wrong = {issue.task_id: 1 - issue.score for issue in worst}
     places = _places(context, model)
     # Before anything is written: whatever happens then, the list has all of them.
     context.store.save_marks(project_id, model.number, before | wrong.keys())
@@ -47,15 +47,15 @@ def mark(context: Context, project_id: int, doubts: Iterable[LabelDoubt]) -> int
     written = _write(context, project_id, models, tasks, scores, create=frozenset(wrong))
     unplaced = before - (places.keys() & labels.keys())
     context.store.save_marks(project_id, model.number, wrong.keys() | unplaced)
-    client.set_doubts(project_id, [doubt.annotation_id for doubt in doubted])
+    client.set_label_issues(project_id, [issue.annotation_id for issue in worst])
     return written
 
 
 def lost(context: Context, project_id: int) -> bool:
     """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
     number = serving_number(context, project_id)
-    doubted = by_task(context.store.doubts(project_id, number))[:MARKED] if number else ()
-    wrong = {doubt.task_id: 1 - doubt.score for doubt in doubted if doubt.score < CLEAN}
+    worst = by_task(context.store.label_issues(project_id, number))[:MARKED] if number else ()
+    wrong = {issue.task_id: 1 - issue.score for issue in worst if issue.score < CLEAN}
     if not wrong:
         return False
     client, version = context.label_studio, context.store.version(project_id, number).name

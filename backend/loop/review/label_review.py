@@ -2,7 +2,7 @@
 
 Label errors show in predictions of a model that has not seen the label. Of the validation images, and of tasks labeled
 since the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of
-them than there are. `LabelDoubt.learned` tells which.
+them than there are. `LabelIssue.learned` tells which.
 
 A version's first review judges all labels. Later ones judge those that are new or changed, and those of whose image the
 version says something else now, and keep the other verdicts: a check has them judged as soon as they change.
@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from backend.evaluation.label_quality import LabelDoubt, Review, Thresholds
+from backend.evaluation.label_quality import LabelIssue, Review, Thresholds
 from backend.labelstudio.client.connection import LabelStamp
 from backend.loop.context import Context
 from backend.loop.review.label_verdicts import judge
@@ -24,7 +24,7 @@ from backend.store.store import ProjectRecord
 from backend.types import IntArray
 
 
-def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
+def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     """Judge the labels of annotated tasks by the serving version, each tag's by its own model; keep and return it.
 
     The worst come first, whichever tag they are of. Not judged: tasks whose image failed, and those with a label that
@@ -42,7 +42,7 @@ def examine(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
     if review is None:
         review = _review(context, version, models, fresh, None)
     context.store.save_review(project_id, version.number, review)
-    return review.doubts
+    return review.issues
 
 
 def _go_on(
@@ -52,8 +52,8 @@ def _go_on(
     stamps = context.label_studio.counted_labels(version.project_id)
     changed = _unseen(context, version, last, stamps)
     kept = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
-    doubts = tuple(doubt for doubt in last.doubts if kept.get(doubt.annotation_id) == doubt.updated_at)
-    before = replace(last, doubts=doubts, reviewed=kept, shards=shards)
+    issues = tuple(issue for issue in last.issues if kept.get(issue.annotation_id) == issue.updated_at)
+    before = replace(last, issues=issues, reviewed=kept, shards=shards)
     review = _review(context, version, models, before, sorted(changed))
     return None if any(measured.outgrown for measured in review.thresholds.values()) else review
 
@@ -67,17 +67,17 @@ def _review(
 ) -> Review:
     """Return a review with the verdicts on these tasks beside those of before; `task_ids` None: on all tasks."""
     annotated = {task.task.id: task for task in context.annotated_tasks(version.project_id, task_ids)}
-    alone, doubts, thresholds = len(models) == 1, list(before.doubts), dict[str, Thresholds]()
+    alone, issues, thresholds = len(models) == 1, list(before.issues), dict[str, Thresholds]()
     for model in models:
         if model.trained:
             measured = before.thresholds.get(model.key)
             verdicts = judge(context, version, model, annotated, measured, alone=alone)
             thresholds[model.key] = verdicts.thresholds
-            doubts += verdicts.doubts
-    worst_first = tuple(sorted(doubts, key=lambda doubt: (doubt.score, doubt.task_id)))
+            issues += verdicts.issues
+    worst_first = tuple(sorted(issues, key=lambda issue: (issue.score, issue.task_id)))
     judged = {task.annotation_id: task.updated_at for task in annotated.values()}
     reviewed = {**(before.reviewed or {}), **judged}
-    return replace(before, doubts=worst_first, reviewed=reviewed, thresholds=thresholds)
+    return replace(before, issues=worst_first, reviewed=reviewed, thresholds=thresholds)
 
 
 def _unseen(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
@@ -109,14 +109,14 @@ def _rules(context: Context, record: ProjectRecord, models: Sequence[ServedModel
     return hashlib.sha256(repr((tags, renames)).encode()).hexdigest()
 
 
-def standing(context: Context, project_id: int) -> tuple[LabelDoubt, ...]:
+def standing(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     """Return the verdicts of the last review on annotations that are still what was judged, worst first.
 
     Raises NotFoundError for a project that was never set up.
     """
     require_project(context, project_id)
-    doubts = context.store.doubts(project_id, serving_number(context, project_id))
-    return unchanged(doubts, context.label_studio.label_stamps(project_id)) if doubts else ()
+    issues = context.store.label_issues(project_id, serving_number(context, project_id))
+    return unchanged(issues, context.label_studio.label_stamps(project_id)) if issues else ()
 
 
 def outdated(context: Context, project_id: int) -> bool:
@@ -135,6 +135,6 @@ def outdated(context: Context, project_id: int) -> bool:
     return bool(deleted or _unseen(context, version, review, stamps))
 
 
-def unchanged(doubts: tuple[LabelDoubt, ...], stamps: Mapping[int, str]) -> tuple[LabelDoubt, ...]:
-    """Return the doubts about annotations that are still what was judged."""
-    return tuple(doubt for doubt in doubts if stamps.get(doubt.annotation_id) == doubt.updated_at)
+def unchanged(issues: tuple[LabelIssue, ...], stamps: Mapping[int, str]) -> tuple[LabelIssue, ...]:
+    """Return the issues about annotations that are still what was judged."""
+    return tuple(issue for issue in issues if stamps.get(issue.annotation_id) == issue.updated_at)

@@ -15,7 +15,7 @@ from backend.evaluation.choice_quality import choice_quality, choice_thresholds
 from backend.evaluation.label_quality import (
     SUSPECT,
     Floats,
-    LabelDoubt,
+    LabelIssue,
     LabelQuality,
     Reviewed,
     Thresholds,
@@ -37,7 +37,7 @@ _WHOLE = (0.0, 0.0, 100.0, 100.0)  # the box of an image
 class Verdicts:
     """What one tag's model thinks of labels, and the thresholds that it went by."""
 
-    doubts: tuple[LabelDoubt, ...]
+    issues: tuple[LabelIssue, ...]
     thresholds: Thresholds
 
 
@@ -72,13 +72,13 @@ def judge(
         reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
-    learned, images = version.known_tasks(model.key), list(pairs.values())
+    learned, images = version.learned_task_ids(model.key), list(pairs.values())
     used = thresholds(images) if measured is None else _later(measured, len(images))
-    doubts = (
+    issues = (
         _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
         for task_id, quality in zip(pairs, label_quality(images, used.sure[0], used.floor), strict=True)
     )
-    return Verdicts(tuple(doubts), used)
+    return Verdicts(tuple(issues), used)
 
 
 def _judge_choices(
@@ -99,8 +99,8 @@ def _judge_choices(
     unlearned = ~np.array([row.learned for row in rows], dtype=np.bool_)
     used = choice_thresholds(probs, given, unlearned) if measured is None else _later(measured, len(rows))
     quality = choice_quality(probs, given, used, multiple=model.tag.multiple)
-    doubts = (_choice_doubt(model, labels, row, of) for row, of in zip(rows, quality, strict=True))
-    return Verdicts(tuple(doubts), used)
+    issues = (_choice_issue(model, labels, row, of) for row, of in zip(rows, quality, strict=True))
+    return Verdicts(tuple(issues), used)
 
 
 def _chosen(
@@ -113,7 +113,7 @@ def _chosen(
     alone: bool,
 ) -> dict[int, _Choice]:
     """Return by task what was chosen of `labels`, beside what a model says that had not learned from it, if any."""
-    learned, columns = version.known_tasks(model.key), np.isin(model.classes, labels)
+    learned, columns = version.learned_task_ids(model.key), np.isin(model.classes, labels)
     pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
     rows: dict[int, _Choice] = {}
     sources = _sources(model, annotated.values())
@@ -172,7 +172,7 @@ def choices(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) ->
 
 def _doubt(
     model: ServedModel, annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, learned: bool
-) -> LabelDoubt:
+) -> LabelIssue:
     """Return the verdict on one annotation, with the one box that its suspicion is about."""
     label, box, suspicion = "", None, quality.suspicion if quality.score < SUSPECT else ""
     if suspicion:
@@ -184,10 +184,10 @@ def _doubt(
         left, top, right, bottom = boxes[worst].round(2).tolist()
         box = (left, top, right, bottom)
     judged = (annotated.task.id, annotated.annotation_id, annotated.updated_at)
-    return LabelDoubt(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
+    return LabelIssue(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
 
 
-def _choice_doubt(model: ServedModel, labels: Sequence[str], choice: _Choice, quality: Floats) -> LabelDoubt:
+def _choice_issue(model: ServedModel, labels: Sequence[str], choice: _Choice, quality: Floats) -> LabelIssue:
     """Return the verdict on one annotation's choices, with the label that is the likeliest error."""
     worst = int(quality.argmin())
     label, box, suspicion = "", None, ""
@@ -196,4 +196,4 @@ def _choice_doubt(model: ServedModel, labels: Sequence[str], choice: _Choice, qu
         label, box, suspicion = labels[worst], _WHOLE, wrong if choice.given[worst] else "overlooked"
     judged = (choice.annotated.task.id, choice.annotated.annotation_id, choice.annotated.updated_at)
     score = round(float(quality[worst]), 6)
-    return LabelDoubt(*judged, score, suspicion, label, box, choice.learned, model.tag.from_name)
+    return LabelIssue(*judged, score, suspicion, label, box, choice.learned, model.tag.from_name)

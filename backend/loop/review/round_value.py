@@ -251,7 +251,7 @@ def _predicted(context: Context, trained: _TrainedTag, task_id: int, source: int
     """Return what a model predicted of an image, or of a video."""
     version = trained.version
     found = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
-    return agreement.each_label(found) if found is not None and trained.tag.multiple and len(found.boxes) else found
+    return agreement.label_objects(found) if found is not None and trained.tag.multiple and len(found.boxes) else found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

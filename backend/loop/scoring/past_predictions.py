@@ -26,7 +26,7 @@ def pasts_of(context: Context, model: ServedModel) -> list[Past]:
     """Return a tag's models up to this one, newest first."""
     found = []
     for version, known in past_models(context, model):
-        key, learned = version.key_of(known.from_name), version.known_tasks(known.from_name)
+        key, learned = version.key_of(known.from_name), version.learned_task_ids(known.from_name)
         found.append(Past(version.project_id, version.number, key, known.classes, learned))
     return found
 

@@ -24,7 +24,7 @@ from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.training_start import Origin, goes_on
 from backend.storage import file_sha256
-from backend.types import ControlTag, Hyper, LstmOptions
+from backend.types import ControlTag, HyperParameters, LstmOptions
 from backend.yolo import timeline_model, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.lstm import Epoch
@@ -214,7 +214,7 @@ def _with_lstm(
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 
-def hyper_of(plan: Plan) -> Hyper:
+def hyper_of(plan: Plan) -> HyperParameters:
     """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
     images, minutes = len(plan.split.train), plan.settings.train_minutes
     return hyper_parameters(images, plan.settings, epochs=epochs(plan.tag), minutes=minutes)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError, SettingError
-from backend.evaluation.label_quality import LabelDoubt, Review
+from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
@@ -118,7 +118,7 @@ CALLS: dict[str, Callable[[LabelStudioClient], object]] = {
     "set_sampling": lambda client: client.set_sampling(1),
     "ensure_queue_tab": lambda client: client.ensure_queue_tab(1),
     "ensure_doubts_tab": lambda client: client.ensure_doubts_tab(1, 0.75),
-    "set_doubts": lambda client: client.set_doubts(1, [1]),
+    "set_label_issues": lambda client: client.set_label_issues(1, [1]),
     "ensure_webhook_header": lambda client: client.ensure_webhook_header(1, "http://a.example", "X", "y"),
     "backends": lambda client: client.backends(1),
     "attach_backend": lambda client: client.attach_backend(1, "http://a.example", "a"),
@@ -211,8 +211,8 @@ def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> Non
     keys = {"label_studio_url": f"http://{server.address}", "label_studio_api_key": "legacy"}
     with open_context(settings.model_copy(update=keys)) as context, serve(context) as backend:
         context.store.save_project(ProjectRecord(1, CONFIG, "", "", "", ""))
-        doubt = LabelDoubt(1, 1, "then", 0.2, "swapped", "cat", None, learned=True)
-        context.store.save_review(1, 0, Review((doubt,)))
+        issue = LabelIssue(1, 1, "then", 0.2, "swapped", "cat", None, learned=True)
+        context.store.save_review(1, 0, Review((issue,)))
         answer = backend.get("/api/projects/1/label-errors")
     assert answer.status_code == 502
     assert "a proxy answers 502" in answer.json()["error"]

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 
 from backend.cli import tables
 from backend.errors import NotFoundError
-from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review
+from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.tabs import DOUBTS_TAB
@@ -141,22 +141,22 @@ def test_regions_of_one_class_of_pixels_are_one_label() -> None:
 # Without Label Studio
 
 
-def doubt(task_id: int, score: float) -> LabelDoubt:
-    return LabelDoubt(task_id, task_id + 100, "then", score, "swapped", "cat", (1.0, 2.0, 3.5, 4.0), learned=True)
+def issue(task_id: int, score: float) -> LabelIssue:
+    return LabelIssue(task_id, task_id + 100, "then", score, "swapped", "cat", (1.0, 2.0, 3.5, 4.0), learned=True)
 
 
 @pytest.fixture
 def reviewed(context: Context, tiny_weights: Path) -> Context:
-    """Project 7, whose version 1 doubts one label of two."""
+    """Project 7, whose version 1 finds an issue in one label of two."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_review(7, 1, Review((doubt(5, 0.2), doubt(6, 0.9))))
+    context.store.save_review(7, 1, Review((issue(5, 0.2), issue(6, 0.9))))
     return context
 
 
 def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
-    assert reviewed.store.doubts(7, 1) == (doubt(5, 0.2), doubt(6, 0.9))
-    assert reviewed.store.doubts(7, 2) == ()
+    assert reviewed.store.label_issues(7, 1) == (issue(5, 0.2), issue(6, 0.9))
+    assert reviewed.store.label_issues(7, 2) == ()
 
 
 def test_the_status_counts_them(reviewed: Context) -> None:
@@ -164,7 +164,7 @@ def test_the_status_counts_them(reviewed: Context) -> None:
     out = schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (2, 1)
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.status(status), tables.label_errors(status.doubts))
+    console.print(tables.status(status), tables.label_errors(status.label_issues))
     shown = console.export_text()
     assert "1 of 2 labeled tasks look wrong" in shown
     assert "1, 2, 4, 4" in shown
@@ -190,7 +190,7 @@ def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
 ) -> None:
     reviewed.store.activate(7, serving)
     cycle_of(reviewed).review_labels(7, number)  # it would need the Label Studio that is not there
-    assert reviewed.store.doubts(7, number) == ()
+    assert reviewed.store.label_issues(7, number) == ()
 
 
 def test_a_review_waits_while_predictions_are_pushed(reviewed: Context, redis: Redis) -> None:
@@ -270,22 +270,22 @@ def studio(
 @pytest.mark.label_studio
 @pytest.mark.parametrize("studio", ["label_studio", "validating_label_studio"], indirect=True)
 def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(studio: Studio) -> None:
-    doubts = label_review.examine(studio.context, studio.project)
-    assert studio.context.store.doubts(studio.project, 1) == doubts
+    issues = label_review.examine(studio.context, studio.project)
+    assert studio.context.store.label_issues(studio.project, 1) == issues
     names = {task: name for name, task in studio.tasks.items()}
-    assert {names[doubt.task_id] for doubt in doubts} == set(PLANTED), "all are judged, but for the failed image"
-    for doubt in doubts:
-        _, _, suspicion, label = PLANTED[names[doubt.task_id]]
-        assert (doubt.suspicion, doubt.label) == (suspicion, label)
-        assert doubt.suspicious is bool(suspicion)
-        assert (doubt.score > 0.99) is not doubt.suspicious
-        assert doubt.learned is (names[doubt.task_id] in ("right", "swapped"))
-    worst_first = [names[doubt.task_id] for doubt in doubts if doubt.suspicious]
-    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert {names[issue.task_id] for issue in issues} == set(PLANTED), "all are judged, but for the failed image"
+    for issue in issues:
+        _, _, suspicion, label = PLANTED[names[issue.task_id]]
+        assert (issue.suspicion, issue.label) == (suspicion, label)
+        assert issue.suspicious is bool(suspicion)
+        assert (issue.score > 0.99) is not issue.suspicious
+        assert issue.learned is (names[issue.task_id] in ("right", "swapped"))
+    worst_first = [names[issue.task_id] for issue in issues if issue.suspicious]
+    assert label_marks.mark(studio.context, studio.project, issues) == len(WRONG)
     assert studio.tab() == worst_first
-    for doubt in doubts:
-        marks, wrong = studio.marks(names[doubt.task_id]), 1 - doubt.score
-        assert marks == ([pytest.approx(wrong, abs=1e-4)] if doubt.suspicious else [])
+    for issue in issues:
+        marks, wrong = studio.marks(names[issue.task_id]), 1 - issue.score
+        assert marks == ([pytest.approx(wrong, abs=1e-4)] if issue.suspicious else [])
     (stored,) = studio.client.predictions_of(studio.tasks["missing"])
     assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
     assert studio.review() == 0, "a second review writes nothing"
@@ -299,7 +299,7 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
     studio.review()
     assert not label_review.outdated(context, project)
     studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
-    standing = {doubt.task_id for doubt in label_review.standing(context, project)}
+    standing = {issue.task_id for issue in label_review.standing(context, project)}
     assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
     cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
@@ -344,7 +344,7 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
     assert studio.tab() == []
     assert late_tasks.score_new(studio.context, studio.project) == 0
     assert studio.review() == 0
-    assert set(studio.context.store.doubts(studio.project, 1)) == set(
+    assert set(studio.context.store.label_issues(studio.project, 1)) == set(
         label_review.standing(studio.context, studio.project)
     )
 
@@ -395,11 +395,11 @@ def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(stud
     """Its task is in the queue with a prediction already, which the labeled tasks do not show: never two of them."""
     task = studio.queue[0]
     annotation = studio.client.annotate(task, PLANTED["nothing"][0])
-    doubts = label_review.examine(studio.context, studio.project)
-    assert task in {doubt.task_id for doubt in doubts}
+    issues = label_review.examine(studio.context, studio.project)
+    assert task in {issue.task_id for issue in issues}
     before = studio.client.predictions_of(task)
     studio.client.delete_annotation(annotation)
-    assert label_marks.mark(studio.context, studio.project, doubts) == len(WRONG)
+    assert label_marks.mark(studio.context, studio.project, issues) == len(WRONG)
     assert studio.client.predictions_of(task) == before
 
 
@@ -408,14 +408,14 @@ def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: p
     """Whatever Label Studio lists as labeled while people label: here, nothing."""
     task = studio.queue[0]
     studio.client.annotate(task, PLANTED["nothing"][0])
-    doubts = label_review.examine(studio.context, studio.project)
+    issues = label_review.examine(studio.context, studio.project)
     listed = LabelStudioClient.prediction_stamps
 
     def late(client: LabelStudioClient, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
         return iter(()) if LABELED in args else listed(client, *args, **options)
 
     monkeypatch.setattr(LabelStudioClient, "prediction_stamps", late)
-    label_marks.mark(studio.context, studio.project, doubts)
+    label_marks.mark(studio.context, studio.project, issues)
     (stored,) = studio.client.predictions_of(task)
     assert (stored.score or 0) > 0.5
 
@@ -464,7 +464,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     annotations = [client.annotate(task, RIGHT) for task in tasks]
     context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
     cycle_of(context).review_labels(project, 1)
-    assert not {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious} & set(tasks)
+    assert not {issue.task_id for issue in context.store.label_issues(project, 1) if issue.suspicious} & set(tasks)
     assert not label_review.outdated(context, project)
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
         client.update_annotation(annotation, result)
@@ -473,7 +473,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
     cycle_of(context).review_labels(project, 1)
-    found = {doubt.task_id for doubt in context.store.doubts(project, 1) if doubt.suspicious}
+    found = {issue.task_id for issue in context.store.label_issues(project, 1) if issue.suspicious}
     assert found >= {*tasks, studio.queue[0]}
-    assert found == {doubt.task_id for doubt in label_review.examine(context, project) if doubt.suspicious}
+    assert found == {issue.task_id for issue in label_review.examine(context, project) if issue.suspicious}
     assert not label_review.outdated(context, project)

@@ -12,7 +12,7 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend.evaluation.label_quality import LabelDoubt, Review
+from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from backend.loop.review import label_review
@@ -67,11 +67,11 @@ class Studio:
         Queue(CONTROL, connection=self.context.redis, serializer=JSONSerializer).empty()
         cycle_of(self.context).review_labels(self.project, 1)
 
-    def doubts(self) -> dict[int, LabelDoubt]:
-        return {doubt.task_id: doubt for doubt in self.context.store.doubts(self.project, 1)}
+    def issues(self) -> dict[int, LabelIssue]:
+        return {issue.task_id: issue for issue in self.context.store.label_issues(self.project, 1)}
 
     def suspicious(self) -> set[int]:
-        return {task for task, doubt in self.doubts().items() if doubt.suspicious}
+        return {task for task, issue in self.issues().items() if issue.suspicious}
 
     def says(self, prediction: Prediction, tasks: Sequence[int], index: int) -> None:
         """Let the version say this of labeled tasks."""
@@ -101,7 +101,7 @@ def studio(
         found = Studio(context, project, sorted(annotations), annotations)
         found.says(BOTH, found.tasks, 0)
         cycle_of(context).review_labels(project, 1)
-        assert found.doubts().keys() == set(found.tasks)
+        assert found.issues().keys() == set(found.tasks)
         assert found.suspicious() == set()
         yield found
 
@@ -129,7 +129,7 @@ def effort(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Effort:
 def test_the_next_check_has_the_changed_labels_judged_and_no_others(
     studio: Studio, effort: Effort, changed: int
 ) -> None:
-    before, wrong = studio.doubts(), studio.tasks[5 : 5 + changed]
+    before, wrong = studio.issues(), studio.tasks[5 : 5 + changed]
     for number, task in enumerate(wrong):
         studio.client.update_annotation(studio.annotations[task], WRONG[number % len(WRONG)])
     studio.review_at_the_next_check()
@@ -137,8 +137,8 @@ def test_the_next_check_has_the_changed_labels_judged_and_no_others(
     assert effort.asked == set(wrong)
     assert studio.suspicious() == set(wrong)
     kept = set(studio.tasks) - set(wrong)
-    assert {task: studio.doubts()[task] for task in kept} == {task: before[task] for task in kept}
-    scores = [doubt.score for doubt in studio.context.store.doubts(studio.project, 1)]
+    assert {task: studio.issues()[task] for task in kept} == {task: before[task] for task in kept}
+    scores = [issue.score for issue in studio.context.store.label_issues(studio.project, 1)]
     assert scores == sorted(scores)
     assert not label_review.outdated(studio.context, studio.project)
 
@@ -147,7 +147,7 @@ def test_what_it_finds_is_what_a_review_of_all_labels_finds(studio: Studio) -> N
     for number, task in enumerate(studio.tasks[:6]):
         studio.client.update_annotation(studio.annotations[task], WRONG[number % len(WRONG)])
         studio.review_at_the_next_check()
-    gradual = studio.context.store.doubts(studio.project, 1)
+    gradual = studio.context.store.label_issues(studio.project, 1)
     studio.context.store.save_review(studio.project, 1, Review())
     assert label_review.examine(studio.context, studio.project) == gradual
 
@@ -159,7 +159,7 @@ def test_a_deleted_label_takes_its_verdict_along_and_a_new_one_gets_its_own(stud
     studio.client.annotate(again, WRONG[0])
     studio.review_at_the_next_check()
     assert effort.read == [again]
-    assert studio.doubts().keys() == set(studio.tasks) - {gone}
+    assert studio.issues().keys() == set(studio.tasks) - {gone}
     assert studio.suspicious() == {again}
 
 

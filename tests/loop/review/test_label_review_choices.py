@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.evaluation.label_quality import LabelDoubt
+from backend.evaluation.label_quality import LabelIssue
 from backend.labelstudio import label_config
 from backend.loop.context import Context
 from backend.loop.review import label_verdicts
@@ -64,17 +64,17 @@ def version(
 
 def review(
     context: Context, config: str, now: ModelVersion, tasks: Sequence[AnnotatedTask], *, alone: bool = False
-) -> dict[int, LabelDoubt]:
+) -> dict[int, LabelIssue]:
     """Return the verdicts on choices by task."""
     context.store.save_project(ProjectRecord(7, config, "", "", "", ""))
     tag = label_config.parse(config)[1]
     model = ServedModel(7, now.number, now.name, LABELS, None, 1.0, None, 64, "cpu", tag, "quality")
-    doubts = label_verdicts.judge(context, now, model, {task.task.id: task for task in tasks}, alone=alone).doubts
-    return {doubt.task_id: doubt for doubt in doubts}
+    issues = label_verdicts.judge(context, now, model, {task.task.id: task for task in tasks}, alone=alone).issues
+    return {issue.task_id: issue for issue in issues}
 
 
-def told(doubts: Mapping[int, LabelDoubt]) -> dict[int, tuple[str, str, float]]:
-    return {task: (one.suspicion, one.label, round(one.score, 4)) for task, one in doubts.items() if one.suspicious}
+def told(issues: Mapping[int, LabelIssue]) -> dict[int, tuple[str, str, float]]:
+    return {task: (one.suspicion, one.label, round(one.score, 4)) for task, one in issues.items() if one.suspicious}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_wrong_choice_among_right_ones(
     assert found.keys() == chosen.keys()
     assert told(found) == {3: (wrong, "good", 0.1)}
     assert found[3].box == (0.0, 0.0, 100.0, 100.0)
-    assert found[1] == LabelDoubt(1, 10, "then", 1.0, "", "", None, learned=False, tag="quality")
+    assert found[1] == LabelIssue(1, 10, "then", 1.0, "", "", None, learned=False, tag="quality")
 
 
 def test_of_several_choices_one_may_be_lacking(context: Context, tiny_weights: Path) -> None:

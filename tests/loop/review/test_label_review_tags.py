@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from backend.cli import tables
-from backend.evaluation.label_quality import SUSPECT, LabelDoubt, Review, by_task
+from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review, by_task
 from backend.loop import cycle, projects
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review
@@ -48,27 +48,27 @@ PLANTED: dict[str, tuple[tuple[Json, ...], set[str]]] = {
 # Without Label Studio
 
 
-def doubt(task_id: int, score: float, tag: str) -> LabelDoubt:
-    return LabelDoubt(task_id, task_id + 100, "then", score, "swapped", "cat", None, learned=False, tag=tag)
+def issue(task_id: int, score: float, tag: str) -> LabelIssue:
+    return LabelIssue(task_id, task_id + 100, "then", score, "swapped", "cat", None, learned=False, tag=tag)
 
 
-DOUBTS = (doubt(6, 0.1, "second"), doubt(5, 0.2, "label"), doubt(6, 0.4, "label"), doubt(5, 0.9, "second"))
+ISSUES = (issue(6, 0.1, "second"), issue(5, 0.2, "label"), issue(6, 0.4, "label"), issue(5, 0.9, "second"))
 
 
 def test_a_tasks_verdict_is_that_of_its_worst_tag() -> None:
-    assert by_task(DOUBTS) == DOUBTS[:2]
+    assert by_task(ISSUES) == ISSUES[:2]
     assert by_task([]) == ()
 
 
 def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny_weights: Path) -> None:
     context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_review(7, 1, Review((*DOUBTS, doubt(8, 0.95, "label"))))
+    context.store.save_review(7, 1, Review((*ISSUES, issue(8, 0.95, "label"))))
     status = projects.status(context, 7)
     out = schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.status(status), tables.label_errors(status.doubts[:1]))
+    console.print(tables.status(status), tables.label_errors(status.label_issues[:1]))
     shown = console.export_text()
     assert "2 of 3 labeled tasks look wrong" in shown
     assert "second" in shown
@@ -76,12 +76,12 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
 
 def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    store.save_review(7, 1, Review(DOUBTS[:1]))
+    store.save_review(7, 1, Review(ISSUES[:1]))
     path = tmp_path / "projects/7/versions/1/label_review.json"
     old = json.loads(path.read_text())
     del old["doubts"][0]["tag"]
     path.write_text(json.dumps(old))
-    assert store.doubts(7, 1) == (replace(DOUBTS[0], tag=""),)
+    assert store.label_issues(7, 1) == (replace(ISSUES[0], tag=""),)
 
 
 def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) -> None:
@@ -89,9 +89,9 @@ def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) 
         "second", "detect", TURNED, file_sha256(tiny_weights), "yolo11n.pt", None, None, {}, "", learned=(3,)
     )
     version = publish(context.store, 7, tiny_weights, train_tasks=(1, 2), others=[(knows, tiny_weights)])
-    assert [sorted(version.known_tasks(name)) for name in ("label", "second")] == [[1, 2], [3]]
+    assert [sorted(version.learned_task_ids(name)) for name in ("label", "second")] == [[1, 2], [3]]
     old = with_model(version, replace(knows, learned=None), learned=(9,))
-    assert [sorted(old.known_tasks(name)) for name in ("label", "second")] == [[9], [1, 2]]
+    assert [sorted(old.learned_task_ids(name)) for name in ("label", "second")] == [[9], [1, 2]]
 
 
 # Through Label Studio
@@ -131,21 +131,21 @@ def studio(
 
 @pytest.mark.label_studio
 def test_each_tags_labels_are_judged_by_its_own_model(studio: Studio) -> None:
-    doubts = label_review.examine(studio.context, studio.project)
-    assert studio.context.store.doubts(studio.project, 1) == doubts
-    assert [one.score for one in doubts] == sorted(one.score for one in doubts)
+    issues = label_review.examine(studio.context, studio.project)
+    assert studio.context.store.label_issues(studio.project, 1) == issues
+    assert [one.score for one in issues] == sorted(one.score for one in issues)
     names = {task: name for name, task in studio.tasks.items()}
-    assert sorted((names[one.task_id], one.tag) for one in doubts) == sorted(
+    assert sorted((names[one.task_id], one.tag) for one in issues) == sorted(
         (name, tag) for name in PLANTED for tag in ("label", "second")
     )
-    wrong = {(names[one.task_id], one.tag): (one.suspicion, one.label) for one in doubts if one.suspicious}
+    wrong = {(names[one.task_id], one.tag): (one.suspicion, one.label) for one in issues if one.suspicious}
     assert wrong == {
         ("first", "label"): ("swapped", "cat"),
         ("both", "label"): ("overlooked", "dog"),
         ("second", "second"): ("overlooked", "cat"),
         ("both", "second"): ("overlooked", "cat"),
     }
-    learned = {(names[one.task_id], one.tag) for one in doubts if one.learned}
+    learned = {(names[one.task_id], one.tag) for one in issues if one.learned}
     assert learned == {("both", "label"), ("first", "second")}
 
 
@@ -155,17 +155,17 @@ def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
     right = studio.tasks["right"]
     bad = {"id": "q", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["bad"]}}
     studio.client.update_annotation(studio.annotations[right], (*PLANTED["right"][0], bad))
-    (doubt,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
-    assert (doubt.task_id, doubt.suspicion, doubt.label, doubt.suspicious) == (right, "swapped", "bad", True)
+    (issue,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
+    assert (issue.task_id, issue.suspicion, issue.label, issue.suspicious) == (right, "swapped", "bad", True)
     assert studio.review() == 4
     assert "right" in studio.tab()
 
 
 @pytest.mark.label_studio
 def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> None:
-    doubts = label_review.examine(studio.context, studio.project)
-    worst = [one for one in by_task(doubts) if one.suspicious]
-    assert label_marks.mark(studio.context, studio.project, doubts) == len(worst) == 3
+    issues = label_review.examine(studio.context, studio.project)
+    worst = [one for one in by_task(issues) if one.suspicious]
+    assert label_marks.mark(studio.context, studio.project, issues) == len(worst) == 3
     names = {task: name for name, task in studio.tasks.items()}
     assert studio.tab() == [names[one.task_id] for one in worst]
     for one in worst:
@@ -179,9 +179,9 @@ def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> N
 @pytest.mark.label_studio
 def test_tasks_are_counted_not_verdicts(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two worst verdicts are of one task, and two tasks may be marked."""
-    doubts = label_review.examine(studio.context, studio.project)
-    both = [one for one in doubts if one.task_id == studio.tasks["both"]]
-    ordered = (*both, *(one for one in doubts if one not in both))
+    issues = label_review.examine(studio.context, studio.project)
+    both = [one for one in issues if one.task_id == studio.tasks["both"]]
+    ordered = (*both, *(one for one in issues if one not in both))
     monkeypatch.setattr(label_marks, "MARKED", 2)
     assert label_marks.mark(studio.context, studio.project, ordered) == 2
     assert len(studio.tab()) == 2

@@ -133,13 +133,13 @@ def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioCl
     annotations = [client.annotate(task, []) for task in ids]
     assert client.ensure_doubts_tab(project, SUSPECT)
     assert listed(client, project) == [], "nobody is doubted before the first review"
-    assert client.set_doubts(project, annotations[:3])
+    assert client.set_label_issues(project, annotations[:3])
     assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others are not doubted"
-    assert not client.set_doubts(project, annotations[:3])
+    assert not client.set_label_issues(project, annotations[:3])
     client.delete_annotation(annotations[1])
     assert listed(client, project) == [ids[0]]
     assert not client.ensure_doubts_tab(project, SUSPECT)
-    assert client.set_doubts(project, [])
+    assert client.set_label_issues(project, [])
     assert listed(client, project) == []
 
 
@@ -156,7 +156,7 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
     assert condition("predictions_score", "greater", "Number", 0.25) in items
     client.import_predictions(project, "v1", [PredictionRow(ids[0], 0.5)])
     client.set_model_version(project, "v1")
-    client.set_doubts(project, [client.annotate(ids[0], [])])
+    client.set_label_issues(project, [client.annotate(ids[0], [])])
     assert listed(client, project) == ids
 
 
@@ -166,7 +166,7 @@ def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project:
     changed = {"title": DOUBTS_TAB, "filters": filters(LABELED)}
     client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": changed})
     assert not client.ensure_doubts_tab(project, SUSPECT)
-    assert not client.set_doubts(project, [1, 2])
+    assert not client.set_label_issues(project, [1, 2])
     assert tab(client, project)["filters"]["items"] == [LABELED]
 
 
@@ -179,7 +179,7 @@ def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient
     client.set_model_version(project, "v1")
     annotations = [client.annotate(task, []) for task in ids]
     client.ensure_doubts_tab(project, SUSPECT)
-    client.set_doubts(project, annotations[:2])
+    client.set_label_issues(project, annotations[:2])
     before = tab(client, project)
     with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
         page.goto(f"{client.url}/projects/{project}/data?tab={before['id']}")

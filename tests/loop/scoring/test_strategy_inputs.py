@@ -132,7 +132,7 @@ def arrays(kind: int) -> tuple[FloatArray, IntArray]:
 
 def past(*versions: ModelVersion) -> list[Past]:
     """Return what the first tag's models of these versions were."""
-    return [Past(7, one.number, "label", one.models[0].classes, one.known_tasks("label")) for one in versions]
+    return [Past(7, one.number, "label", one.models[0].classes, one.learned_task_ids("label")) for one in versions]
 
 
 def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
