@@ -20,7 +20,7 @@ from backend.settings import Settings
 from backend.store.guarded_files import open_store_files
 from backend.store.run_record import recorded
 from backend.subprocesses import await_redis, free_port, redis_command, require_free_port, wait_ready
-from backend.worker.supervision import Part, Watched, watch
+from backend.worker.supervision import Part, Supervised, watch
 
 START_S = 60.0
 _PATIENCE_S = 0.5  # commands that ask for the address hold the lock for a moment
@@ -35,7 +35,7 @@ class Backend:
     """A running backend: the address of its server, the children that make it up, and its record in the store."""
 
     url: str
-    parts: tuple[Watched, ...]
+    parts: tuple[Supervised, ...]
 
     def look(self) -> None:
         """Start a child again that has ended. Raises BackendError if that was done too often."""
@@ -57,7 +57,7 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
         require_free_port(settings.host, settings.port)
     port = settings.port or free_port()
     with ExitStack() as stack:
-        parts: list[Watched] = []
+        parts: list[Supervised] = []
         redis_url = settings.redis_url
         if not redis_url:
             if is_remote(settings):

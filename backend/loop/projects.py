@@ -21,7 +21,7 @@ from backend.loop.served_models import name_of, project_record, require_project,
 from backend.loop.studio_state import StudioState
 from backend.model_versions import ModelVersion
 from backend.queue.rq_queue import Jobs
-from backend.queue.run_state import Counts, ScoringRun, TrainingProgress
+from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
 from backend.sampling import bandit
 from backend.sampling.bandit import Arm, Reward
 from backend.store.store import ProjectRecord
@@ -38,7 +38,7 @@ class Status:
 
     project_id: int
     version: str
-    counts: Counts | None  # None: nothing was counted yet
+    counts: LabelCounts | None  # None: nothing was counted yet
     retrain_every: int
     strategy: str
     training: TrainingProgress

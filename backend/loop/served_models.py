@@ -17,7 +17,7 @@ from backend.media.cache import MediaFile
 from backend.media.video import Video
 from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name, renamed
 from backend.policy import strategy_pool
-from backend.policy.voters import versions_asked, voters
+from backend.policy.voters import committee_versions, voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
@@ -211,7 +211,7 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     """
     if model.weights is None:
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
-    paths, count = [model.weights], versions_asked(settings)
+    paths, count = [model.weights], committee_versions(settings)
     if count > 1:
         paths = [
             context.store.weights(version, known.from_name) for version, known in newest_models(context, model, count)

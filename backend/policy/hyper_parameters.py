@@ -1,4 +1,4 @@
-"""How long a training runs, and with what: the number of its images and the settings decide."""
+"""The hyper-parameters of a training: its number of images and the settings decide."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from backend.settings import Settings
 from backend.types import HyperParameters
 
-STEPS_IMAGES = 50  # images up to which TRAIN_STEPS is meant
+STEPS_IMAGES = 50  # up to this number of images a training has TRAIN_STEPS steps
 
 
 def hyper_parameters(images: int, settings: Settings, *, epochs: int = 0, minutes: float = 0.0) -> HyperParameters:
-    """Return what a training on so many images is run with.
+    """Return the hyper-parameters of a training on `images` images.
 
-    `epochs` are those that the control tag asks for, up to MAX_EPOCHS; 0: `epochs_for` decides. `minutes` is the budget
-    of time; an experiment has none, because its numbers must not depend on the machine's pace.
+    `epochs` is the number that the control tag sets, at most MAX_EPOCHS. If it is 0, `epochs_for` decides. `minutes` is
+    the time budget. An experiment has none, because its numbers must not depend on the speed of the machine.
     """
     return HyperParameters(
         epochs=min(epochs, settings.max_epochs) or epochs_for(images, settings),
@@ -27,10 +27,10 @@ def hyper_parameters(images: int, settings: Settings, *, epochs: int = 0, minute
 
 
 def steps_for(images: int, settings: Settings) -> float:
-    """Return the optimiser steps of a training: train_steps * (images / 50) ^ steps_growth, and no fewer below 50.
+    """Return the optimiser steps of a training: train_steps * max(images / 50, 1) ^ steps_growth.
 
-    With a fixed number of steps the learning curve falls as labels grow, because each image is seen ever more rarely.
-    The square root of the number of images is the measured law (docs/results.md).
+    With a fixed number of steps the learning curve falls as the labels grow, because the training sees each image less
+    often. An exponent of 0.5 was measured to be best (docs/results.md).
 
     >>> steps_for(200, Settings(train_steps=500, steps_growth=0.5)), steps_for(10, Settings(train_steps=500))
     (1000.0, 500.0)

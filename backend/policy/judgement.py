@@ -1,4 +1,4 @@
-"""Whether a challenger is published: what champion and challenger were measured on, and what that says."""
+"""Whether a challenger is published, from the measurements of champion and challenger."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NOTHING_HELD_OUT = "there are no validation images yet that the model has not le
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the evaluation gave, and whether the challenger is accepted for it."""
+class Judgement:
+    """The metrics of champion and challenger, and whether the challenger is accepted."""
 
     challenger: Metrics
     champion: Metrics | None
@@ -24,7 +24,7 @@ class Verdict:
     reason: str
 
 
-def verdict(
+def judge_challenger(
     measured: Sequence[Measured],
     measure_on_labels: Callable[[], Sequence[Measured]],
     *,
@@ -33,13 +33,14 @@ def verdict(
     tolerance: float,
     quality: str,
     chosen: bool = False,
-) -> Verdict:
-    """Return whether the challenger is published, and the metrics that both are recorded with.
+) -> Judgement:
+    """Return whether the challenger is published, and the metrics that are recorded of both models.
 
-    `measured` is the challenger, and then the champion if there is one, on the same validation set; without `held_out`
-    they have learned from it. `measure_on_labels` measures both on all labels there are. It is only called where the
-    held-out images are too few to decide, because it takes as long as there are labels. `finite`: the losses of the
-    training were. `chosen`: somebody rolled back to the champion. `quality` is what the task calls its mAP50.
+    `measured` holds the challenger and, if there is one, the champion, measured on the same validation set. `held_out`
+    says that neither has learned from that set. `measure_on_labels` measures both on all labels. It is called only if
+    the held-out images are too few to decide, because it takes longer the more labels there are. `finite` says that the
+    losses of the training were finite, `chosen` that somebody rolled back to the champion. `quality` is the task's name
+    for its mAP50.
     """
     challenger, *champions = (_with_basis(model, held_out=held_out) for model in measured)
     champion, on_labels = (champions[0] if champions else None), None
@@ -56,19 +57,19 @@ def verdict(
         chosen=chosen,
         quality=quality,
     )
-    return Verdict(challenger.metrics, champion.metrics if champion else None, promoted, reason)
+    return Judgement(challenger.metrics, champion.metrics if champion else None, promoted, reason)
 
 
 def _with_basis(measured: Measured, *, held_out: bool) -> Measured:
-    """Return a measurement that says whether its images were held out."""
+    """Return a measurement whose metrics say whether its images were held out."""
     return replace(measured, metrics=replace(measured.metrics, held_out=held_out))
 
 
 def calibration_of(detections: Detections | None) -> Calibration:
-    """Return the temperature that fits what a model detects on the held-out images; 1 where there are none."""
+    """Return the temperature that fits a model's detections on the held-out images; 1 if there are none."""
     return Calibration(reason=NOTHING_HELD_OUT) if detections is None else detections.calibration()
 
 
 def class_quality_of(detections: Detections | None, classes: Sequence[str]) -> dict[str, float]:
-    """Return PPAL's quality of each class that was matched on the held-out images, by its name."""
+    """Return PPAL's quality of each class that was matched on the held-out images, by class name."""
     return {} if detections is None else matching.class_quality(detections, classes)

@@ -1,4 +1,4 @@
-"""In which order a pool is labeled: the settings that make batches, and the chance that a version's ranking gets."""
+"""The order in which a pool is labeled: how batches are made, and the random generator of a version's ranking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backend.settings import Settings
 
 
 def protocol(settings: Settings) -> Protocol:
-    """Return how batches are made of acquisition values."""
+    """Return the protocol that makes batches from acquisition values, as the settings say."""
     return ranking.protocol(
         settings.protocol,
         batch=settings.retrain_every,
@@ -20,5 +20,5 @@ def protocol(settings: Settings) -> Protocol:
 
 
 def chance(settings: Settings, project_id: int, number: int) -> np.random.Generator:
-    """Return the random numbers of the ranking by version `number`: the same each time it is made."""
+    """Return the random generator for the ranking by version `number`; a repeated ranking gets the same numbers."""
     return np.random.default_rng((settings.seed, project_id, number))

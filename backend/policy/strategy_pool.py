@@ -1,4 +1,4 @@
-"""What a strategy is told of a scored pool, the labeled images and the model: nothing that it does not ask for."""
+"""The inputs of a strategy: the scored pool, the labeled images and the model's metrics, as far as it needs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backend.types import ByteArray, FloatArray, Outcomes
 
 @dataclass(frozen=True, slots=True)
 class LabeledImages:
-    """What a model says of the l images that have labels."""
+    """What a model says of the labeled images; l is their number."""
 
     embeddings: FloatArray | None  # (l, D)
     thumbnails: ByteArray | None  # (l, 192)
@@ -26,9 +26,9 @@ class LabeledImages:
 def weights_of(
     settings: Settings, classes: Sequence[str], metrics: Metrics | None, class_quality: Mapping[str, float]
 ) -> FloatArray | None:
-    """Return how much each class of a model counts (C,), as CLASS_WEIGHTS says; None: all the same.
+    """Return the weight of each class of a model (C,), as CLASS_WEIGHTS says; None: all classes count the same.
 
-    `metrics` and `class_quality` are those of the model on the images that it is judged by.
+    `metrics` and `class_quality` were measured on the model's validation images.
     """
     return class_weights.chosen(settings.class_weights, classes, metrics.class_ap50 if metrics else {}, class_quality)
 
@@ -45,11 +45,11 @@ def pool_for(
     losses: Callable[[], FloatArray],
     committee: Callable[[], Committee],
 ) -> Pool:
-    """Return a scored pool with all that `strategy` may look at.
+    """Return a scored pool with the inputs that `strategy` needs.
 
-    `metrics` and `temperature` come from the images that the model is judged by; `outcomes` is what its class scores
-    are of. `losses` (one per labeled image) and `committee` (on the images of the pool) are only called if the strategy
-    needs them.
+    `metrics` and `temperature` were measured on the model's validation images. `outcomes` says what the class scores
+    are scores of. `losses` (one per labeled image) and `committee` (the votes on the pool's images) are called only if
+    the strategy needs them.
     """
     needs = acquisition.get(strategy).needs
     map50 = metrics.map50 if metrics else math.nan

@@ -1,4 +1,4 @@
-"""Which models vote where a strategy asks several of them."""
+"""Which models form the committee of a strategy."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from backend.settings import Settings
 
 
-def versions_asked(settings: Settings) -> int:
-    """Return how many published versions a committee is made of; the other kinds change what one model sees or is.
+def committee_versions(settings: Settings) -> int:
+    """Return the number of published versions in a committee.
 
-    >>> versions_asked(Settings(committee="snapshots", committee_size=4)), versions_asked(Settings())
+    Only a committee of snapshots has several. The other kinds vary the image or the weights of one model.
+
+    >>> committee_versions(Settings(committee="snapshots", committee_size=4)), committee_versions(Settings())
     (4, 1)
     """
     return settings.committee_size if settings.committee == "snapshots" else 1
 
 
 def voters(models: Sequence[tuple[str, bool]], size: int) -> list[int]:
-    """Return the places of the models that vote, `size` at most.
+    """Return the indices of the models that vote, at most `size`.
 
-    `models` are a tag's published models, newest first: a text that is the same for the same weights, and whether the
-    version carried these weights over from an earlier one. Weights that were carried over have one vote, in the newest
+    `models` are a tag's published models, newest first. Each is a pair: a text that identifies its weights, and whether
+    the version carried them over from an earlier version. Weights that were carried over vote once, for the newest
     version that holds them.
 
     >>> voters([("c", False), ("b", True), ("a", False), ("b", False)], 3)
@@ -28,9 +30,9 @@ def voters(models: Sequence[tuple[str, bool]], size: int) -> list[int]:
     """
     chosen = []
     carried = set()
-    for place, (weights, is_carried) in enumerate(models):
+    for index, (weights, is_carried) in enumerate(models):
         if weights not in carried:
-            chosen.append(place)
+            chosen.append(index)
         if is_carried:
             carried.add(weights)
     return chosen[:size]

@@ -1,4 +1,4 @@
-"""What a line in the log of a worker belongs to."""
+"""The job and the project that a line in a worker's log belongs to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rq import get_current_job
 
 
 class JobFields(logging.Filter):
-    """Gives each record the id of the job that is being worked on, and of its project; "" and 0 outside a job."""
+    """Adds the id of the current job and of its project to each log record; "" and 0 outside a job."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set `record.job` and `record.project`; every record passes."""

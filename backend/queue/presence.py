@@ -1,4 +1,4 @@
-"""What workers leave in redis so that /ready can tell of them: which of them live, and when the last reconcile was."""
+"""What workers write to redis for /ready: which workers are alive, and when the last reconcile ended."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from datetime import UTC, datetime
 
 from redis import Redis
 
-ALIVE_S = 20  # a `yolo-backend worker` that is gone for longer counts no more
+ALIVE_S = 20  # a `yolo-backend worker` that has not written for this long counts as gone
 _RECONCILED = "reconciled"
 
 
 def note_workers(redis: Redis, queues: Iterable[str]) -> None:
-    """Keep the queues that this machine's workers work off now, one name for each process and queue."""
+    """Write which queues the workers of this process serve now, one name for each worker and queue."""
     redis.set(f"workers:{socket.gethostname()}:{os.getpid()}", ",".join(queues), ex=ALIVE_S)
 
 
 def workers(redis: Redis) -> Counter[str]:
-    """Return how many processes work off which queue, on all machines."""
-    kept = (redis.get(key) for key in redis.scan_iter("workers:*"))
-    return Counter(queue for value in kept if value for queue in _text(value).split(",") if queue)
+    """Return the number of worker processes for each queue, on all machines."""
+    values = (redis.get(key) for key in redis.scan_iter("workers:*"))
+    return Counter(queue for value in values if value for queue in _text(value).split(",") if queue)
 
 
 def note_reconcile(redis: Redis) -> None:
-    """Keep that a reconcile has gone through all projects."""
+    """Write that a reconcile has gone through all projects."""
     redis.set(_RECONCILED, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def reconciled(redis: Redis) -> str:
+def last_reconcile(redis: Redis) -> str:
     """Return when the last reconcile ended, in UTC; "" if there was none."""
     return _text(redis.get(_RECONCILED) or "")
 

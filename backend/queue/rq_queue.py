@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 CONTROL, SCORE, TRAIN = "control", "score", "train"
 QUEUES = (CONTROL, SCORE, TRAIN)
 _DAY_S = 24 * 3600
-_MAINTENANCE_S = 60  # how often jobs of workers that died are looked for
+_MAINTENANCE_S = 60  # how often rq looks for jobs of dead workers
 _RETRY_AFTER_S = [5, 30, 120]
 
-# A job's turn is how many of its project's are before it. Whole in Lua: no worker takes a job from a list half dealt.
+# A job's turn is its position among the jobs of its project. Lua makes this atomic: a worker never sees half a list.
 _DEAL = """
 local jobs, counts = {}, {}
 for place, id in ipairs(redis.call('lrange', KEYS[1], 0, -1)) do
@@ -51,7 +51,7 @@ for _, job in ipairs(jobs) do redis.call('rpush', KEYS[1], job.id) end
 """
 
 JOBS = "backend.worker.jobs"
-# Job name -> queue. The functions live in JOBS; naming them by string keeps training code out of the server.
+# Job name -> queue. The functions are in the module JOBS. Their names are text, so the server imports no training code.
 QUEUE_OF = {
     "check": CONTROL,
     "configure": CONTROL,
@@ -74,22 +74,25 @@ class Jobs:
         self._redis = redis
 
     def put(self, job: str, *args: int | str | list[int], delay_s: float = 0) -> None:
-        """Enqueue the function `job` of JOBS; all but trainings are retried three times when they die or raise."""
+        """Enqueue the function `job` of the module JOBS, to start in `delay_s` seconds.
+
+        A job that dies or raises is tried again three times, but a training is not.
+        """
         with self._redis.pipeline() as pipe:
             self._add(pipe, job, args, delay_s)
             pipe.execute()
 
     def _add(self, pipe: Pipeline, job: str, args: Sequence[int | str | list[int]], delay_s: float) -> str:
-        """Write a job and its place in the queue into a transaction; return the job's id."""
+        """Add a job and its entry in the queue to a transaction; return the job's id."""
         queue = Queue(QUEUE_OF[job], connection=self._redis, serializer=JSONSerializer)
         options = {
             "job_timeout": _DAY_S,
             "result_ttl": 0,
             "failure_ttl": _DAY_S,
-            # A training is tried again by the next check; after a fault of the machine it rests first.
+            # The next check starts a failed training again; after a fault of the machine there is a pause first.
             "retry": None if job == "retrain" else Retry(max=len(_RETRY_AFTER_S), interval=_RETRY_AFTER_S),
             "pipeline": pipe,
-            "job_id": f"{_owner(job, args)}-{uuid.uuid4().hex}",  # `deal` reads the project in it
+            "job_id": f"{_owner(job, args)}-{uuid.uuid4().hex}",  # `deal` reads the project from it
         }
         name = f"{JOBS}.{job}"
         if delay_s:
@@ -97,21 +100,22 @@ class Jobs:
         return str(queue.enqueue(name, *args, **options).id)
 
     def once(self, job: str, *args: int, delay_s: float = 0) -> bool:
-        """Enqueue unless the same job already waits; the job must call `unclaim` with the same hint first.
+        """Enqueue a job unless the same one already waits; return whether it was enqueued.
 
-        The claim names the job and is written with it in one transaction: there is never one without the other, and a
-        job that is gone, whatever became of it, keeps nobody waiting.
+        The job must begin with `unclaim` for the same hint. The claim holds the job's id and is written in one
+        transaction with the job, so neither exists without the other. The claim of a job that no longer waits is void.
         """
         key, claimed = f"{PENDING}:{hint(job, *args)}", False
 
         def claim(pipe: Pipeline) -> None:
+            """Write the claim and the job, unless a claimed job waits."""
             nonlocal claimed
             claimed = not self._waits(pipe.get(key))
             if claimed:
                 pipe.multi()
                 pipe.set(key, self._add(pipe, job, args, delay_s))
 
-        self._redis.transaction(claim, key)  # once more if another hint comes in this moment
+        self._redis.transaction(claim, key)  # redis repeats it if another process writes the claim meanwhile
         return claimed
 
     def _waits(self, claimant: bytes | str | None) -> bool:
@@ -125,21 +129,24 @@ class Jobs:
         return status in (JobStatus.QUEUED, JobStatus.SCHEDULED)
 
     def deal(self) -> None:
-        """Let the projects whose shards wait take turns, the one with the fewest first; each keeps its own order."""
+        """Reorder the waiting shards so that projects take turns, the project with the fewest first.
+
+        The shards of one project keep their order.
+        """
         self._redis.eval(_DEAL, 1, Queue(SCORE, connection=self._redis).key)
 
     def depth(self) -> int:
-        """Return how many jobs wait."""
+        """Return the number of waiting jobs in all queues."""
         return sum(Queue(name, connection=self._redis, serializer=JSONSerializer).count for name in QUEUES)
 
 
 def _owner(job: str, args: Sequence[int | str | list[int]]) -> int | str:
-    """Return the project that a job is of, or its name; rq takes only letters, digits, dashes and underscores."""
+    """Return the project id of a job, or the job's name; rq allows only letters, digits, dashes and underscores."""
     return args[0] if args and isinstance(args[0], int) else job
 
 
 def hint(job: str, *args: int) -> str:
-    """Return the name under which a job waits.
+    """Return the name of a hint: `Jobs.once` enqueues one job for all hints of the same name.
 
     >>> hint("check", 5)
     'check:5'
@@ -147,48 +154,49 @@ def hint(job: str, *args: int) -> str:
     return ":".join([job, *map(str, args)])
 
 
-class Delayed:
-    """Moves jobs into their queue when their time has come.
+class DelayedJobs:
+    """Moves delayed jobs into their queue when they are due.
 
-    rq runs this in a process of its own, which ends with the first lost connection and is missed for ten minutes.
+    rq runs this in a separate process. That process ends when it loses the connection, and rq takes ten minutes to
+    replace it.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._scheduler = RQScheduler(QUEUES, redis, serializer=JSONSerializer, logging_level="ERROR")
 
     def enqueue_due(self) -> None:
-        """Enqueue what is due, unless the workers of another machine do it."""
+        """Enqueue the jobs that are due, unless the workers of another machine do it."""
         self._scheduler.acquire_locks()
         self._scheduler.enqueue_scheduled_jobs()
 
     def close(self) -> None:
-        """Leave it to the next one that asks, without redis a minute later."""
+        """Release the scheduler's locks, so that another machine takes over; without redis they expire in a minute."""
         with suppress(RedisError):
             self._scheduler.release_locks()
 
 
 class BackendJob(Job):  # type: ignore[misc]  # rq has no types
-    """A job of ours, known by the name of its function alone: the release before had it in another module."""
+    """A job that is identified by the name of its function alone: an earlier release had it in another module."""
 
     @property
     def func(self) -> Any:
-        """Return the function that runs."""
+        """The function that the job calls."""
         return getattr(import_module(JOBS), str(self.func_name).rpartition(".")[2])
 
 
 class JobWorker(Worker):  # type: ignore[misc]  # rq has no types
-    """A worker that does not leave its job alone while redis is away; rq's own dies, and the job goes on unseen."""
+    """A worker that survives an outage of redis; rq's own worker dies, and its job runs on without supervision."""
 
     _horse_end: tuple[Any, ...] | None = None
 
     def wait_for_horse(self) -> tuple[Any, ...]:
-        """Return how the job's process ended, and not before redis can be told."""
+        """Return how the job's process ended, but wait until redis answers: rq writes the result there."""
         if self._horse_end is None:
             self._horse_end = super().wait_for_horse()
         while not self._stop_requested and not self._answers():
             time.sleep(1)
-        ended, self._horse_end = self._horse_end, None
-        return ended
+        horse_end, self._horse_end = self._horse_end, None
+        return horse_end
 
     def _answers(self) -> bool:
         try:
@@ -197,17 +205,18 @@ class JobWorker(Worker):  # type: ignore[misc]  # rq has no types
             return False
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Renew the heartbeats as rq does, but ignore an outage of redis."""
         with suppress(RedisError):
             super().maintain_heartbeats(job, execution)
 
 
 def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> None:
-    """Work off `queues` in this process until it is told to stop; `burst` stops when they are empty.
+    """Run the jobs of `queues` in this process until a signal stops it; with `burst` until the queues are empty.
 
-    Each job runs in a forked child, so a training that leaks or crashes takes nothing else with it.
+    Each job runs in a forked child, so a training that leaks or crashes harms nothing else.
     """
     if TRAIN in queues:
-        os.nice(10)  # predictions and health checks of the server come first on a shared machine
+        os.nice(10)  # on a shared machine, predictions and health checks of the server come first
     connection = Redis.from_url(redis_url)
     worker = JobWorker(
         [Queue(name, connection=connection, serializer=JSONSerializer) for name in queues],
@@ -217,6 +226,5 @@ def work(redis_url: str, queues: tuple[str, ...], *, burst: bool = False) -> Non
         log_job_description=False,
         maintenance_interval=_MAINTENANCE_S,
     )
-    # In turn: a steady stream of checks must not keep shards from being scored.
-    turn = DequeueStrategy.ROUND_ROBIN
-    worker.work(burst=burst, logging_level="ERROR", dequeue_strategy=turn)
+    # Round robin, so that a steady stream of checks does not keep shards waiting.
+    worker.work(burst=burst, logging_level="ERROR", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)

@@ -1,4 +1,4 @@
-"""What redis carries beside jobs and locks: progress, counts and failed tasks. Losing it loses nothing."""
+"""What redis holds beside jobs and locks: progress, counts and failed tasks. All of it can be computed again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from redis.retry import Retry
 
 log = logging.getLogger(__name__)
 
-SCORING_TTL_S = 1800  # a run without a finished shard for this long is dead; the reconcile starts it anew
-FIRST_PAUSE_S, LAST_PAUSE_S = 30, 3600  # after a fault of the machine, doubled each time
-ANSWER_S = 5.0  # a redis that is silent for this long is away; twice this with the second try
-PENDING = "pending"  # of a hint: which job waits for it
-MAX_FAILURES = 1000  # per project, the first are kept
-_RUNS = 2**53  # JSON and Lua keep whole numbers up to here
+SCORING_TTL_S = 1800  # a run in which no shard ends for this long is dead; the reconcile starts another
+FIRST_PAUSE_S, LAST_PAUSE_S = 30, 3600  # after a fault of the machine; the pause doubles with each fault
+ANSWER_S = 5.0  # a redis that does not answer for this long is away; it is tried twice
+PENDING = "pending"  # prefix of the key that holds the id of the job that waits for a hint
+MAX_FAILURES = 1000  # per project; further failures are not stored
+_RUNS = 2**53  # JSON and Lua represent integers exactly up to here
 _IS_RUN = "if redis.call('hget', KEYS[1], 'run') == ARGV[1] then "
 _RENEW_RUN = (
     f"{_IS_RUN} redis.call('expire', KEYS[2], ARGV[2]) return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
@@ -31,7 +31,7 @@ _END_RUN = f"{_IS_RUN} return redis.call('del', KEYS[1], KEYS[2]) else return 0 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a training stands: shown by GET /api/projects/{id}."""
+    """The state of a training, as GET /api/projects/{id} shows it."""
 
     state: str  # "idle" | "queued" | "running" | "failed"
     stage: str = ""  # "snapshot" | "images" | "train" | "evaluate" | "publish"
@@ -45,14 +45,15 @@ class TrainingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the machine failed at a work, how often in a row, and how long it rests before the next try."""
+    """Why the machine failed at a training or scoring, how often in a row, and the pause before the next try."""
 
     reason: str
     attempts: int
-    forced: bool = False  # somebody asked for the training: nobody asks again
+    forced: bool = False  # a person asked for the training, so it is tried again without new labels
 
     @property
     def pause_s(self) -> float:
+        """The pause before the next try, in seconds."""
         return float(min(FIRST_PAUSE_S * 2 ** (self.attempts - 1), LAST_PAUSE_S))
 
     def __str__(self) -> str:
@@ -61,8 +62,8 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """A project's labels as the last check saw them."""
+class LabelCounts:
+    """The number of tasks and labels of a project at the last check."""
 
     tasks: int
     labeled: int
@@ -71,13 +72,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRun:
-    """One scoring of a pool: which version, how many tasks are done of how many."""
+    """One scoring of a version's pool, and its progress."""
 
-    number: int
+    number: int  # of the version
     shards: int
-    done: int
-    total: int
-    run: int  # its name: a version's pool may be scored again
+    done: int  # tasks
+    total: int  # tasks
+    run: int  # the id of this scoring: a version's pool may be scored again
 
 
 class Progress:
@@ -87,16 +88,16 @@ class Progress:
         self._redis = redis
 
     def unclaim(self, hint: str) -> None:
-        """Let later hints enqueue again; a job calls this first, before it reads anything."""
+        """Let later hints enqueue the job again; a job calls this before it reads anything."""
         self._redis.delete(f"{PENDING}:{hint}")
 
     def set_training(self, project_id: int, progress: TrainingProgress) -> None:
-        """Show where a training stands; a redis that is away costs what is shown, not the training."""
+        """Write the state of a training for the status page; without redis the training goes on and is not shown."""
         with _optional(project_id, "the progress of the training is not shown"):
             self._redis.set(f"training:{project_id}", json.dumps(asdict(progress)))
 
     def training(self, project_id: int) -> TrainingProgress:
-        """Return where a training stands; the reason of a fault stays in it until a training succeeds."""
+        """Return the state of a training; it shows the reason of a fault until a training succeeds."""
         raw = self._redis.get(f"training:{project_id}")
         progress = TrainingProgress(state="idle") if raw is None else TrainingProgress(**json.loads(raw))
         if progress.state == "running" and not self._redis.exists(f"lock:training:{project_id}"):
@@ -108,13 +109,16 @@ class Progress:
         return replace(progress, state=state, error=str(fault))
 
     def is_dead(self, project_id: int) -> bool:
-        """Return whether a training was at work, and nobody is any more who could tell how it ended."""
+        """Return whether the last training was killed: its state is "running", but no process holds its lock."""
         raw = self._redis.get(f"training:{project_id}")
         running = raw is not None and json.loads(raw)["state"] == "running"
         return running and not self._redis.exists(f"lock:training:{project_id}")
 
     def note_fault(self, project_id: int, work: str, reason: str, *, forced: bool = False) -> Fault:
-        """Keep that the machine failed at "training" or "scoring", until `forget_fault`; the work rests for a while."""
+        """Store that the machine failed at `work`, which is "training" or "scoring", and start the pause.
+
+        The fault stays until `forget_fault`.
+        """
         before = self.fault(project_id, work)
         fault = Fault(reason, before.attempts + 1 if before else 1, forced)
         self._redis.set(f"fault:{work}:{project_id}", json.dumps(asdict(fault)))
@@ -122,27 +126,31 @@ class Progress:
         return fault
 
     def rests(self, project_id: int, work: str) -> bool:
-        """Return whether it is too early to try a work again at which the machine failed."""
+        """Return whether the pause after a fault lasts, so that `work` must not be tried yet."""
         return bool(self._redis.exists(f"rests:{work}:{project_id}"))
 
     def fault(self, project_id: int, work: str) -> Fault | None:
+        """Return the stored fault of `work`, None if the last try did not fail because of the machine."""
         raw = self._redis.get(f"fault:{work}:{project_id}")
         return None if raw is None else Fault(**json.loads(raw))
 
     def forget_fault(self, project_id: int, work: str) -> None:
+        """Remove the fault of `work` once it has succeeded."""
         with _optional(project_id, "a fault that is over stays in the status"):
             self._redis.delete(f"fault:{work}:{project_id}")
 
-    def set_counts(self, project_id: int, counts: Counts) -> None:
+    def set_counts(self, project_id: int, counts: LabelCounts) -> None:
+        """Store the counts of the last check."""
         self._redis.set(f"counts:{project_id}", json.dumps(asdict(counts)))
 
-    def counts(self, project_id: int) -> Counts | None:
+    def counts(self, project_id: int) -> LabelCounts | None:
+        """Return the counts of the last check, None if there was none."""
         raw = self._redis.get(f"counts:{project_id}")
-        return None if raw is None else Counts(**json.loads(raw))
+        return None if raw is None else LabelCounts(**json.loads(raw))
 
     def start_scoring(self, project_id: int, number: int, shards: int, total: int) -> int:
-        """Begin to count the shards of a version's pool, and return the name of this run: no two have the same."""
-        key, run = f"scoring:{project_id}", secrets.randbelow(_RUNS)  # a counter would begin anew in an empty redis
+        """Begin a scoring of a version's pool; return its id, which no other run has."""
+        key, run = f"scoring:{project_id}", secrets.randbelow(_RUNS)  # a counter would repeat ids after redis is lost
         with self._redis.pipeline() as pipe:
             pipe.delete(key)
             pipe.hset(key, mapping={"number": number, "shards": shards, "total": total, "run": run})
@@ -151,22 +159,23 @@ class Progress:
         return run
 
     def shard_done(self, project_id: int, run: int, shard: int, tasks: int) -> bool:
-        """Record a scored shard of a run; return True if all of them are in."""
+        """Record a scored shard of a run; return True if all its shards are scored."""
         current = self.scoring(project_id)
         if current is None or current.run != run:
-            return False  # another scoring has begun: this shard's work is moot
-        done = _done(project_id, run)  # of this run alone: another may begin in this moment
+            return False  # another scoring has begun, so this shard is of no use
+        done = _done(project_id, run)  # a key of this run alone, because another run may begin at this moment
         self._redis.hset(done, str(shard), tasks)
         self._redis.expire(done, SCORING_TTL_S)
         self.renew_scoring(project_id, run)
         return int(self._redis.hlen(done)) >= current.shards
 
     def renew_scoring(self, project_id: int, run: int) -> bool:
-        """Let a run live on; False if it has ended, or another one has begun."""
+        """Extend the life of a run; return False if it has ended, or another run has begun."""
         keys = f"scoring:{project_id}", _done(project_id, run)
         return bool(self._redis.eval(_RENEW_RUN, len(keys), *keys, run, SCORING_TTL_S))
 
     def scoring(self, project_id: int) -> ScoringRun | None:
+        """Return the current scoring of a project and its progress, None if there is none."""
         raw = self._redis.hgetall(f"scoring:{project_id}")
         if not raw:
             return None
@@ -175,36 +184,40 @@ class Progress:
         return ScoringRun(int(raw[b"number"]), int(raw[b"shards"]), done, int(raw[b"total"]), run)
 
     def end_scoring(self, project_id: int, run: int) -> None:
-        """Forget a run, unless another one has begun."""
+        """Remove a run, unless another run has begun."""
         self._redis.eval(_END_RUN, 2, f"scoring:{project_id}", _done(project_id, run), run)
 
     def note_failures(self, project_id: int, task_ids: Iterable[int], reasons: Mapping[int, str]) -> None:
-        """Keep why some of the tasks just looked at could not be used; shown by GET /api/projects/{id}.
+        """Store the reasons why tasks could not be used; GET /api/projects/{id} shows them.
 
-        What was kept of the others is forgotten. A redis that does not answer costs these notes, not the work itself.
+        `task_ids` are all tasks that were processed, `reasons` has an entry for each that failed. Older reasons of the
+        tasks that did not fail are removed. Without redis nothing is stored, and the caller goes on.
         """
         key = f"failures:{project_id}"
         with _optional(project_id, "failures are not noted"):
-            mended = [str(task_id) for task_id in task_ids if task_id not in reasons]
-            if mended:
-                self._redis.hdel(key, *mended)
+            succeeded = [str(task_id) for task_id in task_ids if task_id not in reasons]
+            if succeeded:
+                self._redis.hdel(key, *succeeded)
             room = max(MAX_FAILURES - int(self._redis.hlen(key)), 0)
             for task_id, reason in list(reasons.items())[:room]:
                 self._redis.hset(key, str(task_id), reason)
 
     def failures(self, project_id: int) -> dict[int, str]:
+        """Return the stored reasons by task id."""
         return {int(key): _text(value) for key, value in self._redis.hgetall(f"failures:{project_id}").items()}
 
     def remember(self, project_id: int, name: str, value: str, for_s: int | None = None) -> None:
+        """Store a text under a name, for `for_s` seconds or without end."""
         self._redis.set(f"memo:{name}:{project_id}", value, ex=for_s)
 
     def recall(self, project_id: int, name: str) -> str:
+        """Return the text that `remember` stored; "" if there is none."""
         raw = self._redis.get(f"memo:{name}:{project_id}")
         return "" if raw is None else _text(raw)
 
 
 def connect(url: str) -> Redis:
-    """Open redis so that one that hangs, or was started again, costs seconds: an error, or one more try."""
+    """Connect to redis with a short time limit: a call fails within seconds if redis hangs, after one more try."""
     return Redis.from_url(
         url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=Retry(NoBackoff(), retries=1)
     )
@@ -212,7 +225,7 @@ def connect(url: str) -> Redis:
 
 @contextmanager
 def _optional(project_id: int, lost: str) -> Iterator[None]:
-    """Go on without redis, with one line of log that says what is lost by it."""
+    """Go on if redis does not answer, and log one line that says what is lost."""
     try:
         yield
     except RedisError as error:

@@ -21,10 +21,10 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.evaluation.matching import Detections, detections
 from backend.model_versions import Metrics
 from backend.policy import strategy_pool
-from backend.policy.fair_losses import fair, loss_of
+from backend.policy.fair_losses import fair_answers, prediction_loss
 from backend.policy.judgement import calibration_of, class_quality_of
 from backend.policy.strategy_pool import LabeledImages
-from backend.policy.voters import versions_asked
+from backend.policy.voters import committee_versions
 from backend.settings import Settings
 from backend.types import FloatArray, Outcomes, Prediction
 from backend.yolo import ensemble
@@ -106,14 +106,14 @@ def _predict(
     found, losses = [], {}
     for image, prediction in zip(images, detector.predict([image.path for image in images]), strict=True):
         if "labeled_losses" in needs:
-            losses[image.task_id] = loss_of(prediction, image.boxes, detector.classes)
+            losses[image.task_id] = prediction_loss(prediction, image.boxes, detector.classes)
         found.append(without_others(prediction, needs))
     return found, losses
 
 
 def _committee(known: Known, settings: Settings) -> Committee:
     """Return the votes of COMMITTEE on the unlabeled images; raises ModelError where there are no two versions."""
-    count = min(versions_asked(settings), len(known.versions))
+    count = min(committee_versions(settings), len(known.versions))
     detectors = [_voter(known, version, settings) for version in range(count)]
     members = ensemble.committee_members(settings.committee, settings.committee_size, detectors)
     return ensemble.committee_of(list(ensemble.consult(members, [image.path for image in known.unlabeled])))
@@ -130,7 +130,9 @@ def _fair_losses(known: Known, images: Sequence[LabeledImage], by_newest: Mappin
 
     ids = [image.task_id for image in images]
     versions = (PastLosses(known.learned, by_newest), *known.past)
-    losses = {task_id: loss for task_id, _, loss in fair(versions, ids, lambda version: version.learned, answers)}
+    losses = {
+        task_id: loss for task_id, _, loss in fair_answers(versions, ids, lambda version: version.learned, answers)
+    }
     return np.array([losses.get(task_id, math.nan) for task_id in ids], dtype=np.float32)
 
 

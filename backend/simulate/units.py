@@ -24,8 +24,8 @@ from backend.evaluation.bootstrap import Measured
 from backend.model_versions import Metrics
 from backend.policy import queue_order
 from backend.policy.hyper_parameters import hyper_parameters
-from backend.policy.judgement import verdict
-from backend.policy.training_start import Origin, goes_on
+from backend.policy.judgement import judge_challenger
+from backend.policy.training_start import Origin, starts_from_served
 from backend.sampling import ranking
 from backend.settings import Settings
 from backend.simulate import records, simulation_data
@@ -194,7 +194,7 @@ class Unit:
     def _start(self, split: Split) -> int:
         """Return the round whose weights a training goes on from, 0: it starts from the base weights."""
         champion = self._history.champion
-        continues = goes_on(
+        continues = starts_from_served(
             Origin(self._data.classes, self._plan.base.source, self._learned(champion)) if champion else None,
             train_from=self._settings.train_from,
             classes=self._data.classes,
@@ -228,7 +228,7 @@ class Unit:
         models = [weights]
         if number := self._history.champion:
             models.append(self._history.weights(number))
-        judged = verdict(
+        judged = judge_challenger(
             self._measured(models, data_yaml),
             lambda: self._on_labels(models, split),
             held_out=split.held_out,

@@ -61,7 +61,7 @@ class Probe:
         try:
             with closing(Redis.from_url(settings.redis_url, socket_timeout=_REDIS_S)) as redis:
                 workers |= presence.workers(redis)
-                reconciled = presence.reconciled(redis)
+                reconciled = presence.last_reconcile(redis)
             answer = OK
         except RedisError as error:
             answer = f"redis does not answer: {error}"

@@ -1,4 +1,4 @@
-"""The jobs: functions that rq calls by name with ids and plain JSON. Each takes one step of `loop.cycle`."""
+"""The jobs: functions that rq calls by name, with ids and plain JSON. Each performs one step of `loop.cycle`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from backend.simulate import unit_process
 
 @functools.cache
 def cycle() -> Cycle:
-    """Build what the steps work with once per process, from the environment: a job's entry point."""
+    """Return the cycle that all jobs of this process use; it is built from the environment at the first call."""
     context = build(settings_table.from_env(os.environ))
     return Cycle(context, Jobs(context.redis))
 
 
 def check(project_id: int) -> None:
-    """Count new labels, and ask for a training when there are enough."""
+    """Count new labels, and enqueue a training if there are enough."""
     cycle().check(project_id)
 
 
@@ -41,7 +41,7 @@ def score_shard(project_id: int, run: int, index: int, labeled: int, task_ids: l
 
 
 def rank_and_push(project_id: int, run: int) -> None:
-    """Rank the pool, write every prediction, and turn the queue to the version."""
+    """Rank the pool, write all predictions, and switch Label Studio's queue to the version."""
     cycle().rank_and_push(project_id, run)
 
 
@@ -66,10 +66,10 @@ def configure(project_id: int) -> None:
 
 
 def reconcile() -> None:
-    """Find what was left undone in every project."""
+    """Find the steps that were lost, in every project."""
     cycle().reconcile()
 
 
 def simulate(folder: str, strategy: str, seed: int) -> None:
-    """Run what is missing of one strategy with one seed of an experiment, in a process like those without redis."""
+    """Run the missing rounds of an experiment for one strategy and seed, in a separate process as without redis."""
     unit_process.run_queued(Path(folder), strategy, seed)

@@ -1,6 +1,6 @@
-"""Child processes that are started again when they end: a few times, then it is over, with the last words of the child.
+"""Child processes that are started again when they end, up to RESTARTS times; the error shows the child's last lines.
 
-A child that shares our output is heard through a pipe, so that its last words are known when it is gone.
+If a child writes to our output, its lines go through a pipe, so that the last ones are known when it has ended.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from backend.subprocesses import LOG_LINES, STOP_S, last_lines, spawn
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 3  # of one child within WINDOW_S
+RESTARTS = 3  # per child within WINDOW_S
 WINDOW_S = 600.0
 PAUSE_S = 1.0  # before the first restart, and twice as long before each further one
-LOOK_S = 0.5
+LOOK_S = 0.5  # between two looks at the children
 
 
 class Part:
@@ -40,7 +40,7 @@ class Part:
     ) -> None:
         """Start the child. Its output goes to `log_file`, or to our stderr.
 
-        `may_start` says whether a restart makes sense now, for example whether redis answers.
+        `may_start` returns whether the child can be restarted now, for example whether redis answers.
         """
         self._name = name
         self._command = command
@@ -72,11 +72,11 @@ class Part:
         if self.log is not None:
             return last_lines(self.log)
         if not self.alive:
-            self._echo.join(1)  # until all is read; a grandchild may keep the pipe open
+            self._echo.join(1)  # the thread ends when all is read, unless a grandchild keeps the pipe open
         return b"".join(self._lines).decode(errors="replace").rstrip()
 
     def look(self) -> None:
-        """Start the child again if it has ended. Raises BackendError if that was done too often."""
+        """Start the child again if it has ended. Raises BackendError if it has ended too often."""
         if self.alive:
             return
         now = time.monotonic()
@@ -109,15 +109,15 @@ class Part:
             self.process.wait()
 
 
-class Watched(Protocol):
-    """What is looked at again and again while a backend runs."""
+class Supervised(Protocol):
+    """A part of a running backend that `watch` checks at regular intervals."""
 
     def look(self) -> None:
-        """Do what is due now. Raises BackendError if the backend must end."""
+        """Check the part and do what is due. Raises BackendError if the backend must end."""
 
 
-def watch(parts: Sequence[Watched], stop: threading.Event) -> None:
-    """Look at all parts until `stop` is set. Raises BackendError when one of them ends too often."""
+def watch(parts: Sequence[Supervised], stop: threading.Event) -> None:
+    """Check all parts every LOOK_S seconds until `stop` is set. Raises BackendError if a part ends too often."""
     while not stop.wait(LOOK_S):
         for part in parts:
             part.look()
@@ -130,5 +130,5 @@ def _echo(output: IO[bytes], lines: deque[bytes]) -> None:
             try:
                 sys.stderr.buffer.write(line)
                 sys.stderr.buffer.flush()
-            except (OSError, ValueError):  # nobody listens any more; the child must not stand still for that
+            except (OSError, ValueError):  # our stderr is closed; go on reading, or the child would block
                 continue

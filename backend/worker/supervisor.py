@@ -1,4 +1,4 @@
-"""Keeps worker processes alive and ticks the reconcile: what `yolo-backend worker` runs."""
+"""What `yolo-backend worker` runs: it keeps the worker processes alive and enqueues the reconcile at intervals."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend.queue import presence
-from backend.queue.rq_queue import CONTROL, SCORE, TRAIN, Delayed, Jobs
+from backend.queue.rq_queue import CONTROL, SCORE, TRAIN, DelayedJobs, Jobs
 from backend.queue.run_state import connect
 from backend.settings import Settings
 from backend.worker.supervision import Part
 
 log = logging.getLogger(__name__)
 
-# A training takes minutes: beside it one process stays free to configure, check, score and push.
+# A training takes minutes. Meanwhile the other process configures, checks, scores and pushes.
 GROUPS = ((CONTROL, SCORE), (TRAIN,))
 _RESTART_PAUSE_S = 2.0
-_DUE_S = 1.0  # how late a delayed job may be
+_DUE_S = 1.0  # between two looks for delayed jobs that are due
 _SECOND_SIGNAL_S = 1.5
 
 
 def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
     """Run one process per group of queues until `stop` is set; a process that dies is started again.
 
-    Raises BackendError, with its last words, for one that dies again and again.
+    Raises BackendError with the last lines of a process that dies too often.
     """
-    jobs, delayed = Jobs(connect(settings.redis_url)), Delayed(connect(settings.redis_url))
+    jobs, delayed = Jobs(connect(settings.redis_url)), DelayedJobs(connect(settings.redis_url))
     _start_thread(lambda: jobs.once("reconcile"), settings.reconcile_s, "reconciles", stop)
     _start_thread(delayed.enqueue_due, _DUE_S, "delayed jobs", stop)
     redis = connect(settings.redis_url)
@@ -51,14 +51,14 @@ def run(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -
         delayed.close()
 
 
-def _start_thread(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
-    threading.Thread(target=repeat, args=(work, every_s, what, stop), daemon=True).start()
+def _start_thread(work: Callable[[], object], every_s: float, subject: str, stop: threading.Event) -> None:
+    threading.Thread(target=repeat, args=(work, every_s, subject, stop), daemon=True).start()
 
 
 def _start(queues: tuple[str, ...], environ: Mapping[str, str], redis: Redis) -> Part:
     names = ",".join(queues)
     command = [sys.executable, "-m", "backend.cli", "worker", "--queues", names]
-    # Without redis it would end at once: that must not count as a fault of its own.
+    # Without redis it would end at once, and that must not count as one of its restarts.
     return Part(f"the worker for {names}", command, environ, may_start=lambda: _answers(redis))
 
 
@@ -70,7 +70,7 @@ def _answers(redis: Redis) -> bool:
 
 
 def _await_end(child: subprocess.Popen[bytes]) -> None:
-    """End a told worker; rq takes a second signal, a second later, to end the job too: it is idempotent."""
+    """Wait for a worker that has got a signal; after a second signal rq ends its job too, which is safe to repeat."""
     try:
         child.wait(_SECOND_SIGNAL_S)
     except subprocess.TimeoutExpired:
@@ -78,17 +78,20 @@ def _await_end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def repeat(work: Callable[[], object], every_s: float, what: str, stop: threading.Event) -> None:
-    """Do something again and again, whatever becomes of redis meanwhile; each outage is one line of log."""
+def repeat(work: Callable[[], object], every_s: float, subject: str, stop: threading.Event) -> None:
+    """Call `work` every `every_s` seconds until `stop` is set, also after outages of redis.
+
+    The log has one line when an outage begins and one when it ends; `subject` is their subject, in the plural.
+    """
     away = False
     while not stop.wait(every_s):
         try:
             work()
         except RedisError as error:
             if not away:
-                log.error("%s wait until redis answers again: %s", what, error)
+                log.error("%s wait until redis answers again: %s", subject, error)
             away = True
         else:
             if away:
-                log.error("%s go on: redis answers again", what)
+                log.error("%s go on: redis answers again", subject)
             away = False

@@ -19,7 +19,7 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
-from backend.queue.run_state import Counts
+from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
@@ -132,7 +132,7 @@ def test_the_frames_of_a_video_to_label_first(
 def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
     set_up(context)
     publish(context.store, 7, tiny_weights)
-    context.progress.set_counts(7, Counts(100, 30, 4))
+    context.progress.set_counts(7, LabelCounts(100, 30, 4))
     context.progress.note_failures(7, [5], {5: "answered 404"})
     done = cli(environ, "status", "7")
     assert done.returncode == 0

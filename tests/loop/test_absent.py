@@ -45,9 +45,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 @pytest.mark.label_studio
 def test_ready_can_tell_when_the_last_reconcile_was(studio: Context) -> None:
-    assert presence.reconciled(studio.redis) == ""
+    assert presence.last_reconcile(studio.redis) == ""
     cycle_of(studio).reconcile()
-    assert presence.reconciled(studio.redis).endswith("+00:00")
+    assert presence.last_reconcile(studio.redis).endswith("+00:00")
 
 
 @pytest.mark.label_studio

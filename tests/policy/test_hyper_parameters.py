@@ -19,8 +19,8 @@ def test_steps_grow_with_the_images(growth: float, steps: float) -> None:
     assert steps_for(200, Settings(steps_growth=growth)) == steps
 
 
-@pytest.mark.parametrize(("asked", "epochs"), [(0, 80), (7, 7), (1000, 200)])
-def test_a_tag_may_ask_for_epochs_of_its_own(asked: int, epochs: int) -> None:
+@pytest.mark.parametrize(("tag_epochs", "epochs"), [(0, 80), (7, 7), (1000, 200)])
+def test_a_tag_may_set_its_own_epochs(tag_epochs: int, epochs: int) -> None:
     settings = Settings(max_epochs=200, batch=16, imgsz=320, seed=3, device="cpu")
-    found = hyper_parameters(200, settings, epochs=asked, minutes=2.5)
-    assert found == HyperParameters(epochs, batch=16, imgsz=320, seed=3, device="cpu", minutes=2.5)
+    hyper = hyper_parameters(200, settings, epochs=tag_epochs, minutes=2.5)
+    assert hyper == HyperParameters(epochs, batch=16, imgsz=320, seed=3, device="cpu", minutes=2.5)

@@ -13,6 +13,6 @@ def test_the_settings_make_the_batches() -> None:
 
 
 @pytest.mark.parametrize(("seed", "project", "number"), [(1, 7, 3), (0, 8, 3), (0, 7, 4)])
-def test_each_ranking_of_each_project_has_a_chance_of_its_own(seed: int, project: int, number: int) -> None:
-    again = [queue_order.chance(Settings(), 7, 3).random() for _ in range(2)]
-    assert again[0] == again[1] != queue_order.chance(Settings(seed=seed), project, number).random()
+def test_each_ranking_of_each_project_has_its_own_random_numbers(seed: int, project: int, number: int) -> None:
+    repeated = [queue_order.chance(Settings(), 7, 3).random() for _ in range(2)]
+    assert repeated[0] == repeated[1] != queue_order.chance(Settings(seed=seed), project, number).random()

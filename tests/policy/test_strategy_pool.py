@@ -1,4 +1,4 @@
-"""What a strategy is told: what it needs, and nothing that costs something beyond that."""
+"""A strategy gets the inputs that it needs; expensive inputs that it does not need are not computed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def never() -> Any:
     raise AssertionError("the strategy does not need it")
 
 
-def told(strategy: str, **changed: Any) -> Pool:
-    given: dict[str, Any] = {"metrics": METRICS, "temperature": 1.0, "outcomes": "objects"}
-    given |= {"losses": never, "committee": never} | changed
-    return pool_for(strategy, Settings(retrain_every=7, empty="lowest"), POOL, LABELED, **given)
+def strategy_pool(strategy: str, **changed: Any) -> Pool:
+    inputs: dict[str, Any] = {"metrics": METRICS, "temperature": 1.0, "outcomes": "objects"}
+    inputs |= {"losses": never, "committee": never} | changed
+    return pool_for(strategy, Settings(retrain_every=7, empty="lowest"), POOL, LABELED, **inputs)
 
 
-def test_every_strategy_knows_the_settings_the_quality_and_the_labeled_images() -> None:
-    pool = told("class_entropy")
+def test_every_strategy_gets_the_settings_the_quality_and_the_labeled_images() -> None:
+    pool = strategy_pool("class_entropy")
     assert (pool.batch, pool.empty, pool.map50) == (7, "lowest", 0.25)
     assert pool.labeled_embeddings is LABELED.embeddings
     assert pool.labeled_thumbnails is LABELED.thumbnails
@@ -42,27 +42,27 @@ def test_every_strategy_knows_the_settings_the_quality_and_the_labeled_images() 
 
 def once(value: T) -> Callable[[], T]:
     """Return a function that may be called once."""
-    left = [value]
-    return lambda: left.pop()
+    values = [value]
+    return lambda: values.pop()
 
 
-def test_losses_and_votes_come_where_they_are_needed() -> None:
-    pool = told("learning_loss", losses=once(LOSSES))
+def test_losses_and_votes_are_computed_if_the_strategy_needs_them() -> None:
+    pool = strategy_pool("learning_loss", losses=once(LOSSES))
     assert (pool.labeled_losses is LOSSES, pool.committee) == (True, None)
-    pool = told("bald", committee=once(VOTES))
+    pool = strategy_pool("bald", committee=once(VOTES))
     assert (pool.labeled_losses, pool.committee is VOTES) == (None, True)
 
 
 @pytest.mark.parametrize("metrics", [None, Metrics(math.nan, math.nan, {}, 0, 0, 0)])
-def test_a_quality_that_is_not_known_is_none(metrics: Metrics | None) -> None:
-    assert told("class_entropy", metrics=metrics).map50 is None
+def test_an_unknown_quality_is_none(metrics: Metrics | None) -> None:
+    assert strategy_pool("class_entropy", metrics=metrics).map50 is None
 
 
-def test_confidences_are_calibrated_as_what_they_are_of() -> None:
-    assert told("class_entropy", temperature=2.0).class_probs[0, 0] == pytest.approx(0.75)
-    choice = told("class_entropy", temperature=2.0, outcomes="one")
+def test_the_outcomes_decide_how_confidences_are_calibrated() -> None:
+    assert strategy_pool("class_entropy", temperature=2.0).class_probs[0, 0] == pytest.approx(0.75)
+    choice = strategy_pool("class_entropy", temperature=2.0, outcomes="one")
     assert (choice.exclusive, choice.class_probs[0, 0]) == (True, pytest.approx(0.75))
-    several = told("class_entropy", outcomes="several")
+    several = strategy_pool("class_entropy", outcomes="several")
     assert several.offsets.tolist() == [0, 2, 4]
 
 
@@ -71,11 +71,11 @@ def test_confidences_are_calibrated_as_what_they_are_of() -> None:
     [("none", None), ("long_tail", [1.0, 3.0]), ("ppal", [pytest.approx(1.1114372), pytest.approx(1.2)])],
 )
 def test_the_settings_choose_how_much_each_class_counts(kind: str, weights: list[float] | None) -> None:
-    found = weights_of(Settings(class_weights=kind), ("cat", "dog"), METRICS, {"cat": 0.8})
-    assert (found if found is None else found.tolist()) == weights
+    class_weights = weights_of(Settings(class_weights=kind), ("cat", "dog"), METRICS, {"cat": 0.8})
+    assert (class_weights if class_weights is None else class_weights.tolist()) == weights
 
 
 def test_without_any_quality_all_classes_count_alike() -> None:
-    found = weights_of(Settings(class_weights="long_tail"), ("cat", "dog"), None, {})
-    assert found is not None
-    assert found.tolist() == [1.0, 1.0]
+    class_weights = weights_of(Settings(class_weights="long_tail"), ("cat", "dog"), None, {})
+    assert class_weights is not None
+    assert class_weights.tolist() == [1.0, 1.0]

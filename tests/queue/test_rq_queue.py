@@ -18,7 +18,7 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from backend.queue import rq_queue
-from backend.queue.rq_queue import CONTROL, QUEUES, SCORE, TRAIN, BackendJob, Delayed, Jobs, hint
+from backend.queue.rq_queue import CONTROL, QUEUES, SCORE, TRAIN, BackendJob, DelayedJobs, Jobs, hint
 from backend.queue.run_state import Progress, connect
 from backend.settings import Settings
 from backend.worker import jobs as job_functions
@@ -33,9 +33,9 @@ def jobs(redis: Redis) -> Jobs:
 @pytest.fixture
 def _signals() -> Iterator[None]:
     """Put back the signal handlers that an rq worker replaces."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    for number, handler in kept.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
@@ -105,7 +105,7 @@ def test_a_burst_worker_runs_what_waits(
     jobs.once("reconcile")
     rq_queue.work(redis_url, (CONTROL, SCORE), burst=True)
     assert jobs.depth() == 0
-    assert jobs.once("reconcile")  # the job took its hint back
+    assert jobs.once("reconcile")  # the job removed its claim
     assert queue(redis, CONTROL).failed_job_registry.count == 0
 
 
@@ -125,8 +125,8 @@ def test_a_job_that_raises_is_kept_for_another_try(
 # A claim and its job
 
 
-def test_a_claim_whose_job_cannot_be_enqueued_is_none(redis: Redis, redis_url: str) -> None:
-    """Redis takes the claim's key and refuses the job's: as it does for a moment at the limit of its memory."""
+def test_no_claim_is_written_if_its_job_cannot_be_enqueued(redis: Redis, redis_url: str) -> None:
+    """Redis accepts the claim's key and refuses the job's, as it may at the limit of its memory."""
     redis.acl_setuser("halfway", enabled=True, nopass=True, keys=["pending:*"], commands=["+@all"])
     try:
         with Redis.from_url(redis_url, username="halfway", password="") as halfway, pytest.raises(RedisError):
@@ -137,8 +137,8 @@ def test_a_claim_whose_job_cannot_be_enqueued_is_none(redis: Redis, redis_url: s
 
 
 @pytest.mark.parametrize("status", [JobStatus.STARTED, JobStatus.FAILED, None])
-def test_a_job_that_waits_no_longer_keeps_no_hint_back(jobs: Jobs, redis: Redis, status: JobStatus | None) -> None:
-    """Its worker was killed before it took the hint back, or the job is gone."""
+def test_the_claim_of_a_job_that_no_longer_waits_is_void(jobs: Jobs, redis: Redis, status: JobStatus | None) -> None:
+    """Its worker was killed before it removed the claim, or the job is gone."""
     jobs.once("check", 7)
     (job,) = queue(redis, CONTROL).jobs
     queue(redis, CONTROL).empty()
@@ -149,12 +149,12 @@ def test_a_job_that_waits_no_longer_keeps_no_hint_back(jobs: Jobs, redis: Redis,
     assert not jobs.once("check", 7)
 
 
-def test_a_delayed_job_keeps_its_hint(jobs: Jobs) -> None:
+def test_a_delayed_job_keeps_its_claim(jobs: Jobs) -> None:
     assert jobs.once("check", 7, delay_s=60)
     assert not jobs.once("check", 7)
 
 
-def test_of_many_hints_at_once_one_becomes_a_job(redis_url: str, jobs: Jobs) -> None:
+def test_many_hints_at_the_same_time_make_one_job(redis_url: str, jobs: Jobs) -> None:
     def hint_now(_: int) -> bool:
         with Redis.from_url(redis_url) as client:
             return Jobs(client).once("check", 7)
@@ -178,16 +178,16 @@ def test_a_claim_outlives_its_redis_only_with_its_job(tmp_path: Path, empty: boo
 
 
 def test_a_delayed_job_comes_in_time_after_an_outage(tmp_path: Path) -> None:
-    """What rq has for that ends with the first lost connection, and is missed for ten minutes."""
+    """rq's own scheduler ends when it loses the connection, and rq replaces it only after ten minutes."""
     with own_redis(tmp_path) as outages, connect(outages.url) as client:
-        jobs, delayed = Jobs(client), Delayed(connect(outages.url))
+        jobs, delayed = Jobs(client), DelayedJobs(connect(outages.url))
         delayed.enqueue_due()
         jobs.put("check", 7, delay_s=0.1)
         outages.kill()
         with pytest.raises(RedisError):
             delayed.enqueue_due()
         outages.start()
-        time.sleep(1)  # rq keeps whole seconds
+        time.sleep(1)  # rq stores times in whole seconds
         delayed.enqueue_due()
         assert jobs.depth() == 1
         delayed.close()
@@ -208,7 +208,7 @@ def put_shards(jobs: Jobs, project: int, count: int) -> None:
 
 
 def test_a_small_scoring_passes_a_long_one(jobs: Jobs, redis: Redis) -> None:
-    """36 tasks behind 2,000 of another project: one shard behind eight."""
+    """One shard of a project is enqueued after eight of another."""
     put_shards(jobs, 1, 8)
     put_shards(jobs, 2, 1)
     assert order(redis).index(2) == 0
@@ -226,13 +226,13 @@ def test_projects_take_turns(jobs: Jobs, redis: Redis) -> None:
 
 
 def test_dealing_loses_no_job(jobs: Jobs, redis: Redis) -> None:
-    """Workers take jobs while others are dealt, and one was enqueued by a version before this one."""
+    """Workers take jobs while `deal` reorders the others, and an earlier release enqueued one of them."""
     queue(redis, SCORE).enqueue("backend.worker.jobs.score_shard", 9, 1, 0, 0, [1], job_id="of-an-older-version")
-    taken: list[str] = []
+    popped: list[str] = []
 
     def take() -> None:
-        while len(taken) < 60:
-            taken.append(queue(redis, SCORE).pop_job_id() or "")
+        while len(popped) < 60:
+            popped.append(queue(redis, SCORE).pop_job_id() or "")
 
     with ThreadPoolExecutor(2) as pool:
         worker = pool.submit(take)
@@ -240,16 +240,16 @@ def test_dealing_loses_no_job(jobs: Jobs, redis: Redis) -> None:
             pool.submit(put_shards, jobs, project, 20).result()
         while worker.running() and jobs.depth():
             time.sleep(0.01)
-        taken += [""] * 60
-    got = [job_id for job_id in taken if job_id] + queue(redis, SCORE).job_ids
-    assert len(got) == len(set(got)) == 101
+        popped += [""] * 60
+    job_ids = [job_id for job_id in popped if job_id] + queue(redis, SCORE).job_ids
+    assert len(job_ids) == len(set(job_ids)) == 101
 
 
 @pytest.mark.usefixtures("_signals")
 def test_a_job_may_take_longer_than_the_worker_waits_between_two_looks(
     jobs: Jobs, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rq 3 calls what we override with another argument than rq 2 did."""
+    """rq 3 calls the method that we override with other arguments than rq 2."""
     monkeypatch.setattr(rq_queue, "JobWorker", partial(rq_queue.JobWorker, job_monitoring_interval=1))
     monkeypatch.setattr(job_functions, "reconcile", lambda: time.sleep(2.5))
     for _ in range(2):

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 
 from backend.queue import run_state as module
-from backend.queue.run_state import MAX_FAILURES, Counts, Progress, ScoringRun, TrainingProgress
+from backend.queue.run_state import MAX_FAILURES, LabelCounts, Progress, ScoringRun, TrainingProgress
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def test_the_last_shard_is_noticed_whatever_the_order(progress: Progress) -> Non
     assert not progress.shard_done(7, run, 0, 256)  # a job may run twice
     assert progress.scoring(7) == ScoringRun(2, 3, 344, 600, run)
     assert progress.shard_done(7, run, 1, 256)
-    assert progress.shard_done(7, run, 1, 256)  # also when the one that would have ranked died
+    assert progress.shard_done(7, run, 1, 256)  # a second time, because the first job may have died before it ranked
     progress.end_scoring(7, run)
     assert progress.scoring(7) is None
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_shards_of_an_older_run_are_moot(progress: Progress, version: int) -> None:
-    """Also of the same version: its pool is scored again when a label config asks for something else."""
+    """Also if both runs score the same version: a changed label config starts another run."""
     assert not progress.shard_done(7, 1, 0, 10)
     first = progress.start_scoring(7, 1, shards=2, total=20)
     progress.shard_done(7, first, 0, 10)
@@ -68,12 +68,12 @@ def test_shards_of_an_older_run_are_moot(progress: Progress, version: int) -> No
 def test_a_shard_that_is_done_as_another_run_begins_counts_for_its_own(
     progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, looked = progress.start_scoring(7, 1, shards=2, total=20), Progress.scoring
+    first, scoring = progress.start_scoring(7, 1, shards=2, total=20), Progress.scoring
 
     def overtaken(self: Progress, project_id: int) -> ScoringRun | None:
-        found = looked(self, project_id)
+        current_run = scoring(self, project_id)
         progress.start_scoring(7, 1, shards=2, total=20)
-        return found
+        return current_run
 
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "scoring", overtaken)
@@ -99,8 +99,8 @@ def test_a_run_that_nobody_works_on_ends(progress: Progress, redis: Redis) -> No
 
 def test_counts_come_back(progress: Progress) -> None:
     assert progress.counts(7) is None
-    progress.set_counts(7, Counts(100, 40, 3))
-    assert progress.counts(7) == Counts(100, 40, 3)
+    progress.set_counts(7, LabelCounts(100, 40, 3))
+    assert progress.counts(7) == LabelCounts(100, 40, 3)
     assert progress.counts(8) is None
 
 

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 from backend.loop.context import Context
 from backend.loop.projects import WEBHOOK_HEADER
 from backend.queue.rq_queue import QUEUES
-from backend.queue.run_state import Counts
+from backend.queue.run_state import LabelCounts
 from backend.types import Json
 from backend.web import app
 from tests.support import CONFIG, ImageSite, publish, serve
@@ -307,7 +307,7 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
     client.post("/setup", json=SETUP)
     publish(context.store, 7, tiny_weights)
     publish(context.store, 7, tiny_weights, promoted=False)
-    context.progress.set_counts(7, Counts(100, 30, 10))
+    context.progress.set_counts(7, LabelCounts(100, 30, 10))
     run = context.progress.start_scoring(7, 1, 2, 70)
     context.progress.shard_done(7, run, 0, 50)
     status = client.get("/api/projects/7").json()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from backend.evaluation.stopping import Recommendation
 from backend.loop.projects import Status
 from backend.loop.studio_state import StudioState
-from backend.queue.run_state import Counts, ScoringRun, TrainingProgress
+from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
 from backend.web.schemas import PredictRequest, SetupRequest, TrainRequest, WebhookRequest, project_out
 
 LABEL_STUDIO_TASK = {
@@ -77,7 +77,7 @@ def test_a_status_without_anything_and_with_everything() -> None:
     out = project_out(empty)
     assert (out.counts, out.versions, out.scoring.total, out.training.state) == (None, [], 0, "idle")
     running = TrainingProgress("running", "train", 0.5, 10.0, "", 3, 6, {"box_loss": 1.0})
-    full = status(Counts(9, 5, 2), running, ScoringRun(1, 2, 3, 4, 5), {5: "gone"})
+    full = status(LabelCounts(9, 5, 2), running, ScoringRun(1, 2, 3, 4, 5), {5: "gone"})
     out = project_out(full)
     assert out.counts is not None
     assert (out.counts.tasks, out.counts.labeled, out.counts.new) == (9, 5, 2)
@@ -86,7 +86,7 @@ def test_a_status_without_anything_and_with_everything() -> None:
 
 
 def status(
-    counts: Counts | None, training: TrainingProgress, run: ScoringRun | None, failures: dict[int, str]
+    counts: LabelCounts | None, training: TrainingProgress, run: ScoringRun | None, failures: dict[int, str]
 ) -> Status:
     return Status(
         project_id=7,

@@ -1,4 +1,4 @@
-"""Jobs that meet: in whichever order they run or fail, Label Studio ends up with the scores of the last ranking."""
+"""Jobs that run at the same time or fail: in any order, Label Studio ends up with the scores of the last ranking."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def queue(redis: Redis, name: str) -> Queue:
 
 
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, meanwhile: Callable[[], None]) -> None:
-    """Let something else happen once, right after `name` of a module has done its work."""
+    """Call `meanwhile` once, right after the function `name` of a module has returned."""
     original, pending = getattr(module, name), [meanwhile]
 
     def interrupted(*args: Any, **options: Any) -> Any:
-        found = original(*args, **options)
+        answer = original(*args, **options)
         while pending:
             pending.pop()()
-        return found
+        return answer
 
     monkeypatch.setattr(module, name, interrupted)
 
 
 @dataclass(frozen=True)
 class Studio:
-    """A project of four images with a served version and its ranking, whose jobs run when the test says so."""
+    """A project of four images with a served version and its ranking; its jobs run only when the test calls them."""
 
     context: Context
     project: int
@@ -68,31 +68,31 @@ class Studio:
         self.context.store.save_project(ProjectRecord(self.project, CONFIG, extra, "", "", ""))
 
     def waiting(self, name: str = CONTROL) -> list[str]:
-        """Return the jobs that wait for their time."""
-        found = queue(self.context.redis, name)
-        scheduled = found.scheduled_job_registry.get_job_ids()
-        return [job.func_name.rpartition(".")[2] for job in map(found.fetch_job, scheduled) if job]
+        """Return the names of the delayed jobs."""
+        rq_queue = queue(self.context.redis, name)
+        scheduled = rq_queue.scheduled_job_registry.get_job_ids()
+        return [job.func_name.rpartition(".")[2] for job in map(rq_queue.fetch_job, scheduled) if job]
 
-    def asked(self, name: str) -> list[str]:
-        """Return the jobs that may begin."""
+    def queued(self, name: str) -> list[str]:
+        """Return the names of the jobs that may begin."""
         return [job.func_name.rpartition(".")[2] for job in queue(self.context.redis, name).jobs]
 
     def run(self, name: str = CONTROL) -> None:
-        """Run the jobs of a queue, and those that they make."""
-        found = queue(self.context.redis, name)
-        while found.job_ids:
-            job = found.fetch_job(found.pop_job_id() or "")
+        """Run the jobs of a queue, and those that they enqueue there."""
+        rq_queue = queue(self.context.redis, name)
+        while rq_queue.job_ids:
+            job = rq_queue.fetch_job(rq_queue.pop_job_id() or "")
             assert job is not None
             job.delete()
             getattr(cycle_of(self.context), job.func_name.rpartition(".")[2])(*job.args)
 
     def work(self, *names: str) -> None:
-        """Work off the queues by name, those that wait for their time too, until nothing is left in the first."""
+        """Run the jobs of the named queues, delayed jobs included; without names, repeat until CONTROL is empty."""
         for name in names or (CONTROL, SCORE):
-            found = queue(self.context.redis, name)
-            for job_id in found.scheduled_job_registry.get_job_ids():
-                found.scheduled_job_registry.remove(job_id)
-                found.push_job_id(job_id)
+            rq_queue = queue(self.context.redis, name)
+            for job_id in rq_queue.scheduled_job_registry.get_job_ids():
+                rq_queue.scheduled_job_registry.remove(job_id)
+                rq_queue.push_job_id(job_id)
             self.run(name)
         if not names and self.context.redis.llen(queue(self.context.redis, CONTROL).key):
             self.work()
@@ -102,19 +102,19 @@ class Studio:
             self.work()
 
     def assert_in_order(self, strategy: str) -> None:
-        """What Label Studio holds are the scores of a ranking by `strategy` of all unlabeled tasks."""
+        """Assert that Label Studio holds the scores of a ranking by `strategy` of all unlabeled tasks."""
         assert self.context.progress.scoring(self.project) is None
         order = self.context.store.ranking(self.project, 1)
         assert order is not None
         assert order.strategy == strategy
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [one.score for one in self.client.predictions_of(task.id)]
+            task.id: [prediction.score for prediction in self.client.predictions_of(task.id)]
             for task in self.client.unlabeled_tasks(self.project)
         }
         assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
-        kept, _ = self.context.store.load_pool(self.project, 1, None, tag="label")
-        assert set(kept.task_ids.tolist()) >= set(held)
+        pool, _ = self.context.store.load_pool(self.project, 1, None, tag="label")
+        assert set(pool.task_ids.tolist()) >= set(held)
 
 
 @pytest.fixture
@@ -127,21 +127,21 @@ def studio(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         project = context.label_studio.create_project("jobs", CONFIG)
-        found = Studio(context, project, images)
-        found.add(0, 4)
-        found.choose("class_entropy")
+        studio = Studio(context, project, images)
+        studio.add(0, 4)
+        studio.choose("class_entropy")
         publish(context.store, project, tiny_weights)
         cycle_of(context).start_scoring(project)
-        found.settle()
-        found.assert_in_order("class_entropy")
-        yield found
+        studio.settle()
+        studio.assert_in_order("class_entropy")
+        yield studio
 
 
 @pytest.mark.label_studio
 def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else theirs, of the pool before, would pass for the new one, and their shard take the place of one of its own."""
+    """Otherwise the late tasks' ranking of the old pool would count as the new one, and their shard replace another."""
     monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
     annotation = studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(studio.project)), [])
     studio.add(4, 5)
@@ -178,7 +178,7 @@ def test_a_scoring_that_begins_while_another_is_pushed_comes_after_it(
 
 @pytest.mark.label_studio
 def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> None:
-    """Else it would rank what the other one has so far, here nothing, and end it."""
+    """Otherwise it would rank the shards that the other run has so far, here none, and end that run."""
     cycle_of(studio.context).start_scoring(studio.project)
     studio.work(SCORE)
     studio.choose("margin")
@@ -190,19 +190,19 @@ def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> Non
 
 @pytest.mark.label_studio
 def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studio, tiny_weights: Path) -> None:
-    """Where people label faster than the pool is scored, the queue would never change."""
+    """Otherwise the queue would never change where people label faster than the pool is scored."""
     studio.choose("class_entropy", RETRAIN_EVERY=1)
     studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
     publish(studio.context.store, studio.project, tiny_weights)
     cycle_of(studio.context).check(studio.project)  # its scoring has not begun
-    assert studio.asked(TRAIN) == []
+    assert studio.queued(TRAIN) == []
     cycle_of(studio.context).start_scoring(studio.project)
     cycle_of(studio.context).check(studio.project)
-    assert studio.asked(TRAIN) == []
+    assert studio.queued(TRAIN) == []
     studio.work(SCORE)
     studio.run(CONTROL)
     assert studio.client.project(studio.project).model_version == "yolo11n-v2"
-    assert studio.asked(TRAIN) == ["retrain"]
+    assert studio.queued(TRAIN) == ["retrain"]
 
 
 @pytest.mark.label_studio
@@ -227,7 +227,7 @@ def test_a_push_is_moot_once_another_version_is_accepted(studio: Studio, tiny_we
 
 @pytest.mark.label_studio
 def test_a_late_shard_of_a_run_leaves_those_of_the_next_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their names are the same, their tasks are not: one was labeled in between."""
+    """Their names are the same but their tasks are not: one task was labeled in between."""
     monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
 
     def meanwhile() -> None:
@@ -260,7 +260,7 @@ def test_a_push_waits_as_long_as_another_job_writes_and_its_run_lives_on(studio:
 
 @pytest.mark.label_studio
 def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is down for longer than the job is tried again. The ranking is in the store, and nothing of it there."""
+    """Label Studio is down until all tries of the job have failed; only the store has the ranking."""
     studio.choose("margin")
     record = served_models.project_record(studio.context, studio.project)
     assert not push.is_pending(studio.context, record)
@@ -275,7 +275,7 @@ def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monk
         with pytest.raises(LabelStudioError):
             studio.work(SCORE, CONTROL)
     assert not push.is_pending(studio.context, record)
-    studio.context.redis.delete(f"scoring:{studio.project}")  # as it expires
+    studio.context.redis.delete(f"scoring:{studio.project}")  # as after its expiry
     assert push.is_pending(studio.context, record)
     cycle_of(studio.context).reconcile()
     studio.settle()
@@ -283,10 +283,10 @@ def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monk
 
 
 @pytest.mark.label_studio
-def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
+def test_a_version_that_cannot_predict_ends_its_scoring_with_the_reason(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the run would stand for half an hour, and nothing would say why."""
+    """Otherwise the run would stay for half an hour, and nobody would see the reason."""
 
     def damaged(*_: Any, **__: Any) -> None:
         raise ModelError("weights of yolo11n-v1 are damaged")
@@ -305,8 +305,8 @@ def test_a_version_that_cannot_be_asked_ends_its_scoring_with_the_reason(
 
 
 @pytest.mark.label_studio
-def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
-    """However many hints come meanwhile."""
+def test_a_job_that_finds_the_lock_taken_waits_once(studio: Studio) -> None:
+    """Many hints come meanwhile."""
     hints = Jobs(studio.context.redis)
     with studio.context.lock(studio.project, "push"):
         for _ in range(3):
@@ -318,8 +318,10 @@ def test_whoever_finds_another_at_work_waits_once(studio: Studio) -> None:
 
 
 @pytest.mark.label_studio
-def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the webhook was lost, and Label Studio after it for longer than the job is tried again."""
+def test_the_reconcile_looks_for_new_tasks_until_they_have_a_place(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The webhook was lost, and Label Studio is down until all tries of the job have failed."""
     cycle_of(studio.context).reconcile()
     studio.settle()
     studio.add(4, 6)
@@ -335,23 +337,23 @@ def test_new_tasks_are_looked_for_until_they_have_a_place(studio: Studio, monkey
     cycle_of(studio.context).reconcile()
     studio.settle()
     studio.assert_in_order("class_entropy")
-    cycle_of(studio.context).reconcile()  # this one looks at what we wrote ourselves
+    cycle_of(studio.context).reconcile()  # this reconcile sees the change that our own predictions made
     studio.settle()
     cycle_of(studio.context).reconcile()
     assert "score_new" not in [job.func_name.rpartition(".")[2] for job in queue(studio.context.redis, CONTROL).jobs]
 
 
 def test_each_step_of_the_loop_is_a_job() -> None:
-    """rq finds a job by the name of its function, and gives it what was queued."""
+    """rq finds a job by the name of its function, and passes the queued arguments."""
     steps = {name: step for name, step in vars(Cycle).items() if not name.startswith("_")}
     assert steps.keys() >= {"check", "retrain", "start_scoring", "score_shard", "rank_and_push", "reconcile"}
     for name, step in steps.items():
-        _, *taken = inspect.signature(step).parameters
-        assert list(inspect.signature(getattr(jobs, name)).parameters) == taken, name
+        _, *parameters = inspect.signature(step).parameters
+        assert list(inspect.signature(getattr(jobs, name)).parameters) == parameters, name
 
 
-def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: Context, tiny_weights: Any) -> None:
-    """Its shards are moot, so nothing would end it but its time."""
+def test_a_run_of_a_version_that_is_no_longer_accepted_is_ignored(context: Context, tiny_weights: Any) -> None:
+    """Its shards are of no use, so the run would only end when it expires."""
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     context.store.save_project(record)
     for number in (1, 2):
@@ -365,7 +367,7 @@ def test_a_run_of_a_version_that_is_no_longer_the_accepted_one_is_none(context: 
 def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
     context: Context, redis: Redis, monkeypatch: pytest.MonkeyPatch, forced: int
 ) -> None:
-    """Nobody asks again; one that was due by its labels is found by the next check."""
+    """Nobody asks for it again. A training that was due because of its labels is found by the next check."""
     monkeypatch.setattr(demands, "is_due", lambda *_: True)
 
     def busy(*_: Any, **__: Any) -> None:
@@ -386,19 +388,19 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
         (pool_ranking, "rank_pool"),  # before the first batch
         (LabelStudioClient, "import_predictions"),  # before the pointer
         (LabelStudioClient, "prediction_versions"),  # before the flip
-        (LabelStudioClient, "set_model_version"),  # after it: the write of a process that stood still comes late
+        (LabelStudioClient, "set_model_version"),  # after the flip: the write of a stalled process comes late
     ],
 )
 def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
     studio: Studio, tiny_weights: Any, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:
-    """Wherever it stands still for longer than its lock lives: the queue stays with what was accepted later."""
+    """The push stalls until its lock has expired. The queue stays with the version that was accepted later."""
     original, pending = getattr(module, name), [True]
 
     def overtake() -> None:
-        studio.context.redis.delete(f"lock:push:{studio.project}")  # what its expiry does
+        studio.context.redis.delete(f"lock:push:{studio.project}")  # as after its expiry
         publish(studio.context.store, studio.project, tiny_weights)
-        studio.context.redis.flushall()  # also where redis was lost
+        studio.context.redis.flushall()  # as after a loss of redis
         cycle_of(studio.context).start_scoring(studio.project)
         studio.settle()
 
@@ -424,4 +426,5 @@ def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
     assert serving.number == 2
     studio.settle()
     held = [studio.client.predictions_of(task.id) for task in studio.client.unlabeled_tasks(studio.project)]
-    assert [sum(one.version == "yolo11n-v2" for one in found) for found in held] == [1] * len(held)
+    versions = [[prediction.version for prediction in predictions] for predictions in held]
+    assert [names.count("yolo11n-v2") for names in versions] == [1] * len(held)

@@ -1,4 +1,4 @@
-"""Children that end: started again a few times, then their last words."""
+"""Children that end are started again a few times; then the error shows their last lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shell(code: str, log_file: Path | None = None, may_start: Callable[[], bool]
 
 
 @pytest.mark.parametrize("to_file", [True, False])
-def test_a_child_that_keeps_dying_ends_the_watch_with_its_last_words(tmp_path: Path, to_file: bool) -> None:
+def test_a_child_that_keeps_dying_ends_the_watch_with_its_last_lines(tmp_path: Path, to_file: bool) -> None:
     starts = tmp_path / "starts"
     part = shell(f"echo x >> {starts}; echo the disk is full >&2; exit 3", tmp_path / "log" if to_file else None)
     with pytest.raises(BackendError, match=r"the child ended 4 times .* status 3.*\nthe disk is full"):
@@ -51,30 +51,30 @@ def test_a_child_that_dies_once_is_started_again(tmp_path: Path) -> None:
     assert not part.alive
 
 
-def test_no_restart_is_wasted_while_it_makes_no_sense(tmp_path: Path) -> None:
-    asked = []
+def test_a_child_is_not_restarted_before_it_may_start(tmp_path: Path) -> None:
+    calls = []
 
     def may_start() -> bool:
-        asked.append(True)
-        return len(asked) > 50
+        calls.append(True)
+        return len(calls) > 50
 
     starts = tmp_path / "starts"
     part = shell(f"echo x >> {starts}; exit 1", may_start=may_start)
-    while len(asked) <= 50:
+    while len(calls) <= 50:
         part.look()
         time.sleep(0.001)
     part.process.wait()
     assert starts.read_text().count("x") == 2
 
 
-def test_the_watch_ends_when_told() -> None:
+def test_the_watch_ends_when_its_event_is_set() -> None:
     part, stop = shell("exec sleep 60"), threading.Event()
     threading.Timer(0.05, stop.set).start()
     watch([part], stop)
     part.stop()
 
 
-def test_what_a_child_says_is_shown_while_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_a_child_is_shown_while_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
     code = "import sys; print('ready', flush=True); print('caf\\u00e9'.encode(), flush=True); sys.stdin.read()"
     part = Part("the child", [sys.executable, "-c", code], os.environ)
     while part.last_lines().count("\n") < 1:
@@ -83,7 +83,7 @@ def test_what_a_child_says_is_shown_while_it_runs(capfd: pytest.CaptureFixture[s
     assert "ready" in capfd.readouterr().err
 
 
-def test_an_ended_child_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_a_child_that_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     part = shell("exit 7")
     part.process.wait()
     with caplog.at_level(logging.ERROR):

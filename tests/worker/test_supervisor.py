@@ -1,4 +1,4 @@
-"""What keeps the workers going: threads that outlive redis."""
+"""The threads of the supervisor survive outages of redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 
 
 def test_the_reconcile_outlives_redis(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed and back empty, twice; each outage is a line of log when it begins and one when it ends."""
+    """Redis is killed and comes back empty, twice. The log has a line when each outage begins and when it ends."""
     stop = threading.Event()
     caplog.set_level(logging.INFO, "backend.worker.supervisor")
     with own_redis(tmp_path) as outages, connect(outages.url) as client:

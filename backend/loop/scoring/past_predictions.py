@@ -42,7 +42,7 @@ def fair(context: Context, pasts: Sequence[Past], sources: Mapping[int, int]) ->
         predictions = said(context, past.project_id, past.number, past.tag, asked)
         return ((task_id, prediction) for task_id, prediction in predictions if prediction.tracks is None)
 
-    return fair_losses.fair(pasts, sources, lambda past: past.learned, answers)
+    return fair_losses.fair_answers(pasts, sources, lambda past: past.learned, answers)
 
 
 def said(

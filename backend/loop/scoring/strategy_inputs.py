@@ -19,7 +19,7 @@ from backend.loop.scoring.past_predictions import Past, fair, pasts_of
 from backend.loop.served_models import ServedModel, committee_for
 from backend.media.cache import each_or_error
 from backend.policy import strategy_pool
-from backend.policy.fair_losses import loss_of
+from backend.policy.fair_losses import prediction_loss
 from backend.policy.strategy_pool import LabeledImages
 from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import ProjectRecord
@@ -73,7 +73,9 @@ def losses_of_labels(
 ) -> dict[int, float]:
     """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
     predictions = fair(context, pasts, sources)
-    return {task_id: loss_of(prediction, labels[task_id], past.classes) for task_id, past, prediction in predictions}
+    return {
+        task_id: prediction_loss(prediction, labels[task_id], past.classes) for task_id, past, prediction in predictions
+    }
 
 
 def asks_committee(strategies: Iterable[str]) -> bool:

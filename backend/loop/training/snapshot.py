@@ -17,7 +17,7 @@ from backend.loop.training import video_shots
 from backend.loop.training.video_shots import Shots
 from backend.media.cache import placed
 from backend.model_versions import TrainingSnapshot
-from backend.queue.run_state import Counts
+from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, ControlTag
@@ -85,12 +85,12 @@ def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
     return changed + len(before.keys() - now.keys())
 
 
-def count(context: Context, project_id: int) -> Counts:
+def count(context: Context, project_id: int) -> LabelCounts:
     """Count the project's labels through Label Studio, and remember the counts for the status page."""
     snapshot = last_snapshot(context, project_id)
     now = context.label_studio.label_stamps(project_id)
     tasks = context.label_studio.project(project_id).task_count
-    counts = Counts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
+    counts = LabelCounts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
     context.progress.set_counts(project_id, counts)
     return counts
 

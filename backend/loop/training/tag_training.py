@@ -22,7 +22,7 @@ from backend.loop.training.verdict import Evaluated, evaluated
 from backend.media.cache import placed
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
-from backend.policy.training_start import Origin, goes_on
+from backend.policy.training_start import Origin, starts_from_served
 from backend.storage import file_sha256
 from backend.types import ControlTag, HyperParameters, LstmOptions
 from backend.yolo import timeline_model, training
@@ -136,7 +136,7 @@ def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
 def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
     """Return the champion if a training starts from its weights, None if it starts from the base weights."""
     served = Origin(before.model.classes, before.model.base_model, before.model.learned) if before else None
-    continues = goes_on(
+    continues = starts_from_served(
         served,
         train_from=plan.settings.train_from,
         classes=plan.tag.labels,

@@ -14,7 +14,7 @@ from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.training.snapshot import Plan
 from backend.model_versions import Calibration
 from backend.policy import judgement
-from backend.policy.judgement import Verdict
+from backend.policy.judgement import Judgement
 from backend.yolo import evaluate, timeline_model
 from backend.yolo.classification import load_predictor
 from backend.yolo.tasks import details, quality
@@ -26,7 +26,7 @@ from backend.yolo.training import Trained
 class Evaluated:
     """What the evaluation of a challenger gave."""
 
-    verdict: Verdict
+    verdict: Judgement
     calibration: Calibration
     class_quality: Mapping[str, float]  # PPAL's, of the classes that the challenger matched
 
@@ -46,7 +46,7 @@ def evaluated(
     """
     models = [trained.weights, champion] if champion else [trained.weights]
     measured = [_measured(plan, weights, data_yaml, left_out) for weights in models]
-    verdict = judgement.verdict(
+    verdict = judgement.judge_challenger(
         [quality_of for quality_of, _ in measured],
         lambda: _on_labels(plan, models, data_yaml.parent / "labels-alone", left_out),
         held_out=plan.split.held_out,
