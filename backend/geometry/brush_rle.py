@@ -2,8 +2,8 @@
 
 A brush region is the alpha of an RGBA image of the image's size, packed bit by bit by the front end's @thi.ng/rle-pack:
 
-header  32 bits number of values (4 per pixel) · 5 bits word size - 1 · 4 times 4 bits run size - 1
-run     1 bit "one value repeats" · 2 bits which run size · length - 1 in that many bits · the value, or `length` values
+header  32 bits: number of values (4 per pixel) · 5 bits: word size - 1 · 4 times 4 bits: run size - 1
+run     1 bit: "one value repeats" · 2 bits: index of the run size · length - 1 in that size · one or `length` values
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from backend.errors import RegionError
 from backend.types import BoolArray, IntArray
 
 WORD = 8
-SIZES = (3, 4, 8, 16)  # bits of a run's length, what the front end and the SDK write
+SIZES = (3, 4, 8, 16)  # bits of a run's length, as the front end and the SDK write them
 LONGEST = 1 << SIZES[-1]
 HEADER = 32 + 5 + 4 * len(SIZES)
 MOST_PIXELS = (2**32 - 1) // 4
 
 
 def encode_rle(mask: npt.ArrayLike) -> list[int]:
-    """Return a mask (h, w) as brush RLE: alpha 255 where it is true, byte for byte what the SDK's converter writes.
+    """Return a mask (h, w) as brush RLE: alpha 255 where it is true, 0 elsewhere.
 
-    Raises ValueError for a mask that is not two-dimensional, or has no pixel or more than the format can count.
+    The bytes are those of the SDK's converter. Raises ValueError for a mask that is not two-dimensional, has no pixel,
+    or has more than MOST_PIXELS.
 
     >>> encode_rle([[False, True]])
     [0, 0, 0, 8, 57, 27, 252, 96, 17, 255, 128]
@@ -38,29 +39,29 @@ def encode_rle(mask: npt.ArrayLike) -> list[int]:
     values = np.where(flat[ends - 1], 255, 0)
     pieces = (lengths + LONGEST - 1) // LONGEST
     last = np.cumsum(pieces) - 1
-    rest = np.full(last[-1] + 1, LONGEST)
-    rest[last] = lengths - (pieces - 1) * LONGEST
-    # The last piece of a long run is short, but the SDK gives it a long run's size as well; both decode alike.
-    which = np.repeat(np.searchsorted([1 << size for size in SIZES[:-1]], lengths), pieces)
-    size = np.array(SIZES)[which]
-    codes = ((4 + which) << size | (rest - 1)) << WORD | np.repeat(values, pieces)
-    sizes = int("".join(f"{size - 1:04b}" for size in SIZES), 2)
+    piece_lengths = np.full(last[-1] + 1, LONGEST)
+    piece_lengths[last] = lengths - (pieces - 1) * LONGEST
+    # The SDK gives all pieces of a long run the same size, even a short last piece. We do the same.
+    size_index = np.repeat(np.searchsorted([1 << size_bits for size_bits in SIZES[:-1]], lengths), pieces)
+    size_bits = np.array(SIZES)[size_index]
+    codes = ((4 + size_index) << size_bits | (piece_lengths - 1)) << WORD | np.repeat(values, pieces)
+    sizes = int("".join(f"{size_bits - 1:04b}" for size_bits in SIZES), 2)
     head = [4 * flat.size, (WORD - 1) << 16 | sizes]
-    return _pack(np.append(head, codes), np.append([32, HEADER - 32], 3 + size + WORD))
+    return _pack(np.append(head, codes), np.append([32, HEADER - 32], 3 + size_bits + WORD))
 
 
 def decode_rle(rle: Sequence[int], height: int, width: int) -> BoolArray:
-    """Return the mask (height, width) of a brush RLE: true where alpha is at least half of the region's highest.
+    """Return the mask (height, width) of a brush RLE: true where alpha is at least half of the region's highest alpha.
 
-    The half keeps the edge of a stroke where it was painted, and half-transparent masks of other tools whole. Takes one
-    byte per pixel. Raises RegionError for an RLE that is damaged, or that is not of this size.
+    This threshold keeps the soft edge of a stroke in place, and keeps half-transparent masks of other tools whole.
+    Takes one byte of memory per pixel. Raises RegionError for an RLE that is damaged or has another size.
     """
     if height < 1 or width < 1:
         _refuse(f"its image has the size {width} x {height}", 0)
     data, sizes = _open(rle, 4 * height * width)
     alpha = np.zeros(height * width, dtype=np.uint8)
     bits, position, start = 8 * len(data), HEADER, 0
-    data += bytes(8)  # so that a window never ends early
+    data += bytes(8)  # the window below may read past the last byte
     while start < 4 * alpha.size:
         at, shift = position >> 3, position & 7
         window = int.from_bytes(data[at : at + 5], "big") >> (8 - shift) & 0xFFFFFFFF
@@ -93,21 +94,24 @@ def _flat(mask: npt.ArrayLike) -> BoolArray:
 
 
 def _pack(codes: IntArray, lengths: IntArray) -> list[int]:
-    """Return codes of up to 32 bits, written one behind the other, as bytes."""
+    """Return the bytes of codes (n,) of up to 32 bits, written one after the other; `lengths` (n,) are their bits."""
     ends = np.cumsum(lengths)
     starts = ends - lengths
-    # The SDK fills up to the next byte, and with a whole one where nothing is left to fill.
+    # Like the SDK, end with a byte of zeros where the codes fill their last byte.
     packed = np.zeros(ends[-1] // 8 + 1, dtype=np.uint8)
     windows = (codes << (40 - lengths - starts % 8)).astype(">u8")
     for byte, part in enumerate(windows.view(np.uint8).reshape(-1, 8)[:, 3:].T):
         reached = part > 0
-        np.add.at(packed, starts[reached] // 8 + byte, part[reached])  # codes share bytes, never bits: a sum is an or
+        np.add.at(packed, starts[reached] // 8 + byte, part[reached])  # codes share bytes, not bits: a sum is an OR
     numbers: list[int] = packed.tolist()
     return numbers
 
 
 def _open(rle: Any, values: int) -> tuple[bytes, tuple[int, ...]]:
-    """Return an RLE's bytes and run sizes; its header must promise this number of values."""
+    """Return the bytes and the run sizes of an RLE.
+
+    Raises RegionError unless its header gives this number of values.
+    """
     try:
         data = bytes(rle) if isinstance(rle, list | tuple) else None
     except (TypeError, ValueError):
@@ -131,9 +135,9 @@ def _words(data: bytes, position: int, length: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer((value & ((1 << WORD * length) - 1)).to_bytes(length, "big"), dtype=np.uint8)
 
 
-def _refuse(what: str, byte: int) -> NoReturn:
+def _refuse(reason: str, byte: int) -> NoReturn:
     raise RegionError(
-        f"the brush mask cannot be read: {what}",
+        f"the brush mask cannot be read: {reason}",
         where=f"value.rle, byte {byte}",
         fix="paint the region anew, or import it with the RLE of label_studio_sdk.converter.brush and the image's size",
     )

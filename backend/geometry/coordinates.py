@@ -1,4 +1,4 @@
-"""Boxes in the three spellings we meet: pixels (models), percent (Label Studio) and normalised (YOLO labels).
+"""Boxes in three coordinate systems: pixels (models), percent (Label Studio) and normalised (YOLO labels).
 
 pixels      x1, y1, x2, y2       float array (n, 4), origin top left
 percent     x, y, width, height  0..100 of the image, x and y of the top-left corner
@@ -21,7 +21,7 @@ Boxes = npt.NDArray[np.float64]
 
 
 def clip_pixels(boxes: npt.ArrayLike, width: float, height: float) -> Boxes:
-    """Return xyxy boxes (n, 4) cut off at the borders of the image.
+    """Return xyxy boxes (n, 4) clipped to the image.
 
     >>> clip_pixels([[-5, 10, 120, 40]], width=100, height=50).tolist()
     [[0.0, 10.0, 100.0, 40.0]]
@@ -50,7 +50,7 @@ def percent_boxes(prediction: Prediction) -> Boxes:
 def label_arrays(
     labels: Sequence[LabeledBox], classes: Sequence[str], width: float, height: float
 ) -> tuple[Boxes, IntArray]:
-    """Return l labels as pixel boxes (l, 4) and numbers in `classes` (l,), -1 for a label that is not in it.
+    """Return l labels as pixel boxes (l, 4) and class indices (l,), -1 for a label that is not in `classes`.
 
     >>> label_arrays([LabeledBox("cat", (0.5, 0.5, 0.2, 0.4))], ("dog", "cat"), 200, 100)
     (array([[ 80.,  30., 120.,  70.]]), array([1]))
@@ -62,21 +62,21 @@ def label_arrays(
 
 
 def class_hulls(labels: Sequence[LabeledBox]) -> tuple[LabeledBox, ...]:
-    """Return one box of each name, around all that have it: what a model of the classes of pixels answers with.
+    """Return one box per label name, around all boxes with that name, as a semantic segmentation model predicts them.
 
     >>> class_hulls([LabeledBox("cat", (0.25, 0.5, 0.5, 1.0)), LabeledBox("cat", (0.875, 0.5, 0.25, 0.5))])
     (LabeledBox(label='cat', xywh=(0.5, 0.5, 1.0, 1.0), outline=(), keypoints=(), frame=0, last=0, note=''),)
     """
-    found = []
+    hulls = []
     for name in dict.fromkeys(label.label for label in labels):
         xyxy, _ = label_arrays([label for label in labels if label.label == name], (name,), 1, 1)
         low, high = xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)
-        found.append(LabeledBox(name, (*((low + high) / 2).tolist(), *(high - low).tolist())))
-    return tuple(found)
+        hulls.append(LabeledBox(name, (*((low + high) / 2).tolist(), *(high - low).tolist())))
+    return tuple(hulls)
 
 
 def percent_to_normalised(box: Box) -> Box:
-    """Return a percent box with its centre, in 0..1.
+    """Return a percent box as a normalised box.
 
     >>> percent_to_normalised((10.0, 20.0, 30.0, 40.0))
     (0.25, 0.4, 0.3, 0.4)
@@ -86,7 +86,7 @@ def percent_to_normalised(box: Box) -> Box:
 
 
 def normalised_to_percent(box: Box) -> Box:
-    """Return a normalised box with its top-left corner, in percent.
+    """Return a normalised box as a percent box.
 
     >>> normalised_to_percent((0.25, 0.5, 0.5, 0.25))
     (0.0, 37.5, 50.0, 25.0)
@@ -96,7 +96,7 @@ def normalised_to_percent(box: Box) -> Box:
 
 
 def clip_percent(box: Box) -> Box:
-    """Return a percent box cut off at the borders of the image; outside of it width or height is 0.
+    """Return a percent box clipped to the image; a box outside the image gets width or height 0.
 
     >>> clip_percent((-10.0, 90.0, 50.0, 50.0))
     (0.0, 90.0, 40.0, 10.0)
@@ -110,10 +110,10 @@ def clip_percent(box: Box) -> Box:
 
 
 def rotated_hull(box: Box, rotation: float, width: float, height: float) -> Box:
-    """Return the smallest upright percent box around a percent box turned by `rotation` degrees.
+    """Return the smallest upright percent box around a percent box that is rotated by `rotation` degrees.
 
-    Label Studio turns a region clockwise about its own top-left corner, in pixels: the image's `width` and `height`
-    matter because a percent across and a percent down are different lengths.
+    Label Studio rotates a region clockwise about its top-left corner, in pixels. One percent of the width and one
+    percent of the height are different lengths, so this needs the image's `width` and `height`.
 
     >>> [round(v, 9) for v in rotated_hull((50.0, 50.0, 10.0, 20.0), 90.0, width=200, height=100)]
     [40.0, 50.0, 10.0, 20.0]
@@ -128,10 +128,10 @@ def rotated_hull(box: Box, rotation: float, width: float, height: float) -> Box:
 
 
 def rotated_corners(box: Box, rotation: float, width: float, height: float) -> Ring:
-    """Return the corners, as shares of the image, of a percent box turned by `rotation` degrees.
+    """Return the corners, in 0..1 of the image, of a percent box that is rotated by `rotation` degrees.
 
-    They begin with the one Label Studio turns about, its top left, and go on clockwise; `width` and `height` of the
-    image as in `rotated_hull`.
+    The first corner is the top left, about which Label Studio rotates; the others follow clockwise. `width` and
+    `height` are those of the image, as in `rotated_hull`.
 
     >>> [(round(x, 9), round(y, 9)) for x, y in rotated_corners((50.0, 50.0, 10.0, 20.0), 90.0, 200, 100)]
     [(0.5, 0.5), (0.5, 0.7), (0.4, 0.7), (0.4, 0.5)]
@@ -148,7 +148,7 @@ def rotated_corners(box: Box, rotation: float, width: float, height: float) -> R
 def corners_of(rotated: npt.ArrayLike) -> Boxes:
     """Return the corners (n, 4, 2) of boxes (n, 5): x centre, y centre, width, height, radians clockwise.
 
-    In the order of `rotated_corners`.
+    The corners have the order of `rotated_corners`.
 
     >>> corners_of([[50, 50, 20, 10, 0]]).tolist()
     [[[40.0, 45.0], [60.0, 45.0], [60.0, 55.0], [40.0, 55.0]]]
@@ -161,7 +161,7 @@ def corners_of(rotated: npt.ArrayLike) -> Boxes:
 
 
 def ring_hull(ring: Ring) -> Box:
-    """Return the smallest upright box around a ring, with its centre.
+    """Return the smallest upright box around a ring: x centre, y centre, width, height.
 
     >>> ring_hull(((0.25, 0.25), (0.75, 0.25), (0.5, 0.5)))
     (0.5, 0.375, 0.5, 0.25)
@@ -182,9 +182,10 @@ def ring_area(ring: Ring) -> float:
 
 
 def bridged(rings: Sequence[Ring]) -> Ring:
-    """Return parts and holes as one ring, joined by lines there and back between nearest points; empty for none.
+    """Return parts and holes as one ring, for formats that store one ring per object; empty for no rings.
 
-    By the rule of even and odd it encloses what the rings do, for formats that know nothing but one ring.
+    A line between the nearest points joins a ring to the rings before it, and a second line leads back. By the even-odd
+    rule the joined ring encloses the same area as the rings.
 
     >>> bridged([((0, 0), (9, 0), (9, 9), (0, 9)), ((3, 3), (3, 6), (6, 3))])
     ((0, 0), (3, 3), (3, 6), (6, 3), (3, 3), (0, 0), (9, 0), (9, 9), (0, 9))
@@ -192,14 +193,14 @@ def bridged(rings: Sequence[Ring]) -> Ring:
     points = [point for ring in rings for point in ring]
     places = np.array(points, dtype=np.float64).reshape(-1, 2)
     starts = np.cumsum([0, *(len(ring) for ring in rings if ring)]).tolist()
-    after = list(range(1, len(points) + 1))  # the point that follows each, in its ring and then in the whole
+    after = list(range(1, len(points) + 1))  # index of the next point, first in its own ring, then in the joined ring
     for start, stop in pairwise(starts):
         after[stop - 1] = start
     for start, stop in pairwise(starts[1:]):
         here, there = _nearest(places[:start], places[start:stop])
         there += start
         after[there - 1 if there > start else stop - 1] = len(after)
-        after += [len(after) + 1, after[here]]  # there once more, and here
+        after += [len(after) + 1, after[here]]  # the copies of `there` and of `here`, which make the way back
         after[here] = there
         points += [points[there], points[here]]
     joined = [0] if points else []
@@ -209,19 +210,19 @@ def bridged(rings: Sequence[Ring]) -> Ring:
 
 
 def _nearest(some: Boxes, others: Boxes) -> tuple[int, int]:
-    """Return the numbers of the two points, (n, 2) and (m, 2), that are nearest to each other."""
-    found = (math.inf, 0, 0)
-    rows = max(2**20 // len(others), 1)  # at a time: all distances of two long rings would fill the memory
+    """Return the indices of the two points, one of (n, 2) and one of (m, 2), that are nearest to each other."""
+    closest = (math.inf, 0, 0)
+    rows = max(2**20 // len(others), 1)  # in blocks, as all distances of two long rings would fill the memory
     for first in range(0, len(some), rows):
         part = some[first : first + rows, None]
         gaps = (part[..., 0] - others[:, 0]) ** 2 + (part[..., 1] - others[:, 1]) ** 2
         row, column = divmod(int(gaps.argmin()), len(others))
-        found = min(found, (float(gaps[row, column]), first + row, column))
-    return found[1:]
+        closest = min(closest, (float(gaps[row, column]), first + row, column))
+    return closest[1:]
 
 
 def clip_ring(ring: Ring) -> Ring:
-    """Return the part of a ring inside the unit square, empty where there is none (Sutherland and Hodgman, 1974).
+    """Return the part of a ring inside the unit square, empty if there is none (Sutherland and Hodgman, 1974).
 
     >>> clip_ring(((-0.5, 0.25), (0.5, 0.25), (0.5, 0.75), (-0.5, 0.75)))
     ((0.0, 0.25), (0.5, 0.25), (0.5, 0.75), (0.0, 0.75))
@@ -235,31 +236,32 @@ def clip_ring(ring: Ring) -> Ring:
 
 
 def _clip_side(ring: Ring, axis: int, limit: float, sign: float) -> Ring:
-    kept: list[Point] = []
+    """Return the part of a ring on one side of the line at `limit` on `axis`: above it for sign 1, below it for -1."""
+    clipped: list[Point] = []
     for before, after in zip(ring[-1:] + ring[:-1], ring, strict=True):
         inside = [sign * (point[axis] - limit) for point in (before, after)]
         if (inside[0] < 0) != (inside[1] < 0):
             share = inside[0] / (inside[0] - inside[1])
             cut = [a + share * (b - a) for a, b in zip(before, after, strict=True)]
             cut[axis] = limit
-            kept.append((cut[0], cut[1]))
+            clipped.append((cut[0], cut[1]))
         if inside[1] >= 0:
-            kept.append(after)
-    return tuple(kept)
+            clipped.append(after)
+    return tuple(clipped)
 
 
 def iou(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Boxes:
-    """Return the overlap of all pairs of xyxy boxes, intersection over union: (n, 4), (m, 4) -> (n, m).
+    """Return the intersection over union of all pairs of xyxy boxes: (n, 4), (m, 4) -> (n, m).
 
-    A pair without any area has 0.
+    Two boxes without area have 0.
 
     >>> iou([[0, 0, 10, 10]], [[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10]]).round(4)
     array([[1.    , 0.3333, 0.    ]])
     """
-    one = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
-    other = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    left = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
+    right = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
+    sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
     shared = np.clip(sides, 0.0, None).prod(axis=-1)
-    areas = [np.clip(box[..., 2:] - box[..., :2], 0.0, None).prod(axis=-1) for box in (one, other)]
+    areas = [np.clip(box[..., 2:] - box[..., :2], 0.0, None).prod(axis=-1) for box in (left, right)]
     union = areas[0] + areas[1] - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))

@@ -1,8 +1,8 @@
 """Key frames of a track in a video, and the `sequence` in which Label Studio stores them.
 
-Label Studio draws a box at a key frame and interpolates linearly up to the next one. A key frame that is not `enabled`
-is the last frame the object is seen at, until the next key frame. Frames count from 1; boxes are x, y, width, height in
-percent of the frame, turned clockwise about their top-left corner by `rotation` degrees.
+Label Studio draws a box at a key frame and interpolates linearly up to the next one. After a key frame that is not
+`enabled` the object is hidden until the next key frame. Frames count from 1. Boxes are x, y, width, height in percent
+of the frame, rotated clockwise about their top-left corner by `rotation` degrees.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from backend.types import BoolArray, IntArray, Json
 
 TAU = 0.2  # of boxes shaken by 0.25% of the image, 6% become key frames; at 0.15 it is 15%, at 0.1 42%
 ROUNDS = 64  # a smooth track takes about 2 log2 of its key frames
-MOST = 1e6  # percent, degrees: beyond it a number is damage, and arithmetic on it overflows
+MOST = 1e6  # percent or degrees; larger numbers come from damaged files, and arithmetic on them overflows
 LAST_FRAME = 2**31 - 1
-MAX_FRAMES = 1_000_000  # of a video: what says more is damaged, or would not fit into memory
+MAX_FRAMES = 1_000_000  # of a video; a longer one is damaged, or does not fit into memory
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Where one object is: t frames and their boxes; a frame that is not listed does not show it.
+    """The boxes of one object at t frames; the object is not visible at other frames.
 
     Raises ValueError unless frames ascend from 1 and all numbers are finite.
     """
@@ -49,23 +49,23 @@ class KeyFrames:
     boxes: Boxes  # (k, 4)
     enabled: BoolArray  # (k,)
     rotation: Boxes | None = None  # (k,), None: upright
-    onward: Track | None = None  # from where it goes on after each of these frames, None: from where it is then
+    onward: Track | None = None  # the boxes from which interpolation goes on after each key frame, None: `boxes`
 
     def __post_init__(self) -> None:
         _check(self.frames, self.boxes, self.rotation)
         if self.enabled.shape != self.frames.shape:
             raise ValueError(f"enabled {self.enabled.shape} does not fit {len(self.frames)} frames")
         if self.onward is not None and self.onward.frames.tolist() != self.frames.tolist():
-            raise ValueError(f"it goes on from other frames than its {len(self.frames)} key frames")
+            raise ValueError(f"`onward` has other frames than the {len(self.frames)} key frames")
 
 
 def select(track: Track, tau: float = TAU, bridge: int = 0) -> KeyFrames:
-    """Return the key frames whose interpolation differs from the track by 1 - IoU < tau at every frame.
+    """Return key frames whose interpolation differs from the track by 1 - IoU < tau at every frame.
 
-    Where more than `bridge` frames in a row are missing the object has left, and comes back with a key frame of its
-    own; shorter gaps are interpolated. Greedy: between two key frames the frame with the largest 1 - IoU becomes one,
-    until all are under tau (Douglas and Peucker's algorithm with IoU as its distance). Raises ValueError for a tau
-    outside (0, 1] and for a rotated track.
+    Where more than `bridge` frames in a row are missing, the object has left the picture, and a new key frame starts
+    when it comes back. Shorter gaps are interpolated. The algorithm is Douglas and Peucker's with 1 - IoU as distance:
+    between two key frames the frame with the largest distance becomes a key frame, until all distances are under tau.
+    Raises ValueError for a tau outside (0, 1] and for a rotated track.
 
     >>> straight = Track(np.arange(1, 102), np.linspace([0, 0, 9, 9], [50, 0, 9, 9], 101))
     >>> select(straight, tau=0.1).frames.tolist()
@@ -77,30 +77,30 @@ def select(track: Track, tau: float = TAU, bridge: int = 0) -> KeyFrames:
         raise ValueError("a rotated track has no IoU here; take upright() of it first")
     gaps = np.diff(track.frames) > bridge + 1
     first, last = np.append(True, gaps)[: len(track.frames)], np.append(gaps, True)[: len(track.frames)]
-    kept = np.flatnonzero(_split(track, first | last, tau))
-    return KeyFrames(track.frames[kept], track.boxes[kept], ~last[kept])
+    chosen = np.flatnonzero(_split(track, first | last, tau))
+    return KeyFrames(track.frames[chosen], track.boxes[chosen], ~last[chosen])
 
 
 def interpolate(keyframes: KeyFrames, frames: npt.ArrayLike) -> Track:
-    """Return where Label Studio draws the object at these ascending frames, without those that do not show it."""
+    """Return the boxes that Label Studio draws at `frames`, ascending, without frames that do not show the object."""
     wanted = np.asarray(frames, dtype=np.int64).reshape(-1)
     if not len(keyframes.frames):
         return Track(wanted[:0], np.zeros((0, 4)))
     before = np.searchsorted(keyframes.frames, wanted, side="right") - 1
-    seen = (before >= 0) & (keyframes.enabled[before] | (keyframes.frames[before] == wanted))
-    wanted, before = wanted[seen], before[seen]
+    visible = (before >= 0) & (keyframes.enabled[before] | (keyframes.frames[before] == wanted))
+    wanted, before = wanted[visible], before[visible]
     after = np.minimum(before + 1, len(keyframes.frames) - 1)
     share = _share(keyframes.frames, before, after, wanted)
     boxes, rotation = _starts(keyframes, before, keyframes.frames[before] == wanted)
     boxes = boxes + share[:, None] * (keyframes.boxes[after] - boxes)
     if rotation is None or keyframes.rotation is None:
         return Track(wanted, boxes)
-    turn = 180 - (180 - keyframes.rotation[after] + rotation) % 360  # the short way round; half a turn goes clockwise
+    turn = 180 - (180 - keyframes.rotation[after] + rotation) % 360  # the shorter direction; clockwise for half a turn
     return Track(wanted, boxes, rotation + share * turn)
 
 
 def upright(track: Track, width: float, height: float) -> Track:
-    """Return a track with rotated boxes replaced by their hulls, in a video of this size in pixels."""
+    """Return a track with its rotated boxes replaced by upright hulls; `width` and `height` of the video in pixels."""
     if track.rotation is None:
         return track
     boxes = track.boxes.copy()
@@ -113,8 +113,8 @@ def upright(track: Track, width: float, height: float) -> Track:
 def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
     """Return `framesCount`, `duration` and `sequence` of a VideoRectangle's value.
 
-    `time` is frame / fps, as the front end writes it. Raises MediaError for a video without a frame rate and ValueError
-    for key frames past its end, and for two boxes at one frame.
+    `time` is frame / fps, as the front end writes it. Raises MediaError for a video without a frame rate. Raises
+    ValueError for key frames past the end of the video, and for key frames with two boxes each.
     """
     if not (math.isfinite(fps) and fps > 0):
         raise MediaError(
@@ -139,11 +139,11 @@ def to_sequence(keyframes: KeyFrames, frames_count: int, fps: float) -> Json:
 
 
 def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
-    """Return the key frames of a VideoRectangle's value, as the front end takes them.
+    """Return the key frames of a VideoRectangle's value, as the front end reads them.
 
-    One that does not say that it is enabled is not. Of two at one frame the first is drawn there, and towards it; from
-    the last it goes on, and that one says whether it is enabled. Raises RegionError naming the key frame that cannot be
-    read.
+    A key frame without `enabled` is not enabled. Where a sequence has several key frames at one frame, the box of the
+    first is drawn there and is where the interpolation before it ends. The interpolation after it starts from the last,
+    whose `enabled` holds. Raises RegionError naming the key frame that cannot be read.
     """
     items = value.get("sequence")
     if not isinstance(items, list):
@@ -157,16 +157,16 @@ def from_sequence(value: Mapping[str, Any]) -> KeyFrames:
     shapes = np.array([row[:2] for row in ordered], dtype=np.float64).reshape(-1, 2, 5)
     enabled = np.array([row[2] for row in ordered], dtype=np.bool_)
     turned = bool(shapes[:, :, 4].any())
-    first, last = (Track(frames, shapes[:, one, :4], shapes[:, one, 4] if turned else None) for one in (0, 1))
+    first, last = (Track(frames, shapes[:, i, :4], shapes[:, i, 4] if turned else None) for i in (0, 1))
     onward = None if (shapes[:, 0] == shapes[:, 1]).all() else last
     return KeyFrames(frames, first.boxes, enabled, first.rotation, onward)
 
 
 def frame_rate(value: Mapping[str, Any]) -> float | None:
-    """Return the frames per second a value was drawn with, None where it does not say.
+    """Return the frames per second with which a region was drawn, None if its value does not tell.
 
-    It is the label config's `frameRate` (24 unless set), not the file's: frames of the two count differently. One frame
-    says nothing: the front end writes that, beside the true duration, until it has loaded the video.
+    This is the `frameRate` of the label config (24 by default), not that of the file; the two number frames
+    differently. A value of one frame tells nothing, because the front end writes 1 until it has loaded the video.
 
     >>> frame_rate({"framesCount": 1500, "duration": 60.0, "sequence": []})
     25.0
@@ -175,37 +175,43 @@ def frame_rate(value: Mapping[str, Any]) -> float | None:
     return count / duration if count > 1 and duration > 0 else None
 
 
-def _starts(keyframes: KeyFrames, before: IntArray, there: BoolArray) -> tuple[Boxes, Boxes | None]:
-    """Return the boxes and rotations that key frames, by their index, begin with: those drawn `there`, or onward."""
+def _starts(keyframes: KeyFrames, before: IntArray, drawn_there: BoolArray) -> tuple[Boxes, Boxes | None]:
+    """Return the boxes and rotations from which to interpolate after the key frames with the indices `before`.
+
+    Where `drawn_there` is true the frame is the key frame itself, so its own box is drawn and not its `onward` box.
+    """
     onward, boxes, rotation = keyframes.onward, keyframes.boxes[before], keyframes.rotation
     if onward is not None:
-        boxes = np.where(there[:, None], boxes, onward.boxes[before])
+        boxes = np.where(drawn_there[:, None], boxes, onward.boxes[before])
     if rotation is None:
         return boxes, None
     turned = rotation[before]
     if onward is not None and onward.rotation is not None:
-        turned = np.where(there, turned, onward.rotation[before])
+        turned = np.where(drawn_there, turned, onward.rotation[before])
     return boxes, turned
 
 
-def _split(track: Track, kept: BoolArray, tau: float) -> BoolArray:
-    """Return `kept` with the key frames added that bring every frame under tau; all intervals are split in one pass."""
-    kept = kept.copy()
-    inner = np.flatnonzero(~kept)
+def _split(track: Track, is_key: BoolArray, tau: float) -> BoolArray:
+    """Return the mask `is_key` (t,) with the key frames added that bring every frame under tau.
+
+    Each round splits all intervals between two key frames at once.
+    """
+    is_key = is_key.copy()
+    inner = np.flatnonzero(~is_key)
     for round_ in range(len(track.frames)):
         if not len(inner):
             break
-        keys = np.flatnonzero(kept)
+        keys = np.flatnonzero(is_key)
         after = np.searchsorted(keys, inner)
         error = interpolation_error(track, keys[after - 1], keys[after], inner)
         starts = np.flatnonzero(np.diff(after, prepend=-1))
         sizes = np.diff(starts, append=len(inner))
         worst = np.maximum.reduceat(error, starts)
-        # A track made to be peeled frame by frame is halved instead, so that the work stays O(n log n).
+        # Some tracks would split off one frame a round. Halve their intervals, so that the work stays O(n log n).
         cut = starts + sizes // 2 if round_ >= ROUNDS else _first_worst(error, np.repeat(worst, sizes), starts)
-        kept[inner[cut[worst >= tau]]] = True
-        inner = inner[np.repeat(worst >= tau, sizes) & ~kept[inner]]
-    return kept
+        is_key[inner[cut[worst >= tau]]] = True
+        inner = inner[np.repeat(worst >= tau, sizes) & ~is_key[inner]]
+    return is_key
 
 
 def _first_worst(error: Boxes, worst: Boxes, starts: IntArray) -> IntArray:
@@ -215,9 +221,10 @@ def _first_worst(error: Boxes, worst: Boxes, starts: IntArray) -> IntArray:
 
 
 def interpolation_error(track: Track, before: IntArray, after: IntArray, at: IntArray) -> Boxes:
-    """Return 1 - IoU of track and interpolation at frames by their index; boxes apart have 1 and their distance.
+    """Return the error (m,) of interpolating between two key frames: 1 - IoU, or 1 + distance of boxes that are apart.
 
-    The distance tells frames apart that all have IoU 0: a small object on a curve would be cut frame by frame.
+    `before`, `after` and `at` (m,) are indices of the track's frames. Without the distance all frames of a small object
+    on a curve would have the error 1, and each of them would become a key frame.
     """
     share = _share(track.frames, before, after, track.frames[at])[:, None]
     real, drawn = track.boxes[at], track.boxes[before] + share * (track.boxes[after] - track.boxes[before])
@@ -230,7 +237,7 @@ def interpolation_error(track: Track, before: IntArray, after: IntArray, at: Int
 
 
 def _share(frames: IntArray, before: IntArray, after: IntArray, at: IntArray) -> Boxes:
-    """Return how far frames `at` are on the way between the frames with the indices `before` and `after`, in [0, 1)."""
+    """Return how far the frames `at` are on the way from key frame `before` to key frame `after`, in [0, 1)."""
     share: Boxes = (at - frames[before]) / np.maximum(frames[after] - frames[before], 1) * (after > before)
     return share
 
@@ -247,7 +254,7 @@ def _check(frames: IntArray, boxes: Boxes, rotation: Boxes | None) -> None:
 
 
 def _read(item: Any, where: str) -> tuple[int, list[float], bool]:
-    """Return frame, [x, y, width, height, rotation] and enabled of one key frame."""
+    """Return the frame, [x, y, width, height, rotation] and `enabled` of one key frame."""
     if not isinstance(item, Mapping):
         _refuse("a key frame is not an object", where)
     frame = _number(item.get("frame"))
@@ -266,5 +273,5 @@ def _number(value: Any) -> float:
     return float(value) if usable else math.nan
 
 
-def _refuse(what: str, where: str) -> NoReturn:
-    raise RegionError(f"the track cannot be read: {what}", where=where, fix="draw or import the region anew")
+def _refuse(reason: str, where: str) -> NoReturn:
+    raise RegionError(f"the track cannot be read: {reason}", where=where, fix="draw or import the region anew")

@@ -1,7 +1,7 @@
-"""Masks, and the rings around what they show.
+"""Masks, and the rings around their parts and holes.
 
-Rings are in pixels: the pixel (row, column) is the square from (column, row) to (column + 1, row + 1). It is inside
-when its centre is, by even and odd over all rings, so parts and holes come in any order.
+Rings are in pixels: the pixel (row, column) is the square from (column, row) to (column + 1, row + 1). A pixel is
+inside when its centre is inside by the even-odd rule over all rings, so parts and holes may come in any order.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from backend.types import BoolArray
 
-TOLERANCE = 0.3  # pixels by which rings are simplified; they pass centres at 0.35 or more, so no pixel changes sides
+TOLERANCE = 0.3  # pixels by which rings are simplified; they pass centres at 0.35 or more, so no pixel changes side
 _WEIGHTS = np.array([1.0, 2.0, 1.0])
 _Points = npt.NDArray[np.float64]
 
 
 def fill(rings: Sequence[npt.ArrayLike], width: int, height: int) -> BoolArray:
-    """Return the mask (height, width) of what rings (k, 2) enclose; what is outside the image is cut off.
+    """Return the mask (height, width) of the area that rings (k, 2) enclose, clipped to the image.
 
     >>> fill([[(0, 0), (4, 0), (4, 3), (0, 3)], [(1, 1), (3, 1), (3, 2), (1, 2)]], 5, 3).astype(int)
     array([[1, 1, 1, 1, 0],
@@ -37,10 +37,11 @@ def fill(rings: Sequence[npt.ArrayLike], width: int, height: int) -> BoolArray:
 
 
 def trace(mask: BoolArray) -> tuple[_Points, ...]:
-    """Return the rings (k, 2) around a mask's parts and holes; `fill` gives the mask back.
+    """Return the rings (k, 2) around a mask's parts and holes; `fill` gives the same mask back.
 
-    They run half-way between the centres of pixels inside and outside, which cuts corners and smooths steps (the level
-    0.5 of the mask interpolated bilinearly), and are simplified by at most TOLERANCE (Douglas and Peucker).
+    A ring runs half-way between the centres of pixels inside and outside: it is the level 0.5 of the bilinearly
+    interpolated mask, which cuts corners and smooths steps. It is simplified by at most TOLERANCE (Douglas and
+    Peucker).
 
     >>> mask = np.zeros((9, 9), np.bool_)
     >>> mask[1:8, 1:8], mask[3:6, 3:6] = True, False
@@ -51,7 +52,7 @@ def trace(mask: BoolArray) -> tuple[_Points, ...]:
 
     rows, columns = _extent(mask)
     part = mask[rows, columns]
-    # Twice as fine: centres of pixels have even numbers, and what lies half-way between them has odd ones.
+    # Twice the resolution: centres of pixels have even indices, and the points half-way between them odd indices.
     fine = np.zeros((2 * part.shape[0] + 3, 2 * part.shape[1] + 3), dtype=np.uint8)
     fine[2:-2:2, 2:-2:2] = part
     cv2.sepFilter2D(fine, -1, _WEIGHTS, _WEIGHTS, dst=fine)  # quarters of a pixel; in place, as `fine` is large
@@ -62,16 +63,16 @@ def trace(mask: BoolArray) -> tuple[_Points, ...]:
 
 
 def effort(mask: BoolArray) -> tuple[int, int]:
-    """Return what `trace` would work on: the pixels of the part that holds all that is true, and the edges in its rows.
+    """Return how much work `trace` has with a mask: the pixels of its bounding box, and the edges in the box's rows.
 
-    It takes 8 bytes for each of these pixels, and a ring has two edges at least.
+    `trace` takes 8 bytes of memory per pixel of the box, and a ring has at least two edges.
     """
     part = mask[_extent(mask)]
     return part.size, int(np.count_nonzero(part[:, 1:] != part[:, :-1]))
 
 
 def _extent(mask: BoolArray) -> tuple[slice, slice]:
-    """Return the rows and columns that hold all that is true, none of a mask without any."""
+    """Return the rows and columns of the bounding box of a mask, empty slices for an empty mask."""
     places = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     rows, columns = (slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0) for at in places)
     return rows, columns
@@ -80,8 +81,8 @@ def _extent(mask: BoolArray) -> tuple[slice, slice]:
 def _crossings(
     begin: _Points, end: _Points, width: int, height: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where lines cross the rows of an image: the row, and the first column right of the crossing."""
-    # From the upper end, whatever their direction: a line there and back must cancel to the last bit.
+    """Return where lines (n, 2) to (n, 2) cross the rows of an image: the row, and the first column right of it."""
+    # Compute every line from its upper end, so that a line and the same line backwards cancel exactly.
     down = (begin[:, 1] <= end[:, 1])[:, None]
     begin, end = np.where(down, begin, end), np.where(down, end, begin)
     first, stop = (np.clip(np.ceil(ends[:, 1]), 0, height).astype(np.int64) for ends in (begin, end))

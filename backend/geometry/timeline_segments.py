@@ -1,6 +1,6 @@
-"""Segments of a video from the class probabilities of its frames, and back: what TimelineLabels stores as `ranges`.
+"""Segments of a video from the class probabilities of its frames, and the `ranges` in which TimelineLabels stores them.
 
-Frames count from 1 and both ends of a range belong to it, as in Label Studio's front end.
+Frames count from 1, and a range includes both of its ends, as in Label Studio's front end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAST_FRAME = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A label from frame `start` to frame `end`, both included. Raises ValueError unless 1 <= start <= end."""
+    """A label from frame `start` up to and including frame `end`. Raises ValueError unless 1 <= start <= end."""
 
     start: int
     end: int
@@ -30,11 +30,11 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not 1 <= self.start <= self.end:
-            raise ValueError(f"a segment from frame {self.start} to {self.end} is none")
+            raise ValueError(f"a segment cannot go from frame {self.start} to {self.end}")
 
 
 def smooth(probs: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
-    """Return probabilities (n, C) averaged over a centred window of frames; at the ends over what is there.
+    """Return probabilities (n, C) averaged over a centred window of frames, which is shorter at both ends of the video.
 
     Raises ValueError for an even window, which has no centre, and for NaN or infinity.
 
@@ -50,10 +50,10 @@ def smooth(probs: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
 
 
 def segments(probs: npt.ArrayLike, labels: Sequence[str], threshold: float, shortest: int = 1) -> tuple[Segment, ...]:
-    """Return where each class of (n, C) reaches the threshold for `shortest` frames or more, by start, then by class.
+    """Return the segments in which a class of (n, C) reaches the threshold for at least `shortest` frames.
 
-    Each class is looked at by itself, so segments of two labels may overlap, as Label Studio allows. Raises ValueError
-    for shapes that do not fit, and for NaN or infinity.
+    They are sorted by start, then by class. Segments of two labels may overlap, as Label Studio allows. Raises
+    ValueError for shapes that do not fit, and for NaN or infinity.
 
     >>> segments([[0.9], [0.8], [0.1], [0.6]], ["run"], threshold=0.5, shortest=2)
     (Segment(start=1, end=2, label='run', score=0.85),)
@@ -69,24 +69,24 @@ def segments(probs: npt.ArrayLike, labels: Sequence[str], threshold: float, shor
     return tuple(Segment(int(starts[i]) + 1, int(ends[i]), labels[int(classes[i])], scores[i]) for i in order)
 
 
-def frame_labels(found: Iterable[Segment], frames: int, labels: Sequence[str]) -> BoolArray:
-    """Return which labels each of n frames has, (n, C).
+def frame_labels(timeline: Iterable[Segment], frames: int, labels: Sequence[str]) -> BoolArray:
+    """Return the labels of each of n frames as a mask (n, C).
 
-    What lies past the last frame, or has a label that is not in `labels`, is left out.
+    Frames past the last one, and segments whose label is not in `labels`, are left out.
 
     >>> frame_labels([Segment(2, 3, "run")], 4, ["walk", "run"])[:, 1].tolist()
     [False, True, True, False]
     """
     number = {label: index for index, label in enumerate(labels)}
     marks = np.zeros((frames, len(labels)), dtype=np.bool_)
-    for segment in found:
+    for segment in timeline:
         if segment.label in number:
             marks[segment.start - 1 : segment.end, number[segment.label]] = True
     return marks
 
 
 def to_value(segment: Segment) -> Json:
-    """Return a segment as the value of a TimelineLabels region; the front end has one range per region.
+    """Return a segment as the value of a TimelineLabels region; the front end writes one range per region.
 
     >>> to_value(Segment(3, 5, "run"))
     {'ranges': [{'start': 3, 'end': 5}], 'timelinelabels': ['run']}
@@ -97,9 +97,9 @@ def to_value(segment: Segment) -> Json:
 def from_value(value: Mapping[str, Any], frames: int) -> tuple[Segment, ...]:
     """Return the segments of a region in a video of n frames, one for each label of each range.
 
-    A range without end lasts to the last frame, one without start is a single frame, as the front end draws them; one
-    drawn backwards is turned round. Past the last frame it is cut off, and left out if nothing remains. Raises
-    RegionError naming the range that cannot be read.
+    As in the front end, a range without an end lasts to the last frame, and a range without a start is a single frame.
+    A range whose start is after its end is reversed. Ranges are cut off after the last frame, and left out if they
+    start after it. Raises RegionError naming the range that cannot be read.
     """
     ranges, names = value.get("ranges"), value.get(KIND)
     if not isinstance(ranges, list):
@@ -122,15 +122,15 @@ def _values(probs: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def _means(
     values: npt.NDArray[np.float64], first: IntArray, stop: IntArray, column: IntArray
 ) -> npt.NDArray[np.float64]:
-    """Return the mean of rows first..stop - 1 in one column each; the three index arrays broadcast."""
+    """Return the means of the rows first..stop - 1 in a column; the three index arrays broadcast."""
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
-    # Sums of a long video round at about 1e-11: without cutting that off a mean leaves [0, 1] or misses a threshold.
+    # Sums of a long video have rounding errors of about 1e-11. Without rounding, a mean could leave [0, 1].
     means = (sums[stop, column] - sums[first, column]) / (stop - first)
     return np.asarray(np.round(means, 9) + 0.0)
 
 
 def _runs(marks: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return first frame, frame after the last, and column of each run of True in (n, C); frames from 0."""
+    """Return the first frame, the frame after the last, and the column of each run of True in (n, C); frames from 0."""
     edge = np.zeros((1, marks.shape[1]), dtype=np.int8)
     change = np.diff(np.concatenate([edge, marks.astype(np.int8), edge]), axis=0).T
     classes, starts = np.nonzero(change == 1)
@@ -138,7 +138,7 @@ def _runs(marks: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _span(item: Any, frames: int, where: str) -> tuple[int, int]:
-    """Return first and last frame of a range."""
+    """Return the first and the last frame of a range."""
     if not isinstance(item, Mapping):
         _refuse("a range is not an object", where)
     start, end = item.get("start"), item.get("end")
@@ -156,5 +156,5 @@ def _frame(value: Any, where: str) -> int:
     return int(value)
 
 
-def _refuse(what: str, where: str) -> NoReturn:
-    raise RegionError(f"the timeline cannot be read: {what}", where=where, fix="draw or import the region anew")
+def _refuse(reason: str, where: str) -> NoReturn:
+    raise RegionError(f"the timeline cannot be read: {reason}", where=where, fix="draw or import the region anew")

@@ -15,10 +15,10 @@ from backend.geometry import brush_rle
 from backend.types import BoolArray
 
 SHAPES = [(1, 1), (1, 97), (97, 1), (13, 200), (200, 13), (64, 64), (48, 64)]
-# What the front end's @thi.ng/rle-pack 3.2 writes for a stroke with soft edges, alpha as in SOFT on all four channels.
+# The front end's @thi.ng/rle-pack 3.2 writes this for a stroke with soft edges: alpha as in SOFT on all four channels.
 SOFT = np.array([[0, 60, 255, 255], [0, 127, 128, 0]])
 SOFT_RLE = [0, 0, 0, 32, 57, 27, 252, 96, 17, 158, 79, 255, 24, 4, 111, 241, 192, 70, 0]
-# And for three pixels of 1 to 12, a run that does not repeat.
+# It writes this for three pixels with the values 1 to 12, a run that does not repeat.
 LITERAL_RLE = [0, 0, 0, 12, 57, 27, 249, 176, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192]
 GOOD = brush_rle.encode_rle(np.eye(5, 7))
 
@@ -68,12 +68,12 @@ def test_values_that_do_not_repeat() -> None:
 
 
 def packed(runs: Sequence[tuple[bool, int, Sequence[int]]]) -> list[int]:
-    """Return runs (repeats, which run size, its values) as an RLE."""
+    """Return runs (repeats, index of the run size, values) as an RLE."""
     sizes = (3, 4, 8, 16)
     total = sum(len(values) for _, _, values in runs)
     bits = f"{total:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
-    for repeats, which, values in runs:
-        bits += f"{repeats:b}{which:02b}{len(values) - 1:0{sizes[which]}b}"
+    for repeats, size_index, values in runs:
+        bits += f"{repeats:b}{size_index:02b}{len(values) - 1:0{sizes[size_index]}b}"
         bits += "".join(f"{value:08b}" for value in (values[:1] if repeats else values))
     return list(int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big"))
 
@@ -81,7 +81,9 @@ def packed(runs: Sequence[tuple[bool, int, Sequence[int]]]) -> list[int]:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.lists(st.integers(0, 255), min_size=1, max_size=8))))
 def test_runs_of_every_kind_may_start_and_end_inside_a_pixel(runs: list[tuple[bool, int, list[int]]]) -> None:
-    runs = [(repeats, which, values[:1] * len(values) if repeats else values) for repeats, which, values in runs]
+    runs = [
+        (repeats, size_index, values[:1] * len(values) if repeats else values) for repeats, size_index, values in runs
+    ]
     total = sum(len(values) for _, _, values in runs)
     rle = packed([*runs, (True, 0, [255] * (4 + -total % 4))])
     alpha = sdk.decode_rle(rle)[3::4]
@@ -102,7 +104,7 @@ def test_a_mask_without_pixels_or_of_another_form_is_refused(mask: BoolArray) ->
 
 
 @pytest.mark.parametrize(
-    ("rle", "what"),
+    ("rle", "problem"),
     [
         ([], "0 bytes, fewer than its header"),
         (GOOD[:6], "6 bytes, fewer"),
@@ -123,13 +125,13 @@ def test_a_mask_without_pixels_or_of_another_form_is_refused(mask: BoolArray) ->
         ({"rle": []}, "not a list of integers"),
     ],
 )
-def test_a_damaged_rle_says_what_where_and_how_to_fix_it(rle: list[int], what: str) -> None:
+def test_a_damaged_rle_says_what_where_and_how_to_fix_it(rle: list[int], problem: str) -> None:
     tracemalloc.start()
     with pytest.raises(RegionError) as caught:
         brush_rle.decode_rle(rle, 5, 7)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert what in caught.value.what
+    assert problem in caught.value.what
     assert caught.value.where.startswith("value.rle, byte ")
     assert "label_studio_sdk.converter.brush" in caught.value.fix
     assert peak < 100_000

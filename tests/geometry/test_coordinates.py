@@ -59,8 +59,8 @@ def test_clip_percent(box: coordinates.Box, clipped: coordinates.Box) -> None:
     ],
 )
 def test_rotation_is_clockwise_about_the_top_left_corner_in_pixels(rotation: float, hull: coordinates.Box) -> None:
-    found = coordinates.rotated_hull((50.0, 50.0, 10.0, 20.0), rotation, width=200, height=100)
-    assert found == pytest.approx(hull, abs=1e-9)
+    turned = coordinates.rotated_hull((50.0, 50.0, 10.0, 20.0), rotation, width=200, height=100)
+    assert turned == pytest.approx(hull, abs=1e-9)
 
 
 points = st.tuples(st.floats(0, 20), st.floats(0, 15))
@@ -68,18 +68,18 @@ points = st.tuples(st.floats(0, 20), st.floats(0, 15))
 
 @settings(deadline=None)
 @given(st.lists(st.lists(points, max_size=6).map(tuple), max_size=6))
-def test_one_ring_encloses_what_many_do(rings: list[Ring]) -> None:
-    one = coordinates.bridged(rings)
-    kept = [ring for ring in rings if ring]
-    assert set(one) == {point for ring in kept for point in ring}
-    assert len(one) == sum(map(len, kept)) + 2 * max(len(kept) - 1, 0)
-    assert np.array_equal(masks.fill([one], 20, 15), masks.fill(rings, 20, 15))
+def test_the_joined_ring_encloses_the_same_area(rings: list[Ring]) -> None:
+    joined = coordinates.bridged(rings)
+    filled = [ring for ring in rings if ring]
+    assert set(joined) == {point for ring in filled for point in ring}
+    assert len(joined) == sum(map(len, filled)) + 2 * max(len(filled) - 1, 0)
+    assert np.array_equal(masks.fill([joined], 20, 15), masks.fill(rings, 20, 15))
 
 
 def test_bridges_of_long_rings_are_the_shortest() -> None:
     angle = np.linspace(0, 2 * math.pi, 3000, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     wide, far = (tuple(map(tuple, (circle * radius + centre).tolist())) for radius, centre in ((9, 0), (2, 12)))
-    one = coordinates.bridged([wide, far])
-    bridge = next(math.dist(*ends) for ends in pairwise(one) if ends[1] in set(far))
+    joined = coordinates.bridged([wide, far])
+    bridge = next(math.dist(*ends) for ends in pairwise(joined) if ends[1] in set(far))
     assert bridge == pytest.approx(math.dist((0, 0), (12, 12)) - 11, abs=1e-3)

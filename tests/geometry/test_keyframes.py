@@ -20,7 +20,7 @@ KEY: Json = {"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 0, "frame": 5,
 
 
 def smooth(frames: int, seed: int, shake: float = 0.0) -> Track:
-    """Return an object that wanders, grows and shrinks by slow sines, shaken like a detector's boxes (in percent)."""
+    """Return an object that moves, grows and shrinks by slow sines; `shake` is noise in percent, like a detector's."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(frames) / FPS
     columns = []
@@ -32,9 +32,9 @@ def smooth(frames: int, seed: int, shake: float = 0.0) -> Track:
     return Track(np.arange(1, frames + 1), boxes + rng.normal(0, shake, boxes.shape))
 
 
-def overlaps(one: Boxes, other: Boxes) -> list[float]:
+def overlaps(left: Boxes, right: Boxes) -> list[float]:
     """Return the IoU of percent boxes, row by row."""
-    corners = [np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) for boxes in (one, other)]
+    corners = [np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) for boxes in (left, right)]
     return [float(iou(a, b)[0, 0]) for a, b in zip(*corners, strict=True)]
 
 
@@ -50,7 +50,7 @@ def tracks(draw: st.DrawFn) -> Track:
 
 @settings(deadline=None)
 @given(tracks(), st.sampled_from([0.05, 0.2, 0.5, 1.0]))
-def test_what_is_drawn_is_the_track_within_tau_and_nothing_outside_it(track: Track, tau: float) -> None:
+def test_the_interpolation_differs_from_the_track_by_less_than_tau(track: Track, tau: float) -> None:
     keys = select(track, tau)
     everything = np.arange(1, 3200)
     drawn = interpolate(keys, everything)
@@ -101,7 +101,7 @@ def test_sixty_seconds_take_few_key_frames(seed: int, shake: float) -> None:
     assert np.mean(overlaps(track.boxes, drawn.boxes)) >= 0.9
 
 
-def test_a_straight_way_takes_its_two_ends_and_a_corner_one_more() -> None:
+def test_a_straight_track_takes_two_key_frames_and_a_corner_one_more() -> None:
     boxes = np.linspace([0, 0, 9, 9], [50, 0, 9, 9], 51)
     corner = np.concatenate([boxes, np.linspace([50, 1, 9, 9], [50, 50, 9, 9], 50)])
     keys = select(Track(np.arange(11, 112), corner), 0.1)
@@ -161,16 +161,16 @@ def test_the_front_ends_spelling() -> None:
 
 
 def test_key_frames_in_any_order_and_twice() -> None:
-    rest = [{**KEY, "frame": 9, "enabled": False}, KEY, {**KEY, "x": 50}]
-    keys = from_sequence({"sequence": rest})
+    items = [{**KEY, "frame": 9, "enabled": False}, KEY, {**KEY, "x": 50}]
+    keys = from_sequence({"sequence": items})
     assert keys.frames.tolist() == [5, 9]
     assert keys.boxes[:, 0].tolist() == [1, 1]
     assert keys.enabled.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("turned", [0.0, 40.0])
-def test_of_two_boxes_at_a_frame_the_first_is_drawn_and_from_the_last_it_goes_on(turned: float) -> None:
-    """As `getShape` of 1.23 walks the sequence."""
+def test_of_two_boxes_at_a_frame_the_first_is_drawn_and_the_last_starts_the_interpolation(turned: float) -> None:
+    """`getShape` of 1.23 reads the sequence this way."""
     two = [{**KEY, "x": 10, "rotation": turned}, {**KEY, "x": 50, "rotation": 10.0}]
     ends = [{**KEY, "frame": 1, "x": 2}, {**KEY, "frame": 9, "x": 90, "rotation": 30.0}]
     drawn = interpolate(from_sequence({"sequence": [*ends, *two]}), np.arange(1, 11))
@@ -186,22 +186,22 @@ def test_the_last_box_of_the_last_frame_lasts() -> None:
         to_sequence(keys, 100, FPS)
 
 
-def test_onward_is_of_the_same_frames() -> None:
-    one, other = (Track(np.array([frame]), np.full((1, 4), 10.0)) for frame in (1, 2))
+def test_onward_has_the_same_frames() -> None:
+    track, other = (Track(np.array([frame]), np.full((1, 4), 10.0)) for frame in (1, 2))
     with pytest.raises(ValueError, match="other frames"):
-        KeyFrames(one.frames, one.boxes, np.array([True]), onward=other)
+        KeyFrames(track.frames, track.boxes, np.array([True]), onward=other)
 
 
 def test_enabled_as_the_front_end_takes_it() -> None:
-    """`closestKeypoint` of 1.23 takes the last of two at one frame, and what is not there is not true."""
-    silent = {name: said for name, said in KEY.items() if name != "enabled"}
+    """`closestKeypoint` of 1.23 takes the last of two key frames at one frame; a missing `enabled` means false."""
+    silent = {name: value for name, value in KEY.items() if name != "enabled"}
     keys = from_sequence({"sequence": [silent, {**KEY, "frame": 9}, {**KEY, "frame": 9, "enabled": False}]})
     assert keys.enabled.tolist() == [False, False]
     assert interpolate(keys, np.arange(1, 20)).frames.tolist() == [5, 9]
 
 
 @pytest.mark.parametrize(
-    ("value", "where", "what"),
+    ("value", "where", "problem"),
     [
         ({}, "value.sequence", "no list"),
         ({"sequence": {"0": KEY}}, "value.sequence", "no list"),
@@ -217,10 +217,10 @@ def test_enabled_as_the_front_end_takes_it() -> None:
         ({"sequence": [{**KEY, "rotation": math.inf}]}, "value.sequence[0]", "frame 5 has no usable"),
     ],
 )
-def test_a_damaged_sequence_says_where(value: dict[str, Any], where: str, what: str) -> None:
+def test_a_damaged_sequence_says_where(value: dict[str, Any], where: str, problem: str) -> None:
     with pytest.raises(RegionError) as caught:
         from_sequence(value)
-    assert what in caught.value.what
+    assert problem in caught.value.what
     assert caught.value.where == where
     assert caught.value.fix
 
@@ -246,7 +246,7 @@ def test_a_value_without_length_has_no_frame_rate(value: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "boxes", "what"),
+    ("frames", "boxes", "problem"),
     [
         ([1, 2], [[0, 0, 1, 1]], "do not fit"),
         ([2, 1], [[0, 0, 1, 1]] * 2, "ascend"),
@@ -255,8 +255,8 @@ def test_a_value_without_length_has_no_frame_rate(value: Json) -> None:
         ([1], [[0, 0, -1, 1]], "negative"),
     ],
 )
-def test_a_track_that_is_none_is_refused(frames: list[int], boxes: list[list[float]], what: str) -> None:
-    with pytest.raises(ValueError, match=what):
+def test_an_invalid_track_is_refused(frames: list[int], boxes: list[list[float]], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         Track(np.array(frames), np.array(boxes, dtype=np.float64))
 
 
@@ -278,7 +278,7 @@ def test_a_long_video_is_no_quadratic_work(kind: str, monkeypatch: pytest.Monkey
     boxes = {
         "shaken": smooth(frames, 0, 0.5).boxes,
         "spiral": np.stack([50 + 40 * np.sin(at / 50), 50 + 40 * np.cos(at / 50), small, small], axis=1),
-        "jumps": np.stack([at % 2 * 50.0, small, small, small], axis=1),  # peeled frame by frame if nothing is halved
+        "jumps": np.stack([at % 2 * 50.0, small, small, small], axis=1),  # each round would split off one frame
     }[kind]
     compared: list[int] = []
     error = keyframes.interpolation_error

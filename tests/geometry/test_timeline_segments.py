@@ -19,7 +19,7 @@ LABELS = ("walk", "run", "jump")
 
 @st.composite
 def marks(draw: st.DrawFn) -> BoolArray:
-    """Return which labels each frame has, in runs of some length."""
+    """Return the labels of each frame as a mask (n, 3), in runs of one to nine frames."""
     lengths = draw(st.lists(st.integers(1, 9), max_size=20))
     rows = draw(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=len(lengths), max_size=len(lengths)))
     return np.repeat(np.array(rows, dtype=np.bool_).reshape(-1, 3), lengths, axis=0)
@@ -33,10 +33,10 @@ def test_frames_to_segments_and_back(marks: BoolArray) -> None:
 
 @settings(deadline=None)
 @given(marks(), st.integers(1, 12))
-def test_what_remains_is_long_enough_and_what_went_was_not(marks: BoolArray, shortest: int) -> None:
+def test_segments_shorter_than_the_shortest_are_dropped(marks: BoolArray, shortest: int) -> None:
     everything = segments(marks, LABELS, 0.5)
-    kept = segments(marks, LABELS, 0.5, shortest)
-    assert kept == tuple(one for one in everything if one.end - one.start + 1 >= shortest)
+    long_enough = segments(marks, LABELS, 0.5, shortest)
+    assert long_enough == tuple(segment for segment in everything if segment.end - segment.start + 1 >= shortest)
 
 
 @settings(deadline=None)
@@ -52,11 +52,11 @@ def test_label_studios_form_and_back(marks: BoolArray) -> None:
 @example(frames=4, half=0, seed=2**32)  # a mean of .0003
 def test_smoothing_is_the_mean_of_the_frames_around(frames: int, half: int, seed: int) -> None:
     probs = np.random.default_rng(seed).random((frames, 2))
-    found = timeline_segments.smooth(probs, 2 * half + 1)
-    assert found.shape == probs.shape
+    smoothed = timeline_segments.smooth(probs, 2 * half + 1)
+    assert smoothed.shape == probs.shape
     for at in range(frames):
         mean = probs[max(at - half, 0) : at + half + 1].mean(axis=0)
-        assert found[at] == pytest.approx(mean, abs=1e-9)  # what it is rounded to
+        assert smoothed[at] == pytest.approx(mean, abs=1e-9)  # what it is rounded to
 
 
 def test_smoothing_closes_a_flicker_and_keeps_the_borders() -> None:
@@ -71,7 +71,7 @@ def test_smoothing_closes_a_flicker_and_keeps_the_borders() -> None:
 def test_smoothing_a_long_certain_video_stays_in_range() -> None:
     probs = np.full((90_000, 1), 0.1)
     assert (timeline_segments.smooth(probs, 25) == 0.1).all()
-    assert [one.score for one in segments(probs, ["run"], 0.1)] == [0.1]
+    assert [segment.score for segment in segments(probs, ["run"], 0.1)] == [0.1]
 
 
 def test_a_segments_score_is_its_mean_probability() -> None:
@@ -104,12 +104,12 @@ def test_no_frames_stay_no_frames(classes: int) -> None:
     ],
 )
 def test_ranges_as_annotators_leave_them(item: dict[str, Any], span: tuple[int, int] | None) -> None:
-    found = from_value({"ranges": [item], "timelinelabels": ["run", "jump"]}, 10)
-    assert found == (() if span is None else (Segment(*span, "run"), Segment(*span, "jump")))
+    read = from_value({"ranges": [item], "timelinelabels": ["run", "jump"]}, 10)
+    assert read == (() if span is None else (Segment(*span, "run"), Segment(*span, "jump")))
 
 
 @pytest.mark.parametrize(
-    ("value", "where", "what"),
+    ("value", "where", "problem"),
     [
         ({"timelinelabels": ["run"]}, "value.ranges", "no list of ranges"),
         ({"ranges": []}, "value.timelinelabels", "no list of labels"),
@@ -125,18 +125,18 @@ def test_ranges_as_annotators_leave_them(item: dict[str, Any], span: tuple[int, 
         ({"ranges": [{"start": True, "end": 5}]}, "value.ranges[0]", "has the frame True"),
     ],
 )
-def test_a_damaged_region_says_where(value: dict[str, Any], where: str, what: str) -> None:
-    labelled = value if len(value) == 2 or where == "value.timelinelabels" else {"timelinelabels": ["run"], **value}
+def test_a_damaged_region_says_where(value: dict[str, Any], where: str, problem: str) -> None:
+    labeled = value if len(value) == 2 or where == "value.timelinelabels" else {"timelinelabels": ["run"], **value}
     with pytest.raises(RegionError) as caught:
-        from_value(labelled, 10)
-    assert what in caught.value.what
+        from_value(labeled, 10)
+    assert problem in caught.value.what
     assert caught.value.where == where
     assert caught.value.fix
 
 
 def test_a_label_the_config_lost_and_frames_past_the_end_are_left_out() -> None:
-    found = frame_labels([Segment(2, 99, "run"), Segment(1, 3, "gone"), Segment(50, 60, "walk")], 4, LABELS)
-    assert found.tolist() == [[False] * 3, *[[False, True, False]] * 3]
+    marks = frame_labels([Segment(2, 99, "run"), Segment(1, 3, "gone"), Segment(50, 60, "walk")], 4, LABELS)
+    assert marks.tolist() == [[False] * 3, *[[False, True, False]] * 3]
 
 
 @pytest.mark.parametrize("window", [0, -1, 2, 4])
@@ -146,14 +146,15 @@ def test_a_window_has_a_centre(window: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("probs", "what"), [([[0.1, 0.2]], "do not fit 3"), ([0.1, 0.2, 0.3], "must be"), ([[0.1, 0.2, math.nan]], "NaN")]
+    ("probs", "problem"),
+    [([[0.1, 0.2]], "do not fit 3"), ([0.1, 0.2, 0.3], "must be"), ([[0.1, 0.2, math.nan]], "NaN")],
 )
-def test_probabilities_that_are_none_are_refused(probs: Any, what: str) -> None:
-    with pytest.raises(ValueError, match=what):
+def test_invalid_probabilities_are_refused(probs: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         segments(probs, LABELS, 0.5)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 3), (4, 3), (-1, -1)])
-def test_a_segment_that_is_none_is_refused(start: int, end: int) -> None:
-    with pytest.raises(ValueError, match="is none"):
+def test_an_invalid_segment_is_refused(start: int, end: int) -> None:
+    with pytest.raises(ValueError, match="cannot go from frame"):
         Segment(start, end, "run")
