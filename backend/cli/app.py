@@ -249,7 +249,7 @@ def label_errors(project: Project) -> None:
     from backend.cli import tables
     from backend.loop.review import label_review
 
-    Console().print(tables.label_errors(label_review.standing(open_context(), project)[:20]))
+    Console().print(tables.label_errors(label_review.current_issues(open_context(), project)[:20]))
 
 
 @app.command()
@@ -257,7 +257,7 @@ def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a t
     """List at most ten frames of a video to label first, the most uncertain one first."""
     from backend.loop.scoring import frame_order
 
-    typer.echo(", ".join(map(str, frame_order.to_label(open_context(), project, task))))
+    typer.echo(", ".join(map(str, frame_order.frames_to_label(open_context(), project, task))))
 
 
 @app.command()

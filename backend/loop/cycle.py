@@ -21,11 +21,11 @@ import time
 
 from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
 from backend.evaluation.label_quality import by_task
-from backend.loop import absent, demands, projects, rests, served_models, studio_state
+from backend.loop import absent, demands, pauses, projects, served_models, studio_state
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
-from backend.loop.scoring.push import Check, Pushed, alone_at_work
+from backend.loop.scoring.push import Check, Pushed, no_check
 from backend.loop.training import retraining, scratch
 from backend.queue import presence
 from backend.queue.rq_queue import Jobs, hint
@@ -59,14 +59,14 @@ class Cycle:
         Counts once more unless `forced`: a check that ran while a training did may have asked for labels already in it.
         """
         self._begin("retrain", project_id, forced)
-        if rests.after_death(self.context, project_id):
+        if pauses.after_killed_training(self.context, project_id):
             return
         progress = self.context.progress
-        if not forced and (progress.rests(project_id, "training") or not demands.is_due(self.context, project_id)):
+        if not forced and (progress.is_paused(project_id, "training") or not demands.is_due(self.context, project_id)):
             progress.set_training(project_id, TrainingProgress("idle"))
             return
         progress.remember(project_id, "forced", str(forced))
-        with rests.training(self.context, project_id, forced):
+        with pauses.training(self.context, project_id, forced):
             self._train(project_id, forced)
 
     def _train(self, project_id: int, forced: int) -> None:
@@ -95,7 +95,7 @@ class Cycle:
     def start_scoring(self, project_id: int) -> None:
         """Cut the pool into shards, one job each."""
         self._begin("start_scoring", project_id)
-        with rests.scoring(self.context, self.jobs, project_id):
+        with pauses.scoring(self.context, self.jobs, project_id):
             try:
                 with self.context.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
                     total = scoring.start(self.context, self.jobs, project_id)
@@ -103,18 +103,18 @@ class Cycle:
                 self.jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)
                 return
             except (ModelError, SettingError) as error:
-                push.give_up(self.context, project_id, error)
+                push.note_ranking_error(self.context, project_id, error)
                 return
             log.info("project %d: scoring %d tasks", project_id, total)
 
     @absent.tolerant
     def score_shard(self, project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
         """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
-        with rests.scoring(self.context, self.jobs, project_id, run):
+        with pauses.scoring(self.context, self.jobs, project_id, run):
             try:
                 number = scoring.score_shard(self.context, project_id, run, index, bool(labeled), task_ids)
             except (ModelError, SettingError) as error:  # the other shards would fail alike
-                push.give_up(self.context, project_id, error)
+                push.note_ranking_error(self.context, project_id, error)
                 self.context.progress.end_scoring(project_id, run)
                 return
             if number is not None:
@@ -126,7 +126,7 @@ class Cycle:
 
         Moot once another run has begun: its shards take the place of this one's.
         """
-        with rests.scoring(self.context, self.jobs, project_id, run):
+        with pauses.scoring(self.context, self.jobs, project_id, run):
             self._rank_and_push(project_id, run)
 
     def _rank_and_push(self, project_id: int, run: int) -> None:
@@ -142,7 +142,7 @@ class Cycle:
                 self.jobs.put("rank_and_push", project_id, run, delay_s=BUSY_PAUSE_S)
             return
         except (ModelError, SettingError) as error:  # nothing was written
-            push.give_up(context, project_id, error)
+            push.note_ranking_error(context, project_id, error)
             progress.end_scoring(project_id, run)
             return
         if pushed is not None:  # else another version was accepted meanwhile, and has a scoring of its own
@@ -151,7 +151,7 @@ class Cycle:
 
     def _follow_up(self, project_id: int, number: int, pushed: Pushed) -> None:
         """Ask for what follows a push, and prune the store."""
-        push.succeed(self.context, project_id)
+        push.forget_ranking_error(self.context, project_id)
         log.info(
             "project %d: the predictions of %s are in Label Studio; %d were not there before",
             *(project_id, pushed.version, pushed.created),
@@ -242,7 +242,7 @@ class Cycle:
             for project_id in project_ids:
                 studio_state.note_error(context, project_id, str(error))
             return
-        projects.take_up_lost(context, hooks)
+        projects.recover_lost_projects(context, hooks)
         for project_id in project_ids:
             try:
                 with absent.tolerated(context, project_id, "reconcile"):
@@ -257,19 +257,19 @@ class Cycle:
         self.context.progress.unclaim(hint(step, *args))
 
 
-def rank_push_and_flip(context: Context, project_id: int, number: int, check: Check = alone_at_work) -> Pushed | None:
+def rank_push_and_flip(context: Context, project_id: int, number: int, check: Check = no_check) -> Pushed | None:
     """Rank the scored pool of version `number`, write every prediction, then turn the queue in one write.
 
     None once it is moot. Safe to run again: the ranking comes out the same, and tasks that have their prediction are
     left alone. `check` runs right before each write to Label Studio, and so does the question whether the version is
     the accepted one still.
     """
-    check = push.only_accepted(context, project_id, number, check)
+    check = push.accepted_only(context, project_id, number, check)
     record = served_models.project_record(context, project_id)
     models = served_models.models_for(context, record, accepted=True)
     if models[0].number != number:
         return None
     order = pool_ranking.rank_pool(context, record, models)  # anew: one that is there is of nobody knows which pool
     pushed = push.push(context, record, models, order, check)
-    push.turn_to(context, models[0], check)
+    push.activate(context, models[0], check)
     return pushed

@@ -12,7 +12,7 @@ from backend import settings as settings_table
 from backend.errors import NotFoundError, TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
-from backend.loop import projects, rests, served_models
+from backend.loop import pauses, projects, served_models
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import old_versions, push, stored_answers
@@ -34,17 +34,17 @@ def reconcile(
         return
     info = infos[project_id]
     record = replace(stored, label_config=info.label_config)
-    projects.look(context, record, info.sampling, hooks)
+    projects.note_studio_state(context, record, info.sampling, hooks)
     failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
     changed = failed or context.progress.recall(project_id, "checked") != now
-    astray = changed and projects.astray(context, record, info.model_version)
-    if astray or projects.drifted(context, record, hooks):
+    astray = changed and projects.is_misdirected(context, record, info.model_version)
+    if astray or projects.is_drifted(context, record, hooks):
         jobs.once("configure", project_id)
     # Not of `record`: the label config may have changed since the last /setup.
     stored_answers.of_accepted(context, project_id).adopt(stored)
     if push.is_pending(context, record):
         jobs.once("start_scoring", project_id)
-    lost = changed and label_marks.lost(context, project_id)
+    lost = changed and label_marks.are_missing(context, project_id)
     if lost:
         jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
     if changed and check(context, jobs, project_id) and not astray and not lost:
@@ -87,11 +87,11 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     enough = _has_enough(context, project_id)
     if unseen:
         jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
-    rests.after_death(context, project_id)
+    pauses.after_killed_training(context, project_id)
     fault = context.progress.fault(project_id, "training")
     forced = fault is not None and fault.forced
-    due = enough and not failed_on_these(context, project_id) and not is_awaited(context, project_id)
-    if (due or forced) and not context.progress.rests(project_id, "training"):
+    due = enough and not has_failed_on_these_labels(context, project_id) and not is_awaited(context, project_id)
+    if (due or forced) and not context.progress.is_paused(project_id, "training"):
         enqueue_training(context, jobs, project_id, forced=forced)
     return not (unseen or enough or forced)
 
@@ -100,7 +100,7 @@ def is_due(context: Context, project_id: int) -> bool:
     """Return whether there are enough new labels, others than those that allowed no training, and it is their turn."""
     if is_awaited(context, project_id):
         return False
-    return _has_enough(context, project_id) and not failed_on_these(context, project_id)
+    return _has_enough(context, project_id) and not has_failed_on_these_labels(context, project_id)
 
 
 def is_awaited(context: Context, project_id: int) -> bool:
@@ -146,7 +146,7 @@ def labels_fingerprint(context: Context, project_id: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def failed_on_these(context: Context, project_id: int) -> bool:
+def has_failed_on_these_labels(context: Context, project_id: int) -> bool:
     """Return whether the last training failed on the labels as they are now."""
     failed = context.progress.recall(project_id, "failed_labels")
     return bool(failed) and failed == labels_fingerprint(context, project_id)

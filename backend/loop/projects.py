@@ -29,7 +29,7 @@ from backend.store.store import ProjectRecord
 log = logging.getLogger(__name__)
 
 WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
-ASKED_AGAIN_S = 600
+RECOVERY_PAUSE_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
     return tuple(done)
 
 
-def drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> bool:
+def is_drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> bool:
     """Return whether the backend's address changed, or its webhook was made anew without our header.
 
     `hooks` are webhooks of the project and of others.
@@ -132,7 +132,7 @@ def drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo
     return any(hook.headers.get(WEBHOOK_HEADER) != context.store.secret() for hook in mine)
 
 
-def astray(context: Context, record: ProjectRecord, shown: str) -> bool:
+def is_misdirected(context: Context, record: ProjectRecord, shown: str) -> bool:
     """Return whether Label Studio points the queue at nothing of ours, and could do better.
 
     It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off. Or
@@ -150,7 +150,7 @@ def astray(context: Context, record: ProjectRecord, shown: str) -> bool:
     return shown in titles
 
 
-def take_up_lost(context: Context, hooks: Iterable[WebhookInfo]) -> None:
+def recover_lost_projects(context: Context, hooks: Iterable[WebhookInfo]) -> None:
     """Let Label Studio call /setup for projects that its webhooks tell are ours, and of which the store knows nothing.
 
     It does so whenever it is asked for the backends of a project. Such a project was set up with a store that is lost,
@@ -161,14 +161,14 @@ def take_up_lost(context: Context, hooks: Iterable[WebhookInfo]) -> None:
     for project_id in sorted(lost):
         if context.progress.recall(project_id, "taken_up"):
             continue
-        context.progress.remember(project_id, "taken_up", "asked", for_s=ASKED_AGAIN_S)
+        context.progress.remember(project_id, "taken_up", "asked", for_s=RECOVERY_PAUSE_S)
         try:
             context.label_studio.backends(project_id)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
 
 
-def look(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
+def note_studio_state(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
     """Write down for the status what Label Studio has of a project's webhook and sampling."""
     mine = [hook for hook in hooks if hook.project_id == record.project_id]
     webhook, secret = "", context.store.secret()

@@ -53,7 +53,7 @@ class ServedModel:
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield a Prediction per file, in order."""
         if self.weights is None:
-            return (_nothing(file, len(self.classes)) for file in files)
+            return (_empty_prediction(file, len(self.classes)) for file in files)
         return self.predictors.get(self.weights, self.imgsz, self.device).predict([file.path for file in files])
 
     def watch(self, video: Video, tag: ControlTag) -> Prediction:
@@ -63,7 +63,7 @@ class ServedModel:
             return frame_classifier.watch(found, video, tag)
         if tag.task != "classify" and isinstance(found, Detector):
             return tracking.watch(found, video, tag.frame_rate, asked(tag))
-        return _nothing(video, len(self.classes))  # no model, or one from before the label config was changed
+        return _empty_prediction(video, len(self.classes))  # no model, or one from before the label config was changed
 
 
 def require_project(context: Context, project_id: int) -> ProjectRecord:
@@ -95,34 +95,34 @@ def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) 
 
 def base_model(context: Context, record: ProjectRecord) -> str:
     """Return the weights a project starts from, and its versions are called by: those of its first control tag."""
-    return base_of(context, record, label_config.parse(record.label_config)[0])
+    return tag_base_model(context, record, label_config.parse(record.label_config)[0])
 
 
-def base_of(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
+def tag_base_model(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
     """Return the weights a tag starts from: the config's model_path, else BASE_MODEL's counterpart for the task."""
     return tag.model_path or weights_name(context.project_settings(record).base_model, tag.task)
 
 
-def _admins_own(context: Context, name: str, task: YoloTask) -> bool:
+def _is_admins_choice(context: Context, name: str, task: YoloTask) -> bool:
     return name == weights_name(context.settings.base_model, task)
 
 
 def check_base(context: Context, record: ProjectRecord) -> None:
     """Raise ModelError if the project names weights that the admin has not approved; opens no weights."""
     for tag in label_config.parse(record.label_config):
-        name = base_of(context, record, tag)
-        if not _admins_own(context, name, tag.task):
+        name = tag_base_model(context, record, tag)
+        if not _is_admins_choice(context, name, tag.task):
             context.store.fetch(approved_weights.LISTING, context.work_dir)
             approved_weights.listed(name, context.work_dir)
 
 
 def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> base_weights.BaseWeights:
     """Find the weights a tag starts from; raises ModelError if they are not approved, or cannot be used."""
-    name = base_of(context, record, tag)
+    name = tag_base_model(context, record, tag)
     if is_weights_name(name):
         for path in (name, f"base/{name}", approved_weights.LISTING):
             context.store.fetch(path, context.work_dir)
-    if not _admins_own(context, name, tag.task):
+    if not _is_admins_choice(context, name, tag.task):
         approved_weights.check(name, context.work_dir)
     return base_weights.base_weights(name, context.work_dir, tag.task)
 
@@ -155,7 +155,7 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
     Base weights count by their name: whether each machine could fetch them is no reason to ask all anew.
     """
     known = version.model_of(tag) if version else None
-    weights = known.sha256 if known else base_of(context, record, tag)
+    weights = known.sha256 if known else tag_base_model(context, record, tag)
     depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(asked(tag).items()))
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
@@ -214,13 +214,13 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
     paths, count = [model.weights], committee_versions(settings)
     if count > 1:
         paths = [
-            context.store.weights(version, known.from_name) for version, known in newest_models(context, model, count)
+            context.store.weights(version, known.from_name) for version, known in voting_models(context, model, count)
         ]
     loaded = [context.predictors.get(path, model.imgsz, model.device) for path in paths]
     return ensemble.committee_members(settings.committee, settings.committee_size, list(map(ensemble.voter, loaded)))
 
 
-def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
+def promoted_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
     """Return the promoted versions up to the model's own that have one for its tag, newest first, each with that."""
     versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
     of_today = (renamed(version, model.config) for version in reversed(versions))
@@ -228,9 +228,9 @@ def past_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion
     return [(version, known) for version, known in found if known is not None]
 
 
-def newest_models(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
+def voting_models(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
     """Return the models that vote, newest first, each with its version."""
-    models = past_models(context, model)
+    models = promoted_models(context, model)
     return [models[place] for place in voters([(known.sha256, known.carried) for _, known in models], count)]
 
 
@@ -244,7 +244,7 @@ def _stored(context: Context, project_id: int, *, accepted: bool) -> ModelVersio
     return context.store.current(project_id) if accepted else context.store.serving(project_id)
 
 
-def _nothing(file: MediaFile | Video, classes: int) -> Prediction:
+def _empty_prediction(file: MediaFile | Video, classes: int) -> Prediction:
     return Prediction(
         width=file.width,
         height=file.height,

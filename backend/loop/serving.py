@@ -75,7 +75,7 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
     with context.media.in_use():
         predictions = _predictions(context, record, models, tasks)
-    scores = _scores(context, settings, models, tasks, predictions)
+    scores = _priorities(context, settings, models, tasks, predictions)
     results = []
     for task, found, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
         regions = push.encode(settings, models, task.id, found)
@@ -101,7 +101,7 @@ def _predictions(
     outdated = stored_answers.of(context, models).outdated(models)
     known = [
         [None if model.key in outdated else one for model, one in zip(models, found, strict=True)]
-        for found in (scoring.stored(context, models, task) for task in tasks)
+        for found in (scoring.stored_predictions(context, models, task) for task in tasks)
     ]
     places = [place for place, found in enumerate(known) if any(one is None for one in found)]
     fresh, reasons = scoring.predict_all(context, models, [tasks[place] for place in places])
@@ -112,7 +112,7 @@ def _predictions(
     return [[found[row] for found in known] for row in range(len(models))]
 
 
-def _scores(
+def _priorities(
     context: Context,
     settings: Settings,
     models: Sequence[ServedModel],
@@ -122,8 +122,8 @@ def _scores(
     """Return each task's place in the last ranking of this version; of one that is not in it, where it would be."""
     order = context.store.ranking(models[0].project_id, models[0].number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    known = late_tasks.Known(order, late_tasks.parts_of(context, models))
-    scores = late_tasks.placed(settings, models, known, ids, predictions)
+    known = late_tasks.Rankings(order, late_tasks.tag_rankings(context, models))
+    scores = late_tasks.priorities(settings, models, known, ids, predictions)
     if order is None:
         return scores
     rows = np.flatnonzero(np.isin(order.task_ids, ids))

@@ -40,7 +40,7 @@ class Warmth:
 
     def _load(self) -> None:
         failures = []
-        for project_id in recent(self._context):
+        for project_id in recent_projects(self._context):
             try:
                 _predict_once(self._context, project_id)
             except (BackendError, OSError, RuntimeError, ValueError) as error:  # the next /predict says it to who asks
@@ -51,29 +51,29 @@ class Warmth:
 
 def note_use(context: Context, project_id: int) -> None:
     """Remember that somebody asked for predictions of a project; what cannot be written is not remembered."""
-    mark = _mark(context, project_id)
+    mark = _use_file(context, project_id)
     with suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
 
 
-def recent(context: Context) -> tuple[int, ...]:
+def recent_projects(context: Context) -> tuple[int, ...]:
     """Return the projects whose models are worth loading: those asked for or trained last, then the newest projects."""
     last = {}
     for project_id in context.store.project_ids():
         created = [version.created.timestamp() for version in context.store.versions(project_id)]
-        last[project_id] = (max(_asked(context, project_id), *created, 0.0), project_id)
+        last[project_id] = (max(_last_use(context, project_id), *created, 0.0), project_id)
     return tuple(sorted(last, key=last.__getitem__, reverse=True)[:PROJECTS])
 
 
-def _asked(context: Context, project_id: int) -> float:
+def _last_use(context: Context, project_id: int) -> float:
     try:
-        return _mark(context, project_id).stat().st_mtime
+        return _use_file(context, project_id).stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _mark(context: Context, project_id: int) -> Path:
+def _use_file(context: Context, project_id: int) -> Path:
     return context.work_dir / "asked" / str(project_id)
 
 

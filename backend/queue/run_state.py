@@ -125,7 +125,7 @@ class Progress:
         self._redis.set(f"rests:{work}:{project_id}", "1", px=int(fault.pause_s * 1000))
         return fault
 
-    def rests(self, project_id: int, work: str) -> bool:
+    def is_paused(self, project_id: int, work: str) -> bool:
         """Return whether the pause after a fault lasts, so that `work` must not be tried yet."""
         return bool(self._redis.exists(f"rests:{work}:{project_id}"))
 

@@ -114,11 +114,11 @@ class _Endpoints:
 
     def label_errors(self, project_id: Id) -> list[LabelErrorOut]:
         """Show what the last review thought of the labels, worst first, without those changed since."""
-        return [label_error_out(issue) for issue in label_review.standing(self._context, project_id)]
+        return [label_error_out(issue) for issue in label_review.current_issues(self._context, project_id)]
 
     def frames(self, project_id: Id, task_id: Id) -> list[int]:
         """Show which frames of a video to label first."""
-        return list(frame_order.to_label(self._context, project_id, task_id))
+        return list(frame_order.frames_to_label(self._context, project_id, task_id))
 
     async def setup(self, request: Request) -> dict[str, str]:
         """Check and keep a project's label config and settings; answer the version that serves it."""

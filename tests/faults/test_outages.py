@@ -188,12 +188,12 @@ def test_a_training_that_is_killed_rests_with_its_reason_and_then_succeeds(world
     assert 0 < world.context.redis.pttl(lock) <= LOCK_TTL_MS
     world.context.redis.delete(lock)  # as it expires
     assert "the training was killed" in progress.training(project).error, "at once, before any check"
-    await_true(lambda: progress.rests(project, "training"), "the pause", PATIENCE_S, world.log.read_text)
+    await_true(lambda: progress.is_paused(project, "training"), "the pause", PATIENCE_S, world.log.read_text)
     assert world.context.redis.pttl(rest) <= FIRST_PAUSE_S * 1000
     time.sleep(3 * RECONCILE_S)
     shown = progress.training(project)
     assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
-    assert store.newest_token(project, "training") == 1, "it rests, whatever the reconcile does"
+    assert store.newest_token(project, "training") == 1, "it is paused, whatever the reconcile does"
     world.context.redis.delete(rest)  # as it expires
     await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
     await_true(lambda: progress.training(project).state == "idle", "the end", PATIENCE_S, world.log.read_text)

@@ -216,7 +216,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     order = pool_ranking.rank_pool(served, record, models)
     scoring.save_shards(served, models, scoring.predict_shards(served, models, 1, tasks[4:5]))  # came later
     asked = {task.id: task for task in tasks}
-    pushed = {row.task_id: row for row in push.rows(served, served.settings, models, order, asked)}
+    pushed = {row.task_id: row for row in push.prediction_rows(served, served.settings, models, order, asked)}
     for path in images.folder.iterdir():
         path.unlink()  # what is stored needs no image
     for media in Path(served.settings.model_dir, "media").iterdir():
@@ -229,7 +229,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
         assert json.dumps(result.regions) == json.dumps(wanted)
     late = served.store.prediction(7, 1, 5, tag="label")
     assert results[4].regions
-    assert [results[4].score] == late_tasks.alone(served.settings, models[0], order, np.array([5]), [late])
+    assert [results[4].score] == late_tasks.priorities_in(served.settings, models[0], order, np.array([5]), [late])
     assert sorted(result.score for result in results[:4]) == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 

@@ -16,11 +16,11 @@ from backend.labelstudio import label_config
 from backend.loop import projects, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring, strategy_inputs
-from backend.loop.scoring.past_predictions import pasts_of
+from backend.loop.scoring.past_predictions import past_models
 from backend.loop.served_models import ServedModel, models_for
 from backend.loop.serving import TaskResult
 from backend.loop.training import retraining
-from backend.loop.training.snapshot import Labels
+from backend.loop.training.snapshot import TrainingLabels
 from backend.media.cache import MediaFile
 from backend.model_versions import Calibration, ModelVersion, TagModel, renamed
 from backend.sampling import ranking
@@ -195,14 +195,14 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     assert animals.weights not in (None, base)
     assert (second.trained, second.key) == (True, "second")
     assert known.learned_task_ids(animals.key) == {1}
-    assert [past.number for past in pasts_of(context, animals)] == [1]
+    assert [past.number for past in past_models(context, animals)] == [1]
     assert context.store.prediction(7, 1, 2, tag=animals.key) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))
     assert "animals" in kinds(result.regions)
-    assert len(late_tasks.parts_of(context, (animals, second))) == 2, "new tasks are placed by both"
+    assert len(late_tasks.tag_rankings(context, (animals, second))) == 2, "new tasks are placed by both"
     record = context.store.project(7)
     assert record is not None
-    labels = Labels(record, tuple(one.tag for one in served(context)), {}, {})
+    labels = TrainingLabels(record, tuple(one.tag for one in served(context)), {}, {})
     champion = retraining.champions_of(context, labels, known)["animals"]
     assert champion is not None
     assert champion.model.sha256 == known.models[0].sha256
@@ -310,7 +310,7 @@ def test_what_is_stored_is_pushed_and_answered(
     publish_both(context, tiny_weights, classifier)
     tasks = pool(images, 6)
     models, order = rank(context, tasks)
-    rows = list(push.rows(context, context.settings, models, order, {task.id: task for task in tasks}))
+    rows = list(push.prediction_rows(context, context.settings, models, order, {task.id: task for task in tasks}))
     for media in Path(context.settings.model_dir, "media").iterdir():
         media.unlink()
     for path in images.folder.iterdir():
@@ -327,7 +327,7 @@ def test_the_queue_takes_from_the_front_of_each_tags_own(
     setup(context, BOXES_AND_CHOICE)
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 12))
-    parts = late_tasks.parts_of(context, models)
+    parts = late_tasks.tag_rankings(context, models)
     assert parts.keys() == {"label", "quality"}
     for part in parts.values():
         assert sorted(part.task_ids.tolist()) == list(range(1, 13))
@@ -348,20 +348,20 @@ def test_a_late_task_is_placed_by_the_tag_that_wants_it_most(
     setup(context, BOXES_AND_CHOICE)
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 12))
-    parts = late_tasks.parts_of(context, models)
-    known = late_tasks.Known(order, parts)
+    parts = late_tasks.tag_rankings(context, models)
+    known = late_tasks.Rankings(order, parts)
     late = pool(images, 3, first=50)
     found, _ = scoring.predict_all(context, models, late)
     ids = np.array([task.id for task in late])
     each_tags = [
-        late_tasks.alone(context.settings, model, parts[model.tag.from_name], ids, each)
+        late_tasks.priorities_in(context.settings, model, parts[model.tag.from_name], ids, each)
         for model, each in zip(models, found, strict=True)
     ]
     lowest = np.min(np.array(each_tags), axis=0)
-    places = late_tasks.placed(context.settings, models, known, ids, found)
+    places = late_tasks.priorities(context.settings, models, known, ids, found)
     assert places == [ranking.quantile_of(order, 1 - low) for low in lowest.tolist()]
     assert [result.score for result in predict(context, BOXES_AND_CHOICE, *late)] == places
-    nothing = late_tasks.placed(context.settings, models, known, ids[:1], [[None], [None]])
+    nothing = late_tasks.priorities(context.settings, models, known, ids[:1], [[None], [None]])
     assert nothing == [push.LAST]
 
 
@@ -384,7 +384,7 @@ def test_a_further_tag_that_lacks_what_a_strategy_needs_is_ranked_by_another(
     serving.setup(context, 7, BOXES_AND_CHOICE, "", '{"STRATEGY": "localization"}', "")
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 4))
-    parts = late_tasks.parts_of(context, models)
+    parts = late_tasks.tag_rankings(context, models)
     assert (parts["label"].strategy, parts["quality"].strategy) == ("localization", ranking.STAND_IN)
     assert order.strategy == "localization"
 
@@ -433,7 +433,7 @@ def test_a_tag_without_a_model_has_no_say_in_the_queue(
     context.store.activate(7, number)
     models, order = rank(context, pool(images, 6))
     assert [model.trained for model in models] == [False, True]
-    assert late_tasks.parts_of(context, models).keys() == {"quality"}
+    assert late_tasks.tag_rankings(context, models).keys() == {"quality"}
     assert len(order.task_ids) == 6
 
 

@@ -20,8 +20,7 @@ from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
 from backend.loop.review import label_verdicts, round_value
-from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs
-from backend.loop.scoring import watched as watching
+from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel
 from backend.loop.training import snapshot
 from backend.media import video
@@ -130,7 +129,7 @@ def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Con
     ]
     for other in ({"model_conf": "0.06"}, {"model_iou": "0.6"}):  # another question
         asked = replace(TAG, attributes={**TAG.attributes, **other})
-        seen = watching.watch(served, model_of(served), asked, Task(1, {"video": url}))
+        seen = video_predictions.predict_video(served, model_of(served), asked, Task(1, {"video": url}))
         assert seen.tracks is not None
         assert seen.tracks.length == 7
 
@@ -272,7 +271,7 @@ def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
     record = served.store.project(7)
     assert record is not None
     with pytest.raises(ModelError, match="this project's tasks are videos"):
-        strategy_inputs.jury(served, record, model_of(served))
+        strategy_inputs.committee(served, record, model_of(served))
 
 
 def test_boxes_of_many_frames_are_not_compared_as_one_image(
@@ -281,13 +280,13 @@ def test_boxes_of_many_frames_are_not_compared_as_one_image(
     seen = watched(served, add(images, "a.avi"))
     drawn = (region((1, 10, True)),)
     annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
-    assert label_verdicts.pair(TAG, CLASSES, annotated, seen) is None
+    assert label_verdicts.labels_and_predictions(TAG, CLASSES, annotated, seen) is None
     first = served.store.version(7, 1)
     second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
     served.store.publish(second, {"label": tiny_weights})
     for number in (1, 2):
         served.store.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)), tag="label")
-    ((_, disagreed),) = round_value.measure(served, first, [annotated])
+    ((_, disagreed),) = round_value.labels_and_disagreement(served, first, [annotated])
     (signs,) = round_value.observe(served, 7, 2)
     assert (disagreed, signs.stability) == (None, 1.0), "a version and its parent are compared in the same frames"
     assert signs.uncertainty is not None

@@ -10,7 +10,7 @@ import pytest
 
 from backend.loop import served_models, serving, warm
 from backend.loop.context import Context
-from backend.loop.warm import Warmth, recent
+from backend.loop.warm import Warmth, recent_projects
 from backend.store.store import ProjectRecord
 from tests.support import CONFIG, publish
 
@@ -60,9 +60,9 @@ def test_the_projects_trained_last_come_first(
         if year:
             monkeypatch.setattr("tests.support.datetime", _Clock(year))
             publish(context.store, project_id, tiny_weights)
-    assert recent(context) == (1, 3, 2)
+    assert recent_projects(context) == (1, 3, 2)
     monkeypatch.setattr(warm, "PROJECTS", 5)
-    assert recent(context) == (1, 3, 2, 5, 4)
+    assert recent_projects(context) == (1, 3, 2, 5, 4)
 
 
 def test_a_project_that_somebody_asked_for_comes_before_those_trained_before(
@@ -71,9 +71,9 @@ def test_a_project_that_somebody_asked_for_comes_before_those_trained_before(
     for project_id in (1, 2, 3, 4):
         context.store.save_project(replace(RECORD, project_id=project_id))
         publish(context.store, project_id, tiny_weights)
-    assert recent(context) == (4, 3, 2)
+    assert recent_projects(context) == (4, 3, 2)
     serving.predict(context, 1, CONFIG, [])
-    assert recent(context) == (1, 4, 3)
+    assert recent_projects(context) == (1, 4, 3)
 
 
 def test_a_request_of_an_unknown_project_leaves_no_mark(context: Context) -> None:

@@ -210,7 +210,7 @@ def test_nobody_waits_for_a_version_that_cannot_be_ranked(studio: Studio, tiny_w
     studio.choose("class_entropy", RETRAIN_EVERY=1)
     studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
     publish(studio.context.store, studio.project, tiny_weights)
-    push.give_up(studio.context, studio.project, ModelError("no such strategy"))
+    push.note_ranking_error(studio.context, studio.project, ModelError("no such strategy"))
     assert not demands.is_awaited(studio.context, studio.project)
 
 

@@ -22,8 +22,8 @@ from backend.labelstudio import label_config, tags
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.context import Context
 from backend.loop.training import tag_training
-from backend.loop.training.snapshot import Plan
-from backend.loop.training.verdict import evaluated
+from backend.loop.training.snapshot import TagPlan
+from backend.loop.training.verdict import evaluate_challenger
 from backend.media import video
 from backend.model_versions import TrainingSnapshot
 from backend.settings import Settings
@@ -161,7 +161,7 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
     weights.write_bytes(classifier.read_bytes())
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     split = Split((), (), held_out=False)
-    plan = Plan(record, context.settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split)
+    plan = TagPlan(record, context.settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split)
     left_out = partial(tag_training.note_left_out, context, plan)
     options = LstmOptions(sequence_size=4, hidden_size=5, epochs=1)
     timeline_model.train(weights, [broken, videos[1]], TAG, options, HYPER, lambda _: None, left_out)
@@ -260,7 +260,7 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     settings = Settings(imgsz=IMGSZ, device="cpu", max_epochs=1, min_epochs=1)
     split = Split(learned, held, held_out=True)
-    plan = Plan(record, settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split, videos)
+    plan = TagPlan(record, settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split, videos)
     assert [one.task_id for one in plan.learned_videos] == list(range(6))
     assert [one.task_id for one in plan.judged_videos] == [6, 7, 8]
     data_yaml = writer.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
@@ -269,7 +269,7 @@ def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo,
     trained = tag_training.train_weights(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
     assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
     assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
-    evaluation = evaluated(plan, trained, Path(base.source), data_yaml, nobody)
+    evaluation = evaluate_challenger(plan, trained, Path(base.source), data_yaml, nobody)
     verdict = evaluation.verdict
     assert verdict.promoted
     assert "mAP" in verdict.reason

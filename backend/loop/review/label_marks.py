@@ -8,8 +8,8 @@ from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.labelstudio.client.connection import COMPLETED, PredictionRow
 from backend.loop.context import Context
 from backend.loop.review.label_review import unchanged
-from backend.loop.scoring.push import LAST, encode, note_refused, same
-from backend.loop.scoring.scoring import stored
+from backend.loop.scoring.push import LAST, encode, is_same_score, note_refused
+from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.types import Prediction, Task
 
@@ -51,7 +51,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     return written
 
 
-def lost(context: Context, project_id: int) -> bool:
+def are_missing(context: Context, project_id: int) -> bool:
     """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
     number = serving_number(context, project_id)
     worst = by_task(context.store.label_issues(project_id, number))[:MARKED] if number else ()
@@ -61,7 +61,7 @@ def lost(context: Context, project_id: int) -> bool:
     client, version = context.label_studio, context.store.version(project_id, number).name
     held = {stamp.task_id: stamp.score for stamp in client.stamps_of(project_id, version, wrong)}
     marked = client.tasks(project_id, wrong, COMPLETED)
-    return any(task.id not in held or not same(held[task.id], wrong[task.id]) for task in marked)
+    return any(task.id not in held or not is_same_score(held[task.id], wrong[task.id]) for task in marked)
 
 
 def _places(context: Context, model: ServedModel) -> dict[int, float]:
@@ -94,7 +94,7 @@ def _write(
         regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]))
         return PredictionRow(task_id, scores[task_id], regions)
 
-    changed = [stamp for task_id, stamp in present.items() if not same(stamp.score, scores[task_id])]
+    changed = [stamp for task_id, stamp in present.items() if not is_same_score(stamp.score, scores[task_id])]
     for stamp in changed:
         client.update_prediction(stamp.id, version, row(stamp.task_id), refused.__setitem__)
     lacking = [row(task_id) for task_id in sorted(create - present.keys())]
@@ -109,5 +109,5 @@ def _write(
 
 def _predicted(context: Context, models: Sequence[ServedModel], task: Task) -> list[Prediction | None]:
     """Return what the models say of a task: since it was labeled, else in the pool."""
-    late = stored(context, models, task, labeled=True)
-    return [newer or older for newer, older in zip(late, stored(context, models, task), strict=True)]
+    late = stored_predictions(context, models, task, labeled=True)
+    return [newer or older for newer, older in zip(late, stored_predictions(context, models, task), strict=True)]

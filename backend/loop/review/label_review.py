@@ -36,21 +36,21 @@ def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     models = models_for(context, record, accepted=False)
     last, review = context.store.review(project_id, version.number), None
     # First: what is written while we judge, the next review sees.
-    fresh = Review(rules=_rules(context, record, models), shards=_shards(context, version))
+    fresh = Review(rules=_rules_hash(context, record, models), shards=_shards(context, version))
     if last is not None and last.reviewed is not None and last.rules == fresh.rules:
-        review = _go_on(context, version, models, last, fresh.shards)
+        review = _incremental_review(context, version, models, last, fresh.shards)
     if review is None:
         review = _review(context, version, models, fresh, None)
     context.store.save_review(project_id, version.number, review)
     return review.issues
 
 
-def _go_on(
+def _incremental_review(
     context: Context, version: ModelVersion, models: Sequence[ServedModel], last: Review, shards: tuple[int, ...]
 ) -> Review | None:
     """Return a review that judges what the last one did not see; None where all labels must be judged again."""
     stamps = context.label_studio.counted_labels(version.project_id)
-    changed = _unseen(context, version, last, stamps)
+    changed = _changed_tasks(context, version, last, stamps)
     kept = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
     issues = tuple(issue for issue in last.issues if kept.get(issue.annotation_id) == issue.updated_at)
     before = replace(last, issues=issues, reviewed=kept, shards=shards)
@@ -80,11 +80,11 @@ def _review(
     return replace(before, issues=worst_first, reviewed=reviewed, thresholds=thresholds)
 
 
-def _unseen(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
+def _changed_tasks(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
     """Return the tasks whose label, or what the version says of their image, is not what the last review saw."""
     reviewed, shards = last.reviewed or {}, set(last.shards)
     changed = {task for task, label in stamps.items() if reviewed.get(label.annotation_id) != label.updated_at}
-    for written, task_ids in _answers(context, version):
+    for written, task_ids in _written_shards(context, version):
         if written not in shards:
             changed.update(stamps.keys() & set(task_ids.tolist()))
     return changed
@@ -92,24 +92,24 @@ def _unseen(context: Context, version: ModelVersion, last: Review, stamps: Mappi
 
 def _shards(context: Context, version: ModelVersion) -> tuple[int, ...]:
     """Return when the shards were written that hold the version's answers."""
-    return tuple(written for written, _ in _answers(context, version))
+    return tuple(written for written, _ in _written_shards(context, version))
 
 
-def _answers(context: Context, version: ModelVersion) -> Iterator[tuple[int, IntArray]]:
+def _written_shards(context: Context, version: ModelVersion) -> Iterator[tuple[int, IntArray]]:
     """Yield of each shard of each tag, of labeled tasks and of the pool, when it was written, and its tasks (k,)."""
     for tag in [model.from_name for model in version.models]:
         for labeled in (True, False):
             yield from context.store.written(version.project_id, version.number, labeled=labeled, tag=tag)
 
 
-def _rules(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
+def _rules_hash(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
     """Return a hash of what of the label config and the settings all verdicts depend on."""
     tags = [(model.key, model.classes, model.trained, repr(model.tag)) for model in models]
     renames = context.project_settings(record).label_renames
     return hashlib.sha256(repr((tags, renames)).encode()).hexdigest()
 
 
-def standing(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
+def current_issues(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     """Return the verdicts of the last review on annotations that are still what was judged, worst first.
 
     Raises NotFoundError for a project that was never set up.
@@ -132,7 +132,7 @@ def outdated(context: Context, project_id: int) -> bool:
         return context.store.ranking(project_id, version.number) is not None
     stamps = context.label_studio.counted_labels(project_id)
     deleted = review.reviewed.keys() - {label.annotation_id for label in stamps.values()}
-    return bool(deleted or _unseen(context, version, review, stamps))
+    return bool(deleted or _changed_tasks(context, version, review, stamps))
 
 
 def unchanged(issues: tuple[LabelIssue, ...], stamps: Mapping[int, str]) -> tuple[LabelIssue, ...]:

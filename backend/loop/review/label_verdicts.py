@@ -25,7 +25,7 @@ from backend.evaluation.label_quality import (
 from backend.geometry.coordinates import label_arrays
 from backend.labelstudio import tags
 from backend.loop.context import Context
-from backend.loop.scoring.past_predictions import fair, pasts_of, said
+from backend.loop.scoring.past_predictions import fair_predictions, latest_predictions, past_models
 from backend.loop.served_models import ServedModel
 from backend.model_versions import ModelVersion
 from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray, Prediction
@@ -42,7 +42,7 @@ class Verdicts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _ChosenLabels:
     """What an annotator chose about an image, beside what a model says."""
 
     annotated: AnnotatedTask
@@ -68,8 +68,8 @@ def judge(
         return _judge_choices(context, version, model, annotated, measured, alone=alone)
     pairs = {}
     sources = _sources(model, annotated.values())
-    for task_id, prediction in said(context, model.project_id, model.number, model.key, sources):
-        reviewed = pair(model.tag, model.classes, annotated[task_id], prediction)
+    for task_id, prediction in latest_predictions(context, model.project_id, model.number, model.key, sources):
+        reviewed = labels_and_predictions(model.tag, model.classes, annotated[task_id], prediction)
         if reviewed is not None:
             pairs[task_id] = reviewed
     learned, images = version.learned_task_ids(model.key), list(pairs.values())
@@ -92,7 +92,7 @@ def _judge_choices(
 ) -> Verdicts:
     """Return the verdicts on the choices about images; beside other tags a task without any is none of its business."""
     labels = [name for name in model.classes if name in model.tag.labels]
-    rows = list(_chosen(context, version, model, annotated, labels, alone=alone).values()) if labels else []
+    rows = list(_chosen_by_task(context, version, model, annotated, labels, alone=alone).values()) if labels else []
     shape = len(rows), len(labels)
     probs = np.array([row.probs for row in rows], dtype=np.float64).reshape(shape)
     given = np.array([row.given for row in rows], dtype=np.bool_).reshape(shape)
@@ -103,7 +103,7 @@ def _judge_choices(
     return Verdicts(tuple(issues), used)
 
 
-def _chosen(
+def _chosen_by_task(
     context: Context,
     version: ModelVersion,
     model: ServedModel,
@@ -111,19 +111,19 @@ def _chosen(
     labels: Sequence[str],
     *,
     alone: bool,
-) -> dict[int, _Choice]:
+) -> dict[int, _ChosenLabels]:
     """Return by task what was chosen of `labels`, beside what a model says that had not learned from it, if any."""
     learned, columns = version.learned_task_ids(model.key), np.isin(model.classes, labels)
-    pasts = [past for past in pasts_of(context, model) if past.classes == model.classes]
-    rows: dict[int, _Choice] = {}
+    pasts = [past for past in past_models(context, model) if past.classes == model.classes]
+    rows: dict[int, _ChosenLabels] = {}
     sources = _sources(model, annotated.values())
-    for task_id, latest in said(context, model.project_id, model.number, model.key, sources):
-        given = choices(model.tag, labels, annotated[task_id])
+    for task_id, latest in latest_predictions(context, model.project_id, model.number, model.key, sources):
+        given = chosen_labels(model.tag, labels, annotated[task_id])
         if given is None or latest.tracks is not None or not (alone or given.any()):
             continue
-        rows[task_id] = _Choice(annotated[task_id], given, latest.class_probs[0, columns], task_id in learned)
+        rows[task_id] = _ChosenLabels(annotated[task_id], given, latest.class_probs[0, columns], task_id in learned)
     taught = _sources(model, [row.annotated for row in rows.values() if row.learned])
-    for task_id, _, earlier in fair(context, pasts, taught):
+    for task_id, _, earlier in fair_predictions(context, pasts, taught):
         rows[task_id] = replace(rows[task_id], probs=earlier.class_probs[0, columns], learned=False)
     return rows
 
@@ -137,7 +137,7 @@ def _sources(model: ServedModel, annotated: Iterable[AnnotatedTask]) -> dict[int
     return {task.task.id: model.tag.source(task.task) for task in annotated}
 
 
-def pair(
+def labels_and_predictions(
     tag: ControlTag, classes: tuple[str, ...], annotated: AnnotatedTask, prediction: Prediction
 ) -> Reviewed | None:
     """Return a task's labels beside its predictions, in percent; None if the version cannot judge them.
@@ -161,7 +161,7 @@ def pair(
     return Reviewed(labels, kinds, percent[kept], found[kept].astype(np.int64), confidence[kept])
 
 
-def choices(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) -> BoolArray | None:
+def chosen_labels(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTask) -> BoolArray | None:
     """Return which of `labels` a task was given (C,); None where it was given something else."""
     reading = tags.read(tag, annotated.result)
     chosen = {box.label for box in reading.boxes}
@@ -187,7 +187,7 @@ def _doubt(
     return LabelIssue(*judged, round(quality.score, 6), suspicion, label, box, learned, model.tag.from_name)
 
 
-def _choice_issue(model: ServedModel, labels: Sequence[str], choice: _Choice, quality: Floats) -> LabelIssue:
+def _choice_issue(model: ServedModel, labels: Sequence[str], choice: _ChosenLabels, quality: Floats) -> LabelIssue:
     """Return the verdict on one annotation's choices, with the label that is the likeliest error."""
     worst = int(quality.argmin())
     label, box, suspicion = "", None, ""

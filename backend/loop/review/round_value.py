@@ -50,7 +50,7 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     tasks = [task for task in annotated if task.annotation_id in fresh]
     if not tasks:
         return None
-    found = measure(context, parent, tasks)
+    found = labels_and_disagreement(context, parent, tasks)
     boxes, disagreed = sum(count for count, _ in found), _mean(one for _, one in found)
     kept = Reward(
         version.number,
@@ -110,7 +110,9 @@ def quality(version: ModelVersion) -> float | None:
     return fmean(model.metrics.map50 for model in measured if model.metrics)
 
 
-def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]) -> list[tuple[int, float | None]]:
+def labels_and_disagreement(
+    context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]
+) -> list[tuple[int, float | None]]:
     """Return of each labeled task the number of labels, and 1 − F1@.5 of the parent's predictions, None without any.
 
     The labels are those of all tags, for all of them took time; the other is the mean over the tags.
@@ -120,13 +122,13 @@ def measure(context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTas
     trained_tags = _trained_tags(context, parent).values()
     found = []
     for task in tasks:
-        count = sum(len(tags.decode(tag, _sized(tag, task.result))) for tag in known)
+        count = sum(len(tags.decode(tag, _with_size(tag, task.result))) for tag in known)
         disagreed = _mean(_disagreement(context, trained, task, alone=len(known) == 1) for trained in trained_tags)
         found.append((count, disagreed))
     return found
 
 
-def _sized(tag: ControlTag, result: tags.Result) -> tags.Result:
+def _with_size(tag: ControlTag, result: tags.Result) -> tags.Result:
     return regions.sized(result, 1, 1) if tag.frame_rate else result
 
 
@@ -135,7 +137,7 @@ def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *
 
     None of a video, for annotators draw in a few of its frames, and none of a result that cannot be learned from.
     """
-    found = _predicted(context, trained, task.task.id, trained.tag.source(task.task))
+    found = _prediction(context, trained, task.task.id, trained.tag.source(task.task))
     reading = tags.read(trained.tag, task.result)
     drawn = reading.objects(trained.tag)
     if (
@@ -188,7 +190,7 @@ def _signs(context: Context, trained: _TrainedTag, before: _TrainedTag | None) -
     # Of one that showed something else when the parent was asked, the parent says nothing.
     sources = context.store.sources(version.project_id, version.number, tag=trained.key)
     asked = [(task_id, sources[task_id] or None) for task_id in ids]
-    both = [] if before is None else [[_predicted(context, one, *of) for one in (before, trained)] for of in asked]
+    both = [] if before is None else [[_prediction(context, one, *of) for one in (before, trained)] for of in asked]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
     agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
     sure = stopping.mean_uncertainty(calibrated(pool, trained.model.temperature, trained.tag.outcomes))
@@ -207,7 +209,7 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
     for version, map50 in measured:
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
-        labels, said = version.snapshot.learned_tasks, _said(version, signs)
+        labels, said = version.snapshot.learned_tasks, _mean_signs(version, signs)
         judged_on, interval = _judged_on(version), _interval(version)
         rounds.append(stopping.Round(labels, map50, *said, judged_on=judged_on, interval=interval))
     counts = context.progress.counts(project_id)
@@ -228,7 +230,7 @@ def _judged_on(version: ModelVersion) -> int:
     )
 
 
-def _said(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
+def _mean_signs(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
     """Return the uncertainty of a version's pool and its stability, each the mean over the tags that tell it."""
     told = [(model, signs.get((version.number, model.from_name))) for model in version.models]
     uncertainty = _mean(one.uncertainty for _, one in told if one)
@@ -247,7 +249,7 @@ def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _Trained
     }
 
 
-def _predicted(context: Context, trained: _TrainedTag, task_id: int, source: int | None) -> Prediction | None:
+def _prediction(context: Context, trained: _TrainedTag, task_id: int, source: int | None) -> Prediction | None:
     """Return what a model predicted of an image, or of a video."""
     version = trained.version
     found = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)

@@ -9,7 +9,7 @@ from backend.loop.scoring import scoring
 from backend.loop.served_models import models_for, require_project
 
 
-def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]:
+def frames_to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]:
     """Return frames of a task's video as Label Studio counts them, least sure first; of several tags in turn.
 
     They are what was seen when the pool was scored, before the task's own labels. Raises NotFoundError for a project
@@ -18,7 +18,10 @@ def to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]
     record = require_project(context, project_id)
     models = models_for(context, record, accepted=False)
     task = context.label_studio.task(task_id)
-    found = [*scoring.stored(context, models, task), *scoring.stored(context, models, task, labeled=True)]
+    found = [
+        *scoring.stored_predictions(context, models, task),
+        *scoring.stored_predictions(context, models, task, labeled=True),
+    ]
     known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]
     if not known:
         if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from backend.labelstudio.client.connection import UNLABELED
 from backend.loop.context import Context
-from backend.loop.scoring.push import LAST, is_answered, same
+from backend.loop.scoring.push import LAST, is_answered, is_same_score
 from backend.loop.served_models import ServedModel
 from backend.types import Ranking, Task
 
@@ -38,7 +38,7 @@ def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gap
     for task in context.label_studio.unlabeled_tasks(project_id):
         if not is_answered(models, sources, task):
             unscored.append(task)
-        elif task.id not in held or not same(held[task.id], places.get(task.id, LAST)):
+        elif task.id not in held or not is_same_score(held[task.id], places.get(task.id, LAST)):
             unplaced.append(task)
     return Gaps(tuple(unscored), tuple(unplaced))
 

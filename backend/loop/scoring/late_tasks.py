@@ -15,8 +15,8 @@ from backend.evaluation.calibration import calibrated
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop.context import Context
 from backend.loop.scoring import holdings, push, stored_answers
-from backend.loop.scoring.push import LAST, Check, alone_at_work, encode, flip
-from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored
+from backend.loop.scoring.push import LAST, Check, encode, flip, no_check
+from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored_predictions
 from backend.loop.scoring.strategy_inputs import pool_for
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.sampling import ranking, stream_admission
@@ -29,7 +29,7 @@ AT_ONCE = SHARD_TASKS  # tasks of one job, so that other projects have their tur
 _MIDDLE = 0.5  # the priority of a task that nothing tells of how it compares
 
 
-def score_new(context: Context, project_id: int, check: Check = alone_at_work) -> int:
+def score_new(context: Context, project_id: int, check: Check = no_check) -> int:
     """Write what the served version's queue lacks, AT_ONCE tasks of a kind at most; return how many were written.
 
     A task that is new, or shows another image since, is scored and placed among the ranked ones. A prediction that was
@@ -69,11 +69,11 @@ def _restore(
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
 
     def row(task: Task) -> PredictionRow:
-        regions = encode(settings, models, task.id, stored(context, models, task))
+        regions = encode(settings, models, task.id, stored_predictions(context, models, task))
         return PredictionRow(task.id, places.get(task.id, LAST), regions)
 
     present = context.label_studio.stamps_of(model.project_id, model.name, [task.id for task in tasks])
-    return push.put(context, model, map(row, tasks), present, check) if tasks else 0
+    return push.write_predictions(context, model, map(row, tasks), present, check) if tasks else 0
 
 
 def _score(
@@ -89,7 +89,7 @@ def _score(
         return 0
     model, settings = models[0], context.project_settings(record)
     indices = count(context.store.next_shard(model.project_id, model.number, tag=model.key))
-    known = _comparable(context, record, models, Known(order, parts_of(context, models)))
+    known = _comparable(context, record, models, Rankings(order, tag_rankings(context, models)))
     created = 0
     size = shard_size(models)
     for begin in range(0, len(tasks), size):
@@ -100,22 +100,22 @@ def _score(
         # What is known of a task by any tag stands for it.
         seen = tuple(next((one for one in found if one is not None), None) for found in by_task)
         shard = replace(shards[0], predictions=seen)
-        places = placed(settings, models, known, shard.task_ids, [each.predictions for each in shards])
-        scores = admitted(context, settings, model.project_id, order, shard, places)
+        places = priorities(settings, models, known, shard.task_ids, [each.predictions for each in shards])
+        scores = admitted_priorities(context, settings, model.project_id, order, shard, places)
         rows = [
             PredictionRow(task_id, score, encode(settings, models, task_id, found))
             for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
         present = context.label_studio.stamps_of(model.project_id, model.name, shard.task_ids.tolist())
         # Anew: one that is there is of nobody knows which image.
-        created += push.put(context, model, iter(rows), present, check, anew=True)
+        created += push.write_predictions(context, model, iter(rows), present, check, anew=True)
         check()
-        order = joined(order, shard, places, scores)
+        order = extended_ranking(order, shard, places, scores)
         context.store.save_ranking(model.project_id, model.number, order)
     return created
 
 
-def score_outdated(context: Context, project_id: int, check: Check = alone_at_work) -> int:
+def score_outdated(context: Context, project_id: int, check: Check = no_check) -> int:
     """Predict completed tasks anew that show another image since; return how many there were.
 
     Label review asks for what a model says of the image that a label is on. A prediction of such a task in Label Studio
@@ -136,26 +136,26 @@ def score_outdated(context: Context, project_id: int, check: Check = alone_at_wo
         present = list(context.label_studio.stamps_of(project_id, model.name, regions))
         scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}
         rows = [PredictionRow(task_id, score, regions[task_id]) for task_id, score in scores.items()]
-        push.put(context, model, iter(rows), present, check, anew=True)
+        push.write_predictions(context, model, iter(rows), present, check, anew=True)
     return len(tasks)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Rankings:
     """What late tasks are placed in: a version's ranking, and where several tags made it, how each did by itself."""
 
     order: Ranking | None
     parts: Mapping[str, Ranking]  # by the name of the tag in the store
 
 
-def parts_of(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
+def tag_rankings(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
     """Return how each of several tags ranked the pool by itself; nothing where there was one."""
     names = [(model, model.key) for model in models]
     found = {name: context.store.ranking(model.project_id, model.number, tag=name) for model, name in names}
     return {name: part for name, part in found.items() if part is not None}
 
 
-def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], known: Known) -> Known:
+def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], known: Rankings) -> Rankings:
     """Return rankings that a task scored alone has a value in."""
 
     def of(model: ServedModel, part: Ranking) -> Ranking:
@@ -166,15 +166,15 @@ def _comparable(context: Context, record: ProjectRecord, models: Sequence[Served
     if known.order is None:
         return known
     if not known.parts:
-        return Known(of(models[0], known.order), {})
+        return Rankings(of(models[0], known.order), {})
     by_name = {model.key: model for model in models}
-    return Known(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
+    return Rankings(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
 
 
-def placed(
+def priorities(
     settings: Settings,
     models: Sequence[ServedModel],
-    known: Known,
+    known: Rankings,
     task_ids: IntArray,
     predictions: Sequence[Sequence[Prediction | None]],
 ) -> list[float]:
@@ -184,20 +184,20 @@ def placed(
     """
     failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
     if not known.parts:
-        places = alone(settings, models[0], known.order, task_ids, predictions[0])
+        places = priorities_in(settings, models[0], known.order, task_ids, predictions[0])
         unplaced = [one is None and not bad for one, bad in zip(predictions[0], failed, strict=True)]
         return [_MIDDLE if only_others else place for only_others, place in zip(unplaced, places, strict=True)]
     lowest = np.full(len(task_ids), LAST)
     for model, found in zip(models, predictions, strict=True):
         if part := known.parts.get(model.key):
-            lowest = np.minimum(lowest, alone(settings, model, part, task_ids, found))
+            lowest = np.minimum(lowest, priorities_in(settings, model, part, task_ids, found))
     return [
         LAST if bad else ranking.quantile_of(known.order, 1 - low)
         for bad, low in zip(failed, lowest.tolist(), strict=True)
     ]
 
 
-def admitted(
+def admitted_priorities(
     context: Context, settings: Settings, project_id: int, order: Ranking, shard: PoolShard, places: Sequence[float]
 ) -> list[float]:
     """Return the priority of each new task: at the front where the stream rule queries it, else its place."""
@@ -213,7 +213,7 @@ def admitted(
     return scores
 
 
-def joined(order: Ranking, shard: PoolShard, places: Sequence[float], scores: Sequence[float]) -> Ranking:
+def extended_ranking(order: Ranking, shard: PoolShard, places: Sequence[float], scores: Sequence[float]) -> Ranking:
     """Return the ranking with the new tasks that could be scored, so that nobody takes them for chosen by chance.
 
     One whose new image failed leaves it.
@@ -223,7 +223,7 @@ def joined(order: Ranking, shard: PoolShard, places: Sequence[float], scores: Se
     return ranking.without(ranking.extended(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored])
 
 
-def alone(
+def priorities_in(
     settings: Settings,
     model: ServedModel,
     order: Ranking | None,

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.loop.context import Context
-from backend.loop.served_models import ServedModel, past_models
+from backend.loop.served_models import ServedModel, promoted_models
 from backend.policy import fair_losses
 from backend.types import Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastModel:
     """A tag's model of one version: where its predictions are, and what it had learned by then."""
 
     project_id: int
@@ -22,30 +22,32 @@ class Past:
     learned: frozenset[int]
 
 
-def pasts_of(context: Context, model: ServedModel) -> list[Past]:
+def past_models(context: Context, model: ServedModel) -> list[PastModel]:
     """Return a tag's models up to this one, newest first."""
     found = []
-    for version, known in past_models(context, model):
+    for version, known in promoted_models(context, model):
         key, learned = version.key_of(known.from_name), version.learned_task_ids(known.from_name)
-        found.append(Past(version.project_id, version.number, key, known.classes, learned))
+        found.append(PastModel(version.project_id, version.number, key, known.classes, learned))
     return found
 
 
-def fair(context: Context, pasts: Sequence[Past], sources: Mapping[int, int]) -> Iterator[tuple[int, Past, Prediction]]:
+def fair_predictions(
+    context: Context, pasts: Sequence[PastModel], sources: Mapping[int, int]
+) -> Iterator[tuple[int, PastModel, Prediction]]:
     """Yield of tasks the newest that had not learned from it, and what it says of it; nothing where none says anything.
 
-    Nor of a video: boxes of many frames cannot be told apart. `sources` as in `said`.
+    Nor of a video: boxes of many frames cannot be told apart. `sources` as in `latest_predictions`.
     """
 
-    def answers(past: Past, task_ids: frozenset[int]) -> Iterator[tuple[int, Prediction]]:
+    def answers(past: PastModel, task_ids: frozenset[int]) -> Iterator[tuple[int, Prediction]]:
         asked = {task_id: source for task_id, source in sources.items() if task_id in task_ids}
-        predictions = said(context, past.project_id, past.number, past.tag, asked)
+        predictions = latest_predictions(context, past.project_id, past.number, past.tag, asked)
         return ((task_id, prediction) for task_id, prediction in predictions if prediction.tracks is None)
 
     return fair_losses.fair_answers(pasts, sources, lambda past: past.learned, answers)
 
 
-def said(
+def latest_predictions(
     context: Context, project_id: int, number: int, tag: str, sources: Mapping[int, int]
 ) -> Iterator[tuple[int, Prediction]]:
     """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory.

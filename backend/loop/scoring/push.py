@@ -12,7 +12,7 @@ from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
 from backend.loop.scoring import stored_answers
-from backend.loop.scoring.scoring import stored
+from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, serving_number
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
@@ -34,12 +34,12 @@ class Pushed:
     failed: int
 
 
-def alone_at_work() -> None:
+def no_check() -> None:
     """Check nothing: for a caller beside whom nobody writes."""
 
 
 def push(
-    context: Context, record: ProjectRecord, models: Sequence[ServedModel], order: Ranking, check: Check = alone_at_work
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], order: Ranking, check: Check = no_check
 ) -> Pushed:
     """Write a prediction with its place in `order` for each unlabeled task of a version's pool.
 
@@ -52,21 +52,21 @@ def push(
     kept = answers.kept
     wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
     present = context.label_studio.prediction_stamps(project_id, model.name)
-    mine = rows(context, context.project_settings(record), models, order, wanted)
-    created = put(context, model, mine, present, check, anew=kept.outdated)
+    mine = prediction_rows(context, context.project_settings(record), models, order, wanted)
+    created = write_predictions(context, model, mine, present, check, anew=kept.outdated)
     check()
     answers.end(kept)
     return Pushed(model.name, created, len(failed))
 
 
-def turn_to(context: Context, model: ServedModel, check: Check = alone_at_work) -> None:
+def activate(context: Context, model: ServedModel, check: Check = no_check) -> None:
     """Let a version serve whose predictions are all in Label Studio, and turn the queue to it in one write."""
     context.store.activate(model.project_id, model.number)
     flip(context, model.project_id, model.name, check)
     context.store.note_shown(model.project_id, model.number)
 
 
-def only_accepted(context: Context, project_id: int, number: int, check: Check) -> Check:
+def accepted_only(context: Context, project_id: int, number: int, check: Check) -> Check:
     """Return a check that refuses a version which is not the accepted one (any more), too."""
 
     def checks() -> None:
@@ -83,7 +83,7 @@ def only_accepted(context: Context, project_id: int, number: int, check: Check) 
     return checks
 
 
-def rows(
+def prediction_rows(
     context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking, tasks: Mapping[int, Task]
 ) -> Iterator[PredictionRow]:
     """Yield a row per stored task that is one of `tasks`, one shard's predictions in memory at a time.
@@ -97,7 +97,7 @@ def rows(
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):
-                predictions = [prediction, *stored(context, models[1:], task)]
+                predictions = [prediction, *stored_predictions(context, models[1:], task)]
                 regions = encode(settings, models, task_id, predictions)
                 failed = all(one is None for one in predictions)
                 yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
@@ -123,7 +123,7 @@ def encode(
     return tuple(found)
 
 
-def put(
+def write_predictions(
     context: Context,
     model: ServedModel,
     rows: Iterator[PredictionRow],
@@ -132,13 +132,15 @@ def put(
     *,
     anew: bool = False,
 ) -> int:
-    """Write a version's rows; return how many were written. `present`, `check` and `anew` as in `write`.
+    """Write a version's rows; return how many were written. `present`, `check` and `anew` as in `import_or_update`.
 
     A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
     """
     client, project_id = context.label_studio, model.project_id
     refused: dict[int, str] = {}
-    created = write(client, project_id, model.name, rows, present, refused.__setitem__, anew=anew, check=check)
+    created = import_or_update(
+        client, project_id, model.name, rows, present, refused.__setitem__, anew=anew, check=check
+    )
     note_refused(context, project_id, refused)
     return created
 
@@ -150,7 +152,7 @@ def note_refused(context: Context, project_id: int, refused: Mapping[int, str]) 
     context.progress.note_failures(project_id, list(refused), refused)
 
 
-def write(
+def import_or_update(
     client: LabelStudioClient,
     project_id: int,
     version: str,
@@ -159,7 +161,7 @@ def write(
     refused: Callable[[int, str], None] | None = None,
     *,
     anew: bool = False,
-    check: Check = alone_at_work,
+    check: Check = no_check,
 ) -> int:
     """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
 
@@ -181,7 +183,7 @@ def write(
             stamp = known.get(row.task_id)
             if stamp is None:
                 yield row
-            elif anew or not same(stamp.score, row.score):
+            elif anew or not is_same_score(stamp.score, row.score):
                 check()
                 client.update_prediction(stamp.id, version, row, refused)
                 mended += 1
@@ -189,12 +191,12 @@ def write(
     return client.import_predictions(project_id, version, fresh(), refused, check) + mended
 
 
-def same(stored: float | None, score: float) -> bool:
+def is_same_score(stored: float | None, score: float) -> bool:
     """Return whether Label Studio holds this score already."""
     return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
-def flip(context: Context, project_id: int, version: str, check: Check = alone_at_work) -> bool:
+def flip(context: Context, project_id: int, version: str, check: Check = no_check) -> bool:
     """Point the project's queue at `version`; True if that changed it.
 
     It stays as it is where no task holds a prediction of the version yet: Label Studio would refuse. `check` runs right
@@ -234,14 +236,14 @@ def is_pending(context: Context, record: ProjectRecord) -> bool:
     return context.progress.recall(project_id, "failed_ranking") != _attempt(context, project_id)
 
 
-def give_up(context: Context, project_id: int, error: BackendError) -> None:
+def note_ranking_error(context: Context, project_id: int, error: BackendError) -> None:
     """Keep why the accepted version cannot be ranked; the queue keeps its order, and other settings are tried again."""
     log.warning("project %d: the queue keeps its order: %s", project_id, error)
     context.progress.remember(project_id, "ranking_error", str(error))
     context.progress.remember(project_id, "failed_ranking", _attempt(context, project_id))
 
 
-def succeed(context: Context, project_id: int) -> None:
+def forget_ranking_error(context: Context, project_id: int) -> None:
     """Forget that a ranking failed."""
     for memo in ("ranking_error", "failed_ranking"):
         context.progress.remember(project_id, memo, "")

@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.errors import MediaError
 from backend.loop.context import Context
-from backend.loop.scoring import pool_ranking, stored_answers, strategy_inputs, watched
+from backend.loop.scoring import pool_ranking, stored_answers, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.media.cache import MediaFile, each_or_error, placed
 from backend.queue.rq_queue import Jobs
@@ -33,12 +33,12 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
     model = models[0]
-    if strategy_inputs.asks_committee(pool_ranking.candidates(settings)):
-        strategy_inputs.juries(context, record, models)
+    if strategy_inputs.needs_committee(pool_ranking.candidates(settings)):
+        strategy_inputs.committees(context, record, models)
     pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
     labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
     size = shard_size(models)
-    shards = [(ids, False) for ids in _cut(pool, size)] + [(ids, True) for ids in _cut(labeled, size)]
+    shards = [(ids, False) for ids in _shards_of(pool, size)] + [(ids, True) for ids in _shards_of(labeled, size)]
     context.store.clear_shards(project_id, model.number)
     # Not before: until they are gone the stored answers keep the keys they have.
     stored_answers.of(context, models).begin(models)
@@ -56,7 +56,7 @@ def shard_size(models: Sequence[ServedModel]) -> int:
     return SHARD_VIDEOS if any(model.tag.frame_rate for model in models) else SHARD_TASKS
 
 
-def _cut(task_ids: list[int], size: int) -> list[list[int]]:
+def _shards_of(task_ids: list[int], size: int) -> list[list[int]]:
     return [task_ids[begin : begin + size] for begin in range(0, len(task_ids), size)]
 
 
@@ -82,12 +82,12 @@ def score_shard(
         return None
     if not save_shards(context, models, shards, labeled=labeled):
         return None
-    if not labeled and strategy_inputs.asks_committee(pool_ranking.candidates(settings)):
-        put_to_the_vote(context, record, models, shards, tasks)
+    if not labeled and strategy_inputs.needs_committee(pool_ranking.candidates(settings)):
+        save_committee_votes(context, record, models, shards, tasks)
     return current.number if context.progress.shard_done(project_id, run, index, len(task_ids)) else None
 
 
-def put_to_the_vote(
+def save_committee_votes(
     context: Context,
     record: ProjectRecord,
     models: Sequence[ServedModel],
@@ -99,7 +99,7 @@ def put_to_the_vote(
     A cached file may be damaged: what could not be predicted is not put to the vote either.
     """
     said = {model.tag.from_name: shard for model, shard in zip(models, shards, strict=True)}
-    for model, members in strategy_inputs.juries(context, record, models):
+    for model, members in strategy_inputs.committees(context, record, models):
         shard = said[model.tag.from_name]
         seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
         strategy_inputs.save_votes(context, members, model, shard.index, seen)
@@ -129,7 +129,7 @@ def save_shards(
     return True
 
 
-def stored(
+def stored_predictions(
     context: Context, models: Sequence[ServedModel], task: Task, *, labeled: bool = False
 ) -> list[Prediction | None]:
     """Return what the store holds of a task as it is now, by model; nothing of an image that it showed before."""
@@ -154,7 +154,9 @@ def predict_all(
         if _pass(model) not in passes:
             video = model.tag.frame_rate
             key = model.tag.data_key
-            answers = _of_videos(context, model, tasks) if video else _of_images(model, tasks, fetched(key))
+            answers = (
+                _video_predictions(context, model, tasks) if video else _image_predictions(model, tasks, fetched(key))
+            )
             passes[_pass(model)] = list(answers)
     reasons = {}
     for place, task in enumerate(tasks):
@@ -175,7 +177,7 @@ def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[Med
     return list(context.media.fetch_many([(task.shown(data_key), task.id) for task in tasks]))
 
 
-def _of_images(
+def _image_predictions(
     model: ServedModel, tasks: Sequence[Task], fetched: Sequence[MediaFile | MediaError]
 ) -> Iterator[Prediction | MediaError]:
     answers = each_or_error([file for file in fetched if not isinstance(file, MediaError)], model.predict)
@@ -186,9 +188,11 @@ def _of_images(
         yield placed(answer, uri, task.id) if isinstance(answer, MediaError) else answer
 
 
-def _of_videos(context: Context, model: ServedModel, tasks: Sequence[Task]) -> Iterator[Prediction | MediaError]:
+def _video_predictions(
+    context: Context, model: ServedModel, tasks: Sequence[Task]
+) -> Iterator[Prediction | MediaError]:
     for task in tasks:
         try:
-            yield watched.watch(context, model, model.tag, task)
+            yield video_predictions.predict_video(context, model, model.tag, task)
         except MediaError as error:
             yield placed(error, task.shown(model.tag.data_key), task.id)

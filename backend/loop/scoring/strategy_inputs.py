@@ -15,7 +15,7 @@ from backend.acquisition.pool import Committee, Pool
 from backend.errors import MediaError, ModelError
 from backend.labelstudio import tags
 from backend.loop.context import Context
-from backend.loop.scoring.past_predictions import Past, fair, pasts_of
+from backend.loop.scoring.past_predictions import PastModel, fair_predictions, past_models
 from backend.loop.served_models import ServedModel, committee_for
 from backend.media.cache import each_or_error
 from backend.policy import strategy_pool
@@ -64,36 +64,36 @@ def fair_losses(context: Context, model: ServedModel, task_ids: IntArray) -> Flo
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
     sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
-    known = losses_of_labels(context, pasts_of(context, model), labels, sources)
+    known = losses_of_labels(context, past_models(context, model), labels, sources)
     return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
 
 def losses_of_labels(
-    context: Context, pasts: Sequence[Past], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
+    context: Context, pasts: Sequence[PastModel], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
 ) -> dict[int, float]:
     """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
-    predictions = fair(context, pasts, sources)
+    predictions = fair_predictions(context, pasts, sources)
     return {
         task_id: prediction_loss(prediction, labels[task_id], past.classes) for task_id, past, prediction in predictions
     }
 
 
-def asks_committee(strategies: Iterable[str]) -> bool:
+def needs_committee(strategies: Iterable[str]) -> bool:
     """Return whether one of these strategies needs a committee."""
     return any("committee" in acquisition.get(name).needs for name in strategies)
 
 
-def juries(
+def committees(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel]
 ) -> list[tuple[ServedModel, tuple[Member, ...]]]:
     """Return the trained models whose pools are put to a committee, each with its own.
 
-    Raises ModelError as `jury` for the first tag; a further one without a committee is ranked by something else.
+    Raises ModelError as `committee` for the first tag; a further one without a committee is ranked by something else.
     """
     found = []
     for model in [each for each in models if each.trained]:
         try:
-            found.append((model, jury(context, record, model)))
+            found.append((model, committee(context, record, model)))
         except ModelError as error:
             if model is models[0]:
                 raise
@@ -101,7 +101,7 @@ def juries(
     return found
 
 
-def jury(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
+def committee(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
     """Return who votes on a tag's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
     if model.tag.frame_rate:
         raise ModelError(
@@ -150,7 +150,7 @@ def _ask_now(
     context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray
 ) -> Iterator[tuple[IntArray, Committee]]:
     """Ask the committee about the whole pool, where the strategy was another when it was scored."""
-    members = jury(context, record, model)
+    members = committee(context, record, model)
     for begin in range(0, len(task_ids), SHARD_TASKS):
         tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + SHARD_TASKS].tolist())
         ids, votes = _ask(context, members, model.tag, tasks)

@@ -15,9 +15,9 @@ from backend.faults import machine_fault
 from backend.labelstudio import label_config
 from backend.loop.context import Context
 from backend.loop.locks import Fence
-from backend.loop.served_models import base_model, base_of
+from backend.loop.served_models import base_model, tag_base_model
 from backend.loop.training import scratch, snapshot, tag_training
-from backend.loop.training.snapshot import Labels
+from backend.loop.training.snapshot import TrainingLabels
 from backend.loop.training.tag_training import Candidate, Champion
 from backend.model_versions import ModelVersion, TagModel, renamed
 from backend.queue.run_state import TrainingProgress
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
 
 
-_KNOWN = "its labels have not changed"
+_UNCHANGED = "its labels have not changed"
 
 
 def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
@@ -69,7 +69,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     current = context.store.current(project_id)
     champions = champions_of(context, labels, current)
     if not forced:
-        labels = _changed(context, labels, champions)
+        labels = _changed_labels(context, labels, champions)
     candidates = _candidates(context, labels, champions, fence, folder, show)
     show("publish")
     fence.check()  # the last moment: a stalled training must not publish over its successor
@@ -78,28 +78,32 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     return version
 
 
-def champions_of(context: Context, labels: Labels, current: ModelVersion | None) -> dict[str, Champion | None]:
+def champions_of(context: Context, labels: TrainingLabels, current: ModelVersion | None) -> dict[str, Champion | None]:
     """Return the model that each tag has in the current version, by the tag's name."""
     tags = label_config.parse(labels.record.label_config)
     version = renamed(current, tags) if current else None
     return {tag.from_name: tag_training.champion_of(context, version, tag) for tag in tags}
 
 
-def _changed(context: Context, labels: Labels, champions: Mapping[str, Champion | None]) -> Labels:
+def _changed_labels(
+    context: Context, labels: TrainingLabels, champions: Mapping[str, Champion | None]
+) -> TrainingLabels:
     """Return the labels without those that the tag's model knows; all where none changed, for a training is due."""
     known = {
         name
         for name, plan in labels.plans.items()
-        if tag_training.knows(plan, champions[name], base_of(context, labels.record, plan.tag))
+        if tag_training.is_trained_on_these_labels(
+            plan, champions[name], tag_base_model(context, labels.record, plan.tag)
+        )
     }
     if known == set(labels.plans):
         return labels
-    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(known, _KNOWN)})
+    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(known, _UNCHANGED)})
 
 
 def _candidates(
     context: Context,
-    labels: Labels,
+    labels: TrainingLabels,
     champions: Mapping[str, Champion | None],
     fence: Fence,
     folder: Path,
@@ -110,7 +114,9 @@ def _candidates(
     for place, tag in enumerate(labels.tags):
         before, why = champions[tag.from_name], labels.lacking.get(tag.from_name)
         if why is not None:
-            found.append(tag_training.untrained(tag, base_of(context, labels.record, tag), before, why))
+            found.append(
+                tag_training.untrained_candidate(tag, tag_base_model(context, labels.record, tag), before, why)
+            )
             continue
         plan = labels.plans[tag.from_name]
         part = show.part(len(found), len(labels.tags))
@@ -127,7 +133,11 @@ def _candidates(
 
 
 def publish(
-    context: Context, labels: Labels, candidates: Sequence[Candidate], gathered: float, parent: ModelVersion | None
+    context: Context,
+    labels: TrainingLabels,
+    candidates: Sequence[Candidate],
+    gathered: float,
+    parent: ModelVersion | None,
 ) -> ModelVersion:
     """Publish what a training has for each tag; `gathered` is how long it took to gather the labels, in seconds.
 
@@ -135,7 +145,7 @@ def publish(
     `parent` is the version that the candidates were judged against: BusyError if it is not the current one any more.
     """
     promoted = any(candidate.accepted for candidate in candidates)
-    chosen = [_of_version(candidate, promoted=promoted) for candidate in candidates]
+    chosen = [_published_model(candidate, promoted=promoted) for candidate in candidates]
     timings = {"prepare": gathered, "train": 0.0, "evaluate": 0.0}
     for candidate in candidates:
         timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
@@ -145,7 +155,7 @@ def publish(
     return version
 
 
-def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
+def _published_model(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
     """Return what a version has of one tag: of one that is not published, for the record, what was trained."""
     if candidate.accepted or (candidate.weights and not promoted):
         return candidate.challenger, candidate.weights
@@ -154,7 +164,7 @@ def _of_version(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path
 
 def _version(
     context: Context,
-    labels: Labels,
+    labels: TrainingLabels,
     models: Sequence[TagModel],
     parent: ModelVersion | None,
     *,

@@ -13,8 +13,8 @@ from backend.errors import MediaError, TrainingError
 from backend.labelstudio import label_config, tags
 from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
-from backend.loop.training import video_shots
-from backend.loop.training.video_shots import Shots
+from backend.loop.training import video_images
+from backend.loop.training.video_images import TaskImages
 from backend.media.cache import placed
 from backend.model_versions import TrainingSnapshot
 from backend.queue.run_state import LabelCounts
@@ -29,7 +29,7 @@ _FROZEN = 'its tag says model_trainable="false"'
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TagPlan:
     """All that the training of one control tag works from."""
 
     record: ProjectRecord
@@ -55,12 +55,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class TrainingLabels:
     """What a training finds of each control tag: a plan, or why it is not trained."""
 
     record: ProjectRecord
     tags: tuple[ControlTag, ...]
-    plans: Mapping[str, Plan]  # by the tag's name; one at least
+    plans: Mapping[str, TagPlan]  # by the tag's name; one at least
     lacking: Mapping[str, str]  # why not, even where there is a plan
 
     @property
@@ -95,18 +95,18 @@ def count(context: Context, project_id: int) -> LabelCounts:
     return counts
 
 
-def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Labels:
+def take(context: Context, project_id: int, on_images: Callable[[], None]) -> TrainingLabels:
     """Read the labels from Label Studio, fetch their images and split them, for each control tag that is trained.
 
     Raises TrainingError if none is, or the labels of no tag allow a training.
     """
     record = project_record(context, project_id)  # the config may have changed since /setup
     found = label_config.parse(record.label_config)
-    trained = _trained(project_id, found)
+    trained = _trainable_tags(project_id, found)
     annotated = tuple(context.annotated_tasks(project_id))
     on_images()
     chance = chance_tasks(context, project_id, annotated)
-    plans: dict[str, Plan] = {}
+    plans: dict[str, TagPlan] = {}
     lacking: dict[str, TrainingError] = {}
     for tag, read in zip(trained, labeled_images(context, project_id, trained, annotated, chance), strict=True):
         try:
@@ -119,10 +119,10 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> La
     for name, reason in reasons.items():
         log.warning("project %d: %s is not trained: %s", project_id, name, reason)
     frozen = {tag.from_name: _FROZEN for tag in found if not tag.trainable}
-    return Labels(record, found, plans, frozen | reasons)
+    return TrainingLabels(record, found, plans, frozen | reasons)
 
 
-def _trained(project_id: int, found: Sequence[ControlTag]) -> tuple[ControlTag, ...]:
+def _trainable_tags(project_id: int, found: Sequence[ControlTag]) -> tuple[ControlTag, ...]:
     """Return the tags that are trained at all; raises TrainingError where none is."""
     trained = tuple(tag for tag in found if tag.trainable)
     if not trained:
@@ -141,7 +141,7 @@ def _plan(
     read: ReadLabels,
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
-) -> Plan:
+) -> TagPlan:
     project_id, settings = record.project_id, context.project_settings(record)
     split = split_of(read, settings.val_share, project_id)
     unseen = writer.unseen_classes(read.images, tag.labels)
@@ -155,7 +155,7 @@ def _plan(
         val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),
     )
-    return Plan(record, settings, tag, snapshot, split, tuple(read.videos))
+    return TagPlan(record, settings, tag, snapshot, split, tuple(read.videos))
 
 
 def split_of(read: ReadLabels, val_share: float, project_id: int) -> Split:
@@ -238,7 +238,7 @@ def _read(
     chance: frozenset[int],
 ) -> ReadLabels:
     read, dropped = ReadLabels(), 0
-    fetch = _of_videos if tag.frame_rate else _of_images
+    fetch = _video_examples if tag.frame_rate else _image_examples
     for task, found in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
         task_id = task.task.id
         if isinstance(found, MediaError):
@@ -266,9 +266,9 @@ def _warn(project_id: int, images: Sequence[LabeledImage], dropped: int) -> None
         log.warning("project %d: %d regions dropped: they show nothing inside their images", project_id, dropped)
 
 
-def _of_images(
+def _image_examples(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[Shots | MediaError]:
+) -> Iterator[TaskImages | MediaError]:
     """Yield the one image of each task, or why there is none."""
     requests = [(task.task.shown(tag.data_key), task.task.id) for task in annotated]
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
@@ -282,15 +282,15 @@ def _of_images(
         else:
             boxes, random = tags.decode(tag, task.result), task.task.id in chance
             image = LabeledImage(task.task.id, media.path, boxes, random)
-            yield Shots([image], task.result, size=(media.width, media.height))
+            yield TaskImages([image], task.result, size=(media.width, media.height))
 
 
-def _of_videos(
+def _video_examples(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[Shots | MediaError]:
+) -> Iterator[TaskImages | MediaError]:
     """Yield the images of each task's frames, or why there are none."""
     for task in annotated:
         try:
-            yield video_shots.take(context, tag, task, random=task.task.id in chance)
+            yield video_images.take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
             yield placed(error, task.task.shown(tag.data_key), task.task.id)

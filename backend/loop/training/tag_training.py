@@ -16,9 +16,9 @@ from backend.datasets.writer import LabeledImage
 from backend.errors import MediaError
 from backend.labelstudio.tags.timelinelabels import epochs, lstm
 from backend.loop.context import Context
-from backend.loop.served_models import base_of, open_base
-from backend.loop.training.snapshot import Plan
-from backend.loop.training.verdict import Evaluated, evaluated
+from backend.loop.served_models import open_base, tag_base_model
+from backend.loop.training.snapshot import TagPlan
+from backend.loop.training.verdict import Evaluation, evaluate_challenger
 from backend.media.cache import placed
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
@@ -67,16 +67,16 @@ def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag)
     return Champion(model, context.store.weights(version, model.from_name), chosen)
 
 
-def untrained(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
+def untrained_candidate(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
     """Return what a tag has that is not trained: its model before, else none."""
     reason = f"not trained: {why}"
     nothing = TagModel(tag.from_name, tag.task, tag.labels, "", base_model, None, None, {}, reason)
-    return Candidate(nothing, None, False, *_kept(nothing, before), {})
+    return Candidate(nothing, None, False, *_kept_model(nothing, before), {})
 
 
 def train(
     context: Context,
-    plan: Plan,
+    plan: TagPlan,
     before: Champion | None,
     scratch: Path,
     on_epoch: Callable[[training.EpochReport], None],
@@ -85,14 +85,14 @@ def train(
     """Train, measure and judge the model of one tag."""
     started = time.monotonic()
     data_yaml = writer.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
-    origin = goes_on_from(plan, before, base_of(context, plan.record, plan.tag))
+    origin = continued_champion(plan, before, tag_base_model(context, plan.record, plan.tag))
     start = _start(context, plan, origin)
     prepared = time.monotonic()
     left_out = partial(note_left_out, context, plan)
     trained = train_weights(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
     champion, chosen = (before.weights, before.chosen) if before else (None, False)
-    evaluation = evaluated(plan, trained, champion, data_yaml, left_out, chosen=chosen)
+    evaluation = evaluate_challenger(plan, trained, champion, data_yaml, left_out, chosen=chosen)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,
@@ -100,10 +100,10 @@ def train(
     }
     verdict = evaluation.verdict
     model = _model(context, plan, origin, start, trained, evaluation)
-    return Candidate(model, trained.weights, verdict.promoted, *_kept(model, before, verdict.champion), timings)
+    return Candidate(model, trained.weights, verdict.promoted, *_kept_model(model, before, verdict.champion), timings)
 
 
-def note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError) -> None:
+def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaError) -> None:
     """Tell of a video that cannot be watched to its end, in the log and on the status page."""
     reason = f"left out of what is learned in order: {placed(error, None, task_id)}"
     project_id = plan.record.project_id
@@ -111,7 +111,7 @@ def note_left_out(context: Context, plan: Plan, task_id: int, error: MediaError)
     context.progress.note_failures(project_id, (), {task_id: reason})
 
 
-def lesson_of(plan: Plan, base_model: str) -> str:
+def lesson_hash(plan: TagPlan, base_model: str) -> str:
     """Return a hash of what a training of a tag takes: its own labels, image by image, their split, and settings.
 
     In any order of the images; a background image counts.
@@ -121,19 +121,19 @@ def lesson_of(plan: Plan, base_model: str) -> str:
         return sorted((image.name, image.path.name, repr(image.boxes)) for image in images)
 
     tag, split = plan.tag, plan.split
-    run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_of(plan)
+    run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_parameters_of(plan)
     taken = told(split.train), told(split.val), split.held_out
     # An LSTM learns the borders of segments too, which the images of a video may not tell.
     in_order = [lstm(tag), sorted((one.task_id, repr(one.segments)) for one in plan.videos)] if lstm(tag) else []
     return hashlib.sha256(repr((run_with, taken, *in_order)).encode()).hexdigest()[:16]
 
 
-def knows(plan: Plan, before: Champion | None, base_model: str) -> bool:
+def is_trained_on_these_labels(plan: TagPlan, before: Champion | None, base_model: str) -> bool:
     """Return whether a tag's champion was trained on these very labels, in this way."""
-    return before is not None and before.model.lesson == lesson_of(plan, base_model)
+    return before is not None and before.model.lesson == lesson_hash(plan, base_model)
 
 
-def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champion | None:
+def continued_champion(plan: TagPlan, before: Champion | None, base_model: str) -> Champion | None:
     """Return the champion if a training starts from its weights, None if it starts from the base weights."""
     served = Origin(before.model.classes, before.model.base_model, before.model.learned) if before else None
     continues = starts_from_served(
@@ -146,19 +146,19 @@ def goes_on_from(plan: Plan, before: Champion | None, base_model: str) -> Champi
     return before if continues else None
 
 
-def _start(context: Context, plan: Plan, origin: Champion | None) -> BaseWeights:
+def _start(context: Context, plan: TagPlan, origin: Champion | None) -> BaseWeights:
     if origin is None:
         return open_base(context, plan.record, plan.tag)
     return BaseWeights(str(origin.weights), pretrained=True, note="", task=plan.tag.task)
 
 
-def _learned(plan: Plan, origin: Champion | None) -> tuple[int, ...]:
+def _learned(plan: TagPlan, origin: Champion | None) -> tuple[int, ...]:
     """Return the tasks that a model has learned from, with those of the champion that its training went on from."""
     known = set(origin.model.learned or ()) if origin else set()
     return tuple(sorted(known | plan.split.learned_tasks))
 
 
-def _kept(
+def _kept_model(
     challenger: TagModel, before: Champion | None, measured: Metrics | None = None
 ) -> tuple[TagModel, Path | None]:
     """Return what a tag has where its challenger is not accepted; `measured` are the champion's metrics of today."""
@@ -176,14 +176,14 @@ def _kept(
 
 
 def train_weights(
-    plan: Plan,
+    plan: TagPlan,
     base: BaseWeights,
     data_yaml: Path,
     out: Path,
     on_epoch: Callable[[training.EpochReport], None],
     left_out: LeftOut,
 ) -> training.Trained:
-    images, hyper = len(plan.split.train), hyper_of(plan)
+    images, hyper = len(plan.split.train), hyper_parameters_of(plan)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
     if not base.pretrained:
@@ -194,7 +194,7 @@ def train_weights(
 
 
 def _with_lstm(
-    plan: Plan,
+    plan: TagPlan,
     options: LstmOptions,
     trained: training.Trained,
     on_epoch: Callable[[training.EpochReport], None],
@@ -206,7 +206,7 @@ def _with_lstm(
     def after(epoch: Epoch) -> None:
         on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
 
-    hyper = hyper_of(plan)
+    hyper = hyper_parameters_of(plan)
     last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, options, hyper, after, left_out)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     videos = len(plan.learned_videos)
@@ -214,7 +214,7 @@ def _with_lstm(
     return replace(trained, seconds=trained.seconds + time.monotonic() - started)
 
 
-def hyper_of(plan: Plan) -> HyperParameters:
+def hyper_parameters_of(plan: TagPlan) -> HyperParameters:
     """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
     images, minutes = len(plan.split.train), plan.settings.train_minutes
     return hyper_parameters(images, plan.settings, epochs=epochs(plan.tag), minutes=minutes)
@@ -222,11 +222,11 @@ def hyper_of(plan: Plan) -> HyperParameters:
 
 def _model(
     context: Context,
-    plan: Plan,
+    plan: TagPlan,
     origin: Champion | None,
     start: BaseWeights,
     trained: training.Trained,
-    evaluation: Evaluated,
+    evaluation: Evaluation,
 ) -> TagModel:
     """Return what the manifest tells of a finished training."""
     verdict = evaluation.verdict
@@ -235,24 +235,26 @@ def _model(
         task=plan.tag.task,
         classes=plan.tag.labels,
         sha256=file_sha256(trained.weights),
-        base_model=base_of(context, plan.record, plan.tag),
+        base_model=tag_base_model(context, plan.record, plan.tag),
         metrics=verdict.challenger,
         champion_metrics=verdict.champion,
-        hyper_parameters=asdict(hyper_of(plan)) | {"pretrained": start.pretrained} | _lstm_told(plan.tag),
-        reason=verdict.reason + _told(start, origin),
+        hyper_parameters=asdict(hyper_parameters_of(plan))
+        | {"pretrained": start.pretrained}
+        | _lstm_settings(plan.tag),
+        reason=verdict.reason + _start_reason(start, origin),
         calibration=evaluation.calibration,
         class_quality=evaluation.class_quality,
         learned=_learned(plan, origin),
-        lesson=lesson_of(plan, base_of(context, plan.record, plan.tag)),
+        lesson=lesson_hash(plan, tag_base_model(context, plan.record, plan.tag)),
     )
 
 
-def _lstm_told(tag: ControlTag) -> dict[str, Any]:
+def _lstm_settings(tag: ControlTag) -> dict[str, Any]:
     options = lstm(tag)
     return {"lstm": asdict(options)} if options else {}
 
 
-def _told(start: BaseWeights, origin: Champion | None) -> str:
+def _start_reason(start: BaseWeights, origin: Champion | None) -> str:
     """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
     if origin is not None:
         return CONTINUED

@@ -94,7 +94,7 @@ def annotated(result: Sequence[Json]) -> AnnotatedTask:
 
 
 def test_a_pair_is_in_percent() -> None:
-    pair = label_verdicts.pair(TAG, CLASSES, annotated(RIGHT), BOTH)
+    pair = label_verdicts.labels_and_predictions(TAG, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert pair.labels == pytest.approx(np.array([HERE, THERE]))
     assert pair.predictions == pytest.approx(np.array([HERE, THERE]))
@@ -102,18 +102,18 @@ def test_a_pair_is_in_percent() -> None:
 
 
 def test_a_pair_of_nothing() -> None:
-    pair = label_verdicts.pair(TAG, CLASSES, annotated([]), seen())
+    pair = label_verdicts.labels_and_predictions(TAG, CLASSES, annotated([]), seen())
     assert pair is not None
     assert (pair.labels.shape, pair.predictions.shape, pair.confidence.shape) == ((0, 4), (0, 4), (0,))
 
 
 def test_a_label_that_the_version_never_learned_is_not_judged() -> None:
-    assert label_verdicts.pair(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
+    assert label_verdicts.labels_and_predictions(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
 
 
 def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
     only_cats = label_config.parse(CONFIG.replace('<Label value="dog"/>', ""))[0]
-    pair = label_verdicts.pair(only_cats, CLASSES, annotated(RIGHT), BOTH)
+    pair = label_verdicts.labels_and_predictions(only_cats, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
 
@@ -123,17 +123,19 @@ def test_what_another_label_config_or_another_image_shows_is_not_judged() -> Non
     imported = human((HERE, "cat"), tag="bbox")
     turned = [item | {"original_width": 100, "original_height": 200} for item in human((HERE, "cat"))]
     for result in (imported, turned):
-        assert label_verdicts.pair(TAG, CLASSES, annotated(result), BOTH) is None
+        assert label_verdicts.labels_and_predictions(TAG, CLASSES, annotated(result), BOTH) is None
 
 
 def test_regions_of_one_class_of_pixels_are_one_label() -> None:
     """The model answers with one object for both of them: beside either alone it would look misplaced."""
     pixels = replace(TAG, task="semantic")
-    pair = label_verdicts.pair(pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH)
+    pair = label_verdicts.labels_and_predictions(
+        pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH
+    )
     assert pair is not None
     assert pair.labels == pytest.approx(np.array([(10, 20, 80, 90), ASIDE]))
     assert pair.label_classes.tolist() == [CAT, DOG]
-    nothing = label_verdicts.pair(pixels, CLASSES, annotated([]), BOTH)
+    nothing = label_verdicts.labels_and_predictions(pixels, CLASSES, annotated([]), BOTH)
     assert nothing is not None
     assert nothing.labels.shape == (0, 4)
 
@@ -172,7 +174,7 @@ def test_the_status_counts_them(reviewed: Context) -> None:
 
 def test_an_unknown_project_is_named(context: Context) -> None:
     with pytest.raises(NotFoundError, match="project 9 was never set up"):
-        label_review.standing(context, 9)
+        label_review.current_issues(context, 9)
     with serve(context) as client:
         answer = client.get("/api/projects/9/label-errors")
         assert (answer.status_code, answer.json()["error"]) == (404, "project 9 was never set up")
@@ -180,7 +182,7 @@ def test_an_unknown_project_is_named(context: Context) -> None:
 
 def test_before_the_first_review_there_is_nothing_to_ask_label_studio(context: Context) -> None:
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
-    assert label_review.standing(context, 7) == ()
+    assert label_review.current_issues(context, 7) == ()
     assert not label_review.outdated(context, 7)
 
 
@@ -299,7 +301,7 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
     studio.review()
     assert not label_review.outdated(context, project)
     studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
-    standing = {issue.task_id for issue in label_review.standing(context, project)}
+    standing = {issue.task_id for issue in label_review.current_issues(context, project)}
     assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
     cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
@@ -307,22 +309,22 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
     cycle_of(context).review_labels(project, 1)
     assert studio.marks("swapped") == [push.LAST]
     assert set(studio.tab()) == set(WRONG) - {"swapped"}
-    assert len(label_review.standing(context, project)) == len(PLANTED)
+    assert len(label_review.current_issues(context, project)) == len(PLANTED)
 
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("damage", ["deleted", "changed"])
 def test_a_mark_that_somebody_deletes_or_changes_is_written_again(studio: Studio, damage: str) -> None:
     studio.review()
-    assert not label_marks.lost(studio.context, studio.project)
+    assert not label_marks.are_missing(studio.context, studio.project)
     (mark,) = studio.client.predictions_of(studio.tasks["swapped"])
     if damage == "deleted":
         studio.client.delete_prediction(mark.id)
     else:
         studio.client.http.send("PATCH", f"/api/predictions/{mark.id}/", {"score": 0.01})
-    assert label_marks.lost(studio.context, studio.project)
+    assert label_marks.are_missing(studio.context, studio.project)
     assert studio.review() == 1
-    assert not label_marks.lost(studio.context, studio.project)
+    assert not label_marks.are_missing(studio.context, studio.project)
     (again,) = studio.client.predictions_of(studio.tasks["swapped"])
     assert again.result == mark.result
     assert again.score == pytest.approx(mark.score)
@@ -345,7 +347,7 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
     assert late_tasks.score_new(studio.context, studio.project) == 0
     assert studio.review() == 0
     assert set(studio.context.store.label_issues(studio.project, 1)) == set(
-        label_review.standing(studio.context, studio.project)
+        label_review.current_issues(studio.context, studio.project)
     )
 
 

@@ -131,7 +131,7 @@ def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None
     value = {"x": 0, "y": 0, "width": 20, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]}
     result = ({"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value},)
     tasks = [AnnotatedTask(Task(n, {}), n, "", result) for n in (10, 99)]
-    (count, disagreed), (_, unseen) = round_value.measure(project, project.store.version(7, 1), tasks)
+    (count, disagreed), (_, unseen) = round_value.labels_and_disagreement(project, project.store.version(7, 1), tasks)
     assert count == 1
     assert disagreed == pytest.approx(1 / 3)
     assert unseen is None
@@ -292,9 +292,9 @@ def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
     project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)), tag="label")
     tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
     version = with_model(project.store.version(7, 1), task="semantic")
-    assert round_value.measure(project, version, tasks) == [(2, 0.0)]
+    assert round_value.labels_and_disagreement(project, version, tasks) == [(2, 0.0)]
     other = with_model(version, task="detect")  # from before the tag said that it wants pixels
-    assert round_value.measure(project, other, tasks) == [(2, None)]
+    assert round_value.labels_and_disagreement(project, other, tasks) == [(2, None)]
 
 
 def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
@@ -305,7 +305,7 @@ def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
         {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": box},
         {"type": "choices", "from_name": "kind", "to_name": "image", "value": {"choices": ["day"]}},
     )
-    [(count, disagreed)] = round_value.measure(
+    [(count, disagreed)] = round_value.labels_and_disagreement(
         project, project.store.version(7, 1), [AnnotatedTask(Task(10, {}), 10, "", result)]
     )
     assert count == 2
@@ -322,7 +322,9 @@ def test_a_turned_box_in_a_video_is_a_label(project: Context, turned: float) -> 
     value = {"sequence": [key | {"frame": 1}, key | {"frame": 9}], "labels": [tag.labels[0]]}
     drawn = {"type": "videorectangle", "from_name": tag.from_name, "to_name": tag.to_name, "value": value}
     asked = [AnnotatedTask(Task(10, {}), 10, "", (drawn,))]
-    assert [count for count, _ in round_value.measure(project, project.store.version(7, 1), asked)] == [2]
+    assert [count for count, _ in round_value.labels_and_disagreement(project, project.store.version(7, 1), asked)] == [
+        2
+    ]
 
 
 def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:

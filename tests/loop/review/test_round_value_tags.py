@@ -213,7 +213,7 @@ def test_disagreement_is_the_mean_over_the_tags(
         shard = PoolShard(0, np.array([5, 6]), (said, said if tag == "second" else None))
         context.store.save_shard(7, 1, shard, tag=tag)
     asked = [AnnotatedTask(Task(task, {}), task, "", result) for task in (5, 6, 7)]
-    (count, disagreed), (_, of_second), (_, unseen) = round_value.measure(context, parent, asked)
+    (count, disagreed), (_, of_second), (_, unseen) = round_value.labels_and_disagreement(context, parent, asked)
     assert (count, disagreed) == pytest.approx(expected)
     assert of_second == (0.0 if SECOND_RIGHT[0] in result else 1.0), "the others could not predict it"
     assert unseen is None
@@ -233,8 +233,12 @@ def test_who_accepts_what_was_predicted_agrees(
         accepted.append(AnnotatedTask(task, task.id, "", tuple(sure)))
         mended = chosen("dog" if label == "cat" else "cat")
         corrected.append(AnnotatedTask(task, task.id, "", (*boxes, *mended)))
-    assert [one for _, one in round_value.measure(context, version, accepted)] == pytest.approx([0.0] * 3)
-    assert [one for _, one in round_value.measure(context, version, corrected)] == pytest.approx([0.5] * 3)
+    assert [one for _, one in round_value.labels_and_disagreement(context, version, accepted)] == pytest.approx(
+        [0.0] * 3
+    )
+    assert [one for _, one in round_value.labels_and_disagreement(context, version, corrected)] == pytest.approx(
+        [0.5] * 3
+    )
 
 
 def publish_several(context: Context, weights: Path) -> tuple[ModelVersion, ...]:
@@ -263,7 +267,7 @@ def test_annotators_are_compared_by_each_label_of_an_image(
 ) -> None:
     version, *_ = publish_several(context, tiny_weights)
     asked = AnnotatedTask(Task(5, {}), 5, "", chosen(*labels))
-    ((count, disagreed),) = round_value.measure(context, version, [asked])
+    ((count, disagreed),) = round_value.labels_and_disagreement(context, version, [asked])
     assert count == len(labels)
     assert disagreed == pytest.approx(expected)
 

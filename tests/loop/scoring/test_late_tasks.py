@@ -48,7 +48,7 @@ def admitted(context: Context, places: list[float], rate: str) -> list[float]:
     shard = PoolShard(1, np.arange(200, 200 + len(places)), (seen(0.5),) * len(places))
     order = context.store.ranking(7, 1)
     assert order is not None
-    return late_tasks.admitted(context, Settings(rate=rate), 7, order, shard, places)
+    return late_tasks.admitted_priorities(context, Settings(rate=rate), 7, order, shard, places)
 
 
 def test_without_a_rate_a_task_takes_its_place(served: Context) -> None:
@@ -74,7 +74,7 @@ def test_a_task_that_failed_is_not_offered(served: Context) -> None:
     order = served.store.ranking(7, 1)
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (None, seen(0.5)))
-    assert late_tasks.admitted(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
+    assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
     assert served.store.stream(7).arrived == 1
 
 
@@ -82,7 +82,7 @@ def test_a_task_picked_from_the_stream_does_not_pass_for_a_random_one(served: Co
     order = served.store.ranking(7, 1)
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (seen(0.5), None))
-    joined = late_tasks.joined(order, shard, [0.0, 1.0], [0.001, 1.0])
+    joined = late_tasks.extended_ranking(order, shard, [0.0, 1.0], [0.001, 1.0])
     assert joined.task_ids.tolist() == [*IDS.tolist(), 200]
     assert not joined.explored[-1]
 

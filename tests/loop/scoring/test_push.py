@@ -36,9 +36,11 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
         labels = ["cat", "gone", "dog"]
         rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
         with_studio = replace(context, label_studio=client)
-        assert push.put(with_studio, model, iter(rows), [], push.alone_at_work) == 3
+        assert push.write_predictions(with_studio, model, iter(rows), [], push.no_check) == 3
         present = client.prediction_stamps(project, model.name)
-        assert push.put(with_studio, model, iter(rows), present, push.alone_at_work) == 0  # once more changes nothing
+        assert (
+            push.write_predictions(with_studio, model, iter(rows), present, push.no_check) == 0
+        )  # once more changes nothing
         held = [client.predictions_of(task) for task in ids]
     assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
     failures = context.progress.failures(project)
@@ -58,7 +60,7 @@ def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew
         for label, again in (("cat", False), ("dog", anew)):
             present = list(client.prediction_stamps(project, "yolo11n-v1"))
             rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
-            push.write(client, project, "yolo11n-v1", rows, present, anew=again)
+            push.import_or_update(client, project, "yolo11n-v1", rows, present, anew=again)
         (held,) = client.predictions_of(task.id)
     assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]
 
@@ -75,7 +77,7 @@ def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStud
                 client.create_prediction(version, PredictionRow(task, score, (region("cat"),)))
         rows = [PredictionRow(twice, 0.5, (region("dog"),)), PredictionRow(once, 0.4, (region("dog"),))]
         present = client.prediction_stamps(project, "yolo11n-v1")
-        assert push.write(client, project, "yolo11n-v1", iter(rows), present) == 1
+        assert push.import_or_update(client, project, "yolo11n-v1", iter(rows), present) == 1
         held = {task: client.predictions_of(task) for task in (twice, once)}
     scores = {task: [(one.version, one.score) for one in found] for task, found in held.items()}
     assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]

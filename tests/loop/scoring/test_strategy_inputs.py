@@ -15,7 +15,7 @@ from backend.labelstudio import label_config
 from backend.loop import served_models
 from backend.loop.context import Context
 from backend.loop.scoring import strategy_inputs
-from backend.loop.scoring.past_predictions import Past
+from backend.loop.scoring.past_predictions import PastModel
 from backend.model_versions import Calibration, ModelVersion
 from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
@@ -130,9 +130,9 @@ def arrays(kind: int) -> tuple[FloatArray, IntArray]:
     return np.array([[0, 0, 50, 50]], dtype=np.float32), np.array([kind])
 
 
-def past(*versions: ModelVersion) -> list[Past]:
+def past(*versions: ModelVersion) -> list[PastModel]:
     """Return what the first tag's models of these versions were."""
-    return [Past(7, one.number, "label", one.models[0].classes, one.learned_task_ids("label")) for one in versions]
+    return [PastModel(7, one.number, "label", one.models[0].classes, one.learned_task_ids("label")) for one in versions]
 
 
 def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
@@ -177,8 +177,8 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
     for _ in range(2):
         publish(project.store, 7, tiny_weights)
     model = model_for(project, RECORD, accepted=True)
-    assert [version.number for version, _ in served_models.newest_models(project, model, 2)] == [4, 3]
-    assert [version.number for version, _ in served_models.newest_models(project, replace(model, number=3), 8)] == [
+    assert [version.number for version, _ in served_models.voting_models(project, model, 2)] == [4, 3]
+    assert [version.number for version, _ in served_models.voting_models(project, replace(model, number=3), 8)] == [
         3,
         1,
     ]

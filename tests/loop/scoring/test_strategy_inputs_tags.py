@@ -18,7 +18,7 @@ from backend.labelstudio import tags
 from backend.loop import served_models, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, scoring, strategy_inputs
-from backend.loop.scoring.past_predictions import pasts_of
+from backend.loop.scoring.past_predictions import past_models
 from backend.loop.served_models import ServedModel
 from backend.model_versions import ModelVersion, TagModel
 from backend.sampling.ranking import STAND_IN
@@ -50,7 +50,7 @@ def score(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> tup
     found = served(context)
     shards = scoring.predict_shards(context, found, 0, tasks)
     scoring.save_shards(context, found, shards)
-    scoring.put_to_the_vote(context, record, found, shards, tasks)
+    scoring.save_committee_votes(context, record, found, shards, tasks)
     return found
 
 
@@ -58,7 +58,7 @@ def rank(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> dict
     """Return how each tag ranks a pool by itself."""
     found = score(context, record, tasks)
     pool_ranking.rank_pool(context, record, found)
-    return late_tasks.parts_of(context, found)
+    return late_tasks.tag_rankings(context, found)
 
 
 def again(context: Context, version: ModelVersion, quality: Path, *, carried: bool) -> ModelVersion:
@@ -129,16 +129,20 @@ def test_snapshots_are_of_each_tags_own_models(
     record = setup(context, BOXES_AND_CHOICE, STRATEGY="bald", COMMITTEE="snapshots", COMMITTEE_SIZE=3)
     first = publish_both(context, tiny_weights, classifier)
     second = again(context, first, classifier, carried=True)
-    members = {one.tag.from_name: voters for one, voters in strategy_inputs.juries(context, record, served(context))}
+    members = {
+        one.tag.from_name: voters for one, voters in strategy_inputs.committees(context, record, served(context))
+    }
     assert {name: len(voters) for name, voters in members.items()} == {"label": 2}
     parts = rank(context, record, pool(images, 3))
     assert {name: part.strategy for name, part in parts.items()} == {"label": "bald", "quality": STAND_IN}
     again(context, second, tiny_yolo(tmp_path / "other.pt", seed=3, task="classify"), carried=False)
     label, quality = served(context)
-    assert [version.number for version, _ in served_models.newest_models(context, label, 9)] == [3, 2, 1]
-    assert [version.number for version, _ in served_models.newest_models(context, quality, 9)] == [3, 2]
-    assert [known.task for _, known in served_models.newest_models(context, quality, 9)] == ["classify", "classify"]
-    members = {one.tag.from_name: voters for one, voters in strategy_inputs.juries(context, record, served(context))}
+    assert [version.number for version, _ in served_models.voting_models(context, label, 9)] == [3, 2, 1]
+    assert [version.number for version, _ in served_models.voting_models(context, quality, 9)] == [3, 2]
+    assert [known.task for _, known in served_models.voting_models(context, quality, 9)] == ["classify", "classify"]
+    members = {
+        one.tag.from_name: voters for one, voters in strategy_inputs.committees(context, record, served(context))
+    }
     assert {name: len(voters) for name, voters in members.items()} == {"label": 3, "quality": 2}
 
 
@@ -146,9 +150,9 @@ def test_a_first_tag_without_a_committee_is_told_of(context: Context, tiny_weigh
     record = setup(context, BOXES_AND_CHOICE, STRATEGY="bald", COMMITTEE="snapshots")
     publish_both(context, tiny_weights, classifier)
     with pytest.raises(ModelError, match="needs two published versions, there are 1"):
-        strategy_inputs.juries(context, record, served(context))
+        strategy_inputs.committees(context, record, served(context))
     label, quality = served(context)
-    assert strategy_inputs.juries(context, record, (replace(label, trained=False), quality)) == []
+    assert strategy_inputs.committees(context, record, (replace(label, trained=False), quality)) == []
 
 
 def test_a_video_beside_an_image_has_no_vote(
@@ -165,14 +169,14 @@ def test_a_video_beside_an_image_has_no_vote(
     clips.write(images.folder / "a.avi", MOVERS, count=6)
     box, quality = served(context)
     with pytest.raises(ModelError, match="compares predictions of images"):
-        strategy_inputs.juries(context, record, (box, quality))
+        strategy_inputs.committees(context, record, (box, quality))
     tasks = [Task(1, {"video": f"{images.url}/a.avi", "image": images.add("1.png", 1)})]
     turned = (quality, box)
     shards = scoring.predict_shards(context, turned, 0, tasks)
     scoring.save_shards(context, turned, shards)
-    scoring.put_to_the_vote(context, record, turned, shards, tasks)
+    scoring.save_committee_votes(context, record, turned, shards, tasks)
     pool_ranking.rank_pool(context, record, turned)
-    parts = late_tasks.parts_of(context, turned)
+    parts = late_tasks.tag_rankings(context, turned)
     assert {name: part.strategy for name, part in parts.items()} == {"quality": "bald", "box": STAND_IN}
 
 
@@ -201,7 +205,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     drawn = {task: [cat] for task in (1, 2, 3)}
     losses = {
         model.tag.from_name: strategy_inputs.losses_of_labels(
-            context, pasts_of(context, model), drawn, dict.fromkeys(drawn, 1)
+            context, past_models(context, model), drawn, dict.fromkeys(drawn, 1)
         )
         for model in (label, second)
     }
@@ -210,8 +214,8 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     assert missed > found
     assert losses["label"] == {2: pytest.approx(missed), 3: pytest.approx(missed)}
     assert losses["second"] == {1: pytest.approx(found), 3: pytest.approx(found)}
-    assert [past.learned for past in pasts_of(context, second)] == [{2, 3}, {2}]
-    assert [past.number for past in pasts_of(context, replace(second, number=1))] == [1]
+    assert [past.learned for past in past_models(context, second)] == [{2, 3}, {2}]
+    assert [past.number for past in past_models(context, replace(second, number=1))] == [1]
 
 
 # Through Label Studio

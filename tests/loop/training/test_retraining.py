@@ -15,7 +15,7 @@ from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
 from backend.loop.scoring import scoring
 from backend.loop.training import retraining, snapshot
-from backend.loop.training.snapshot import Labels, Plan
+from backend.loop.training.snapshot import TagPlan, TrainingLabels
 from backend.loop.training.tag_training import Candidate
 from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.settings import Settings
@@ -65,8 +65,8 @@ def candidate(tmp_path: Path, name: str, *, accepted: bool, kept: str = "", trai
 def published(context: Context, *candidates: Candidate) -> ModelVersion:
     record = ProjectRecord(7, BOTH, "", "", "", "")
     snapshot = TrainingSnapshot(7, "hash", {}, (1,), (2,))
-    plan = Plan(record, context.settings, TAGS[0], snapshot, Split((), (), held_out=False))
-    labels = Labels(record, TAGS, {"label": plan}, {})
+    plan = TagPlan(record, context.settings, TAGS[0], snapshot, Split((), (), held_out=False))
+    labels = TrainingLabels(record, TAGS, {"label": plan}, {})
     return retraining.publish(context, labels, candidates, 1.0, context.store.current(7))
 
 
@@ -307,9 +307,9 @@ def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> Non
     assert "remove it from the control tags that should learn" in status.error
 
     context.progress.remember(project, "failed_labels", demands.labels_fingerprint(context, project))
-    assert demands.failed_on_these(context, project)
+    assert demands.has_failed_on_these_labels(context, project)
     context.store.save_project(ProjectRecord(project, studio.freeze(), "", "", "", ""))  # the next /setup
-    assert not demands.failed_on_these(context, project)
+    assert not demands.has_failed_on_these_labels(context, project)
 
 
 @pytest.mark.label_studio

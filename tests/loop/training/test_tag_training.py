@@ -12,7 +12,7 @@ import pytest
 from backend.datasets.writer import LabeledImage, Split
 from backend.labelstudio import label_config
 from backend.loop.training import tag_training
-from backend.loop.training.snapshot import Plan
+from backend.loop.training.snapshot import TagPlan
 from backend.loop.training.tag_training import Champion
 from backend.media.video import Video
 from backend.model_versions import TagModel, TrainingSnapshot
@@ -38,10 +38,10 @@ def halves(images: ImageSite) -> tuple[LabeledImage, ...]:
     return tuple(found)
 
 
-def plan(split: Split) -> Plan:
+def plan(split: Split) -> TagPlan:
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     settings = Settings(imgsz=IMGSZ, device="cpu")
-    return Plan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
+    return TagPlan(record, settings, label_config.parse(CONFIG)[0], TrainingSnapshot(7, "hash", {}, (), ()), split)
 
 
 TIMELINE = (
@@ -74,7 +74,7 @@ def test_a_training_goes_on_from_a_champion_that_has_not_seen_what_judges_it(
     split = Split(labeled[5:], labeled[held : held + 1] if held else labeled, held_out=held > 0)
     made = replace(plan(split), settings=Settings(imgsz=IMGSZ, device="cpu", **settings))
     champion = Champion(before, Path("weights.pt")) if before else None
-    assert tag_training.goes_on_from(made, champion, "yolo11n.pt") == (champion if goes_on else None)
+    assert tag_training.continued_champion(made, champion, "yolo11n.pt") == (champion if goes_on else None)
 
 
 BACKGROUND = LabeledImage(99, Path("99.png"), (), random=True)
@@ -102,13 +102,13 @@ def moved(image: LabeledImage) -> LabeledImage:
     ],
 )
 def test_a_champion_knows_the_labels_it_was_trained_on(
-    labeled: tuple[LabeledImage, ...], change: Callable[[Plan], Plan], known: bool
+    labeled: tuple[LabeledImage, ...], change: Callable[[TagPlan], TagPlan], known: bool
 ) -> None:
     made = plan(Split(labeled[3:], labeled[:3], held_out=True))
-    lesson = tag_training.lesson_of(made, "yolo11n.pt")
+    lesson = tag_training.lesson_hash(made, "yolo11n.pt")
     assert len(lesson) == 16
     champion = Champion(replace(MODEL, lesson=lesson), Path("weights.pt"))
-    assert tag_training.knows(change(made), champion, "yolo11n.pt") is known
+    assert tag_training.is_trained_on_these_labels(change(made), champion, "yolo11n.pt") is known
 
 
 def test_the_lesson_of_an_lstm_has_the_borders_of_segments(labeled: tuple[LabeledImage, ...]) -> None:
@@ -122,19 +122,23 @@ def test_the_lesson_of_an_lstm_has_the_borders_of_segments(labeled: tuple[Labele
         LabeledVideo(1, clip, (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0), frame=3, last=last),)) for last in (20, 21)
     )
     lessons = [
-        tag_training.lesson_of(replace(made, tag=tag, videos=videos), "yolo11n.pt")
+        tag_training.lesson_hash(replace(made, tag=tag, videos=videos), "yolo11n.pt")
         for tag, videos in ((plain, ()), (ordered, (first,)), (ordered, (second,)), (other, (first,)), (ordered, ()))
     ]
     assert len(set(lessons)) == 5
-    assert tag_training.lesson_of(replace(made, tag=plain, videos=(first,)), "yolo11n.pt") == lessons[0]
+    assert tag_training.lesson_hash(replace(made, tag=plain, videos=(first,)), "yolo11n.pt") == lessons[0]
 
 
 def test_what_is_not_known_to_be_learned_is_learned(labeled: tuple[LabeledImage, ...]) -> None:
     made = plan(Split(labeled[3:], labeled[:3], held_out=True))
-    lesson = tag_training.lesson_of(made, "yolo11n.pt")
-    assert not tag_training.knows(made, None, "yolo11n.pt")
-    assert not tag_training.knows(made, Champion(MODEL, Path("weights.pt")), "yolo11n.pt")  # an older manifest
-    assert not tag_training.knows(made, Champion(replace(MODEL, lesson=lesson), Path("weights.pt")), "yolo11s.pt")
+    lesson = tag_training.lesson_hash(made, "yolo11n.pt")
+    assert not tag_training.is_trained_on_these_labels(made, None, "yolo11n.pt")
+    assert not tag_training.is_trained_on_these_labels(
+        made, Champion(MODEL, Path("weights.pt")), "yolo11n.pt"
+    )  # an older manifest
+    assert not tag_training.is_trained_on_these_labels(
+        made, Champion(replace(MODEL, lesson=lesson), Path("weights.pt")), "yolo11s.pt"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,4 +157,4 @@ def test_a_timeline_may_name_the_epochs_of_its_trainings(
 ) -> None:
     made = plan(Split(labeled, labeled, held_out=False))
     (tag,), own = label_config.parse(config), made.settings.model_copy(update=settings)
-    assert tag_training.hyper_of(replace(made, tag=tag, settings=own)).epochs == epochs
+    assert tag_training.hyper_parameters_of(replace(made, tag=tag, settings=own)).epochs == epochs

@@ -36,7 +36,7 @@ def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = verdict.detected(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
+    detected = verdict.validation_detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
     found = calibration_of(detected)
     assert found.detections >= 30
     assert found.reason == ""
@@ -54,11 +54,11 @@ def test_classes_of_pixels_are_calibrated_by_their_pixels(labeled: tuple[Labeled
     found = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in labeled])
     drawn = [replace(image, boxes=strips(seen)) for image, seen in zip(labeled, found, strict=True)]
     made = plan(Split(labeled, tuple(drawn), held_out=True))
-    detected = verdict.detected(replace(made, tag=replace(made.tag, task="semantic")), weights)
+    detected = verdict.validation_detections(replace(made, tag=replace(made.tag, task="semantic")), weights)
     assert detected is not None
     assert len(detected.overlap) > len(labeled)
     assert detected.overlap.min() > 0.9
-    boxes = verdict.detected(made, weights)
+    boxes = verdict.validation_detections(made, weights)
     assert boxes is not None
     assert (boxes.overlap == 0).mean() > 0.5
 
@@ -88,7 +88,8 @@ def test_each_tag_has_the_temperature_of_its_own_detections(
     choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], answered, held_out=True))
     classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
     first, second = (
-        calibration_of(verdict.detected(one, weights)) for one, weights in ((boxes, tiny_weights), (choice, classifier))
+        calibration_of(verdict.validation_detections(one, weights))
+        for one, weights in ((boxes, tiny_weights), (choice, classifier))
     )
     assert first.detections != second.detections == len(answered)
     assert first.reason == second.reason == ""
@@ -103,7 +104,7 @@ def test_where_an_image_may_have_several_labels_each_of_them_is_calibrated(
     both = tuple(LabeledBox(name, WHOLE) for name in CLASSES)
     answered = tuple(replace(one, boxes=both[: 1 + number % 2]) for number, one in enumerate(labeled))
     made = replace(plan(Split(labeled, answered, held_out=True)), tag=replace(QUALITY, multiple=multiple))
-    found = verdict.detected(made, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
+    found = verdict.validation_detections(made, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
     assert found is not None
     assert len(found.confidence) == each * len(answered)
     if multiple:
@@ -120,13 +121,17 @@ def test_a_spoiled_training_does_not_replace_a_good_version(
     split = Split(learned.split.train, learned.split.val[:images], held_out=True)
     made = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
     data_yaml = writer.write(split, squares.CLASSES, tmp_path / "data")
-    judged = verdict.evaluated(made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen).verdict
+    judged = verdict.evaluate_challenger(
+        made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen
+    ).verdict
     assert not judged.promoted
     assert "on all" in judged.reason
     assert judged.challenger.held_out
-    back = verdict.evaluated(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen).verdict
+    back = verdict.evaluate_challenger(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen).verdict
     assert back.promoted, back.reason
-    same = verdict.evaluated(made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen).verdict
+    same = verdict.evaluate_challenger(
+        made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen
+    ).verdict
     assert same.promoted is not chosen, same.reason
 
 
@@ -135,7 +140,7 @@ def nobody(task_id: int, error: MediaError) -> None:
 
 
 def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = verdict.detected(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
+    detected = verdict.validation_detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
     found = calibration_of(detected)
     assert (found.temperature, found.detections) == (1.0, 0)
     assert "no validation images" in found.reason

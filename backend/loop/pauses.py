@@ -30,7 +30,7 @@ def training(context: Context, project_id: int, forced: int) -> Iterator[None]:
         _note(context, project_id, bool(forced), cause)
 
 
-def after_death(context: Context, project_id: int) -> bool:
+def after_killed_training(context: Context, project_id: int) -> bool:
     """Keep that a training was killed, if one was: at once it may be killed again, so the check waits for a while."""
     if not context.progress.is_dead(project_id):
         return False

@@ -16,7 +16,7 @@ from backend.yolo.frame_classifier import LabeledVideo
 
 
 @dataclass(frozen=True, slots=True)
-class Shots:
+class TaskImages:
     """What a training gets of one task, and why it does not get the rest."""
 
     images: Sequence[LabeledImage]
@@ -26,7 +26,7 @@ class Shots:
     size: tuple[int, int] | None = None  # of the image or the video: width and height in pixels
 
 
-def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> Shots:
+def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> TaskImages:
     """Return the images of a video's key frames, or of a sample of its frames where a tag is of frames.
 
     Raises MediaError where the video cannot be read.
@@ -49,7 +49,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, so it has no key frames to learn from")
     watched = LabeledVideo(task.task.id, clip, found) if lstm(tag) else None
-    return Shots(images, result, tuple(left_out), watched, (clip.width, clip.height))
+    return TaskImages(images, result, tuple(left_out), watched, (clip.width, clip.height))
 
 
 def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
-def watch(context: Context, model: ServedModel, tag: ControlTag, task: Task) -> Prediction:
+def predict_video(context: Context, model: ServedModel, tag: ControlTag, task: Task) -> Prediction:
     """Return what a model says of a task's video, at once where it has been asked before.
 
     Who asks for the same meanwhile waits for the one answer. Raises MediaError where the video cannot be read.

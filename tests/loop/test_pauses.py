@@ -153,9 +153,9 @@ def delayed(redis: Redis, name: str) -> list[tuple[str, list[int]]]:
 def again(context: Context, project: int) -> list[int]:
     """Return the arguments of the training that a check asks for once the pause is over, and forget it."""
     queue = Queue(TRAIN, connection=context.redis, serializer=JSONSerializer)
-    assert context.progress.rests(project, "training")
+    assert context.progress.is_paused(project, "training")
     cycle_of(context).check(project)
-    assert queue.job_ids == [], "it rests"
+    assert queue.job_ids == [], "it is paused"
     context.redis.delete(f"rests:training:{project}")  # as it expires
     cycle_of(context).check(project)
     (job,) = queue.jobs
