@@ -47,14 +47,14 @@ class Servers:
         return ProjectOut.model_validate_json(answer.text)
 
     def shown(self, project_id: int) -> str:
-        return self.client.project(project_id).model_version
+        return self.client.projects.get(project_id).model_version
 
     def predictions(self, project_id: int) -> dict[int, list[StoredPrediction]]:
         """The shown version's predictions by unlabeled task."""
         version = self.shown(project_id)
         return {
-            task.id: [one for one in self.client.predictions_of(task.id) if one.version == version]
-            for task in self.client.unlabeled_tasks(project_id)
+            task.id: [one for one in self.client.predictions.of_task(task.id) if one.version == version]
+            for task in self.client.tasks.unlabeled(project_id)
         }
 
     def scores(self, project_id: int) -> dict[int, list[float | None]]:
@@ -77,7 +77,7 @@ class World(Servers):
     oracle: Oracle
 
     def annotate(self, task: Task, result: list[Json] | None = None) -> int:
-        return self.client.annotate(task.id, self.oracle.answer(self.tag, task) if result is None else result)
+        return self.client.annotations.create(task.id, self.oracle.answer(self.tag, task) if result is None else result)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def open_world(
 
 def label(world: World, project_id: int, count: int) -> None:
     for _ in range(count):
-        task = world.client.next_task(project_id)
+        task = world.client.tasks.next(project_id)
         assert task is not None
         world.annotate(task)
 

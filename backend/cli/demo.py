@@ -84,7 +84,7 @@ def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
         settings = settings.model_copy(update={"label_studio_api_key": studio.api_key})
         backend = stack.enter_context(backend_processes(settings, environ_of(settings, os.environ), demo.folder))
         client = stack.enter_context(LabelStudioClient(studio.url, studio.api_key))
-        project_id = record.project_id or client.create_project(
+        project_id = record.project_id or client.projects.create(
             f"Active learning: {data_yaml.parent.name}", config_of(data.classes)
         )
         display.line(f"Queue:        {studio.url}/projects/{project_id}/data")

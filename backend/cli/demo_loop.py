@@ -108,17 +108,17 @@ class Loop:
         self._oracle = Oracle(data.train)
         self._store = Store(settings.model_dir)
         self._tag: ControlTag = label_config.parse(config_of(data.classes))[0]
-        self._labels = client.labeled_count(project_id)
+        self._labels = client.projects.labeled_count(project_id)
         self.project_id = project_id
 
     def attach(self) -> None:
         """Upload the pool, attach the backend as LS's UI does, and wait until it has made the queue its own."""
         self._display.line(f"Uploading {len(self._data.train)} images into Label Studio ...")
-        self._client.upload_images(self.project_id, [file.path for file in self._data.train])
-        self._client.attach_backend(self.project_id, self._backend.url, "yolo-backend")
+        self._client.tasks.upload_images(self.project_id, [file.path for file in self._data.train])
+        self._client.projects.attach_backend(self.project_id, self._backend.url, "yolo-backend")
         with self._display.progress("scoring the pool") as report:
             deadline = time.monotonic() + PATIENCE_S
-            while not self._client.project(self.project_id).model_version.endswith("-v0"):
+            while not self._client.projects.get(self.project_id).model_version.endswith("-v0"):
                 scoring = self._status().scoring
                 report(scoring.done, scoring.total)
                 self._pause(deadline, "the backend did not set the project up")
@@ -153,18 +153,18 @@ class Loop:
         scores = []
         with self._display.progress("annotating") as report:
             for done in range(tasks):
-                task = self._client.next_task(self.project_id)
+                task = self._client.tasks.next(self.project_id)
                 if task is None:
                     raise BackendError("Label Studio's queue is empty", fix="see whether somebody else labels there")
                 scores.append(self._score(task.id))
-                self._client.annotate(task.id, self._oracle.answer(self._tag, task))
+                self._client.annotations.create(task.id, self._oracle.answer(self._tag, task))
                 self._labels += 1
                 report(done + 1, tasks)
         return scores == sorted(scores)
 
     def _score(self, task_id: int) -> float:
-        shown = self._client.project(self.project_id).model_version
-        stored = [kept.score for kept in self._client.predictions_of(task_id) if kept.version == shown]
+        shown = self._client.projects.get(self.project_id).model_version
+        stored = [kept.score for kept in self._client.predictions.of_task(task_id) if kept.version == shown]
         return min((score for score in stored if score is not None), default=1.0)
 
     def _await_training(self, trained: int) -> ModelVersion:
@@ -183,7 +183,7 @@ class Loop:
         with self._display.progress("re-ranking the queue") as report:
             deadline = time.monotonic() + PATIENCE_S
             while (accepted := self._store.current(self.project_id)) and (
-                self._client.project(self.project_id).model_version != accepted.name
+                self._client.projects.get(self.project_id).model_version != accepted.name
             ):
                 scoring = self._status().scoring
                 report(scoring.done, scoring.total)

@@ -56,7 +56,7 @@ def tolerated(context: Context, project_id: int, work: str) -> Iterator[None]:
 
 def _is_gone(context: Context, project_id: int) -> bool:
     try:
-        context.label_studio.project(project_id)
+        context.label_studio.projects.get(project_id)
     except NotFoundError:
         return True
     return False

@@ -51,7 +51,7 @@ class Context:
     def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
         """Yield each labeled task, or those of `ids`, with renamed labels under the names of today."""
         renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
-        for task in self.label_studio.annotated_tasks(project_id, ids):
+        for task in self.label_studio.annotations.annotated_tasks(project_id, ids):
             yield label_renames.in_task(task, renames)
 
     @property

@@ -170,7 +170,7 @@ class Cycle:
         """Give the tasks of the queue the prediction and the place that they lack."""
         context, jobs = self.context, self.jobs
         self._begin("score_new", project_id)
-        infos = context.label_studio.projects([project_id])
+        infos = context.label_studio.projects.get_many([project_id])
         mark = demands.fingerprint(context, infos, project_id)  # before any task is looked at
         if not push.is_ranked(context, project_id):
             if context.progress.scoring(project_id) is None:
@@ -236,7 +236,7 @@ class Cycle:
         self._begin("reconcile")
         client, project_ids = context.label_studio, context.store.project_ids()
         try:
-            infos, hooks = client.projects(project_ids), client.webhooks()
+            infos, hooks = client.projects.get_many(project_ids), client.projects.webhooks()
         except BackendError as error:
             log.warning("no reconcile: %s", error)
             for project_id in project_ids:

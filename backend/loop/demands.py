@@ -75,7 +75,7 @@ def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: 
     """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
     if project_id not in infos:
         raise NotFoundError(f"no project {project_id} in Label Studio")
-    changed = context.label_studio.latest_change(project_id)
+    changed = context.label_studio.tasks.latest_change(project_id)
     settings = context.project_settings(context.store.project(project_id))
     ours = [served_models.serving_number(context, project_id), settings.retrain_every]
     return json.dumps([infos[project_id].counts, changed, *ours])
@@ -141,7 +141,7 @@ def give_up_training(context: Context, project_id: int, error: TrainingError) ->
 
 def labels_fingerprint(context: Context, project_id: int) -> str:
     """Return a hash that changes with the labels, or with what the label config asks of them."""
-    stamps, record = context.label_studio.label_stamps(project_id), context.store.project(project_id)
+    stamps, record = context.label_studio.annotations.stamps(project_id), context.store.project(project_id)
     text = json.dumps([sorted(stamps.items()), record.label_config if record else ""])
     return hashlib.sha256(text.encode()).hexdigest()
 

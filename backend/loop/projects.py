@@ -11,7 +11,7 @@ from backend.evaluation.label_quality import SUSPECT, LabelIssue
 from backend.evaluation.stopping import Recommendation
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import WebhookInfo
-from backend.labelstudio.client.project import webhooks_to
+from backend.labelstudio.client.projects import webhooks_to
 from backend.loop import studio_state
 from backend.loop.context import Context
 from backend.loop.review import round_value
@@ -98,11 +98,11 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
         done.append(
             f"the webhook is not set up: {error}; labels are only counted every {context.settings.reconcile_s:g} s"
         )
-    if (anew or not record.configured) and client.set_sampling(project_id):
+    if (anew or not record.configured) and client.projects.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
-    if client.ensure_queue_tab(project_id):
+    if client.tabs.ensure_queue(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
-    if client.ensure_doubts_tab(project_id, SUSPECT):
+    if client.tabs.ensure_doubts(project_id, SUSPECT):
         done.append('made the Data Manager tab "Possible label errors"')
         if number := serving_number(context, project_id):
             jobs.once("review_labels", project_id, number)  # fills the tab
@@ -141,12 +141,12 @@ def is_misdirected(context: Context, record: ProjectRecord, shown: str) -> bool:
     version, client = name_of(context, record), context.label_studio
     if shown == version or context.progress.scoring(record.project_id) is not None:
         return False  # the push at a scoring's end points the queue
-    if version not in client.prediction_versions(record.project_id):
+    if version not in client.predictions.versions(record.project_id):
         return False  # nothing is left to label, so there is no queue to be pointed
     if context.store.shown(record.project_id) not in (None, serving_number(context, record.project_id)):
         return True
     # Last, as LS calls /setup of each backend that it is asked for.
-    titles = {backend.title for backend in client.backends(record.project_id)} if shown else {""}
+    titles = {backend.title for backend in client.projects.backends(record.project_id)} if shown else {""}
     return shown in titles
 
 
@@ -163,7 +163,7 @@ def recover_lost_projects(context: Context, hooks: Iterable[WebhookInfo]) -> Non
             continue
         context.progress.remember(project_id, "taken_up", "asked", for_s=RECOVERY_PAUSE_S)
         try:
-            context.label_studio.backends(project_id)
+            context.label_studio.projects.backends(project_id)
         except BackendError as error:  # the other projects are looked after all the same
             log.warning("project %d: %s", project_id, error)
 
@@ -187,17 +187,17 @@ def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
     """
     client, project_id, url = context.label_studio, record.project_id, record.backend_url
     header = WEBHOOK_HEADER, context.store.secret()
-    if not client.lacks_webhook_header(project_id, url, *header):
+    if not client.projects.lacks_webhook_header(project_id, url, *header):
         return False
     if url != context.settings.backend_url.rstrip("/"):
-        attached = {backend.url.rstrip("/") for backend in client.backends(project_id)}
+        attached = {backend.url.rstrip("/") for backend in client.projects.backends(project_id)}
         if context.settings.backend_url or url not in attached:
             raise NotFoundError(
                 f"{url} is not the address of this backend",
                 where=f"project {project_id}",
                 fix="connect the model in Label Studio (Settings > Model) with the address in BACKEND_URL",
             )
-    return client.ensure_webhook_header(project_id, url, *header)
+    return client.projects.ensure_webhook_header(project_id, url, *header)
 
 
 def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
@@ -208,9 +208,9 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
     """
     client, settings = context.label_studio, context.settings
     url = url.rstrip("/")
-    attached = next((one for one in client.backends(project_id) if one.url.rstrip("/") == url), None)
+    attached = next((one for one in client.projects.backends(project_id) if one.url.rstrip("/") == url), None)
     if attached is None:
-        attached = client.attach_backend(
+        attached = client.projects.attach_backend(
             project_id, url, "yolo-backend", settings.basic_auth_user, settings.basic_auth_pass
         )
         done = [f"attached {url} to project {project_id}"]

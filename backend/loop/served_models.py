@@ -78,7 +78,7 @@ def require_project(context: Context, project_id: int) -> ProjectRecord:
 def project_record(context: Context, project_id: int) -> ProjectRecord:
     """Return the project as Label Studio has it now, with the settings its last /setup brought."""
     record = require_project(context, project_id)
-    return replace(record, label_config=context.label_studio.project(project_id).label_config)
+    return replace(record, label_config=context.label_studio.projects.get(project_id).label_config)
 
 
 def serving_number(context: Context, project_id: int) -> int:

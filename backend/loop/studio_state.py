@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-from backend.labelstudio.client.project import SAMPLING
+from backend.labelstudio.client.projects import SAMPLING
 from backend.loop.context import Context
 
 _MEMO = "label_studio"

@@ -119,8 +119,8 @@ class _Bench:
 
     def label(self, count: int) -> None:
         """Label tasks as an annotator does."""
-        for task in list(self._client.unlabeled_tasks(self._project_id))[:count]:
-            self._client.annotate(task.id, self._oracle.answer(self._tag, task))
+        for task in list(self._client.tasks.unlabeled(self._project_id))[:count]:
+            self._client.annotations.create(task.id, self._oracle.answer(self._tag, task))
             self._labels += 1
 
     def label_more(self) -> None:
@@ -145,7 +145,7 @@ class _Bench:
     def configured(self) -> None:
         """Wait until the queue is ours, then silence Label Studio's own webhook: hints come from the load alone."""
         deadline = time.monotonic() + PATIENCE_S
-        while not self._client.project(self._project_id).model_version.endswith("-v0"):
+        while not self._client.projects.get(self._project_id).model_version.endswith("-v0"):
             assert time.monotonic() < deadline, "the backend did not set the project up"
             time.sleep(0.5)
         for hook in self._client.http.get("/api/webhooks/", project=self._project_id):
@@ -166,7 +166,7 @@ class _Bench:
             "hostname": record.hostname,
             "extra_params": record.extra_params,
         }
-        task = next(self._client.annotated_tasks(self._project_id))
+        task = next(self._client.annotations.annotated_tasks(self._project_id))
         hint = {
             "action": "ANNOTATION_CREATED",
             "project": self._client.http.get(f"/api/projects/{self._project_id}/"),
@@ -214,9 +214,9 @@ def _backend(folder: Path) -> Iterator[_Bench]:
             "LOG_LEVEL": "WARNING",
         }
         url = stack.enter_context(backend_processes(settings, os.environ | environ)).url
-        project_id = client.create_project("latency", parts.CONFIG)
-        client.upload_images(project_id, [file.path for file in data.train])
-        client.attach_backend(project_id, url, "yolo-backend")
+        project_id = client.projects.create("latency", parts.CONFIG)
+        client.tasks.upload_images(project_id, [file.path for file in data.train])
+        client.projects.attach_backend(project_id, url, "yolo-backend")
         bench = _Bench(client, url, project_id, Store(settings.model_dir), data)
         bench.configured()
         bench.label(LABELED)

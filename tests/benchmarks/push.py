@@ -26,22 +26,22 @@ def run(folder: Path) -> list[Result]:
         ) as studio,
         LabelStudioClient(studio.url, studio.api_key) as client,
     ):
-        project_id = client.create_project("push", parts.CONFIG)
+        project_id = client.projects.create("push", parts.CONFIG)
         body = [{"image": f"/data/upload/1/{number:05d}.jpg"} for number in range(PREDICTIONS)]
         client.http.send("POST", f"/api/projects/{project_id}/import", body)
-        rows = _rows([task.id for task in client.unlabeled_tasks(project_id)])
+        rows = _rows([task.id for task in client.tasks.unlabeled(project_id)])
         assert len(rows) == PREDICTIONS
         batched, single = [], []
         for chunk in np.array_split(np.arange(PREDICTIONS), BATCHES):
             chosen = [rows[index] for index in chunk]
             started = time.perf_counter()
-            assert client.import_predictions(project_id, "batched-v1", chosen) == len(chosen)
+            assert client.prediction_import.run(project_id, "batched-v1", chosen) == len(chosen)
             batched.append((time.perf_counter() - started) / len(chosen))
             started = time.perf_counter()
             for row in chosen[:SINGLES]:
                 _post(client, row)
             single.append((time.perf_counter() - started) / SINGLES)
-        written = client.prediction_versions(project_id)
+        written = client.predictions.versions(project_id)
     assert written == {"batched-v1": PREDICTIONS, "single-v1": BATCHES * SINGLES}
     ours, theirs = sum(batched) / BATCHES, sum(single) / BATCHES
     details = {"ours predictions/s": 1 / ours, "theirs predictions/s": 1 / theirs}

@@ -46,7 +46,7 @@ class Bench:
     def project(self, name: str, tasks: int, weights: Path) -> int:
         """Make a project with a version that serves it."""
         client = self.context.label_studio
-        project_id = client.create_project(name, CONFIG)
+        project_id = client.projects.create(name, CONFIG)
         rows = [{"image": f"{self.images.url}/{task % IMAGES}.png"} for task in range(tasks)]
         client.http.send("POST", f"/api/projects/{project_id}/import", rows)
         self.context.store.save_project(ProjectRecord(project_id, CONFIG, "", "", "", ""))

@@ -48,7 +48,7 @@ def open_first(page: Page, url: str, project: int) -> None:
 def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask:
     """Submit the open task, the only one of its project, as an annotator does who agrees with what is shown."""
     page.get_by_test_id("bottombar-submit-button").click()
-    await_true(lambda: any(client.labeled_task_ids(project)), "the annotation", patience_s=120)
+    await_true(lambda: any(client.annotations.task_ids(project)), "the annotation", patience_s=120)
     page.goto("about:blank")
-    (found,) = client.annotated_tasks(project)
+    (found,) = client.annotations.annotated_tasks(project)
     return found

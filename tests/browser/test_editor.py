@@ -55,11 +55,11 @@ def through_the_editor(
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project(kind.config, kind.label_config())
-        client.upload_images(project, [picture.path])
-        (task,) = client.unlabeled_tasks(project)
-        client.import_predictions(project, VERSION, [PredictionRow(task.id, 0.0, regions)])
-        client.set_model_version(project, VERSION)
+        project = client.projects.create(kind.config, kind.label_config())
+        client.tasks.upload_images(project, [picture.path])
+        (task,) = client.tasks.unlabeled(project)
+        client.prediction_import.run(project, VERSION, [PredictionRow(task.id, 0.0, regions)])
+        client.projects.set_model_version(project, VERSION)
         open_first(page, client.url, project)
         done = submit(page, client, project)
     assert problems == []

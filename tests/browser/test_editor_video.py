@@ -106,11 +106,11 @@ def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, fou
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     with LabelStudioClient(studio.url, studio.api_key) as client:
-        project = client.create_project("videos", config)
-        client.upload_images(project, [clip.path])
-        (task,) = client.unlabeled_tasks(project)
-        client.import_predictions(project, VERSION, [PredictionRow(task.id, 0.0, sent)])
-        client.set_model_version(project, VERSION)
+        project = client.projects.create("videos", config)
+        client.tasks.upload_images(project, [clip.path])
+        (task,) = client.tasks.unlabeled(project)
+        client.prediction_import.run(project, VERSION, [PredictionRow(task.id, 0.0, sent)])
+        client.projects.set_model_version(project, VERSION)
         open_first(page, client.url, project)
         yield Editor(page, client, project, [region.as_json() for region in sent])
     assert problems == []

@@ -21,7 +21,7 @@ def test_the_page_shows_the_whole_reason_with_the_cure_first(
     """Label Studio removes what looks like a tag, and turns letters that are not ASCII into question marks."""
     unclear = CONFIG.replace('"cat"', '"\u00e9t\u00e9 &lt;b>"').replace('"dog"', '"\u00c9T\u00c9 &lt;B>"')
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("reasons on a page", unclear)
+        project = client.projects.create("reasons on a page", unclear)
     with serve(context) as backend, signed_in(label_studio.url, **LOGIN) as page:
         page.goto(f"{label_studio.url}/projects/{project}/settings/ml")
         page.locator("button", has_text="Connect Model").first.click()

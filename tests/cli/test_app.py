@@ -106,9 +106,9 @@ def test_the_frames_of_a_video_to_label_first(
 ) -> None:
     environ = environ | {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.api_key}
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("frames", CONFIG)
+        project = client.projects.create("frames", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://127.0.0.1/a.mp4"}] * 2)
-        watched, failed = sorted(task.id for task in client.unlabeled_tasks(project))
+        watched, failed = sorted(task.id for task in client.tasks.unlabeled(project))
     set_up(context, project)
     context.store.activate(project, publish(context.store, project, tiny_weights).number)
     seen = Prediction(
@@ -235,7 +235,7 @@ def test_connect_attaches_configures_and_says_what_it_did(
         LabelStudioClient(label_studio.url, label_studio.api_key) as client,
         serve(context) as server,
     ):
-        project = client.create_project("connect", CONFIG)
+        project = client.projects.create("connect", CONFIG)
         url = str(server.base_url).rstrip("/")
         done = cli(studio_environ, "connect", str(project), "--url", url)
         assert done.returncode == 0, done.stderr
@@ -245,7 +245,7 @@ def test_connect_attaches_configures_and_says_what_it_did(
         again = cli(studio_environ, "connect", str(project), "--url", url)
         assert again.returncode == 0
         assert "already" in again.stdout
-        assert len(client.backends(project)) == 1
+        assert len(client.projects.backends(project)) == 1
         record = context.store.project(project)
         assert record is not None
         assert label_config.parse(record.label_config)[0].labels == ("cat", "dog")
@@ -257,7 +257,7 @@ def test_connect_to_what_is_not_there(studio_environ: dict[str, str], label_stud
     assert done.returncode == 1
     assert "error: " in done.stderr
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("nobody there", CONFIG)
+        project = client.projects.create("nobody there", CONFIG)
     done = cli(studio_environ, "connect", str(project), "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "error: " in done.stderr
@@ -268,7 +268,7 @@ def test_train_without_labels_says_why(
     studio_environ: dict[str, str], label_studio: LabelStudioProcess, context: Context
 ) -> None:
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("no labels", CONFIG)
+        project = client.projects.create("no labels", CONFIG)
     set_up(context, project)
     done = cli(studio_environ, "train", str(project))
     assert done.returncode == 1

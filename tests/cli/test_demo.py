@@ -233,8 +233,8 @@ def test_a_demo_without_a_published_version_ends_well_and_opens_again_as_it_was(
                 f"a demo is running in this folder; its Label Studio is at {record.label_studio_url}" in second.text()
             )
         with client_of(folder, record) as client:
-            assert client.labeled_count(record.project_id) == 4
-            (backend,) = client.backends(record.project_id)
+            assert client.projects.labeled_count(record.project_id) == 4
+            (backend,) = client.projects.backends(record.project_id)
         assert (backend.state, backend.url) == ("Connected", f"http://127.0.0.1:{record.backend_port}")
         again.interrupt()
         assert again.await_end() == 0

@@ -20,9 +20,9 @@ def test_fifty_labels_of_bccd_reach_map50_of_030(label_studio: LabelStudioProces
     require(BCCD.is_file(), f"BCCD is not at {BCCD}")
     settings = {"IMGSZ": "320", "RETRAIN_EVERY": "50", "TRAIN_STEPS": "200"}
     with open_world(label_studio, tmp_path, BCCD, settings) as world:
-        project_id = world.client.create_project("BCCD", world.config)
-        world.client.upload_images(project_id, [file.path for file in world.data.train])
-        world.client.attach_backend(project_id, world.url, "yolo")
+        project_id = world.client.projects.create("BCCD", world.config)
+        world.client.tasks.upload_images(project_id, [file.path for file in world.data.train])
+        world.client.projects.attach_backend(project_id, world.url, "yolo")
         await_shown(world, project_id, "yolo11n-v0")
         label(world, project_id, 50)
         await_shown(world, project_id, "yolo11n-v1")

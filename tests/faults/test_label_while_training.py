@@ -56,7 +56,7 @@ def test_no_request_of_an_annotator_fails_while_versions_come_and_go(
         project_id = prepared_project(world)
         diaries, seen = label_together(world, project_id, MINUTES * 60)
         versions = world.store.versions(project_id)
-        deleted = seen - set(world.client.prediction_versions(project_id))
+        deleted = seen - set(world.client.predictions.versions(project_id))
         gone = f"{len(deleted)} of {len(seen)} deleted meanwhile"
         print(f"\n{database}: {MINUTES:g} minutes, {len(versions)} versions, {gone}")
         for diary in diaries:
@@ -85,9 +85,9 @@ def label_studio_on(database: str, folder: Path, config: pytest.Config) -> Itera
 def prepared_project(world: World) -> int:
     """Return a project whose queue stands, with a colleague who may label in it."""
     sign_up(world.client, **COLLEAGUE)
-    project_id = world.client.create_project("label while training", world.config)
-    world.client.upload_images(project_id, [file.path for file in world.data.train])
-    world.client.attach_backend(project_id, world.url, "yolo")
+    project_id = world.client.projects.create("label while training", world.config)
+    world.client.tasks.upload_images(project_id, [file.path for file in world.data.train])
+    world.client.projects.attach_backend(project_id, world.url, "yolo")
     await_shown(world, project_id, "curious-v0")
     return project_id
 
@@ -114,7 +114,7 @@ def label_together(world: World, project_id: int, seconds: float) -> tuple[tuple
             thread.start()
         deadline, seen = time.monotonic() + seconds, set[str]()
         while time.monotonic() < deadline:
-            seen |= set(world.client.prediction_versions(project_id))
+            seen |= set(world.client.predictions.versions(project_id))
             time.sleep(LOOK_S)
         end.set()
         for thread in threads:
@@ -126,7 +126,7 @@ def assert_old_predictions_get_fewer(world: World, project_id: int) -> None:
     """Nobody annotates any more, so the predictions of old versions become fewer."""
 
     def old_predictions() -> int:
-        counts, shown = world.client.prediction_versions(project_id), world.shown(project_id)
+        counts, shown = world.client.predictions.versions(project_id), world.shown(project_id)
         return sum(count for version, count in counts.items() if version != shown)
 
     before = old_predictions()

@@ -52,7 +52,7 @@ def studio(
     monkeypatch.setattr(activity, "QUIET_S", 0.2)
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update={**keys, "redis_url": outages.url})) as context:
-        project = context.label_studio.create_project("ends", CONFIG)
+        project = context.label_studio.projects.create("ends", CONFIG)
         studio = Studio(context, project, images)
         studio.add(0, 3)
         studio.choose("class_entropy")
@@ -60,7 +60,7 @@ def studio(
         cycle_of(context).start_scoring(project)
         studio.work("score")
         studio.run()
-        studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(project)), [])
+        studio.client.annotations.create(min(task.id for task in studio.client.tasks.unlabeled(project)), [])
         yield studio
 
 
@@ -75,7 +75,7 @@ def await_reconciled(studio: Studio, is_done: Callable[[], bool], what: str) -> 
 
 
 def versions(studio: Studio) -> set[str]:
-    return set(studio.client.prediction_versions(studio.project))
+    return set(studio.client.predictions.versions(studio.project))
 
 
 def is_over(studio: Studio) -> bool:
@@ -83,7 +83,7 @@ def is_over(studio: Studio) -> bool:
     store = studio.context.store
     review = store.review(studio.project, 2)
     return (
-        studio.client.project(studio.project).model_version == SECOND
+        studio.client.projects.get(studio.project).model_version == SECOND
         and versions(studio) == {SECOND}
         and review is not None
         and len(review.reviewed or {}) == 1
@@ -96,7 +96,7 @@ def test_a_push_that_ended_while_redis_was_lost_is_brought_to_its_end(
     studio: Studio, outages: Outages, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     context, project = studio.context, studio.project
-    assert studio.client.project(project).model_version == FIRST
+    assert studio.client.projects.get(project).model_version == FIRST
     publish(context.store, project, tiny_weights)
     cycle_of(context).start_scoring(project)
     studio.work("score")
@@ -136,11 +136,11 @@ def test_a_version_chosen_by_hand_stays_chosen(studio: Studio, tiny_weights: Pat
     cycle_of(studio.context).start_scoring(studio.project)
     studio.work("score")
     studio.run()
-    studio.client.set_model_version(studio.project, FIRST)
+    studio.client.projects.set_model_version(studio.project, FIRST)
     for _ in range(2):
         cycle_of(studio.context).reconcile()
         studio.work("control")
-    assert studio.client.project(studio.project).model_version == FIRST
+    assert studio.client.projects.get(studio.project).model_version == FIRST
     assert versions(studio) == {FIRST, SECOND}
 
 
@@ -153,14 +153,14 @@ def regions(studio: Studio, task_id: int, version: str) -> tuple[Region, ...]:
 
 def write(studio: Studio, version: str, regions_of: Callable[[int], tuple[Region, ...]]) -> None:
     """Write a prediction of a version for each task of the queue."""
-    rows = [PredictionRow(task.id, 0.5, regions_of(task.id)) for task in studio.client.unlabeled_tasks(studio.project)]
-    studio.client.import_predictions(studio.project, version, rows)
+    rows = [PredictionRow(task.id, 0.5, regions_of(task.id)) for task in studio.client.tasks.unlabeled(studio.project)]
+    studio.client.prediction_import.run(studio.project, version, rows)
 
 
 def test_versions_of_a_lost_store_go_and_nobody_elses_do(studio: Studio) -> None:
     """The store has never heard of any of them: of ours it has lost the versions, and the ids of regions tell."""
     ours, named_otherwise = "yolo11s-v7", "ours-but-named-otherwise"
-    empty = min(task.id for task in studio.client.unlabeled_tasks(studio.project))
+    empty = min(task.id for task in studio.client.tasks.unlabeled(studio.project))
     write(studio, ours, lambda task: () if task == empty else regions(studio, task, ours))
     for version in ("yolo11n-v8", "baseline"):
         write(studio, version, lambda task: regions(studio, task, "another"))

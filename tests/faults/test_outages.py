@@ -46,7 +46,7 @@ class World:
     def project(self, images: ImageSite, *, version: bool) -> int:
         """Make a project of eight images, with a version that serves it or without."""
         client = self.context.label_studio
-        project = client.create_project("outages", CONFIG)
+        project = client.projects.create("outages", CONFIG)
         client.http.send(
             "POST", f"/api/projects/{project}/import", [{"image": images.add(f"{n}.png", n)} for n in range(8)]
         )
@@ -61,8 +61,8 @@ class World:
 
     def annotate(self, project: int, count: int) -> None:
         region = {"id": "b", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": BOX}
-        for task in list(self.context.label_studio.unlabeled_tasks(project))[:count]:
-            self.context.label_studio.annotate(task.id, [region])
+        for task in list(self.context.label_studio.tasks.unlabeled(project))[:count]:
+            self.context.label_studio.annotations.create(task.id, [region])
 
     def score(self, project: int) -> None:
         Jobs(self.context.redis).once("start_scoring", project)
@@ -94,10 +94,10 @@ class World:
         client = self.context.label_studio
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [one.score for one in client.predictions_of(task.id) if one.version == serving.name]
-            for task in client.unlabeled_tasks(project)
+            task.id: [one.score for one in client.predictions.of_task(task.id) if one.version == serving.name]
+            for task in client.tasks.unlabeled(project)
         }
-        return client.project(project).model_version == serving.name and held == {
+        return client.projects.get(project).model_version == serving.name and held == {
             task_id: [pytest.approx(wanted.get(task_id), abs=1e-6)] for task_id in held
         }
 
@@ -230,11 +230,11 @@ def test_a_push_that_stood_still_does_not_write_over_the_next(world: World, imag
         cycle_of(world.context).start_scoring(project)
         run = world.context.progress.scoring(project)
         assert run is not None
-        tasks = [task.id for task in world.context.label_studio.unlabeled_tasks(project)]
+        tasks = [task.id for task in world.context.label_studio.tasks.unlabeled(project)]
         cycle_of(world.context).score_shard(project, run.run, 0, 0, tasks)
         with world.context.lock(project, "push") as fence:
             cycle.rank_push_and_flip(world.context, project, second.number, fence.check)
-        assert world.context.label_studio.project(project).model_version == second.name
+        assert world.context.label_studio.projects.get(project).model_version == second.name
     finally:
         for process in processes:
             os.kill(process.pid, signal.SIGCONT)
@@ -242,7 +242,7 @@ def test_a_push_that_stood_still_does_not_write_over_the_next(world: World, imag
     watching = threading.Event()
     for _ in range(20):
         watching.wait(0.5)
-        shown.add(world.context.label_studio.project(project).model_version)
+        shown.add(world.context.label_studio.projects.get(project).model_version)
     assert shown == {second.name}
     serving = world.context.store.serving(project)
     assert serving is not None

@@ -141,13 +141,13 @@ def test_label_studio_keeps_it_all_and_a_draft_is_no_label(label_studio: LabelSt
     for habit in (with_meta, of_any_origin, locked, hidden, per_region, related, rated):
         result = habit(result)
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("habits", kind.label_config().replace("</View>", more))
+        project = client.projects.create("habits", kind.label_config().replace("</View>", more))
         client.http.send("POST", f"/api/projects/{project}/import", [{"data": {"image": "http://x.example/1.png"}}] * 2)
-        first, second = client.unlabeled_tasks(project)
-        client.annotate(first.id, result)
+        first, second = client.tasks.unlabeled(project)
+        client.annotations.create(first.id, result)
         client.http.send("POST", f"/api/tasks/{second.id}/drafts", {"result": result})
-        (labeled,) = client.annotated_tasks(project)
-        assert [task.id for task in client.unlabeled_tasks(project)] == [second.id]
+        (labeled,) = client.annotations.annotated_tasks(project)
+        assert [task.id for task in client.tasks.unlabeled(project)] == [second.id]
     assert labeled.task.id == first.id
     assert len(labeled.result) == len(result)
     assert_same(tags.decode(tag, labeled.result), shapes)

@@ -54,9 +54,9 @@ def studio(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFa
             paths = [folder / f"{number}.png" for number in range(TASKS)]
             for path in paths:
                 Image.new("RGB", size).save(path)
-            project = client.create_project("images", '<View><Image name="image" value="$image"/></View>')
-            client.upload_images(project, paths)
-            held = [str(task.data["image"]) for task in client.unlabeled_tasks(project)]
+            project = client.projects.create("images", '<View><Image name="image" value="$image"/></View>')
+            client.tasks.upload_images(project, paths)
+            held = [str(task.data["image"]) for task in client.tasks.unlabeled(project)]
             images[size] = sorted(held, key=number_of)
         yield Studio(client, images)
 
@@ -79,13 +79,13 @@ def imported(studio: Studio, config: str, results: Results) -> tuple[int, list[l
     """Import annotations of the images 0, 1, ...; return the project, and what Label Studio holds of each."""
     client = studio.client
     size = results[0][0]["original_width"], results[0][0]["original_height"]
-    project = client.create_project("exports", read(config))
+    project = client.projects.create("exports", read(config))
     tasks = [
         {"data": {"image": image}, "annotations": [{"result": result}]}
         for image, result in zip(studio.images[size], results, strict=False)
     ]
     client.http.send("POST", f"/api/projects/{project}/import", tasks)
-    held = [list(map(dict, one.result)) for one in client.annotated_tasks(project)]
+    held = [list(map(dict, one.result)) for one in client.annotations.annotated_tasks(project)]
     assert len(held) == len(results)
     return project, held
 
@@ -350,7 +350,7 @@ def test_masks_are_those_of_the_numpy_export(studio: Studio) -> None:
     tag, size = tag_of("brushlabels.xml"), SIZES["wide"]
     project, held = imported(studio, "brushlabels.xml", some_masks(tag, size))
     files = export(studio, project, "BRUSH_TO_NUMPY")
-    tasks = [one.task.id for one in studio.client.annotated_tasks(project)]
+    tasks = [one.task.id for one in studio.client.annotations.annotated_tasks(project)]
     compared = 0
     for task, result in zip(tasks, held, strict=True):
         ours = tags.decode(tag, result)
@@ -452,9 +452,9 @@ def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) ->
     config = read("videorectangle.xml").replace("<VideoRectangle ", '<VideoRectangle model_every="1" ')
     (tag,) = label_config.parse(config)
     drawn = [{"data": {"video": "http://videos.example/1.mp4"}, "annotations": [{"result": some_tracks(tag)}]}]
-    project = studio.client.create_project("video exports", config)
+    project = studio.client.projects.create("video exports", config)
     studio.client.http.send("POST", f"/api/projects/{project}/import", drawn)
-    (held,) = studio.client.annotated_tasks(project)
+    (held,) = studio.client.annotations.annotated_tasks(project)
     files = export(studio, project, "JSON", interpolate_key_frames="true")
     (task,) = json.loads(files["result.json"])
     theirs = {item["id"]: item for item in task["annotations"][0]["result"]}

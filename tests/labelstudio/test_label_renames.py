@@ -6,7 +6,7 @@ import pytest
 
 from backend.errors import SettingError
 from backend.labelstudio import label_config, label_renames, regions, tags
-from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.client.annotations import Annotations
 from backend.loop import serving
 from backend.loop.context import Context
 from backend.loop.training import snapshot
@@ -47,7 +47,7 @@ def test_a_task_has_the_names_of_today() -> None:
 
 def test_a_renamed_label_is_learned(context: Context, images: ImageSite, monkeypatch: pytest.MonkeyPatch) -> None:
     found = AnnotatedTask(Task(1, {"image": images.add("1.png")}), 1, "then", (result("kitten"),))
-    monkeypatch.setattr(LabelStudioClient, "annotated_tasks", lambda *_: iter([found]))
+    monkeypatch.setattr(Annotations, "annotated_tasks", lambda *_: iter([found]))
     (tag,) = label_config.parse(CONFIG)
 
     def learned(extra_params: str) -> list[str]:

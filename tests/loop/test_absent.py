@@ -54,7 +54,7 @@ def test_ready_can_tell_when_the_last_reconcile_was(studio: Context) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str], name: str) -> None:
     client = studio.label_studio
-    project = client.create_project("gone", CONFIG)
+    project = client.projects.create("gone", CONFIG)
     record = ProjectRecord(project, CONFIG, "", "", "", "")
     studio.store.save_project(record)
     client.http.send("DELETE", f"/api/projects/{project}/")
@@ -84,7 +84,7 @@ def test_a_job_of_a_project_that_nobody_set_up_is_one_line(studio: Context, line
 @pytest.mark.label_studio
 def test_a_project_that_is_there_is_not_put_aside(studio: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something of it was deleted meanwhile: that is an error as before, and tried again."""
-    project = studio.label_studio.create_project("there", CONFIG)
+    project = studio.label_studio.projects.create("there", CONFIG)
     studio.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
 
     def missing(*_: object) -> None:

@@ -105,10 +105,10 @@ def live(
     settings = {**SETTINGS, "STRATEGY": story.strategy, **story.settings, **one_core(folder)}
     with open_servers(label_studio, folder, settings) as servers:
         client = servers.client
-        project = client.create_project("live", config)
-        client.upload_images(project, [file.path for file in data.pool])
-        ids = {str(task.data["image"]).rpartition("-")[2]: task.id for task in client.unlabeled_tasks(project)}
-        client.attach_backend(project, servers.url, "yolo")
+        project = client.projects.create("live", config)
+        client.tasks.upload_images(project, [file.path for file in data.pool])
+        ids = {str(task.data["image"]).rpartition("-")[2]: task.id for task in client.tasks.unlabeled(project)}
+        client.projects.attach_backend(project, servers.url, "yolo")
         tag = label_config.parse(config)[0]
         picked, rankings = [], []
         for number in range(ROUNDS):
@@ -145,9 +145,9 @@ def await_ranked(servers: Servers, project: int, version: str, *, is_unranked: b
 
 
 def annotate_next(servers: Servers, project: int, tag: ControlTag, data: SimulationData) -> int:
-    task = servers.client.next_task(project)
+    task = servers.client.tasks.next(project)
     assert task is not None
-    servers.client.annotate(task.id, Oracle(data.pool).answer(tag, task))
+    servers.client.annotations.create(task.id, Oracle(data.pool).answer(tag, task))
     return task.id
 
 

@@ -68,12 +68,12 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def story(world: World) -> Story:
     client = world.client
-    main = client.create_project("the loop", world.config)
-    beside = client.create_project("beside it", world.config)
-    client.upload_images(main, [file.path for file in world.data.train])
-    client.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
+    main = client.projects.create("the loop", world.config)
+    beside = client.projects.create("beside it", world.config)
+    client.tasks.upload_images(main, [file.path for file in world.data.train])
+    client.tasks.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
     for project_id in (main, beside):
-        client.attach_backend(project_id, world.url, "yolo")  # POST /api/ml, all that the UI does
+        client.projects.attach_backend(project_id, world.url, "yolo")  # POST /api/ml, all that the UI does
         await_shown(world, project_id, "yolo11n-v0")
     first = look(world, main)
 
@@ -82,16 +82,16 @@ def story(world: World) -> Story:
     after_one = look(world, main)
     beside_before = world.shown(beside)
 
-    task = client.next_task(main)
+    task = client.tasks.next(main)
     assert task is not None
-    shown = next(one for one in client.predictions_of(task.id) if one.version == "yolo11n-v1")
+    shown = next(one for one in client.predictions.of_task(task.id) if one.version == "yolo11n-v1")
     corrected = world.annotate(task, correct(world, task, shown.result))
     label(world, main, 19)
     await_shown(world, main, "yolo11n-v2")
     after_two = look(world, main)
 
     label(world, beside, 8)
-    backend_id = client.backends(beside)[0].id
+    backend_id = client.projects.backends(beside)[0].id
     client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
     await_shown(world, beside, "yolo11n-v1")
     versions = world.store.versions(main)
@@ -110,7 +110,7 @@ def story(world: World) -> Story:
 
 
 def test_adding_the_backend_by_its_url_configures_the_project(world: World, story: Story) -> None:
-    info = world.client.project(story.main)
+    info = world.client.projects.get(story.main)
     assert info.sampling == "Uncertainty sampling"
     views = world.client.http.get("/api/dm/views/", project=story.main)
     assert [view["data"]["title"] for view in views].count("Active learning queue") == 1
@@ -182,7 +182,7 @@ def test_the_status_page_tells_what_happened(world: World, story: Story) -> None
 
 
 def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, story: Story) -> None:
-    tasks = list(world.client.unlabeled_tasks(story.main))[:3]
+    tasks = list(world.client.tasks.unlabeled(story.main))[:3]
     body = {
         "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
         "project": f"{story.main}.1700000000",
@@ -190,18 +190,18 @@ def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, stor
     }
     results = httpx.post(f"{world.url}/predict", json=body, timeout=100).raise_for_status().json()["results"]
     for task, result in zip(tasks, results, strict=True):
-        stored = next(one for one in world.client.predictions_of(task.id) if one.version == "yolo11n-v2")
+        stored = next(one for one in world.client.predictions.of_task(task.id) if one.version == "yolo11n-v2")
         assert result["model_version"] == stored.version
         assert result["score"] == pytest.approx(stored.score, abs=1e-6)
         assert json.dumps(result["result"], sort_keys=True) == json.dumps(list(stored.result), sort_keys=True)
 
 
 def test_a_new_task_gets_its_place_in_the_queue(world: World, story: Story) -> None:
-    known = {task.id for task in world.client.unlabeled_tasks(story.main)}
-    world.client.upload_images(story.main, [world.data.test[0].path])
-    (fresh,) = {task.id for task in world.client.unlabeled_tasks(story.main)} - known
-    await_true(lambda: len(world.client.predictions_of(fresh)) == 1, "the new task's prediction")
-    (prediction,) = world.client.predictions_of(fresh)
+    known = {task.id for task in world.client.tasks.unlabeled(story.main)}
+    world.client.tasks.upload_images(story.main, [world.data.test[0].path])
+    (fresh,) = {task.id for task in world.client.tasks.unlabeled(story.main)} - known
+    await_true(lambda: len(world.client.predictions.of_task(fresh)) == 1, "the new task's prediction")
+    (prediction,) = world.client.predictions.of_task(fresh)
     assert prediction.version == "yolo11n-v2"
     assert prediction.score is not None
     assert 0 <= prediction.score <= 1
@@ -212,7 +212,7 @@ def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None
     """`test_old_versions.py` tests the rule itself."""
 
     def gone() -> bool:
-        return set(world.client.prediction_versions(story.main)) == {"yolo11n-v2"}
+        return set(world.client.predictions.versions(story.main)) == {"yolo11n-v2"}
 
     await_true(gone, "the old versions' end", patience_s=900)
 
@@ -239,10 +239,10 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
 @pytest.fixture(scope="module")
 def connected(world: World) -> int:
     """A third project, attached from the terminal before it has any image."""
-    project_id = world.client.create_project("connected", world.config)
+    project_id = world.client.projects.create("connected", world.config)
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
     await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
-    world.client.upload_images(project_id, [file.path for file in world.data.train[:3]])
+    world.client.tasks.upload_images(project_id, [file.path for file in world.data.train[:3]])
     await_shown(world, project_id, "yolo11n-v0")
     return project_id
 
@@ -269,14 +269,14 @@ def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
 
 
 def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
-    world.client.http.send("POST", f"/api/ml/{world.client.backends(connected)[0].id}/train", {})
+    world.client.http.send("POST", f"/api/ml/{world.client.projects.backends(connected)[0].id}/train", {})
     await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=180)
     assert "a training needs 2" in world.status(connected).training.error
     assert world.store.versions(connected) == ()
 
 
 def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, connected: int) -> None:
-    backend_id = world.client.backends(connected)[0].id
+    backend_id = world.client.projects.backends(connected)[0].id
     body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
     with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
@@ -321,7 +321,7 @@ def ranked_at(world: World, project_id: int) -> int:
 
 def look(world: World, project_id: int) -> Queue:
     """Read the queue, and take (not answer) its next task."""
-    task = world.client.next_task(project_id)
+    task = world.client.tasks.next(project_id)
     assert task is not None
     return Queue(world.shown(project_id), world.scores(project_id), task.id)
 

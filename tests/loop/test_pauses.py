@@ -125,7 +125,7 @@ def studio(
         }
         with open_context(settings.model_copy(update=chosen)) as context:
             client = context.label_studio
-            project = client.create_project("full", CONFIG)
+            project = client.projects.create("full", CONFIG)
             rows = [{"image": images.add(f"{n}.png", n)} for n in range(6)]
             client.http.send("POST", f"/api/projects/{project}/import", rows)
             context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
@@ -135,8 +135,8 @@ def studio(
 
 def annotate(client: LabelStudioClient, project: int, count: int) -> None:
     region = {"id": "b", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": BOX}
-    for task in list(client.unlabeled_tasks(project))[:count]:
-        client.annotate(task.id, [region])
+    for task in list(client.tasks.unlabeled(project))[:count]:
+        client.annotations.create(task.id, [region])
 
 
 def delayed(redis: Redis, name: str) -> list[tuple[str, list[int]]]:
@@ -220,7 +220,7 @@ def test_a_scoring_on_a_full_disk_begins_again_after_a_pause(
     cycle_of(context).start_scoring(project)
     run = context.progress.scoring(project)
     assert run is not None
-    tasks = [task.id for task in context.label_studio.unlabeled_tasks(project)]
+    tasks = [task.id for task in context.label_studio.tasks.unlabeled(project)]
     with monkeypatch.context() as patched:
         patched.setattr(scoring, "save_shards", no_room)
         cycle_of(context).score_shard(project, run.run, 0, 0, tasks)
@@ -231,7 +231,7 @@ def test_a_scoring_on_a_full_disk_begins_again_after_a_pause(
     run = context.progress.scoring(project)
     assert run is not None
     cycle_of(context).score_shard(project, run.run, 0, 0, tasks)
-    labeled = list(context.label_studio.labeled_task_ids(project))
+    labeled = list(context.label_studio.annotations.task_ids(project))
     cycle_of(context).score_shard(project, run.run, 1, 1, labeled)
     cycle_of(context).rank_and_push(project, run.run)
     assert context.progress.recall(project, "ranking_error") == ""

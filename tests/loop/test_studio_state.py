@@ -55,7 +55,7 @@ def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Stu
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key, "backend_url": BACKEND}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project = client.create_project("its status", CONFIG)
+        project = client.projects.create("its status", CONFIG)
         hook = client.http.send("POST", "/api/webhooks/", {"project": project, "url": f"{BACKEND}/webhook"})["id"]
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", BACKEND, ""))
         studio = Studio(context, project, hook)
@@ -89,7 +89,7 @@ def test_a_webhook_that_is_off_or_gone(studio: Studio) -> None:
 
 def test_a_sampling_that_somebody_chose_stands_until_they_choose_again(studio: Studio) -> None:
     """Neither a reconcile nor a cleared model version brings ours back."""
-    assert studio.client.project(studio.project).sampling == SAMPLING
+    assert studio.client.projects.get(studio.project).sampling == SAMPLING
     studio.change(sampling="Sequential sampling")
     studio.change(model_version="")
     assert 'set sampling to "Uncertainty sampling"' not in studio.configure()

@@ -77,13 +77,13 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
     tiny_yolo(folder / "yolo11n.pt", ("red", "blue"))
     tiny_yolo(folder / "yolo11n-cls.pt", ("red", "blue"), task="classify")
     pictures = drawings.pictures(tmp_path_factory.mktemp("pictures"), drawings.bar, POOL, seed=0)
-    project = client.create_project("boxes and a choice", CONFIG)
-    client.upload_images(project, [picture.path for picture in pictures])
+    project = client.projects.create("boxes and a choice", CONFIG)
+    client.tasks.upload_images(project, [picture.path for picture in pictures])
     true = {}
-    for task in client.unlabeled_tasks(project):
+    for task in client.tasks.unlabeled(project):
         picture = next(one for one in pictures if str(task.data["image"]).endswith(f"-{one.path.name}"))
         true[task.id] = tuple(drawn(tag, picture) for tag in TAGS)
-    client.attach_backend(project, servers.url, "yolo")
+    client.projects.attach_backend(project, servers.url, "yolo")
     await_shown(servers, project, "yolo11n-v0")
     before = look(servers, project)
     for _ in range(LABELED):
@@ -93,7 +93,7 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
     after = look(servers, project)
 
     first = next_task(servers, project)
-    annotated = list(client.annotated_tasks(project))[: LABELED - 1]
+    annotated = list(client.annotations.annotated_tasks(project))[: LABELED - 1]
     for one in annotated:  # the boxes stay as they are
         other = [*one.result[:-1], {**one.result[-1], "value": {"choices": ["blue"]}}]
         client.http.send("PATCH", f"/api/annotations/{one.annotation_id}/", {"result": other})
@@ -112,7 +112,7 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def next_task(servers: Servers, project: int) -> Task:
-    task = servers.client.next_task(project)
+    task = servers.client.tasks.next(project)
     assert task is not None
     return task
 
@@ -120,11 +120,11 @@ def next_task(servers: Servers, project: int) -> Task:
 def label(servers: Servers, task: Task, true: Mapping[int, tuple[tuple[LabeledBox, ...], ...]]) -> None:
     drawn_boxes, choice = true[task.id]
     result: list[Json] = [*boxes(TAGS[0], drawn_boxes), *choices(TAGS[1], choice)]
-    servers.client.annotate(task.id, result)
+    servers.client.annotations.create(task.id, result)
 
 
 def read_back(servers: Servers, project: int) -> dict[int, tuple[tuple[LabeledBox, ...], ...]]:
-    annotated = servers.client.annotated_tasks(project)
+    annotated = servers.client.annotations.annotated_tasks(project)
     return {one.task.id: tuple(tags.decode(tag, one.result) for tag in TAGS) for one in annotated}
 
 

@@ -83,23 +83,23 @@ def test_predicted_corrected_retrained_scored(
 ) -> None:
     client = servers.client
     tiny_yolo(Path(servers.settings.model_dir) / "yolo11n-cls.pt", TAG.labels, task="classify")
-    project = client.create_project("timeline", config)
+    project = client.projects.create("timeline", config)
     data = [{"video": video(images, number)} for number in range(POOL)]
     client.http.send("POST", f"/api/projects/{project}/import", data)
-    number_of = {task.id: int(str(task.data["video"])[-5]) for task in client.unlabeled_tasks(project)}
-    client.attach_backend(project, servers.url, "yolo")
+    number_of = {task.id: int(str(task.data["video"])[-5]) for task in client.tasks.unlabeled(project)}
+    client.projects.attach_backend(project, servers.url, "yolo")
     await_shown(servers, project, "yolo11n-cls-v0")
     first = servers.predictions(project)
     assert_predicted(first, POOL)
 
-    task = client.next_task(project)
+    task = client.tasks.next(project)
     assert task is not None
     corrected = correct(servers, task.id, first[task.id][0], ranges(number_of[task.id]))
     for _ in range(LABELED - 1):
-        task = client.next_task(project)
+        task = client.tasks.next(project)
         assert task is not None
-        client.annotate(task.id, ranges(number_of[task.id]))
-    for one in client.annotated_tasks(project):
+        client.annotations.create(task.id, ranges(number_of[task.id]))
+    for one in client.annotations.annotated_tasks(project):
         drawn = tags.decode(TAG, ranges(number_of[one.task.id]))
         assert tags.decode(TAG, one.result) == drawn
 
@@ -118,12 +118,12 @@ def test_predicted_corrected_retrained_scored(
     after = servers.predictions(project)
     assert_predicted(after, POOL - LABELED)
     scores = []
-    while (task := client.next_task(project)) is not None:
+    while (task := client.tasks.next(project)) is not None:
         (prediction,) = after[task.id]
         scores.append(prediction.score)
-        client.annotate(task.id, [dict(each) for each in prediction.result])
+        client.annotations.create(task.id, [dict(each) for each in prediction.result])
     assert scores == [0, 1]
-    submitted = {one.task.id: tags.decode(TAG, one.result) for one in client.annotated_tasks(project)}
+    submitted = {one.task.id: tags.decode(TAG, one.result) for one in client.annotations.annotated_tasks(project)}
     for task_id, (prediction,) in after.items():
         assert submitted[task_id] == tags.decode(TAG, prediction.result)
 

@@ -95,30 +95,30 @@ def story(kind: Kind, servers: Servers, tmp_path_factory: pytest.TempPathFactory
         tiny_yolo(base, kind.classes, task=kind.task, **kind.options)
     pictures = drawings.pictures(tmp_path_factory.mktemp("pictures"), kind.draw, POOL, seed=0)
 
-    project = client.create_project(kind.config, kind.label_config())
-    client.upload_images(project, [picture.path for picture in pictures])
-    true = {task.id: drawn(tag, picture_of(task, pictures)) for task in client.unlabeled_tasks(project)}
-    client.attach_backend(project, servers.url, "yolo")
+    project = client.projects.create(kind.config, kind.label_config())
+    client.tasks.upload_images(project, [picture.path for picture in pictures])
+    true = {task.id: drawn(tag, picture_of(task, pictures)) for task in client.tasks.unlabeled(project)}
+    client.projects.attach_backend(project, servers.url, "yolo")
     await_shown(servers, project, f"{base.stem}-v0")
     first = look(servers, project)
 
     corrected = correct(servers, project, first, lambda task: kind.annotate(tag, true[task]))
     for _ in range(LABELED - 1):
-        task = client.next_task(project)
+        task = client.tasks.next(project)
         assert task is not None
-        client.annotate(task.id, kind.annotate(tag, true[task.id]))
-    labels = {one.task.id: tags.decode(tag, one.result) for one in client.annotated_tasks(project)}
+        client.annotations.create(task.id, kind.annotate(tag, true[task.id]))
+    labels = {one.task.id: tags.decode(tag, one.result) for one in client.annotations.annotated_tasks(project)}
     await_shown(servers, project, f"{base.stem}-v1")
     failures = servers.status(project).failures
     after = look(servers, project)
 
     order: list[int] = []
-    while (task := client.next_task(project)) is not None:
+    while (task := client.tasks.next(project)) is not None:
         order.append(task.id)
-        client.annotate(task.id, list(map(dict, after.predictions[task.id][0].result)))
+        client.annotations.create(task.id, list(map(dict, after.predictions[task.id][0].result)))
     submitted = {
         one.task.id: tags.decode(tag, one.result)
-        for one in client.annotated_tasks(project)
+        for one in client.annotations.annotated_tasks(project)
         if one.task.id in after.predictions
     }
     versions = servers.store.versions(project)
@@ -146,7 +146,7 @@ def look(servers: Servers, project: int) -> Look:
 
 def correct(servers: Servers, project: int, shown: Look, annotate: Callable[[int], list[Json]]) -> int:
     """Move a prediction's regions onto the true shapes, as an annotator does: what is moved keeps its id."""
-    task = servers.client.next_task(project)
+    task = servers.client.tasks.next(project)
     assert task is not None
     (prediction,) = shown.predictions[task.id]
     true, ids = annotate(task.id), {}

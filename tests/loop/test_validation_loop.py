@@ -41,9 +41,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 def test_the_loop_goes_round(world: World) -> None:
     """Pre-annotated, labeled, trained, scored anew, reviewed; and no prediction is refused."""
     client = world.client
-    project = client.create_project("validated", world.config)
-    client.upload_images(project, [file.path for file in world.data.train])
-    client.attach_backend(project, world.url, "yolo")
+    project = client.projects.create("validated", world.config)
+    client.tasks.upload_images(project, [file.path for file in world.data.train])
+    client.projects.attach_backend(project, world.url, "yolo")
     for version, count in (("tiny-v0", POOL), ("tiny-v1", POOL - LABELS)):
         await_shown(world, project, version)
         predictions = world.predictions(project)

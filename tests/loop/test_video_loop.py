@@ -93,15 +93,15 @@ def test_a_version_of_eight_videos_finds_objects_in_new_ones(
         clips.write(images.folder / f"{seed}.avi", movers(seed), FRAMES, SIZE)
     with open_servers(label_studio, tmp_path / "backend", SETTINGS) as servers:
         client = servers.client
-        project = client.create_project("videos", CONFIG)
+        project = client.projects.create("videos", CONFIG)
         data = [{"video": f"{images.url}/{seed}.avi"} for seed in range(POOL)]
         client.http.send("POST", f"/api/projects/{project}/import", data)
-        client.attach_backend(project, servers.url, "yolo")
+        client.projects.attach_backend(project, servers.url, "yolo")
         await_shown(servers, project, "yolo11n-v0")
         for _ in range(LABELED):
-            task = client.next_task(project)
+            task = client.tasks.next(project)
             assert task is not None
-            client.annotate(task.id, drawn(int(str(task.data["video"])[-5])))
+            client.annotations.create(task.id, drawn(int(str(task.data["video"])[-5])))
         await_shown(servers, project, "yolo11n-v1")
         version = servers.store.version(project, 1)
         failures, after = servers.status(project).failures, servers.predictions(project)

@@ -16,7 +16,7 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError, TrainingError
 from backend.labelstudio import label_config, tags
-from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.client.tasks import Tasks
 from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
 from backend.loop.review import label_verdicts, round_value
@@ -245,7 +245,7 @@ def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypat
     assert seen.doubted_frames is not None
     assert 1 <= len(seen.doubted_frames) <= 2
     served.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)), tag="label")
-    monkeypatch.setattr(LabelStudioClient, "task", lambda client, task_id: Task(task_id, {}))
+    monkeypatch.setattr(Tasks, "get", lambda tasks, task_id: Task(task_id, {}))
     with serve(served) as client:
         assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
         for path, what in (("7/frames/2", "task 2 is not a video"), ("8/frames/1", "project 8 was never set up")):
@@ -397,7 +397,7 @@ def studio(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project = client.create_project("videos", CONFIG)
+        project = client.projects.create("videos", CONFIG)
         (images.folder / "bad.mp4").write_bytes(b"hello")
         urls = [add(images, "a.avi"), add(images, "b.avi", count=20), f"{images.url}/bad.mp4"]
         client.http.send("POST", f"/api/projects/{project}/import", [{"video": url} for url in urls])
@@ -414,25 +414,25 @@ def test_labels_start_a_training_unless_the_tag_is_not_trained(studio: Studio, t
         '<View><Video name="video" value="$video"/><TimelineLabels name="event" toName="video" '
         f'model_trainable="{str(trained).lower()}"><Label value="cat"/></TimelineLabels></View>'
     )
-    project = client.create_project("timeline", config)
+    project = client.projects.create("timeline", config)
     client.http.send("POST", f"/api/projects/{project}/import", [{"video": "http://video.example/a.mp4"}])
     context.store.save_project(ProjectRecord(project, config, '{"RETRAIN_EVERY": 1}', "", "", ""))
-    (task,) = client.unlabeled_tasks(project)
-    client.annotate(task.id, [])
+    (task,) = client.tasks.unlabeled(project)
+    client.annotations.create(task.id, [])
     assert demands.is_due(context, project) is trained
 
 
 @pytest.mark.label_studio
 def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     context, project, client = studio.context, studio.project, studio.context.label_studio
-    tasks = {task.id: str(task.data["video"])[-5:] for task in client.unlabeled_tasks(project)}
+    tasks = {task.id: str(task.data["video"])[-5:] for task in client.tasks.unlabeled(project)}
     assert scoring.start(context, Jobs(redis), project) == 3
     current = context.progress.scoring(project)
     assert current is not None
     assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
     assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
-    assert client.project(project).model_version == "yolo11n-v1"
-    stored = {tasks[task]: one for task in tasks for one in client.predictions_of(task)}
+    assert client.projects.get(project).model_version == "yolo11n-v1"
+    stored = {tasks[task]: one for task in tasks for one in client.predictions.of_task(task)}
     scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]
     assert sorted(score for score in scores[:2] if score is not None)[0] == 0
     assert scores[2] == push.LAST
@@ -443,7 +443,7 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
 
     for task, name in tasks.items():
         if name != "d.mp4":
-            client.annotate(task, [dict(each) for each in stored[name].result[:2]])
+            client.annotations.create(task, [dict(each) for each in stored[name].result[:2]])
     (plan,) = snapshot.take(context, project, lambda: None).plans.values()
     assert set(plan.snapshot.train_tasks) == {task for task, name in tasks.items() if name != "d.mp4"}
     learned = {image.frame for image in plan.split.train if tasks[image.task_id] == "b.avi"}

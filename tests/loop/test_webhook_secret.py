@@ -24,9 +24,9 @@ def attached(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[t
     """A project with this backend attached, which a caller of /setup says is at a stranger's address."""
     connection = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=connection)) as context, serve(context) as client:
-        project = context.label_studio.create_project("secret", CONFIG)
+        project = context.label_studio.projects.create("secret", CONFIG)
         url = str(client.base_url).rstrip("/")
-        context.label_studio.attach_backend(project, url, "yolo")
+        context.label_studio.projects.attach_backend(project, url, "yolo")
         hook = {"project": project, "url": f"{STRANGER}/webhook", "send_for_all_actions": True}
         context.label_studio.http.send("POST", "/api/webhooks/", hook)
         body = {"project": f"{project}.1", "schema": CONFIG, "hostname": "", "extra_params": None}
@@ -49,6 +49,6 @@ def test_an_address_that_only_a_caller_named_gets_no_secret(attached: tuple[Cont
     done = projects.configure(context, Jobs(context.redis), project)
     assert any("is not the address of this backend" in line for line in done)
     assert headers(context, project)[f"{STRANGER}/webhook"] is None
-    context.label_studio.backends(project)  # Label Studio calls /setup, and names the address it has
+    context.label_studio.projects.backends(project)  # Label Studio calls /setup, and names the address it has
     projects.configure(context, Jobs(context.redis), project)
     assert headers(context, project) == {f"{STRANGER}/webhook": None, f"{url}/webhook": context.store.secret()}

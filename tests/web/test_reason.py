@@ -81,12 +81,12 @@ def test_a_reason_is_one_line_of_printable_ascii(text: str, reason: str) -> None
 @pytest.mark.label_studio
 def test_label_studio_shows_the_reason(label_studio: LabelStudioProcess, server: httpx.Client) -> None:
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("reasons", CONFIG)
+        project = client.projects.create("reasons", CONFIG)
         body = {"project": project, "url": str(server.base_url), "title": "ours"}
         with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
             client.http.send("POST", "/api/ml", body | {"extra_params": {"RETRAIN_EVRY": 5}})
         client.http.send("POST", "/api/ml", body | {"extra_params": {"RETRAIN_EVERY": 5}})
-        (attached,) = client.backends(project)
+        (attached,) = client.projects.backends(project)
     assert attached.state == "Connected"
     assert not attached.error_message
     assert server.get(f"/api/projects/{project}").json()["retrain_every"] == 5

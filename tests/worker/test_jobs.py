@@ -16,6 +16,9 @@ from rq.serializers import JSONSerializer
 
 from backend.errors import BusyError, LabelStudioError, ModelError
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.client.prediction_import import PredictionImport
+from backend.labelstudio.client.predictions import Predictions
+from backend.labelstudio.client.projects import Projects
 from backend.loop import cycle, demands, served_models
 from backend.loop.context import Context
 from backend.loop.cycle import Cycle
@@ -109,8 +112,8 @@ class Studio:
         assert order.strategy == strategy
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [prediction.score for prediction in self.client.predictions_of(task.id)]
-            for task in self.client.unlabeled_tasks(self.project)
+            task.id: [prediction.score for prediction in self.client.predictions.of_task(task.id)]
+            for task in self.client.tasks.unlabeled(self.project)
         }
         assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
         pool, _ = self.context.store.load_pool(self.project, 1, None, tag="label")
@@ -126,7 +129,7 @@ def studio(
 ) -> Iterator[Studio]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
-        project = context.label_studio.create_project("jobs", CONFIG)
+        project = context.label_studio.projects.create("jobs", CONFIG)
         studio = Studio(context, project, images)
         studio.add(0, 4)
         studio.choose("class_entropy")
@@ -143,7 +146,9 @@ def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
 ) -> None:
     """Otherwise the late tasks' ranking of the old pool would count as the new one, and their shard replace another."""
     monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
-    annotation = studio.client.annotate(min(task.id for task in studio.client.unlabeled_tasks(studio.project)), [])
+    annotation = studio.client.annotations.create(
+        min(task.id for task in studio.client.tasks.unlabeled(studio.project)), []
+    )
     studio.add(4, 5)
     cycle_of(studio.context).start_scoring(studio.project)
     studio.settle()
@@ -151,7 +156,7 @@ def test_a_scoring_that_begins_while_late_tasks_are_placed_has_its_own_ranking(
 
     def meanwhile() -> None:
         studio.choose("margin")
-        studio.client.delete_annotation(annotation)  # so that the shards of the new run have other tasks
+        studio.client.annotations.delete(annotation)  # so that the shards of the new run have other tasks
         cycle_of(studio.context).start_scoring(studio.project)
         studio.run(SCORE)
 
@@ -192,7 +197,7 @@ def test_the_push_of_a_run_is_moot_once_another_has_begun(studio: Studio) -> Non
 def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studio, tiny_weights: Path) -> None:
     """Otherwise the queue would never change where people label faster than the pool is scored."""
     studio.choose("class_entropy", RETRAIN_EVERY=1)
-    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    studio.client.annotations.create(next(iter(studio.client.tasks.unlabeled(studio.project))).id, [])
     publish(studio.context.store, studio.project, tiny_weights)
     cycle_of(studio.context).check(studio.project)  # its scoring has not begun
     assert studio.queued(TRAIN) == []
@@ -201,14 +206,14 @@ def test_a_training_waits_until_the_version_before_is_in_the_queue(studio: Studi
     assert studio.queued(TRAIN) == []
     studio.work(SCORE)
     studio.run(CONTROL)
-    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    assert studio.client.projects.get(studio.project).model_version == "yolo11n-v2"
     assert studio.queued(TRAIN) == ["retrain"]
 
 
 @pytest.mark.label_studio
 def test_nobody_waits_for_a_version_that_cannot_be_ranked(studio: Studio, tiny_weights: Path) -> None:
     studio.choose("class_entropy", RETRAIN_EVERY=1)
-    studio.client.annotate(next(iter(studio.client.unlabeled_tasks(studio.project))).id, [])
+    studio.client.annotations.create(next(iter(studio.client.tasks.unlabeled(studio.project))).id, [])
     publish(studio.context.store, studio.project, tiny_weights)
     push.note_ranking_error(studio.context, studio.project, ModelError("no such strategy"))
     assert not demands.is_awaited(studio.context, studio.project)
@@ -220,7 +225,7 @@ def test_a_push_is_moot_once_another_version_is_accepted(studio: Studio, tiny_we
     studio.work(SCORE)
     publish(studio.context.store, studio.project, tiny_weights)
     studio.run(CONTROL)
-    assert studio.client.project(studio.project).model_version == "yolo11n-v1"
+    assert studio.client.projects.get(studio.project).model_version == "yolo11n-v1"
     assert cycle.rank_push_and_flip(studio.context, studio.project, 1) is None
     assert studio.context.progress.scoring(studio.project) is None
 
@@ -231,8 +236,8 @@ def test_a_late_shard_of_a_run_leaves_those_of_the_next_alone(studio: Studio, mo
     monkeypatch.setattr(scoring, "SHARD_TASKS", 2)
 
     def meanwhile() -> None:
-        first = next(iter(studio.client.unlabeled_tasks(studio.project)))
-        studio.client.annotate(first.id, [])
+        first = next(iter(studio.client.tasks.unlabeled(studio.project)))
+        studio.client.annotations.create(first.id, [])
         cycle_of(studio.context).start_scoring(studio.project)
         studio.work(SCORE)
 
@@ -269,8 +274,8 @@ def test_a_push_that_label_studio_never_took_is_made_up_for(studio: Studio, monk
         raise LabelStudioError("Label Studio cannot be reached")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LabelStudioClient, "update_prediction", down)
-        patched.setattr(LabelStudioClient, "import_predictions", down)
+        patched.setattr(Predictions, "update", down)
+        patched.setattr(PredictionImport, "run", down)
         cycle_of(studio.context).start_scoring(studio.project)
         with pytest.raises(LabelStudioError):
             studio.work(SCORE, CONTROL)
@@ -386,9 +391,9 @@ def test_a_training_that_somebody_asked_for_waits_for_the_one_at_work(
     ("module", "name"),
     [
         (pool_ranking, "rank_pool"),  # before the first batch
-        (LabelStudioClient, "import_predictions"),  # before the pointer
-        (LabelStudioClient, "prediction_versions"),  # before the flip
-        (LabelStudioClient, "set_model_version"),  # after the flip: the write of a stalled process comes late
+        (PredictionImport, "run"),  # before the pointer
+        (Predictions, "versions"),  # before the flip
+        (Projects, "set_model_version"),  # after the flip: the write of a stalled process comes late
     ],
 )
 def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
@@ -416,15 +421,15 @@ def test_a_push_that_is_overtaken_leaves_the_queue_to_the_next_version(
     studio.work(SCORE)
     with monkeypatch.context() as patched:
         if name == "set_model_version":
-            studio.client.set_model_version(studio.project, "")
+            studio.client.projects.set_model_version(studio.project, "")
         patched.setattr(module, name, interrupted)
         studio.work(CONTROL)
     assert not pending
-    assert studio.client.project(studio.project).model_version == "yolo11n-v2"
+    assert studio.client.projects.get(studio.project).model_version == "yolo11n-v2"
     serving = studio.context.store.serving(studio.project)
     assert serving is not None
     assert serving.number == 2
     studio.settle()
-    held = [studio.client.predictions_of(task.id) for task in studio.client.unlabeled_tasks(studio.project)]
+    held = [studio.client.predictions.of_task(task.id) for task in studio.client.tasks.unlabeled(studio.project)]
     versions = [[prediction.version for prediction in predictions] for predictions in held]
     assert [names.count("yolo11n-v2") for names in versions] == [1] * len(held)

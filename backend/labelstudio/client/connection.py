@@ -1,8 +1,8 @@
-"""One Label Studio, as one user: all we read from it and write to it.
+"""The client of one Label Studio, as one user: all that we read from it and write to it.
 
-Its parts: label_studio_http (the seam: tokens, time limits, retries, errors), label_studio_project (settings, webhook,
-backends), label_studio_tabs (Data Manager), label_studio_tasks (pool and labels), label_studio_predictions (scores and
-pre-annotations) and label_studio_import (many of them at once).
+Its parts: http (tokens, time limits, retries, errors), projects (settings, webhooks, backends), tabs (Data Manager),
+tasks (the pool), annotations (labels), predictions (scores and pre-annotations) and prediction_import (many of them at
+once).
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Self
 
 from backend.addresses import origin_of
 from backend.errors import LabelStudioError, MediaError, NotFoundError
+from backend.labelstudio.client.annotations import Annotations, LabelStamp
+from backend.labelstudio.client.filters import COMPLETED, LABELED, UNLABELED
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse
-from backend.labelstudio.client.prediction_import import ImportCalls
-from backend.labelstudio.client.predictions import PredictionRow, PredictionStamp, StoredPrediction
-from backend.labelstudio.client.project import COMPLETED, LABELED, UNLABELED, BackendInfo, ProjectInfo, WebhookInfo
-from backend.labelstudio.client.tabs import TabCalls
-from backend.labelstudio.client.tasks import LabelStamp
+from backend.labelstudio.client.prediction_import import PredictionImport
+from backend.labelstudio.client.predictions import PredictionRow, Predictions, PredictionStamp, StoredPrediction
+from backend.labelstudio.client.projects import BackendInfo, ProjectInfo, Projects, WebhookInfo
+from backend.labelstudio.client.tabs import Tabs
+from backend.labelstudio.client.tasks import Tasks
 
 __all__ = [
     "COMPLETED",
@@ -41,7 +43,7 @@ class _User(Answer):
     email: str
 
 
-class LabelStudioClient(TabCalls, ImportCalls):
+class LabelStudioClient:
     """A Label Studio reached with a personal access token or a legacy token; nothing is sent before the first call.
 
     Every failure is an error of our tree: LabelStudioAuthError, NotFoundError, LabelStudioError.
@@ -49,6 +51,12 @@ class LabelStudioClient(TabCalls, ImportCalls):
 
     def __init__(self, url: str, api_key: str, http: LabelStudioHTTP | None = None) -> None:
         self.http = http or LabelStudioHTTP(url, api_key)
+        self.projects = Projects(self.http)
+        self.tabs = Tabs(self.http, self.projects)
+        self.tasks = Tasks(self.http)
+        self.annotations = Annotations(self.http, self.tasks)
+        self.predictions = Predictions(self.http, self.tasks)
+        self.prediction_import = PredictionImport(self.http, self.tasks, self.predictions)
 
     def __repr__(self) -> str:
         return f"LabelStudioClient({self.http.url!r})"
@@ -89,9 +97,10 @@ class LabelStudioClient(TabCalls, ImportCalls):
         return self.http.headers() if origin is not None and origin == origin_of(self.url) else {}
 
     def resolve(self, task_id: int | None, uri: str) -> str:
-        """Return the address of a task's media: that of a cloud storage URI (s3://, gs://, ...) goes through LS.
+        """Return the address of a task's media; a cloud storage URI (s3://, gs://, ...) goes through Label Studio.
 
-        http(s) addresses stay, paths are on Label Studio. Raises MediaError for a cloud URI without a task.
+        An http(s) address stays as it is, and a path is on Label Studio. Raises MediaError for a cloud storage URI
+        without a task.
         """
         if uri.lower().startswith(("http://", "https://")):
             return uri

@@ -1,4 +1,4 @@
-"""Many predictions of one version into Label Studio, where a refused one costs its task alone."""
+"""Import many predictions of one version into Label Studio. A refused prediction costs only its own task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pydantic import StrictInt
 
 from backend.errors import LabelStudioError, LabelStudioRefusedError
-from backend.labelstudio.client.http import Answer, parse
-from backend.labelstudio.client.predictions import REFUSES, PredictionCalls, PredictionRow, Refused, encoded
+from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse
+from backend.labelstudio.client.predictions import REFUSES, PredictionRow, Predictions, Refused, encoded
+from backend.labelstudio.client.tasks import Tasks
 from backend.types import Json
 
 BATCH = 1000  # each import recounts the whole project: few, large requests
 BATCH_BYTES = 64 * 2**20  # Label Studio takes up to 250 MB at once, and a mask of a large image takes 70 kB
-MOST_REFUSED = 100  # of a batch: if there are more, the label config is another one by now
+MOST_REFUSED = 100  # rows of a batch: if there are more, the label config has changed
 ATTEMPTS = 3  # of a batch: people may delete tasks while it is on its way
 
 _Batch = list[tuple[int, str]]  # task ids and predictions in JSON
@@ -30,10 +31,15 @@ class _Config(Answer):
     label_config: str
 
 
-class ImportCalls(PredictionCalls):
-    """The import of predictions; mixed into the client."""
+class PredictionImport:
+    """The import of many predictions at once."""
 
-    def import_predictions(
+    def __init__(self, http: LabelStudioHTTP, tasks: Tasks, predictions: Predictions) -> None:
+        self._http = http
+        self._tasks = tasks
+        self._predictions = predictions
+
+    def run(
         self,
         project_id: int,
         version: str,
@@ -43,11 +49,14 @@ class ImportCalls(PredictionCalls):
     ) -> int:
         """Import predictions of one version in batches; return how many were written.
 
-        Rows of tasks that were deleted meanwhile are left out. Old predictions are not replaced. Label Studio refuses a
-        prediction whose regions do not fit the label config: either it drops that one, or, where it validates
-        predictions, the whole batch. With `refused`, which is told each such task and the reason, they are written
-        without regions and the rest as it is; not if they are all of a batch, or more than MOST_REFUSED. Raises
-        LabelStudioError otherwise, and for a score that is not in [0, 1]. `before` runs before each batch.
+        Rows of tasks that were deleted meanwhile are left out. Old predictions are not replaced. `before` runs before
+        each batch.
+
+        Label Studio refuses a prediction whose regions do not fit the label config. It drops that prediction, or,
+        where it validates predictions, the whole batch. With `refused`, the refused predictions are written without
+        regions, and `refused` is called with each task and the reason. If a whole batch is refused, or more than
+        MOST_REFUSED of its rows, or if `refused` is None, LabelStudioError is raised. So it is for a score that is not
+        in [0, 1].
         """
         created = 0
         for batch in batches_of(rows, version):
@@ -68,26 +77,26 @@ class ImportCalls(PredictionCalls):
     def _corrected(
         self, project_id: int, version: str, batch: _Batch, error: LabelStudioRefusedError, refused: Refused | None
     ) -> _Batch:
-        """Return what to send instead of a refused batch; raise `error` where that cannot be told.
+        """Return the batch to send instead of a refused one; raise `error` where the answer names no refused row.
 
-        Label Studio names each row that it refuses. Tasks may be gone, and it may have written a part of the batch.
+        Some tasks may be deleted, and Label Studio may have written a part of the batch.
         """
         reasons = _reasons(batch, error.problems)
         if not reasons and 'invalid "task"' not in error.what:
             raise error
-        left = {task.id for task in self.tasks(project_id, [task_id for task_id, _ in batch])}
-        rest = [row for row in self._left_out(project_id, version, batch) if row[0] in left]
-        bad = {task_id: reasons[task_id] for task_id, _ in rest if task_id in reasons}
-        if bad and (refused is None or not _are_few(len(bad), len(rest))):
+        existing = {task.id for task in self._tasks.get_many(project_id, [task_id for task_id, _ in batch])}
+        unwritten = [row for row in self._unwritten(project_id, version, batch) if row[0] in existing]
+        bad = {task_id: reasons[task_id] for task_id, _ in unwritten if task_id in reasons}
+        if bad and (refused is None or not _are_few(len(bad), len(unwritten))):
             raise error
         for task_id, reason in bad.items():
             assert refused is not None
             refused(task_id, f"{REFUSES}: {reason}")
-        return [(task_id, _bare(text) if task_id in bad else text) for task_id, text in rest]
+        return [(task_id, _bare(text) if task_id in bad else text) for task_id, text in unwritten]
 
     def _import_all(self, project_id: int, version: str, batch: _Batch, first: int, refused: Refused | None) -> int:
         body = "[" + ",".join(text for _, text in batch) + "]"
-        answer = self.http.send(
+        answer = self._http.send(
             "POST",
             f"/api/projects/{project_id}/import/predictions",
             missing=f"no project {project_id} in Label Studio",
@@ -97,33 +106,37 @@ class ImportCalls(PredictionCalls):
         created = parse(_Imported, answer).created
         if created == len(batch):
             return created
-        left = self._left_out(project_id, version, batch) if refused is not None else []
-        # More may be written than it says, if it asked /predict meanwhile; less cannot be.
-        if refused is not None and 0 <= created <= len(batch) - len(left) and _are_few(len(left), len(batch)):
-            return len(batch) - len(left) + self._import_bare(project_id, version, left, refused)
+        unwritten = self._unwritten(project_id, version, batch) if refused is not None else []
+        written = len(batch) - len(unwritten)
+        # If Label Studio asked /predict meanwhile, more may be written than it says, but never fewer.
+        if refused is not None and 0 <= created <= written and _are_few(len(unwritten), len(batch)):
+            return written + self._import_bare(project_id, version, unwritten, refused)
         raise LabelStudioError(
             f"Label Studio says that it wrote {created} of {len(batch)} predictions",
             where=f"project {project_id}, version {version}, batch from row {first} (task {batch[0][0]})",
             fix="the label config may have changed since they were made: score again",
         )
 
-    def _left_out(self, project_id: int, version: str, batch: _Batch) -> _Batch:
+    def _unwritten(self, project_id: int, version: str, batch: _Batch) -> _Batch:
         """Return the rows of a batch that Label Studio did not write."""
-        written = {stamp.task_id for stamp in self.stamps_of(project_id, version, [task_id for task_id, _ in batch])}
+        written = {
+            stamp.task_id
+            for stamp in self._predictions.stamps_of_tasks(project_id, version, [task_id for task_id, _ in batch])
+        }
         return [row for row in batch if row[0] not in written]
 
     def _import_bare(self, project_id: int, version: str, batch: _Batch, refused: Refused) -> int:
         """Write rows without their regions, so that their tasks keep their places in the queue."""
         if not batch:
             return 0
-        config = parse(_Config, self.http.get(f"/api/projects/{project_id}/", include="label_config")).label_config
+        config = parse(_Config, self._http.get(f"/api/projects/{project_id}/", include="label_config")).label_config
         for task_id, text in batch:
             refused(task_id, _why_refused(config, json.loads(text)))
         return self._import_all(project_id, version, [(id_, _bare(text)) for id_, text in batch], 0, refused=None)
 
 
 def _are_few(refused: int, batch: int) -> bool:
-    """Return whether so many refused rows are the fault of single predictions, and not of an outdated label config."""
+    """Return whether single predictions are at fault, given their number, and not an outdated label config."""
     return refused <= MOST_REFUSED and (refused < batch or batch <= 1)
 
 
@@ -143,7 +156,7 @@ def _bare(text: str) -> str:
 
 
 def _why_refused(label_config: str, row: Json) -> str:
-    """Return what Label Studio's own check says against a prediction; its answer does not tell."""
+    """Return why Label Studio refuses a prediction: its SDK has the same check, and its answer gives no reason."""
     from label_studio_sdk.label_interface import LabelInterface  # takes a second, and is hardly ever needed
 
     reasons = LabelInterface(label_config).validate_prediction(row, return_errors=True)
@@ -152,7 +165,7 @@ def _why_refused(label_config: str, row: Json) -> str:
 
 
 def batches_of(rows: Iterable[PredictionRow], version: str) -> Iterator[_Batch]:
-    """Yield rows as they are sent, up to BATCH of them and BATCH_BYTES at a time, one at least."""
+    """Yield rows in batches of 1 to BATCH rows; a batch of several has at most BATCH_BYTES of JSON."""
     batch: _Batch = []
     size = 0
     for row in rows:

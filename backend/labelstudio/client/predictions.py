@@ -12,15 +12,14 @@ from typing import Any
 from pydantic import RootModel
 
 from backend.errors import LabelStudioError, LabelStudioRefusedError
+from backend.labelstudio.client.filters import ANY_SCORE, UNLABELED, condition
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
-from backend.labelstudio.client.project import ANY_SCORE, UNLABELED, condition
-from backend.labelstudio.client.tasks import IDS_PER_QUERY, PAGE, TaskCalls
+from backend.labelstudio.client.tasks import IDS_PER_QUERY, PAGE, Tasks
 from backend.types import Json, Region
 
 VERSIONS_SHOWN = 500  # Label Studio cuts a task's list of versions after this many characters
 
-
-Refused = Callable[[int, str], None]  # is told a task and why its prediction is not taken
+Refused = Callable[[int, str], None]  # called with a task and why Label Studio refuses its prediction
 REFUSES = "Label Studio refuses its prediction"
 
 
@@ -82,93 +81,93 @@ class _Counts(RootModel[dict[str, int]]):
     """The number of predictions by version."""
 
 
-class PredictionCalls(TaskCalls):
-    """The calls about predictions; mixed into the client, which brings `http`."""
+class Predictions:
+    """The calls about predictions."""
 
-    http: LabelStudioHTTP
+    def __init__(self, http: LabelStudioHTTP, tasks: Tasks) -> None:
+        self._http = http
+        self._tasks = tasks
 
-    def prediction_versions(self, project_id: int) -> dict[str, int]:
+    def versions(self, project_id: int) -> dict[str, int]:
         """Return how many predictions each version has. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
-        answer = self.http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
+        answer = self._http.get(f"/api/projects/{project_id}/model-versions/", missing=missing)
         return {version: count for version, count in parse(_Counts, answer).root.items() if count}
 
     def highest_number(self, project_id: int) -> int:
         """Return the highest number that a prediction's version ends in, as in "yolo11n-v3"; 0 if none does."""
-        found = (re.fullmatch(r".+-v([0-9]{1,9})", name) for name in self.prediction_versions(project_id))
-        return max((int(match[1]) for match in found if match), default=0)
+        matches = (re.fullmatch(r".+-v([0-9]{1,9})", name) for name in self.versions(project_id))
+        return max((int(match[1]) for match in matches if match), default=0)
 
-    def predictions_of(self, task_id: int) -> list[StoredPrediction]:
+    def of_task(self, task_id: int) -> list[StoredPrediction]:
         """Return a task's predictions, oldest first."""
-        found = parse_list(_Prediction, self.http.get("/api/predictions/", task=task_id))
+        predictions = parse_list(_Prediction, self._http.get("/api/predictions/", task=task_id))
         return [
-            StoredPrediction(one.id, one.task, one.model_version or "", one.score, tuple(one.result))
-            for one in sorted(found, key=lambda one: one.id)
+            StoredPrediction(item.id, item.task, item.model_version or "", item.score, tuple(item.result))
+            for item in sorted(predictions, key=lambda item: item.id)
         ]
 
-    def predicted_tasks(self, project_id: int, version: str) -> Iterator[int]:
+    def task_ids(self, project_id: int, version: str) -> Iterator[int]:
         """Yield the ids of the tasks that have a prediction of exactly this version."""
         return (task.id for task in self._holding(project_id, version))
 
     def queue_scores(self, project_id: int, version: str) -> dict[int, float | None]:
         """Return the score of each unlabeled task that has a prediction of exactly this version.
 
-        It reads no results. A score is the mean over the task's predictions of the project's model version, so it
-        tells only while `version` is that one; a task of which that is null is left out.
+        It reads no results. Label Studio's score of a task is the mean over its predictions of the project's model
+        version, so it is of use only while `version` is that one. Tasks whose mean is null are left out.
         """
         return {task.id: task.predictions_score for task in self._holding(project_id, version, UNLABELED, ANY_SCORE)}
 
     def _holding(self, project_id: int, version: str, *conditions: Json) -> Iterator[_Versions]:
         shown = "id,predictions_model_versions,predictions_score"
         for page in self._pages_with(project_id, version, *conditions, include=shown):
-            for task in (parse(_Versions, each) for each in page):
+            for task in (parse(_Versions, payload) for payload in page):
                 versions = task.predictions_model_versions.replace(", ", ",").split(",")
                 if len(task.predictions_model_versions) >= VERSIONS_SHOWN:
-                    versions = [one.version for one in self.predictions_of(task.id)]
+                    versions = [prediction.version for prediction in self.of_task(task.id)]
                 if version in versions:
                     yield task
 
-    def prediction_ids(self, project_id: int, version: str, limit: int) -> list[int]:
+    def ids(self, project_id: int, version: str, limit: int) -> list[int]:
         """Return the ids of at most `limit` predictions of exactly this version.
 
-        It reads the predictions of about `limit` tasks; the list of all predictions of a project has no pages and
-        carries every result.
+        It reads the predictions of about `limit` tasks. Label Studio's list of all predictions of a project would have
+        no pages and carry every result.
         """
-        return [stamp.id for stamp in islice(self.prediction_stamps(project_id, version, size=limit), limit)]
+        return [stamp.id for stamp in islice(self.stamps(project_id, version, size=limit), limit)]
 
-    def prediction_stamps(
+    def stamps(
         self, project_id: int, version: str, *conditions: Json, size: int = PAGE, selected: Json | None = None
     ) -> Iterator[PredictionStamp]:
         """Yield all predictions of exactly this version on tasks that meet `conditions`, reading `size` at a time.
 
-        `selected` are tasks as Data Manager requests select them; None: all.
+        `selected` limits it to tasks, in the form of Data Manager requests; None: all.
         """
         for page in self._pages_with(
             project_id, version, *conditions, size=size, selected=selected, fields="all", include="id,predictions"
         ):
-            for task in (parse(_Predicted, each) for each in page):
-                for one in task.predictions:
-                    if one.model_version == version:
-                        yield PredictionStamp(one.id, task.id, one.score)
+            for task in (parse(_Predicted, payload) for payload in page):
+                for stamp in task.predictions:
+                    if stamp.model_version == version:
+                        yield PredictionStamp(stamp.id, task.id, stamp.score)
 
-    def stamps_of(self, project_id: int, version: str, ids: Iterable[int]) -> Iterator[PredictionStamp]:
+    def stamps_of_tasks(self, project_id: int, version: str, ids: Iterable[int]) -> Iterator[PredictionStamp]:
         """Yield all predictions of exactly this version on these tasks."""
         wanted = list(ids)
         for start in range(0, len(wanted), IDS_PER_QUERY):
-            chosen = {"all": False, "included": wanted[start : start + IDS_PER_QUERY]}
-            yield from self.prediction_stamps(project_id, version, selected=chosen)
+            selected = {"all": False, "included": wanted[start : start + IDS_PER_QUERY]}
+            yield from self.stamps(project_id, version, selected=selected)
 
-    def create_prediction(self, version: str, row: PredictionRow, refused: Refused | None = None) -> None:
-        """Write one prediction; `refused` as in `update_prediction`."""
+    def create(self, version: str, row: PredictionRow, refused: Refused | None = None) -> None:
+        """Write one prediction; `refused` as in `update`."""
         self._write("POST", "/api/predictions/", version, row, refused)
 
-    def update_prediction(
-        self, prediction_id: int, version: str, row: PredictionRow, refused: Refused | None = None
-    ) -> None:
+    def update(self, prediction_id: int, version: str, row: PredictionRow, refused: Refused | None = None) -> None:
         """Replace all of one prediction.
 
-        Where Label Studio refuses the regions, `refused` is told why, and it is written without regions. Raises
-        NotFoundError.
+        Where Label Studio refuses the regions, `refused` is called with the reason, and the prediction is written
+        without regions. Raises NotFoundError.
         """
         missing = f"no prediction {prediction_id} in Label Studio"
         self._write("PATCH", f"/api/predictions/{prediction_id}/", version, row, refused, missing=missing)
@@ -177,7 +176,7 @@ class PredictionCalls(TaskCalls):
         self, method: str, path: str, version: str, row: PredictionRow, refused: Refused | None, missing: str = ""
     ) -> None:
         try:
-            self.http.send(method, path, json.loads(encoded(row, version)), missing=missing)
+            self._http.send(method, path, json.loads(encoded(row, version)), missing=missing)
         except LabelStudioRefusedError as error:
             if refused is None or not row.regions:
                 raise
@@ -187,15 +186,15 @@ class PredictionCalls(TaskCalls):
     def _pages_with(self, project_id: int, version: str, *conditions: Json, **params: Any) -> Iterator[Any]:
         # "contains" also finds v10 when asked for v1, hence the exact comparison by the callers.
         holds = condition("predictions_model_versions", "contains", "List", [version])
-        return self.pages(project_id, holds, *conditions, **params)
+        return self._tasks.pages(project_id, holds, *conditions, **params)
 
-    def delete_prediction(self, prediction_id: int) -> None:
+    def delete(self, prediction_id: int) -> None:
         """Delete one prediction.
 
         LS can delete a whole version at once, but on SQLite annotators' submits fail meanwhile. Raises NotFoundError.
         """
         missing = f"no prediction {prediction_id} in Label Studio"
-        self.http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
+        self._http.send("DELETE", f"/api/predictions/{prediction_id}/", missing=missing)
 
 
 def encoded(row: PredictionRow, version: str) -> str:

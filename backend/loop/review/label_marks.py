@@ -31,8 +31,8 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     before = context.store.marks(project_id, model.number)
     worst = tuple(issue for issue in by_task(issues)[:MARKED] if issue.score < CLEAN)
     ids = sorted(before | {issue.task_id for issue in worst})
-    labels = client.counted_labels(project_id, ids) if ids else {}
-    tasks = {task.id: task for task in client.tasks(project_id, ids, COMPLETED)}
+    labels = client.annotations.stamps_by_task(project_id, ids) if ids else {}
+    tasks = {task.id: task for task in client.tasks.get_many(project_id, ids, COMPLETED)}
     worst = tuple(issue for issue in worst if issue.task_id in tasks)
     worst = unchanged(worst, {label.annotation_id: label.updated_at for label in labels.values()})
     wrong = {issue.task_id: 1 - issue.score for issue in worst}
@@ -47,7 +47,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     written = _write(context, project_id, models, tasks, scores, create=frozenset(wrong))
     unplaced = before - (places.keys() & labels.keys())
     context.store.save_marks(project_id, model.number, wrong.keys() | unplaced)
-    client.set_label_issues(project_id, [issue.annotation_id for issue in worst])
+    client.tabs.set_label_issues(project_id, [issue.annotation_id for issue in worst])
     return written
 
 
@@ -59,8 +59,8 @@ def are_missing(context: Context, project_id: int) -> bool:
     if not wrong:
         return False
     client, version = context.label_studio, context.store.version(project_id, number).name
-    held = {stamp.task_id: stamp.score for stamp in client.stamps_of(project_id, version, wrong)}
-    marked = client.tasks(project_id, wrong, COMPLETED)
+    held = {stamp.task_id: stamp.score for stamp in client.predictions.stamps_of_tasks(project_id, version, wrong)}
+    marked = client.tasks.get_many(project_id, wrong, COMPLETED)
     return any(task.id not in held or not is_same_score(held[task.id], wrong[task.id]) for task in marked)
 
 
@@ -87,7 +87,7 @@ def _write(
         context.label_studio,
         models[0].name,
     )
-    present = {stamp.task_id: stamp for stamp in client.stamps_of(project_id, version, scores)}
+    present = {stamp.task_id: stamp for stamp in client.predictions.stamps_of_tasks(project_id, version, scores)}
     refused: dict[int, str] = {}
 
     def row(task_id: int) -> PredictionRow:
@@ -96,13 +96,13 @@ def _write(
 
     changed = [stamp for task_id, stamp in present.items() if not is_same_score(stamp.score, scores[task_id])]
     for stamp in changed:
-        client.update_prediction(stamp.id, version, row(stamp.task_id), refused.__setitem__)
+        client.predictions.update(stamp.id, version, row(stamp.task_id), refused.__setitem__)
     lacking = [row(task_id) for task_id in sorted(create - present.keys())]
     if len(lacking) > FEW:
-        client.import_predictions(project_id, version, lacking, refused.__setitem__)
+        client.prediction_import.run(project_id, version, lacking, refused.__setitem__)
     else:
         for each in lacking:
-            client.create_prediction(version, each, refused.__setitem__)
+            client.predictions.create(version, each, refused.__setitem__)
     note_refused(context, project_id, refused)
     return len(changed) + len(lacking)
 

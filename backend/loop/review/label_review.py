@@ -49,7 +49,7 @@ def _incremental_review(
     context: Context, version: ModelVersion, models: Sequence[ServedModel], last: Review, shards: tuple[int, ...]
 ) -> Review | None:
     """Return a review that judges what the last one did not see; None where all labels must be judged again."""
-    stamps = context.label_studio.counted_labels(version.project_id)
+    stamps = context.label_studio.annotations.stamps_by_task(version.project_id)
     changed = _changed_tasks(context, version, last, stamps)
     kept = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
     issues = tuple(issue for issue in last.issues if kept.get(issue.annotation_id) == issue.updated_at)
@@ -116,7 +116,7 @@ def current_issues(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     """
     require_project(context, project_id)
     issues = context.store.label_issues(project_id, serving_number(context, project_id))
-    return unchanged(issues, context.label_studio.label_stamps(project_id)) if issues else ()
+    return unchanged(issues, context.label_studio.annotations.stamps(project_id)) if issues else ()
 
 
 def outdated(context: Context, project_id: int) -> bool:
@@ -130,7 +130,7 @@ def outdated(context: Context, project_id: int) -> bool:
     review = context.store.review(project_id, version.number)
     if review is None or review.reviewed is None:  # the first review is lost, or was of an earlier release
         return context.store.ranking(project_id, version.number) is not None
-    stamps = context.label_studio.counted_labels(project_id)
+    stamps = context.label_studio.annotations.stamps_by_task(project_id)
     deleted = review.reviewed.keys() - {label.annotation_id for label in stamps.values()}
     return bool(deleted or _changed_tasks(context, version, review, stamps))
 

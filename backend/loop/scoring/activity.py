@@ -29,7 +29,7 @@ def people_annotate(context: Context, project_id: int) -> bool:
     """
     if is_noted(context.redis):
         return True
-    newest = context.label_studio.newest_activity(project_id)
+    newest = context.label_studio.annotations.newest_activity(project_id)
     if newest <= float(context.progress.recall(project_id, _NEWEST) or -1):
         return False
     context.progress.remember(project_id, _NEWEST, repr(newest))

@@ -17,7 +17,7 @@ def frames_to_label(context: Context, project_id: int, task_id: int) -> tuple[in
     """
     record = require_project(context, project_id)
     models = models_for(context, record, accepted=False)
-    task = context.label_studio.task(task_id)
+    task = context.label_studio.tasks.get(task_id)
     found = [
         *scoring.stored_predictions(context, models, task),
         *scoring.stored_predictions(context, models, task, labeled=True),

@@ -35,7 +35,7 @@ def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gap
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     held = scores(context, project_id, name)
     unscored, unplaced = [], []
-    for task in context.label_studio.unlabeled_tasks(project_id):
+    for task in context.label_studio.tasks.unlabeled(project_id):
         if not is_answered(models, sources, task):
             unscored.append(task)
         elif task.id not in held or not is_same_score(held[task.id], places.get(task.id, LAST)):
@@ -52,7 +52,7 @@ def outdated(context: Context, models: Sequence[ServedModel]) -> list[Task]:
         stored.append({**pool, **context.store.sources(*place, labeled=True, tag=model.key)})
     return [
         task
-        for task in context.label_studio.completed_tasks(models[0].project_id)
+        for task in context.label_studio.tasks.completed(models[0].project_id)
         if any(of.get(task.id, 0) not in (0, model.tag.source(task)) for model, of in zip(models, stored, strict=True))
     ]
 
@@ -63,6 +63,6 @@ def scores(context: Context, project_id: int, version: str) -> dict[int, float |
     Where its queue goes by another version, the Data Manager tells only that one's scores: ours are read one by one.
     """
     client = context.label_studio
-    if client.project(project_id).model_version == version:
-        return client.queue_scores(project_id, version)
-    return {stamp.task_id: stamp.score for stamp in client.prediction_stamps(project_id, version, UNLABELED)}
+    if client.projects.get(project_id).model_version == version:
+        return client.predictions.queue_scores(project_id, version)
+    return {stamp.task_id: stamp.score for stamp in client.predictions.stamps(project_id, version, UNLABELED)}

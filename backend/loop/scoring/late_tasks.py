@@ -72,7 +72,9 @@ def _restore(
         regions = encode(settings, models, task.id, stored_predictions(context, models, task))
         return PredictionRow(task.id, places.get(task.id, LAST), regions)
 
-    present = context.label_studio.stamps_of(model.project_id, model.name, [task.id for task in tasks])
+    present = context.label_studio.predictions.stamps_of_tasks(
+        model.project_id, model.name, [task.id for task in tasks]
+    )
     return push.write_predictions(context, model, map(row, tasks), present, check) if tasks else 0
 
 
@@ -106,7 +108,9 @@ def _score(
             PredictionRow(task_id, score, encode(settings, models, task_id, found))
             for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
-        present = context.label_studio.stamps_of(model.project_id, model.name, shard.task_ids.tolist())
+        present = context.label_studio.predictions.stamps_of_tasks(
+            model.project_id, model.name, shard.task_ids.tolist()
+        )
         # Anew: one that is there is of nobody knows which image.
         created += push.write_predictions(context, model, iter(rows), present, check, anew=True)
         check()
@@ -133,7 +137,7 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
             break
         answers = zip(*(shard.predictions for shard in shards), strict=True)
         regions = {task.id: encode(settings, models, task.id, of) for task, of in zip(part, answers, strict=True)}
-        present = list(context.label_studio.stamps_of(project_id, model.name, regions))
+        present = list(context.label_studio.predictions.stamps_of_tasks(project_id, model.name, regions))
         scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}
         rows = [PredictionRow(task_id, score, regions[task_id]) for task_id, score in scores.items()]
         push.write_predictions(context, model, iter(rows), present, check, anew=True)

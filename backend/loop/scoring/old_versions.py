@@ -46,11 +46,11 @@ def delete_some(context: Context, project_id: int) -> float | None:
         if not overdue:
             return activity.QUIET_S
         at_most = 1
-    for prediction_id in context.label_studio.prediction_ids(project_id, version, at_most):
+    for prediction_id in context.label_studio.predictions.ids(project_id, version, at_most):
         if at_most > 1 and activity.is_noted(context.redis):  # somebody has come back
             break
         with suppress(NotFoundError):  # somebody else deleted it
-            context.label_studio.delete_prediction(prediction_id)
+            context.label_studio.predictions.delete(prediction_id)
     return PAUSE_S
 
 
@@ -65,8 +65,8 @@ def _oldest(context: Context, project_id: int) -> str | None:
     ours = [version_name(base_model(context, record), 0)]
     ours += [version.name for version in context.store.versions(project_id)]
     kept = {name_of(context, record), name_of(context, record, accepted=True)}
-    kept.add(context.label_studio.project(project_id).model_version)
-    present = context.label_studio.prediction_versions(project_id).keys() - kept
+    kept.add(context.label_studio.projects.get(project_id).model_version)
+    present = context.label_studio.predictions.versions(project_id).keys() - kept
     unknown = sorted(name for name in present - set(ours) if _NAME.fullmatch(name))
     lost = (name for name in unknown if _is_of_a_lost_store(context, project_id, name))
     return next((version for version in ours if version in present), None) or next(lost, None)
@@ -82,8 +82,8 @@ def _is_of_a_lost_store(context: Context, project_id: int, version: str) -> bool
     if not state.reached or state.rivals or context.progress.recall(project_id, f"foreign {version}"):
         return False
     client = context.label_studio
-    for stamp in islice(client.prediction_stamps(project_id, version, size=PROBED), PROBED):
-        for prediction in client.predictions_of(stamp.task_id):
+    for stamp in islice(client.predictions.stamps(project_id, version, size=PROBED), PROBED):
+        for prediction in client.predictions.of_task(stamp.task_id):
             if prediction.version == version and prediction.result:
                 ours = _has_our_ids(prediction)
                 if not ours:

@@ -50,8 +50,8 @@ def push(
     _, failed = context.store.load_pool(project_id, model.number, None, tag=model.key)
     answers = stored_answers.of(context, models)
     kept = answers.kept
-    wanted = {task.id: task for task in context.label_studio.unlabeled_tasks(project_id)}
-    present = context.label_studio.prediction_stamps(project_id, model.name)
+    wanted = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
+    present = context.label_studio.predictions.stamps(project_id, model.name)
     mine = prediction_rows(context, context.project_settings(record), models, order, wanted)
     created = write_predictions(context, model, mine, present, check, anew=kept.outdated)
     check()
@@ -174,7 +174,7 @@ def import_or_update(
     for stamp in present:
         if known.setdefault(stamp.task_id, stamp) is not stamp:
             check()
-            client.delete_prediction(stamp.id)
+            client.predictions.delete(stamp.id)
     mended = 0
 
     def fresh() -> Iterator[PredictionRow]:
@@ -185,10 +185,10 @@ def import_or_update(
                 yield row
             elif anew or not is_same_score(stamp.score, row.score):
                 check()
-                client.update_prediction(stamp.id, version, row, refused)
+                client.predictions.update(stamp.id, version, row, refused)
                 mended += 1
 
-    return client.import_predictions(project_id, version, fresh(), refused, check) + mended
+    return client.prediction_import.run(project_id, version, fresh(), refused, check) + mended
 
 
 def is_same_score(stored: float | None, score: float) -> bool:
@@ -203,13 +203,15 @@ def flip(context: Context, project_id: int, version: str, check: Check = no_chec
     before the write. A process that stood still between the two wrote over what came later, so it looks once more.
     """
     client = context.label_studio
-    if client.project(project_id).model_version == version or version not in client.prediction_versions(project_id):
+    if client.projects.get(project_id).model_version == version or version not in client.predictions.versions(
+        project_id
+    ):
         return False
     check()
-    client.set_model_version(project_id, version)
+    client.projects.set_model_version(project_id, version)
     serving = context.store.serving(project_id)
-    if serving is not None and serving.name != version and serving.name in client.prediction_versions(project_id):
-        client.set_model_version(project_id, serving.name)
+    if serving is not None and serving.name != version and serving.name in client.predictions.versions(project_id):
+        client.projects.set_model_version(project_id, serving.name)
     return True
 
 

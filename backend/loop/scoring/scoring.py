@@ -35,8 +35,8 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     model = models[0]
     if strategy_inputs.needs_committee(pool_ranking.candidates(settings)):
         strategy_inputs.committees(context, record, models)
-    pool = [task.id for task in context.label_studio.unlabeled_tasks(project_id)]
-    labeled = list(context.label_studio.labeled_task_ids(project_id)) if model.number else []
+    pool = [task.id for task in context.label_studio.tasks.unlabeled(project_id)]
+    labeled = list(context.label_studio.annotations.task_ids(project_id)) if model.number else []
     size = shard_size(models)
     shards = [(ids, False) for ids in _shards_of(pool, size)] + [(ids, True) for ids in _shards_of(labeled, size)]
     context.store.clear_shards(project_id, model.number)
@@ -76,7 +76,7 @@ def score_shard(
     if stored_answers.of(context, models).outdated(models):
         context.progress.end_scoring(project_id, run)
         return None
-    tasks = context.label_studio.tasks(project_id, task_ids)
+    tasks = context.label_studio.tasks.get_many(project_id, task_ids)
     shards = predict_shards(context, models, index, tasks, labeled=labeled)
     if not context.progress.renew_scoring(project_id, run):  # while we predicted; that run's shards have these names
         return None

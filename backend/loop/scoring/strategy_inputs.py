@@ -152,7 +152,7 @@ def _ask_now(
     """Ask the committee about the whole pool, where the strategy was another when it was scored."""
     members = committee(context, record, model)
     for begin in range(0, len(task_ids), SHARD_TASKS):
-        tasks = context.label_studio.tasks(model.project_id, task_ids[begin : begin + SHARD_TASKS].tolist())
+        tasks = context.label_studio.tasks.get_many(model.project_id, task_ids[begin : begin + SHARD_TASKS].tolist())
         ids, votes = _ask(context, members, model.tag, tasks)
         yield ids, ensemble.committee_of(votes)
 

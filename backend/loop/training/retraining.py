@@ -64,7 +64,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     show("snapshot")
     labels = snapshot.take(context, project_id, lambda: show("images"))
     # Where the store was lost, Label Studio still knows which versions there were.
-    context.store.skip_numbers(project_id, context.label_studio.highest_number(project_id))
+    context.store.skip_numbers(project_id, context.label_studio.predictions.highest_number(project_id))
     gathered = time.monotonic() - started
     current = context.store.current(project_id)
     champions = champions_of(context, labels, current)

@@ -88,8 +88,8 @@ def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
 def count(context: Context, project_id: int) -> LabelCounts:
     """Count the project's labels through Label Studio, and remember the counts for the status page."""
     snapshot = last_snapshot(context, project_id)
-    now = context.label_studio.label_stamps(project_id)
-    tasks = context.label_studio.project(project_id).task_count
+    now = context.label_studio.annotations.stamps(project_id)
+    tasks = context.label_studio.projects.get(project_id).task_count
     counts = LabelCounts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
     context.progress.set_counts(project_id, counts)
     return counts

@@ -113,30 +113,30 @@ SHAPES = {name: shape if isinstance(shape, bytes) else json.dumps(shape).encode(
 ROWS = [PredictionRow(task, 0.5) for task in range(1, 13)]
 CALLS: dict[str, Callable[[LabelStudioClient], object]] = {
     "check": lambda client: client.check(),
-    "project": lambda client: client.project(1),
-    "create_project": lambda client: client.create_project("a", "b"),
-    "set_sampling": lambda client: client.set_sampling(1),
-    "ensure_queue_tab": lambda client: client.ensure_queue_tab(1),
-    "ensure_doubts_tab": lambda client: client.ensure_doubts_tab(1, 0.75),
-    "set_label_issues": lambda client: client.set_label_issues(1, [1]),
-    "ensure_webhook_header": lambda client: client.ensure_webhook_header(1, "http://a.example", "X", "y"),
-    "backends": lambda client: client.backends(1),
-    "attach_backend": lambda client: client.attach_backend(1, "http://a.example", "a"),
-    "task": lambda client: client.task(1),
-    "tasks": lambda client: client.tasks(1, [1, 2]),
-    "unlabeled_tasks": lambda client: list(client.unlabeled_tasks(1)),
-    "annotated_tasks": lambda client: list(client.annotated_tasks(1)),
-    "label_stamps": lambda client: client.label_stamps(1),
-    "newest_activity": lambda client: client.newest_activity(1),
-    "next_task": lambda client: client.next_task(1),
-    "annotate": lambda client: client.annotate(1, []),
-    "import_predictions": lambda client: client.import_predictions(1, "v1", ROWS, lambda task, reason: None),
-    "prediction_versions": lambda client: client.prediction_versions(1),
-    "predictions_of": lambda client: client.predictions_of(1),
-    "predicted_tasks": lambda client: list(client.predicted_tasks(1, "v1")),
-    "prediction_ids": lambda client: client.prediction_ids(1, "v1", 20),
-    "prediction_stamps": lambda client: list(client.prediction_stamps(1, "v1")),
-    "create_prediction": lambda client: client.create_prediction("v1", ROWS[0]),
+    "project": lambda client: client.projects.get(1),
+    "create_project": lambda client: client.projects.create("a", "b"),
+    "set_sampling": lambda client: client.projects.set_sampling(1),
+    "ensure_queue_tab": lambda client: client.tabs.ensure_queue(1),
+    "ensure_doubts_tab": lambda client: client.tabs.ensure_doubts(1, 0.75),
+    "set_label_issues": lambda client: client.tabs.set_label_issues(1, [1]),
+    "ensure_webhook_header": lambda client: client.projects.ensure_webhook_header(1, "http://a.example", "X", "y"),
+    "backends": lambda client: client.projects.backends(1),
+    "attach_backend": lambda client: client.projects.attach_backend(1, "http://a.example", "a"),
+    "task": lambda client: client.tasks.get(1),
+    "tasks": lambda client: client.tasks.get_many(1, [1, 2]),
+    "unlabeled_tasks": lambda client: list(client.tasks.unlabeled(1)),
+    "annotated_tasks": lambda client: list(client.annotations.annotated_tasks(1)),
+    "label_stamps": lambda client: client.annotations.stamps(1),
+    "newest_activity": lambda client: client.annotations.newest_activity(1),
+    "next_task": lambda client: client.tasks.next(1),
+    "annotate": lambda client: client.annotations.create(1, []),
+    "import_predictions": lambda client: client.prediction_import.run(1, "v1", ROWS, lambda task, reason: None),
+    "prediction_versions": lambda client: client.predictions.versions(1),
+    "predictions_of": lambda client: client.predictions.of_task(1),
+    "predicted_tasks": lambda client: list(client.predictions.task_ids(1, "v1")),
+    "prediction_ids": lambda client: client.predictions.ids(1, "v1", 20),
+    "prediction_stamps": lambda client: list(client.predictions.stamps(1, "v1")),
+    "create_prediction": lambda client: client.predictions.create("v1", ROWS[0]),
 }
 
 
@@ -168,7 +168,7 @@ def test_a_false_count_never_makes_predictions_bare(server: Answers) -> None:
         LabelStudioClient(f"http://{server.address}", "legacy") as client,
         pytest.raises(LabelStudioError, match="says that it wrote 5 of 12"),
     ):
-        client.import_predictions(1, "v1", ROWS, told.__setitem__)
+        client.prediction_import.run(1, "v1", ROWS, told.__setitem__)
     assert told == {}
     assert server.count == 2, "the import, and one look at what is there"
 
@@ -202,7 +202,7 @@ def test_a_request_that_a_proxy_finds_too_large(server: Answers) -> None:
         LabelStudioClient(f"http://{server.address}", "legacy") as client,
         pytest.raises(LabelStudioError, match=r"too large.*client_max_body_size"),
     ):
-        client.import_predictions(1, "v1", ROWS)
+        client.prediction_import.run(1, "v1", ROWS)
 
 
 def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> None:

@@ -22,11 +22,12 @@ from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelS
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
 from backend.labelstudio.client import http, prediction_import
+from backend.labelstudio.client.annotations import _Annotation, pick
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.labelstudio.client.filters import UNLABELED
 from backend.labelstudio.client.http import LabelStudioHTTP, parse
-from backend.labelstudio.client.project import UNLABELED, _Project
+from backend.labelstudio.client.projects import _Project
 from backend.labelstudio.client.tabs import QUEUE_TAB
-from backend.labelstudio.client.tasks import _Annotation, pick
 from backend.subprocesses import LabelStudioProcess, free_port, personal_access_token
 from backend.types import AnnotatedTask, Json, Region
 from tests.support import ROOT, sign_up
@@ -60,7 +61,7 @@ def colleague(label_studio: LabelStudioProcess, client: LabelStudioClient) -> It
 
 @pytest.fixture
 def project(client: LabelStudioClient, request: pytest.FixtureRequest) -> int:
-    return client.create_project(request.node.name[:50], CONFIG)
+    return client.projects.create(request.node.name[:50], CONFIG)
 
 
 def add_tasks(client: LabelStudioClient, project: int, tasks: int | Sequence[Json]) -> list[int]:
@@ -71,7 +72,7 @@ def add_tasks(client: LabelStudioClient, project: int, tasks: int | Sequence[Jso
         else tasks
     )
     client.http.send("POST", f"/api/projects/{project}/import", body)
-    return [task["id"] for page in client.pages(project, include="id") for task in page]
+    return [task["id"] for page in client.tasks.pages(project, include="id") for task in page]
 
 
 def region(label: str = "cat", score: float = 0.5) -> Region:
@@ -84,8 +85,8 @@ def box(label: str = "cat") -> Json:
 
 
 def labels(client: LabelStudioClient, project: int) -> dict[int, AnnotatedTask]:
-    found = {labeled.task.id: labeled for labeled in client.annotated_tasks(project)}
-    assert client.label_stamps(project) == {each.annotation_id: each.updated_at for each in found.values()}
+    found = {labeled.task.id: labeled for labeled in client.annotations.annotated_tasks(project)}
+    assert client.annotations.stamps(project) == {each.annotation_id: each.updated_at for each in found.values()}
     return found
 
 
@@ -234,7 +235,7 @@ def test_reads_are_tried_again_only_where_that_can_help(
 def test_writes_are_sent_once(answer: Answer | None) -> None:
     with http_server(lambda method, path, number: answer) as (url, seen), LabelStudioClient(url, "legacy") as client:
         with pytest.raises(LabelStudioError):
-            client.import_predictions(1, "v1", [PredictionRow(1, 0.5)])
+            client.prediction_import.run(1, "v1", [PredictionRow(1, 0.5)])
         assert seen == ["POST /api/projects/1/import/predictions"]
 
 
@@ -316,52 +317,52 @@ def test_an_answer_without_a_field_names_it() -> None:
 @pytest.mark.parametrize("example", sorted((ROOT / "label_config").glob("*.xml")), ids=lambda path: path.stem)
 def test_the_example_configs_are_taken(client: LabelStudioClient, example: Path) -> None:
     config = example.read_text(encoding="utf-8")
-    project = client.create_project(example.stem, config)
-    assert label_config.parse(client.project(project).label_config) == label_config.parse(config)
+    project = client.projects.create(example.stem, config)
+    assert label_config.parse(client.projects.get(project).label_config) == label_config.parse(config)
 
 
 def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
-    info = client.project(project)
+    info = client.projects.get(project)
     assert (info.id, info.label_config, info.model_version) == (project, CONFIG, "")
     assert (info.sampling, info.task_count) == ("Sequential sampling", 0)
     assert info.show_collab_predictions
-    assert list(client.unlabeled_tasks(project)) == []
-    assert list(client.annotated_tasks(project)) == []
-    assert client.label_stamps(project) == {}
-    assert client.prediction_versions(project) == {}
-    assert client.prediction_ids(project, "v1", 5) == []
-    assert list(client.predicted_tasks(project, "v1")) == []
-    assert client.import_predictions(project, "v1", []) == 0
-    assert client.tasks(project, []) == []
-    assert client.backends(project) == []
-    assert client.next_task(project) is None
+    assert list(client.tasks.unlabeled(project)) == []
+    assert list(client.annotations.annotated_tasks(project)) == []
+    assert client.annotations.stamps(project) == {}
+    assert client.predictions.versions(project) == {}
+    assert client.predictions.ids(project, "v1", 5) == []
+    assert list(client.predictions.task_ids(project, "v1")) == []
+    assert client.prediction_import.run(project, "v1", []) == 0
+    assert client.tasks.get_many(project, []) == []
+    assert client.projects.backends(project) == []
+    assert client.tasks.next(project) is None
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.project(GONE),
-        lambda client: list(client.unlabeled_tasks(GONE)),
-        lambda client: list(client.annotated_tasks(GONE)),
-        lambda client: client.label_stamps(GONE),
-        lambda client: client.task(GONE),
-        lambda client: client.tasks(GONE, [1]),
-        lambda client: client.import_predictions(GONE, "v1", [PredictionRow(1, 0.5)]),
-        lambda client: client.prediction_versions(GONE),
-        lambda client: client.prediction_ids(GONE, "v1", 1),
-        lambda client: client.delete_prediction(GONE),
-        lambda client: client.set_model_version(GONE, "v1"),
-        lambda client: client.set_sampling(GONE),
-        lambda client: client.ensure_queue_tab(GONE),
-        lambda client: client.ensure_doubts_tab(GONE, SUSPECT),
-        lambda client: client.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
-        lambda client: client.backends(GONE),
-        lambda client: client.attach_backend(GONE, "http://backend.example", "yolo"),
-        lambda client: client.next_task(GONE),
-        lambda client: client.annotate(GONE, []),
-        lambda client: client.update_annotation(GONE, []),
-        lambda client: client.delete_annotation(GONE),
-        lambda client: client.upload_images(GONE, [Path(__file__)]),
+        lambda client: client.projects.get(GONE),
+        lambda client: list(client.tasks.unlabeled(GONE)),
+        lambda client: list(client.annotations.annotated_tasks(GONE)),
+        lambda client: client.annotations.stamps(GONE),
+        lambda client: client.tasks.get(GONE),
+        lambda client: client.tasks.get_many(GONE, [1]),
+        lambda client: client.prediction_import.run(GONE, "v1", [PredictionRow(1, 0.5)]),
+        lambda client: client.predictions.versions(GONE),
+        lambda client: client.predictions.ids(GONE, "v1", 1),
+        lambda client: client.predictions.delete(GONE),
+        lambda client: client.projects.set_model_version(GONE, "v1"),
+        lambda client: client.projects.set_sampling(GONE),
+        lambda client: client.tabs.ensure_queue(GONE),
+        lambda client: client.tabs.ensure_doubts(GONE, SUSPECT),
+        lambda client: client.projects.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
+        lambda client: client.projects.backends(GONE),
+        lambda client: client.projects.attach_backend(GONE, "http://backend.example", "yolo"),
+        lambda client: client.tasks.next(GONE),
+        lambda client: client.annotations.create(GONE, []),
+        lambda client: client.annotations.update(GONE, []),
+        lambda client: client.annotations.delete(GONE),
+        lambda client: client.tasks.upload_images(GONE, [Path(__file__)]),
     ],
 )
 def test_what_is_not_there_is_not_found(client: LabelStudioClient, call: Callable[[LabelStudioClient], object]) -> None:
@@ -370,28 +371,28 @@ def test_what_is_not_there_is_not_found(client: LabelStudioClient, call: Callabl
 
 
 def test_sampling_is_switched_once(client: LabelStudioClient, project: int) -> None:
-    assert client.set_sampling(project)
-    assert client.project(project).sampling == "Uncertainty sampling"
-    assert not client.set_sampling(project)
+    assert client.projects.set_sampling(project)
+    assert client.projects.get(project).sampling == "Uncertainty sampling"
+    assert not client.projects.set_sampling(project)
 
 
 def test_the_queue_gives_the_lowest_score_and_the_tab_shows_that_order(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
     scores = dict(zip(ids, (0.8, 0.2, 0.9, 0.0), strict=False))  # the last task has none
-    client.import_predictions(project, "v1", [PredictionRow(task, 1 - score) for task, score in scores.items()])
-    client.import_predictions(project, "v2", [PredictionRow(task, score) for task, score in scores.items()])
-    client.set_model_version(project, "v2")
-    client.set_sampling(project)
-    assert client.ensure_queue_tab(project)
-    assert not client.ensure_queue_tab(project)
+    client.prediction_import.run(project, "v1", [PredictionRow(task, 1 - score) for task, score in scores.items()])
+    client.prediction_import.run(project, "v2", [PredictionRow(task, score) for task, score in scores.items()])
+    client.projects.set_model_version(project, "v2")
+    client.projects.set_sampling(project)
+    assert client.tabs.ensure_queue(project)
+    assert not client.tabs.ensure_queue(project)
     views = client.http.get("/api/dm/views/", project=project)
     assert [view["data"]["title"] for view in views] == ["Default", QUEUE_TAB]
     order = sorted(scores, key=lambda task: scores[task])
-    first = client.next_task(project)
+    first = client.tasks.next(project)
     assert first is not None
     assert first.id == order[0]
-    client.annotate(first.id, [box()])
-    second = client.next_task(project)
+    client.annotations.create(first.id, [box()])
+    second = client.tasks.next(project)
     assert second is not None
     assert second.id == order[1]
     shown = client.http.get("/api/tasks", view=views[1]["id"], include="id")["tasks"]
@@ -400,35 +401,35 @@ def test_the_queue_gives_the_lowest_score_and_the_tab_shows_that_order(client: L
 
 def test_a_changed_queue_tab_is_left_alone(client: LabelStudioClient, project: int) -> None:
     client.http.send("POST", "/api/dm/views/", {"project": project, "data": {"title": "Mine"}})
-    assert client.ensure_queue_tab(project)
+    assert client.tabs.ensure_queue(project)
     views = client.http.get("/api/dm/views/", project=project)
     assert [view["data"]["title"] for view in views] == ["Mine", QUEUE_TAB]  # a Default tab only where there was none
     changed = {"data": {"title": QUEUE_TAB, "ordering": ["-tasks:id"]}, "project": project}
     client.http.send("PATCH", f"/api/dm/views/{views[1]['id']}/", changed)
-    assert not client.ensure_queue_tab(project)
+    assert not client.tabs.ensure_queue(project)
     assert client.http.get(f"/api/dm/views/{views[1]['id']}/")["data"]["ordering"] == ["-tasks:id"]
 
 
 def test_a_version_without_predictions_is_refused(client: LabelStudioClient, project: int) -> None:
     with pytest.raises(LabelStudioError, match=r"refuses model version 'v9'.*import the version's predictions first"):
-        client.set_model_version(project, "v9")
+        client.projects.set_model_version(project, "v9")
 
 
 def test_attaching_a_backend_and_giving_its_webhook_a_secret(client: LabelStudioClient, project: int) -> None:
     with http_server(ml_backend()) as (url, seen):
-        attached = client.attach_backend(project, f"{url}/", "yolo", user="us", password="secret")
+        attached = client.projects.attach_backend(project, f"{url}/", "yolo", user="us", password="secret")
         assert (attached.url, attached.title, attached.state) == (f"{url}/", "yolo", "Connected")
         assert "POST /setup" in seen
-        assert client.backends(project) == [attached]
-        assert client.ensure_webhook_header(project, url, "X-Key", "one")
-        assert not client.ensure_webhook_header(project, f"{url}/", "X-Key", "one")
-        assert client.ensure_webhook_header(project, url, "X-Key", "two")
+        assert client.projects.backends(project) == [attached]
+        assert client.projects.ensure_webhook_header(project, url, "X-Key", "one")
+        assert not client.projects.ensure_webhook_header(project, f"{url}/", "X-Key", "one")
+        assert client.projects.ensure_webhook_header(project, url, "X-Key", "two")
         [hook] = client.http.get("/api/webhooks/", project=project)
         assert hook["headers"] == {"X-Key": "two"}
-        other = client.create_project("beside", CONFIG)
+        other = client.projects.create("beside", CONFIG)
         with pytest.raises(NotFoundError, match="no webhook to"):
-            client.ensure_webhook_header(other, url, "X-Key", "one")
-    assert client.backends(project)[0].state == "Disconnected"
+            client.projects.ensure_webhook_header(other, url, "X-Key", "one")
+    assert client.projects.backends(project)[0].state == "Disconnected"
 
 
 def test_the_backends_own_refusal_is_shown(client: LabelStudioClient, project: int) -> None:
@@ -437,19 +438,19 @@ def test_the_backends_own_refusal_is_shown(client: LabelStudioClient, project: i
         http_server(ml_backend(refusal)) as (url, _),
         pytest.raises(LabelStudioError, match="unknown strategy 'magic'"),
     ):
-        client.attach_backend(project, url, "yolo")
-    assert client.backends(project) == []
+        client.projects.attach_backend(project, url, "yolo")
+    assert client.projects.backends(project) == []
 
 
 def test_a_backend_that_is_down_is_said(client: LabelStudioClient, project: int) -> None:
     with pytest.raises(LabelStudioError, match="Can't connect to ML backend"):
-        client.attach_backend(project, f"http://127.0.0.1:{free_port()}", "yolo")
+        client.projects.attach_backend(project, f"http://127.0.0.1:{free_port()}", "yolo")
 
 
 def test_a_blocked_address_is_explained(client: LabelStudioClient, project: int) -> None:
     # LS refuses another scheme with the very answer it has for private addresses while its protection is on.
     with pytest.raises(LabelStudioBlockedError, match=r"ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"):
-        client.attach_backend(project, "ftp://127.0.0.1/", "yolo")
+        client.projects.attach_backend(project, "ftp://127.0.0.1/", "yolo")
 
 
 # ── the labels ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -457,25 +458,25 @@ def test_a_blocked_address_is_explained(client: LabelStudioClient, project: int)
 
 def test_the_pool_is_what_the_queue_still_hands_out(client: LabelStudioClient, project: int) -> None:
     labeled, empty, skipped, drafted, fresh = ids = add_tasks(client, project, 5)
-    client.annotate(labeled, [box()])
-    client.annotate(empty, [])
-    client.annotate(skipped, [], was_cancelled=True)
+    client.annotations.create(labeled, [box()])
+    client.annotations.create(empty, [])
+    client.annotations.create(skipped, [], was_cancelled=True)
     client.http.send("POST", f"/api/tasks/{drafted}/drafts", {"result": [box()]})
-    assert [task.id for task in client.unlabeled_tasks(project)] == [skipped, drafted, fresh]
+    assert [task.id for task in client.tasks.unlabeled(project)] == [skipped, drafted, fresh]
     assert list(labels(client, project)) == [labeled, empty]
     assert labels(client, project)[empty].result == ()
     client.http.send("PATCH", f"/api/projects/{project}/", {"skip_queue": "IGNORE_SKIPPED"})
-    assert [task.id for task in client.unlabeled_tasks(project)] == [drafted, fresh]
-    assert client.project(project).task_count == len(ids)
+    assert [task.id for task in client.tasks.unlabeled(project)] == [drafted, fresh]
+    assert client.projects.get(project).task_count == len(ids)
 
 
 def test_a_skipped_task_goes_to_a_colleague(
     client: LabelStudioClient, colleague: LabelStudioClient, project: int
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    client.annotate(task_id, [], was_cancelled=True)
-    assert [task.id for task in client.unlabeled_tasks(project)] == [task_id]
-    handed = colleague.next_task(project)
+    client.annotations.create(task_id, [], was_cancelled=True)
+    assert [task.id for task in client.tasks.unlabeled(project)] == [task_id]
+    handed = colleague.tasks.next(project)
     assert handed is not None
     assert handed.id == task_id
 
@@ -484,19 +485,19 @@ def test_of_two_annotators_the_newest_counts_and_ground_truth_wins(
     client: LabelStudioClient, colleague: LabelStudioClient, project: int
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    mine = client.annotate(task_id, [box("cat")])
-    theirs = colleague.annotate(task_id, [box("dog")])
+    mine = client.annotations.create(task_id, [box("cat")])
+    theirs = colleague.annotations.create(task_id, [box("dog")])
     chosen = labels(client, project)[task_id]
     assert (chosen.annotation_id, chosen.ground_truth) == (theirs, False)
     assert chosen.result[0]["value"]["rectanglelabels"] == ["dog"]
-    client.update_annotation(mine, [box("cat"), box("cat")])
+    client.annotations.update(mine, [box("cat"), box("cat")])
     assert labels(client, project)[task_id].annotation_id == mine
     assert len(labels(client, project)[task_id].result) == 2
-    client.update_annotation(theirs, ground_truth=True)
-    client.update_annotation(mine, [box("cat")])
+    client.annotations.update(theirs, ground_truth=True)
+    client.annotations.update(mine, [box("cat")])
     chosen = labels(client, project)[task_id]
     assert (chosen.annotation_id, chosen.ground_truth) == (theirs, True)
-    client.delete_annotation(theirs)
+    client.annotations.delete(theirs)
     assert labels(client, project)[task_id].annotation_id == mine
 
 
@@ -504,8 +505,8 @@ def test_a_skip_beside_a_label_does_not_hide_it(
     client: LabelStudioClient, colleague: LabelStudioClient, project: int
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    mine = client.annotate(task_id, [box()])
-    colleague.annotate(task_id, [box("dog")], was_cancelled=True)
+    mine = client.annotations.create(task_id, [box()])
+    colleague.annotations.create(task_id, [box("dog")], was_cancelled=True)
     assert labels(client, project)[task_id].annotation_id == mine
 
 
@@ -513,18 +514,18 @@ def test_annotations_imported_with_their_task_count(client: LabelStudioClient, p
     image = {"image": "http://images.example/a.jpg"}
     first, second = add_tasks(client, project, [{"data": image, "annotations": [{"result": [box()]}]}, {"data": image}])
     assert list(labels(client, project)) == [first]
-    assert [task.id for task in client.unlabeled_tasks(project)] == [second]
+    assert [task.id for task in client.tasks.unlabeled(project)] == [second]
 
 
 def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 2)
-    first, second = (client.annotate(task_id, [box()]) for task_id in ids)
-    before = client.label_stamps(project)
+    first, second = (client.annotations.create(task_id, [box()]) for task_id in ids)
+    before = client.annotations.stamps(project)
     assert set(before) == {first, second}
-    assert client.label_stamps(project, [ids[1], GONE]) == {second: before[second]}
-    client.update_annotation(first, [])
-    client.delete_annotation(second)
-    after = client.label_stamps(project)
+    assert client.annotations.stamps(project, [ids[1], GONE]) == {second: before[second]}
+    client.annotations.update(first, [])
+    client.annotations.delete(second)
+    after = client.annotations.stamps(project)
     assert set(after) == {first}
     assert after[first] != before[first]
 
@@ -560,17 +561,17 @@ def test_which_annotation_counts(rows: list[tuple[int, str, bool, bool]], expect
 def test_tasks_keep_the_order_asked_for_and_leave_out_what_is_gone(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 3)
     asked = [ids[2], GONE, ids[0]]
-    assert [task.id for task in client.tasks(project, asked)] == [ids[2], ids[0]]
-    assert client.task(ids[1]).data == {"image": "http://images.example/1.jpg"}
+    assert [task.id for task in client.tasks.get_many(project, asked)] == [ids[2], ids[0]]
+    assert client.tasks.get(ids[1]).data == {"image": "http://images.example/1.jpg"}
 
 
 def test_pages_miss_nothing_while_annotators_label(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
     seen: list[int] = []
-    for page in client.pages(project, UNLABELED, size=2, include="id"):
+    for page in client.tasks.pages(project, UNLABELED, size=2, include="id"):
         seen += [task["id"] for task in page]
         for task in page:
-            client.annotate(task["id"], [])
+            client.annotations.create(task["id"], [])
     assert seen == ids
 
 
@@ -580,8 +581,8 @@ def test_uploaded_images_become_tasks_that_can_be_downloaded(
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for index, path in enumerate(paths):
         Image.new("RGB", (8 + index, 6)).save(path)
-    client.upload_images(project, paths)
-    tasks = list(client.unlabeled_tasks(project))
+    client.tasks.upload_images(project, paths)
+    tasks = list(client.tasks.unlabeled(project))
     assert len(tasks) == 3
     widths = []
     for task in tasks:
@@ -594,11 +595,13 @@ def test_uploaded_images_become_tasks_that_can_be_downloaded(
 def test_a_thousand_uploaded_images_are_listed(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
     path = tmp_path / "small.png"
     Image.new("RGB", (2, 2)).save(path)
-    client.upload_images(project, [path] * 1001)  # in more than one request, and more than SQLite's depth of 1,000
-    tasks = list(client.unlabeled_tasks(project))
+    client.tasks.upload_images(
+        project, [path] * 1001
+    )  # in more than one request, and more than SQLite's depth of 1,000
+    tasks = list(client.tasks.unlabeled(project))
     assert len({task.data["image"] for task in tasks}) == 1001
-    client.annotate(tasks[0].id, [])
-    assert len(list(client.annotated_tasks(project))) == 1
+    client.annotations.create(tasks[0].id, [])
+    assert len(list(client.annotations.annotated_tasks(project))) == 1
 
 
 # ── the predictions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -611,58 +614,58 @@ def test_batches_are_cut_by_bytes_too(client: LabelStudioClient, project: int, m
     batches = [[task_id for task_id, _ in batch] for batch in prediction_import.batches_of(rows, "v1")]
     assert batches == [ids[:4], ids[4:5], ids[5:6], ids[6:]]
     assert list(prediction_import.batches_of([], "v1")) == []
-    assert client.import_predictions(project, "v1", rows) == 7
-    assert client.prediction_versions(project) == {"v1": 7}
+    assert client.prediction_import.run(project, "v1", rows) == 7
+    assert client.predictions.versions(project) == {"v1": 7}
 
 
 def test_predictions_of_more_than_one_batch_arrive_whole(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 1001)
     rows = (PredictionRow(task_id, index / 1001, (region(),)) for index, task_id in enumerate(ids))
-    assert client.import_predictions(project, "yolo-v1", rows) == 1001
-    assert client.prediction_versions(project) == {"yolo-v1": 1001}
-    [stored] = client.predictions_of(ids[1])
+    assert client.prediction_import.run(project, "yolo-v1", rows) == 1001
+    assert client.predictions.versions(project) == {"yolo-v1": 1001}
+    [stored] = client.predictions.of_task(ids[1])
     assert (stored.task_id, stored.version) == (ids[1], "yolo-v1")
     assert stored.score == pytest.approx(1 / 1001)
     assert stored.result[0]["value"] == box()["value"]
     assert stored.result[0]["score"] == 0.5
-    assert [task.id for task in client.unlabeled_tasks(project)] == ids
-    assert list(client.predicted_tasks(project, "yolo-v1")) == ids
+    assert [task.id for task in client.tasks.unlabeled(project)] == ids
+    assert list(client.predictions.task_ids(project, "yolo-v1")) == ids
 
 
 def test_versions_are_told_apart_exactly_and_deleted_one_by_one(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 3)
     for version in ("yolo-v10", "yolo-v1", "yolo-v1"):
-        client.import_predictions(project, version, [PredictionRow(task_id, 0.5) for task_id in ids[1:]])
-    client.import_predictions(project, "yolo-v10", [PredictionRow(ids[0], 0.5)])
-    assert list(client.predicted_tasks(project, "yolo-v1")) == ids[1:]
-    assert list(client.predicted_tasks(project, "yolo-v10")) == ids
-    assert len(client.prediction_ids(project, "yolo-v1", 3)) == 3
-    old = client.prediction_ids(project, "yolo-v1", 100)
+        client.prediction_import.run(project, version, [PredictionRow(task_id, 0.5) for task_id in ids[1:]])
+    client.prediction_import.run(project, "yolo-v10", [PredictionRow(ids[0], 0.5)])
+    assert list(client.predictions.task_ids(project, "yolo-v1")) == ids[1:]
+    assert list(client.predictions.task_ids(project, "yolo-v10")) == ids
+    assert len(client.predictions.ids(project, "yolo-v1", 3)) == 3
+    old = client.predictions.ids(project, "yolo-v1", 100)
     assert sorted(old) == sorted(
-        one.id for task in ids for one in client.predictions_of(task) if one.version == "yolo-v1"
+        one.id for task in ids for one in client.predictions.of_task(task) if one.version == "yolo-v1"
     )
     assert len(old) == 4
     for prediction_id in old:
-        client.delete_prediction(prediction_id)
-    assert client.prediction_versions(project) == {"yolo-v10": 3}
-    assert client.prediction_ids(project, "yolo-v1", 100) == []
+        client.predictions.delete(prediction_id)
+    assert client.predictions.versions(project) == {"yolo-v10": 3}
+    assert client.predictions.ids(project, "yolo-v1", 100) == []
 
 
 def test_a_task_with_very_many_versions_is_still_found(client: LabelStudioClient, project: int) -> None:
     [task_id] = add_tasks(client, project, 1)
     versions = [f"a-rather-long-name-of-a-model-v{number}" for number in range(20)]  # LS shows 500 characters of them
     for version in versions:
-        client.import_predictions(project, version, [PredictionRow(task_id, 0.5)])
-    assert [list(client.predicted_tasks(project, version)) for version in versions] == [[task_id]] * 20
-    assert list(client.predicted_tasks(project, "a-rather-long-name-of-a-model-v")) == []
+        client.prediction_import.run(project, version, [PredictionRow(task_id, 0.5)])
+    assert [list(client.predictions.task_ids(project, version)) for version in versions] == [[task_id]] * 20
+    assert list(client.predictions.task_ids(project, "a-rather-long-name-of-a-model-v")) == []
 
 
 def test_rows_of_tasks_deleted_meanwhile_are_left_out(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 3)
     client.http.send("DELETE", f"/api/tasks/{ids[1]}/")
-    assert client.import_predictions(project, "v1", [PredictionRow(task_id, 0.5) for task_id in ids]) == 2
-    assert list(client.predicted_tasks(project, "v1")) == [ids[0], ids[2]]
-    assert client.import_predictions(project, "v2", [PredictionRow(ids[1], 0.5)]) == 0
+    assert client.prediction_import.run(project, "v1", [PredictionRow(task_id, 0.5) for task_id in ids]) == 2
+    assert list(client.predictions.task_ids(project, "v1")) == [ids[0], ids[2]]
+    assert client.prediction_import.run(project, "v2", [PredictionRow(ids[1], 0.5)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -673,15 +676,15 @@ def test_numbers_that_are_not_finite_never_reach_label_studio(
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
     with pytest.raises(LabelStudioError, match=r"not (finite|in \[0, 1\]).*task 1, version v1"):
-        client.import_predictions(project, "v1", [PredictionRow(task_id, 0.5), row])
-    assert client.prediction_versions(project) == {}
+        client.prediction_import.run(project, "v1", [PredictionRow(task_id, 0.5), row])
+    assert client.predictions.versions(project) == {}
 
 
 def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 2)
     rows = [PredictionRow(ids[0], 0.5, (region(),)), PredictionRow(ids[1], 0.5, (region("no such label"),))]
     with pytest.raises(LabelStudioError, match=rf"wrote 1 of 2 predictions.*row 0 \(task {ids[0]}\)"):
-        client.import_predictions(project, "v1", rows)
+        client.prediction_import.run(project, "v1", rows)
 
 
 def test_one_prediction_that_is_refused_does_not_stop_the_rest(client: LabelStudioClient, project: int) -> None:
@@ -690,11 +693,11 @@ def test_one_prediction_that_is_refused_does_not_stop_the_rest(client: LabelStud
     shown = [(region(),), (region("no such label"),), (region(), region())]
     rows = [PredictionRow(ids[place], 0.25 * place, regions) for place, regions in enumerate(shown)]
     told: dict[int, str] = {}
-    assert client.import_predictions(project, "v1", rows, told.__setitem__) == 3
+    assert client.prediction_import.run(project, "v1", rows, told.__setitem__) == 3
     assert set(told) == {ids[1]}
     assert told[ids[1]].startswith("Label Studio refuses its prediction: ")
     assert "no such label" in told[ids[1]]
-    held = [client.predictions_of(task) for task in ids]
+    held = [client.predictions.of_task(task) for task in ids]
     assert [[(len(one.result), one.score) for one in found] for found in held] == [[(1, 0)], [(0, 0.25)], [(2, 0.5)]]
 
 
@@ -703,9 +706,9 @@ def test_where_all_are_refused_the_config_is_another(client: LabelStudioClient, 
     rows = [PredictionRow(task, 0.5, (region("no such label"),)) for task in ids]
     told: dict[int, str] = {}
     with pytest.raises(LabelStudioError, match="wrote 0 of 2 predictions"):
-        client.import_predictions(project, "v1", rows, told.__setitem__)
+        client.prediction_import.run(project, "v1", rows, told.__setitem__)
     assert told == {}
-    assert client.import_predictions(project, "v1", rows[:1], told.__setitem__) == 1
+    assert client.prediction_import.run(project, "v1", rows[:1], told.__setitem__) == 1
     assert set(told) == {ids[0]}
 
 
@@ -713,26 +716,26 @@ def test_a_score_outside_of_0_to_1_is_never_sent(client: LabelStudioClient, proj
     (task,) = add_tasks(client, project, 1)
     for score in (1.25, -0.1, math.nan, math.inf):
         with pytest.raises(LabelStudioError, match=r"score .* not in \[0, 1\]"):
-            client.create_prediction("yolo-v1", PredictionRow(task, score))
-    assert client.predictions_of(task) == []
+            client.predictions.create("yolo-v1", PredictionRow(task, score))
+    assert client.predictions.of_task(task) == []
 
 
 def test_the_queue_tells_its_scores_without_the_results(client: LabelStudioClient, project: int) -> None:
     labeled, unlabeled, without = add_tasks(client, project, 3)
-    client.annotate(labeled, [box()])
+    client.annotations.create(labeled, [box()])
     for task in (labeled, unlabeled):
-        client.create_prediction("yolo-v1", PredictionRow(task, 0.25, (region(),)))
-    client.create_prediction("yolo-v10", PredictionRow(without, 0.5, (region(),)))
-    client.set_model_version(project, "yolo-v1")
-    assert client.queue_scores(project, "yolo-v1") == {unlabeled: 0.25}
-    assert client.highest_number(project) == 10
+        client.predictions.create("yolo-v1", PredictionRow(task, 0.25, (region(),)))
+    client.predictions.create("yolo-v10", PredictionRow(without, 0.5, (region(),)))
+    client.projects.set_model_version(project, "yolo-v1")
+    assert client.predictions.queue_scores(project, "yolo-v1") == {unlabeled: 0.25}
+    assert client.predictions.highest_number(project) == 10
 
 
 def test_a_prediction_is_replaced_in_place(client: LabelStudioClient, project: int) -> None:
     (task,) = add_tasks(client, project, 1)
-    client.import_predictions(project, "yolo-v1", iter([PredictionRow(task, 0.5, (region("cat"),))]))
-    (stamp,) = client.prediction_stamps(project, "yolo-v1")
-    client.update_prediction(stamp.id, "yolo-v1", PredictionRow(task, 0.25, (region("dog"),)))
-    (stored,) = client.predictions_of(task)
+    client.prediction_import.run(project, "yolo-v1", iter([PredictionRow(task, 0.5, (region("cat"),))]))
+    (stamp,) = client.predictions.stamps(project, "yolo-v1")
+    client.predictions.update(stamp.id, "yolo-v1", PredictionRow(task, 0.25, (region("dog"),)))
+    (stored,) = client.predictions.of_task(task)
     assert (stored.id, stored.score, stored.version) == (stamp.id, 0.25, "yolo-v1")
     assert stored.result[0]["value"]["rectanglelabels"] == ["dog"]

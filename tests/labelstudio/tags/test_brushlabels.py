@@ -236,12 +236,12 @@ def test_label_studio_keeps_masks_as_they_were_sent(label_studio: LabelStudioPro
     rings = outline(painted())
     sent = tags.encode(tag, prediction((rings, rings), n=2), tag.labels, 0.5, "k")
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("brush", config)
+        project = client.projects.create("brush", config)
         annotated = {"result": [one.as_json() for one in sent]}
         tasks = [{"data": {"image": "http://images.example/1.png"}, "annotations": [annotated]}]
         client.http.send("POST", f"/api/projects/{project}/import", tasks)
-        (labeled,) = client.annotated_tasks(project)
-        assert client.import_predictions(project, "v1", [PredictionRow(labeled.task.id, 0.5, sent)]) == 1
+        (labeled,) = client.annotations.annotated_tasks(project)
+        assert client.prediction_import.run(project, "v1", [PredictionRow(labeled.task.id, 0.5, sent)]) == 1
     boxes = tags.decode(tag, labeled.result)
     found = [(box.label, np.array_equal(filled(box), painted())) for box in boxes]
     assert found == [(tag.labels[0], True), (tag.labels[1], True)]

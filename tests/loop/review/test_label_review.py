@@ -20,6 +20,7 @@ from backend.errors import NotFoundError
 from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
+from backend.labelstudio.client.predictions import Predictions
 from backend.labelstudio.client.tabs import DOUBTS_TAB
 from backend.loop import cycle, projects
 from backend.loop.context import Context
@@ -224,7 +225,7 @@ class Studio:
 
     def marks(self, name: str) -> list[float]:
         """Return the scores of a task's predictions."""
-        found = self.client.predictions_of(self.tasks[name])
+        found = self.client.predictions.of_task(self.tasks[name])
         assert all(one.version == "yolo11n-v1" for one in found)
         return [round(one.score or 0, 4) for one in found]
 
@@ -245,14 +246,14 @@ def studio(
     keys = {"label_studio_url": process.url, "label_studio_api_key": process.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project = client.create_project("label errors", CONFIG)
+        project = client.projects.create("label errors", CONFIG)
         url = images.add("one.png")
         body = [{"image": url}] * (len(PLANTED) + 4)
         client.http.send("POST", f"/api/projects/{project}/import", body)
-        ids = [task.id for task in client.unlabeled_tasks(project)]
+        ids = [task.id for task in client.tasks.unlabeled(project)]
         tasks, failed, queue = dict(zip(PLANTED, ids, strict=False)), ids[len(PLANTED)], ids[len(PLANTED) + 1 :]
-        annotations = {task: client.annotate(task, PLANTED[name][0]) for name, task in tasks.items()}
-        client.annotate(failed, RIGHT)
+        annotations = {task: client.annotations.create(task, PLANTED[name][0]) for name, task in tasks.items()}
+        client.annotations.create(failed, RIGHT)
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         learned = (tasks["right"], tasks["swapped"])
         publish(context.store, project, tiny_weights, train_tasks=learned)
@@ -262,8 +263,8 @@ def studio(
         labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
         context.store.save_shard(project, 1, labeled, labeled=True, tag="label")
         cycle.rank_push_and_flip(context, project, 1)
-        client.set_sampling(project)
-        client.ensure_doubts_tab(project, SUSPECT)
+        client.projects.set_sampling(project)
+        client.tabs.ensure_doubts(project, SUSPECT)
         order = context.store.ranking(project, 1)
         assert order is not None
         yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
@@ -288,10 +289,10 @@ def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(
     for issue in issues:
         marks, wrong = studio.marks(names[issue.task_id]), 1 - issue.score
         assert marks == ([pytest.approx(wrong, abs=1e-4)] if issue.suspicious else [])
-    (stored,) = studio.client.predictions_of(studio.tasks["missing"])
+    (stored,) = studio.client.predictions.of_task(studio.tasks["missing"])
     assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
     assert studio.review() == 0, "a second review writes nothing"
-    assert studio.client.predictions_of(studio.tasks["missing"]) == [stored]
+    assert studio.client.predictions.of_task(studio.tasks["missing"]) == [stored]
 
 
 @pytest.mark.label_studio
@@ -300,7 +301,7 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
     context, project = studio.context, studio.project
     studio.review()
     assert not label_review.outdated(context, project)
-    studio.client.update_annotation(studio.annotations[studio.tasks["swapped"]], RIGHT)
+    studio.client.annotations.update(studio.annotations[studio.tasks["swapped"]], RIGHT)
     standing = {issue.task_id for issue in label_review.current_issues(context, project)}
     assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
     cycle_of(context).check(project)
@@ -317,15 +318,15 @@ def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
 def test_a_mark_that_somebody_deletes_or_changes_is_written_again(studio: Studio, damage: str) -> None:
     studio.review()
     assert not label_marks.are_missing(studio.context, studio.project)
-    (mark,) = studio.client.predictions_of(studio.tasks["swapped"])
+    (mark,) = studio.client.predictions.of_task(studio.tasks["swapped"])
     if damage == "deleted":
-        studio.client.delete_prediction(mark.id)
+        studio.client.predictions.delete(mark.id)
     else:
         studio.client.http.send("PATCH", f"/api/predictions/{mark.id}/", {"score": 0.01})
     assert label_marks.are_missing(studio.context, studio.project)
     assert studio.review() == 1
     assert not label_marks.are_missing(studio.context, studio.project)
-    (again,) = studio.client.predictions_of(studio.tasks["swapped"])
+    (again,) = studio.client.predictions.of_task(studio.tasks["swapped"])
     assert again.result == mark.result
     assert again.score == pytest.approx(mark.score)
 
@@ -335,8 +336,8 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
     """Nobody has answered the webhook yet: the mark stands, and the queue still starts as it did."""
     studio.review()
     for name in WRONG:
-        studio.client.delete_annotation(studio.annotations[studio.tasks[name]])
-    first = studio.client.next_task(studio.project)
+        studio.client.annotations.delete(studio.annotations[studio.tasks[name]])
+    first = studio.client.tasks.next(studio.project)
     assert first is not None
     assert first.id == studio.queue[0]
     assert late_tasks.score_new(studio.context, studio.project) == len(WRONG)
@@ -356,11 +357,11 @@ def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studi
     """Nothing but its score tells that it never had one: it would wait at the queue's end for the next version."""
     studio.review()
     annotation = studio.annotations[studio.tasks["swapped"]]
-    studio.client.update_annotation(annotation, RIGHT)
+    studio.client.annotations.update(annotation, RIGHT)
     assert studio.review() == 1
     assert studio.review() == 0
     assert studio.marks("swapped") == [push.LAST]
-    studio.client.delete_annotation(annotation)
+    studio.client.annotations.delete(annotation)
     assert late_tasks.score_new(studio.context, studio.project) == 1
     order = studio.context.store.ranking(studio.project, 1)
     assert order is not None
@@ -376,9 +377,9 @@ def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_stud
     sign_up(studio.client, **login)
     with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as colleague:
         handed = []
-        while (task := colleague.next_task(studio.project)) is not None:
+        while (task := colleague.tasks.next(studio.project)) is not None:
             handed.append(task.id)
-            colleague.annotate(task.id, [])
+            colleague.annotations.create(task.id, [])
     assert handed == studio.queue
 
 
@@ -386,9 +387,9 @@ def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_stud
 def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio: Studio) -> None:
     """Its prediction is in Label Studio already, with a place in the queue: that one becomes the mark."""
     task = studio.queue[0]
-    studio.client.annotate(task, PLANTED["nothing"][0])
+    studio.client.annotations.create(task, PLANTED["nothing"][0])
     assert studio.review() == len(WRONG) + 1
-    (stored,) = studio.client.predictions_of(task)
+    (stored,) = studio.client.predictions.of_task(task)
     assert (stored.score or 0) > 0.5
 
 
@@ -396,29 +397,29 @@ def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio
 def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(studio: Studio) -> None:
     """Its task is in the queue with a prediction already, which the labeled tasks do not show: never two of them."""
     task = studio.queue[0]
-    annotation = studio.client.annotate(task, PLANTED["nothing"][0])
+    annotation = studio.client.annotations.create(task, PLANTED["nothing"][0])
     issues = label_review.examine(studio.context, studio.project)
     assert task in {issue.task_id for issue in issues}
-    before = studio.client.predictions_of(task)
-    studio.client.delete_annotation(annotation)
+    before = studio.client.predictions.of_task(task)
+    studio.client.annotations.delete(annotation)
     assert label_marks.mark(studio.context, studio.project, issues) == len(WRONG)
-    assert studio.client.predictions_of(task) == before
+    assert studio.client.predictions.of_task(task) == before
 
 
 @pytest.mark.label_studio
 def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Label Studio lists as labeled while people label: here, nothing."""
     task = studio.queue[0]
-    studio.client.annotate(task, PLANTED["nothing"][0])
+    studio.client.annotations.create(task, PLANTED["nothing"][0])
     issues = label_review.examine(studio.context, studio.project)
-    listed = LabelStudioClient.prediction_stamps
+    original = Predictions.stamps
 
-    def late(client: LabelStudioClient, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
-        return iter(()) if LABELED in args else listed(client, *args, **options)
+    def late(predictions: Predictions, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
+        return iter(()) if LABELED in args else original(predictions, *args, **options)
 
-    monkeypatch.setattr(LabelStudioClient, "prediction_stamps", late)
+    monkeypatch.setattr(Predictions, "stamps", late)
     label_marks.mark(studio.context, studio.project, issues)
-    (stored,) = studio.client.predictions_of(task)
+    (stored,) = studio.client.predictions.of_task(task)
     assert (stored.score or 0) > 0.5
 
 
@@ -442,7 +443,7 @@ def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> 
 @pytest.mark.label_studio
 def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio) -> None:
     studio.review()
-    assert not studio.client.ensure_doubts_tab(studio.project, SUSPECT)
+    assert not studio.client.tabs.ensure_doubts(studio.project, SUSPECT)
     with serve(studio.context) as client:
         listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
         counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
@@ -462,15 +463,15 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     """Nine labels that were right when they were reviewed, and a new one: the check finds what a scoring finds."""
     context, project, client = studio.context, studio.project, studio.client
     client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
-    tasks = sorted(task.id for task in client.unlabeled_tasks(project))[-9:]
-    annotations = [client.annotate(task, RIGHT) for task in tasks]
+    tasks = sorted(task.id for task in client.tasks.unlabeled(project))[-9:]
+    annotations = [client.annotations.create(task, RIGHT) for task in tasks]
     context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
     cycle_of(context).review_labels(project, 1)
     assert not {issue.task_id for issue in context.store.label_issues(project, 1) if issue.suspicious} & set(tasks)
     assert not label_review.outdated(context, project)
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
-        client.update_annotation(annotation, result)
-    client.annotate(studio.queue[0], SWAPPED)
+        client.annotations.update(annotation, result)
+    client.annotations.create(studio.queue[0], SWAPPED)
     cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]

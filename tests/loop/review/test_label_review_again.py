@@ -13,6 +13,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from backend.evaluation.label_quality import LabelIssue, Review
+from backend.labelstudio.client.annotations import Annotations
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from backend.loop.review import label_review
@@ -83,7 +84,7 @@ def import_labels(client: LabelStudioClient, project: int, count: int) -> dict[i
     """Import tasks with right labels; return their annotations by task."""
     row = {"data": {"image": "http://images.example/1.png"}, "annotations": [{"result": list(RIGHT)}]}
     client.http.send("POST", f"/api/projects/{project}/import", [row] * count)
-    return {task.task.id: task.annotation_id for task in client.annotated_tasks(project)}
+    return {task.task.id: task.annotation_id for task in client.annotations.annotated_tasks(project)}
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def studio(
 ) -> Iterator[Studio]:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
-        project = context.label_studio.create_project("reviewed again", CONFIG)
+        project = context.label_studio.projects.create("reviewed again", CONFIG)
         annotations = import_labels(context.label_studio, project, LABELS)
         context.store.save_project(ProjectRecord(project, CONFIG, '{"RETRAIN_EVERY": 100000}', "", "", ""))
         context.store.activate(project, publish(context.store, project, tiny_weights).number)
@@ -109,10 +110,10 @@ def studio(
 @pytest.fixture
 def effort(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Effort:
     """Write down what a review reads."""
-    effort, read, predictions = Effort(), LabelStudioClient.annotated_tasks, Store.predictions
+    effort, read, predictions = Effort(), Annotations.annotated_tasks, Store.predictions
 
-    def labels(client: LabelStudioClient, *args: Any) -> Iterator[AnnotatedTask]:
-        for task in read(client, *args):
+    def labels(annotations: Annotations, *args: Any) -> Iterator[AnnotatedTask]:
+        for task in read(annotations, *args):
             effort.read.append(task.task.id)
             yield task
 
@@ -120,7 +121,7 @@ def effort(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Effort:
         effort.asked.update(wanted := list(ids))
         return predictions(store, project, number, wanted, *args, **options)
 
-    monkeypatch.setattr(LabelStudioClient, "annotated_tasks", labels)
+    monkeypatch.setattr(Annotations, "annotated_tasks", labels)
     monkeypatch.setattr(Store, "predictions", said)
     return effort
 
@@ -131,7 +132,7 @@ def test_the_next_check_has_the_changed_labels_judged_and_no_others(
 ) -> None:
     before, wrong = studio.issues(), studio.tasks[5 : 5 + changed]
     for number, task in enumerate(wrong):
-        studio.client.update_annotation(studio.annotations[task], WRONG[number % len(WRONG)])
+        studio.client.annotations.update(studio.annotations[task], WRONG[number % len(WRONG)])
     studio.review_at_the_next_check()
     assert sorted(effort.read) == wrong
     assert effort.asked == set(wrong)
@@ -145,7 +146,7 @@ def test_the_next_check_has_the_changed_labels_judged_and_no_others(
 
 def test_what_it_finds_is_what_a_review_of_all_labels_finds(studio: Studio) -> None:
     for number, task in enumerate(studio.tasks[:6]):
-        studio.client.update_annotation(studio.annotations[task], WRONG[number % len(WRONG)])
+        studio.client.annotations.update(studio.annotations[task], WRONG[number % len(WRONG)])
         studio.review_at_the_next_check()
     gradual = studio.context.store.label_issues(studio.project, 1)
     studio.context.store.save_review(studio.project, 1, Review())
@@ -155,8 +156,8 @@ def test_what_it_finds_is_what_a_review_of_all_labels_finds(studio: Studio) -> N
 def test_a_deleted_label_takes_its_verdict_along_and_a_new_one_gets_its_own(studio: Studio, effort: Effort) -> None:
     gone, again = studio.tasks[:2]
     for task in (gone, again):
-        studio.client.delete_annotation(studio.annotations[task])
-    studio.client.annotate(again, WRONG[0])
+        studio.client.annotations.delete(studio.annotations[task])
+    studio.client.annotations.create(again, WRONG[0])
     studio.review_at_the_next_check()
     assert effort.read == [again]
     assert studio.issues().keys() == set(studio.tasks) - {gone}
@@ -176,7 +177,7 @@ def test_a_task_of_which_the_version_says_something_else_now_is_judged_anew(stud
 def test_another_label_config_has_all_of_them_judged(studio: Studio, effort: Effort) -> None:
     fewer = CONFIG.replace('<Label value="dog"/>', '<Label value="bird"/><Label value="dog"/>')
     studio.client.http.send("PATCH", f"/api/projects/{studio.project}/", {"label_config": fewer})
-    studio.client.update_annotation(studio.annotations[studio.tasks[0]], WRONG[0])
+    studio.client.annotations.update(studio.annotations[studio.tasks[0]], WRONG[0])
     studio.review_at_the_next_check()
     assert sorted(effort.read) == studio.tasks
 

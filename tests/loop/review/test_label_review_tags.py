@@ -105,12 +105,12 @@ def studio(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project = client.create_project("label errors of tags", SCHEMA)
+        project = client.projects.create("label errors of tags", SCHEMA)
         body = [{"image": images.add("one.png")}] * (len(PLANTED) + 1)
         client.http.send("POST", f"/api/projects/{project}/import", body)
-        *ids, waiting = [task.id for task in client.unlabeled_tasks(project)]
+        *ids, waiting = [task.id for task in client.tasks.unlabeled(project)]
         tasks = dict(zip(PLANTED, ids, strict=True))
-        annotations = {task: client.annotate(task, PLANTED[name][0]) for name, task in tasks.items()}
+        annotations = {task: client.annotations.create(task, PLANTED[name][0]) for name, task in tasks.items()}
         context.store.save_project(ProjectRecord(project, SCHEMA, "", "", "", ""))
         sha256, learned = file_sha256(tiny_weights), (tasks["first"],)
         beside = [
@@ -125,7 +125,7 @@ def studio(
             context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
             context.store.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
         cycle.rank_push_and_flip(context, project, 1)
-        client.ensure_doubts_tab(project, SUSPECT)
+        client.tabs.ensure_doubts(project, SUSPECT)
         yield Studio(context, project, tasks, annotations, [waiting])
 
 
@@ -154,7 +154,7 @@ def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
     """Nobody chose on the other tasks, and beside boxes that is no error."""
     right = studio.tasks["right"]
     bad = {"id": "q", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["bad"]}}
-    studio.client.update_annotation(studio.annotations[right], (*PLANTED["right"][0], bad))
+    studio.client.annotations.update(studio.annotations[right], (*PLANTED["right"][0], bad))
     (issue,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
     assert (issue.task_id, issue.suspicion, issue.label, issue.suspicious) == (right, "swapped", "bad", True)
     assert studio.review() == 4
@@ -171,7 +171,7 @@ def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> N
     for one in worst:
         wrong = 1 - one.score
         assert studio.marks(names[one.task_id]) == [pytest.approx(wrong, abs=1e-4)]
-    (stored,) = studio.client.predictions_of(studio.tasks["both"])
+    (stored,) = studio.client.predictions.of_task(studio.tasks["both"])
     assert {region["from_name"] for region in stored.result} == {"label", "second", "quality"}
     assert studio.review() == 0, "a second review writes nothing"
 
@@ -197,7 +197,7 @@ def test_the_api_names_the_tag_and_a_mended_label_clears_it(studio: Studio) -> N
     found = {(one["task"], one["tag"]) for one in listed if one["suspicious"]}
     assert found == {(studio.tasks[name], tag) for name, (_, tags) in PLANTED.items() for tag in tags}
     assert not label_review.outdated(studio.context, studio.project)
-    studio.client.update_annotation(studio.annotations[studio.tasks["second"]], PLANTED["right"][0])
+    studio.client.annotations.update(studio.annotations[studio.tasks["second"]], PLANTED["right"][0])
     assert label_review.outdated(studio.context, studio.project)
     assert studio.review() == 1
     assert studio.marks("second") == [push.LAST]

@@ -231,14 +231,16 @@ def test_a_round_of_labels_is_rewarded(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project_id = client.create_project("rewards", CONFIG)
+        project_id = client.projects.create("rewards", CONFIG)
         client.http.send("POST", f"/api/projects/{project_id}/import", [{"image": f"{n}.png"} for n in range(5)])
         context.store.save_project(ProjectRecord(project_id, CONFIG, "", "", "", ""))
-        tasks = [task.id for task in client.unlabeled_tasks(project_id)]
+        tasks = [task.id for task in client.tasks.unlabeled(project_id)]
         tag = label_config.parse(CONFIG)[0]
         boxes = [[human(0, "cat"), human(50, "dog")], [human(0, "cat")], [human(0, "dog")]]
-        annotations = [client.annotate(task, as_result(tag, each)) for task, each in zip(tasks, boxes, strict=False)]
-        stamps = client.label_stamps(project_id)
+        annotations = [
+            client.annotations.create(task, as_result(tag, each)) for task, each in zip(tasks, boxes, strict=False)
+        ]
+        stamps = client.annotations.stamps(project_id)
         first = publish(context.store, project_id, tiny_weights)
         old = TrainingSnapshot(project_id, "hash", {annotations[2]: stamps[annotations[2]]}, (tasks[2],), ())
         parent = replace(

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.label_studio
 
 def held(studio: Studio) -> dict[int, StoredPrediction]:
     """Return the served version's one prediction of each task that is handed out."""
-    version = studio.client.project(studio.project).model_version
+    version = studio.client.projects.get(studio.project).model_version
     found = {
-        task.id: [row for row in studio.client.predictions_of(task.id) if row.version == version]
-        for task in studio.client.unlabeled_tasks(studio.project)
+        task.id: [row for row in studio.client.predictions.of_task(task.id) if row.version == version]
+        for task in studio.client.tasks.unlabeled(studio.project)
     }
     assert {task_id: len(several) for task_id, several in found.items()} == dict.fromkeys(found, 1)
     return {task_id: prediction for task_id, (prediction,) in found.items()}
@@ -46,7 +46,7 @@ def reconcile(studio: Studio) -> None:
 
 
 def tasks_of(studio: Studio) -> list[Task]:
-    return list(studio.client.unlabeled_tasks(studio.project))
+    return list(studio.client.tasks.unlabeled(studio.project))
 
 
 def change(client: LabelStudioClient, task_id: int, **data: str) -> None:
@@ -56,7 +56,7 @@ def change(client: LabelStudioClient, task_id: int, **data: str) -> None:
 def answer(studio: Studio, task_id: int) -> tuple[object, ...]:
     """Return the regions of /predict."""
     record = served_models.project_record(studio.context, studio.project)
-    task = studio.client.task(task_id)
+    task = studio.client.tasks.get(task_id)
     (result,) = serving.predict(studio.context, studio.project, record.label_config, [task])
     return result.regions
 
@@ -99,16 +99,16 @@ def test_a_pool_that_changes_while_it_is_scored_is_pushed_with_the_answers_of_to
 
 def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_that(studio: Studio) -> None:
     labeled = min(held(studio))
-    (before,) = studio.client.predictions_of(labeled)
-    studio.client.annotate(labeled, [])
+    (before,) = studio.client.predictions.of_task(labeled)
+    studio.client.annotations.create(labeled, [])
     reconcile(studio)
     change(studio.client, labeled, image=studio.images.add("other.png", 77))
     reconcile(studio)
-    (after,) = studio.client.predictions_of(labeled)
+    (after,) = studio.client.predictions.of_task(labeled)
     assert after.result == answer(studio, labeled) != before.result
     sources = studio.context.store.sources(studio.project, 1, labeled=True, tag="label")
     (tag,) = label_config.parse(CONFIG)
-    assert sources == {labeled: tag.source(studio.client.task(labeled))}
+    assert sources == {labeled: tag.source(studio.client.tasks.get(labeled))}
 
 
 # Predictions that went, or were changed by hand
@@ -174,7 +174,7 @@ def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_ve
     studio.client.http.send("PATCH", f"/api/projects/{studio.project}/", {"maximum_annotations": 2})
     ids = sorted(held(studio))
     for task_id in ids[:3]:
-        studio.client.annotate(task_id, [])
+        studio.client.annotations.create(task_id, [])
     publish(studio.context.store, studio.project, tiny_weights)
     reconcile(studio)
     assert sorted(held(studio)) == ids
@@ -184,21 +184,21 @@ def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_ve
     assert sorted(order.task_ids.tolist()) == ids
     handed = []
     for _ in ids:
-        task = colleague.next_task(studio.project)
+        task = colleague.tasks.next(studio.project)
         assert task is not None
         handed.append(task.id)
-        colleague.annotate(task.id, [])
+        colleague.annotations.create(task.id, [])
     assert sorted(handed[:3]) == ids[:3]  # Label Studio hands out first what somebody has begun
-    assert [task.id for task in studio.client.unlabeled_tasks(studio.project)] == ids[3:]
+    assert [task.id for task in studio.client.tasks.unlabeled(studio.project)] == ids[3:]
     tab = next(view for view in _tabs(studio) if view["data"]["title"] == QUEUE_TAB)
     listed = studio.client.http.get("/api/tasks", view=tab["id"], include="id")["tasks"]
     assert [task["id"] for task in listed] == ids[3:]
-    studio.client.annotate(ids[3], [])
-    assert list(studio.client.unlabeled_tasks(studio.project)) == []
+    studio.client.annotations.create(ids[3], [])
+    assert list(studio.client.tasks.unlabeled(studio.project)) == []
 
 
 def _tabs(studio: Studio) -> list[Json]:
-    studio.client.ensure_queue_tab(studio.project)
+    studio.client.tabs.ensure_queue(studio.project)
     found: list[Json] = studio.client.http.get("/api/dm/views/", project=studio.project)
     return found
 
@@ -225,14 +225,14 @@ def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One request tells of all webhooks, one of up to a hundred projects."""
-    empty = [studio.client.create_project(f"empty {number}", CONFIG) for number in range(10)]
+    empty = [studio.client.projects.create(f"empty {number}", CONFIG) for number in range(10)]
     for project in empty:
         studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
     reconcile(studio)
     reconcile(studio)
     assert requests_of(monkeypatch, lambda: reconcile(studio)) == len(empty) + 1 + 2
     annotated = min(held(studio))
-    studio.client.annotate(annotated, [])
+    studio.client.annotations.create(annotated, [])
     assert requests_of(monkeypatch, lambda: reconcile(studio)) > len(empty) + 1 + 2
     reconcile(studio)
     assert requests_of(monkeypatch, lambda: reconcile(studio)) == len(empty) + 1 + 2
@@ -242,14 +242,14 @@ def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
 def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request per project, one for all webhooks, and one for each hundred projects; a label costs a few more."""
     client, images = studio.client, [{"image": studio.images.add("same.png")}] * 3
-    others = [client.create_project(f"other {number}", CONFIG) for number in range(100)]
+    others = [client.projects.create(f"other {number}", CONFIG) for number in range(100)]
     for project in others:
         client.http.send("POST", f"/api/projects/{project}/import", images)
         studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
     reconcile(studio)
     reconcile(studio)
     idle = requests_of(monkeypatch, lambda: reconcile(studio))
-    client.annotate(min(held(studio)), [])
+    client.annotations.create(min(held(studio)), [])
     changed = requests_of(monkeypatch, lambda: reconcile(studio))
     print(f"requests of a reconcile of 101 projects: {idle}, with one label more {changed}")
     assert idle == 101 + 1 + 2
@@ -261,11 +261,11 @@ def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pyt
 def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Label Studio shows the backend's title as its model version, as no task has a prediction of ours."""
     with serve(studio.context) as backend:
-        project = studio.client.create_project("all done", CONFIG)
-        studio.client.attach_backend(project, str(backend.base_url).rstrip("/"), "a title")
+        project = studio.client.projects.create("all done", CONFIG)
+        studio.client.projects.attach_backend(project, str(backend.base_url).rstrip("/"), "a title")
         reconcile(studio)
         reconcile(studio)
-        assert studio.client.project(project).model_version == "a title"
+        assert studio.client.projects.get(project).model_version == "a title"
         configured: list[int] = []
         monkeypatch.setattr(projects, "configure", lambda *_: configured.append(1))
         reconcile(studio)
@@ -276,13 +276,13 @@ def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monk
 
 
 def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(studio: Studio, tmp_path: Path) -> None:
-    project = studio.client.create_project("kept", CONFIG)
+    project = studio.client.projects.create("kept", CONFIG)
     with serve(studio.context) as backend:
         url = str(backend.base_url).rstrip("/")
-        studio.client.attach_backend(project, url, "yolo")
+        studio.client.projects.attach_backend(project, url, "yolo")
         reconcile(studio)
         secret = studio.context.store.secret()
-        (hook,) = studio.client.webhooks(project)
+        (hook,) = studio.client.projects.webhooks(project)
         assert hook.headers == {projects.WEBHOOK_HEADER: secret}
         shutil.rmtree(tmp_path / "models/projects" / str(project))
         assert backend.get(f"/api/projects/{project}").status_code == 404
@@ -291,7 +291,7 @@ def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(studi
     record = studio.context.store.project(project)
     assert record is not None
     assert record.backend_url == url
-    assert studio.client.highest_number(studio.project) == 1
+    assert studio.client.predictions.highest_number(studio.project) == 1
     studio.context.store.skip_numbers(project, 7)
     assert studio.context.store.reserve_number(project) == 8
 
@@ -310,13 +310,13 @@ BOX = {
 def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: Studio, tmp_path: Path) -> None:
     """MODEL_DIR is empty: versions, records, the webhook's secret and the media cache are gone at once."""
     with serve(studio.context) as backend:
-        studio.client.attach_backend(studio.project, str(backend.base_url).rstrip("/"), "yolo")
+        studio.client.projects.attach_backend(studio.project, str(backend.base_url).rstrip("/"), "yolo")
         reconcile(studio)
         shutil.rmtree(tmp_path / "models")
         reconcile(studio)
         assert backend.get(f"/api/projects/{studio.project}").json()["version"] == "yolo11n-v0"
         for task in tasks_of(studio):
-            studio.client.annotate(task.id, [BOX])
+            studio.client.annotations.create(task.id, [BOX])
         studio.add(4, 6)
         record = studio.context.store.project(studio.project)
         assert record is not None
@@ -325,5 +325,5 @@ def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: St
         studio.settle()
         versions = studio.context.store.versions(studio.project)
         assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)
-        (hook,) = studio.client.webhooks(studio.project)
+        (hook,) = studio.client.projects.webhooks(studio.project)
     assert hook.headers == {projects.WEBHOOK_HEADER: studio.context.store.secret()}

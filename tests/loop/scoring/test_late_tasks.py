@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend.errors import ModelError, NotFoundError, SettingError
-from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.client.predictions import Predictions
 from backend.loop import cycle, served_models
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, scoring
@@ -164,36 +164,36 @@ def test_a_new_task_is_scored_at_once_and_next(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"rate": "100%", "retrain_every": 1})) as context:
         client = context.label_studio
-        project = client.create_project("arrivals", CONFIG)
+        project = client.projects.create("arrivals", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 0, 4))
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
-        ids = [task.id for task in client.unlabeled_tasks(project)]
+        ids = [task.id for task in client.tasks.unlabeled(project)]
         served = served_models.models_for(context, served_models.project_record(context, project), accepted=True)
-        tasks = client.tasks(project, ids)
+        tasks = client.tasks.get_many(project, ids)
         scoring.save_shards(context, served, scoring.predict_shards(context, served, 0, tasks))
         cycle.rank_push_and_flip(context, project, 1)
-        client.set_sampling(project)
+        client.projects.set_sampling(project)
         order = context.store.ranking(project, 1)
         assert order is not None
         client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 4, 6))
         assert late_tasks.score_new(context, project) == 2
         assert late_tasks.score_new(context, project) == 0
-        late = sorted({task.id for task in client.unlabeled_tasks(project)} - set(ids))
+        late = sorted({task.id for task in client.tasks.unlabeled(project)} - set(ids))
         handed = []
         for _ in range(3):
-            task = client.next_task(project)
+            task = client.tasks.next(project)
             assert task is not None
             handed.append(task.id)
-            client.annotate(task.id, [])
+            client.annotations.create(task.id, [])
         assert handed[0] == int(order.task_ids[np.argmin(order.priority)])
         assert sorted(handed[1:]) == late
         annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
         assert not set(late) & snapshot.chance_tasks(context, project, annotated)
         # As if they had lost a label between two of Label Studio's lists.
-        monkeypatch.setattr(LabelStudioClient, "queue_scores", lambda *_: {})
+        monkeypatch.setattr(Predictions, "queue_scores", lambda *_: {})
         assert late_tasks.score_new(context, project) == 0
-        assert [len(client.predictions_of(task.id)) for task in client.unlabeled_tasks(project)] == [1] * 3
+        assert [len(client.predictions.of_task(task.id)) for task in client.tasks.unlabeled(project)] == [1] * 3
 
 
 @pytest.mark.label_studio
@@ -204,11 +204,11 @@ def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"strategy": "bald"})) as context:
         client = context.label_studio
-        project = client.create_project("votes", CONFIG)
+        project = client.projects.create("votes", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 0, 3))
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
-        tasks = list(client.unlabeled_tasks(project))
+        tasks = list(client.tasks.unlabeled(project))
         (images.folder / "1.png").unlink()
         ids = [task.id for task in tasks]
         run = context.progress.start_scoring(project, 1, 1, len(ids))

@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 
 from backend.errors import BackendError
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
+from backend.labelstudio.client.predictions import Predictions
 from backend.loop.context import Context
 from backend.loop.scoring import activity, old_versions
 from backend.queue.rq_queue import CONTROL
@@ -45,7 +46,7 @@ class Studio:
 
     def old(self) -> int:
         """Return how many old predictions are left."""
-        return self.client.prediction_versions(self.project).get(OLD, 0)
+        return self.client.predictions.versions(self.project).get(OLD, 0)
 
     def delete(self) -> None:
         """Run the job once, whenever it is due."""
@@ -79,13 +80,13 @@ def studio(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
-        project = client.create_project("old versions", CONFIG)
+        project = client.projects.create("old versions", CONFIG)
         rows = [{"image": f"http://images.example/{n}.png"} for n in range(TASKS)]
         client.http.send("POST", f"/api/projects/{project}/import", rows)
-        tasks = [task.id for task in client.unlabeled_tasks(project)]
+        tasks = [task.id for task in client.tasks.unlabeled(project)]
         for version in (OLD, SERVED, "somebody-elses"):
-            client.import_predictions(project, version, [PredictionRow(task, 0.5) for task in tasks])
-        client.set_model_version(project, SERVED)
+            client.prediction_import.run(project, version, [PredictionRow(task, 0.5) for task in tasks])
+        client.projects.set_model_version(project, SERVED)
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         context.store.activate(project, publish(context.store, project, tiny_weights).number)
         yield Studio(context, project, tasks, colleague)
@@ -96,7 +97,7 @@ def test_they_go_once_nobody_annotates_and_nothing_else_goes(studio: Studio) -> 
     studio.delete()
     assert studio.old() == TASKS - old_versions.AT_ONCE
     studio.delete()
-    assert studio.client.prediction_versions(studio.project) == {SERVED: TASKS, "somebody-elses": TASKS}
+    assert studio.client.predictions.versions(studio.project) == {SERVED: TASKS, "somebody-elses": TASKS}
 
 
 def test_the_job_comes_again_until_nothing_is_left(studio: Studio, redis: Redis) -> None:
@@ -115,14 +116,14 @@ def test_the_job_comes_again_until_nothing_is_left(studio: Studio, redis: Redis)
 def test_they_stay_while_somebody_works(studio: Studio, what: str) -> None:
     """No webhook tells of any of it."""
     client = studio.client if "our own" in what else studio.colleague
-    annotation = client.annotate(studio.tasks[0], [])
+    annotation = client.annotations.create(studio.tasks[0], [])
     studio.settle()
     if what.startswith("draft"):
         client.http.send("POST", f"/api/tasks/{studio.tasks[1]}/drafts", {"result": [], "lead_time": 1})
     elif what == "change":
-        client.update_annotation(annotation, [])
+        client.annotations.update(annotation, [])
     else:
-        client.annotate(studio.tasks[1], [], was_cancelled=what == "skip")
+        client.annotations.create(studio.tasks[1], [], was_cancelled=what == "skip")
     studio.delete()
     assert studio.old() == TASKS
     time.sleep(QUIET_S + 0.2)
@@ -142,13 +143,13 @@ def test_a_webhook_of_any_project_keeps_them(studio: Studio) -> None:
 
 def test_somebody_who_comes_back_stops_it_at_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.settle()
-    deleted = LabelStudioClient.delete_prediction
+    original = Predictions.delete
 
-    def delete(client: LabelStudioClient, prediction_id: int) -> None:
-        deleted(client, prediction_id)
+    def delete(predictions: Predictions, prediction_id: int) -> None:
+        original(predictions, prediction_id)
         activity.note(studio.context.redis)
 
-    monkeypatch.setattr(LabelStudioClient, "delete_prediction", delete)
+    monkeypatch.setattr(Predictions, "delete", delete)
     studio.delete()
     assert studio.old() == TASKS - 1
 
@@ -172,12 +173,12 @@ def test_a_clock_that_was_set_back_does_not_end_the_wait(studio: Studio) -> None
 
 def test_a_prediction_that_somebody_else_deleted_is_no_failure(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.settle()
-    listed = LabelStudioClient.prediction_ids
+    original = Predictions.ids
 
-    def gone(client: LabelStudioClient, *args: int | str) -> list[int]:
-        return [10**6, *listed(client, *args)]  # type: ignore[arg-type]
+    def gone(predictions: Predictions, *args: int | str) -> list[int]:
+        return [10**6, *original(predictions, *args)]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LabelStudioClient, "prediction_ids", gone)
+    monkeypatch.setattr(Predictions, "ids", gone)
     studio.delete()
     assert studio.old() == TASKS - old_versions.AT_ONCE
 
@@ -188,9 +189,9 @@ def test_annotators_have_no_failed_request_beside_it(studio: Studio, label_studi
 
     def work(client: LabelStudioClient) -> None:
         try:
-            while (task := client.next_task(studio.project)) is not None:
+            while (task := client.tasks.next(studio.project)) is not None:
                 client.http.send("POST", f"/api/tasks/{task.id}/drafts", {"result": [], "lead_time": 1})
-                client.annotate(task.id, [])
+                client.annotations.create(task.id, [])
         except BackendError as error:
             failed.append(str(error))
 

@@ -12,7 +12,7 @@ from backend.errors import LabelStudioError, LabelStudioRefusedError
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.labelstudio.client.project import LABELED, condition, filters
+from backend.labelstudio.client.filters import LABELED, condition, filters
 from backend.labelstudio.client.tabs import DOUBTS_TAB
 from backend.loop.context import Context
 from backend.loop.scoring import push
@@ -35,13 +35,13 @@ def client(request: pytest.FixtureRequest) -> Iterator[LabelStudioClient]:
 
 @pytest.fixture
 def project(client: LabelStudioClient) -> int:
-    return client.create_project("validation", CONFIG)
+    return client.projects.create("validation", CONFIG)
 
 
 def add_tasks(client: LabelStudioClient, project: int, count: int) -> list[int]:
     rows = [{"image": f"http://images.example/{n}.png"} for n in range(count)]
     client.http.send("POST", f"/api/projects/{project}/import", rows)
-    return [task.id for task in client.unlabeled_tasks(project)]
+    return [task.id for task in client.tasks.unlabeled(project)]
 
 
 def region(label: str) -> Region:
@@ -58,7 +58,7 @@ def test_refused_predictions_cost_their_tasks_alone(client: LabelStudioClient, p
     )
     with_studio = replace(context, label_studio=client)
     assert push.write_predictions(with_studio, model, iter(rows), [], push.no_check) == len(ids)
-    regions = {task: [len(one.result) for one in client.predictions_of(task)] for task in ids}
+    regions = {task: [len(one.result) for one in client.predictions.of_task(task)] for task in ids}
     assert regions == {task: [0 if task in bad else 1] for task in ids}
     failures = context.progress.failures(project)
     assert set(failures) == bad
@@ -70,7 +70,7 @@ def test_tasks_that_are_gone_and_refused_ones_in_one_batch(client: LabelStudioCl
     client.http.send("DELETE", f"/api/tasks/{ids[2]}/")
     rows = [PredictionRow(task, 0.5, (region("gone" if task == ids[4] else "cat"),)) for task in ids]
     told: dict[int, str] = {}
-    assert client.import_predictions(project, "v1", rows, told.__setitem__) == 5
+    assert client.prediction_import.run(project, "v1", rows, told.__setitem__) == 5
     assert set(told) == {ids[4]}
 
 
@@ -78,23 +78,23 @@ def test_where_most_are_refused_nothing_is_written(client: LabelStudioClient, pr
     ids = add_tasks(client, project, 2)
     rows = [PredictionRow(task, 0.5, (region("gone"),)) for task in ids]
     with pytest.raises(LabelStudioError):
-        client.import_predictions(project, "v1", rows, lambda task, reason: None)
-    assert client.prediction_versions(project) == {}
+        client.prediction_import.run(project, "v1", rows, lambda task, reason: None)
+    assert client.predictions.versions(project) == {}
 
 
 def test_a_refused_change_of_one_prediction_leaves_it_without_regions(client: LabelStudioClient, project: int) -> None:
     """A Label Studio that does not validate takes anything there."""
     (task,) = add_tasks(client, project, 1)
     told: dict[int, str] = {}
-    client.create_prediction("v1", PredictionRow(task, 0.5, (region("cat"),)))
-    (stored,) = client.predictions_of(task)
-    client.update_prediction(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)), told.__setitem__)
-    (stored,) = client.predictions_of(task)
+    client.predictions.create("v1", PredictionRow(task, 0.5, (region("cat"),)))
+    (stored,) = client.predictions.of_task(task)
+    client.predictions.update(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)), told.__setitem__)
+    (stored,) = client.predictions.of_task(task)
     assert (stored.score, len(stored.result)) == (0.25, 1 - len(told))
     if told:
         assert "gone" in told[task]
         with pytest.raises(LabelStudioRefusedError, match="gone"):
-            client.update_prediction(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)))
+            client.predictions.update(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)))
 
 
 # ── the tab of possible label errors ────────────────────────────────────────────────────────────────────────────
@@ -126,20 +126,20 @@ def old_tab(client: LabelStudioClient, project: int, *more: Json) -> None:
 
 def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
-    client.import_predictions(
+    client.prediction_import.run(
         project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.1, 0.7, 0.8), strict=True)]
     )
-    client.set_model_version(project, "v1")
-    annotations = [client.annotate(task, []) for task in ids]
-    assert client.ensure_doubts_tab(project, SUSPECT)
+    client.projects.set_model_version(project, "v1")
+    annotations = [client.annotations.create(task, []) for task in ids]
+    assert client.tabs.ensure_doubts(project, SUSPECT)
     assert listed(client, project) == [], "nobody is doubted before the first review"
-    assert client.set_label_issues(project, annotations[:3])
+    assert client.tabs.set_label_issues(project, annotations[:3])
     assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others are not doubted"
-    assert not client.set_label_issues(project, annotations[:3])
-    client.delete_annotation(annotations[1])
+    assert not client.tabs.set_label_issues(project, annotations[:3])
+    client.annotations.delete(annotations[1])
     assert listed(client, project) == [ids[0]]
-    assert not client.ensure_doubts_tab(project, SUSPECT)
-    assert client.set_label_issues(project, [])
+    assert not client.tabs.ensure_doubts(project, SUSPECT)
+    assert client.tabs.set_label_issues(project, [])
     assert listed(client, project) == []
 
 
@@ -149,37 +149,37 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
     ids = add_tasks(client, project, 1)
     mine = condition("id", "greater", "Number", 0)
     old_tab(client, project, mine)
-    assert client.ensure_doubts_tab(project, SUSPECT)
-    assert not client.ensure_doubts_tab(project, SUSPECT)
+    assert client.tabs.ensure_doubts(project, SUSPECT)
+    assert not client.tabs.ensure_doubts(project, SUSPECT)
     items = tab(client, project)["filters"]["items"]
     assert mine in items
     assert condition("predictions_score", "greater", "Number", 0.25) in items
-    client.import_predictions(project, "v1", [PredictionRow(ids[0], 0.5)])
-    client.set_model_version(project, "v1")
-    client.set_label_issues(project, [client.annotate(ids[0], [])])
+    client.prediction_import.run(project, "v1", [PredictionRow(ids[0], 0.5)])
+    client.projects.set_model_version(project, "v1")
+    client.tabs.set_label_issues(project, [client.annotations.create(ids[0], [])])
     assert listed(client, project) == ids
 
 
 def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project: int) -> None:
-    assert client.ensure_doubts_tab(project, SUSPECT)
+    assert client.tabs.ensure_doubts(project, SUSPECT)
     view = tab(client, project)
     changed = {"title": DOUBTS_TAB, "filters": filters(LABELED)}
     client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": changed})
-    assert not client.ensure_doubts_tab(project, SUSPECT)
-    assert not client.set_label_issues(project, [1, 2])
+    assert not client.tabs.ensure_doubts(project, SUSPECT)
+    assert not client.tabs.set_label_issues(project, [1, 2])
     assert tab(client, project)["filters"]["items"] == [LABELED]
 
 
 def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient, project: int, tmp_path: Path) -> None:
     """Label Studio's page shows the list of ids as a filter, and does not rewrite it."""
     ids = add_tasks(client, project, 4)
-    client.import_predictions(
+    client.prediction_import.run(
         project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.8, 0.7), strict=True)]
     )
-    client.set_model_version(project, "v1")
-    annotations = [client.annotate(task, []) for task in ids]
-    client.ensure_doubts_tab(project, SUSPECT)
-    client.set_label_issues(project, annotations[:2])
+    client.projects.set_model_version(project, "v1")
+    annotations = [client.annotations.create(task, []) for task in ids]
+    client.tabs.ensure_doubts(project, SUSPECT)
+    client.tabs.set_label_issues(project, annotations[:2])
     before = tab(client, project)
     with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
         page.goto(f"{client.url}/projects/{project}/data?tab={before['id']}")

@@ -28,20 +28,20 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
 ) -> None:
     (tag,) = label_config.parse(CONFIG)
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("push", CONFIG)
+        project = client.projects.create("push", CONFIG)
         model = ServedModel(project, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", tag, "label")
         images = [{"data": {"image": f"http://images.example/{n}.png"}} for n in range(3)]
         client.http.send("POST", f"/api/projects/{project}/import", images)
-        ids = [task.id for task in client.unlabeled_tasks(project)]
+        ids = [task.id for task in client.tasks.unlabeled(project)]
         labels = ["cat", "gone", "dog"]
         rows = [PredictionRow(task, 0.5, (region(label),)) for task, label in zip(ids, labels, strict=True)]
         with_studio = replace(context, label_studio=client)
         assert push.write_predictions(with_studio, model, iter(rows), [], push.no_check) == 3
-        present = client.prediction_stamps(project, model.name)
+        present = client.predictions.stamps(project, model.name)
         assert (
             push.write_predictions(with_studio, model, iter(rows), present, push.no_check) == 0
         )  # once more changes nothing
-        held = [client.predictions_of(task) for task in ids]
+        held = [client.predictions.of_task(task) for task in ids]
     assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
     failures = context.progress.failures(project)
     assert set(failures) == {ids[1]}
@@ -54,31 +54,31 @@ def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew
     label_studio: LabelStudioProcess, anew: bool
 ) -> None:
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("anew", CONFIG)
+        project = client.projects.create("anew", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}])
-        (task,) = client.unlabeled_tasks(project)
+        (task,) = client.tasks.unlabeled(project)
         for label, again in (("cat", False), ("dog", anew)):
-            present = list(client.prediction_stamps(project, "yolo11n-v1"))
+            present = list(client.predictions.stamps(project, "yolo11n-v1"))
             rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
             push.import_or_update(client, project, "yolo11n-v1", rows, present, anew=again)
-        (held,) = client.predictions_of(task.id)
+        (held,) = client.predictions.of_task(task.id)
     assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]
 
 
 def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStudioProcess) -> None:
     """Whatever wrote the others: the queue would go by any of them, and every push would mend only one."""
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.create_project("twice", CONFIG)
+        project = client.projects.create("twice", CONFIG)
         images = [{"image": f"http://images.example/{n}.png"} for n in range(2)]
         client.http.send("POST", f"/api/projects/{project}/import", images)
-        twice, once = [task.id for task in client.unlabeled_tasks(project)]
+        twice, once = [task.id for task in client.tasks.unlabeled(project)]
         for version in ("yolo11n-v0", "yolo11n-v1"):
             for task, score in ((twice, 0.2), (twice, 0.9), (once, 0.4)):
-                client.create_prediction(version, PredictionRow(task, score, (region("cat"),)))
+                client.predictions.create(version, PredictionRow(task, score, (region("cat"),)))
         rows = [PredictionRow(twice, 0.5, (region("dog"),)), PredictionRow(once, 0.4, (region("dog"),))]
-        present = client.prediction_stamps(project, "yolo11n-v1")
+        present = client.predictions.stamps(project, "yolo11n-v1")
         assert push.import_or_update(client, project, "yolo11n-v1", iter(rows), present) == 1
-        held = {task: client.predictions_of(task) for task in (twice, once)}
+        held = {task: client.predictions.of_task(task) for task in (twice, once)}
     scores = {task: [(one.version, one.score) for one in found] for task, found in held.items()}
     assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]
     assert scores[once] == [("yolo11n-v0", 0.4), ("yolo11n-v1", 0.4)]

@@ -54,11 +54,11 @@ def story(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
     settings = {"IMGSZ": "64", "RETRAIN_EVERY": "1000", "MODEL_SCORE_THRESHOLD": "0.05", "EXPLORE_SHARE": "0"}
     with open_world(label_studio, folder, data_yaml, settings) as world:
         client = world.client
-        project = client.create_project("queue order", world.config)
-        client.upload_images(project, [file.path for file in world.data.train])
-        backend = client.attach_backend(project, world.url, "yolo").id
+        project = client.projects.create("queue order", world.config)
+        client.tasks.upload_images(project, [file.path for file in world.data.train])
+        backend = client.projects.attach_backend(project, world.url, "yolo").id
         await_shown(world, project, "yolo11n-v0")
-        for task in list(client.unlabeled_tasks(project))[:LABELED]:
+        for task in list(client.tasks.unlabeled(project))[:LABELED]:
             world.annotate(task)
         for seed in range(LATEST):
             weights = tiny_yolo(folder / f"{seed}.pt", world.data.classes, seed)
@@ -96,14 +96,14 @@ def standing(story: Story, version: int) -> str:
     world, project = story.world, story.project
     order, status = world.store.ranking(project, version), world.status(project)
     wanted = {} if order is None else dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
-    unlabeled = {task.id for task in world.client.unlabeled_tasks(project)}
+    unlabeled = {task.id for task in world.client.tasks.unlabeled(project)}
     lines = [
         f"the ranking in the store is by {order.strategy if order else 'nothing yet'}, of {len(wanted)} tasks",
-        f"Label Studio shows {world.shown(project)!r} and counts {world.client.prediction_versions(project)}",
+        f"Label Studio shows {world.shown(project)!r} and counts {world.client.predictions.versions(project)}",
         f"{status.scoring!r}, ranking_error={status.ranking_error!r}, failures={status.failures}",
     ]
     for task in sorted(unlabeled | wanted.keys()):
-        held = [(one.id, one.version, one.score) for one in world.client.predictions_of(task)]
+        held = [(one.id, one.version, one.score) for one in world.client.predictions.of_task(task)]
         where = "in the queue" if task in unlabeled else "labeled"
         lines.append(f"task {task}, {where}: wanted {wanted.get(task)}, held (id, version, score) {held}")
     return "\n".join(lines)
@@ -113,11 +113,11 @@ def handed_out(story: Story) -> list[int]:
     """Take every task from the queue; afterwards all are unlabeled again."""
     client = story.world.client
     order, made = [], []
-    while (task := client.next_task(story.project)) is not None:
+    while (task := client.tasks.next(story.project)) is not None:
         order.append(task.id)
-        made.append(client.annotate(task.id, []))
+        made.append(client.annotations.create(task.id, []))
     for annotation in made:
-        client.delete_annotation(annotation)
+        client.annotations.delete(annotation)
     return order
 
 
@@ -180,12 +180,12 @@ def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, t
 def test_a_label_that_is_gone_brings_its_task_back(story: Story) -> None:
     """Not only the pool of the ranking: a labeled task that loses its label is in the queue again."""
     world, project = story.world, story.project
-    labeled = next(iter(world.client.annotated_tasks(project)))
-    world.client.delete_annotation(labeled.annotation_id)
+    labeled = next(iter(world.client.annotations.annotated_tasks(project)))
+    world.client.annotations.delete(labeled.annotation_id)
     task: Task = labeled.task
 
     def back() -> bool:
         scores = world.scores(project).get(task.id, [])
         return len(scores) == 1 and scores[0] is not None and 0 <= scores[0] <= 1
 
-    await_true(back, "its score", PATIENCE_S, lambda: str(world.client.predictions_of(task.id)))
+    await_true(back, "its score", PATIENCE_S, lambda: str(world.client.predictions.of_task(task.id)))

@@ -38,7 +38,7 @@ Shown = Mapping[int, tuple[Any, ...]]  # the regions of each task
 
 def new_project(client: LabelStudioClient, images: ImageSite) -> int:
     """Make a project of two videos."""
-    project = client.create_project("videos", CONFIG)
+    project = client.projects.create("videos", CONFIG)
     for name in ("a.avi", "b.avi"):
         add_video(client, project, images, name)
     return project
@@ -77,19 +77,19 @@ def test_the_queue_shows_what_the_label_config_asks_for(
         client = servers.client
         project = new_project(client, images)
         publish(servers.store, project, tiny_weights)
-        client.attach_backend(project, servers.url, "yolo")
+        client.projects.attach_backend(project, servers.url, "yolo")
         await_shown(servers, project, "yolo11n-v1")
         first = regions(servers, project)
         assert all(first.values())
         change(client, project, SURER)
-        tasks = list(client.unlabeled_tasks(project))
+        tasks = list(client.tasks.unlabeled(project))
         asked = {
             "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
             "project": str(project),
             "label_config": SURER,
         }
         answer = httpx.post(f"{servers.url}/predict", json=asked, timeout=60).json()["results"]
-        client.backends(project)  # as whoever opens Settings: Label Studio calls /setup
+        client.projects.backends(project)  # as whoever opens Settings: Label Studio calls /setup
         second = await_other(servers, project, first)
         assert [one["result"] for one in answer] == [list(second[task.id]) for task in tasks]
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
@@ -127,7 +127,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         project = new_project(client, images)
         context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
         publish(context.store, project, tiny_weights)
-        tasks = [task.id for task in client.unlabeled_tasks(project)]
+        tasks = [task.id for task in client.tasks.unlabeled(project)]
 
         def run(older: int = 0) -> bool:
             current = context.progress.scoring(project)
@@ -140,7 +140,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
             assert context.store.prediction(project, 1, tasks[0], tag="label") is None
             assert run()
             assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=2, failed=0)
-            (first,), (second,) = (client.predictions_of(task) for task in tasks)
+            (first,), (second,) = (client.predictions.of_task(task) for task in tasks)
             return [first.result, second.result]
 
         before = push_all()

@@ -229,13 +229,13 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"strategy": "bald", "committee_size": 2})) as context:
         client = context.label_studio
-        project = client.create_project("votes of tags", TWO_TAGS)
+        project = client.projects.create("votes of tags", TWO_TAGS)
         body = [{"image": images.add(f"{number}.png", number)} for number in range(4)]
         client.http.send("POST", f"/api/projects/{project}/import", body)
         context.store.save_project(ProjectRecord(project, TWO_TAGS, "", "", "", ""))
         two_tags(context, project, tiny_weights, learned=())
-        *ids, labeled = [task.id for task in client.unlabeled_tasks(project)]
-        client.annotate(labeled, [*human((HERE, "cat")), *human((ASIDE, "cat"), tag="second")])
+        *ids, labeled = [task.id for task in client.tasks.unlabeled(project)]
+        client.annotations.create(labeled, [*human((HERE, "cat")), *human((ASIDE, "cat"), tag="second")])
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
         voted = {

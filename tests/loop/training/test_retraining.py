@@ -135,17 +135,19 @@ class Studio:
         if quality:
             value = {"choices": [quality]}
             result.append({"id": "q", "from_name": "quality", "to_name": "image", "type": "choices", "value": value})
-        self.context.label_studio.annotate(task.id, result)
+        self.context.label_studio.annotations.create(task.id, result)
 
     def judge_anew(self, quality: str) -> None:
         """Change the choice of the first task's annotation, and leave its box as it is."""
         client = self.context.label_studio
-        one = next(each for each in client.annotated_tasks(self.project) if each.task.id == self.tasks[0].id)
+        one = next(
+            each for each in client.annotations.annotated_tasks(self.project) if each.task.id == self.tasks[0].id
+        )
         result = [dict(each) for each in one.result]
         for each in result:
             if each["from_name"] == "quality":
                 each["value"] = {"choices": [quality]}
-        client.update_annotation(one.annotation_id, result)
+        client.annotations.update(one.annotation_id, result)
 
     def freeze(self, *names: str) -> str:
         """Let all tags be trained but these; return the label config."""
@@ -159,7 +161,7 @@ class Studio:
         """Score and push the accepted version, as the jobs do."""
         current = self.context.store.current(self.project)
         assert current is not None
-        unlabeled = [task.id for task in self.context.label_studio.unlabeled_tasks(self.project)]
+        unlabeled = [task.id for task in self.context.label_studio.tasks.unlabeled(self.project)]
         run = self.context.progress.start_scoring(self.project, current.number, 1, len(unlabeled))
         assert scoring.score_shard(self.context, self.project, run, 0, False, unlabeled) == current.number
         cycle.rank_push_and_flip(self.context, self.project, current.number)
@@ -182,11 +184,11 @@ def studio(label_studio: LabelStudioProcess, settings: Settings, images: ImageSi
         tiny_yolo(folder / "yolo11n.pt")
         tiny_yolo(folder / "yolo11n-cls.pt", QUALITIES, task="classify")
         client = context.label_studio
-        project = client.create_project("both", BOTH)
+        project = client.projects.create("both", BOTH)
         urls = [images.add(f"{n}.png", n) for n in range(6)]
         client.http.send("POST", f"/api/projects/{project}/import", [{"image": url} for url in urls])
         context.store.save_project(ProjectRecord(project, BOTH, "", "", "", ""))
-        yield Studio(context, project, tuple(client.unlabeled_tasks(project)))
+        yield Studio(context, project, tuple(client.tasks.unlabeled(project)))
 
 
 def from_names(result: tuple[Json, ...]) -> set[str]:
@@ -208,13 +210,15 @@ def test_both_tags_learn_and_are_served(studio: Studio) -> None:
     assert "; quality: published" in version.reason
     studio.score()
     rest = {task.id for task in studio.tasks[4:]}
-    stored = {task: context.label_studio.predictions_of(task) for task in rest}
+    stored = {task: context.label_studio.predictions.of_task(task) for task in rest}
     assert all(len(found) == 1 for found in stored.values())
     for (found,) in stored.values():
         assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}
     assert sorted(found.score for (found,) in stored.values() if found.score is not None) == [0, 1]
 
-    context.label_studio.annotate(studio.tasks[4].id, [])  # neither boxes nor a choice: nothing for the choices
+    context.label_studio.annotations.create(
+        studio.tasks[4].id, []
+    )  # neither boxes nor a choice: nothing for the choices
     again = retraining.retrain(context, project)
     assert again.parent == version.number
     assert [one.champion_metrics is not None for one in again.models] == [True, True]
@@ -230,7 +234,7 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
     assert "label: not trained: none of the 4 labeled images has a box; quality: published" in version.reason
     assert version.models[0].sha256 == ""
     studio.score()
-    (found,) = context.label_studio.predictions_of(studio.tasks[4].id)
+    (found,) = context.label_studio.predictions.of_task(studio.tasks[4].id)
     assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}  # boxes of the base weights
     (answer,) = serving.predict(context, project, BOTH, [studio.tasks[4]])
     assert len(answer.regions) == len(found.result)

@@ -9,29 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.errors import LabelStudioError, NotFoundError
+from backend.labelstudio.client.filters import LABELED, filters
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.types import Json
 
 SAMPLING = "Uncertainty sampling"
 PROJECTS_PER_QUERY = 100  # Label Studio's largest page
-
-
-def condition(column: str, operator: str, kind: str, value: Any) -> Json:
-    """Return one Data Manager condition on tasks."""
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def filters(*conditions: Json) -> Json:
-    """Return Data Manager filters that ask for all of `conditions`."""
-    return {"conjunction": "and", "items": list(conditions)}
-
-
-# What Label Studio hands out: tasks with fewer annotations, each by another user, than are wanted of them.
-UNLABELED = condition("is_labeled", "equal", "Boolean", False)
-COMPLETED = condition("is_labeled", "equal", "Boolean", True)
-QUEUED = condition("completed_at", "empty", "Datetime", True)  # the same as a column that the Data Manager shows
-LABELED = condition("total_annotations", "greater", "Number", 0)
-ANY_SCORE = condition("predictions_score", "greater", "Number", -1)  # so that the score comes with each task
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,35 +106,37 @@ class _Webhook(Answer):
     is_active: bool = True
 
 
-class ProjectCalls:
-    """The calls about a project; mixed into the client, which brings `http`."""
+class Projects:
+    """The calls about projects and what is attached to them."""
 
-    http: LabelStudioHTTP
+    def __init__(self, http: LabelStudioHTTP) -> None:
+        self._http = http
 
-    def project(self, project_id: int) -> ProjectInfo:
+    def get(self, project_id: int) -> ProjectInfo:
         """Return a project's settings and counts. Raises NotFoundError."""
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
         fields = ",".join(_Project.model_fields)
-        return _project(parse(_Project, self.http.get(path, missing=missing, include=fields)))
+        return _project(parse(_Project, self._http.get(path, missing=missing, include=fields)))
 
-    def projects(self, ids: Sequence[int]) -> dict[int, ProjectInfo]:
-        """Return the projects with these ids, with their counts, a hundred by a request; those that are gone lack."""
-        fields, found = ",".join(_CountedProject.model_fields), []
+    def get_many(self, ids: Sequence[int]) -> dict[int, ProjectInfo]:
+        """Return the projects with these ids, with their counts, a hundred per request; deleted ones are left out."""
+        fields = ",".join(_CountedProject.model_fields)
+        projects: list[_CountedProject] = []
         for begin in range(0, len(ids), PROJECTS_PER_QUERY):
-            asked = ",".join(map(str, ids[begin : begin + PROJECTS_PER_QUERY]))
-            answer = self.http.get("/api/projects/", ids=asked, page_size=PROJECTS_PER_QUERY, include=fields)
-            found += parse_list(_CountedProject, parse(_ProjectPage, answer).results)
-        return {each.id: replace(_project(each), counts=_hash(each.model_dump_json())) for each in found}
+            batch = ",".join(map(str, ids[begin : begin + PROJECTS_PER_QUERY]))
+            answer = self._http.get("/api/projects/", ids=batch, page_size=PROJECTS_PER_QUERY, include=fields)
+            projects += parse_list(_CountedProject, parse(_ProjectPage, answer).results)
+        return {project.id: replace(_project(project), counts=_hash(project.model_dump_json())) for project in projects}
 
     def labeled_count(self, project_id: int) -> int:
         """Count the labeled tasks by the Data Manager: LS's own counter leaves out what was imported with tasks."""
         query = json.dumps({"filters": filters(LABELED)})
-        page = self.http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
+        page = self._http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
         return parse(_Count, page).total
 
-    def create_project(self, title: str, label_config: str) -> int:
+    def create(self, title: str, label_config: str) -> int:
         """Create a project and return its id."""
-        created = self.http.send("POST", "/api/projects/", {"title": title, "label_config": label_config})
+        created = self._http.send("POST", "/api/projects/", {"title": title, "label_config": label_config})
         return parse(Created, created).id
 
     def set_model_version(self, project_id: int, version: str) -> None:
@@ -169,14 +154,14 @@ class ProjectCalls:
 
     def set_sampling(self, project_id: int) -> bool:
         """Switch the queue to uncertainty sampling; return whether that changed anything."""
-        if self.project(project_id).sampling == SAMPLING:
+        if self.get(project_id).sampling == SAMPLING:
             return False
         self._patch(project_id, sampling=SAMPLING)
         return True
 
     def _patch(self, project_id: int, **fields: Any) -> None:
         path, missing = f"/api/projects/{project_id}/", f"no project {project_id} in Label Studio"
-        self.http.send("PATCH", path, fields, missing=missing)
+        self._http.send("PATCH", path, fields, missing=missing)
 
     def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
         """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
@@ -185,7 +170,7 @@ class ProjectCalls:
         """
         stale = self._stale_webhooks(project_id, backend_url, header, value)
         for hook in stale:
-            self.http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
+            self._http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
         return bool(stale)
 
     def lacks_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
@@ -193,7 +178,7 @@ class ProjectCalls:
         return bool(self._stale_webhooks(project_id, backend_url, header, value))
 
     def _stale_webhooks(self, project_id: int, backend_url: str, header: str, value: str) -> list[WebhookInfo]:
-        self.project(project_id)  # LS answers 400 for an unknown one
+        self.get(project_id)  # LS answers 400 for an unknown one
         ours = webhooks_to(backend_url, self.webhooks(project_id))
         if not ours:
             raise NotFoundError(
@@ -205,19 +190,19 @@ class ProjectCalls:
 
     def webhooks(self, project_id: int | None = None) -> list[WebhookInfo]:
         """Return the webhooks of one project, or of all of them in one request."""
-        asked: Json = {} if project_id is None else {"project": project_id}
-        found = parse_list(_Webhook, self.http.get("/api/webhooks/", **asked))
+        params: Json = {} if project_id is None else {"project": project_id}
+        hooks = parse_list(_Webhook, self._http.get("/api/webhooks/", **params))
         return [
             WebhookInfo(hook.id, hook.project, hook.url, hook.headers or {}, hook.is_active)
-            for hook in found
+            for hook in hooks
             if hook.project
         ]
 
     def backends(self, project_id: int) -> list[BackendInfo]:
         """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
-        found = parse_list(_Backend, self.http.get("/api/ml/", missing=missing, project=project_id))
-        return [_backend(backend) for backend in found]
+        backends = parse_list(_Backend, self._http.get("/api/ml/", missing=missing, project=project_id))
+        return [_backend(backend) for backend in backends]
 
     def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
         """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
@@ -225,11 +210,11 @@ class ProjectCalls:
         Raises LabelStudioBlockedError for an address LS does not allow (a backend without webhook may stay behind),
         NotFoundError, and LabelStudioError with the backend's own /health or /setup message.
         """
-        self.project(project_id)
+        self.get(project_id)
         body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
         if user:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-        return _backend(parse(_Backend, self.http.send("POST", "/api/ml/", body)))
+        return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body)))
 
 
 def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookInfo]:
@@ -238,15 +223,15 @@ def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookI
     return [hook for hook in hooks if hook.url.rstrip("/") == url]
 
 
-def _project(found: _Project) -> ProjectInfo:
+def _project(project: _Project) -> ProjectInfo:
     return ProjectInfo(
-        id=found.id,
-        title=found.title,
-        label_config=found.label_config or "",
-        model_version=found.model_version or "",
-        sampling=found.sampling or "",
-        show_collab_predictions=found.show_collab_predictions,
-        task_count=found.task_number or 0,
+        id=project.id,
+        title=project.title,
+        label_config=project.label_config or "",
+        model_version=project.model_version or "",
+        sampling=project.sampling or "",
+        show_collab_predictions=project.show_collab_predictions,
+        task_count=project.task_number or 0,
     )
 
 
@@ -254,12 +239,12 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _backend(found: _Backend) -> BackendInfo:
+def _backend(backend: _Backend) -> BackendInfo:
     return BackendInfo(
-        id=found.id,
-        url=found.url,
-        title=found.title or "",
-        state=found.readable_state,
-        error_message=found.error_message or "",
-        model_version=found.model_version or "",
+        id=backend.id,
+        url=backend.url,
+        title=backend.title or "",
+        state=backend.readable_state,
+        error_message=backend.error_message or "",
+        model_version=backend.model_version or "",
     )

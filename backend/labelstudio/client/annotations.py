@@ -1,0 +1,174 @@
+"""The annotations of a Label Studio project: which one counts, when somebody last worked, and writing them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backend.labelstudio.client.filters import LABELED, condition, filters
+from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
+from backend.labelstudio.client.projects import Created
+from backend.labelstudio.client.tasks import IDS_PER_QUERY, TaskPage, Tasks
+from backend.types import AnnotatedTask, Json, Task
+
+RECENT = 250  # tasks that are looked at for a sign of life
+
+
+class _Annotation(Answer):
+    id: int
+    updated_at: str
+    was_cancelled: bool
+    ground_truth: bool
+    result: list[Any] | None = None  # an import takes items that are no objects
+
+
+class _Person(Answer):
+    id: int
+    last_activity: datetime | None = None
+
+
+class _Time(Answer):
+    updated_at: datetime
+
+
+class _Labels(Answer):
+    id: int
+    data: dict[str, Any] | None = None
+    annotations: list[_Annotation]
+
+
+class _Touched(Answer):
+    """The times at which somebody last changed a task's annotations and drafts."""
+
+    annotations: tuple[_Time, ...] = ()
+    drafts: tuple[_Time, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStamp:
+    """Which annotation of a task counts, and when it was last changed."""
+
+    annotation_id: int
+    updated_at: str
+
+
+class Annotations:
+    """The calls about annotations."""
+
+    def __init__(self, http: LabelStudioHTTP, tasks: Tasks) -> None:
+        self._http = http
+        self._tasks = tasks
+
+    def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
+        """Yield each task that has a submitted annotation, with the annotation that counts, by task id.
+
+        `ids` limits it to these tasks. Ground truth counts before other annotations, then the newest by updated_at.
+        Skips and drafts are no labels. An annotation without regions is one: it labels a background image.
+        Annotations that were imported with the task count. Raises NotFoundError.
+        """
+        for task in self._labels_of(project_id, ids, "data,annotations.result"):
+            if chosen := pick(task.annotations):
+                yield AnnotatedTask(
+                    task=Task(task.id, task.data or {}),
+                    annotation_id=chosen.id,
+                    updated_at=chosen.updated_at,
+                    result=tuple(chosen.result or ()),
+                    ground_truth=chosen.ground_truth,
+                )
+
+    def stamps(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, str]:
+        """Return annotation id -> updated_at of exactly the annotations that `annotated_tasks` yields.
+
+        `ids` limits it to these tasks. It takes half the time and a twentieth of the bytes of an export, which also
+        leaves two files on LS's disk per call.
+        """
+        return {stamp.annotation_id: stamp.updated_at for stamp in self.stamps_by_task(project_id, ids).values()}
+
+    def stamps_by_task(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, LabelStamp]:
+        """Return what `stamps` returns, by task id."""
+        counted = ((task.id, pick(task.annotations)) for task in self._labels_of(project_id, ids))
+        return {task_id: LabelStamp(label.id, label.updated_at) for task_id, label in counted if label}
+
+    def newest_activity(self, project_id: int) -> float:
+        """Return when somebody last annotated, in seconds of Label Studio's clock; 0 for never.
+
+        For other users, Label Studio gives the time of their last write in any project. For our own user that time is
+        useless, because each of our calls moves it; we take the labels and drafts of this project instead.
+        """
+        me = parse(_Person, self._http.get("/api/current-user/whoami")).id
+        people = parse_list(_Person, self._http.get("/api/users/"))
+        seconds = [person.last_activity.timestamp() for person in people if person.last_activity and person.id != me]
+        # Writing a prediction touches its task too, so we read the labels of the RECENT tasks touched last.
+        for task in self._touched(project_id, include="id,annotations.updated_at", expand="annotations"):
+            seconds += [annotation.updated_at.timestamp() for annotation in task.annotations]
+        drafted = condition("draft_exists", "equal", "Boolean", True)  # a draft does not touch its task
+        for task in self._touched(project_id, drafted, include="id,drafts"):
+            seconds += [draft.updated_at.timestamp() for draft in task.drafts]
+        return max(seconds, default=0.0)
+
+    def _touched(self, project_id: int, *conditions: Json, **params: Any) -> list[_Touched]:
+        query = {"filters": filters(*conditions), "ordering": ["-tasks:updated_at"]}
+        page = self._http.get(
+            "/api/tasks",
+            missing=f"no project {project_id} in Label Studio",
+            project=project_id,
+            page_size=RECENT,
+            fields="all",
+            query=json.dumps(query),
+            **params,
+        )
+        return parse_list(_Touched, parse(TaskPage, page).tasks)
+
+    def task_ids(self, project_id: int) -> Iterator[int]:
+        """Yield the ids of exactly the tasks that `annotated_tasks` yields."""
+        return (task.id for task in self._labels(project_id) if pick(task.annotations))
+
+    def _labels_of(self, project_id: int, ids: Sequence[int] | None, more: str = "") -> Iterator[_Labels]:
+        """Yield the labels of all tasks, or of `ids`, in requests whose addresses are not too long."""
+        if ids is None:
+            yield from self._labels(project_id, more)
+            return
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            yield from self._labels(project_id, more, ids[start : start + IDS_PER_QUERY])
+
+    def _labels(self, project_id: int, more: str = "", ids: Sequence[int] | None = None) -> Iterator[_Labels]:
+        stamps = "annotations.id,annotations.updated_at,annotations.was_cancelled,annotations.ground_truth"
+        include = f"id,{stamps},{more}".rstrip(",")
+        selected: Json | None = None if ids is None else {"all": False, "included": list(ids)}
+        params: Json = {"include": include, "fields": "all", "expand": "annotations"}
+        for page in self._tasks.pages(project_id, LABELED, selected=selected, **params):
+            yield from (parse(_Labels, task) for task in page)
+
+    def create(self, task_id: int, result: Sequence[Json], *, was_cancelled: bool = False) -> int:
+        """Submit an annotation, or skip the task with `was_cancelled`; return the annotation's id."""
+        body = {"result": list(result), "was_cancelled": was_cancelled}
+        missing = f"no task {task_id} in Label Studio"
+        created = self._http.send("POST", f"/api/tasks/{task_id}/annotations/", body, missing=missing)
+        return parse(Created, created).id
+
+    def update(
+        self, annotation_id: int, result: Sequence[Json] | None = None, *, ground_truth: bool | None = None
+    ) -> None:
+        """Change an annotation's regions, or its ground truth mark. Raises NotFoundError."""
+        changes = {"result": None if result is None else list(result), "ground_truth": ground_truth}
+        body = {name: value for name, value in changes.items() if value is not None}
+        missing = f"no annotation {annotation_id} in Label Studio"
+        self._http.send("PATCH", f"/api/annotations/{annotation_id}/", body, missing=missing)
+
+    def delete(self, annotation_id: int) -> None:
+        """Delete an annotation. Raises NotFoundError."""
+        missing = f"no annotation {annotation_id} in Label Studio"
+        self._http.send("DELETE", f"/api/annotations/{annotation_id}/", missing=missing)
+
+
+def pick(annotations: Iterable[_Annotation]) -> _Annotation | None:
+    """Return the annotation that counts among a task's: ground truth first, else the newest; None without any."""
+    submitted = [annotation for annotation in annotations if not annotation.was_cancelled]
+    return max(
+        submitted,
+        key=lambda label: (label.ground_truth, datetime.fromisoformat(label.updated_at), label.id),
+        default=None,
+    )
