@@ -1,12 +1,8 @@
-"""A task's image or video as a local file, read by OpenCV as the browser shows it: fetched safely, checked, cached."""
+"""A task's image or video as a local file: fetched safely, checked, cached, and read by OpenCV as browsers show it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import logging
 import os
-import re
 import tempfile
 import threading
 from collections import deque
@@ -17,12 +13,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-from urllib.parse import parse_qs, unquote_to_bytes
 
 from PIL import Image
 
-from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
-from backend.faults import is_disk_error, is_out_of_memory
+from backend.errors import MediaError
 from backend.media import avif, bounded, png, video, video_frames
 from backend.media.cache_space import CacheSpace
 from backend.media.images import (
@@ -36,23 +30,21 @@ from backend.media.images import (
     upright_strips,
 )
 from backend.media.safe_http import SafeHttp
+from backend.media.task_errors import errors_of_task
+from backend.media.uris import CLOUD_SCHEMES, checked_uri, inline_bytes
 from backend.media.video import Video
 from backend.settings import Settings
 
-log = logging.getLogger(__name__)
-
-F = TypeVar("F")
 T = TypeVar("T")
-CLOUD_SCHEMES = frozenset({"s3", "s3s", "gs", "azure-blob", "azure_spi", "dbx"})  # which Label Studio resolves
 WORKERS = 8
 LOCKS = 256
-BYTES_PER_PIXEL = 5  # of MAX_MEGAPIXELS: what decoding one file may take, 500 MB by default
-BIG_BYTES = 64_000_000  # what takes more is decoded one at a time
+BYTES_PER_PIXEL = 5  # decoding a file may take so many bytes for each pixel of MAX_MEGAPIXELS: 500 MB by default
+BIG_BYTES = 64_000_000  # images that take more are decoded one at a time
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """An upright 8-bit RGB or gray image on disk; width and height in pixels, as the browser's naturalWidth."""
+    """An upright 8-bit RGB or gray image on disk; width and height in pixels, like naturalWidth in a browser."""
 
     path: Path
     width: int
@@ -60,9 +52,9 @@ class MediaFile:
 
 
 class MediaCache:
-    """Images by URI under one folder; safe to share between threads and processes.
+    """Images and videos by URI under one folder; safe to share between threads and processes.
 
-    `authorize(url)` gives the headers for Label Studio's own origin, and is called for no other URL;
+    `authorize(url)` returns the headers for Label Studio's own origin, and is called for no other URL.
     `resolve(task_id, uri)` turns a cloud storage URI into a URL of Label Studio.
     """
 
@@ -83,34 +75,37 @@ class MediaCache:
         self._big = threading.Lock()
         self._space = CacheSpace(root, int(settings.media_cache_gb * 1e9))
         root.mkdir(parents=True, exist_ok=True)
-        Image.init()  # plugins register at first use, which is not safe to start from eight threads
+        Image.init()  # Pillow registers its plugins at first use, which is not safe in eight threads at once
         Image.MAX_IMAGE_PIXELS = None  # our limit replaces Pillow's, which warns at 89 and refuses at 179 megapixels
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Keep the files that are fetched in this block until it ends; what nobody uses may be deleted to make room."""
+        """Keep the files that are fetched in this block until it ends; other files may be deleted to make room."""
         return self._space.in_use()
 
     def fetch(self, uri: object, task_id: int | None = None) -> MediaFile:
         """Return the checked image of a URI, from the cache if it is there.
 
-        Raises MediaError for all that is wrong with this one file: missing, forbidden, too large, damaged. What would
-        befall every task alike is MachineError (no room, no memory) or LabelStudioError (not reachable, token refused).
+        Raises MediaError for a problem of this file: it is missing, forbidden, too large or damaged. Problems that
+        would stop every task are MachineError (no room, no memory) or LabelStudioError (not reachable, token refused).
         """
-        return self._fetch(uri, task_id, self._image, "image")
+        return self._checked(uri, task_id, self._image, "image")
 
     def fetch_video(self, uri: object, task_id: int | None = None) -> Video:
         """Return the checked video of a URI, from the cache if it is there; raises as `fetch`."""
-        return self._fetch(uri, task_id, self._video, "video")
+        return self._checked(uri, task_id, self._video, "video")
 
-    def _fetch(self, uri: object, task_id: int | None, find: Callable[[str, int | None, str], T], noun: str) -> T:
-        with _of_task(uri, task_id):
-            text = _checked_uri(uri, noun)
+    def _checked(self, uri: object, task_id: int | None, read: Callable[[str, int | None, str], T], noun: str) -> T:
+        with errors_of_task(uri, task_id):
+            text = checked_uri(uri, noun)
             key = sha256(f"{self.http.origin}\n{text}".encode()).hexdigest()
-            with self._locks[int(key[:2], 16)]:  # one download per URI, however many ask at once
-                return find(text, task_id, key)
+            with self._locks[int(key[:2], 16)]:  # one download per URI, even if several threads ask for it
+                return read(text, task_id, key)
 
     def fetch_many(self, requests: Iterable[tuple[object, int | None]]) -> Iterator[MediaFile | MediaError]:
-        """Yield the file, or the error, of each (uri, task id) in order; eight at a time, a bounded number ahead."""
+        """Yield the file, or the error, of each (uri, task id), in order.
+
+        WORKERS threads fetch, and at most 4 * WORKERS requests are under way or wait to be yielded.
+        """
         ahead: deque[Future[MediaFile | MediaError]] = deque()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="media") as pool:
             try:
@@ -148,31 +143,31 @@ class MediaCache:
         return video.probe(path)
 
     def stills(self, clip: Video, numbers: Sequence[int], rate: float) -> Iterator[Path]:
-        """Return images of Label Studio's frames `numbers`, ascending, of a cached video; raises as `video.frames`.
+        """Return the image files of Label Studio's frames `numbers`, ascending, of a cached video.
 
-        Frames past the end of the file have none.
+        Frames past the end of the file have no image. Raises as `video.frames`.
         """
         paths = [self.root / f"{clip.path.stem}-{clip.shown(number, rate)}.png" for number in numbers]
-        missing = [place for place, path in enumerate(paths) if not self._space.touch(path)]
-        found = video.frames(clip, [numbers[place] for place in missing], rate)
-        for place, pixels in zip(missing, found, strict=False):
+        missing = [position for position, path in enumerate(paths) if not self._space.touch(path)]
+        decoded_frames = video.frames(clip, [numbers[position] for position in missing], rate)
+        for position, pixels in zip(missing, decoded_frames, strict=False):
             with self._temporary() as encoded:
                 Image.fromarray(pixels[:, :, ::-1]).save(encoded, "PNG", compress_level=1)
-                self._publish(encoded, paths[place].name, (clip.width, clip.height))
+                self._publish(encoded, paths[position].name, (clip.width, clip.height))
         return (path for path in paths if path.is_file())
 
     def _check_size(self, width: int, height: int, decoded_bytes: float, noun: str) -> None:
-        """Raise MediaError for more pixels than MAX_MEGAPIXELS, or what takes BYTES_PER_PIXEL of so many to decode."""
+        """Raise MediaError for more than MAX_MEGAPIXELS, or more than BYTES_PER_PIXEL for each of them to decode."""
         fix = f"shrink the {noun} or raise MAX_MEGAPIXELS"
         if width * height > self._max_pixels:
-            what = f"{width}x{height} pixels are more than {self._max_pixels / 1e6:g} megapixels"
-            raise MediaError(what, fix=fix)
+            problem = f"{width}x{height} pixels are more than {self._max_pixels / 1e6:g} megapixels"
+            raise MediaError(problem, fix=fix)
         if decoded_bytes > self._max_decoded:
-            what = f"decoding its {width}x{height} pixels takes {decoded_bytes / 1e6:.0f} MB of memory"
+            problem = f"decoding its {width}x{height} pixels takes {decoded_bytes / 1e6:.0f} MB of memory"
             allowed = (
                 f"more than {self._max_decoded / 1e6:.0f} MB, which is {BYTES_PER_PIXEL} for each of MAX_MEGAPIXELS"
             )
-            raise MediaError(f"{what}, {allowed}", fix=f"save it as JPEG or PNG, {fix}" if noun == "image" else fix)
+            raise MediaError(f"{problem}, {allowed}", fix=f"save it as JPEG or PNG, {fix}" if noun == "image" else fix)
 
     def _cached(self, key: str) -> MediaFile | None:
         for suffix in PLAIN_SUFFIX.values():
@@ -182,7 +177,7 @@ class MediaCache:
             try:
                 with Image.open(path, formats=FORMATS) as image:  # reads the header only
                     return MediaFile(path, *image.size)
-            except OSError:  # not there, or damaged by a full disk: fetch it (again)
+            except OSError:  # deleted meanwhile, or damaged by a full disk: fetch it again
                 continue
         return None
 
@@ -197,7 +192,7 @@ class MediaCache:
                     return self._keep(image, raw, key)
 
     def _keep(self, image: Image.Image, raw: Path, key: str) -> MediaFile:
-        """Publish the bytes as they came if OpenCV reads them right, else an upright RGB PNG."""
+        """Publish the downloaded bytes if OpenCV reads them as browsers do, else an upright RGB PNG."""
         if image.format == "AVIF":
             with self._temporary() as encoded:
                 avif.write_png(raw, encoded, max(bounded.LEAST_BYTES, decoded_bytes(image)))
@@ -213,14 +208,14 @@ class MediaCache:
             return self._publish(encoded, f"{key}.png", upright_size(image))
 
     def _read(self, uri: str, task_id: int | None, sink: BinaryIO) -> str:
-        """Write what the URI names to `sink`; return its content type, empty where unknown."""
+        """Write the file that a URI names to `sink`; return its content type, "" if that is unknown."""
         scheme = uri.partition(":")[0].lower()
         if uri.startswith("/") or scheme in ("http", "https"):
             return self.http.download(uri, sink, self._max_bytes, task_id)
         if scheme in CLOUD_SCHEMES:
             return self.http.download(self._resolve(task_id, uri), sink, self._max_bytes, task_id)
         if scheme == "data":
-            sink.write(_inline_bytes(uri, self._max_bytes))
+            sink.write(inline_bytes(uri, self._max_bytes))
             return ""
         raise MediaError(
             "not an address the backend can fetch",
@@ -229,7 +224,7 @@ class MediaCache:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        self.root.mkdir(parents=True, exist_ok=True)  # somebody may empty MODEL_DIR while we run
+        self.root.mkdir(parents=True, exist_ok=True)  # an admin may empty MODEL_DIR while we run
         handle, name = tempfile.mkstemp(dir=self.root, prefix=".")
         os.close(handle)
         try:
@@ -238,103 +233,10 @@ class MediaCache:
             Path(name).unlink(missing_ok=True)
 
     def _publish(self, temporary: Path, name: str, size: tuple[int, int]) -> MediaFile:
-        """Make a finished file visible in one step, so that no reader ever sees half of it."""
+        """Move a finished file to its name in one step, so that no reader sees an incomplete file."""
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         bytes_written = temporary.stat().st_size
         published = MediaFile(temporary.replace(self.root / name), *size)
         self._space.added(bytes_written)
         return published
-
-
-def shortened(uri: str) -> str:
-    """Return a URI fit for a message: without credentials, signatures or inline data, at most 120 characters.
-
-    >>> shortened("https://me:pw@bucket.example/a.jpg?X-Signature=secret")
-    'https://bucket.example/a.jpg'
-    """
-    if uri[:5].lower() == "data:":
-        return uri.partition(",")[0][:40] + ",…"
-    base, _, query = uri.partition("#")[0].partition("?")
-    if base.endswith("/data/local-files/"):
-        base += "?d=" + parse_qs(query).get("d", [""])[0]
-    base = re.sub(r"//[^/]*@", "//", base)
-    return base if len(base) <= 120 else f"{base[:80]}…{base[-39:]}"
-
-
-@contextmanager
-def _of_task(uri: object, task_id: int | None) -> Iterator[None]:
-    """Say whose fault it is when the media of one task cannot be had: the task's, the machine's or Label Studio's.
-
-    An error that nobody foresaw is the task's as well: one odd file must not stop a whole project.
-    """
-    try:
-        yield
-    except (MachineError, LabelStudioError):
-        raise
-    except BackendError as error:
-        raise placed(error, uri, task_id) from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            fix = "give the machine more memory, or lower MAX_MEGAPIXELS"
-            raise MachineError("no memory is left to read an image", fix=fix) from error
-        if is_disk_error(error):
-            what = f"the media cache cannot be written or read: {getattr(error, 'strerror', '') or error}"
-            raise MachineError(
-                what, where="MODEL_DIR", fix="make room in MODEL_DIR, and let the backend's user write there"
-            ) from error
-        log.exception("unexpected error for %s", one_line(_place(uri, task_id)))
-        what = f"the file cannot be read: {type(error).__name__}: {error}"
-        fix = "open its URL in a browser; if the browser shows it, report this with the backend's log"
-        raise placed(MediaError(what, fix=fix), uri, task_id) from error
-
-
-def each_or_error(files: Sequence[F], ask: Callable[[Sequence[F]], Iterator[T]]) -> Iterator[T | MediaError]:
-    """Yield what `ask` answers for each file, in order, or the error of a file that is damaged or gone by now."""
-    done = 0
-    while done < len(files):
-        try:
-            for answer in ask(files[done:]):
-                yield answer
-                done += 1
-        except MediaError:  # of any file of a batch: the next one is asked alone, then the others together
-            try:
-                yield next(ask(files[done : done + 1]))
-            except MediaError as error:
-                yield error
-            done += 1
-
-
-def placed(error: BackendError, uri: object, task_id: int | None) -> MediaError:
-    """Return an error of a cached file as one of the task whose file it is: nobody knows the cache's names."""
-    return MediaError(error.what, where=_place(uri, task_id), fix=error.fix)
-
-
-def _place(uri: object, task_id: int | None) -> str:
-    task = "" if task_id is None else f"task {task_id}"
-    return ": ".join(filter(None, (task, shortened(uri) if isinstance(uri, str) else "")))
-
-
-def _checked_uri(uri: object, noun: str) -> str:
-    if isinstance(uri, str) and uri.strip():
-        if any("\ud800" <= letter <= "\udfff" for letter in uri):  # JSON can carry half a character
-            raise MediaError("not a valid URL: broken characters", fix="correct the URL in the task's data")
-        if noun == "video" and uri.strip()[:5].lower() == "data:":
-            raise MediaError("a data: URI, and a video is read from a file", fix="upload it, or give the task its URL")
-        return uri.strip()
-    what = (
-        f"the task has no {noun}" if uri is None or isinstance(uri, str) else f"{type(uri).__name__} is no {noun} URL"
-    )
-    raise MediaError(what, fix=f"put the {noun}'s URL into the task field that the label config names (value='$field')")
-
-
-def _inline_bytes(uri: str, max_bytes: int) -> bytes:
-    header, _, payload = uri.partition(",")
-    if not re.fullmatch(r"data:image/[^,]*;base64", header, re.IGNORECASE):
-        raise MediaError("a data: URI, but not of a base64 image", fix="write data:image/png;base64,…")
-    if len(payload) * 3 // 4 > max_bytes:
-        raise MediaError(f"larger than {max_bytes / 1e6:g} MB", fix="shrink the file or raise MAX_MEDIA_MB")
-    try:
-        return base64.b64decode(b"".join(unquote_to_bytes(payload).split()), validate=True)
-    except binascii.Error as error:
-        raise MediaError(f"not base64: {error}", fix="encode the image again") from None

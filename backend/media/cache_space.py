@@ -1,9 +1,9 @@
-"""Room for the media cache: what was used least recently goes first, and never what somebody is using.
+"""Room for the media cache: the files that were used least recently are deleted, but never files that are in use.
 
-Whoever works with cached files holds a mark, a locked file beside the cache; the system lets go of it when the process
-dies. A file counts as used when its time is touched. What was touched since the oldest living mark began stays, so a
-training that fetches for hours keeps all its images. Holds between processes, and between machines that share the
-folder.
+Code that works with cached files holds a mark: a locked file beside the cache. The system unlocks it when the process
+dies. A file is used when its modification time is set anew. Files that were used since the oldest locked mark was made
+stay, so a training that fetches for hours keeps all its images. This works between processes, and between machines
+that share the folder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-LEFT = 0.9  # of the limit that stays when room is made
-STEP = 0.05  # of the limit that is added before it is looked again
-GRACE_S = 60.0  # for those who hold no mark
-STALE_S = 24 * 3600.0  # after which a half-written file has no writer any more
-_BATCH = 64  # files deleted at a time, while nobody may touch one
+LEFT = 0.9  # share of the limit that stays when room is made
+STEP = 0.05  # share of the limit that may be added before the folder is measured again
+GRACE_S = 60.0  # files that were used within this time stay, for readers that hold no mark
+STALE_S = 24 * 3600.0  # older half-written files have no writer any more
+_BATCH = 64  # files deleted at a time, while no file can be touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class _File:
 
 
 class CacheSpace:
-    """The files of one folder, at most `max_bytes` of them but for those in use; safe between threads and processes."""
+    """The files of one folder, at most `max_bytes` beside those in use; safe between threads and processes."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self._root = root
         self._marks = root.with_name(f"{root.name}.use")
         self._max_bytes = max_bytes
-        self._unseen = int(STEP * max_bytes)  # bytes added since the last look; at first there may be anything
+        self._unmeasured = int(STEP * max_bytes)  # bytes added since the folder was measured; it was not measured yet
         self._counting = threading.Lock()
 
     @contextmanager
@@ -58,7 +58,7 @@ class CacheSpace:
             os.close(handle)
 
     def touch(self, path: Path) -> bool:
-        """Tell whether a file is there, and count it as used now."""
+        """Return whether a file is there, and count it as used now."""
         if not path.is_file():
             return False
         with self._lock(fcntl.LOCK_SH):
@@ -69,45 +69,45 @@ class CacheSpace:
         return True
 
     def added(self, size: int) -> None:
-        """Count what was written, and make room once that is much."""
+        """Count the bytes of a new file; make room after STEP of the limit was added."""
         with self._counting:
-            self._unseen += size
-            if self._unseen < STEP * self._max_bytes:
+            self._unmeasured += size
+            if self._unmeasured < STEP * self._max_bytes:
                 return
-            self._unseen = 0
+            self._unmeasured = 0
         self.make_room()
 
     def make_room(self) -> int:
-        """Delete what was used least recently until LEFT of the limit is left; return how many bytes went."""
+        """Delete the files used least recently until LEFT of the limit remains; return how many bytes were deleted."""
         files = self._files()
         total = sum(file.size for file in files)
         surplus = total - int(LEFT * self._max_bytes)
         if total <= self._max_bytes:
             return 0
         files.sort(key=lambda file: file.used_ns)
-        gone = 0
+        deleted = 0
         for begin in range(0, len(files), _BATCH):
-            if gone >= surplus:
+            if deleted >= surplus:
                 break
-            gone += self._delete(files[begin : begin + _BATCH], surplus - gone)
-        if total - gone > self._max_bytes:
-            log.warning("the media cache is larger than MEDIA_CACHE_GB, as %d bytes of it are in use", total - gone)
-        return gone
+            deleted += self._delete(files[begin : begin + _BATCH], surplus - deleted)
+        if total - deleted > self._max_bytes:
+            log.warning("the media cache is larger than MEDIA_CACHE_GB, as %d bytes of it are in use", total - deleted)
+        return deleted
 
     def _delete(self, files: Sequence[_File], surplus: int) -> int:
-        """Delete files that nobody uses, up to a number of bytes; nobody can begin to use one meanwhile."""
-        gone = 0
+        """Delete files that are not in use until `surplus` bytes are deleted; no file can be touched meanwhile."""
+        deleted = 0
         with self._lock(fcntl.LOCK_EX):
             oldest = min([time.time_ns() - int(GRACE_S * 1e9), *self._living_marks()])
             for file in files:
                 with suppress(FileNotFoundError):
-                    if gone < surplus and file.path.stat().st_mtime_ns < oldest:
+                    if deleted < surplus and file.path.stat().st_mtime_ns < oldest:
                         file.path.unlink()
-                        gone += file.size
-        return gone
+                        deleted += file.size
+        return deleted
 
     def _living_marks(self) -> Iterator[int]:
-        """Yield when each mark that a living process holds began, in nanoseconds; those of dead ones are removed."""
+        """Yield when each mark of a living process was made, in nanoseconds; remove the marks of dead processes."""
         for path in self._marks.glob("mark-*"):
             with suppress(FileNotFoundError), path.open("rb") as mark:
                 try:
@@ -118,7 +118,7 @@ class CacheSpace:
                     path.unlink()
 
     def _files(self) -> list[_File]:
-        """Return all finished files; what a killed process left half written is removed."""
+        """Return all finished files; remove half-written files of killed processes."""
         files: list[_File] = []
         if not self._root.is_dir():
             return files
@@ -134,7 +134,7 @@ class CacheSpace:
 
     @contextmanager
     def _lock(self, kind: int) -> Iterator[None]:
-        self._marks.mkdir(parents=True, exist_ok=True)  # each time: somebody may empty MODEL_DIR while we run
+        self._marks.mkdir(parents=True, exist_ok=True)  # each time, as an admin may empty MODEL_DIR
         with (self._marks / "lock").open("ab") as lock:
             fcntl.flock(lock, kind)
             yield

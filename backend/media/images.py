@@ -1,4 +1,4 @@
-"""Image files of any kind: opened without harm, and shown upright in 8-bit RGB as browsers do."""
+"""Image files: opened safely, and converted to upright 8-bit RGB as browsers show them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backend.errors import MediaError
 from backend.faults import is_disk_error, is_out_of_memory
 from backend.media.png import Strip
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's others are left out: attack surface
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # without Pillow's rarer decoders, a security risk
 PLAIN_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -25,27 +25,31 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset(UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
-STRIP_PIXELS = 1 << 18  # shown at a time
+STRIP_PIXELS = 1 << 18  # pixels converted at a time
 _BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20}  # their decoders hold the whole image several times
 # Tags of TIFF.
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 278, 322, 323
 
 
 def opened(path: Path, content_type: str) -> Image.Image:
-    """Read the header; Pillow does not decode before the pixels are asked for."""
+    """Open an image and read its header; Pillow decodes it later, when its pixels are read.
+
+    Raises MediaError, with the server's `content_type`, for a file that is not an image.
+    """
     try:
         with decoding():
             return Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
-        seen = f" (the server calls it {content_type.partition(';')[0]})" if content_type else ""
+        served = f" (the server calls it {content_type.partition(';')[0]})" if content_type else ""
         raise MediaError(
-            f"not an image{seen}", fix="use JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF; open the URL in a browser to check"
+            f"not an image{served}",
+            fix="use JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF; open the URL in a browser to check",
         ) from None
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Raise MediaError for whatever a decoder stumbles over, but not for what the machine lacks."""
+    """Raise MediaError for any error of a decoder in this block, but for a lack of memory or of disk space."""
     try:
         yield
     except (UnidentifiedImageError, MediaError):
@@ -57,7 +61,7 @@ def decoding() -> Iterator[None]:
 
 
 def is_plain(image: Image.Image, path: Path) -> bool:
-    """Tell whether OpenCV reads the stored bytes as the browser does: 8 bits, opaque, upright, one frame."""
+    """Return whether OpenCV reads the stored bytes as a browser does: 8 bits, opaque, upright, one frame."""
     if image.format not in PLAIN_SUFFIX or image.mode not in ("RGB", "L") or image.has_transparency_data:
         return False
     if getattr(image, "is_animated", False) or _orientation(image) in UPRIGHT:
@@ -69,7 +73,7 @@ def is_plain(image: Image.Image, path: Path) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Read EXIF alone: Pillow's own look-up falls back to XMP, which browsers ignore."""
+    """Return the EXIF orientation. Pillow's own look-up also reads XMP, which browsers ignore."""
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
@@ -79,10 +83,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def decoded_bytes(image: Image.Image) -> int:
-    """Return how much memory an image takes at most while it is decoded, as its header tells; nothing is decoded.
+    """Return the bytes of memory that decoding an image takes at most, by its header; this decodes nothing.
 
-    Pillow keeps up to four bytes of each pixel. What decoders hold beside that was measured:
-    tests/faults/test_memory.py.
+    Pillow keeps up to four bytes per pixel. The memory of the decoders was measured in tests/faults/test_memory.py.
     """
     pixels = image.width * image.height
     if image.format in _BYTES_PER_PIXEL:
@@ -93,7 +96,7 @@ def decoded_bytes(image: Image.Image) -> int:
 
 
 def _coefficients(image: Image.Image) -> float:
-    """Return how many coefficients of each pixel a decoder keeps to the end: none, but of progressive JPEGs all."""
+    """Return how many coefficients per pixel a decoder keeps to the end: all for progressive JPEGs, else none."""
     if "progressive" not in image.info:
         return 0.0
     sampling = [(across, down) for _, across, down, _ in getattr(image, "layer", ())]
@@ -104,7 +107,7 @@ def _coefficients(image: Image.Image) -> float:
 
 
 def _tiff_block(image: Image.Image) -> int:
-    """Return the bytes of one strip or tile of a TIFF, which is decoded at a time and may be larger than the image."""
+    """Return the bytes of one strip or tile of a TIFF. It is decoded as a whole, and may be larger than the image."""
     tags = getattr(image, "tag_v2", {})
     try:
         across = int(tags.get(_TILE_WIDTH, image.width))
@@ -116,13 +119,16 @@ def _tiff_block(image: Image.Image) -> int:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return the width and height of an image as it is shown."""
+    """Return the width and height of an image as browsers show it."""
     width, height = image.size
     return (height, width) if _turn(image) in _SIDEWAYS else (width, height)
 
 
 def upright_strips(image: Image.Image) -> Iterator[Strip]:
-    """Yield an image as it is shown, upright in 8-bit RGB, from top to bottom; only a strip is in memory twice."""
+    """Yield strips of an image as browsers show it, upright in 8-bit RGB, from top to bottom.
+
+    Only one strip at a time is in memory twice.
+    """
     turn, (width, height) = _turn(image), upright_size(image)
     stretch = _value_range(image) if image.mode in ("I", "F") else (0.0, 1.0)
     rows = max(1, STRIP_PIXELS // width)
@@ -133,13 +139,13 @@ def upright_strips(image: Image.Image) -> Iterator[Strip]:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    return None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium turns no WEBP
+    return None if image.format == "WEBP" else UPRIGHT.get(_orientation(image))  # Chromium never rotates a WEBP
 
 
 def _source_box(
     size: tuple[int, int], turn: Image.Transpose | None, top: int, bottom: int
 ) -> tuple[int, int, int, int]:
-    """Return the part of a stored image (left, top, right, bottom) that is shown in rows `top` to `bottom`."""
+    """Return the box (left, top, right, bottom) of a stored image that is shown in the rows `top` to `bottom`."""
     width, height = size
     if turn in (Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
         return 0, height - bottom, width, height - top
@@ -151,7 +157,7 @@ def _source_box(
 
 
 def _value_range(image: Image.Image) -> tuple[float, float]:
-    """Return the lowest value of a wide image and how far its values reach; what is no number counts as 0."""
+    """Return the lowest value of an image of integers or floats, and the span of its values; NaN counts as 0."""
     rows = max(1, STRIP_PIXELS // image.width)
     low, high = np.inf, -np.inf
     for top in range(0, image.height, rows):
@@ -162,11 +168,11 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
 
 
 def _rgb(image: Image.Image, stretch: tuple[float, float]) -> Image.Image:
-    """Return 8-bit RGB: wide grays scaled, transparency on white."""
+    """Return an image in 8-bit RGB: grays of more bits are scaled, and transparency is put on white."""
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):  # no browser shows these: stretch what is there
+    if image.mode in ("I", "F"):  # browsers do not show these, so stretch the values to 0..255
         low, span = stretch
         values = np.nan_to_num(np.asarray(image, np.float64))
         return Image.fromarray(((values - low) / span * 255).round().astype(np.uint8)).convert("RGB")

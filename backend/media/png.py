@@ -13,11 +13,11 @@ import numpy.typing as npt
 Strip = npt.NDArray[np.uint8]  # (rows, width, 3) RGB
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SUB = 1  # the filter of a row: each byte less the one of the pixel before
+_SUB = 1  # the filter "Sub" of a row: each byte minus the same byte of the pixel before
 
 
 def write(sink: BinaryIO, width: int, height: int, strips: Iterable[Strip]) -> None:
-    """Write an 8-bit RGB PNG of strips that come from top to bottom, `height` rows in all."""
+    """Write an 8-bit RGB PNG from strips (rows, width, 3), from top to bottom, with `height` rows in all."""
     sink.write(_SIGNATURE)
     _chunk(sink, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     packer = zlib.compressobj(1)

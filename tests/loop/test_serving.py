@@ -15,7 +15,7 @@ from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
 from backend.loop.served_models import models_for
 from backend.loop.serving import TaskResult
-from backend.media.cache import each_or_error
+from backend.media.task_errors import answers_or_errors
 from backend.store.store import ProjectRecord
 from backend.types import Task
 from tests.support import CONFIG, ImageSite, model_for, publish
@@ -168,7 +168,7 @@ def test_a_cached_image_that_is_gone_meanwhile_fails_alone(served: Context, imag
     expected = list(model.predict(files))
     for gone in (0, 20, 39):
         files[gone].path.unlink()
-    found = list(each_or_error(files, model.predict))
+    found = list(answers_or_errors(files, model.predict))
     assert [place for place, each in enumerate(found) if isinstance(each, MediaError)] == [0, 20, 39]
     for each, want in zip(found, expected, strict=True):
         if not isinstance(each, MediaError):

@@ -27,9 +27,10 @@ from PIL import Image
 from backend.addresses import origin_of
 from backend.errors import LabelStudioAuthError, LabelStudioError, MachineError, MediaError, SettingError
 from backend.media import deadline, safe_http
-from backend.media.cache import MediaCache, MediaFile, shortened
+from backend.media.cache import MediaCache, MediaFile
 from backend.media.images import UPRIGHT
 from backend.media.safe_http import is_public
+from backend.media.uris import shortened
 from backend.settings import Settings
 from tests.site import Site
 from tests.support import require_program

@@ -12,7 +12,8 @@ from backend.errors import MediaError
 from backend.loop.context import Context
 from backend.loop.scoring import pool_ranking, stored_answers, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record
-from backend.media.cache import MediaFile, each_or_error, placed
+from backend.media.cache import MediaFile
+from backend.media.task_errors import answers_or_errors, task_error
 from backend.queue.rq_queue import Jobs
 from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import PoolShard, ProjectRecord
@@ -180,12 +181,12 @@ def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[Med
 def _image_predictions(
     model: ServedModel, tasks: Sequence[Task], fetched: Sequence[MediaFile | MediaError]
 ) -> Iterator[Prediction | MediaError]:
-    answers = each_or_error([file for file in fetched if not isinstance(file, MediaError)], model.predict)
+    answers = answers_or_errors([file for file in fetched if not isinstance(file, MediaError)], model.predict)
     for task, file in zip(tasks, fetched, strict=True):
         answer = file if isinstance(file, MediaError) else next(answers)
         # A model names the cache's file, and clients need not know where that lies.
         uri = task.shown(model.tag.data_key)
-        yield placed(answer, uri, task.id) if isinstance(answer, MediaError) else answer
+        yield task_error(answer, uri, task.id) if isinstance(answer, MediaError) else answer
 
 
 def _video_predictions(
@@ -195,4 +196,4 @@ def _video_predictions(
         try:
             yield video_predictions.predict_video(context, model, model.tag, task)
         except MediaError as error:
-            yield placed(error, task.shown(model.tag.data_key), task.id)
+            yield task_error(error, task.shown(model.tag.data_key), task.id)

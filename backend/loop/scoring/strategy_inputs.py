@@ -17,7 +17,7 @@ from backend.labelstudio import tags
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import PastModel, fair_predictions, past_models
 from backend.loop.served_models import ServedModel, committee_for
-from backend.media.cache import each_or_error
+from backend.media.task_errors import answers_or_errors
 from backend.policy import strategy_pool
 from backend.policy.fair_losses import prediction_loss
 from backend.policy.strategy_pool import LabeledImages
@@ -128,7 +128,7 @@ def _ask(
     fetched = [
         (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
     ]
-    answers = each_or_error([path for _, path in fetched], partial(ensemble.consult, members))
+    answers = answers_or_errors([path for _, path in fetched], partial(ensemble.consult, members))
     votes = {task_id: answer for (task_id, _), answer in zip(fetched, answers, strict=True)}
     asked = {task_id: answer for task_id, answer in votes.items() if not isinstance(answer, MediaError)}
     return np.array(list(asked), dtype=np.int64), list(asked.values())

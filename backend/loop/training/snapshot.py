@@ -15,7 +15,7 @@ from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
 from backend.loop.training import video_images
 from backend.loop.training.video_images import TaskImages
-from backend.media.cache import placed
+from backend.media.task_errors import task_error
 from backend.model_versions import TrainingSnapshot
 from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
@@ -293,4 +293,4 @@ def _video_examples(
         try:
             yield video_images.take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
-            yield placed(error, task.task.shown(tag.data_key), task.task.id)
+            yield task_error(error, task.task.shown(tag.data_key), task.task.id)

@@ -19,7 +19,7 @@ from backend.loop.context import Context
 from backend.loop.served_models import open_base, tag_base_model
 from backend.loop.training.snapshot import TagPlan
 from backend.loop.training.verdict import Evaluation, evaluate_challenger
-from backend.media.cache import placed
+from backend.media.task_errors import task_error
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.training_start import Origin, starts_from_served
@@ -105,7 +105,7 @@ def train(
 
 def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaError) -> None:
     """Tell of a video that cannot be watched to its end, in the log and on the status page."""
-    reason = f"left out of what is learned in order: {placed(error, None, task_id)}"
+    reason = f"left out of what is learned in order: {task_error(error, None, task_id)}"
     project_id = plan.record.project_id
     log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, (), {task_id: reason})
