@@ -1,4 +1,4 @@
-"""GET of URLs that anybody may have typed: no private hosts, no leaked token, limits on time and size (SSRF guard)."""
+"""Downloads of URLs that any user may have written: no private hosts, no leaked token, limited time and size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from backend.media.token_places import is_media
 from backend.settings import Settings
 
 CONNECT_S = 5.0
-READ_S = 30.0  # between two pieces of an answer, and until its headers have come
+READ_S = 30.0  # between two chunks of an answer, and until its headers have come
 TOTAL_S = 300.0  # of the whole download
-KEEPALIVE_S = 2.0  # below the 5 s after which common servers close, so that we never write into a closing connection
+KEEPALIVE_S = 2.0  # common servers close after 5 s; this is less, so that we never write into a closing connection
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4  # of one host name, tried in turn
 
@@ -31,7 +31,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address is on the public internet, looking through IPv6 forms that carry an IPv4 address.
+    """Return whether an address is on the public internet; an IPv6 address with an IPv4 address in it counts as that.
 
     >>> is_public(ip_address("8.8.8.8")), is_public(ip_address("::ffff:127.0.0.1"))
     (True, False)
@@ -45,7 +45,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 class SafeHttp:
-    """Downloads; `authorize(url)` gives the headers that only Label Studio's own origin may see."""
+    """Downloads files; `authorize(url)` returns the headers that are sent to Label Studio's own origin alone."""
 
     def __init__(self, settings: Settings, authorize: Callable[[str], Mapping[str, str]]) -> None:
         """Raise SettingError for a LABEL_STUDIO_URL or ALLOWED_HOSTS that cannot be read."""
@@ -64,11 +64,11 @@ class SafeHttp:
         weakref.finalize(self, self._pool.close)
 
     def download(self, url: str, sink: BinaryIO, max_bytes: int, task_id: int | None = None) -> str:
-        """Write the body of a URL to `sink` and return its content type; redirects are followed, each one checked.
+        """Write the body of a URL to `sink` and return its content type; redirects are followed, and each is checked.
 
-        A root-relative URL (`/data/...`) is Label Studio's; `task_id` is the task that names it. Raises MediaError:
-        address not allowed, bad status, time-out, broken connection, larger than `max_bytes`. Raises LabelStudioError
-        where Label Studio itself cannot be reached.
+        A root-relative URL (`/data/...`) is Label Studio's. `task_id` is the task whose data name the URL. Raises
+        MediaError for an address that is not allowed, a bad status, a time-out, a broken connection, and a body larger
+        than `max_bytes`. Raises LabelStudioError if Label Studio itself cannot be reached.
         """
         if url.startswith("/") and not self._base:
             raise MediaError("a path without a host, and no Label Studio to ask", fix="set LABEL_STUDIO_URL")
@@ -89,14 +89,14 @@ class SafeHttp:
                 fix="check that the host is up and reachable from the backend, then try again",
             ) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            what = f"the connection to {target.host} broke: {error}"
-            raise MediaError(what, fix="try again; if it breaks again, see that server's log") from None
+            problem = f"the connection to {target.host} broke: {error}"
+            raise MediaError(problem, fix="try again; if it breaks again, see that server's log") from None
         raise MediaError(f"more than {MAX_REDIRECTS} redirects", fix="give the task the final URL")
 
     def _get(
         self, url: httpx.URL, sink: BinaryIO, max_bytes: int, task_id: int | None, clock: Clock
     ) -> str | httpx.URL:
-        """Do one hop: the content type once the body is in `sink`, or the URL it redirects to."""
+        """Write the body of one URL to `sink` and return its content type, or return the URL that it redirects to."""
         if url.scheme not in ("http", "https") or not url.host:
             raise MediaError(f"{url.scheme or 'no'}:// is not fetched", fix="use an http(s) URL or upload the file")
         with self._pool.stream(
@@ -114,56 +114,62 @@ class SafeHttp:
             return headers.get(b"content-type", "")
 
     def _no_connection(self, url: httpx.URL, error: Exception) -> BackendError:
-        """Say whose fault it is: a task can name a host that is down, but where Label Studio is down all tasks fail."""
+        """Return the error: MediaError for a task's host that is down, LabelStudioError if all tasks would fail."""
         if is_out_of_sockets(error):
             return MachineError("this machine can open no more connections", fix="raise its limit of open files")
         if self._is_label_studio(url):
-            what = f"Label Studio cannot be reached: {error}"
+            problem = f"Label Studio cannot be reached: {error}"
             fix = "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine"
-            return LabelStudioError(what, where=f"{url.scheme}://{url.netloc.decode('ascii')}", fix=fix)
-        what = f"no connection to {url.host}: {error or f'no answer within {CONNECT_S:g} s'}"
-        return MediaError(what, fix="check that the host is up and reachable from the backend, then try again")
+            return LabelStudioError(problem, where=f"{url.scheme}://{url.netloc.decode('ascii')}", fix=fix)
+        problem = f"no connection to {url.host}: {error or f'no answer within {CONNECT_S:g} s'}"
+        return MediaError(problem, fix="check that the host is up and reachable from the backend, then try again")
 
     def _is_label_studio(self, url: httpx.URL) -> bool:
         return self.origin is not None and origin_of(url) == self.origin
 
     def _takes_token(self, url: httpx.URL, task_id: int | None) -> bool:
-        """Tell whether a URL is one of Label Studio's media: the token opens users and exports as well."""
+        """Return whether a URL is one of Label Studio's media; the token would open users and exports as well."""
         if self._base is None or not self._is_label_studio(url):
             return False
         path = url.raw_path.partition(b"?")[0].decode("ascii")
         return is_media(path, self._base.raw_path.decode("ascii").rstrip("/"), task_id)
 
     def _headers(self, url: httpx.URL, task_id: int | None) -> list[tuple[str | bytes, str | bytes]]:
-        secret = self._authorize(str(url)) if self._takes_token(url, task_id) else {}
-        return [("Host", url.netloc), ("User-Agent", "yolo-backend"), ("Accept-Encoding", "identity"), *secret.items()]
+        token = self._authorize(str(url)) if self._takes_token(url, task_id) else {}
+        return [
+            ("Host", url.netloc),
+            ("User-Agent", "yolo-backend"),
+            ("Accept-Encoding", "identity"),
+            *token.items(),
+        ]
 
     def _check_status(self, status: int, url: httpx.URL, task_id: int | None) -> None:
         if status == 200:
             return
         if status in (401, 403):
             if self._is_label_studio(url) and not self._takes_token(url, task_id):
-                what = f"Label Studio answered {status}, and the token is sent to its media alone"
+                problem = f"Label Studio answered {status}, and the token is sent to its media alone"
                 fix = "name a file under /data/ or /storage-data/ of Label Studio, or a cloud storage's URI"
             elif self._is_label_studio(url):
-                what = f"the token cannot read this: Label Studio answered {status}"
+                problem = f"the token cannot read this: Label Studio answered {status}"
                 fix = "use the LABEL_STUDIO_API_KEY of a user who can open the project"
             else:
-                what = f"{url.host} refuses access ({status})"
+                problem = f"{url.host} refuses access ({status})"
                 fix = "renew the URL if it was signed, make it public, or connect the storage to Label Studio"
         elif status in (404, 410):
-            what, fix = f"not found on {url.host} ({status})", "upload the file again or correct the task's URL"
+            problem, fix = f"not found on {url.host} ({status})", "upload the file again or correct the task's URL"
         elif status == 429 or status >= 500:
-            what, fix = f"{url.host} failed with {status}", "try again later; see that server's log"
+            problem, fix = f"{url.host} failed with {status}", "try again later; see that server's log"
         else:
-            what, fix = f"unexpected status {status} from {url.host}", "open the URL in a browser and correct it"
-        raise MediaError(what, fix=fix)
+            problem, fix = f"unexpected status {status} from {url.host}", "open the URL in a browser and correct it"
+        raise MediaError(problem, fix=fix)
 
 
 class _Guard(httpcore.NetworkBackend):
-    """Connects to trusted hosts, else only to public addresses: to the very address that was checked.
+    """Connects to trusted hosts, and else only to public addresses (a guard against SSRF).
 
-    Checking where the connection is made leaves no gap for a host name that resolves differently the second time.
+    It connects to the address that it checked, so a host name that resolves differently the second time cannot get
+    past the check.
     """
 
     def __init__(self, trusted: frozenset[tuple[str, int | None]]) -> None:
@@ -178,6 +184,7 @@ class _Guard(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
+        """Connect to a host; raises MediaError if it has a private address and is not trusted."""
         if (host, port) in self._trusted or (host, None) in self._trusted:
             addresses = _trusted_addresses(host, port, timeout)
         else:
@@ -211,7 +218,7 @@ def _joined(base: httpx.URL | None, url: str) -> httpx.URL:
         joined = base.join(url) if base else httpx.URL(url)
         if (joined.port or 0) > 65535:
             raise ValueError(f"no port {joined.port}")
-        _ = joined.host  # decodes the name: a UnicodeError, which is a ValueError, for one like xn--a
+        _ = joined.host  # decodes the name, and raises UnicodeError, which is a ValueError, for a name like xn--a
     except (httpx.InvalidURL, ValueError) as error:
         raise MediaError(f"not a valid URL: {error}", fix="correct the URL in the task's data") from None
     return joined
@@ -221,10 +228,10 @@ def _copy(chunks: Iterable[bytes], length: str, sink: BinaryIO, max_bytes: int) 
     too_large = MediaError(f"larger than {max_bytes / 1e6:g} MB", fix="shrink the file or raise MAX_MEDIA_MB")
     if length.isdigit() and int(length) > max_bytes:
         raise too_large
-    done = 0
+    received = 0
     for chunk in chunks:
-        done += len(chunk)
-        if done > max_bytes:
+        received += len(chunk)
+        if received > max_bytes:
             raise too_large
         sink.write(chunk)
 

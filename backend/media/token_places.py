@@ -1,17 +1,17 @@
-"""Where on Label Studio's address the token may go: to media, and nowhere else that a task or a redirect names."""
+"""Which paths of Label Studio get our token: media, and no other path that a task or a redirect names."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote
 
 _FOLDERS = ("/data/", "/storage-data/")
-_DECODINGS = 5  # by proxies and servers, one behind the other
+_DECODINGS = 5  # proxies and servers, one after the other, may each decode a path
 
 
 def is_media(path: str, prefix: str, task_id: int | None) -> bool:
-    """Tell whether a path, as it is sent, is one of Label Studio's media; `prefix` is the path of its own address.
+    """Return whether a path, as it is sent, is one of Label Studio's media; `prefix` is the path of its own address.
 
-    Media are what lies under /data/ and /storage-data/, and what the task itself has resolved.
+    Media lie under /data/ and /storage-data/, and under the address at which Label Studio resolves this task's URIs.
 
     >>> is_media("/data/upload/1/a.png", "", 7), is_media("/tasks/7/resolve/", "", 7), is_media("/api/users/", "", 7)
     (True, True, False)
@@ -25,7 +25,7 @@ def is_media(path: str, prefix: str, task_id: int | None) -> bool:
 
 
 def _is_straight(path: str) -> bool:
-    """Tell whether a path names the same place however often it is decoded: no dots, no slash in disguise."""
+    """Return whether a path stays the same place if it is decoded again: no dots, no encoded slash."""
     slashes = path.count("/")
     for _ in range(_DECODINGS):
         segments = path.split("/")

@@ -1,8 +1,8 @@
-"""Videos on disk: what their header says, and their frames one by one, in the numbers Label Studio gives them.
+"""Videos on disk: their header, and their frames one by one, by the numbers that Label Studio gives them.
 
-Label Studio counts frames from 1 at the `frameRate` of its <Video> tag, whatever the file's own is: frame f is what the
-file shows a little after (f - 1) / frameRate seconds. What phones, browsers and screen recorders write comes at uneven
-times.
+Label Studio counts frames from 1 at the `frameRate` of its <Video> tag, even if the file has another rate: frame f is
+the picture that the file shows a little after (f - 1) / frameRate seconds. Phones, browsers and screen recorders write
+frames at uneven times.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from backend.media.video_header import MAX_BYTES, Header, Times
 
 # Files that hold their frames. OpenCV's decoder would open playlists too, which name other files and addresses.
 SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"))
-MAX_FPS = 1000.0  # where a file does not say, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
-STEP_S = 0.002  # Label Studio goes to whole steps, and one further, so as not to stop before a frame begins
-FORGIVEN = 2  # frames at the end that a header may promise in vain, of however short a video
+MAX_FPS = 1000.0  # without a rate in the file, the decoder gives the ticks of its clock: 1000 in WebM, more in MP4
+STEP_S = 0.002  # Label Studio seeks to whole steps, and adds one, so that it does not stop before a frame begins
+FORGIVEN = 2  # so many of the frames in a header may be missing at the end of any video, however short
 _ROUNDING = 1e-6  # frames: 0.96 s * 25 must not round down to the frame before
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video file: the size of its upright frames in pixels, its frames per second and how many frames it has.
+    """A video file: the size of its upright frames in pixels, its frames per second, and its number of frames.
 
-    `times`: when each frame is shown, and when the last one ends, in seconds (frames + 1,); None where they are even.
+    `times` (frames + 1,): when each frame is shown, and when the last one ends, in seconds; None for even times.
     """
 
     path: Path
     width: int
     height: int
-    fps: float  # where times are uneven their mean
+    fps: float  # the mean, if times are uneven
     frames: int
     times: Times | None = field(default=None, compare=False)
 
@@ -49,14 +49,14 @@ class Video:
         """
         seconds = self.frames / self.fps if self.times is None else float(self.times[-1])
         if seconds * rate > MAX_FRAMES:
-            what = f"the video says it lasts {seconds:.3g} s, more than {MAX_FRAMES} frames"
-            raise MediaError(what, where=str(self.path), fix=f"cut it into parts, or {REENCODE}")
+            problem = f"the video says it lasts {seconds:.3g} s, more than {MAX_FRAMES} frames"
+            raise MediaError(problem, where=str(self.path), fix=f"cut it into parts, or {REENCODE}")
         return max(1, round(seconds * rate))
 
     def numbers(self, rate: float) -> Iterator[int]:
-        """Yield the frames of Label Studio that show something new: all, unless it counts faster than the file.
+        """Yield the frames of Label Studio that show a new frame of the file: all, unless its rate is the higher one.
 
-        What stands still for long is yielded again and again: who waits for the next frame takes it for gone.
+        A frame that is shown for long is yielded several times, because a tracker drops objects that it does not get.
         """
         before, last, step = -1, 0, math.ceil(rate / self.fps)
         for number in range(1, self.length(rate) + 1):
@@ -68,8 +68,8 @@ class Video:
     def shown(self, number: int, rate: float) -> int:
         """Return which frame of the file, from 0, Label Studio shows as its frame `number`.
 
-        As its front end seeks (`goToFrame` of 1.23). With (number - 1) / rate alone, 24 written for 23.976 frames per
-        second would be a frame behind what annotators see from the second frame on.
+        The formula is that of the front end (`goToFrame` of 1.23). With (number - 1) / rate alone, a label config with
+        24 for a file of 23.976 frames per second would be one frame behind, from the second frame on.
         """
         seconds = STEP_S * (math.floor((number - 1) / rate / STEP_S + 0.5) + 1)
         if self.times is None:
@@ -78,7 +78,7 @@ class Video:
 
 
 def probe(path: Path) -> Video:
-    """Return what a video's header says; a header that does not count its frames is not believed.
+    """Return the video in a file, by its header and the times of its frames.
 
     Raises MediaError for a file that is no video, does not decode, or has no frames or no frame rate.
     """
@@ -86,14 +86,14 @@ def probe(path: Path) -> Video:
 
 
 def header_of(path: Path, max_bytes: int = MAX_BYTES) -> Header:
-    """Return the header of a video, which may take so much memory. Raises MediaError for a file that is none."""
+    """Return the header of a video, read with at most `max_bytes` of memory; raises MediaError for other files."""
     if not is_video(path):
         raise MediaError("not a video", fix="use MP4, WebM, Ogg or AVI; open the URL in a browser to check")
     return video_header.read(path, max_bytes)
 
 
 def of_header(path: Path, header: Header) -> Video:
-    """Return the video that has this header; raises as `probe`."""
+    """Return the video with this header; raises as `probe`."""
     if not header.decodes:
         raise MediaError("the video has no frame that can be decoded", fix=REENCODE)
     if len(header.sizes) > 1:
@@ -107,46 +107,46 @@ def of_header(path: Path, header: Header) -> Video:
 
 
 def _timed(path: Path, fps: float, count: int, times: Times) -> tuple[float, int, Times | None]:
-    """Return the frames per second and the number of frames, and when each is shown where that is uneven.
+    """Return the frames per second, the number of frames, and their times if these are uneven.
 
-    A header's own are kept where the frames `times` (n,) agree with it. Raises MediaError where they are uneven and end
-    more than a second before the header says.
+    The rate and the number in the header are kept if `times` (n,) agree with them. Raises MediaError for uneven times
+    that end more than a second before the header says.
     """
     n = len(times)
     if n < 2 or not times[-1]:
         return fps, max(count, n, 1), None
-    last = float(times[-1])
-    mean, said = (n - 1) / last, count / fps if fps > 0 else last
-    stays = count > n and _is_whole(path)  # the last frame, while there is sound or none follows
+    last_s = float(times[-1])
+    mean, lasts_s = (n - 1) / last_s, count / fps if fps > 0 else last_s
+    stays = count > n and _is_whole(path)  # on the screen, until the sound or the file ends
     if not stays and _even(times, fps):
         return fps, max(count, n), None
     if not stays and _even(times, mean):
         return mean, n, None
-    # A file that lasts longer than its frames counts more of them; of others the rate is a guess.
-    if not stays and count > n and said > last + 1:
-        what = f"the video says that it lasts {said:.3g} s, and its last frame is at {last:.3g} s"
-        raise MediaError(what, fix=f"upload the whole file again, or {REENCODE}")
-    end = max(last + max(float(np.diff(times).min()), STEP_S), said if stays else min(said, last + 1))
+    # A header that counts more frames than there are belongs to a cut file, or its rate is a guess.
+    if not stays and count > n and lasts_s > last_s + 1:
+        problem = f"the video says that it lasts {lasts_s:.3g} s, and its last frame is at {last_s:.3g} s"
+        raise MediaError(problem, fix=f"upload the whole file again, or {REENCODE}")
+    end = max(last_s + max(float(np.diff(times).min()), STEP_S), lasts_s if stays else min(lasts_s, last_s + 1))
     return mean, n, np.append(times, end)
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell of a WebM file whether its Segment, which is all but the first bytes, is as long as it says."""
+    """Return whether the Segment of a WebM file, which is all but its first bytes, has the length that it states."""
     with path.open("rb") as file:
         head = file.read(1024)
-    at = head.find(b"\x18\x53\x80\x67") + 4  # its size follows, as long as the zeros tell that it begins with
+    at = head.find(b"\x18\x53\x80\x67") + 4  # the length follows; its leading zeros tell how many bytes it has
     width = 9 - int.from_bytes(head[at : at + 1]).bit_length()
     size = int.from_bytes(head[at : at + width]) - (1 << 7 * width)
     return at > 3 and at + width + size <= path.stat().st_size
 
 
 def _even(times: Times, fps: float) -> bool:
-    """Tell whether frames are shown `fps` times a second, as nearly as Label Studio goes to them."""
+    """Return whether frames are shown `fps` times a second, within one step of Label Studio's seeking."""
     return 0 < fps < MAX_FPS and bool((np.abs(times - np.arange(len(times)) / fps) <= STEP_S).all())
 
 
 def is_video(path: Path) -> bool:
-    """Tell by its first bytes whether a file is one of the kinds of videos that we open."""
+    """Return whether the first bytes of a file are those of a video format that we open."""
     with path.open("rb") as file:
         head = file.read(16)
     return any(head[at : at + len(mark)] == mark for at, mark in SIGNATURES)
@@ -155,9 +155,9 @@ def is_video(path: Path) -> bool:
 def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]:
     """Yield the pixels of Label Studio's frames `wanted`, which ascend; one frame is in memory at a time.
 
-    The file is read from its start: seeking lands on the wrong frame in many of them. Raises MediaError where it ends
-    more than a second, or a tenth of it, before its header says; frames that a header promised in vain at the very end
-    are not yielded.
+    The file is read from its start, because seeking finds the wrong frame in many files. A few frames may be missing at
+    the end; they are not yielded. Raises MediaError if a file ends more than a second, or a tenth of its length, before
+    its header says.
     """
     with decoder(video.path, video.width, video.height) as source:
         for number in wanted:
@@ -171,7 +171,8 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
 
 
 def _check_end(video: Video, read: int) -> None:
+    """Raise MediaError if too many frames are missing at the end of a file after `read` frames."""
     if video.frames - read > min(video.fps, max(FORGIVEN, video.frames / 10)):
         breaks = f"the video breaks off after frame {read} of {video.frames}"
-        what = f"{breaks}, or its next frame takes more memory than one of {video.width}x{video.height} pixels"
-        raise MediaError(what, where=str(video.path), fix=f"upload the whole file again, or {REENCODE}")
+        problem = f"{breaks}, or its next frame takes more memory than one of {video.width}x{video.height} pixels"
+        raise MediaError(problem, where=str(video.path), fix=f"upload the whole file again, or {REENCODE}")

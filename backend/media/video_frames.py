@@ -1,7 +1,7 @@
-"""The frames of a video, decoded in a process of its own: they need not have the size that the header says.
+"""The frames of a video, decoded in a process of its own, as they may be larger than the header says.
 
-Run as a module it is that process. It is asked for one frame after the other, and may take the memory that frames of
-the header's size take.
+This module is that process when it is run. It reads requests for one frame after the other, and may take the memory
+that frames of the header's size take.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from backend.media import bounded
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
 
-BYTES_PER_PIXEL = 24  # what a decoder with its threads, and two frames of it here, take for each pixel at most
-THREADS = 4  # each holds a frame
+BYTES_PER_PIXEL = 24  # a decoder with its threads, and two of its frames in our process, take at most this much
+THREADS = 4  # each thread holds a frame
 REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
-_ASKED = struct.Struct("<id")  # the number of a frame, and after how many seconds it is shown
-_ANSWER = struct.Struct("<iii")  # height and width of a frame, 0 without one, and how many were read
-BY_NUMBER = -1.0  # in the place of the seconds
+_REQUEST = struct.Struct("<id")  # the number of a frame, and after how many seconds it is shown
+_ANSWER = struct.Struct("<iii")  # height and width of the frame, 0 if there is none, and how many frames were read
+BY_NUMBER = -1.0  # stands for the seconds in a request by number
 
 
 class Decoder:
@@ -39,13 +39,14 @@ class Decoder:
         self.read = 0  # frames of the file so far
 
     def frame(self, number: int, after_s: float) -> Pixels | None:
-        """Return the frame `number` of the file, from 0, or the first after so many seconds; None past the end.
+        """Return the frame `number` of the file, from 0, or the first frame later than `after_s`; None past the end.
 
-        Raises MediaError for one that cannot be decoded in the memory that it may take.
+        `after_s` is in seconds, or BY_NUMBER. Raises MediaError for a frame that cannot be decoded within the memory
+        limit.
         """
         assert self._process.stdin is not None
         try:
-            os.write(self._process.stdin.fileno(), _ASKED.pack(number, after_s))
+            os.write(self._process.stdin.fileno(), _REQUEST.pack(number, after_s))
         except BrokenPipeError:
             raise self._failure() from None
         height, width, self.read = _ANSWER.unpack(self._received(_ANSWER.size))
@@ -61,13 +62,13 @@ class Decoder:
     def _failure(self) -> MediaError:
         bounded.check_end(self._process.wait())
         most = f"{self._max_bytes / 1e6:.0f} MB of memory that fit its size"
-        what = f"the frame after frame {self.read} cannot be decoded, or takes more than the {most}"
-        return MediaError(what, where=str(self._path), fix=REENCODE)
+        problem = f"the frame after frame {self.read} cannot be decoded, or takes more than the {most}"
+        return MediaError(problem, where=str(self._path), fix=REENCODE)
 
 
 @contextmanager
 def decoder(path: Path, width: int, height: int) -> Iterator[Decoder]:
-    """Start the process that decodes a video whose frames have this size; it ends with the block."""
+    """Start a process that decodes a video with frames of this size in pixels; it ends with the block."""
     max_bytes = max(bounded.LEAST_BYTES, BYTES_PER_PIXEL * width * height)
     command = [sys.executable, "-m", __name__, str(path.absolute()), str(max_bytes)]
     with subprocess.Popen(  # noqa: S603 - this very module
@@ -80,7 +81,7 @@ def decoder(path: Path, width: int, height: int) -> Iterator[Decoder]:
 
 
 def main(path: str, max_bytes: str) -> None:
-    """Answer what is asked on the standard input, until it is closed."""
+    """Answer the requests on the standard input until it is closed."""
     import cv2
 
     bounded.limit(int(max_bytes))
@@ -88,8 +89,8 @@ def main(path: str, max_bytes: str) -> None:
     if not capture.isOpened():
         sys.exit(1)
     read = 0
-    while asked := sys.stdin.buffer.read(_ASKED.size):
-        number, after_s = _ASKED.unpack(asked)
+    while request := sys.stdin.buffer.read(_REQUEST.size):
+        number, after_s = _REQUEST.unpack(request)
         while not (reached := _is_reached(capture, read, number, after_s)) and capture.grab():
             read += 1
         pixels = capture.retrieve()[1] if reached else None
@@ -103,12 +104,12 @@ def main(path: str, max_bytes: str) -> None:
 
 
 def _is_reached(capture: Any, read: int, number: int, after_s: float) -> bool:
-    """Tell whether the last of `read` frames is frame `number` of the file, or a later one."""
+    """Return whether the last of the `read` frames is the requested frame, or a later one."""
     import cv2
 
     if after_s == BY_NUMBER or not read:
         return read > number
-    # Not by their number: a packet may hold a frame that is never shown, as VP8 writes them.
+    # By time and not by number, because VP8 has packets whose frames are never shown.
     return bool(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 > after_s)
 
 

@@ -1,8 +1,7 @@
-"""What a video says of itself, and when its frames are shown, read in a process of its own.
+"""The header of a video, and the times of its frames, read in a process of its own.
 
-To open a file is to decode of it what its codec wants.
-
-Run as a module it is that process.
+Opening a video already decodes parts of it, which may take any amount of memory. This module is that process when it
+is run.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from backend.media.video_packets import CODECS, Size, size_of
 
 Times = npt.NDArray[np.float64]  # seconds
 
-MAX_BYTES = 500_000_000  # what reading a header may take by default
+MAX_BYTES = 500_000_000  # of memory, for reading a header
 _PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The size of the frames in pixels, frames per second, how many there are, and when each packet is shown (n,)."""
+    """The header of a video: the size of its frames in pixels, their rate and number, and the times of its packets."""
 
     width: int
     height: int
     fps: float
     count: int
-    decodes: bool  # the first frame does, and has this size
-    sizes: tuple[Size, ...]  # of the frames, as their packets say: two where they change; none where they do not say
-    times: Times = field(compare=False)
+    decodes: bool  # whether the first frame could be decoded; then the size is that of the frame
+    sizes: tuple[Size, ...]  # the first two different sizes in the packets; none if this codec's packets hold no size
+    times: Times = field(compare=False)  # (n,) when each packet is shown
 
 
 def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
-    """Return the header of a video, for which at most `max_bytes` of memory are taken, or what any decoder needs.
+    """Return the header of a video, read with at most `max_bytes` of memory (bounded.LEAST_BYTES at least).
 
     Raises MediaError for a file that takes more, or that is no video.
     """
@@ -57,16 +56,16 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
         raise MediaError(f"the video is not opened within {_PATIENCE_S:.0f} s", fix=REENCODE) from None
     if done.returncode:
         bounded.check_end(done.returncode)
-        what = f"the video cannot be decoded, or takes more than {max_bytes / 1e6:.0f} MB of memory"
-        raise MediaError(what, fix=REENCODE)
+        problem = f"the video cannot be decoded, or takes more than {max_bytes / 1e6:.0f} MB of memory"
+        raise MediaError(problem, fix=REENCODE)
     numbers, _, times = done.stdout.partition(b"\n")
     width, height, fps, count, decodes, sizes = json.loads(numbers)
-    told = tuple((across, down) for across, down in sizes)
-    return Header(width, height, fps, count, decodes, told, np.frombuffer(times, np.float64))
+    frame_sizes = tuple((across, down) for across, down in sizes)
+    return Header(width, height, fps, count, decodes, frame_sizes, np.frombuffer(times, np.float64))
 
 
 def main(path: str, max_bytes: str) -> None:
-    """Print the numbers of a header as a line of JSON, and then the times; end with 1 for what cannot be opened."""
+    """Print the numbers of a header as a line of JSON, then the times; exit with 1 if the video cannot be opened."""
     import cv2
 
     bounded.limit(int(max_bytes))
@@ -85,7 +84,7 @@ def main(path: str, max_bytes: str) -> None:
 
 
 def _packets(path: str) -> tuple[Times, list[Size]]:
-    """Return when each frame of a file is shown, in seconds from the first (n,), and the sizes; nothing is decoded."""
+    """Return when each packet is shown (n,), in seconds from the first, and the frames' sizes; this decodes nothing."""
     import cv2
 
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -97,7 +96,7 @@ def _packets(path: str) -> tuple[Times, list[Size]]:
         if codec in CODECS and len(sizes) < 2:
             size = size_of(codec, capture.retrieve()[1].tobytes())
             sizes += [size] if size and size not in sizes else []
-    return np.sort(shown) - min(shown, default=0.0), sizes  # they come in the order of decoding
+    return np.sort(shown) - min(shown, default=0.0), sizes  # packets come in the order of decoding
 
 
 if __name__ == "__main__":

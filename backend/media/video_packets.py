@@ -1,6 +1,6 @@
-"""The size of a frame, told by its packet before anything is decoded: of the codecs that browsers and cameras write.
+"""The size of a frame, read from its packet without decoding, for codecs that browsers and cameras write.
 
-OpenCV scales every frame as its header says, so that one of another size comes out wrong and nobody is told.
+OpenCV silently scales a frame of another size to the size in the header, so a changed size must be found here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 Size = tuple[int, int]  # width, height
 
-_NO_SIZE = frozenset({0xC4, 0xC8, 0xCC})  # markers of JPEG between those that begin a frame
+_NO_SIZE = frozenset({0xC4, 0xC8, 0xCC})  # of JPEG's markers from 0xC0 to 0xCF, those that do not begin a frame
 
 
 def size_of(codec: str, packet: bytes) -> Size | None:
-    """Return the width and height that a packet says; None where it says none, or its codec is not read.
+    """Return the width and height in a packet; None if it holds no size, or we do not read its codec.
 
     >>> size_of("VP80", bytes.fromhex("1037009d012a40003000"))
     (64, 48)
@@ -27,7 +27,7 @@ def size_of(codec: str, packet: bytes) -> Size | None:
 
 
 def _vp8(packet: bytes) -> Size | None:
-    """Key frames say their size (RFC 6386, 9.1)."""
+    """Key frames hold their size (RFC 6386, 9.1)."""
     if len(packet) < 10 or packet[0] & 1 or packet[3:6] != b"\x9d\x01\x2a":
         return None
     width, height = (int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
@@ -35,10 +35,10 @@ def _vp8(packet: bytes) -> Size | None:
 
 
 def _vp9(packet: bytes) -> Size | None:
-    """Key frames of 4:2:0 say their size after the colours (the uncompressed header of the VP9 specification)."""
+    """Key frames of 4:2:0 hold their size after the colours (the uncompressed header of the VP9 specification)."""
     if len(packet) < 10 or packet[0] & 0b11101100 != 0b10000000 or packet[1:4] != b"\x49\x83\x42":
         return None
-    deep = bool(packet[0] & 0b00010000)  # one bit more says how many bits a colour has
+    deep = bool(packet[0] & 0b00010000)  # then one more bit tells how many bits a colour has
     bits = int.from_bytes(packet[4:10], "big") << deep
     return (bits >> 28 & 0xFFFF) + 1, (bits >> 12 & 0xFFFF) + 1
 
