@@ -43,7 +43,7 @@ class Fence:
         if not self._lease():
             raise BusyError(f"a {self._purpose} of project {self._project_id} is already running", where=self._key)
         try:
-            self.token = self._store.take_token(self._project_id, self._purpose)
+            self.token = self._store.tokens.take(self._project_id, self._purpose)
         except BaseException:
             self.release()
             raise
@@ -67,7 +67,7 @@ class Fence:
             held = self._lease()
         except RedisError:
             held = True  # as far as anybody can tell; the token decides
-        if held and self._store.newest_token(self._project_id, self._purpose) != self.token:
+        if held and self._store.tokens.newest(self._project_id, self._purpose) != self.token:
             self.release()  # it was free, but somebody has held it since
             return False
         return held

@@ -59,7 +59,7 @@ def status(context: Context, project_id: int) -> Status:
     """Return a project's status from the store and redis alone; NotFoundError if it was never set up."""
     record = require_project(context, project_id)
     settings = context.project_settings(record)
-    rewards = context.store.rewards(project_id)
+    rewards = context.store.state.rewards(project_id)
     return Status(
         project_id=project_id,
         version=name_of(context, record),
@@ -77,7 +77,7 @@ def status(context: Context, project_id: int) -> Status:
         rewards=rewards,
         label_studio=studio_state.last(context, project_id),
         warnings=label_config.warnings(record.label_config),
-        label_issues=context.store.label_issues(project_id, serving_number(context, project_id)),
+        label_issues=context.store.state.label_issues(project_id, serving_number(context, project_id)),
     )
 
 

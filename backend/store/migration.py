@@ -28,6 +28,7 @@ from backend.store.paths import (
     LAYOUT,
     answer_keys_file,
     manifest_file,
+    numbers_in,
     project_folder,
     review_file,
     scored_folder,
@@ -53,7 +54,7 @@ def migrate(files: Files) -> None:
     """Bring a store to the layout of today, unless that was done before. Raises StoreError."""
     if _read(files, LAYOUT) is not None:
         return
-    projects = _numbers(files, "projects")
+    projects = numbers_in(files, "projects")
     for project_id in projects:
         migrate_project(files, project_id)
     if projects:
@@ -66,7 +67,7 @@ def migrate_project(files: Files, project_id: int) -> None:
     if "versions" not in files.entries(project_folder(project_id)):
         return  # nothing was scored yet
     config_tag = cache(partial(_config_tag, files, project_id))
-    numbers = _numbers(files, versions_folder(project_id))
+    numbers = numbers_in(files, versions_folder(project_id))
     names = {number: _migrate_version(files, project_id, number, config_tag) for number in numbers}
     old = f"{project_folder(project_id)}/signs.json"
     _replace(files, old, signs_file(project_id), lambda content: _name_signs(content, names))
@@ -158,10 +159,6 @@ def _config_tag(files: Files, project_id: int) -> str | None:
             if data is not None:
                 return label_config.parse(json.loads(data)["project"]["label_config"])[0].from_name
     return None
-
-
-def _numbers(files: Files, folder: str) -> list[int]:
-    return sorted(int(name) for name in files.entries(folder) if name.isdecimal())
 
 
 def _read(files: Files, path: str) -> bytes | None:

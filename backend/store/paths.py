@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import hashlib
 
+from backend.storage import Files
+
 ASIDE = "project.aside.json"
 LABELED = "labeled"
 LAYOUT = "layout"
@@ -108,3 +110,8 @@ def answer_keys_file(project_id: int, number: int) -> str:
 def review_file(project_id: int, number: int) -> str:
     """Return where a version's review of the labels is kept."""
     return f"{version_folder(project_id, number)}/label_review.json"
+
+
+def numbers_in(files: Files, folder: str) -> list[int]:
+    """Return the numbers among the names in a folder, ascending."""
+    return sorted(int(name) for name in files.entries(folder) if name.isdecimal())

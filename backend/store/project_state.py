@@ -11,7 +11,6 @@ from backend.storage import Files
 from backend.store import records
 from backend.store.paths import answer_keys_file, project_folder, review_file, signs_file, version_folder
 from backend.store.records import (
-    F,
     MarksFile,
     PoolKeys,
     PoolKeysFile,
@@ -27,15 +26,15 @@ _FORGET = "delete the file; the backend then collects its content again"
 _SCORE = "delete the file, and score the project again"
 
 
-class Lessons:
-    """The part of the store that remembers how labeling went."""
+class ProjectState:
+    """What the store remembers of a project's rounds: rewards, signs of stopping, reviews, keys of stored answers."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
 
     def stream(self, project_id: int) -> StreamState:
         """Return what the stream rule remembers, a fresh state if nothing."""
-        found = self._read(StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
+        found = records.load(self._files, StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
         return found.stream if found else StreamState()
 
     def save_stream(self, project_id: int, state: StreamState) -> None:
@@ -43,7 +42,7 @@ class Lessons:
 
     def rewards(self, project_id: int) -> tuple[Reward, ...]:
         """Return what the labels of each round gained, by version."""
-        found = self._read(RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
+        found = records.load(self._files, RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
         return found.rewards if found else ()
 
     def save_reward(self, project_id: int, reward: Reward) -> None:
@@ -54,7 +53,7 @@ class Lessons:
 
     def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
         """Return what the scored pools say of stopping, by version and tag."""
-        found = self._read(SignsFile, signs_file(project_id), fix=_FORGET)
+        found = records.load(self._files, SignsFile, signs_file(project_id), fix=_FORGET)
         return found.signs if found else ()
 
     def save_signs(self, project_id: int, signs: PoolSigns) -> None:
@@ -65,7 +64,7 @@ class Lessons:
 
     def pool_keys(self, project_id: int, number: int) -> PoolKeys:
         """Return what the stored answers of a version depend on, as far as that is known."""
-        found = self._read(PoolKeysFile, answer_keys_file(project_id, number), fix=_SCORE)
+        found = records.load(self._files, PoolKeysFile, answer_keys_file(project_id, number), fix=_SCORE)
         return found.keys if found else PoolKeys({})
 
     def save_pool_keys(self, project_id: int, number: int, keys: PoolKeys) -> None:
@@ -74,7 +73,7 @@ class Lessons:
 
     def review(self, project_id: int, number: int) -> Review | None:
         """Return a version's last review of the labels, None before its first."""
-        found = self._read(ReviewFile, review_file(project_id, number), fix=_FORGET)
+        found = records.load(self._files, ReviewFile, review_file(project_id, number), fix=_FORGET)
         if found is None:
             return None
         return Review(found.doubts, found.reviewed, found.shards, found.thresholds, found.rules)
@@ -98,17 +97,11 @@ class Lessons:
 
     def marks(self, project_id: int, number: int) -> frozenset[int]:
         """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""
-        found = self._read(MarksFile, f"{version_folder(project_id, number)}/label_marks.json", fix=_FORGET)
+        found = records.load(
+            self._files, MarksFile, f"{version_folder(project_id, number)}/label_marks.json", fix=_FORGET
+        )
         return frozenset(found.tasks if found else ())
 
     def save_marks(self, project_id: int, number: int, tasks: Iterable[int]) -> None:
         file = MarksFile(tasks=tuple(sorted(tasks)))
         self._files.write(f"{version_folder(project_id, number)}/label_marks.json", file.encode())
-
-    def _read(self, kind: type[F], path: str, *, fix: str) -> F | None:
-        try:
-            with self._files.open(path) as file:
-                data = file.read()
-        except FileNotFoundError:
-            return None
-        return records.decode(kind, data, where=self._files.where(path), fix=fix)

@@ -14,6 +14,7 @@ from backend.evaluation.label_quality import LabelIssue, Thresholds
 from backend.model_versions import Metrics, ModelVersion
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
+from backend.storage import Files
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,16 @@ def with_basis(version: ModelVersion) -> ModelVersion:
         return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=False)
 
     return replace(version, models=tuple(replace(model, metrics=told(model.metrics)) for model in version.models))
+
+
+def load(files: Files, kind: type[F], path: str, *, fix: str) -> F | None:
+    """Return the content of a JSON file, None where there is none; raises ModelError for a damaged file."""
+    try:
+        with files.open(path) as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    return decode(kind, data, where=files.where(path), fix=fix)
 
 
 def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:

@@ -16,6 +16,7 @@ from backend.acquisition.pool import Committee, Pool
 from backend.errors import BusyError, ModelError, NotFoundError
 from backend.model_versions import ModelVersion
 from backend.storage import file_sha256
+from backend.store import records
 from backend.store.guarded_files import check, open_store_files
 from backend.store.migration import migrate, migrate_project
 from backend.store.paths import (
@@ -23,6 +24,7 @@ from backend.store.paths import (
     LABELED,
     TAGS,
     manifest_file,
+    numbers_in,
     project_folder,
     scored_folder,
     tags_folder,
@@ -30,8 +32,9 @@ from backend.store.paths import (
     versions_folder,
     weights_file,
 )
-from backend.store.pointers import Pointers
+from backend.store.pointers import FencingTokens, Pointers
 from backend.store.pool_store import PoolStore
+from backend.store.project_state import ProjectState
 from backend.store.records import (
     ManifestFile,
     PoolKeys,
@@ -51,7 +54,7 @@ NO_SOURCES: Mapping[int, int] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
 
-class Store(Pointers):
+class Store:
     """Everything that outlives a process, but labels (Label Studio's) and jobs (redis's)."""
 
     def __init__(self, root: str, cache: Path | None = None) -> None:
@@ -60,7 +63,10 @@ class Store(Pointers):
         A store of an earlier release gets today's layout before its first use.
         """
         self._root, self._cache = root, cache or Path.home() / ".cache" / "yolo-backend"
-        super().__init__(open_store_files(root, self._cache, migrate))
+        self._files = open_store_files(root, self._cache, migrate)
+        self.state = ProjectState(self._files)
+        self.pointers = Pointers(self._files)
+        self.tokens = FencingTokens(self._files)
         self._pools = PoolStore(self._files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
@@ -94,12 +100,14 @@ class Store(Pointers):
 
     def project(self, project_id: int) -> ProjectRecord | None:
         """Return what is known of a project, None if it was never set up; raises ModelError for a damaged file."""
-        found = self._read(ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
+        found = records.load(self._files, ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
         return found.project if found else None
 
     def project_ids(self) -> tuple[int, ...]:
         """Return the projects that were set up, ascending."""
-        return tuple(n for n in self._numbers("projects") if "project.json" in self._files.entries(project_folder(n)))
+        return tuple(
+            n for n in numbers_in(self._files, "projects") if "project.json" in self._files.entries(project_folder(n))
+        )
 
     def put_aside(self, project_id: int) -> None:
         """Leave a project alone until Label Studio asks for it again; its record and versions stay in the store."""
@@ -113,14 +121,14 @@ class Store(Pointers):
 
     def reserve_number(self, project_id: int) -> int:
         """Return a version number, from 1, that nobody had before and nobody else will get."""
-        number = max(self._numbers(versions_folder(project_id)), default=0) + 1
+        number = max(numbers_in(self._files, versions_folder(project_id)), default=0) + 1
         while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
             number += 1
         return number
 
     def skip_numbers(self, project_id: int, number: int) -> None:
         """Let no version have this number or one below: they are taken, though the store may know nothing of it."""
-        if number > max(self._numbers(versions_folder(project_id)), default=0):
+        if number > max(numbers_in(self._files, versions_folder(project_id)), default=0):
             self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
     def publish(self, version: ModelVersion, weights: Mapping[str, Path]) -> None:
@@ -138,7 +146,7 @@ class Store(Pointers):
             raise ModelError(f"{known.name} is published already", where=folder, fix="reserve another number")
         parent = version.parent or 0
         if version.promoted:
-            self._require("current", version.project_id, parent, version.number)
+            self.pointers.require("current", version.project_id, parent, version.number)
         for model in version.models:
             given = weights.get(model.from_name)
             if (file_sha256(given) if given else "") != model.sha256:
@@ -151,7 +159,7 @@ class Store(Pointers):
         if not version.promoted:
             return
         try:
-            self._point_on("current", version.project_id, parent, version.number)
+            self.pointers.point_on("current", version.project_id, parent, version.number)
         except BusyError:
             # another was faster: this version does not exist
             self._files.remove(manifest_file(version.project_id, version.number))
@@ -159,7 +167,7 @@ class Store(Pointers):
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
         """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
-        numbers = self._numbers(versions_folder(project_id))
+        numbers = numbers_in(self._files, versions_folder(project_id))
         for project, number in list(self._manifests):
             if (
                 project == project_id and number not in numbers
@@ -178,7 +186,7 @@ class Store(Pointers):
 
     def current(self, project_id: int) -> ModelVersion | None:
         """Return the version that the next training competes with: the newest promoted, or the one rolled back to."""
-        number = self._pointed("current", project_id)
+        number = self.pointers.pointed("current", project_id)
         return self.version(project_id, number) if number else None
 
     def rollback(self, project_id: int, number: int) -> ModelVersion:
@@ -191,28 +199,28 @@ class Store(Pointers):
         for model in version.models:
             if model.sha256:
                 self.weights(version, model.from_name)
-        self._point("current", project_id, number, chosen=True)
+        self.pointers.point("current", project_id, number, chosen=True)
         return version
 
     def serving(self, project_id: int) -> ModelVersion | None:
         """Return the version whose predictions the queue shows, None: the base model."""
-        number = self._pointed("serving", project_id)
+        number = self.pointers.pointed("serving", project_id)
         return self.version(project_id, number) if number else None
 
     def activate(self, project_id: int, number: int) -> None:
         """Make a version (0: the base model) the serving one; raises NotFoundError for one that is not published."""
         if number:
             self.version(project_id, number)
-        self._point("serving", project_id, number)
+        self.pointers.point("serving", project_id, number)
 
     def shown(self, project_id: int) -> int | None:
         """Return the version that we last pointed Label Studio's queue at; None: not known."""
-        return self._pointed("shown", project_id) if self._place("shown", project_id) else None
+        return self.pointers.pointed("shown", project_id) if self.pointers.place("shown", project_id) else None
 
     def note_shown(self, project_id: int, number: int) -> None:
         """Keep that Label Studio's queue is pointed at a version: until then the push of a version is not over."""
         if self.shown(project_id) != number:
-            self._point("shown", project_id, number)
+            self.pointers.point("shown", project_id, number)
 
     def weights(self, version: ModelVersion, tag: str) -> Path:
         """Return a local file of the weights of a tag, checked against the manifest; raises ModelError.
@@ -241,10 +249,10 @@ class Store(Pointers):
         """
         versions = self.versions(project_id)
         promoted = [version.number for version in versions if version.promoted]
-        pointers = {self._pointed(name, project_id) for name in ("current", "serving")}
+        pointers = {self.pointers.pointed(name, project_id) for name in ("current", "serving")}
         kept = pointers | set(promoted[max(len(promoted) - keep, 0) :])
         newest = max((version.number for version in versions), default=0)
-        for number in self._numbers(versions_folder(project_id)):
+        for number in numbers_in(self._files, versions_folder(project_id)):
             if number not in kept and number < newest:  # a higher number is a training under way
                 for folder in self._folders(project_id, number):
                     self._pools.clear(f"{folder}/{LABELED}")
@@ -361,10 +369,10 @@ class Store(Pointers):
     def _read_manifest(self, project_id: int, number: int) -> ManifestFile | None:
         path = manifest_file(project_id, number)
         try:
-            return self._read(ManifestFile, path, fix=_ROLL_BACK)
+            return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
         except ModelError:
             migrate_project(self._files, project_id)  # it may be from the backup of an earlier release
-            return self._read(ManifestFile, path, fix=_ROLL_BACK)
+            return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
 
     def _folders(self, project_id: int, number: int) -> list[str]:
         """Return where a version's files are: its own folder, and one for each tag."""

@@ -104,12 +104,12 @@ def test_the_store_knows_what_somebody_rolled_back_to(context: Context, tiny_wei
     store = context.store
     publish(store, 7, tiny_weights)
     publish(store, 7, tiny_weights)
-    assert not store.is_chosen(7)
+    assert not store.pointers.is_chosen(7)
     store.rollback(7, 1)
-    assert store.is_chosen(7)
+    assert store.pointers.is_chosen(7)
     publish(store, 7, tiny_weights, promoted=False)
-    assert store.is_chosen(7)
+    assert store.pointers.is_chosen(7)
     publish(store, 7, tiny_weights)
-    assert not store.is_chosen(7)
+    assert not store.pointers.is_chosen(7)
     before = PointerFile.model_validate_json('{"format": 1, "number": 1}')  # as it was written once
     assert not before.chosen

@@ -81,13 +81,13 @@ def versions(studio: Studio) -> set[str]:
 def is_over(studio: Studio) -> bool:
     """The queue goes by version 2 alone, which has judged the labels and says what it means for stopping."""
     store = studio.context.store
-    review = store.review(studio.project, 2)
+    review = store.state.review(studio.project, 2)
     return (
         studio.client.projects.get(studio.project).model_version == SECOND
         and versions(studio) == {SECOND}
         and review is not None
         and len(review.reviewed or {}) == 1
-        and 2 in {signs.version for signs in store.signs(studio.project)}
+        and 2 in {signs.version for signs in store.state.signs(studio.project)}
     )
 
 

@@ -161,7 +161,7 @@ def test_a_training_outlives_redis_and_so_does_the_reconcile(world: World, image
         with away(world.outages, empty=outage == "empty"):
             pass
     await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
-    assert store.newest_token(project, "training") == 1, "it was trained once"
+    assert store.tokens.newest(project, "training") == 1, "it was trained once"
     world.annotate(project, 2)
     await_true(lambda: len(store.versions(project)) == 2, "the next version", PATIENCE_S, world.log.read_text)
     assert "took over" not in world.log.read_text()
@@ -193,12 +193,12 @@ def test_a_training_that_is_killed_rests_with_its_reason_and_then_succeeds(world
     time.sleep(3 * RECONCILE_S)
     shown = progress.training(project)
     assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
-    assert store.newest_token(project, "training") == 1, "it is paused, whatever the reconcile does"
+    assert store.tokens.newest(project, "training") == 1, "it is paused, whatever the reconcile does"
     world.context.redis.delete(rest)  # as it expires
     await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
     await_true(lambda: progress.training(project).state == "idle", "the end", PATIENCE_S, world.log.read_text)
     assert (progress.training(project).error, progress.fault(project, "training")) == ("", None)
-    assert store.newest_token(project, "training") == 2, "two tries"
+    assert store.tokens.newest(project, "training") == 2, "two tries"
 
 
 @pytest.mark.label_studio

@@ -77,7 +77,7 @@ def test_a_lock_without_its_token_is_freed(locks: Locks, store: Store, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "take_token", full)
+        patched.setattr(store.tokens, "take", full)
         with pytest.raises(OSError, match="No space"), locks.lock(7, "training"):
             pass
     with locks.lock(7, "training"):

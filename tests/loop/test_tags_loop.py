@@ -104,7 +104,7 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
         learned=learned,
         true=true,
         versions=servers.store.versions(project),
-        signs=servers.store.signs(project),
+        signs=servers.store.state.signs(project),
         failures=servers.status(project).failures,
         handed=first.id,
         changed=tuple(one.task.id for one in annotated),

@@ -81,10 +81,10 @@ def everything(store: Store) -> list[Any]:
     for project_id, numbers in ((7, (0, 1, 2, 3)), (8, (1,))):
         current, serving = store.current(project_id), store.serving(project_id)
         found += [repr(store.versions(project_id)), current and current.number, serving and serving.number]
-        found += [store.is_chosen(project_id), store.shown(project_id), store.signs(project_id)]
+        found += [store.pointers.is_chosen(project_id), store.shown(project_id), store.state.signs(project_id)]
         for number in numbers:
-            found += [store.pool_keys(project_id, number), store.review(project_id, number)]
-            found += [store.marks(project_id, number), repr(store.ranking(project_id, number))]
+            found += [store.state.pool_keys(project_id, number), store.state.review(project_id, number)]
+            found += [store.state.marks(project_id, number), repr(store.ranking(project_id, number))]
             for tag in TAGS:
                 place = project_id, number
                 found.append(repr(store.ranking(*place, tag=tag)))
@@ -138,16 +138,16 @@ def test_the_queue_is_found(root: str, tmp_path: Path) -> None:
             if number:
                 assert shown_width(store, number, tag, labeled=True) == width(number, tag, labeled=True)
                 assert [ids.tolist() for ids, _ in store.votes(7, number, tag=tag)] == [[100, 101]]
-        assert store.pool_keys(7, number) == PoolKeys({tag: f"key of {tag} {number}" for tag in TAGS})
-    assert store.signs(7) == (
+        assert store.state.pool_keys(7, number) == PoolKeys({tag: f"key of {tag} {number}" for tag in TAGS})
+    assert store.state.signs(7) == (
         PoolSigns(1, 0.25, None, "label"),
         PoolSigns(1, 0.25, None, "second"),
         PoolSigns(2, 0.25, 0.75, "label"),
     )
-    review = store.review(7, 2)
+    review = store.state.review(7, 2)
     assert review is not None
     assert (sorted(review.thresholds), review.reviewed) == ([*TAGS], {11: "x"})
-    assert store.marks(7, 2) == {101}
+    assert store.state.marks(7, 2) == {101}
 
 
 def test_the_rollback_is_found_and_another_one_works(root: str, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_the_rollback_is_found_and_another_one_works(root: str, tmp_path: Path) 
     assert current is not None
     assert serving is not None
     assert (current.number, serving.number, store.shown(7)) == (1, 2, 2)
-    assert store.is_chosen(7)
+    assert store.pointers.is_chosen(7)
     assert store.rollback(7, 2).number == 2
     with pytest.raises(ModelError, match="never promoted"):
         store.rollback(7, 3)
@@ -172,7 +172,7 @@ def test_a_version_that_names_no_tag_has_that_of_the_config(root: str, tmp_path:
     assert store.weights(version, "label").read_bytes() == weights(1, "label")
     assert store.load_pool(8, 1, None, tag="label")[0].task_ids.tolist() == [100, 101]
     assert store.ranking(8, 1) is not None
-    assert store.signs(8) == (PoolSigns(1, 0.5, None, "label"),)
+    assert store.state.signs(8) == (PoolSigns(1, 0.5, None, "label"),)
 
 
 def test_nothing_lies_where_it_lay_and_no_second_opening_looks_again(root: str, tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ def work(store: Store) -> None:
     """Do what a process does that has opened the store: score, review and clear."""
     store.clear_shards(7, 0)
     store.save_shard(7, 2, PoolShard(0, np.array([100]), (make_prediction(1),)), tag="label")
-    store.save_pool_keys(7, 2, PoolKeys({"label": "newer"}, pushed=False))
-    store.save_signs(7, PoolSigns(2, 0.5, 0.5, "label"))
-    store.save_marks(7, 2, [])
+    store.state.save_pool_keys(7, 2, PoolKeys({"label": "newer"}, pushed=False))
+    store.state.save_signs(7, PoolSigns(2, 0.5, 0.5, "label"))
+    store.state.save_marks(7, 2, [])
 
 
 def test_whoever_is_slow_undoes_nothing_that_a_faster_one_did(root: str, tmp_path: Path) -> None:

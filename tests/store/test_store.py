@@ -734,27 +734,27 @@ def test_a_file_changed_behind_our_back_is_hashed_again(tmp_path: Path) -> None:
 
 
 def test_the_stream_state_is_kept(store: Store, reopen: Callable[[], Store]) -> None:
-    assert store.stream(7) == StreamState()
+    assert store.state.stream(7) == StreamState()
     state = StreamState(0.7, 12, 5, 2, 9)
-    store.save_stream(7, state)
-    assert reopen().stream(7) == state
-    assert store.stream(8) == StreamState()
+    store.state.save_stream(7, state)
+    assert reopen().state.stream(7) == state
+    assert store.state.stream(8) == StreamState()
 
 
 def test_rewards_are_kept_by_version_and_signs_by_tag_too(store: Store, reopen: Callable[[], Store]) -> None:
-    assert (store.rewards(7), store.signs(7)) == ((), ())
+    assert (store.state.rewards(7), store.state.signs(7)) == ((), ())
     for version in (2, 1, 2):
-        store.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
-        store.save_signs(7, PoolSigns(version, 0.5, None, "second"))
-        store.save_signs(7, PoolSigns(version, 0.5, None, tag="label"))
-    store.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
-    store.save_signs(7, PoolSigns(2, None, 0.99, tag="label"))
+        store.state.save_reward(7, Reward(version, "entropy", 20, 100, 0.01 * version, None))
+        store.state.save_signs(7, PoolSigns(version, 0.5, None, "second"))
+        store.state.save_signs(7, PoolSigns(version, 0.5, None, tag="label"))
+    store.state.save_reward(7, Reward(2, "margin", 20, 100, 0.5, 0.25))
+    store.state.save_signs(7, PoolSigns(2, None, 0.99, tag="label"))
     again = reopen()
-    assert again.rewards(7) == (
+    assert again.state.rewards(7) == (
         Reward(1, "entropy", 20, 100, 0.01, None),
         Reward(2, "margin", 20, 100, 0.5, 0.25),
     )
-    assert again.signs(7) == (
+    assert again.state.signs(7) == (
         PoolSigns(1, 0.5, None, tag="label"),
         PoolSigns(1, 0.5, None, "second"),
         PoolSigns(2, None, 0.99, tag="label"),
@@ -764,10 +764,10 @@ def test_rewards_are_kept_by_version_and_signs_by_tag_too(store: Store, reopen: 
 
 @pytest.mark.parametrize(("file", "name"), [("stream", "stream"), ("rewards", "rewards"), ("pool_signs", "signs")])
 def test_a_damaged_small_file_is_named(local: Store, tmp_path: Path, file: str, name: str) -> None:
-    local.save_stream(7, StreamState())
+    local.state.save_stream(7, StreamState())
     (tmp_path / "models/projects/7" / f"{file}.json").write_text("{}x")
     with pytest.raises(ModelError, match=f"damaged file.*{file}.json.*delete the file"):
-        getattr(local, name)(7)
+        getattr(local.state, name)(7)
 
 
 # Two writers at once
@@ -816,7 +816,7 @@ def test_of_many_moves_of_a_pointer_one_wins(tmp_path: Path) -> None:
 
     def move(number: int) -> bool:
         try:
-            Store(str(tmp_path / "models"))._point_on("current", 7, 1, number)
+            Store(str(tmp_path / "models")).pointers.point_on("current", 7, 1, number)
         except BusyError:
             return False
         return True
@@ -827,13 +827,13 @@ def test_of_many_moves_of_a_pointer_one_wins(tmp_path: Path) -> None:
 
 def test_tokens_are_given_once(tmp_path: Path) -> None:
     def take(_: int) -> int:
-        return Store(str(tmp_path / "models")).take_token(7, "push")
+        return Store(str(tmp_path / "models")).tokens.take(7, "push")
 
     with ThreadPoolExecutor(8) as pool:
         tokens = list(pool.map(take, range(40)))
     assert len(set(tokens)) == 40
-    assert Store(str(tmp_path / "models")).newest_token(7, "push") == max(tokens)
-    assert Store(str(tmp_path / "models")).newest_token(7, "training") == 0
+    assert Store(str(tmp_path / "models")).tokens.newest(7, "push") == max(tokens)
+    assert Store(str(tmp_path / "models")).tokens.newest(7, "training") == 0
     folder = tmp_path / "models/projects/7/fences/push"
     assert str(max(tokens)) in {path.name for path in folder.iterdir()}
 

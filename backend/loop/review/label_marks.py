@@ -28,7 +28,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     """
     models = models_for(context, project_record(context, project_id), accepted=False)
     model, client = models[0], context.label_studio
-    before = context.store.marks(project_id, model.number)
+    before = context.store.state.marks(project_id, model.number)
     worst = tuple(issue for issue in by_task(issues)[:MARKED] if issue.score < CLEAN)
     ids = sorted(before | {issue.task_id for issue in worst})
     labels = client.annotations.stamps_by_task(project_id, ids) if ids else {}
@@ -38,7 +38,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     wrong = {issue.task_id: 1 - issue.score for issue in worst}
     places = _places(context, model)
     # Before anything is written: whatever happens then, the list has all of them.
-    context.store.save_marks(project_id, model.number, before | wrong.keys())
+    context.store.state.save_marks(project_id, model.number, before | wrong.keys())
     scores = {
         task_id: wrong.get(task_id, places.get(task_id, LAST))
         for task_id in ids
@@ -46,7 +46,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     }
     written = _write(context, project_id, models, tasks, scores, create=frozenset(wrong))
     unplaced = before - (places.keys() & labels.keys())
-    context.store.save_marks(project_id, model.number, wrong.keys() | unplaced)
+    context.store.state.save_marks(project_id, model.number, wrong.keys() | unplaced)
     client.tabs.set_label_issues(project_id, [issue.annotation_id for issue in worst])
     return written
 
@@ -54,7 +54,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
 def are_missing(context: Context, project_id: int) -> bool:
     """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
     number = serving_number(context, project_id)
-    worst = by_task(context.store.label_issues(project_id, number))[:MARKED] if number else ()
+    worst = by_task(context.store.state.label_issues(project_id, number))[:MARKED] if number else ()
     wrong = {issue.task_id: 1 - issue.score for issue in worst if issue.score < CLEAN}
     if not wrong:
         return False

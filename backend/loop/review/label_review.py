@@ -34,14 +34,14 @@ def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     if version is None:
         return ()
     models = models_for(context, record, accepted=False)
-    last, review = context.store.review(project_id, version.number), None
+    last, review = context.store.state.review(project_id, version.number), None
     # First: what is written while we judge, the next review sees.
     fresh = Review(rules=_rules_hash(context, record, models), shards=_shards(context, version))
     if last is not None and last.reviewed is not None and last.rules == fresh.rules:
         review = _incremental_review(context, version, models, last, fresh.shards)
     if review is None:
         review = _review(context, version, models, fresh, None)
-    context.store.save_review(project_id, version.number, review)
+    context.store.state.save_review(project_id, version.number, review)
     return review.issues
 
 
@@ -115,7 +115,7 @@ def current_issues(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     Raises NotFoundError for a project that was never set up.
     """
     require_project(context, project_id)
-    issues = context.store.label_issues(project_id, serving_number(context, project_id))
+    issues = context.store.state.label_issues(project_id, serving_number(context, project_id))
     return unchanged(issues, context.label_studio.annotations.stamps(project_id)) if issues else ()
 
 
@@ -127,7 +127,7 @@ def outdated(context: Context, project_id: int) -> bool:
     version = context.store.serving(project_id)
     if version is None:
         return False
-    review = context.store.review(project_id, version.number)
+    review = context.store.state.review(project_id, version.number)
     if review is None or review.reviewed is None:  # the first review is lost, or was of an earlier release
         return context.store.ranking(project_id, version.number) is not None
     stamps = context.label_studio.annotations.stamps_by_task(project_id)

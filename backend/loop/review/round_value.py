@@ -62,7 +62,7 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
         _judged_on(version),
         gain_interval(version),
     )
-    context.store.save_reward(version.project_id, kept)
+    context.store.state.save_reward(version.project_id, kept)
     return kept
 
 
@@ -171,14 +171,14 @@ def observe(context: Context, project_id: int, number: int) -> tuple[PoolSigns, 
         _signs(context, trained, before.get(name)) for name, trained in _trained_tags(context, version).items()
     )
     for signs in found:
-        context.store.save_signs(project_id, signs)
+        context.store.state.save_signs(project_id, signs)
     return found
 
 
 def is_observed(context: Context, project_id: int) -> bool:
     """Return whether it is kept what the served version's pool says; the base model's says nothing."""
     number = serving_number(context, project_id)
-    return not number or any(signs.version == number for signs in context.store.signs(project_id))
+    return not number or any(signs.version == number for signs in context.store.state.signs(project_id))
 
 
 def _signs(context: Context, trained: _TrainedTag, before: _TrainedTag | None) -> PoolSigns:
@@ -202,7 +202,7 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
 
     A mean over more tags than before says nothing of what labels gained: only rounds of as many as now are compared.
     """
-    signs = {(one.version, one.tag): one for one in context.store.signs(project_id)}
+    signs = {(one.version, one.tag): one for one in context.store.state.signs(project_id)}
     judged = [(version, quality(version)) for version in context.store.versions(project_id) if _is_held_out(version)]
     measured = [(version, map50) for version, map50 in judged if map50 is not None]
     rounds = []

@@ -49,9 +49,11 @@ def score_new(context: Context, project_id: int, check: Check = no_check) -> int
     created = _restore(context, settings, models, order, gaps.unplaced, check)
     created += _score(context, record, models, order, gaps.unscored, check)
     if handled := {task.id for task in (*gaps.unplaced, *gaps.unscored)}:
-        marked = context.store.marks(project_id, models[0].number)  # tasks whose score was a verdict on their labels
+        marked = context.store.state.marks(
+            project_id, models[0].number
+        )  # tasks whose score was a verdict on their labels
         if marked & handled:
-            context.store.save_marks(project_id, models[0].number, marked - handled)
+            context.store.state.save_marks(project_id, models[0].number, marked - handled)
         flip(context, project_id, models[0].name, check)
     return created
 
@@ -208,12 +210,12 @@ def admitted_priorities(
     rate = stream_admission.parse_rate(settings.rate)
     if rate is None:
         return list(places)
-    state, now, scores = context.store.stream(project_id), time.time(), list(places)
+    state, now, scores = context.store.state.stream(project_id), time.time(), list(places)
     for row, (place, prediction) in enumerate(zip(places, shard.predictions, strict=True)):
         if prediction is not None:
             state, queried = stream_admission.offer(state, 1 - place, rate, now)
             scores[row] = ranking.at_front(order, place) if queried else place
-    context.store.save_stream(project_id, state)
+    context.store.state.save_stream(project_id, state)
     return scores
 
 

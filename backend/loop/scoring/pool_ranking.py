@@ -100,7 +100,7 @@ def strategy_for(context: Context, settings: Settings, model: ServedModel) -> st
     if settings.bandit == "off":
         return settings.strategy
     rng = np.random.default_rng((settings.seed, model.project_id, model.number, 1))
-    chosen = bandit.choose(context.store.rewards(model.project_id), arms(settings), settings.bandit, rng)
+    chosen = bandit.choose(context.store.state.rewards(model.project_id), arms(settings), settings.bandit, rng)
     log.info("project %d: the bandit chose %s for %s", model.project_id, chosen, model.name)
     return chosen
 

@@ -39,7 +39,7 @@ class StoredAnswers:
     @property
     def kept(self) -> PoolKeys:
         """What the store has of them."""
-        return self._context.store.pool_keys(self._project_id, self._number)
+        return self._context.store.state.pool_keys(self._project_id, self._number)
 
     @property
     def state(self) -> Literal["unknown", "scoring", "pushed"]:
@@ -87,7 +87,7 @@ class StoredAnswers:
             self._keep(now)
 
     def _keep(self, keys: PoolKeys) -> None:
-        self._context.store.save_pool_keys(self._project_id, self._number, keys)
+        self._context.store.state.save_pool_keys(self._project_id, self._number, keys)
 
 
 def of(context: Context, models: Sequence[ServedModel]) -> StoredAnswers:

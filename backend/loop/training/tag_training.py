@@ -63,7 +63,7 @@ def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag)
     model = version.model_of(tag) if version else None
     if version is None or model is None:
         return None
-    chosen = context.store.is_chosen(version.project_id)
+    chosen = context.store.pointers.is_chosen(version.project_id)
     return Champion(model, context.store.weights(version, model.from_name), chosen)
 
 

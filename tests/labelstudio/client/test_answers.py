@@ -212,7 +212,7 @@ def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> Non
     with open_context(settings.model_copy(update=keys)) as context, serve(context) as backend:
         context.store.save_project(ProjectRecord(1, CONFIG, "", "", "", ""))
         issue = LabelIssue(1, 1, "then", 0.2, "swapped", "cat", None, learned=True)
-        context.store.save_review(1, 0, Review((issue,)))
+        context.store.state.save_review(1, 0, Review((issue,)))
         answer = backend.get("/api/projects/1/label-errors")
     assert answer.status_code == 502
     assert "a proxy answers 502" in answer.json()["error"]

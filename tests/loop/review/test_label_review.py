@@ -153,13 +153,13 @@ def reviewed(context: Context, tiny_weights: Path) -> Context:
     """Project 7, whose version 1 finds an issue in one label of two."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_review(7, 1, Review((issue(5, 0.2), issue(6, 0.9))))
+    context.store.state.save_review(7, 1, Review((issue(5, 0.2), issue(6, 0.9))))
     return context
 
 
 def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
-    assert reviewed.store.label_issues(7, 1) == (issue(5, 0.2), issue(6, 0.9))
-    assert reviewed.store.label_issues(7, 2) == ()
+    assert reviewed.store.state.label_issues(7, 1) == (issue(5, 0.2), issue(6, 0.9))
+    assert reviewed.store.state.label_issues(7, 2) == ()
 
 
 def test_the_status_counts_them(reviewed: Context) -> None:
@@ -193,7 +193,7 @@ def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
 ) -> None:
     reviewed.store.activate(7, serving)
     cycle_of(reviewed).review_labels(7, number)  # it would need the Label Studio that is not there
-    assert reviewed.store.label_issues(7, number) == ()
+    assert reviewed.store.state.label_issues(7, number) == ()
 
 
 def test_a_review_waits_while_predictions_are_pushed(reviewed: Context, redis: Redis) -> None:
@@ -274,7 +274,7 @@ def studio(
 @pytest.mark.parametrize("studio", ["label_studio", "validating_label_studio"], indirect=True)
 def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(studio: Studio) -> None:
     issues = label_review.examine(studio.context, studio.project)
-    assert studio.context.store.label_issues(studio.project, 1) == issues
+    assert studio.context.store.state.label_issues(studio.project, 1) == issues
     names = {task: name for name, task in studio.tasks.items()}
     assert {names[issue.task_id] for issue in issues} == set(PLANTED), "all are judged, but for the failed image"
     for issue in issues:
@@ -347,7 +347,7 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
     assert studio.tab() == []
     assert late_tasks.score_new(studio.context, studio.project) == 0
     assert studio.review() == 0
-    assert set(studio.context.store.label_issues(studio.project, 1)) == set(
+    assert set(studio.context.store.state.label_issues(studio.project, 1)) == set(
         label_review.current_issues(studio.context, studio.project)
     )
 
@@ -467,7 +467,9 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     annotations = [client.annotations.create(task, RIGHT) for task in tasks]
     context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
     cycle_of(context).review_labels(project, 1)
-    assert not {issue.task_id for issue in context.store.label_issues(project, 1) if issue.suspicious} & set(tasks)
+    assert not {issue.task_id for issue in context.store.state.label_issues(project, 1) if issue.suspicious} & set(
+        tasks
+    )
     assert not label_review.outdated(context, project)
     for annotation, result in zip(annotations, [SWAPPED, MISSING, MOVED] * 3, strict=True):
         client.annotations.update(annotation, result)
@@ -476,7 +478,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
     cycle_of(context).review_labels(project, 1)
-    found = {issue.task_id for issue in context.store.label_issues(project, 1) if issue.suspicious}
+    found = {issue.task_id for issue in context.store.state.label_issues(project, 1) if issue.suspicious}
     assert found >= {*tasks, studio.queue[0]}
     assert found == {issue.task_id for issue in label_review.examine(context, project) if issue.suspicious}
     assert not label_review.outdated(context, project)

@@ -69,7 +69,7 @@ class Studio:
         cycle_of(self.context).review_labels(self.project, 1)
 
     def issues(self) -> dict[int, LabelIssue]:
-        return {issue.task_id: issue for issue in self.context.store.label_issues(self.project, 1)}
+        return {issue.task_id: issue for issue in self.context.store.state.label_issues(self.project, 1)}
 
     def suspicious(self) -> set[int]:
         return {task for task, issue in self.issues().items() if issue.suspicious}
@@ -139,7 +139,7 @@ def test_the_next_check_has_the_changed_labels_judged_and_no_others(
     assert studio.suspicious() == set(wrong)
     kept = set(studio.tasks) - set(wrong)
     assert {task: studio.issues()[task] for task in kept} == {task: before[task] for task in kept}
-    scores = [issue.score for issue in studio.context.store.label_issues(studio.project, 1)]
+    scores = [issue.score for issue in studio.context.store.state.label_issues(studio.project, 1)]
     assert scores == sorted(scores)
     assert not label_review.outdated(studio.context, studio.project)
 
@@ -148,8 +148,8 @@ def test_what_it_finds_is_what_a_review_of_all_labels_finds(studio: Studio) -> N
     for number, task in enumerate(studio.tasks[:6]):
         studio.client.annotations.update(studio.annotations[task], WRONG[number % len(WRONG)])
         studio.review_at_the_next_check()
-    gradual = studio.context.store.label_issues(studio.project, 1)
-    studio.context.store.save_review(studio.project, 1, Review())
+    gradual = studio.context.store.state.label_issues(studio.project, 1)
+    studio.context.store.state.save_review(studio.project, 1, Review())
     assert label_review.examine(studio.context, studio.project) == gradual
 
 
@@ -201,7 +201,7 @@ def test_how_sure_the_version_is_where_labels_agree_is_measured_anew_as_labels_c
     studio.says(unsure, new, 1)
     studio.review_at_the_next_check()
     assert set(effort.read) == {*studio.tasks, *new}
-    review = studio.context.store.review(studio.project, 1)
+    review = studio.context.store.state.review(studio.project, 1)
     assert review is not None
     (thresholds,) = review.thresholds.values()
     assert thresholds.images == LABELS + len(new)

@@ -63,7 +63,7 @@ def test_a_tasks_verdict_is_that_of_its_worst_tag() -> None:
 def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny_weights: Path) -> None:
     context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_review(7, 1, Review((*ISSUES, issue(8, 0.95, "label"))))
+    context.store.state.save_review(7, 1, Review((*ISSUES, issue(8, 0.95, "label"))))
     status = projects.status(context, 7)
     out = schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
@@ -76,12 +76,12 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
 
 def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    store.save_review(7, 1, Review(ISSUES[:1]))
+    store.state.save_review(7, 1, Review(ISSUES[:1]))
     path = tmp_path / "projects/7/versions/1/label_review.json"
     old = json.loads(path.read_text())
     del old["doubts"][0]["tag"]
     path.write_text(json.dumps(old))
-    assert store.label_issues(7, 1) == (replace(ISSUES[0], tag=""),)
+    assert store.state.label_issues(7, 1) == (replace(ISSUES[0], tag=""),)
 
 
 def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) -> None:
@@ -132,7 +132,7 @@ def studio(
 @pytest.mark.label_studio
 def test_each_tags_labels_are_judged_by_its_own_model(studio: Studio) -> None:
     issues = label_review.examine(studio.context, studio.project)
-    assert studio.context.store.label_issues(studio.project, 1) == issues
+    assert studio.context.store.state.label_issues(studio.project, 1) == issues
     assert [one.score for one in issues] == sorted(one.score for one in issues)
     names = {task: name for name, task in studio.tasks.items()}
     assert sorted((names[one.task_id], one.tag) for one in issues) == sorted(

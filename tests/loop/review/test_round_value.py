@@ -88,7 +88,7 @@ def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
     assert first.uncertainty == pytest.approx(0.469, abs=1e-3)  # h(.9) in bits
     assert first.stability is None
     assert second.stability == pytest.approx(0.5)
-    assert project.store.signs(7) == (first, second)
+    assert project.store.state.signs(7) == (first, second)
 
 
 def test_videos_have_their_sign_of_stability(project: Context) -> None:
@@ -124,7 +124,7 @@ def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: 
 
 def test_signs_of_nothing(project: Context) -> None:
     assert round_value.observe(project, 7, 0) == ()
-    assert project.store.signs(7) == ()
+    assert project.store.state.signs(7) == ()
 
 
 def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None:
@@ -268,7 +268,7 @@ def test_a_round_of_labels_is_rewarded(
         assert found.gain == pytest.approx(0.1)
         assert (found.interval, found.judged_on) == ((0.02, 0.2), 12)
         assert found.disagreement == pytest.approx((0 + 1 / 3) / 2)
-        assert context.store.rewards(project_id) == (found,)
+        assert context.store.state.rewards(project_id) == (found,)
         assert round_value.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, (
             "no new label"
         )
@@ -341,7 +341,7 @@ def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, ti
             parent=number - 1,
         )
         project.store.publish(made, {"label": tiny_weights, "kind": tiny_weights})
-        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
+        project.store.state.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
     found = round_value.recommendation(project, 7, budget=0)
     assert not [sign.name for sign in found.signs if sign.met]
     assert "+0.150" in next(sign.reason for sign in found.signs if sign.name == "plateau")
@@ -375,7 +375,7 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
             parent=number - 1,
         )
         project.store.publish(made, {"label": tiny_weights})
-        project.store.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
+        project.store.state.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
     found = round_value.recommendation(project, 7, budget=0)
     assert [sign.name for sign in found.signs if sign.met] == ([] if carried else ["plateau", "stability"])
 
@@ -383,8 +383,10 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
 def test_the_status_shows_all_of_it(project: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy,margin", "BUDGET": 10}', "", "", "")
     project.store.save_project(record)
-    project.store.save_reward(7, Reward(1, "margin", 20, 100, 0.7, 0.25))  # judged on nobody knows how many images
-    project.store.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
+    project.store.state.save_reward(
+        7, Reward(1, "margin", 20, 100, 0.7, 0.25)
+    )  # judged on nobody knows how many images
+    project.store.state.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
     project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
     out = schemas.project_out(projects.status(project, 7))
     assert [arm.strategy for arm in out.bandit.arms] == ["entropy", "margin"]

@@ -174,10 +174,10 @@ def test_what_was_found_of_the_first_tag_alone_still_counts(context: Context, ti
     version = two_boxes(context, tiny_weights)
     for number in range(2, 5):
         version = follow(context, version, version.models, (tiny_weights, tiny_weights))
-        context.store.save_signs(7, PoolSigns(number, 0.05, 0.99, tag="label"))
+        context.store.state.save_signs(7, PoolSigns(number, 0.05, 0.99, tag="label"))
     assert told(context, "uncertainty").met
     assert told(context, "stability").met
-    context.store.save_signs(7, PoolSigns(4, 0.25, 0.75, "second"))
+    context.store.state.save_signs(7, PoolSigns(4, 0.25, 0.75, "second"))
     assert told(context, "uncertainty").reason.startswith("the mean uncertainty of the pool is 0.15")
     assert "at least F1 0.870" in told(context, "stability").reason
 

@@ -61,8 +61,8 @@ def test_what_the_rule_queries_enters_the_front(served: Context) -> None:
     second = 1 / 49
     assert scores[1:3] == [0.9, 0.2]
     assert 0 < scores[3] < scores[0] < second, "the lower its place, the further in front"
-    assert served.store.stream(7).queried == 2
-    assert served.store.stream(7).arrived == 4
+    assert served.store.state.stream(7).queried == 2
+    assert served.store.state.stream(7).arrived == 4
 
 
 def test_the_quota_holds_over_several_jobs(served: Context) -> None:
@@ -75,7 +75,7 @@ def test_a_task_that_failed_is_not_offered(served: Context) -> None:
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (None, seen(0.5)))
     assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
-    assert served.store.stream(7).arrived == 1
+    assert served.store.state.stream(7).arrived == 1
 
 
 def test_a_task_picked_from_the_stream_does_not_pass_for_a_random_one(served: Context) -> None:

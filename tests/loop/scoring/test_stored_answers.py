@@ -69,7 +69,7 @@ def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -
     shards = scoring.predict_shards(context, models, 0, tasks)
     assert scoring.save_shards(context, models, shards)
     pool_ranking.rank_pool(context, record, models)
-    stored_answers.of(context, models).end(context.store.pool_keys(7, models[0].number))
+    stored_answers.of(context, models).end(context.store.state.pool_keys(7, models[0].number))
     return list(shards[0].predictions)
 
 
@@ -257,7 +257,7 @@ def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, 
     trained.store.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))
     trained.store.save_project(ProjectRecord(7, config, "", "", "", ""))
     record = setup(trained, VIDEO)
-    assert trained.store.pool_keys(7, 1) == PoolKeys({})
+    assert trained.store.state.pool_keys(7, 1) == PoolKeys({})
     assert not push.is_pending(trained, record)
 
 
@@ -277,14 +277,14 @@ def test_what_label_studio_holds_is_outdated_until_a_push_is_through(trained: Co
 
     def begin(of: Sequence[ServedModel]) -> bool:
         stored_answers.of(trained, of).begin(of)
-        return trained.store.pool_keys(7, 1).outdated
+        return trained.store.state.pool_keys(7, 1).outdated
 
     assert [begin(old), begin(old), begin(new), begin(new)] == [False, False, True, True]
-    pushed = trained.store.pool_keys(7, 1)
+    pushed = trained.store.state.pool_keys(7, 1)
     begin(old)
     stored_answers.of(trained, new).end(pushed)  # a newer run began meanwhile
-    assert trained.store.pool_keys(7, 1).outdated
-    stored_answers.of(trained, old).end(trained.store.pool_keys(7, 1))
+    assert trained.store.state.pool_keys(7, 1).outdated
+    stored_answers.of(trained, old).end(trained.store.state.pool_keys(7, 1))
     assert begin(old) is False
 
 
@@ -308,4 +308,4 @@ def test_a_damaged_file_names_itself(trained: Context) -> None:
     stored_answers.of(trained, models).begin(models)
     (trained.work_dir / "projects/7/versions/1/answer_keys.json").write_text("{")
     with pytest.raises(ModelError, match=r"damaged file.*answer_keys\.json.*score the project again"):
-        trained.store.pool_keys(7, 1)
+        trained.store.state.pool_keys(7, 1)
