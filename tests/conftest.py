@@ -15,9 +15,10 @@ import hypothesis
 import pytest
 from redis import Redis
 
+from backend.cli.label_studio_process import LabelStudioProcess, label_studio_binary, start_label_studio
+from backend.cli.redis_process import redis_binary, start_redis
 from backend.loop.context import Context
 from backend.settings import Settings
-from backend.subprocesses import LabelStudioProcess, label_studio_binary, redis_binary, start_label_studio, start_redis
 from tests import needs, squares
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.subprocesses import free_port, redis_binary
+from backend.cli.redis_process import redis_binary
+from backend.subprocesses import free_port
 
 START_S = 60.0
 

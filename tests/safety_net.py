@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from redis import Redis
 
+from backend.cli.redis_process import start_redis
 from backend.datasets import synthetic
 from backend.loop.context import Context
 from backend.loop.scoring import pool_ranking, scoring
 from backend.loop.served_models import models_for
 from backend.settings import Settings
-from backend.subprocesses import start_redis
 from backend.types import Json, Task
 from backend.yolo.tasks import weights_name
 from tests import clips

@@ -15,6 +15,7 @@ import httpx
 from redis import Redis
 
 from backend.cli.embedded import backend_processes, running_redis
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import reader, writer
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
@@ -22,7 +23,6 @@ from backend.model_versions import Metrics, ModelVersion
 from backend.settings import Settings, from_env
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store
-from backend.subprocesses import LabelStudioProcess
 from backend.types import ControlTag, Json, Task
 from backend.web.schemas import ProjectOut
 from backend.yolo import evaluate

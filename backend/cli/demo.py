@@ -18,10 +18,10 @@ from backend.cli import demo_folder
 from backend.cli.demo_display import Display
 from backend.cli.demo_folder import DemoRecord
 from backend.cli.embedded import backend_processes
+from backend.cli.label_studio_process import label_studio_binary, start_label_studio
 from backend.datasets import reader, synthetic
 from backend.errors import BackendError
 from backend.settings import Settings, from_env
-from backend.subprocesses import label_studio_binary, start_label_studio
 
 EMAIL, PASSWORD = "demo@example.com", "active-learning"
 POOL, TEST = 240, 100  # generated scenes

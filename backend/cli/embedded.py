@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx
 
+from backend.cli.redis_process import await_redis, redis_command
 from backend.errors import BackendError
 from backend.loop.context import is_remote, local_dir
 from backend.settings import Settings
 from backend.store.guarded_files import open_store_files
 from backend.store.run_record import recorded
-from backend.subprocesses import await_redis, free_port, redis_command, require_free_port, wait_ready
+from backend.subprocesses import free_port, require_free_port, wait_ready
 from backend.worker.supervision import Part, Supervised, watch
 
 START_S = 60.0

@@ -117,7 +117,7 @@ def _timed(path: Path, fps: float, count: int, times: Times) -> tuple[float, int
         return fps, max(count, n, 1), None
     last_s = float(times[-1])
     mean, lasts_s = (n - 1) / last_s, count / fps if fps > 0 else last_s
-    stays = count > n and _is_whole(path)  # on the screen, until the sound or the file ends
+    stays = count > n and _is_whole(path)  # the last frame stays on the screen, until the sound or the file ends
     if not stays and _even(times, fps):
         return fps, max(count, n), None
     if not stays and _even(times, mean):

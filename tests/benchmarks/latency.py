@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from backend.cli.embedded import backend_processes
+from backend.cli.label_studio_process import label_studio_binary, start_label_studio
 from backend.datasets import reader, synthetic
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
@@ -25,7 +26,6 @@ from backend.loop.projects import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store
-from backend.subprocesses import label_studio_binary, start_label_studio
 from backend.web.schemas import ProjectOut
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result

@@ -9,12 +9,12 @@ import httpx
 import numpy as np
 import psutil
 
+from backend.cli.redis_process import start_redis
 from backend.loop.context import build
 from backend.loop.scoring import scoring
 from backend.loop.served_models import models_for
 from backend.settings import Settings
 from backend.store.shard_codec import SHARD_TASKS
-from backend.subprocesses import start_redis
 from backend.types import Task
 from tests.benchmarks import parts
 from tests.benchmarks.predict import IMAGES, PIXELS

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import httpx
 
+from backend.cli.redis_process import start_redis
 from backend.datasets import synthetic
 from backend.model_versions import ModelVersion, TagModel, TrainingSnapshot
 from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.store import ProjectRecord, Store, version_name
-from backend.subprocesses import free_port, start_redis
+from backend.subprocesses import free_port
 from backend.types import HyperParameters, Json
 from backend.yolo import base_weights, training
 from backend.yolo.detector import KEEP_CONFIDENCE

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.cli.label_studio_process import label_studio_binary, start_label_studio
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.subprocesses import label_studio_binary, start_label_studio
 from backend.types import Region
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result

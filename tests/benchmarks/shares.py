@@ -20,11 +20,13 @@ from rich.console import Console
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backend.cli.label_studio_process import label_studio_binary, start_label_studio
+from backend.cli.redis_process import start_redis
 from backend.loop.context import Context, build
 from backend.queue.rq_queue import CONTROL, Jobs
 from backend.settings import from_env
 from backend.store.store import ProjectRecord
-from backend.subprocesses import label_studio_binary, running, start_label_studio, start_redis
+from backend.subprocesses import running
 from tests.benchmarks import parts, report
 from tests.benchmarks.report import Result
 from tests.support import CONFIG, ImageSite, publish, tiny_yolo

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import LabeledImage
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Prediction
 from tests import drawings, kinds
 from tests.browser import open_first, signed_in, submit

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.geometry import keyframes
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.media import video
 from backend.media.video import Video
-from backend.subprocesses import LabelStudioProcess
 from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Json, Prediction, Tracks
 from tests import clips
 from tests.browser import open_first, signed_in, submit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
-from backend.subprocesses import LabelStudioProcess
 from tests.browser import signed_in
 from tests.conftest import LOGIN
 from tests.support import CONFIG, serve

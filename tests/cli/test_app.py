@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
@@ -23,7 +24,7 @@ from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, free_port
+from backend.subprocesses import free_port
 from backend.types import Prediction, Tracks
 from tests.support import CONFIG, ROOT, publish, serve
 

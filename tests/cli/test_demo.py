@@ -27,10 +27,11 @@ from backend.cli import demo_display, demo_folder
 from backend.cli.demo import EMAIL, INTERRUPTED, PASSWORD
 from backend.cli.demo_display import Display
 from backend.cli.demo_folder import DemoRecord
+from backend.cli.label_studio_process import NO_VARIABLES
 from backend.datasets import synthetic
 from backend.errors import BackendError, BusyError
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.subprocesses import NO_VARIABLES, free_port
+from backend.subprocesses import free_port
 from tests.support import ROOT
 
 pytestmark = pytest.mark.processes

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation import basis
-from backend.subprocesses import LabelStudioProcess
 from tests.support import ROOT, require
 from tests.world import await_shown, label, measure, open_world
 

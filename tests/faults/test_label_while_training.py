@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess, label_studio_binary, start_label_studio
 from backend.datasets import synthetic
-from backend.subprocesses import LabelStudioProcess, label_studio_binary, start_label_studio
 from tests.annotator import Annotator, Diary, browser_of
 from tests.conftest import LOGIN, Login, fresh_label_studio
 from tests.postgres import postgres

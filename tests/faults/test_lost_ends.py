@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop import served_models, studio_state
 from backend.loop.scoring import activity, old_versions, push, scoring
 from backend.settings import Settings
 from backend.store.store import Store
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Region
 from tests.loop.review.test_label_review import BOTH
 from tests.outages import Outages, own_redis

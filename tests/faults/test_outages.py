@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.loop import cycle
 from backend.loop.context import Context
 from backend.loop.locks import LOCK_TTL_MS
@@ -23,7 +24,7 @@ from backend.queue.rq_queue import TRAIN, Jobs
 from backend.queue.run_state import FIRST_PAUSE_S
 from backend.settings import from_env
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, running
+from backend.subprocesses import running
 from tests.outages import Outages, own_redis
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish, tiny_yolo
 from tests.world import await_true

@@ -19,10 +19,10 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+from backend.cli.redis_process import start_redis
 from backend.loop.projects import WEBHOOK_HEADER
 from backend.media import deadline
 from backend.settings import Settings
-from backend.subprocesses import start_redis
 from backend.yolo import base_weights
 from tests.fuzz import MEGABYTE, Report, measure
 from tests.site import Site

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.geometry import brush_rle
 from backend.labelstudio import ellipses, tags
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.tags import rectanglelabels
 from backend.loop.context import Context
 from backend.loop.training import snapshot
-from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
 from tests import drawings, kinds
 from tests.drawings import SIZE

@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.geometry import brush_rle, coordinates, masks
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.simulate import simulation_data
-from backend.subprocesses import LabelStudioProcess
 from backend.types import BoolArray, ControlTag, Json, LabeledBox, Ring
 from tests.support import ROOT
 

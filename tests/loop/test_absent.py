@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import NotFoundError
 from backend.loop import demands
 from backend.loop.context import Context
 from backend.queue import presence
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from tests.support import CONFIG, cycle_of, open_context
 
 NAMES = ("check", "retrain", "start_scoring", "rank_and_push", "score_new", "review_labels", "delete_old", "configure")

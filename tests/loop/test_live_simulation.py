@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import synthetic
 from backend.labelstudio import label_config
 from backend.loop.training.tag_training import CONTINUED
@@ -23,7 +24,6 @@ from backend.simulate import records, runner, simulation_data
 from backend.simulate.annotator import Oracle
 from backend.simulate.records import Project, Round
 from backend.simulate.simulation_data import SimulationData
-from backend.subprocesses import LabelStudioProcess
 from backend.types import ControlTag, Ranking, YoloTask
 from backend.yolo.tasks import weights_name
 from tests.simulate.test_simulation_tasks import with_classes

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import synthetic
 from backend.errors import LabelStudioError
 from backend.model_versions import Metrics, ModelVersion
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Task
 from tests.browser import signed_in
 from tests.conftest import LOGIN

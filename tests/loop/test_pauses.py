@@ -17,6 +17,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import LabelStudioError, MachineError, MediaError, TrainingError
 from backend.faults import machine_fault
 from backend.labelstudio.client.connection import LabelStudioClient
@@ -28,7 +29,6 @@ from backend.queue.rq_queue import CONTROL, TRAIN
 from backend.queue.run_state import Fault, Progress, TrainingProgress
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish, tiny_yolo
 
 BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from backend.cli import tables
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop import projects, studio_state
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.web.schemas import project_out
 from tests.support import CONFIG, cycle_of, open_context, sign_up
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import StoredPrediction
 from backend.model_versions import ModelVersion
 from backend.store.store import PoolSigns
-from backend.subprocesses import LabelStudioProcess
 from backend.types import ControlTag, Json, LabeledBox, Task
 from tests import drawings
 from tests.kinds import assert_same, boxes, choices, drawn

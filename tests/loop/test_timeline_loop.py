@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import StoredPrediction
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json
 from backend.yolo.classification import TEMPORAL
 from backend.yolo.runtime import load_model

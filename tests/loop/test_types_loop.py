@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import LabeledImage
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import StoredPrediction
 from backend.model_versions import ModelVersion
-from backend.subprocesses import LabelStudioProcess
 from backend.types import ControlTag, Json, LabeledBox, Task
 from backend.yolo.tasks import weights_name
 from tests import drawings

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import reader, synthetic
 from backend.labelstudio.client.tabs import DOUBTS_TAB
-from backend.subprocesses import LabelStudioProcess
 from tests.support import tiny_yolo
 from tests.world import World, await_shown, await_true, label, open_world
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import writer
 from backend.datasets.reader import LabeledFile
 from backend.evaluation import basis
 from backend.geometry import keyframes
 from backend.geometry.keyframes import Track
 from backend.labelstudio import label_config, tags
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, LabeledBox
 from backend.yolo import evaluate
 from tests import clips

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from redis import Redis
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError, TrainingError
@@ -28,7 +29,6 @@ from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, Json, Prediction, Task
 from tests import clips
 from tests.clips import Mover

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.loop import projects
 from backend.loop.context import Context
 from backend.loop.projects import WEBHOOK_HEADER
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
-from backend.subprocesses import LabelStudioProcess
 from tests.support import CONFIG, open_context, serve
 
 STRANGER = "http://127.0.0.1:9"  # nobody listens there

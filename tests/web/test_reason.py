@@ -9,10 +9,10 @@ import httpx
 import pytest
 import requests
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import LabelStudioError
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json
 from backend.web.reason import as_reason
 from tests.support import CONFIG, serve

@@ -14,6 +14,7 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import BusyError, LabelStudioError, ModelError
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.client.prediction_import import PredictionImport
@@ -28,7 +29,6 @@ from backend.queue.rq_queue import CONTROL, SCORE, TRAIN, Jobs
 from backend.queue.run_state import SCORING_TTL_S, TrainingProgress
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.worker import jobs
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish
 

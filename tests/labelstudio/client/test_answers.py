@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from backend.cli.label_studio_process import label_studio_binary
 from backend.errors import BackendError, LabelStudioError, NotFoundError, SettingError
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import label_studio_binary
 from tests.support import CONFIG, open_context, require, serve
 
 MOST_REQUESTS = 20  # of one call: a wrong answer must not keep it asking

@@ -18,6 +18,7 @@ import jwt
 import pytest
 from PIL import Image
 
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelStudioError, MediaError, NotFoundError
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
@@ -28,7 +29,7 @@ from backend.labelstudio.client.filters import UNLABELED
 from backend.labelstudio.client.http import LabelStudioHTTP, parse
 from backend.labelstudio.client.projects import _Project
 from backend.labelstudio.client.tabs import QUEUE_TAB
-from backend.subprocesses import LabelStudioProcess, free_port, personal_access_token
+from backend.subprocesses import free_port
 from backend.types import AnnotatedTask, Json, Region
 from tests.support import ROOT, sign_up
 

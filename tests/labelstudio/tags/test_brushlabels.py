@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from label_studio_sdk.converter import brush as sdk
 from PIL import Image, ImageDraw
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.geometry import brush_rle, masks
 from backend.geometry.coordinates import bridged
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.subprocesses import LabelStudioProcess
 from backend.types import BoolArray, LabeledBox, Outline, Prediction
 from backend.yolo.decoding import outline_of
 from backend.yolo.letterbox import Letterboxed

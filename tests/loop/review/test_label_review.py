@@ -16,6 +16,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from backend.cli import tables
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.errors import NotFoundError
 from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review
 from backend.labelstudio import label_config
@@ -30,7 +31,6 @@ from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.types import AnnotatedTask, Json, Prediction, Task
 from backend.web import schemas
 from tests.support import CLASSES, CONFIG, ImageSite, cycle_of, open_context, publish, serve, sign_up

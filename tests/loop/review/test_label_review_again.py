@@ -12,6 +12,7 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.annotations import Annotations
 from backend.labelstudio.client.connection import LabelStudioClient
@@ -21,7 +22,6 @@ from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord, Store
-from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, Json, Prediction
 from tests.loop.review.test_label_review import ASIDE, BOTH, DOG, HERE, RIGHT, THERE, human, seen
 from tests.support import CONFIG, cycle_of, open_context, publish

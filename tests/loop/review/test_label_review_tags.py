@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from backend.cli import tables
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review, by_task
 from backend.loop import cycle, projects
 from backend.loop.context import Context
@@ -23,7 +24,6 @@ from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord, Store
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Prediction
 from backend.web import schemas
 from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from backend import acquisition
 from backend.cli import tables
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.geometry import brush_rle
 from backend.labelstudio import label_config
 from backend.loop import projects
@@ -25,7 +26,6 @@ from backend.simulate.annotator import as_result
 from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import PoolSigns, ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, LabeledBox, Prediction, Task, Tracks
 from backend.web import schemas
 from tests.support import CONFIG, ROOT, open_context, publish, with_model

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
 from backend.labelstudio.client.http import LabelStudioHTTP
@@ -19,7 +20,6 @@ from backend.loop import projects, served_models, serving
 from backend.loop.scoring import holdings
 from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, personal_access_token
 from backend.types import Json, Task
 from tests.support import CONFIG, cycle_of, publish, serve, sign_up
 from tests.worker.test_jobs import Studio, studio

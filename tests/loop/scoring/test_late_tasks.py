@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import ModelError, NotFoundError, SettingError
 from backend.labelstudio.client.predictions import Predictions
 from backend.loop import cycle, served_models
@@ -18,7 +19,6 @@ from backend.sampling import ranking
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.types import AnnotatedTask, Prediction, Task
 from tests.support import CONFIG, ImageSite, model_for, open_context, publish
 

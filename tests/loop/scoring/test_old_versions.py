@@ -13,6 +13,7 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.errors import BackendError
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.labelstudio.client.predictions import Predictions
@@ -21,7 +22,6 @@ from backend.loop.scoring import activity, old_versions
 from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess, personal_access_token
 from tests.support import CONFIG, cycle_of, open_context, publish, serve, sign_up
 
 pytestmark = pytest.mark.label_studio

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import LabelStudioError, LabelStudioRefusedError
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
@@ -17,7 +18,6 @@ from backend.labelstudio.client.tabs import DOUBTS_TAB
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Region
 from tests.browser import signed_in
 from tests.conftest import LOGIN

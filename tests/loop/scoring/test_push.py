@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Region
 from tests.support import CONFIG
 

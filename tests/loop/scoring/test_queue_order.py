@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backend import acquisition
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import synthetic
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Task
 from tests.support import publish, tiny_yolo
 from tests.world import World, await_shown, await_true, open_world

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop import cycle
 from backend.loop.scoring import late_tasks, push, scoring
@@ -16,7 +17,6 @@ from backend.loop.served_models import project_record
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from tests import clips
 from tests.clips import Mover
 from tests.support import IMGSZ, ImageSite, open_context, publish

@@ -13,6 +13,7 @@ import pytest
 from backend import acquisition
 from backend.acquisition.learning_loss import image_loss
 from backend.acquisition.pool import Pool
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.errors import ModelError
 from backend.labelstudio import tags
 from backend.loop import served_models, serving
@@ -26,7 +27,6 @@ from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Prediction, Ranking, Task
 from tests import clips
 from tests.loop.review.test_label_review import ASIDE, HERE, human, seen

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import Split
 from backend.errors import BusyError, TrainingError
 from backend.labelstudio import label_config
@@ -21,7 +22,6 @@ from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnap
 from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.store import ProjectRecord
-from backend.subprocesses import LabelStudioProcess
 from backend.types import Json, Task
 from tests.support import CLASSES, CONFIG, ImageSite, open_context, tiny_yolo
 
