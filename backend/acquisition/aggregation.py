@@ -14,7 +14,7 @@ from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
 Sums = npt.NDArray[np.float64]
-_BLOCK = 16_384  # rows at a time: what is made on the way stays in the cache
+_BLOCK = 16_384  # rows at a time, so that intermediate arrays stay in the CPU's cache
 
 
 def pool_of(
@@ -23,9 +23,9 @@ def pool_of(
     class_weights: FloatArray | None,
     needs: frozenset[str] = frozenset(),
 ) -> Pool:
-    """Return the pool of the tasks that could be scored, those with a prediction: k tasks -> n <= k images.
+    """Return the pool of the tasks that have a prediction: k tasks -> n <= k images.
 
-    It has the columns of every pool, and those that a strategy `needs`.
+    The pool has the columns that every pool has, and those that a strategy `needs`.
     """
     scored = [prediction for prediction in predictions if prediction is not None]
     ids = [
@@ -43,7 +43,7 @@ def pool_of(
 
 
 def blockwise(measure: Callable[[Floats], Floats], values: Floats) -> Floats:
-    """Return a measure of each row, some rows at a time: (m, ...) -> (m,)."""
+    """Return a measure of each row, computed block by block to save memory: (m, ...) -> (m,)."""
     starts = range(0, len(values), _BLOCK)
     return np.concatenate([np.zeros(0), *(measure(values[start : start + _BLOCK]) for start in starts)])
 
@@ -54,26 +54,26 @@ def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
     >>> top_rows(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), 2)
     array([1, 2, 3])
     """
-    kept = [np.zeros(0, dtype=np.int64)]
+    rows = [np.zeros(0, dtype=np.int64)]
     cuts = np.searchsorted(offsets, np.arange(0, max(len(values), 1), _BLOCK))
     for begin, end in zip(cuts, [*cuts[1:], len(offsets) - 1], strict=True):
         start, stop = offsets[begin], offsets[end]
         counts = np.diff(offsets[begin : end + 1])
         order = np.lexsort((-values[start:stop], np.repeat(np.arange(end - begin), counts)))
-        kept.append(start + order[np.arange(stop - start) - np.repeat(offsets[begin:end] - start, counts) < k])
-    return np.concatenate(kept)
+        rows.append(start + order[np.arange(stop - start) - np.repeat(offsets[begin:end] - start, counts) < k])
+    return np.concatenate(rows)
 
 
 def top_sum(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:
     """Return the sum of the k largest box values of each image: (m,), (n + 1,) -> (n,).
 
-    The cut at k keeps crowded images from winning by their count alone. `empty` says what an image without boxes gets.
+    The limit k keeps images with many boxes from winning by the number alone. For `empty` see `fill`.
 
     >>> top_sum(np.array([.1, .6, .2, .5]), np.array([0, 3, 3, 4]), k=2)
     array([0.8 , 0.65, 0.5 ])
     """
-    kept = top_rows(values, offsets, k)
-    return fill(_sum(values[kept], np.minimum(np.diff(offsets), k)), offsets, empty)
+    rows = top_rows(values, offsets, k)
+    return fill(_sum(values[rows], np.minimum(np.diff(offsets), k)), offsets, empty)
 
 
 def top_mean(values: Floats, offsets: IntArray, *, k: int = 10, empty: Empty = "median") -> Sums:
@@ -120,11 +120,12 @@ def _sum(values: Floats, counts: IntArray) -> Sums:
 
 
 def fill(sums: Sums, offsets: IntArray, empty: Empty) -> Sums:
-    """Give images without boxes the lowest, the median or the highest value of the images that have some, else 0.
+    """Give each image without boxes the lowest, the median or the highest value of the images with boxes.
 
-    The median is the default: "nothing found" means "unknown" to a cold model and "background" to a good one.
+    Without any boxes all values stay 0. The median is the default: an image without detections is unknown to a model
+    that has learned little, and background to a good one.
     """
-    found = np.diff(offsets) > 0
-    if found.any() and not found.all():
-        sums[~found] = np.quantile(sums[found], {"lowest": 0.0, "median": 0.5, "highest": 1.0}[empty])
+    has_boxes = np.diff(offsets) > 0
+    if has_boxes.any() and not has_boxes.all():
+        sums[~has_boxes] = np.quantile(sums[has_boxes], {"lowest": 0.0, "median": 0.5, "highest": 1.0}[empty])
     return sums

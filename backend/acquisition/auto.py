@@ -1,4 +1,4 @@
-"""The `auto` protocol: cover the pool while the model is cold, then take uncertain images that differ."""
+"""The `auto` strategy: cover the pool while the model is cold, then pick uncertain images that differ."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
 from backend.types import FloatArray, IntArray
 
-COLD_LABELS = 50  # images; with fewer the scores of boxes are noise
+COLD_LABELS = 50  # labeled images; with fewer, the scores of boxes are noise
 COLD_MAP50 = 0.2
 
 
 def is_cold(pool: Pool) -> bool:
-    """Return whether the model's uncertainty is not to be trusted yet: few labels, or mAP50 under 0.2.
+    """Return whether the model's uncertainty means nothing yet: under 50 labeled images, or an mAP50 under 0.2.
 
-    What is not known does not count as cold; a model of which nothing is known is.
+    A number that is not known is not counted against the model. If neither is known, the model is cold.
     """
     labels = None if pool.labeled_embeddings is None else len(pool.labeled_embeddings)
     if labels is None and pool.map50 is None:
@@ -29,7 +29,7 @@ def is_cold(pool: Pool) -> bool:
 
 
 def candidates(scores: Floats, batch: int) -> IntArray:
-    """Return the rows a batch is herded from: the min(4B, n/2) highest scores, at least one batch: (n,) -> (c,).
+    """Return the rows from which MaxHerding picks a batch: the min(4B, n/2) highest scores, at least B: (n,) -> (c,).
 
     >>> candidates(np.array([.1, .9, .5, .7, .2, .3]), 2)
     array([1, 3, 2])
@@ -48,21 +48,21 @@ def candidates(scores: Floats, batch: int) -> IntArray:
     relative=True,
 )
 def auto(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return places (n,): a batch by MaxHerding, weighted by class entropy once warm; near-duplicates at the back.
+    """Return places (n,): first a batch by MaxHerding, then the other images, then the near-duplicates.
 
-    After the batch come the others, when cold by their distance to labels and batch, when warm by class entropy; then
-    the near-duplicates in the same way.
+    While the model is cold, MaxHerding has no weights, and the others are ordered by their distance to the labeled
+    images and the batch. Afterwards class entropy is the weight, and orders the others.
     """
     order = by_task(pool)
     points, labeled, scores = units(pool, order), labeled_units(pool), image_class_entropy(pool, rng)[order]
-    again = repeats(pool, order, scores, rng)
-    singles = np.flatnonzero(~again)
+    is_duplicate = repeats(pool, order, scores, rng)
+    singles = np.flatnonzero(~is_duplicate)
     cold = is_cold(pool)
     picks = singles[_batch(points[singles], labeled, None if cold else scores[singles], pool.batch, rng)]
-    rest = nearest(points, np.concatenate([labeled, points[picks]])) if cold else scores
-    behind = np.lexsort((-rest, again))
-    behind = behind[~np.isin(behind, picks)]
-    return places(order, np.concatenate([picks, behind]), scores)
+    tail_values = nearest(points, np.concatenate([labeled, points[picks]])) if cold else scores
+    tail = np.lexsort((-tail_values, is_duplicate))
+    tail = tail[~np.isin(tail, picks)]
+    return places(order, np.concatenate([picks, tail]), scores)
 
 
 def _batch(

@@ -1,4 +1,4 @@
-"""Class weights for long-tailed pools: classes that the model knows badly count more."""
+"""Class weights for pools with a long tail: rare or poorly detected classes count more."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def class_weights(quality: npt.NDArray[np.floating[Any]], *, alpha: float = 0.3,
 
 
 def match_quality(confidence: FloatArray, classes: IntArray, overlap: FloatArray, count: int) -> FloatArray:
-    """Return PPAL's quality of each class, the mean over its matches of p^0.6·IoU^0.4, NaN where there is none: (C,).
+    """Return PPAL's quality of each class: the mean of p^0.6·IoU^0.4 over its matches, NaN without a match (C,).
 
-    Of k detections: `confidence` (k,), predicted `classes` (k,) of C = `count`, `overlap` (k,) 0 for no match.
+    The arguments describe k detections: `confidence` (k,), predicted class (k,) out of `count`, and IoU with the
+    matched label (k,), 0 for no match.
 
     >>> match_quality(np.array([.9, .9, .4]), np.array([0, 0, 1]), np.array([.8, 0., 0.]), 2).round(4)
     array([0.8586,    nan])
@@ -43,27 +44,27 @@ def match_quality(confidence: FloatArray, classes: IntArray, overlap: FloatArray
 def long_tail(ap: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Return the stronger weights 1 + 2(1 − AP_c / max AP): AP50 of each class (C,) -> (C,), from 1 to 3.
 
-    NaN (a class without validation boxes) counts as AP 0: unseen means rare. All ones while every AP is 0, because then
-    nothing tells the classes apart.
+    A class without validation boxes has the AP NaN. It counts as 0, because such a class is rare. While every AP is 0,
+    all weights are 1, because nothing tells the classes apart.
 
     >>> long_tail(np.array([0.8, 0.4, np.nan])), long_tail(np.zeros(2))
     (array([1., 2., 3.], dtype=float32), array([1., 1.], dtype=float32))
     """
-    known = np.clip(np.nan_to_num(np.asarray(ap, dtype=np.float64)), 0.0, 1.0)
-    best = known.max(initial=0.0)
+    ap50 = np.clip(np.nan_to_num(np.asarray(ap, dtype=np.float64)), 0.0, 1.0)
+    best = ap50.max(initial=0.0)
     if best <= 0.0:
-        return np.ones(known.shape, dtype=np.float32)
-    return np.asarray(1.0 + 2.0 * (1.0 - known / best), dtype=np.float32)
+        return np.ones(ap50.shape, dtype=np.float32)
+    return np.asarray(1.0 + 2.0 * (1.0 - ap50 / best), dtype=np.float32)
 
 
-def chosen(
+def by_setting(
     kind: str, classes: Sequence[str], ap50: Mapping[str, float], quality: Mapping[str, float]
 ) -> FloatArray | None:
-    """Return how much each class counts (C,), as the setting CLASS_WEIGHTS says; None: all the same.
+    """Return the weight of each class (C,) for a value of the setting CLASS_WEIGHTS; None: all weights are equal.
 
-    `ap50` and `quality` (PPAL's) are by class name; a class that is not among them counts as badly known.
+    `ap50` and PPAL's `quality` are by class name. A class that they lack counts as 0.
 
-    >>> chosen("long_tail", ("cat", "dog"), {"cat": 0.8}, {}), chosen("none", ("cat",), {"cat": 0.8}, {})
+    >>> by_setting("long_tail", ("cat", "dog"), {"cat": 0.8}, {}), by_setting("none", ("cat",), {"cat": 0.8}, {})
     (array([1., 3.], dtype=float32), None)
     """
     if kind == "none":

@@ -1,4 +1,4 @@
-"""Columns of pools: what a model says of many images, array by array, as the rows of `types.COLUMNS` describe it."""
+"""Columns of pools: one array for each row of `types.COLUMNS`, with the values of many images or of their boxes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pooled(needs: frozenset[str] = frozenset()) -> tuple[Column, ...]:
 
 
 def value_of(prediction: Prediction, column: Column) -> Array | None:
-    """Return what a prediction has in a column, of n boxes (n, ...) or of the image (...); None: the model has none."""
+    """Return a prediction's values in a column, of n boxes (n, ...) or of the image (...); None: the model lacks it."""
     value = getattr(prediction, column.name)
     if value is None or (column.per == "image" and not np.size(value)):
         return None
@@ -42,7 +42,7 @@ def of_predictions(predictions: Sequence[Prediction], needs: frozenset[str] = fr
 
 
 def joined(column: Column, predictions: Sequence[Prediction]) -> Array | None:
-    """Return a column of many predictions, rounded as in a shard; None where a model lacks it, see `Filling`."""
+    """Return one column of many predictions, rounded as in a shard; None if a prediction lacks it, see `Filling`."""
     if column.per == "image":
         filling = Filling(column, len(predictions))
         for prediction in predictions:
@@ -58,37 +58,37 @@ def joined(column: Column, predictions: Sequence[Prediction]) -> Array | None:
 
 
 def gathered(arrays: Mapping[str, Array | None]) -> dict[str, Array]:
-    """Return the columns that are known."""
+    """Return the arrays that are not None."""
     return {name: array for name, array in arrays.items() if array is not None}
 
 
 def without_others(prediction: Prediction, needs: frozenset[str]) -> Prediction:
-    """Return a prediction with nothing in the columns that the pool of a strategy with these `needs` does not hold."""
-    kept = pooled(needs)
-    nothing: dict[str, Any] = {column.name: None for column in COLUMNS if column not in kept}
-    return replace(prediction, **nothing)
+    """Return a prediction without the columns that the pool of a strategy with these `needs` does not hold."""
+    pooled_columns = pooled(needs)
+    cleared: dict[str, Any] = {column.name: None for column in COLUMNS if column not in pooled_columns}
+    return replace(prediction, **cleared)
 
 
 class Filling:
-    """One column of a pool, filled part by part, so that it is in memory once.
+    """One column of a pool, filled part by part, so that it is in memory only once.
 
-    The column is unknown where a part lacks it, and where the rows of parts differ in their lengths.
+    The whole column is missing if one part lacks it, or if the rows of two parts differ in shape.
     """
 
     def __init__(self, column: Column, rows: int) -> None:
-        """Take how many rows will come."""
+        """Prepare a column with this number of rows."""
         self._column = column
         self._rows = rows
         self._end = 0
         self._array: Array | None = None
-        self._known = True
+        self._complete = True
 
     def add(self, part: Array | None) -> None:
-        """Take the next rows (k, ...), k >= 1; None: the model does not say it of them."""
-        if not self._known:
+        """Append the next rows (k, ...), k >= 1; None: the model lacks the column."""
+        if not self._complete:
             return
-        self._known = part is not None and self._fits(part)
-        if part is None or not self._known:
+        self._complete = part is not None and self._fits(part)
+        if part is None or not self._complete:
             self._array = None
             return
         if self._array is None:
@@ -97,8 +97,8 @@ class Filling:
         self._end += len(part)
 
     def array(self) -> Array | None:
-        """Return all rows (n, ...), None where the column is not known."""
-        if self._rows or not self._known:
+        """Return all rows (n, ...), or None if the column is missing."""
+        if self._rows or not self._complete:
             return self._array
         return np.zeros((0, *self._column.lengths(1)), _in_memory(self._column)) if self._column.empty else None
 
@@ -108,14 +108,14 @@ class Filling:
         return same and not blank and 0 not in part.shape[1:] and _has_shape(self._column, part)
 
 
-def taken(arrays: Arrays, boxes: IntArray, images: IntArray | None = None) -> dict[str, Array]:
-    """Return some rows of columns: those of `boxes`, and those of `images`, None: all."""
+def select_rows(arrays: Arrays, boxes: IntArray, images: IntArray | None = None) -> dict[str, Array]:
+    """Return some rows of each column: `boxes` of columns per box, `images` of columns per image (None: all)."""
     rows = {"box": boxes, "image": slice(None) if images is None else images}
     return {name: array[rows[BY_TABLE[name].per]] for name, array in arrays.items()}
 
 
 def check(arrays: Arrays, images: int, boxes: int) -> None:
-    """Raise ValueError for a column that the table lacks or that does not fit n images and m boxes, and for NaN."""
+    """Raise ValueError for an unknown column, one that does not fit n images and m boxes, NaN and infinity."""
     for name, array in arrays.items():
         column = BY_TABLE.get(name)
         if column is None:
@@ -135,5 +135,5 @@ def _has_shape(column: Column, array: Array) -> bool:
 
 
 def _in_memory(column: Column) -> type[np.generic]:
-    """Return the type of a column in pools and predictions: half precision is for shards alone."""
+    """Return the dtype of a column in pools and predictions; half precision is used in shards only."""
     return np.float32 if column.dtype is np.float16 else column.dtype

@@ -1,8 +1,9 @@
 """Committees: how far the members disagree, anchor by anchor, before NMS.
 
-Measures take probabilities p (T, m, C) of T members for m anchors and C classes. The members may be the last versions
-(a snapshot ensemble), one model on changed images (test-time augmentation), or one model with parts of its head
-switched off ("perturbation BALD": ultralytics' heads are trained without dropout, so this is not a Bayesian posterior).
+Measures take probabilities p (T, m, C) of T members for m anchors and C classes. The members are the last versions (a
+snapshot ensemble), one model on changed images (test-time augmentation), or one model with parts of its head switched
+off. The last is called "perturbation BALD" here: the heads of ultralytics are trained without dropout, so this is no
+sample of a Bayesian posterior.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from backend.errors import ModelError
 Floats = npt.NDArray[np.floating[Any]]
 NEEDS = frozenset({"committee"})
 COST = "K scorings for a committee of K"
-TOP = 10  # anchors of an image that discrepancy and the spread of boxes look at
-_BLOCK = 32_768  # anchors at a time: probabilities are widened to float64, and a pool has millions
+TOP = 10  # anchors per image in `discrepancy` and `box_disagreement`
+_BLOCK = 32_768  # anchors at a time: the measures need float64, and a pool has millions of anchors
 _EDGE = 1e-7  # probabilities are kept this far from 0 and 1, where the logarithm is infinite
 
 
@@ -41,9 +42,9 @@ def bald(p: npt.ArrayLike) -> Values:
 
 
 def class_aleatoric(p: npt.ArrayLike) -> Values:
-    """Return mean_t p(1 − p), the doubt that every member has: (T, ...) -> (...).
+    """Return mean_t p(1 − p), the uncertainty that every member has: (T, ...) -> (...).
 
-    With `class_epistemic` it adds up to p̄(1 − p̄).
+    The sum with `class_epistemic` is p̄(1 − p̄).
 
     >>> class_aleatoric([.9, .5]).round(2), class_epistemic([.9, .5]).round(2)
     (np.float64(0.17), np.float64(0.04))
@@ -53,7 +54,7 @@ def class_aleatoric(p: npt.ArrayLike) -> Values:
 
 
 def class_epistemic(p: npt.ArrayLike) -> Values:
-    """Return var_t p, the doubt that more labels would settle: (T, ...) -> (...)."""
+    """Return var_t p, the uncertainty that more labels can remove: (T, ...) -> (...)."""
     return np.asarray(np.var(np.asarray(p, dtype=np.float64), axis=0))
 
 
@@ -65,7 +66,7 @@ def divergence(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
     >>> divergence([[.8], [.3]], [[.6], [.3]]).round(4)
     array([0.0981, 0.    ])
     """
-    a, b = (np.clip(np.asarray(each, dtype=np.float64), _EDGE, 1.0 - _EDGE) for each in (p, q))
+    a, b = (np.clip(np.asarray(probs, dtype=np.float64), _EDGE, 1.0 - _EDGE) for probs in (p, q))
     logits = np.log(a) - np.log1p(-a) - np.log(b) + np.log1p(-b)
     return np.asarray((0.5 * (a - b) * logits).sum(axis=-1))
 
@@ -73,8 +74,8 @@ def divergence(p: npt.ArrayLike, q: npt.ArrayLike) -> Values:
 def discrepancy(p: npt.ArrayLike) -> Values:
     """Return mean_c (p_s − p_t)², averaged over all pairs of members: (T, m, C) -> (m,).
 
-    Source: Yuan et al., Multiple Instance Active Learning for Object Detection, CVPR 2021, without its two heads that
-    are trained to disagree: the members of a committee stand for them.
+    Source: Yuan et al., Multiple Instance Active Learning for Object Detection, CVPR 2021. The paper trains two heads
+    to disagree; the members of the committee take their place here.
 
     >>> discrepancy([[[.9, .1]], [[.5, .1]]]).round(2)
     array([0.08])
@@ -93,7 +94,7 @@ def z_score(values: npt.ArrayLike) -> Values:
     """
     v = np.asarray(values, dtype=np.float64)
     deviation = v.std() if len(v) else 0.0
-    if deviation <= 1e-12 + 1e-9 * np.abs(v).max(initial=0.0):  # mere rounding would be blown up
+    if deviation <= 1e-12 + 1e-9 * np.abs(v).max(initial=0.0):  # else rounding errors would be amplified
         return np.zeros(v.shape)
     return np.asarray((v - v.mean()) / deviation)
 
@@ -125,26 +126,26 @@ def image_bald(pool: Pool, _rng: np.random.Generator) -> Values:
 def image_choi(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the largest of the four `choi_uncertainties`, each z-scored over the pool's anchors (n,).
 
-    A value says how unusual an image is in this pool, so values of two pools do not compare.
+    A value tells how unusual an image is in this pool. Values of different pools cannot be compared.
     """
     committee = _committee(pool, "choi")
-    scores = [largest(z_score(each), committee.offsets) for each in choi_uncertainties(committee)]
+    scores = [largest(z_score(uncertainty), committee.offsets) for uncertainty in choi_uncertainties(committee)]
     return np.asarray(np.max(scores, axis=0))
 
 
 def choi_uncertainties(committee: Committee) -> tuple[Values, ...]:
-    """Return per anchor (m,) class aleatoric, class epistemic, box epistemic, and with DFL box aleatoric.
+    """Return class aleatoric, class epistemic, box epistemic and, with DFL, box aleatoric uncertainty, each (m,).
 
-    Of an anchor's classes, and of its sides, the most uncertain one counts.
+    The value of an anchor is that of its most uncertain class or side.
     """
-    found = [
+    uncertainties = [
         _by_anchor(lambda p: class_aleatoric(p).max(axis=1, initial=0.0), committee.member_probs),
         _by_anchor(lambda p: class_epistemic(p).max(axis=1, initial=0.0), committee.member_probs),
         _by_anchor(lambda boxes: boxes.var(axis=0).max(axis=1), committee.member_boxes),
     ]
     if committee.member_variance is not None:
-        found.append(_by_anchor(lambda variance: variance.mean(axis=0).max(axis=1), committee.member_variance))
-    return tuple(found)
+        uncertainties.append(_by_anchor(lambda variance: variance.mean(axis=0).max(axis=1), committee.member_variance))
+    return tuple(uncertainties)
 
 
 @acquisition(
@@ -158,14 +159,14 @@ def choi_uncertainties(committee: Committee) -> tuple[Values, ...]:
 def image_consistency(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return (largest h(s) of member 0) × (largest mean divergence of the others from member 0), by image (n,), nats².
 
-    With test-time augmentation member 0 saw the image and member 1 its mirror image; other committees work alike.
+    With test-time augmentation, member 0 predicts the image and member 1 its mirror image.
     """
     committee = _committee(pool, "consistency")
-    doubt = _by_anchor(lambda p: binary_entropy(p[0].max(axis=1, initial=0.0)), committee.member_probs)
+    uncertainty = _by_anchor(lambda p: binary_entropy(p[0].max(axis=1, initial=0.0)), committee.member_probs)
     change = _by_anchor(lambda p: divergence(p[:1], p[1:]).mean(axis=0), committee.member_probs)
-    product = largest(doubt, committee.offsets) * largest(change, committee.offsets)
-    found = np.diff(committee.offsets) > 0
-    return largest(product[found], np.concatenate([[0], np.cumsum(found)]))
+    product = largest(uncertainty, committee.offsets) * largest(change, committee.offsets)
+    has_anchors = np.diff(committee.offsets) > 0
+    return largest(product[has_anchors], np.concatenate([[0], np.cumsum(has_anchors)]))
 
 
 @acquisition(
@@ -215,7 +216,7 @@ def _committee(pool: Pool, strategy: str) -> Committee:
 
 
 def _by_anchor(measure: Callable[[Floats], Floats], members: Floats) -> Values:
-    """Return a measure (T, b, ...) -> (b,) of all anchors (m,), a block of them in float64 at a time."""
+    """Return a measure (T, b, ...) -> (b,) of all anchors (m,), computed block by block in float64."""
     starts = range(0, members.shape[1], _BLOCK)
     blocks = [measure(members[:, start : start + _BLOCK].astype(np.float64)) for start in starts]
     return np.concatenate([np.zeros(0), *blocks])

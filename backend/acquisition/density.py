@@ -1,4 +1,4 @@
-"""Density: batches that stand for many images, by information density and MaxHerding."""
+"""Density: batches that represent many images of the pool, by information density and MaxHerding."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from backend.acquisition.registry import Values, acquisition
 from backend.acquisition.uncertainty import image_class_entropy
 from backend.types import FloatArray, IntArray
 
-REFERENCES = 4096  # images that stand for a larger pool where a mean or a coverage is taken
-CANDIDATES = 20_000  # images a batch is herded from; a larger pool is sampled
+REFERENCES = 4096  # sample of a larger pool over which means and coverage are computed
+CANDIDATES = 20_000  # sample of a larger pool from which MaxHerding picks
 _ROWS = 128  # references at a time
-BETA = 4  # by less an uncertain image that does not belong stays in front: similarities differ little
+BETA = 4  # similarities differ little; with a lower power, uncertain images that do not belong stay in front
 
 
 def mean_similarity(points: Floats, references: Floats) -> npt.NDArray[np.float64]:
@@ -56,8 +56,8 @@ def herd(
     """Return MaxHerding's picks (b,) and the gain of each: points (n, D), references (r, D), labeled (l, D).
 
     gain(x) = Σ_r w_r·max(0, k(r, x) − max_{j labeled or picked} k(r, j)), k = exp(−d² / scale), weights (r,) or all 1.
-    Exact greedy; memory 4·n·r bytes. A pick changes the gain only at references that it covers better than before.
-    Source: Bae et al., Generalized Coverage for More Robust Low-Budget Active Learning, ECCV 2024.
+    The search is greedy and exact, and takes 4·n·r bytes. A pick changes the gain only at references that it covers
+    better than before. Source: Bae et al., Generalized Coverage for More Robust Low-Budget Active Learning, ECCV 2024.
 
     >>> line = np.array([[0.0], [1.0], [3.0]])
     >>> picks, gains = herd(line, 2, references=line, labeled=np.zeros((0, 1)))
@@ -91,7 +91,7 @@ def _kernel(references: Floats, points: Floats, scale: float) -> FloatArray:
 
 
 def _cover(kernel: FloatArray, weights: Floats, covered: FloatArray, gain: Floats, better: FloatArray) -> None:
-    """Raise `covered` (r,) to the picked point's kernel where that is better, and lower every gain (n,) to match."""
+    """Update `covered` (r,) and `gain` (n,) in place after a pick; `better` (r,) is the picked point's kernel."""
     changed = np.flatnonzero(better > covered)
     for part in blocks(len(changed), _ROWS):
         rows = changed[part]
@@ -105,21 +105,21 @@ def _cover(kernel: FloatArray, weights: Floats, covered: FloatArray, gain: Float
 def herd_sampled(
     points: FloatArray, labeled: FloatArray, batch: int, weights: Floats | None, rng: np.random.Generator
 ) -> IntArray:
-    """Return MaxHerding's picks (b,) from points (n, D) that are their own references, weights (n,).
+    """Return MaxHerding's picks (b,) from points (n, D) with weights (n,); the points are also the references.
 
-    At most 20,000 points are candidates and 4,096 are references, chosen by chance, so that memory and time stay
-    bounded; the kernel's scale is half the mean squared distance of two points.
+    Random samples bound memory and time: at most 20,000 points are candidates, and 4,096 are references. The scale of
+    the kernel is half the mean squared distance of two points.
     """
     n = len(points)
     candidates = _sample(n, max(CANDIDATES, batch), rng)
-    chosen = _sample(n, REFERENCES, rng)
-    seen = None if weights is None or not weights.any() else weights[chosen]
+    references = _sample(n, REFERENCES, rng)
+    reference_weights = None if weights is None or not weights.any() else weights[references]
     picks, _ = herd(
         points[candidates],
         batch,
-        references=points[chosen],
+        references=points[references],
         labeled=labeled,
-        weights=seen,
+        weights=reference_weights,
         scale=half_spread(points),
     )
     return candidates[picks]
@@ -155,18 +155,18 @@ def information_density(pool: Pool, rng: np.random.Generator) -> Values:
     relative=True,
 )
 def information_density_unique(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return places (n,): class-weighted entropy × (mean similarity)⁴, near-duplicates of higher or labeled ones last.
+    """Return places (n,): class-weighted entropy × (mean similarity)^BETA; near-duplicates come last.
 
-    The power is the β of the formula.
+    A near-duplicate shows the same as a labeled image, or as an image with a higher value.
     """
     order = by_task(pool)
     scores = (typicality(pool, rng) ** BETA * image_class_entropy(pool, rng))[order]
-    again = repeats(pool, order, scores, rng)
-    return places(order, np.lexsort((-scores, again)), scores)
+    is_duplicate = repeats(pool, order, scores, rng)
+    return places(order, np.lexsort((-scores, is_duplicate)), scores)
 
 
 def typicality(pool: Pool, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return each image's mean similarity to the pool (n,), to a sample of 4,096 of a larger one."""
+    """Return the mean similarity of each image to the pool, or to a sample of 4,096 images of a larger pool (n,)."""
     order = by_task(pool)
     points = units(pool, order)
     values = np.empty(len(pool))

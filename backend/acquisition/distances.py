@@ -1,4 +1,4 @@
-"""Geometry of embeddings: what the strategies on diversity and density share. Rows are points; float32 throughout."""
+"""Distances of embeddings, shared by the strategies on diversity and density. Rows are points, in float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def unit(vectors: Floats) -> FloatArray:
 def half_spread(points: Floats) -> float:
     """Return half the mean squared distance of two points drawn from (n, D): mean |x|² − |mean x|², at least 1e-6.
 
-    About 1 for unit vectors in all directions, little where all images look alike to the model: the natural scale.
+    This is the natural scale of a kernel: about 1 for unit vectors in all directions, and small if all images are
+    alike.
 
     >>> half_spread(np.array([[0.0], [2.0]]))
     1.0
@@ -42,7 +43,7 @@ def half_spread(points: Floats) -> float:
 
 
 def squared_distances(x: Floats, y: Floats) -> FloatArray:
-    """Return the squared distances of each x to each y: (a, D), (b, D) -> (a, b); what is only rounding is 0.
+    """Return the squared distances of each x to each y: (a, D), (b, D) -> (a, b); rounding errors are set to 0.
 
     >>> squared_distances(np.array([[0.0], [1.0]]), np.array([[3.0], [1.0]]))
     array([[9., 1.],
@@ -59,7 +60,7 @@ def squared_lengths(points: FloatArray) -> FloatArray:
 
 
 def from_products(products: FloatArray, lengths: FloatArray) -> FloatArray:
-    """Return |x|² + |y|² − 2xy, made in place from the products xy and the sums of squared lengths, any shape."""
+    """Return |x|² + |y|² − 2xy of any shape, computed in place in the array of the products xy."""
     products *= -2.0
     products += lengths
     products[products < lengths * np.float32(_SAME)] = 0.0
@@ -72,15 +73,15 @@ def nearest(x: Floats, y: Floats) -> FloatArray:
     >>> nearest(np.array([[0.0], [1.0]]), np.array([[3.0], [1.0]]))
     array([1., 0.], dtype=float32)
     """
-    found = np.full(len(x), np.inf, dtype=np.float32)
+    least = np.full(len(x), np.inf, dtype=np.float32)
     for columns in blocks(len(y)):
         for rows in blocks(len(x)):
-            np.minimum(found[rows], squared_distances(x[rows], y[columns]).min(axis=1), out=found[rows])
-    return found
+            np.minimum(least[rows], squared_distances(x[rows], y[columns]).min(axis=1), out=least[rows])
+    return least
 
 
 def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
-    """Yield slices that cover n rows, so that a matrix over them is never in memory whole."""
+    """Yield slices that cover n rows, so that no matrix over all rows is in memory."""
     for begin in range(0, n, size):
         yield slice(begin, min(begin + size, n))
 
@@ -88,8 +89,8 @@ def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
 def by_task(pool: Pool) -> IntArray:
     """Return the rows of a pool in the order of their task ids (n,).
 
-    Greedy choices are made in this order: a pool handed over in another one, where sums round differently and ties
-    fall elsewhere, gets the same picks.
+    Greedy strategies pick in this order. So the picks do not depend on the order of the pool, which would change
+    rounding and ties.
     """
     return np.argsort(pool.task_ids, kind="stable")
 
@@ -106,19 +107,19 @@ def labeled_units(pool: Pool) -> FloatArray:
     return unit(pool.labeled_embeddings)
 
 
-def places(order: IntArray, picks: IntArray, rest: Floats) -> npt.NDArray[np.float64]:
-    """Return n for the row picked first, n − 1 for the second ...; after the picks the others by `rest`, highest first.
+def places(order: IntArray, picks: IntArray, tail_values: Floats) -> npt.NDArray[np.float64]:
+    """Return n for the first pick, n − 1 for the second, ...; then come the other rows, by falling `tail_values`.
 
-    picks (b,) and rest (n,) count in the order (n,) of `by_task`; the values (n,) count as the pool does.
+    `picks` (b,) and `tail_values` (n,) index rows in the order (n,) of `by_task`; the result (n,) is in pool order.
 
     >>> places(np.array([2, 0, 1]), np.array([1]), np.array([0.1, 0.0, 0.7]))
     array([3., 2., 1.])
     """
     n = len(order)
-    left = np.ones(n, dtype=np.bool_)
-    left[picks] = False
-    others = np.flatnonzero(left)
-    sequence = np.concatenate([picks, others[np.argsort(-rest[others], kind="stable")]])
+    is_left = np.ones(n, dtype=np.bool_)
+    is_left[picks] = False
+    others = np.flatnonzero(is_left)
+    sequence = np.concatenate([picks, others[np.argsort(-tail_values[others], kind="stable")]])
     values = np.empty(n, dtype=np.float64)
     values[order[sequence]] = n - np.arange(n)
     return values

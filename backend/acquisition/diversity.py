@@ -23,7 +23,7 @@ from backend.types import FloatArray, IntArray
 
 EMBEDDINGS = frozenset({"embeddings"})
 BOTH = frozenset({"class_probs", "embeddings"})
-_FRONT = 1024  # farthest points whose distances k_center keeps up to date; more, and BLAS starts threads for each pick
+_FRONT = 1024  # farthest points whose distances stay up to date; with more, BLAS starts threads for each pick
 _TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
 _TIED = 64
 
@@ -31,9 +31,9 @@ _TIED = 64
 def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
     """Return the first `batch` picks of argmax_i min_j d(i, j) over labeled and picked j: (n, D), (l, D) -> (b,).
 
-    Without labeled points the first pick is the one nearest to the mean; ties fall to the lower row (beyond 1,024
-    points, to any, the same each time). Exact, yet most distances are never computed: a distance to the nearest pick
-    only shrinks, so an old one still shows that a point is not the farthest.
+    Without labeled points, the first pick is the point nearest to the mean. Ties go to the lower row, or beyond 1,024
+    points to any row, the same in every run. The result is exact although most distances are never computed: the
+    distance to the nearest pick only shrinks, so an outdated distance still proves that a point is not the farthest.
     Source: Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018.
 
     >>> k_center(np.array([[1.0], [10.0], [11.0]]), np.array([[0.0]]), 2)  # then 1 and 10 tie
@@ -46,12 +46,12 @@ def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
         picks.append(int(squared_distances(points, points.mean(axis=0, keepdims=True))[:, 0].argmin()))
         near = nearest(points, points[picks])
         near[picks] = -1.0
-    seen = np.full(len(points), len(picks))  # how many picks each distance counts already
+    picks_counted = np.full(len(points), len(picks))  # how many picks each distance takes into account
     while len(picks) < min(batch, len(points)):
         front, bound = _front(near)
-        near[front] = np.minimum(near[front], nearest(points[front], points[picks[seen[front].min() :]]))
+        near[front] = np.minimum(near[front], nearest(points[front], points[picks[picks_counted[front].min() :]]))
         _pick(points, labeled, front, near, bound, picks, min(batch, len(points)))
-        seen[front] = len(picks)
+        picks_counted[front] = len(picks)
     return np.array(picks[:batch], dtype=np.int64)
 
 
@@ -72,7 +72,7 @@ def _pick(
     picks: list[int],
     batch: int,
 ) -> None:
-    """Append picks from the front, and keep `near` of it, for as long as its farthest is the farthest of all."""
+    """Append picks from the front while its farthest point is the farthest of all, and update `near` of the front."""
     inside, distance = points[front], near[front]
     lengths = squared_lengths(inside)
     while len(picks) < batch:
@@ -90,15 +90,15 @@ def _pick(
 
 
 def _exact(points: Floats, labeled: Floats, picked: Floats) -> Floats:
-    """Return what `nearest` does in float64, for a few points: rounding must not decide between them (n,)."""
-    known = np.concatenate([labeled, picked]).astype(np.float64)
-    return np.array([((known - point) ** 2).sum(axis=1).min() for point in points])
+    """Return what `nearest` does, in float64, for a few points (n,), so that rounding does not decide between them."""
+    centres = np.concatenate([labeled, picked]).astype(np.float64)
+    return np.array([((centres - point) ** 2).sum(axis=1).min() for point in points])
 
 
 def round_robin(clusters: IntArray, scores: Floats) -> IntArray:
-    """Return rows in turns: the best of each cluster, then each second best ...: (n,), (n,) -> (n,).
+    """Return rows in turns: the best of each cluster, then the second best of each, ...: (n,), (n,) -> (n,).
 
-    Within a turn the higher score goes first, and ties to the lower row.
+    Within a turn the higher score comes first; ties go to the lower row.
 
     >>> round_robin(np.array([0, 0, 0, 1, 1]), np.array([.9, .8, .7, .2, .1]))
     array([0, 3, 1, 4, 2])
@@ -153,7 +153,7 @@ def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     when="the pool has copies, bursts or video frames, and all images belong",
 )
 def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return class-weighted entropy (n,), of near-duplicates less than of all others: see `set_back`."""
+    """Return class-weighted entropy (n,); `set_back` puts near-duplicates below all others."""
     return set_back(pool, image_class_entropy(pool, rng), rng)
 
 

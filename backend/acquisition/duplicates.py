@@ -1,4 +1,4 @@
-"""Near-duplicates: which images show again what another one shows?"""
+"""Near-duplicates: images that show the same as another image."""
 
 from __future__ import annotations
 
@@ -11,64 +11,67 @@ from backend.acquisition.distances import Floats, blocks, by_task, nearest, squa
 from backend.acquisition.pool import Pool
 from backend.types import FloatArray, IntArray
 
-_CELL = 1024  # points that near_duplicates compares with each other
+_CELL = 1024  # usual number of points that near_duplicates compares with each other
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
 _MOST, _FEWEST = 64, 8  # dimensions that images are compared in
-_IMAGES = 4  # for each dimension, at least: in as many dimensions as images all are equally far from each other
-_SAMPLE = 2_000  # images that directions are found with
-_ROUNDING = 1e-5  # directions with less than this share of the largest deviation hold nothing else
+_IMAGES = 4  # per dimension, at least; with as many dimensions as images, all images are equally far from each other
+_SAMPLE = 2_000  # images from which the main directions are computed
+_ROUNDING = 1e-5  # a direction with less than this share of the largest deviation is rounding noise
 
 
-def repeats(pool: Pool, order: IntArray, first: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return which images are near-duplicates of a labeled one, or of one with a higher `first`: (n,), (n,) -> (n,).
+def repeats(pool: Pool, order: IntArray, values: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which images are near-duplicates of a labeled image, or of one with a higher value: (n,), (n,) -> (n,).
 
-    Rows count in `order`, as `first` does. Thumbnails are compared: to a model that has seen little, different images
-    are alike, and copies are not. "Near" is a share of the root mean square distance of two images. Where the pool is
-    too small or too much of a kind to say what is near, copies only count.
+    Rows are in `order`, and so are the `values`. Thumbnails are compared, not embeddings: a model that has learned
+    little tells different images apart badly. "Near" is a share of the root mean square distance of two images. If the
+    pool is too small or too uniform for that, only exact copies are found.
     """
-    looks = pool.columns["thumbnails"][order].astype(np.float32)
-    labeled = looks[:0] if pool.labeled_thumbnails is None else pool.labeled_thumbnails.astype(np.float32)
-    everything = np.concatenate([looks, labeled])
+    thumbnails = pool.columns["thumbnails"][order].astype(np.float32)
+    labeled = thumbnails[:0] if pool.labeled_thumbnails is None else pool.labeled_thumbnails.astype(np.float32)
+    everything = np.concatenate([thumbnails, labeled])
     white = whitened(everything, rng)
-    few = white.shape[1] < _FEWEST
-    space, radius = (everything, 0.0) if few else (white, _NEAR * float(np.sqrt(2.0 * white.shape[1])))
-    points, known = space[: len(order)], space[len(order) :]
-    ranking = np.argsort(-first, kind="stable")
-    found = np.empty(len(order), dtype=np.bool_)
-    found[ranking] = near_duplicates(points[ranking], radius, rng) != np.arange(len(order))
-    return np.asarray(found | (nearest(points, known) <= radius**2))
+    copies_only = white.shape[1] < _FEWEST
+    space, radius = (everything, 0.0) if copies_only else (white, _NEAR * float(np.sqrt(2.0 * white.shape[1])))
+    points, labeled_points = space[: len(order)], space[len(order) :]
+    ranking = np.argsort(-values, kind="stable")
+    is_repeated = np.empty(len(order), dtype=np.bool_)
+    is_repeated[ranking] = near_duplicates(points[ranking], radius, rng) != np.arange(len(order))
+    return np.asarray(is_repeated | (nearest(points, labeled_points) <= radius**2))
 
 
 def set_back(pool: Pool, values: Floats, rng: np.random.Generator) -> npt.NDArray[np.floating[Any]]:
-    """Return the values (n,), those of near-duplicates of labeled images and of higher ones below all others."""
+    """Return the values (n,), with those of near-duplicates lowered below all others; see `repeats`."""
     order = by_task(pool)
-    again = np.empty(len(pool), dtype=np.bool_)
-    again[order] = repeats(pool, order, values[order], rng)
-    return np.asarray(np.where(again, values - (values.max() - values.min() + 1), values))
+    is_repeated = np.empty(len(pool), dtype=np.bool_)
+    is_repeated[order] = repeats(pool, order, values[order], rng)
+    return np.asarray(np.where(is_repeated, values - (values.max() - values.min() + 1), values))
 
 
 def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
     """Return points along their main directions, each scaled to variance 1: (n, D) -> (n, d), d ≤ min(64, D, n / 4).
 
-    A few directions hold nearly all variance, light and shade of a whole picture: by them alone near-copies may lie far
-    apart, and different images close together. Two points are √(2d) apart in the root mean square.
+    A few directions hold nearly all variance, such as the brightness of the whole picture. Unscaled, they would decide
+    alone: near-copies would lie far apart, and different images close together. Two points are √(2d) apart in the root
+    mean square.
     """
     if len(points) < 2:
         return np.zeros((len(points), 0), dtype=np.float32)
     wanted = min(_MOST, points.shape[1], len(points) // _IMAGES)
-    some = points if len(points) <= _SAMPLE else points[np.sort(rng.choice(len(points), _SAMPLE, replace=False))]
-    centre = some.mean(axis=0, dtype=np.float64)
-    lengths, directions = np.linalg.svd(some - centre, full_matrices=False)[1:]
-    kept = lengths[:wanted] > max(_ROUNDING * lengths[0], float(np.finfo(np.float32).tiny))
-    scaled = (directions[:wanted][kept] / lengths[:wanted][kept, None] * np.sqrt(len(some))).T.astype(np.float32)
+    sample = points if len(points) <= _SAMPLE else points[np.sort(rng.choice(len(points), _SAMPLE, replace=False))]
+    centre = sample.mean(axis=0, dtype=np.float64)
+    lengths, directions = np.linalg.svd(sample - centre, full_matrices=False)[1:]
+    is_distinct = lengths[:wanted] > max(_ROUNDING * lengths[0], float(np.finfo(np.float32).tiny))
+    scaled = (directions[:wanted][is_distinct] / lengths[:wanted][is_distinct, None] * np.sqrt(len(sample))).T.astype(
+        np.float32
+    )
     return np.asarray((points - centre.astype(np.float32)) @ scaled, dtype=np.float32)
 
 
 def near_duplicates(points: Floats, radius: float, rng: np.random.Generator) -> IntArray:
-    """Return the leader of each row's group (n,): the lowest row of those within about `radius` of it, or itself.
+    """Return the leader of each row (n,): the lowest row within about `radius` of it, or the row itself.
 
-    Up to 2,048 points all pairs are compared. Beyond, only points of one cell around random pivots, twice with other
-    pivots: copies always meet, and a pair near the radius may be missed.
+    Up to 2,048 points, all pairs are compared. Of more points, only those in one cell around a random pivot are
+    compared, twice with different pivots. Copies always share a cell; a pair at about the radius may be missed.
 
     >>> near_duplicates(np.array([[0.0], [5.0], [0.1], [5.1], [9.0]]), 0.5, np.random.default_rng(0))
     array([0, 1, 0, 1, 4])
@@ -82,7 +85,7 @@ def near_duplicates(points: Floats, radius: float, rng: np.random.Generator) -> 
 
 
 def _cells(points: Floats, rows: IntArray, rng: np.random.Generator) -> list[IntArray]:
-    """Return the rows parted by their nearest pivot, ascending in each part."""
+    """Return the rows grouped by their nearest pivot, ascending in each group."""
     if len(rows) <= 2 * _CELL:
         return [rows]
     pivots = points[rng.choice(rows, len(rows) // _CELL, replace=False)]
@@ -92,7 +95,7 @@ def _cells(points: Floats, rows: IntArray, rng: np.random.Generator) -> list[Int
 
 
 def _leaders(points: Floats, squared_radius: float) -> IntArray:
-    """Return the leader of each row (n,): rows lead unless an earlier leader is within the radius."""
+    """Return the leader of each row (n,); a row is its own leader unless an earlier leader is within the radius."""
     leader = np.arange(len(points))
     heads = np.zeros(0, dtype=np.int64)
     for part in blocks(len(points), 512):

@@ -1,8 +1,8 @@
-"""Learning loss: a small head that learns, from labeled images, which images the model does badly on.
+"""Learning loss: a small head that predicts the model's loss on an image, learned from labeled images.
 
-Source: Yoo & Kweon, Learning Loss for Active Learning, CVPR 2019. Theirs is trained inside the detector, ours after it,
-on frozen pooled features; so its losses must be out of fold, by a model that did not learn from the image: of images it
-has learned the loss says nothing.
+Source: Yoo & Kweon, Learning Loss for Active Learning, CVPR 2019. The paper trains the head inside the detector. Here
+it is trained afterwards, on frozen pooled features. So it needs out-of-fold losses, of a model that has not learned
+from the image: the loss on a learned image says nothing about new images.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from backend.geometry.coordinates import iou
 from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.float64]
-ENOUGH = 10  # labeled images with a loss, under which nothing can be learned
+ENOUGH = 10  # labeled images with a loss that a training needs
 _HIDDEN = 32
 _MARGIN = 1.0  # ξ
 _STEPS = 300
-_BATCH = 128  # images of a step, compared each with each
+_BATCH = 128  # images per step; all pairs of them are compared
 _RATE = 0.01
-_DECAY = 0.3  # few images, hundreds of features: without it the head learns them by heart
+_DECAY = 0.3  # there are few images and hundreds of features; without weight decay the head overfits
 
 
 @dataclass(frozen=True, slots=True)
 class LossHead:
-    """One hidden layer of rectified units on standardised features; what it gives orders images, it is no loss."""
+    """One hidden layer of rectified units on standardised features; its output ranks images, but is no loss."""
 
     mean: Floats  # (D,)
     scale: Floats  # (D,)
@@ -53,10 +53,11 @@ def pair_loss(predicted: npt.ArrayLike, losses: npt.ArrayLike, margin: float = _
 
 
 def image_loss(prediction: Prediction, boxes: FloatArray, classes: IntArray) -> float:
-    """Return how badly a model did on one image: what it missed of k labels, and saw where nothing is, per label.
+    """Return the loss of a model on one image, per label: missed labels and false detections; 0 is perfect.
 
-    Each label (xyxy in pixels (k, 4), class (k,)) costs 1 − its largest IoU·p of its class, each detection that has no
-    label of its class at IoU ≥ .5 its confidence. 0 is perfect. To be learned from, the model must not know the image.
+    The labels are boxes (k, 4), xyxy in pixels, with classes (k,). A label costs 1 − the largest IoU·p of its class. A
+    detection without a label of its class at IoU ≥ .5 costs its confidence. For training a `LossHead` the model must
+    not have learned from the image.
     """
     overlap = iou(prediction.boxes, boxes)
     if not overlap.size:
@@ -80,7 +81,7 @@ def fit(
         raise ValueError("embeddings or losses hold NaN or infinity")
     x = embeddings.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale <= 1e-6 * (1.0 + np.abs(mean))] = 1.0  # a feature that never changes says nothing
+    scale[scale <= 1e-6 * (1.0 + np.abs(mean))] = 1.0  # a constant feature carries no information
     x = (x - mean) / scale
     width = x.shape[1]
     layers = (
@@ -100,19 +101,19 @@ def fit(
     when="some hundred labeled images have an out-of-fold loss, and no other strategy finds the errors",
 )
 def image_learning_loss(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return the loss that a head fitted to the labeled images expects of each image (n,), in no unit.
+    """Return the loss that a head predicts for each image after learning from the labeled images (n,), without a unit.
 
     Raises ModelError for a pool without embeddings, or with fewer than 10 labeled images.
     """
     embeddings, labeled, losses = pool.columns.get("embeddings"), pool.labeled_embeddings, pool.labeled_losses
-    known = np.zeros(0, dtype=np.bool_) if losses is None else ~np.isnan(losses)
-    if embeddings is None or labeled is None or losses is None or known.sum() < ENOUGH:
+    has_loss = np.zeros(0, dtype=np.bool_) if losses is None else ~np.isnan(losses)
+    if embeddings is None or labeled is None or losses is None or has_loss.sum() < ENOUGH:
         raise ModelError(
             f"strategy 'learning_loss' needs labeled_losses of {ENOUGH} images or more from which the model has not "
-            f"learned; there are {known.sum()}",
+            f"learned; there are {has_loss.sum()}",
             fix="label more images, or use another strategy",
         )
-    return fit(labeled[known], losses[known], rng).predict(embeddings)
+    return fit(labeled[has_loss], losses[has_loss], rng).predict(embeddings)
 
 
 def _outputs(layers: tuple[Floats, ...], x: Floats) -> tuple[Floats, Floats]:
@@ -128,7 +129,7 @@ def _pairs(predicted: Floats, losses: Floats, margin: float) -> tuple[Floats, Fl
 
 
 def _gradients(layers: tuple[Floats, ...], x: Floats, losses: Floats) -> tuple[Floats, ...]:
-    """Return the gradient of `pair_loss` by each layer; every pair counts in both of its orders alike."""
+    """Return the gradient of `pair_loss` by each layer; each pair is counted in both orders."""
     hidden, predicted = _outputs(layers, x)
     sign, hinge = _pairs(predicted, losses, _MARGIN)
     by_output = -2.0 * (sign * (hinge > 0)).sum(axis=1) / max(np.count_nonzero(sign), 1)
@@ -137,7 +138,7 @@ def _gradients(layers: tuple[Floats, ...], x: Floats, losses: Floats) -> tuple[F
 
 
 def _train(layers: tuple[Floats, ...], x: Floats, losses: Floats, rng: np.random.Generator) -> tuple[Floats, ...]:
-    """Return the layers after Adam with decoupled weight decay (Loshchilov & Hutter, 2019), the rate falling to 0."""
+    """Return the layers after training with AdamW (Loshchilov & Hutter, 2019) and a rate that falls to 0."""
     first, second = ([np.zeros_like(layer) for layer in layers] for _ in range(2))
     for step in range(1, _STEPS + 1):
         rate = _RATE * (1.0 - (step - 1) / _STEPS)
@@ -146,8 +147,8 @@ def _train(layers: tuple[Floats, ...], x: Floats, losses: Floats, rng: np.random
             first[index] = 0.9 * first[index] + 0.1 * slope
             second[index] = 0.999 * second[index] + 0.001 * slope**2
         moved = (
-            (one / (1 - 0.9**step)) / (np.sqrt(two / (1 - 0.999**step)) + 1e-8)
-            for one, two in zip(first, second, strict=True)
+            (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+            for mean, square in zip(first, second, strict=True)
         )
-        layers = tuple(layer - rate * (move + _DECAY * layer) for layer, move in zip(layers, moved, strict=True))
+        layers = tuple(layer - rate * (update + _DECAY * layer) for layer, update in zip(layers, moved, strict=True))
     return layers

@@ -1,4 +1,4 @@
-"""Localization: how uncertain the sides of the boxes are, as the head's own distributions say (DFL)."""
+"""Localization: how uncertain the sides of the boxes are, by the distributions that the head predicts (DFL)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend.acquisition.registry import Values, acquisition
 def dfl_variance(p: npt.ArrayLike) -> Values:
     """Return Σ k² p_k − (Σ k p_k)² of distributions over bins k = 0 … K − 1: (..., K) -> (...), bins².
 
-    Times stride² it is in px². Source: Li et al., Generalized Focal Loss, NeurIPS 2020.
+    Multiply by stride² for px². Source: Li et al., Generalized Focal Loss, NeurIPS 2020.
 
     >>> dfl_variance([[1 / 16] * 16, [0, 0, 0, 1] + [0] * 12, [.5, 0, 0, 0, .5] + [0] * 11]).round(4)
     array([21.25,  0.  ,  4.  ])
@@ -29,8 +29,8 @@ def dfl_variance(p: npt.ArrayLike) -> Values:
 def blur(variance: npt.NDArray[np.floating[Any]], score: npt.NDArray[np.floating[Any]]) -> Values:
     """Return s·(mean standard deviation of the four sides): px² (m, 4), top class scores (m,) -> (m,), px.
 
-    The root keeps one lost side of a large box from drowning all else; the score keeps boxes that are most likely
-    noise, whose sides are always blurred, from coming first.
+    Because of the root, one very uncertain side of a large box does not outweigh all others. Because of the score,
+    boxes that are most likely noise do not come first: their sides are always uncertain.
 
     >>> blur(np.array([[4., 4., 16., 16.]]), np.array([.5]))
     array([1.5])

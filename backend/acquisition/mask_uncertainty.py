@@ -1,4 +1,4 @@
-"""Shape: how unsure the model is of what it finds beyond boxes, the pixels of masks and the points of skeletons."""
+"""Shape: how uncertain the model is about the pixels of masks and the points of skeletons."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from backend.acquisition.registry import Values, acquisition
     when="outlines or points matter more than classes; only for polygons, brush masks and key points",
 )
 def image_shape(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return s·(1 - shape confidence) of each box, summed over the top 10 of each image (n,).
+    """Return s·(1 − shape confidence) of each box, summed over the top 10 of each image (n,).
 
-    The score s keeps what is most likely noise, whose masks are always blurred, from coming first.
+    Because of the class score s, objects that are most likely noise do not come first: their masks are always
+    uncertain.
     """
     unsure = pool.class_probs.max(axis=1, initial=0.0) * (1.0 - pool.columns["shape_confidence"])
     return top_sum(unsure, pool.offsets, empty=pool.empty)

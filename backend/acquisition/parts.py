@@ -1,4 +1,4 @@
-"""Some images of a pool, or of what a committee says of it, as if they were all."""
+"""Parts of a pool, or of a committee's predictions for it: some of its images, as a pool of their own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from backend.acquisition.columns import taken
+from backend.acquisition.columns import select_rows
 from backend.acquisition.pool import Committee, Pool
 from backend.types import IntArray
 
 
 def ragged(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Return which boxes the images `rows` have (m',), and the offsets of these alone (len(rows) + 1,).
+    """Return the boxes of the images `rows` (m',), and the offsets of these boxes (len(rows) + 1,).
 
     >>> ragged(np.array([0, 2, 3, 6]), np.array([2, 0]))
     (array([3, 4, 5, 0, 1]), array([0, 3, 5]))
@@ -23,20 +23,20 @@ def ragged(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def pool_part(pool: Pool, rows: IntArray) -> Pool:
-    """Return the pool of the images `rows`, in their order."""
+    """Return the pool of the images `rows` only, in this order."""
     boxes, offsets = ragged(pool.offsets, rows)
     return replace(
         pool,
         task_ids=pool.task_ids[rows],
         offsets=offsets,
         class_probs=pool.class_probs[boxes],
-        columns=taken(pool.columns, boxes, rows),
+        columns=select_rows(pool.columns, boxes, rows),
         committee=None if pool.committee is None else committee_part(pool.committee, rows),
     )
 
 
 def committee_part(committee: Committee, rows: IntArray) -> Committee:
-    """Return what the committee says of the images `rows`, in their order."""
+    """Return the committee's predictions for the images `rows` only, in this order."""
     anchors, offsets = ragged(committee.offsets, rows)
     variance = committee.member_variance
     return Committee(

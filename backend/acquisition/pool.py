@@ -1,4 +1,4 @@
-"""What strategies look at: a pool of unlabeled images as ragged arrays, and what a committee says of it."""
+"""The input of a strategy: a pool of unlabeled images as ragged arrays, and a committee's predictions for it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from backend.acquisition.columns import Arrays
 from backend.types import ByteArray, FloatArray, IntArray
 
 Empty = Literal["lowest", "median", "highest"]
-LEAST_SCORE = 0.05  # of a label that a strategy hears of, as of the boxes that are kept
+LEAST_SCORE = 0.05  # lowest score of a label in `by_label`, the same as for boxes
 
 
 @dataclass(frozen=True, slots=True)
 class Committee:
-    """What T >= 2 members say of the same m anchors, before NMS; anchors of image i are rows offsets[i]:offsets[i + 1].
+    """Predictions of T >= 2 members for the same m anchors, before NMS.
 
-    Member 0 is the reference: the newest version, or the model on the plain image. Raises ValueError for shapes that do
-    not fit and for values that are not finite.
+    The anchors of image i are rows offsets[i]:offsets[i + 1]. Member 0 is the reference: the newest version, or the
+    model on the unchanged image. Raises ValueError for shapes that do not fit and for values that are not finite.
     """
 
-    offsets: IntArray  # (n + 1,), of its own: anchors are not the boxes that NMS keeps
+    offsets: IntArray  # (n + 1,), not those of the pool: anchors are not the boxes that NMS keeps
     member_probs: FloatArray  # (T, m, C) sigmoid scores
     member_boxes: FloatArray  # (T, m, 4) xyxy in pixels of the upright image
     member_variance: FloatArray | None = None  # (T, m, 4) DFL variance in px², None where a head has no DFL
@@ -48,23 +48,23 @@ class Committee:
 class Pool:
     """n unlabeled images with m boxes in all; boxes of image i are rows offsets[i]:offsets[i + 1].
 
-    What a strategy may look at beyond that is optional; it declares its `needs`. Raises ValueError for shapes that do
-    not fit, NaN and infinity.
+    All other fields are optional; a strategy declares those it `needs`. Raises ValueError for shapes that do not fit,
+    NaN and infinity.
     """
 
     task_ids: IntArray  # (n,)
     offsets: IntArray  # (n + 1,)
     class_probs: FloatArray  # (m, C) sigmoid scores; where `exclusive`, distributions
-    columns: Arrays = field(default_factory=dict)  # what else the model says: rows of `types.COLUMNS`, if it is known
-    class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all one
+    columns: Arrays = field(default_factory=dict)  # other predictions: rows of `types.COLUMNS`, as far as known
+    class_weights: FloatArray | None = None  # (C,) long-tail weights, None = all 1
     committee: Committee | None = None  # of the same n images
-    labeled_embeddings: FloatArray | None = None  # (l, D) of the images that have labels, None = not known
+    labeled_embeddings: FloatArray | None = None  # (l, D) of the labeled images, None = not known
     labeled_losses: FloatArray | None = None  # (l,) out of fold, NaN where the model has learned from the image
     labeled_thumbnails: ByteArray | None = None  # (l, 192)
-    empty: Empty = "median"  # what an image without boxes counts as, among those with some
+    empty: Empty = "median"  # value of an image without boxes, see `aggregation.fill`
     batch: int = 100  # how many tasks are labeled before the next ranking
     map50: float | None = None  # of the model that scored the pool, None = not known
-    exclusive: bool = False  # each row is one choice among the classes, and nothing is no answer
+    exclusive: bool = False  # each row is a distribution over the classes, without the outcome "nothing"
 
     def __post_init__(self) -> None:
         if self.offsets.shape != (len(self.task_ids) + 1,) or int(self.offsets[-1]) != len(self.class_probs):
@@ -102,7 +102,7 @@ class Pool:
             _check_finite(name, getattr(self, name), "; leave those images out of the pool")
 
     def has(self, name: str) -> bool:
-        """Return whether a column, or what else a strategy `needs`, is known of this pool."""
+        """Return whether this pool has a column or an optional field that a strategy `needs`."""
         return name in self.columns or getattr(self, name, None) is not None
 
     def __len__(self) -> int:
@@ -110,25 +110,25 @@ class Pool:
 
 
 def by_label(pool: Pool) -> Pool:
-    """Return a pool of n images with one row each as one with a row for each label that an image may have.
+    """Split the row of each image into one row per label; each new row has the score of its label, and 0 elsewhere.
 
-    A row has its label's score, and 0 for all others. Left out are labels under LEAST_SCORE, as boxes are, but for the
-    likeliest of an image: an image on which nothing is likely is not one of which nothing is known.
+    Labels with a score under LEAST_SCORE are left out, as boxes are. The most likely label of an image always stays, so
+    that no image is without rows.
     """
     probs = pool.class_probs
     if not probs.size:
         return pool
-    shown = probs >= LEAST_SCORE
-    shown[np.arange(len(probs)), probs.argmax(axis=1)] = True
-    rows, labels = np.nonzero(shown)
-    apart = np.zeros((len(rows), probs.shape[1]), dtype=probs.dtype)
-    apart[np.arange(len(rows)), labels] = probs[rows, labels]
-    ends = np.concatenate([[0], np.cumsum(shown.sum(axis=1))]).astype(np.int64)
+    is_shown = probs >= LEAST_SCORE
+    is_shown[np.arange(len(probs)), probs.argmax(axis=1)] = True
+    rows, labels = np.nonzero(is_shown)
+    split = np.zeros((len(rows), probs.shape[1]), dtype=probs.dtype)
+    split[np.arange(len(rows)), labels] = probs[rows, labels]
+    ends = np.concatenate([[0], np.cumsum(is_shown.sum(axis=1))]).astype(np.int64)
     return replace(
         pool,
         offsets=ends[pool.offsets],
-        class_probs=apart,
-        columns=columns.taken(pool.columns, rows),
+        class_probs=split,
+        columns=columns.select_rows(pool.columns, rows),
     )
 
 

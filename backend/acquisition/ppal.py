@@ -1,4 +1,4 @@
-"""PPAL: uncertain images first, then those of them that differ, class by class, in what they show."""
+"""PPAL: of the most uncertain images, those whose objects differ most, compared class by class."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _ROUNDS = 20
 
 
 def matching_similarity(image: IntArray, classes: IntArray, scores: Floats, embeddings: Floats, n: int) -> FloatArray:
-    """Return how alike n images are in what they show (n, n), symmetric, 0..1 for embeddings with no negative cosine.
+    """Return the similarity of the objects in n images (n, n): symmetric, in 0..1 for cosines that are not negative.
 
-    S(a → b) = Σ_i s_i·max over boxes j of b of the same class of cos(i, j) / Σ s_i, over the boxes i of a; no such box
-    counts as 0. The two directions are averaged. Boxes (m,), those of an image side by side, `image` ascending.
+    S(a → b) = Σ_i s_i·max_j cos(i, j) / Σ_i s_i, over the boxes i of a and the boxes j of b of the same class; without
+    such a j the maximum is 0. The result is the mean of both directions. The arrays have one row per box (m,), and
+    `image` ascends.
     Source: Yang et al., Plug and Play Active Learning for Object Detection, CVPR 2024.
 
     >>> two = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -32,22 +33,22 @@ def matching_similarity(image: IntArray, classes: IntArray, scores: Floats, embe
            [0.75, 1.  ]], dtype=float32)
     """
     directed = np.zeros((n, n), dtype=np.float32)
-    for one in np.unique(classes):
-        rows = np.flatnonzero(classes == one)
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
         shown, starts = np.unique(image[rows], return_index=True)
         vectors, weights = unit(embeddings[rows]), np.asarray(scores[rows], dtype=np.float32)
-        for at, begin, end in zip(shown, starts, [*starts[1:], len(rows)], strict=True):
+        for source, begin, end in zip(shown, starts, [*starts[1:], len(rows)], strict=True):
             best = np.maximum.reduceat(vectors[begin:end] @ vectors.T, starts, axis=1)
-            directed[at, shown] += weights[begin:end] @ best
+            directed[source, shown] += weights[begin:end] @ best
     directed /= np.maximum(np.bincount(image, weights=scores, minlength=n), 1e-12).astype(np.float32)[:, None]
     return np.asarray((directed + directed.T) / 2.0)
 
 
 def k_medoids(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
-    """Return k rows that the others are near to, ascending: distances (n, n) -> (min(k, n),).
+    """Return the rows of k medoids, ascending: distances (n, n) -> (min(k, n),).
 
-    k-means++ chooses the first, then each row joins its nearest and each group takes its most central row, until none
-    changes (20 times at most).
+    k-means++ chooses the first medoids. Then each row joins its nearest medoid, and the most central row of each group
+    becomes its medoid, until nothing changes (20 times at most).
 
     >>> line = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0])
     >>> k_medoids(np.abs(line[:, None] - line), 2, np.random.default_rng(0))
@@ -60,7 +61,7 @@ def k_medoids(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
     for _ in range(_ROUNDS):
         group = distances[:, medoids].argmin(axis=1)
         group[medoids] = np.arange(k)  # a copy of another medoid keeps its own group
-        moved = np.array([_central(distances, np.flatnonzero(group == one)) for one in range(k)])
+        moved = np.array([_central(distances, np.flatnonzero(group == medoid)) for medoid in range(k)])
         if (moved == medoids).all():
             break
         medoids = moved
@@ -68,7 +69,7 @@ def k_medoids(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
 
 
 def _seeds(distances: Floats, k: int, rng: np.random.Generator) -> IntArray:
-    """Return k rows by k-means++ (k,): the most central, then each by chance, the far ones sooner."""
+    """Return k rows by k-means++ (k,): first the most central, then random rows, with a preference for far ones."""
     chosen = [int(distances.sum(axis=1).argmin())]
     near = distances[chosen[0]].astype(np.float64)
     near[chosen] = 0.0
@@ -97,7 +98,7 @@ def _central(distances: Floats, rows: IntArray) -> int:
     relative=True,
 )
 def ppal(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return places (n,): of the 4B highest class entropies first the B medoids, then all others by class entropy."""
+    """Return places (n,): first B medoids of the 4B images of highest class entropy, then the others by entropy."""
     order = by_task(pool)
     scores = image_class_entropy(pool, rng)[order]
     candidates = np.argsort(-scores, kind="stable")[: 4 * pool.batch]
@@ -110,11 +111,11 @@ def _distances(pool: Pool, rows: IntArray) -> npt.NDArray[np.floating[Any]]:
     boxes, offsets = ragged(pool.offsets, rows)
     probs = pool.class_probs[boxes]
     confidence = probs.max(axis=1, initial=0.0)
-    kept = top_rows(confidence, offsets, BOXES_PER_IMAGE)
-    if not len(kept):
+    top = top_rows(confidence, offsets, BOXES_PER_IMAGE)
+    if not len(top):
         return np.ones((len(rows), len(rows))) - np.eye(len(rows))
-    image = np.repeat(np.arange(len(rows)), np.diff(offsets))[kept]
-    vectors = pool.columns["box_embeddings"][boxes[kept]]
-    distances = 1.0 - matching_similarity(image, probs[kept].argmax(axis=1), confidence[kept], vectors, len(rows))
+    image = np.repeat(np.arange(len(rows)), np.diff(offsets))[top]
+    vectors = pool.columns["box_embeddings"][boxes[top]]
+    distances = 1.0 - matching_similarity(image, probs[top].argmax(axis=1), confidence[top], vectors, len(rows))
     np.fill_diagonal(distances, 0.0)
     return np.asarray(np.maximum(distances, 0.0))

@@ -1,4 +1,4 @@
-"""Chance: what every other strategy has to beat."""
+"""Random selection, the baseline of every other strategy."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from backend.types import IntArray
 def uniform(pool: Pool, rng: np.random.Generator) -> Values:
     """Return one uniform draw in [0, 1) per image (n,).
 
-    Only the generator's state and the task id matter, so a task scored by itself draws what it drew in the pool.
+    The value depends only on the generator's state and the task id, so a task scored alone gets its value in the pool.
     """
     salt = int(rng.integers(2**63))
     return (dice(pool.task_ids, salt) >> np.uint64(11)) * 2.0**-53
 
 
 def dice(task_ids: IntArray, salt: int = 0) -> npt.NDArray[np.uint64]:
-    """Return a well mixed 64-bit number per id (n,): a roll of the dice that comes out the same every time.
+    """Return a pseudo-random 64-bit number per task id (n,), always the same for the same id and salt.
 
-    The finaliser of splitmix64 (Steele et al., Fast Splittable Pseudorandom Number Generators, 2014).
+    Source: the finaliser of splitmix64 (Steele et al., Fast Splittable Pseudorandom Number Generators, 2014).
     """
     z = (task_ids.astype(np.uint64) ^ np.uint64(salt)) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

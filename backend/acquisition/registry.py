@@ -1,4 +1,4 @@
-"""The registry of acquisition functions: name -> function and what it asks, needs and costs."""
+"""The registry of acquisition functions: name -> function, with its question, its needs and its cost."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Acquisition:
 
     name: str
     function: Function
-    asks: str  # the question it asks of an image
-    needs: frozenset[str]  # columns and fields of Pool that it looks at, e.g. {"class_probs", "embeddings"}
+    asks: str  # the question that it answers about an image
+    needs: frozenset[str]  # columns and fields of Pool that it reads, e.g. {"class_probs", "embeddings"}
     cost: str
     paper: str
     when: str = ""  # when to use it
-    relative: bool = False  # the values compare only within this very pool, so a task alone has none
+    relative: bool = False  # values can be compared only within one pool, so a task alone has none
 
     @property
     def alone(self) -> bool:
-        """Whether one image by itself, with what one forward pass says of it, has a value."""
+        """Whether a single image has a value after one forward pass, without the rest of the pool."""
         return not self.relative and self.needs <= _OF_ONE_IMAGE
 
     def __call__(self, pool: Pool, rng: np.random.Generator) -> Values:
         """Return the values, none for an empty pool; raises ModelError where the pool lacks what the strategy needs."""
         missing = sorted(need for need in self.needs if not pool.has(need))
         if missing:
-            what, fix = _WANTED.get(missing[0], ("which this pool does not have", "choose another strategy"))
-            raise ModelError(f"strategy {self.name!r} needs {missing[0]}, {what}", fix=fix)
+            explanation, fix = _WANTED.get(missing[0], ("which this pool does not have", "choose another strategy"))
+            raise ModelError(f"strategy {self.name!r} needs {missing[0]}, {explanation}", fix=fix)
         return self.function(pool, rng) if len(pool) else np.zeros(0)
 
 
-# column or field of Pool -> what a strategy misses without it, and how to get it
+# column or field of Pool -> the end of the message if it is missing, and the cure
 _WANTED = {
     "box_variance": (
         "the variance of the box sides, and this model has no DFL that gives it (YOLO26 has none)",
@@ -91,10 +91,11 @@ def acquisition(
 ) -> Callable[[Function], Function]:
     """Register the decorated `f(pool, rng) -> (n,)` under a name.
 
-    Raises ValueError for a name already taken, and for needs that no pool has.
+    Raises ValueError for a name that is registered already, and for needs that no pool has.
     """
 
     def register(function: Function) -> Function:
+        """Add the function to the registry and return it unchanged."""
         if name in REGISTRY:
             raise ValueError(f"acquisition {name!r} is already {REGISTRY[name].function.__qualname__}")
         if unknown := sorted(needs - _OF_POOLS):

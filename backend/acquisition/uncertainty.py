@@ -1,6 +1,6 @@
 """Uncertainty: pure measures of class distributions, and the strategies that sum them over an image's boxes.
 
-For a detection, "is there an object" is h(s) of the top class score s; plain 1 − s would rank noise boxes first.
+The uncertainty whether a detection is an object is h(s), s being its top class score. 1 − s would rank noise first.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def entropy(p: npt.ArrayLike) -> Values:
 def variance(p: npt.ArrayLike) -> Values:
     """Return 1 − Var(p) / Var(certain), Var over the classes: distributions (n, C) -> (n,), higher = sooner.
 
-    A certain distribution has the largest variance, (C − 1) / C², and comes out 0; an even one comes out 1.
+    A certain distribution has the largest variance, (C − 1) / C², and gets 0; a uniform one gets 1.
 
     >>> variance([[.5, .4, .1], [.34, .33, .33], [.4, .4, .2], [1, 0, 0]]).round(4)
     array([0.87  , 0.9999, 0.96  , 0.    ])
@@ -85,8 +85,8 @@ def binary_entropy(s: npt.ArrayLike) -> Values:
 def with_nothing(class_probs: FloatArray) -> FloatArray:
     """Return each box's distribution over its classes and "nothing": sigmoid scores (m, C) -> (m, C + 1).
 
-    q = (p₁ … p_C, 1 − s) / (Σp + 1 − s). Among the classes alone (p/Σp) a noise box looks as undecided as a real
-    object, and with one class nothing is ever undecided; with the outcome "nothing" both come out right.
+    q = (p₁ … p_C, 1 − s) / (Σp + 1 − s). Normalised over the classes alone (p/Σp), a noise box would look as uncertain
+    as a real object, and with a single class every box would look certain.
 
     >>> with_nothing(np.array([[.05], [.5]], dtype=np.float32)).round(2).tolist()[1]
     [0.5, 0.5]
@@ -97,15 +97,15 @@ def with_nothing(class_probs: FloatArray) -> FloatArray:
     return outcomes
 
 
-def of_outcomes(measure: Callable[[Values], Values], pool: Pool) -> Values:
-    """Return a measure of each row of a pool (m,): `with_nothing` of a box, of a choice among the classes alone."""
+def row_measure(measure: Callable[[Values], Values], pool: Pool) -> Values:
+    """Return a measure of each row of a pool (m,): over the classes of a choice, over `with_nothing` of a box."""
     if pool.exclusive:
         return blockwise(measure, pool.class_probs)
     return blockwise(lambda p: measure(with_nothing(p)), pool.class_probs)
 
 
-def doubts(pool: Pool) -> Values:
-    """Return how uncertain each row of a pool is (m,), nats: h(s) of a box's top score s, the entropy of a choice."""
+def row_uncertainty(pool: Pool) -> Values:
+    """Return the uncertainty of each row of a pool (m,), nats: h(s) of a box's top score, the entropy of a choice."""
     return blockwise(entropy, pool.class_probs) if pool.exclusive else _of_likeliest(pool)
 
 
@@ -123,7 +123,7 @@ def _of_likeliest(pool: Pool) -> Values:
 )
 def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the least confidence in the outcomes of boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(of_outcomes(least_confidence, pool), pool.offsets, empty=pool.empty)
+    return top_sum(row_measure(least_confidence, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -136,7 +136,7 @@ def image_least_confidence(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return 1 − margin between the outcomes of boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(of_outcomes(margin, pool), pool.offsets, empty=pool.empty)
+    return top_sum(row_measure(margin, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -149,7 +149,7 @@ def image_margin(pool: Pool, _rng: np.random.Generator) -> Values:
 )
 def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     """Return the variance measure of the outcomes of boxes, summed over the top 10 of each image (n,)."""
-    return top_sum(of_outcomes(variance, pool), pool.offsets, empty=pool.empty)
+    return top_sum(row_measure(variance, pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -161,10 +161,10 @@ def image_variance(pool: Pool, _rng: np.random.Generator) -> Values:
     when="classes are about equally frequent",
 )
 def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return the `doubts` of each image's boxes, summed over the top 10 (n,), nats; of videos `video`."""
+    """Return the `row_uncertainty` of each image's boxes, summed over the top 10 (n,), nats; of videos `video`."""
     if "video_doubt" in pool.columns:
         return video_doubt(pool, rng)
-    return top_sum(doubts(pool), pool.offsets, empty=pool.empty)
+    return top_sum(row_uncertainty(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -176,8 +176,8 @@ def image_entropy(pool: Pool, rng: np.random.Generator) -> Values:
     when="one difficult object is worth a label, even in an almost empty image",
 )
 def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the largest of the `doubts` of each image's boxes (n,), nats."""
-    return largest(doubts(pool), pool.offsets, empty=pool.empty)
+    """Return the largest of the `row_uncertainty` of each image's boxes (n,), nats."""
+    return largest(row_uncertainty(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -189,8 +189,8 @@ def image_entropy_max(pool: Pool, _rng: np.random.Generator) -> Values:
     when="images with many objects cost more than their labels help",
 )
 def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the mean of the `doubts` of each image's boxes (n,), nats."""
-    return mean(doubts(pool), pool.offsets, empty=pool.empty)
+    """Return the mean of the `row_uncertainty` of each image's boxes (n,), nats."""
+    return mean(row_uncertainty(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -202,8 +202,8 @@ def image_entropy_mean(pool: Pool, _rng: np.random.Generator) -> Values:
     when="you pay per image, so images with many objects may come first",
 )
 def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the sum of the `doubts` of all boxes of each image (n,), nats."""
-    return total(doubts(pool), pool.offsets, empty=pool.empty)
+    """Return the sum of the `row_uncertainty` of all boxes of each image (n,), nats."""
+    return total(row_uncertainty(pool), pool.offsets, empty=pool.empty)
 
 
 @acquisition(
@@ -215,10 +215,10 @@ def image_entropy_sum(pool: Pool, _rng: np.random.Generator) -> Values:
     when="some classes are rare or poorly detected",
 )
 def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
-    """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all one.
+    """Return w_c·h(s), c the predicted class, summed over the top 10 boxes of each image (n,); no weights = all 1.
 
-    Of a choice, too: the entropy of all classes picks what is like none of them first, and learns less from it
-    (docs/results.md, choice-digits).
+    The same formula is used for a choice. The entropy of all classes would first pick images that are like none of
+    them, and models learn less from these (docs/results.md, choice-digits).
     """
     if "video_doubt" in pool.columns:
         return video_doubt(pool, rng)
@@ -229,6 +229,6 @@ def image_class_entropy(pool: Pool, rng: np.random.Generator) -> Values:
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return an array of floats, without a copy where it is one already (a pool is large)."""
+    """Return an array of floats, without a copy if it has a float type (pools are large)."""
     array = np.asarray(values)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)

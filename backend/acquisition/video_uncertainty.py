@@ -1,4 +1,4 @@
-"""Videos: how unsure the model is from frame to frame, and of what is one object."""
+"""Videos: how uncertain the model is about the frames, and about which boxes are the same object."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ from backend.acquisition.registry import Values, acquisition
     when="tasks are videos; there, entropy and class_entropy use this value",
 )
 def video_doubt(pool: Pool, _rng: np.random.Generator) -> Values:
-    """Return the doubt of each video (n,); one in which nothing is found counts as `empty` says."""
+    """Return the uncertainty of each video (n,); for a video without objects see `aggregation.fill`."""
     return fill(pool.columns["video_doubt"].astype(np.float64), pool.offsets, pool.empty)

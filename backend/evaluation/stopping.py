@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.acquisition.pool import Pool
-from backend.acquisition.uncertainty import doubts
+from backend.acquisition.uncertainty import row_uncertainty
 from backend.evaluation import basis
 
 PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
@@ -146,4 +146,4 @@ def mean_uncertainty(pool: Pool) -> float | None:
         return None
     most = np.log(max(pool.class_probs.shape[1], 2) if pool.exclusive else 2)
     starts = pool.offsets[:-1][np.diff(pool.offsets) > 0]
-    return float(np.maximum.reduceat(doubts(pool).astype(np.float64), starts).mean() / most)
+    return float(np.maximum.reduceat(row_uncertainty(pool).astype(np.float64), starts).mean() / most)

@@ -30,7 +30,9 @@ def weights_of(
 
     `metrics` and `class_quality` were measured on the model's validation images.
     """
-    return class_weights.chosen(settings.class_weights, classes, metrics.class_ap50 if metrics else {}, class_quality)
+    return class_weights.by_setting(
+        settings.class_weights, classes, metrics.class_ap50 if metrics else {}, class_quality
+    )
 
 
 def pool_for(

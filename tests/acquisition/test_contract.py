@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backend import acquisition
 from backend.acquisition import aggregation, class_weights, registry
 from backend.acquisition.aggregation import largest, mean, pool_of, top_mean, top_rows, top_sum, total
-from backend.acquisition.columns import taken
+from backend.acquisition.columns import select_rows
 from backend.acquisition.pool import Committee, Empty, Pool
 from backend.acquisition.uncertainty import binary_entropy, entropy, least_confidence, margin, variance, with_nothing
 from backend.errors import ModelError, SettingError
@@ -93,7 +93,7 @@ def permuted(pool: Pool, order: npt.NDArray[np.int64]) -> Pool:
         task_ids=pool.task_ids[order],
         offsets=offsets,
         class_probs=pool.class_probs[rows],
-        columns=taken(pool.columns, rows, order),
+        columns=select_rows(pool.columns, rows, order),
         committee=committee,
     )
 
