@@ -96,10 +96,6 @@ def of_header(path: Path, header: Header) -> Video:
     """Return the video with this header; raises as `probe`."""
     if not header.decodes:
         raise MediaError("the video has no frame that can be decoded", fix=REENCODE)
-    if len(header.sizes) > 1:
-        first, second = (f"{width}x{height}" for width, height in header.sizes)
-        fix = "encode it anew in one size, e.g. ffmpeg -i in.webm -vf scale=1280:720 out.mp4"
-        raise MediaError(f"the frames of the video change their size, from {first} to {second}", fix=fix)
     fps, count, times = _timed(path, header.fps, header.count, header.times)
     if not (math.isfinite(fps) and 0 < fps < MAX_FPS):
         raise MediaError(f"the video says it has {fps:g} frames per second", fix=REENCODE)
@@ -167,7 +163,18 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
             pixels = source.frame(shown, after_s)
             if pixels is None:
                 return _check_end(video, source.read)
+            _check_size(video, pixels)
             yield pixels
+
+
+def _check_size(video: Video, pixels: Pixels) -> None:
+    """Refuse a frame of another size, as recordings of a browser's window have: regions are relative to one size."""
+    height, width = pixels.shape[:2]
+    if (width, height) != (video.width, video.height):
+        first, second = f"{video.width}x{video.height}", f"{width}x{height}"
+        what = f"the frames of the video change their size, from {first} to {second}"
+        fix = "encode it anew in one size, e.g. ffmpeg -i in.webm -vf scale=1280:720 out.mp4"
+        raise MediaError(what, where=str(video.path), fix=fix)
 
 
 def _check_end(video: Video, read: int) -> None:

@@ -11,15 +11,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from backend.errors import MediaError
 from backend.media import bounded
+
+if TYPE_CHECKING:  # its libraries take a tenth of a second to load
+    from av import VideoFrame
+    from av.container import InputContainer
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) BGR
 
@@ -80,37 +84,69 @@ def decoder(path: Path, width: int, height: int) -> Iterator[Decoder]:
             process.kill()
 
 
+@contextmanager
+def opened(path: str, threads: int) -> Iterator[InputContainer]:
+    """Open a file whose first video stream is decoded by so many threads.
+
+    Raises av.FFmpegError for a file that cannot be opened, and IndexError for one without a video.
+    """
+    import av
+
+    # A file may name others, as playlists do: only this one is opened.
+    with av.open(path, options={"protocol_whitelist": "file"}) as container:
+        container.streams.video[0].codec_context.thread_count = threads
+        yield container
+
+
+def decoded(container: InputContainer) -> Iterator[VideoFrame]:
+    """Yield the frames of a file in the order in which they are shown; a damaged packet has none."""
+    import av
+
+    for packet in container.demux(container.streams.video[0]):
+        with suppress(av.error.InvalidDataError):
+            yield from packet.decode()
+
+
+def upright(frame: VideoFrame) -> Pixels:
+    """Return the pixels of a frame (height, width, 3) BGR, turned as players turn it."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90), np.uint8)
+
+
 def main(path: str, max_bytes: str) -> None:
     """Answer the requests on the standard input until it is closed."""
-    import cv2
+    import av  # before the limit: its libraries need not fit the memory of a frame
 
     bounded.limit(int(max_bytes))
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, THREADS])
-    if not capture.isOpened():
+    try:
+        with opened(path, THREADS) as container:
+            _answer(decoded(container))
+    except (av.FFmpegError, IndexError, MemoryError):
         sys.exit(1)
-    read = 0
+
+
+def _answer(frames: Iterator[VideoFrame]) -> None:
+    first_s, read, frame = 0.0, 0, None
     while request := sys.stdin.buffer.read(_REQUEST.size):
         number, after_s = _REQUEST.unpack(request)
-        while not (reached := _is_reached(capture, read, number, after_s)) and capture.grab():
+        while frame is None or not _is_reached(read, number, _time(frame) - first_s, after_s):
+            frame = next(frames, None)
+            if frame is None:
+                break
+            first_s = first_s if read else _time(frame)
             read += 1
-        pixels = capture.retrieve()[1] if reached else None
-        if reached and pixels is None:
-            sys.exit(1)
-        height, width = (0, 0) if pixels is None else pixels.shape[:2]
-        sys.stdout.buffer.write(_ANSWER.pack(height, width, read))
-        if pixels is not None:
-            sys.stdout.buffer.write(np.ascontiguousarray(pixels).data.cast("B"))
+        pixels = upright(frame) if frame is not None else np.empty((0, 0, 3), np.uint8)
+        sys.stdout.buffer.write(_ANSWER.pack(*pixels.shape[:2], read) + pixels.tobytes())
         sys.stdout.buffer.flush()
 
 
-def _is_reached(capture: Any, read: int, number: int, after_s: float) -> bool:
+def _is_reached(read: int, number: int, shown_s: float, after_s: float) -> bool:
     """Return whether the last of the `read` frames is the requested frame, or a later one."""
-    import cv2
+    # By time where there is one, because VP8 has packets whose frames are never shown.
+    return read > number if after_s == BY_NUMBER else shown_s > after_s
 
-    if after_s == BY_NUMBER or not read:
-        return read > number
-    # By time and not by number, because VP8 has packets whose frames are never shown.
-    return bool(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 > after_s)
+
+def _time(frame: VideoFrame) -> float:
+    return frame.time or 0.0  # none where the file has no times; then frames are asked for by number
 
 
 if __name__ == "__main__":

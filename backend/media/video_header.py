@@ -6,6 +6,7 @@ is run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -18,8 +19,7 @@ import numpy.typing as npt
 from backend.errors import MediaError
 from backend.geometry.keyframes import MAX_FRAMES
 from backend.media import bounded
-from backend.media.video_frames import REENCODE
-from backend.media.video_packets import CODECS, Size, size_of
+from backend.media.video_frames import REENCODE, decoded, opened, upright
 
 Times = npt.NDArray[np.float64]  # seconds
 
@@ -36,7 +36,6 @@ class Header:
     fps: float
     count: int
     decodes: bool  # whether the first frame could be decoded; then the size is that of the frame
-    sizes: tuple[Size, ...]  # the first two different sizes in the packets; none if this codec's packets hold no size
     times: Times = field(compare=False)  # (n,) when each packet is shown
 
 
@@ -47,10 +46,9 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
     """
     max_bytes = max(bounded.LEAST_BYTES, max_bytes)
     command = [sys.executable, "-m", __name__, str(path.absolute()), str(max_bytes)]
-    environ = bounded.environ() | {"OPENCV_FFMPEG_THREADS": "1"}
     try:
         done = subprocess.run(  # noqa: S603 - this very module
-            command, capture_output=True, timeout=_PATIENCE_S, env=environ, check=False
+            command, capture_output=True, timeout=_PATIENCE_S, env=bounded.environ(), check=False
         )
     except subprocess.TimeoutExpired:
         raise MediaError(f"the video is not opened within {_PATIENCE_S:.0f} s", fix=REENCODE) from None
@@ -59,44 +57,43 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> Header:
         problem = f"the video cannot be decoded, or takes more than {max_bytes / 1e6:.0f} MB of memory"
         raise MediaError(problem, fix=REENCODE)
     numbers, _, times = done.stdout.partition(b"\n")
-    width, height, fps, count, decodes, sizes = json.loads(numbers)
-    frame_sizes = tuple((across, down) for across, down in sizes)
-    return Header(width, height, fps, count, decodes, frame_sizes, np.frombuffer(times, np.float64))
+    width, height, fps, count, decodes = json.loads(numbers)
+    return Header(width, height, fps, count, decodes, np.frombuffer(times, np.float64))
 
 
 def main(path: str, max_bytes: str) -> None:
     """Print the numbers of a header as a line of JSON, then the times; exit with 1 if the video cannot be opened."""
-    import cv2
+    import av
 
     bounded.limit(int(max_bytes))
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened():
+    try:
+        header = _header(path)
+        times = _times(path)
+    except (av.FFmpegError, IndexError, MemoryError):
         sys.exit(1)
-    width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    fps, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    decodes, first = capture.read()
-    if decodes:
-        height, width = first.shape[:2]
-    capture.release()
-    times, sizes = _packets(path)
-    numbers = json.dumps([width, height, fps, count, decodes, sizes])
-    sys.stdout.buffer.write(numbers.encode() + b"\n" + times.tobytes())
+    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n" + times.tobytes())
 
 
-def _packets(path: str) -> tuple[Times, list[Size]]:
-    """Return when each packet is shown (n,), in seconds from the first, and the frames' sizes; this decodes nothing."""
-    import cv2
+def _header(path: str) -> tuple[int, int, float, int, bool]:
+    """Return the width and height of the first frame, frames per second, how many frames, and whether one decodes."""
+    with opened(path, threads=1) as container:
+        stream = container.streams.video[0]
+        fps = float(stream.guessed_rate or 0)
+        count = stream.frames or round((container.duration or 0) / 1e6 * fps)  # microseconds
+        first = next(decoded(container), None)
+        if first is None:
+            return stream.width, stream.height, fps, count, False
+        height, width = upright(first).shape[:2]
+        return width, height, fps, count, True
 
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
-    capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets, not frames
-    shown, sizes = list[float](), list[Size]()
-    while len(shown) < MAX_FRAMES and capture.grab():
-        shown.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-        if codec in CODECS and len(sizes) < 2:
-            size = size_of(codec, capture.retrieve()[1].tobytes())
-            sizes += [size] if size and size not in sizes else []
-    return np.sort(shown) - min(shown, default=0.0), sizes  # packets come in the order of decoding
+
+def _times(path: str) -> Times:
+    """Return when each frame of a file is shown, in seconds from the first (n,); nothing is decoded."""
+    with opened(path, threads=1) as container:
+        packets = container.demux(container.streams.video[0])
+        shown = (float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
+        times: Times = np.sort(list(itertools.islice(shown, MAX_FRAMES)))  # packets come in the order of decoding
+    return times - times[:1]
 
 
 if __name__ == "__main__":
