@@ -172,14 +172,26 @@ class Rankings:
         """
         times = counts[:, self.images]
         there = np.flatnonzero(self.true.any(axis=0))
-        return _mean(np.array([self._average_precision(int(c), times) for c in there]).reshape(-1, len(counts)))
+        precisions = [average_precision(self.probs[:, c], self.true[:, c], times) for c in there]
+        return _mean(np.array(precisions).reshape(-1, len(counts)))
 
-    def _average_precision(self, kind: int, times: IntArray) -> Values:
-        order = np.argsort(-self.probs[:, kind], kind="stable")
-        drawn = times[:, order]
-        hit = drawn * self.true[order, kind]
-        precision = hit.cumsum(axis=1) / np.maximum(drawn.cumsum(axis=1), 1)
-        return _share((hit * precision).sum(axis=1), hit.sum(axis=1))
+
+def average_precision(scores: FloatArray | Values, true: BoolArray, times: IntArray) -> Values:
+    """Return the average precision (B,) of scores (m,) that are drawn `times` (B, m); NaN without a true one.
+
+    That is the mean, over the true ones, of the precision among all whose score is as high or higher.
+
+    >>> scores, true = np.array([0.9, 0.8, 0.7]), np.array([True, False, True])
+    >>> average_precision(scores, true, np.ones((1, 3), dtype=int)).round(3).tolist()
+    [0.833]
+    """
+    order = np.argsort(-scores, kind="stable")
+    falling = -scores[order]
+    drawn = times[:, order]
+    hits = drawn * true[order]
+    last_equal = np.searchsorted(falling, falling, side="right") - 1
+    precision = (hits.cumsum(axis=1) / np.maximum(drawn.cumsum(axis=1), 1))[:, last_equal]
+    return _share((hits * precision).sum(axis=1), hits.sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True)

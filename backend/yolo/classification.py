@@ -19,7 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from backend.evaluation.bootstrap import Answers, Measured, Rankings, Sample, measured, places, summed
+from backend.evaluation.bootstrap import (
+    Answers,
+    Measured,
+    Rankings,
+    Sample,
+    average_precision,
+    measured,
+    places,
+    summed,
+)
 from backend.model_versions import Metrics
 from backend.types import BoolArray, ByteArray, FloatArray, Prediction, YoloTask
 from backend.yolo.detector import BATCH, Detector, load_detector
@@ -189,7 +198,11 @@ def quality(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multipl
     """
     known = true.any(axis=1)
     if multiple:
-        each = {c: average_precision(probs[:, c], true[:, c]) for c in np.flatnonzero(true.any(axis=0)).tolist()}
+        once = np.ones((1, len(true)), np.int64)
+        each = {
+            c: float(average_precision(probs[:, c], true[:, c], once)[0])
+            for c in np.flatnonzero(true.any(axis=0)).tolist()
+        }
         overall = float(np.mean(list(each.values()))) if each else 0.0
     else:
         right = _right(probs, true)
@@ -203,18 +216,6 @@ def quality(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multipl
         boxes=int(true.sum()),
         detections=int((probs.max(axis=1) > 0).sum()),
     )
-
-
-def average_precision(scores: npt.ArrayLike, true: npt.ArrayLike) -> float:
-    """Return the mean, over the true ones, of the precision of all that score as high.
-
-    >>> average_precision([0.9, 0.8, 0.7], [True, False, True])  # (1 / 1 + 2 / 3) / 2
-    0.8333333333333333
-    """
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    hits = np.asarray(true, dtype=bool)[order]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float(precision[hits].mean()) if hits.any() else 0.0
 
 
 def by_name(probs: FloatArray, classes: Sequence[str], names: Sequence[str]) -> FloatArray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Answers, Matches, Mean
@@ -98,3 +99,13 @@ def test_frames_of_one_video_count_as_one(tmp_path: Path) -> None:
     place, size = bootstrap.places([f"{video}-{frame}" for video in (3, 4) for frame in range(1, 11)])
     assert size == 2
     assert place.tolist() == [0] * 10 + [1] * 10
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    """Also where scores are equal, and where an image is drawn several times or never."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 12, 60).astype(np.float32) / 12
+    true = rng.random(60) < 0.3
+    times = rng.integers(0, 4, (20, 60))
+    expected = [average_precision_score(true, scores, sample_weight=drawn) for drawn in times]
+    assert bootstrap.average_precision(scores, true, times) == pytest.approx(expected)
