@@ -1,4 +1,4 @@
-"""One control tag of a label config: what it asks of a model, and why it cannot be used as it stands."""
+"""One control tag of a label config: the model that it needs, or why we cannot use it as it stands."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ MAX_FRAME_RATE = 1000.0
 _READ_HERE = {"model_skip", "model_trainable", "model_score_threshold", "model_path"}
 
 
-def _says(element: ET.Element, name: str, *, default: bool) -> bool:
+def _switch(element: ET.Element, name: str, *, default: bool) -> bool:
+    """Return the value of a true-or-false attribute; raises LabelConfigError for any other value."""
     value = attributes_of(element).get(name, str(default))
     if value.strip().lower() not in (*TRUE, *FALSE):
         raise refuse(element, name, value, "is neither true nor false", "write true or false")
     return value.strip().lower() in TRUE
 
 
-def read(element: ET.Element, tree: Tree, held: Skeletons) -> ControlTag:
+def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> ControlTag:
     """Return a control tag; raises LabelConfigError where it cannot be used as it stands."""
     attributes = attributes_of(element)
     tag = tags.get(element.tag.lower())
     if not attributes.get("name"):
         raise LabelConfigError(f"a {tag.name} has no name", where=WHERE, fix='give it one: name="label"')
-    _says(element, "model_skip", default=False)
+    _switch(element, "model_skip", default=False)
     for name, allowed in tag.attributes.items():
         value = attributes.get(name, allowed[0])
         if value.strip().lower() not in allowed:
@@ -40,7 +41,7 @@ def read(element: ET.Element, tree: Tree, held: Skeletons) -> ControlTag:
     for name, most in tag.numbers.items():
         number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)
-    boxes = held.boxes.get(element)
+    boxes = skeleton_tags.boxes.get(element)
     labels, class_to_label = (
         labels_of(_holder_of(element, tree, tag), tag, element)
         if boxes is None
@@ -55,32 +56,32 @@ def read(element: ET.Element, tree: Tree, held: Skeletons) -> ControlTag:
         class_to_label=class_to_label,
         score_threshold=_score_threshold(element),
         model_path=_model_path(element),
-        attributes={n: v for n, v in attributes.items() if _is_models(n, tag)},
+        attributes={n: v for n, v in attributes.items() if _is_for_model(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
         points=() if boxes is None else points_of(element, tag),
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=_frame_rate(element, tree) if tag.object_name == "Video" else 0.0,
-        trainable=_says(element, "model_trainable", default=True),
+        trainable=_switch(element, "model_trainable", default=True),
     )
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
-    """Refuse an attribute that begins like a tag's own, as botsort_match_thresh does, and is none of them."""
-    known = sorted(name for name in (*tag.attributes, *tag.numbers) if "_" in name and not name.startswith("model_"))
+    """Refuse an attribute that begins like one of the tag's own, e.g. botsort_match_thresh, and is a misspelling."""
+    settings = sorted(name for name in (*tag.attributes, *tag.numbers) if "_" in name and not name.startswith("model_"))
     for name, value in attributes_of(element).items():
         family = f"{name.partition('_')[0]}_"
-        alike = [one for one in known if one.startswith(family)]
-        if alike and name not in known:
+        alike = [setting for setting in settings if setting.startswith(family)]
+        if alike and name not in settings:
             raise refuse(element, name, value, "is not a known setting", f"use one of {', '.join(alike)}, or remove it")
 
 
-def _is_models(name: str, tag: tags.Tag) -> bool:
+def _is_for_model(name: str, tag: tags.Tag) -> bool:
     return name in (*tag.numbers, *tag.attributes) or (name.startswith("model_") and name not in _READ_HERE)
 
 
 def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
-    """Return the tag that has a control tag's labels inside: itself, or the one beside it."""
+    """Return the tag that contains a control tag's labels: itself, or the tag beside it."""
     if not tag.labels_beside:
         return element
     to_name = attributes_of(element).get("toname", "")
@@ -96,7 +97,7 @@ def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
 
 
 def _frame_rate(element: ET.Element, tree: Tree) -> float:
-    """Return at how many frames per second Label Studio counts the frames of a tag's video."""
+    """Return the frames per second with which Label Studio counts the frames of a tag's video."""
     to_name = attributes_of(element).get("toname")
     (video,) = [node for node in tree.nodes("Video") if attributes_of(node).get("name") == to_name][:1]
     value = attributes_of(video).get("framerate", "24")  # Label Studio's own default
@@ -107,7 +108,7 @@ def _frame_rate(element: ET.Element, tree: Tree) -> float:
     if not 0 < number <= MAX_FRAME_RATE:
         fix = f"write the frames per second of your videos, up to {MAX_FRAME_RATE:g}, e.g. 25"
         raise refuse(video, "frameRate", value, "is not a number of frames per second", fix)
-    return number if number >= 1 else 1 / number  # as Label Studio reads it: the seconds of one frame
+    return number if number >= 1 else 1 / number  # Label Studio reads a value below 1 as the seconds of one frame
 
 
 def _data_key(element: ET.Element, tree: Tree, object_name: str) -> str:
@@ -120,23 +121,23 @@ def _data_key(element: ET.Element, tree: Tree, object_name: str) -> str:
         names = ", ".join(name for name in [*objects][:5] if name) or "none yet"
         fix = f"write the name of the {object_name} tag ({names:.200}), {skip(element)}"
         raise refuse(element, "toName", to_name, f"is the name of no {object_name} tag", fix)
-    shown = objects[to_name]
-    attributes = attributes_of(shown)
+    object_tag = objects[to_name]
+    attributes = attributes_of(object_tag)
     fix = f'write value="$image" with the task field that holds one file, {skip(element)}'
     if attributes.get("valuelist"):
         why = "shows several files per task, which is not supported"
-        raise refuse(shown, "valueList", attributes["valuelist"], why, fix)
+        raise refuse(object_tag, "valueList", attributes["valuelist"], why, fix)
     value = attributes.get("value", "")
     # "$undefined$" is Label Studio's placeholder for files uploaded before the config had a field for them.
     field = re.fullmatch(r"\$([^${}\[\]]+)", value.strip())
     if field is None:
-        raise refuse(shown, "value", value, "does not name one field of the task", fix)
+        raise refuse(object_tag, "value", value, "does not name one field of the task", fix)
     return field[1]
 
 
 def _score_threshold(element: ET.Element) -> float | None:
-    found = [number_of(element, name, 1) for name in ("model_score_threshold", "score_threshold")]
-    return next((threshold for threshold in found if threshold is not None), None)
+    thresholds = [number_of(element, name, 1) for name in ("model_score_threshold", "score_threshold")]
+    return next((threshold for threshold in thresholds if threshold is not None), None)
 
 
 def _model_path(element: ET.Element) -> str | None:

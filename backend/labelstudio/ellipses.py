@@ -1,6 +1,6 @@
-"""Ellipses that an annotator draws with an EllipseLabels beside a tag of objects: labels that no model draws.
+"""Ellipses that annotators draw with an EllipseLabels tag. No model predicts ellipses, but they can be learned.
 
-They count for a tag of the same image that has their label; those with labels of their own are left alone.
+An ellipse counts for another tag of the same image that has its label. Ellipses with other labels are left alone.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _POINTS = 64  # of an outline: it misses the ellipse by at most 0.12% of its rad
 
 
 def read(tag: ControlTag, result: Iterable[Item]) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield what each ellipse encloses, once for each label that it shares with the tag, or why there is none."""
+    """Yield a training label for each label that an ellipse shares with the tag, or why an ellipse gives none."""
     return regions.read(tag, _shared(tag, result), partial(_shape, tag))
 
 
 def _shared(tag: ControlTag, result: Iterable[Item]) -> Iterator[Item]:
     """Yield the ellipses that have labels of the tag, as if they were its own regions."""
     for item in result:
-        mine = item.get("type") == KIND and item.get("to_name") == tag.to_name
-        if mine and (labels := [label for label in regions.labels_of(item, KIND) if label in tag.labels]):
+        on_image = item.get("type") == KIND and item.get("to_name") == tag.to_name
+        if on_image and (labels := [label for label in regions.labels_of(item, KIND) if label in tag.labels]):
             yield {**item, "from_name": tag.from_name, "type": tag.kind, "value": item["value"] | {tag.kind: labels}}
 
 
 def _shape(tag: ControlTag, item: Item) -> LabeledBox | EmptyRegion | str:
-    """Return what an ellipse encloses; of a tag of turned boxes the turned box around it."""
+    """Return what an ellipse encloses; for a tag of rotated boxes, the rotated box around it."""
     value, size = item["value"], regions.image_size(item)
     names = ("x", "y", "radiusX", "radiusY", "rotation")
     x, y, *radii, rotation = (regions.number(value.get(name, 0 if name == "rotation" else None)) for name in names)
@@ -53,9 +53,10 @@ def _shape(tag: ControlTag, item: Item) -> LabeledBox | EmptyRegion | str:
 
 
 def _ring(centre: Point, radii: Point, rotation: float, size: tuple[float, float], *, corners: bool) -> Ring:
-    """Return the outline of an ellipse in percent, or the corners around it, as shares of the image.
+    """Return the outline of an ellipse, or with `corners` the four corners around it, as shares of the image.
 
-    Label Studio turns an ellipse clockwise about its centre, in pixels.
+    `centre` and `radii` are in percent of the image, `rotation` in degrees, `size` in pixels. Label Studio turns an
+    ellipse clockwise about its centre, in pixels.
     """
     around = np.linspace(0, 2 * math.pi, _POINTS, endpoint=False)
     unit = np.stack([np.cos(around), np.sin(around)], axis=1)

@@ -1,7 +1,8 @@
-"""Regions that another label config made, or another image: a training that skips them would learn background.
+"""Regions that belong to another label config or to another image.
 
-Annotations are imported from other projects, control tags are renamed through Label Studio's API, and an image may be
-replaced or turned. An image without a region is a background only if somebody could have drawn one there.
+They exist because people import annotations from other projects, rename control tags through Label Studio's API, and
+replace or turn images. A training that skipped such regions would learn their objects as background: an image
+without a region is background only if somebody could have drawn one there.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ ANSWERS = frozenset({"choices", "taxonomy"})  # types of results about a whole i
 SHAPES = frozenset(  # types of regions that have their labels in another item, or none
     {"labels", "rectangle", "ellipse", "polygon", "brush", "keypoint", "vector", "bitmask", "videorectangle"}
 )
-NAMES_TOLD = 3
+MOST_NAMED = 3  # tags or sizes that a message lists
 _REPEATED = re.compile(r"\\\{\\\{.*?\\\}\\\}")  # "{{idx}}" in a name inside a Repeater, as re.escape writes it
 
 
-def names(tag: ControlTag, items: Sequence[Mapping[str, Any]], *, alone: bool) -> Iterator[str]:
-    """Yield why items of control tags that the config lacks, or has of another kind, forbid to learn from a result.
+def control_problems(tag: ControlTag, items: Sequence[Mapping[str, Any]], *, alone: bool) -> Iterator[str]:
+    """Yield why a result cannot be learned: items of control tags that the config lacks, or has of another kind.
 
-    Of objects those count that share a label with the tag. Where the tag itself has nothing in the result (`alone`)
-    all drawn regions count, and answers for a tag of answers: its image may show anything.
+    A region counts if it shares a label with the tag. Where the result holds nothing of the tag itself (`alone`), all
+    drawn regions count, because the image may show anything; for a tag of choices, all choices count.
     """
     labels = frozenset((*tag.labels, *tag.points))
     reasons = {
         reason: None
         for item in items
-        if (reason := _why_foreign(tag, item)) and (alone or _may_be_its_own(tag, item, labels))
+        if (reason := _why_foreign(tag, item)) and (alone or _may_be_of_tag(tag, item, labels))
     }
-    yield from list(reasons)[:NAMES_TOLD]
-    if len(reasons) > NAMES_TOLD:
-        yield f"{len(reasons) - NAMES_TOLD} more such names are in its result"
+    yield from list(reasons)[:MOST_NAMED]
+    if len(reasons) > MOST_NAMED:
+        yield f"{len(reasons) - MOST_NAMED} more such names are in its result"
 
 
-def sizes(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, height: float) -> Iterator[str]:
-    """Yield why regions drawn on an image of another shape than `width` x `height` cannot be learned.
+def size_problems(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, height: float) -> Iterator[str]:
+    """Yield why a result cannot be learned: regions drawn on an image of another shape than `width` x `height`.
 
-    Regions in percent may be of the same image in another size. A mask fits its own size alone.
+    Regions in percent fit the same image in another size. A mask fits only its own size.
     """
     if tag.task == "classify":
         return
@@ -51,7 +52,7 @@ def sizes(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, hei
         size = regions.image_size(item) if _is_read(tag, item) else None
         if size is not None and not (size == (width, height) if exact else _same_shape(size, (width, height))):
             reasons.setdefault(size, regions.name_of(item))
-    for (wide, high), name in list(reasons.items())[:NAMES_TOLD]:
+    for (wide, high), name in list(reasons.items())[:MOST_NAMED]:
         turned = (wide, high) == (height, width)
         yield (
             f"{name} was drawn on {wide:g} x {high:g} pixels, and the image has {width:g} x {height:g}: "
@@ -61,7 +62,7 @@ def sizes(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, hei
 
 
 def _why_foreign(tag: ControlTag, item: Mapping[str, Any]) -> str:
-    """Return why an item is of another label config, empty if it is of this one or no region."""
+    """Return why an item belongs to another label config; empty if it belongs to this one, or is not a region."""
     name, kind = item.get("from_name"), item.get("type")
     own = {tag.from_name: tag.kind, **({tag.parent: "rectanglelabels"} if tag.parent else {})}
     if isinstance(name, str) and name in own:
@@ -87,7 +88,7 @@ def _of_another_type(name: object, kind: object) -> str:
 
 
 def _is_answer(tag: ControlTag, kind: object) -> bool:
-    """Return whether items of a type tell what a tag asks: choices about an image, or regions on it."""
+    """Return whether items of a type can answer a tag: choices about an image, or regions on it."""
     if not isinstance(kind, str):
         return False
     if tag.task == "classify" and not tag.frame_rate:
@@ -95,8 +96,8 @@ def _is_answer(tag: ControlTag, kind: object) -> bool:
     return kind in SHAPES or kind.endswith("labels")
 
 
-def _may_be_its_own(tag: ControlTag, item: Mapping[str, Any], labels: frozenset[str]) -> bool:
-    """Return whether a foreign region may be one of the tag's objects, by its labels or for want of them."""
+def _may_be_of_tag(tag: ControlTag, item: Mapping[str, Any], labels: frozenset[str]) -> bool:
+    """Return whether a foreign region may be one of the tag's objects: it has one of its labels, or no label."""
     if item.get("from_name") in (tag.from_name, tag.parent or tag.from_name):
         return True
     kind = str(item.get("type"))
@@ -104,16 +105,16 @@ def _may_be_its_own(tag: ControlTag, item: Mapping[str, Any], labels: frozenset[
         return False
     if kind in ANSWERS:
         return False  # the tag's own answer says it
-    given = regions.labels_of(item, kind) or regions.labels_of(item, "labels")
-    return not given or any(isinstance(label, str) and label in labels for label in given)
+    item_labels = regions.labels_of(item, kind) or regions.labels_of(item, "labels")
+    return not item_labels or any(isinstance(label, str) and label in labels for label in item_labels)
 
 
 def _control(controls: Mapping[str, str], name: str) -> str:
-    """Return the kind of the control tag of a name, also of one inside a Repeater; empty where there is none."""
+    """Return the kind of the control tag with a name, also inside a Repeater; empty where there is none."""
     if name in controls:
         return controls[name]
-    patterns = ((re.escape(known), kind) for known, kind in controls.items() if "{{" in known)
-    return next((kind for known, kind in patterns if re.fullmatch(_REPEATED.sub(r"\\d+", known), name)), "")
+    patterns = ((re.escape(control), kind) for control, kind in controls.items() if "{{" in control)
+    return next((kind for control, kind in patterns if re.fullmatch(_REPEATED.sub(r"\\d+", control), name)), "")
 
 
 def _is_read(tag: ControlTag, item: Mapping[str, Any]) -> bool:
@@ -123,6 +124,6 @@ def _is_read(tag: ControlTag, item: Mapping[str, Any]) -> bool:
 
 
 def _same_shape(drawn: tuple[float, float], shown: tuple[float, float]) -> bool:
-    """Return whether one image may be the other in another size: to a pixel by rounding, and 1%."""
+    """Return whether two sizes can be of one image: the heights agree to a pixel of rounding plus 1%."""
     height = drawn[1] * shown[0] / drawn[0]
     return abs(height - shown[1]) <= max(1.0, shown[0] / drawn[0]) + 0.01 * shown[1]

@@ -1,8 +1,8 @@
 """Label Studio's label config (XML) -> the control tags this backend predicts and learns.
 
 Attributes of a control tag: model_skip, model_trainable, model_score_threshold (or score_threshold), model_path, and
-those that its file in backend/tags names; of its <Label>: predicted_values. Tag and attribute names are read in any
-case, as Label Studio's own editor does.
+those that its file in labelstudio/tags names; attribute of its <Label>: predicted_values. We read tag and attribute
+names in any case, as Label Studio's own editor does.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from functools import lru_cache
 from backend.errors import LabelConfigError
 from backend.labelstudio import control_tags, skeletons, tags
 from backend.labelstudio.label_names import repeated
-from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, inside, read, refuse, says, spell
+from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, inside, is_true, read, refuse, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.types import ControlTag
 
 MOST_TAGS = 50  # each has a model of its own
-_PARSED = 32  # label configs that are remembered: every request brings one
+_PARSED = 32  # label configs in the cache: every request brings one
 
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """The control tags that we support, in the config's order, and why others are left alone."""
+    """The control tags that we support, in the config's order, and warnings about tags that we leave alone."""
 
     tags: tuple[ControlTag, ...]
     warnings: tuple[str, ...]
 
 
 def parse(label_config: str) -> tuple[ControlTag, ...]:
-    """Return the control tags we support, in the config's order, without those that say model_skip="true".
+    """Return the control tags that we support, in the config's order, without those that say model_skip="true".
 
-    One that cannot be used as it stands is left alone where another can. Raises LabelConfigError when the config is not
-    XML, too large, has no such tag, or none that can be used.
+    A tag that we cannot use as it stands is left out, as long as another tag is usable. Raises LabelConfigError when
+    the config is not XML, is too large, or has no usable tag.
     """
     return checked(label_config).tags
 
 
 def warnings(label_config: str) -> tuple[str, ...]:
-    """Return what people should know of a label config that can be used; raises LabelConfigError as `parse`."""
+    """Return the warnings about a usable label config; raises LabelConfigError as `parse`."""
     return checked(label_config).warnings
 
 
@@ -52,14 +52,14 @@ def warnings(label_config: str) -> tuple[str, ...]:
 def checked(label_config: str) -> LabelConfig:
     """Read a label config, once for each text; raises LabelConfigError as `parse`."""
     tree = read(label_config)
-    held = skeletons.find(tree)
+    skeleton_tags = skeletons.find(tree)
     usable: list[ControlTag] = []
     errors: list[LabelConfigError] = []
     notes: list[str] = []
     names = Counter(attributes_of(element).get("name", "") for element in tree.root.iter())
-    for element in _controls(tree, held):
+    for element in _controls(tree, skeleton_tags):
         try:
-            tag = control_tags.read(element, tree, held)
+            tag = control_tags.read(element, tree, skeleton_tags)
             if names[tag.from_name] > 1:
                 raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
         except LabelConfigError as error:
@@ -75,41 +75,41 @@ def checked(label_config: str) -> LabelConfig:
 
 
 def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:
-    """Yield the name and the tag of whatever annotates something, whether we support it or not."""
+    """Yield name and kind of each control tag, also of those that we do not support."""
     for element in tree.root.iter():
         attributes = attributes_of(element)
         if attributes.get("name") and attributes.get("toname"):
             yield attributes["name"], element.tag.lower()
 
 
-def _controls(tree: Tree, held: Skeletons) -> list[ET.Element]:
-    """Return the control tags that we support and that nobody skips; raises LabelConfigError where there is none."""
+def _controls(tree: Tree, skeleton_tags: Skeletons) -> list[ET.Element]:
+    """Return the supported control tags that are not skipped; raises LabelConfigError where there is none."""
     supported = tags.registry()
     images = {attributes_of(node).get("name") for node in tree.nodes("Image")}
     controls = [
         element
         for element in tree.root.iter()
-        if element.tag.lower() in supported and not _of_others(element, images, held)
+        if element.tag.lower() in supported and not _is_left_alone(element, images, skeleton_tags)
     ]
     if not controls:
         raise _no_control(tree)
-    kept = [element for element in controls if not _skips(element)]
-    if not kept:
+    active = [element for element in controls if not _skips(element)]
+    if not active:
         raise LabelConfigError(
             "every supported control tag is skipped",
             where=WHERE,
             fix=f'remove model_skip="true" from {" or ".join(map(spell, controls[:3]))}',
         )
-    if len(kept) > MOST_TAGS:
-        what = f"{len(kept)} control tags need a model, and at most {MOST_TAGS} can have one"
-        raise LabelConfigError(what, where=WHERE, fix='set model_skip="true" on those that need no model')
-    kept.sort(key=_is_of_whole_image)  # beside boxes they are mostly remarks
-    return kept
+    if len(active) > MOST_TAGS:
+        excess = f"{len(active)} control tags need a model, and at most {MOST_TAGS} can have one"
+        raise LabelConfigError(excess, where=WHERE, fix='set model_skip="true" on those that need no model')
+    active.sort(key=_is_of_whole_image)  # choices come last: beside boxes they are mostly remarks
+    return active
 
 
 def _skips(element: ET.Element) -> bool:
-    """Return whether a control tag is skipped; one that says neither yes nor no is refused later, by itself."""
-    return says(attributes_of(element), "model_skip", default=False)
+    """Return whether a control tag is skipped; `control_tags.read` refuses a value that is neither true nor false."""
+    return is_true(attributes_of(element), "model_skip", default=False)
 
 
 def _no_control(tree: Tree) -> LabelConfigError:
@@ -129,12 +129,12 @@ def _names() -> Iterator[str]:
 
 
 def _without_boxes(points: ET.Element) -> LabelConfigError:
-    mine = attributes_of(points)
+    attributes = attributes_of(points)
     return LabelConfigError(
         f"{spell(points)} has no RectangleLabels for the boxes of its objects",
         where=WHERE,
-        fix=f'write a RectangleLabels tag with name="{mine.get("name", ""):.80}_bbox", toName='
-        f'"{mine.get("toname", ""):.80}" and the labels of the objects beside it, and put the points under boxes',
+        fix=f'write a RectangleLabels tag with name="{attributes.get("name", ""):.80}_bbox", toName='
+        f'"{attributes.get("toname", ""):.80}" and the labels of the objects beside it, and put the points under boxes',
     )
 
 
@@ -142,15 +142,16 @@ def _is_of_whole_image(element: ET.Element) -> bool:
     return tags.get(element.tag.lower()).label_tag == "Choice"
 
 
-def _of_others(element: ET.Element, images: set[str | None], held: Skeletons) -> bool:
-    """Return whether a tag is none that a model of images answers by itself.
+def _is_left_alone(element: ET.Element, images: set[str | None], skeleton_tags: Skeletons) -> bool:
+    """Return whether no model of ours answers a supported tag by itself.
 
-    Choices about a text, about a region, or written in the task; points without boxes; the boxes of points.
+    That is so for Choices about a text, about a region, or listed in the task; for points without boxes; and for the
+    boxes of points, which belong to the tag of points.
     """
     if element.tag.lower() == "keypointlabels":
-        return element not in held.boxes
+        return element not in skeleton_tags.boxes
     if not _is_of_whole_image(element):
-        return element in held.points  # the boxes of a skeleton are part of it
+        return element in skeleton_tags.points  # the boxes of a skeleton are part of it
     attributes = attributes_of(element)
     per_region = attributes.get("perregion", "false").strip().lower() == "true"
     return per_region or attributes.get("toname") not in images or next(inside(element, "Choice"), None) is None
@@ -161,22 +162,24 @@ def config_hash(label_config: str) -> str:
 
     Colours, hotkeys, thresholds, layout and order do not change it. Raises LabelConfigError as `parse` does.
     """
-    matters = sorted(
+    hashed = sorted(
         [
             tag.from_name,
             tag.kind,
             tag.data_key,
             sorted(tag.labels),
-            *_more(tag),
+            *_beyond_boxes(tag),
         ]
         for tag in parse(label_config)
     )
-    return hashlib.sha256(json.dumps(matters).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
 
 
-def _more(tag: ControlTag) -> list[object]:
-    """Return what a training depends on beside boxes; nothing for boxes, whose hash must stay what it was."""
+def _beyond_boxes(tag: ControlTag) -> list[object]:
+    """Return what a training of other tags than upright boxes depends on; empty for boxes, to keep their old hash."""
     if tag.frame_rate:
-        sizes = sorted(each for each in tag.attributes.items() if each[0].startswith("model_classifier_"))
+        sizes = sorted(
+            attribute for attribute in tag.attributes.items() if attribute[0].startswith("model_classifier_")
+        )
         return [tag.frame_rate, float(tag.attributes.get("model_every", 0)), *sizes]
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []

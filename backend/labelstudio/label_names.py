@@ -1,4 +1,4 @@
-"""The labels of a control tag: how they stand in results, and which classes of a model each stands for."""
+"""The labels of a control tag: how results spell them, and which classes of a model each label covers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from backend.labelstudio.label_xml import WHERE, attributes_of, inside, refuse, 
 
 MOST_LABELS = 10_000  # of a tag; a Taxonomy of all products of a shop has as many
 MOST_POINTS = 1_000
-MOST_LETTERS = 1_000  # of a label; of a path, all its names
+MOST_LETTERS = 1_000  # of a label, or of all names of a path together
 
 
 def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the labels inside an element as they stand in results, and casefolded class name -> label.
+    """Return the labels inside an element as results spell them, and casefolded class name -> label.
 
-    `control` is the tag that they are for, which may be another.
+    `control` is the tag that uses the labels; it may be another tag than `element`.
 
-    Label Studio writes a label's alias into results where it has one, else its value. A label stands for the classes
-    of its predicted_values and of its own value and alias; predicted_values win. A path stands for its last name where
-    no other one ends in it. A label written twice counts once.
+    Label Studio writes a label's alias into results where it has one, else its value. A label covers the classes in
+    its predicted_values, its own value and its alias; predicted_values win. A path covers its last name where no other
+    path ends in that name. A label written twice counts once.
     """
     own: dict[str, str] = {}
     predicted: dict[str, str] = {}
@@ -38,15 +38,15 @@ def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[
 
 
 def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
-    """Return the labels of a skeleton in the order of model_index, else in the config's.
+    """Return the labels of a skeleton's points in the order of model_index, else in the config's.
 
-    Their predicted_values name the class of the object, the same for all, as in configs for HumanSignal's YOLO backend.
+    The predicted_values of all points name the class of the object, as in configs for HumanSignal's YOLO backend.
     """
     written = _written(element, tag, element)
     labels = tuple(dict.fromkeys(label for label, _ in written))
     if len(labels) > MOST_POINTS:
-        what = f"{spell(element)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
-        raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(element)}")
+        problem = f"{spell(element)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
+        raise LabelConfigError(problem, where=WHERE, fix=f"remove some, {skip(element)}")
     indices = [attributes.get("model_index", "").strip() for _, attributes in written]
     if not any(indices):
         return labels
@@ -67,7 +67,7 @@ def repeated(element: ET.Element) -> list[str]:
 
 
 def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequence[tuple[str, Mapping[str, str]]]:
-    """Return the labels as they stand in results, each with its attributes; raises LabelConfigError for none."""
+    """Return the labels as results spell them, each with its attributes; raises LabelConfigError for none."""
     entries = _paths(element) if tag.tree else ((node, ()) for node in inside(element, tag.label_tag))
     leaves = tag.tree and attributes_of(element).get("leafsonly", "").strip().lower() == "true"
     labels = []
@@ -77,8 +77,8 @@ def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequenc
         if name and not (leaves and _has_choices(node)):
             labels.append((_checked(joined((*above, name)), control), attributes))
         if len(labels) > MOST_LABELS:
-            what = f"{spell(control)} has more than {MOST_LABELS} labels"
-            raise LabelConfigError(what, where=WHERE, fix=f"remove some, {skip(control)}")
+            problem = f"{spell(control)} has more than {MOST_LABELS} labels"
+            raise LabelConfigError(problem, where=WHERE, fix=f"remove some, {skip(control)}")
     if not labels:
         value = attributes_of(element).get("value", "")
         problem = f'takes its labels from the task (value="{value:.80}")' if value else "has no labels"
@@ -89,10 +89,10 @@ def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequenc
 
 def _checked(label: str, control: ET.Element) -> str:
     if len(label) > MOST_LETTERS:
-        what = (
+        problem = (
             f"{spell(control)} has a label of {len(label)} characters, {label[:40]!r}..., and {MOST_LETTERS} are read"
         )
-        raise LabelConfigError(what, where=WHERE, fix=f"shorten it, {skip(control)}")
+        raise LabelConfigError(problem, where=WHERE, fix=f"shorten it, {skip(control)}")
     return label
 
 
@@ -113,7 +113,7 @@ def _paths(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[E
 
 
 def _ends(labels: Sequence[str]) -> dict[str, str]:
-    """Return casefolded name -> path of the names that one path alone ends in."""
+    """Return casefolded last name -> path, for last names that only one path has."""
     ends = [label.rpartition(SEPARATOR)[2].strip().casefold() for label in labels]
     paths = Counter(ends)
     return {end: label for end, label in zip(ends, labels, strict=True) if paths[end] == 1}

@@ -39,7 +39,7 @@ def in_task(task: AnnotatedTask, renames: Mapping[str, str]) -> AnnotatedTask:
 
 
 def in_tag(tag: ControlTag, renames: Mapping[str, str]) -> ControlTag:
-    """Return a control tag that shows what a model calls by an old name under the new one."""
+    """Return a control tag that shows a class with an old name under the new label."""
     names = {old.casefold(): new for old, new in renames.items() if new in tag.labels}
     return replace(tag, class_to_label={**names, **tag.class_to_label}) if names else tag
 

@@ -1,4 +1,4 @@
-"""A label config as XML: its elements and their attributes in any case, and how people are told of them."""
+"""A label config as XML: its elements, their attributes in any case, and error messages about them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ WHERE = "label config of the project"
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")  # as attributes of models say it
 MOST_CHARACTERS = 1_000_000
 MOST_DEPTH = 100  # of tags inside tags
-_VALUE_TOLD = 80  # characters
+_MOST_SHOWN = 80  # characters of a value in a message
 
 
 class _Builder(ET.TreeBuilder):
-    """Refuses what costs more than it is worth while it is read: a DOCTYPE, whose entities can blow up, and depth."""
+    """Refuses, while the text is parsed, a DOCTYPE (its entities can fill the memory) and tags nested too deep."""
 
     depth = 0
 
     def doctype(self, name: str, *_: str | None) -> None:
+        """Raise LabelConfigError."""
         raise LabelConfigError(f"a DOCTYPE ({name:.80}) is not allowed", where=WHERE, fix="remove the DOCTYPE")
 
     def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        """Open an element; raises LabelConfigError for one nested too deep."""
         self.depth += 1
         if self.depth > MOST_DEPTH:
             raise LabelConfigError(f"tags are nested more than {MOST_DEPTH} deep", where=WHERE, fix="nest them less")
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> ET.Element:
+        """Close an element."""
         self.depth -= 1
         return super().end(tag)
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A label config, looked through once: its root, and its elements by their tag in lower case."""
+    """A parsed label config: its root, and its elements by their tag in lower case."""
 
     root: ET.Element
     by_tag: Mapping[str, Sequence[ET.Element]]
@@ -49,8 +52,8 @@ class Tree:
 def read(label_config: str) -> Tree:
     """Return a label config as a tree; raises LabelConfigError for what is not XML, too large or too deep."""
     if len(label_config) > MOST_CHARACTERS:
-        what = f"the label config has {len(label_config)} characters, and at most {MOST_CHARACTERS} are read"
-        raise LabelConfigError(what, where=WHERE, fix="shorten it")
+        reason = f"the label config has {len(label_config)} characters, and at most {MOST_CHARACTERS} are read"
+        raise LabelConfigError(reason, where=WHERE, fix="shorten it")
     parser = ET.XMLParser(target=_Builder())  # noqa: S314  entities need a DOCTYPE, which the builder refuses
     try:
         parser.feed(label_config.strip())
@@ -65,7 +68,7 @@ def read(label_config: str) -> Tree:
 
 
 def inside(element: ET.Element, tag: str) -> Iterator[ET.Element]:
-    """Yield all elements of a tag inside an element, itself too."""
+    """Yield the element and all elements inside it that have this tag."""
     return (node for node in element.iter() if node.tag.lower() == tag.lower())
 
 
@@ -74,25 +77,25 @@ def attributes_of(element: ET.Element) -> dict[str, str]:
     return {name.lower(): value for name, value in element.attrib.items()}
 
 
-def says(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """Return whether an attribute says yes; what is neither counts as no."""
+def is_true(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Return whether an attribute is true, `default` where it is missing; a value that is no word for true is false."""
     return attributes[name].strip().lower() in TRUE if name in attributes else default
 
 
 def spell(element: ET.Element) -> str:
-    """Return how people are told of an element; without angle brackets, which Label Studio removes from a message."""
+    """Return an element's tag and name for messages, without angle brackets, which Label Studio would remove."""
     name = attributes_of(element).get("name", "")
     return f'{element.tag:.40} "{name:.80}"' if name else f"a {element.tag:.40} without a name"
 
 
 def skip(control: ET.Element) -> str:
-    """Return what an error about a control tag says at its end: how to leave that tag alone."""
+    """Return the end of an error's fix: how to leave a control tag alone."""
     return f'or set model_skip="true" on {spell(control)}'
 
 
 def refuse(element: ET.Element, attribute: str, value: str, why: str, fix: str) -> LabelConfigError:
-    """Return the error of an attribute that cannot be used."""
-    shown = value if len(value) <= _VALUE_TOLD else f"{value[:_VALUE_TOLD]}..."
+    """Return the error about an attribute's value that cannot be used."""
+    shown = value if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]}..."
     return LabelConfigError(f'{spell(element)}: {attribute}="{shown}" {why}', where=WHERE, fix=fix)
 
 
@@ -106,6 +109,6 @@ def number_of(element: ET.Element, name: str, most: float, *, above_zero: bool =
     except ValueError:
         number = -1.0
     if not 0 <= number <= most or (above_zero and not number):
-        what = f"is not a number {'above 0, up' if above_zero else 'from 0'} to {most:g}"
-        raise refuse(element, name, value, what, f"write one, e.g. {most / 2:g}")
+        reason = f"is not a number {'above 0, up' if above_zero else 'from 0'} to {most:g}"
+        raise refuse(element, name, value, reason, f"write one, e.g. {most / 2:g}")
     return number

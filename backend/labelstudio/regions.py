@@ -1,4 +1,4 @@
-"""What control tags share: which detections are shown, as which regions, and how regions of an annotation are read."""
+"""What all control tags share: which detections become regions, and how regions of an annotation become labels."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from backend.types import ControlTag, EmptyRegion, LabeledBox, Outline, Predicti
 
 Item = Mapping[str, Any]
 _LARGEST = 1e100  # of a number in a region
-_SPELLING = reprlib.Repr()  # Label Studio imports anything: a list in a list a thousand deep cannot be spelled out
+_SPELLING = reprlib.Repr()  # Label Studio imports anything, e.g. lists nested a thousand deep
 _SPELLING.maxlevel, _SPELLING.maxstring, _SPELLING.maxother = 3, 80, 80
 
 
-def shown(tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float) -> list[tuple[int, str]]:
-    """Return the rows of a prediction that become regions and their labels, in the prediction's order.
+def shown_rows(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float
+) -> list[tuple[int, str]]:
+    """Return the rows of a prediction that become regions, each with its label, in the prediction's order.
 
-    Left out: boxes under the tag's own threshold (else `threshold`), boxes without area inside the image, and classes
-    no label of the tag stands for.
+    It leaves out boxes under the tag's own threshold (else `threshold`), boxes without area inside the image, and
+    classes that no label of the tag covers.
     """
     if not len(prediction.boxes):
         return []
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
     labels = class_labels(tag, classes)
-    kept = (prediction.confidence >= lowest) & np.isfinite(prediction.boxes).all(axis=1)
-    kept &= (coordinates.percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
+    visible = (prediction.confidence >= lowest) & np.isfinite(prediction.boxes).all(axis=1)
+    visible &= (coordinates.percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
     top = prediction.class_probs.argmax(axis=1)
-    rows = np.flatnonzero(kept).tolist()
+    rows = np.flatnonzero(visible).tolist()
     return [(row, label) for row in rows if (label := labels[top[row]]) is not None]
 
 
 def rings(prediction: Prediction, row: int) -> Outline:
-    """Return an object's outline in pixels: its box where the model knows no outlines."""
+    """Return an object's outline in pixels, or its box as a ring where the model predicts no outlines."""
     if prediction.outlines is not None:
         return prediction.outlines[row]
     left, top, right, bottom = prediction.boxes[row]
@@ -48,15 +50,18 @@ def rings(prediction: Prediction, row: int) -> Outline:
 
 def class_labels(tag: ControlTag, classes: Sequence[str]) -> list[str | None]:
     """Return the label of each class, None where the tag has none."""
-    # A model trained here has the labels themselves as classes; a predicted_values written for the base model that
-    # gives one label's name to another label must not swap them.
+    # A model that we trained has the labels themselves as classes. Then predicted_values, which people write for the
+    # base model, must not map a label's name to another label.
     if set(classes) <= set(tag.labels):
         return list(classes)
     return [tag.class_to_label.get(name.strip().casefold()) for name in classes]
 
 
 def build(tag: ControlTag, prediction: Prediction, key: str, row: int, value: Mapping[str, Any]) -> Region:
-    """Return one row of a prediction as a region: its score is the detection's, its id depends on `key` only."""
+    """Return one row of a prediction as a region with the detection's score.
+
+    Its id depends only on `key`, the tag and the row, so the same prediction gives the same ids.
+    """
     return Region(
         id=region_id(key, tag.from_name, row),
         kind=tag.kind,
@@ -70,19 +75,19 @@ def build(tag: ControlTag, prediction: Prediction, key: str, row: int, value: Ma
 
 
 def region_id(key: str, from_name: str, index: int) -> str:
-    """Return an id that is the same each time."""
-    told = json.dumps([key, from_name, index])  # joined by a sign, "a/b" and "c" would be "a" and "b/c"
-    return hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()[:10]
+    """Return the id of a region: 10 hexadecimal digits, always the same for the same arguments."""
+    text = json.dumps([key, from_name, index])  # joined by a slash, "a/b" and "c" would equal "a" and "b/c"
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
 def read(
     tag: ControlTag, result: Iterable[Item], shape: Callable[[Item], LabeledBox | EmptyRegion | str]
 ) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield a training label for each label of each region of this tag, or why there is none.
+    """Yield a training label for each label of each region of this tag, or why a region gives none.
 
-    `shape` gives what a region encloses, without a label, or what is wrong with it.
+    `shape` returns what a region encloses, as a box without a label, or what is wrong with it.
     """
-    known = frozenset(tag.labels)
+    labels_of_tag = frozenset(tag.labels)
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
             continue
@@ -90,24 +95,26 @@ def read(
         if not labels:
             yield f"{name_of(item)} has no label"
             continue
-        found = shape(item)
-        if isinstance(found, LabeledBox) and not min(found.xywh[2:]) > 0:  # thinner than a float can tell
-            found = EmptyRegion("has no area inside the image")
-        if isinstance(found, EmptyRegion):
-            yield EmptyRegion(f"{name_of(item)} {found.reason}")
+        shape_or_reason = shape(item)
+        if (
+            isinstance(shape_or_reason, LabeledBox) and not min(shape_or_reason.xywh[2:]) > 0
+        ):  # thinner than a float can tell
+            shape_or_reason = EmptyRegion("has no area inside the image")
+        if isinstance(shape_or_reason, EmptyRegion):
+            yield EmptyRegion(f"{name_of(item)} {shape_or_reason.reason}")
             continue
-        if isinstance(found, str):
-            yield f"{name_of(item)} {found}"
+        if isinstance(shape_or_reason, str):
+            yield f"{name_of(item)} {shape_or_reason}"
             continue
         for label in labels:
-            if isinstance(label, str) and label in known:
-                yield replace(found, label=label)
+            if isinstance(label, str) and label in labels_of_tag:
+                yield replace(shape_or_reason, label=label)
             else:
                 yield f"{name_of(item)} {unknown_label(label)}"
 
 
 def unknown_label(label: object) -> str:
-    """Return why a region with a label that the label config lacks is not learned, and the cure."""
+    """Return why we do not learn a region whose label is not in the label config, and the cure."""
     return (
         f"has the label {spelled(label)}, which is not in the label config: if it was renamed, write the old name as "
         "the new label's alias, or set LABEL_RENAMES"
@@ -115,61 +122,62 @@ def unknown_label(label: object) -> str:
 
 
 def labels_of(item: Item, kind: str) -> list[Any]:
-    """Return what stands under `kind` in a region's value, empty where that is no list."""
+    """Return the labels under `kind` in a region's value; empty where that is not a list."""
     value = item.get("value")
     labels = value.get(kind) if isinstance(value, Mapping) else None
     return labels if isinstance(labels, list) else []
 
 
 def id_of(value: object) -> str:
-    """Return what identifies a region, empty for none; imports have numbers."""
+    """Return a region's id as text, empty for none; imported regions may have numbers."""
     if isinstance(value, int | float) and abs(value) <= _LARGEST:
         return str(value)
     return value if isinstance(value, str) else ""
 
 
 def name_of(item: Item) -> str:
-    """Return how people are told of a region."""
+    """Return a region's name for messages."""
     name = item.get("id", "without id")
     return f"region {name:.80}" if isinstance(name, str) else f"region {spelled(name)}"
 
 
 def spelled(value: object) -> str:
-    """Return how people are told of anything that stands in a result, in a line."""
+    """Return any item of a result as short text for messages."""
     return _SPELLING.repr(value)
 
 
 def percent_box(value: Item) -> tuple[coordinates.Box, float] | None:
-    """Return x, y, width, height in percent and the rotation in degrees; None where they are not all numbers."""
+    """Return (x, y, width, height) in percent and the rotation in degrees; None unless all are finite numbers."""
     x, y, width, height, rotation = (
         number(value.get(name, 0 if name == "rotation" else None)) for name in ("x", "y", "width", "height", "rotation")
     )
-    if not all(math.isfinite(each) for each in (x, y, width, height, rotation)):
+    if not all(math.isfinite(value_part) for value_part in (x, y, width, height, rotation)):
         return None
     return (x, y, width, height), rotation
 
 
 def setting(tag: ControlTag, name: str, default: float) -> float:
-    """Return a number among the tag's attributes, which the label config has checked, else the default."""
+    """Return a numeric attribute of the tag, else the default; `control_tags.read` has checked that it is a number."""
     return float(tag.attributes.get(name, default))
 
 
 def image_size(item: Item) -> tuple[float, float] | None:
-    """Return the width and the height of the image that a region was drawn on, None where it does not say."""
+    """Return width and height in pixels of the image that a region was drawn on, None where it does not say."""
     width, height = number(item.get("original_width")), number(item.get("original_height"))
     return (width, height) if width >= 1 and height >= 1 else None
 
 
-def sized(result: Iterable[Any], width: float, height: float) -> list[Any]:
-    """Return a video's result with its size where a region has none: the editor gives none, and a turned box needs it.
+def with_size(result: Iterable[Any], width: float, height: float) -> list[Any]:
+    """Return a video's result with the video's size in each region that lacks one.
 
-    Who only counts its labels may take any size: a turned box is one label in each.
+    Label Studio's editor writes no size into regions of videos, and reading a rotated box needs it. To only count
+    labels any size will do.
     """
     size = {"original_width": width, "original_height": height}
     return [item | size if isinstance(item, dict) and image_size(item) is None else item for item in result]
 
 
 def number(value: Any) -> float:
-    """Return a JSON number, or NaN for anything else, and for one so large that its square would be none."""
+    """Return a JSON number as float; NaN for anything else, and for a number whose square would overflow."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return float(value) if usable else math.nan

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.errors import ModelError, NotFoundError
 from backend.labelstudio import label_config, label_renames
-from backend.labelstudio.tags import asked
+from backend.labelstudio.tags import answer_options
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
@@ -62,7 +62,7 @@ class ServedModel:
         if tag.task == "classify" and isinstance(found, Classifier):
             return frame_classifier.watch(found, video, tag)
         if tag.task != "classify" and isinstance(found, Detector):
-            return tracking.watch(found, video, tag.frame_rate, asked(tag))
+            return tracking.watch(found, video, tag.frame_rate, answer_options(tag))
         return _empty_prediction(video, len(self.classes))  # no model, or one from before the label config was changed
 
 
@@ -156,7 +156,7 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
     """
     known = version.model_of(tag) if version else None
     weights = known.sha256 if known else tag_base_model(context, record, tag)
-    depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(asked(tag).items()))
+    depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(answer_options(tag).items()))
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 

@@ -24,7 +24,7 @@ MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has 
 def watch(detector: Detector, video: Video, rate: float, options: VideoOptions) -> Prediction:
     """Return the key frames of the objects in a video, in the frames that Label Studio counts: `rate` a second.
 
-    `options` are `model_tracker`, `model_conf`, `model_iou` and `<tracker>_<key>`, see `tags.asked`.
+    `options` are `model_tracker`, `model_conf`, `model_iou` and `<tracker>_<key>`, see `tags.answer_options`.
     Memory grows with the boxes found, not with the pixels seen. Raises MediaError as `video.frames` does.
     """
     pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most

@@ -47,7 +47,7 @@ def tag(attributes: Mapping[str, str] | None = None, rate: float = 25.0) -> Cont
 
 
 def watch(detector: Detector, clip: Video, of: ControlTag) -> Prediction:
-    return tracking.watch(detector, clip, of.frame_rate, tags.asked(of))
+    return tracking.watch(detector, clip, of.frame_rate, tags.answer_options(of))
 
 
 def seen(
@@ -64,7 +64,7 @@ def seen(
 
 
 def followed(predictions: Mapping[int, Prediction], of: ControlTag | None = None, bridge: int = 5) -> Prediction:
-    follower = Follower(tags.asked(of or tag()))
+    follower = Follower(tags.answer_options(of or tag()))
     for number, prediction in predictions.items():
         follower.add(number, prediction, np.full((SIZE[1], SIZE[0], 3), 40, np.uint8))
     return follower.prediction(VIDEO, 25.0, bridge)
@@ -157,7 +157,7 @@ def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks:
 )
 def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: str, text: str, expected: object) -> None:
     attributes = {"model_tracker": tracker, f"{tracker}_{key}": text}
-    follower, rng = Follower(tags.asked(tag(attributes))), np.random.default_rng(0)
+    follower, rng = Follower(tags.answer_options(tag(attributes))), np.random.default_rng(0)
     assert getattr(follower.tracker.args, key) == expected
     scene = rng.integers(0, 255, (SIZE[1], SIZE[0] + 10, 3), dtype=np.uint8)
     mover = Mover("red", (10, 10), (2, 1), (40, 30))

@@ -49,7 +49,7 @@ from backend.yolo.detector import load_detector
 from tests.support import CLASSES
 from tests.yolo.test_tracking import tag
 clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 320, "cpu")
-found = tracking.watch(detector, clip, tag().frame_rate, tags.asked(tag()))
+found = tracking.watch(detector, clip, tag().frame_rate, tags.answer_options(tag()))
 assert len(found.boxes)
 print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -113,7 +113,7 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
     """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
     clip = Video(Path("minute.avi"), *SIZE, fps=25.0, frames=MINUTE)
     of = {"model_tracker": "bytetrack"}
-    follower, pixels = Follower(tags.asked(tag(of))), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
+    follower, pixels = Follower(tags.answer_options(tag(of))), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
     said = {}
     for number in range(1, MINUTE + 1):
         complete = seen(CROWD, number - 1, shake=1.0, size=SIZE)
@@ -139,7 +139,7 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
 def test_a_minute_of_video_needs_few_key_frames(of: dict[str, str], tmp_path: Path, weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "minute.avi", CROWD, MINUTE, SIZE))
     detector = load_detector(weights, IMGSZ, "cpu")
-    found = tracking.watch(detector, clip, tag(of).frame_rate, tags.asked(tag(of)))
+    found = tracking.watch(detector, clip, tag(of).frame_rate, tags.answer_options(tag(of)))
     tracks = drawn(found, of)
     numbers = list(clip.numbers(25.0))
     said = zip(numbers, detector.watch(video.frames(clip, numbers, 25.0)), strict=True)

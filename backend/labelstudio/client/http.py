@@ -28,7 +28,7 @@ READ_S = 60.0
 WRITE_S = 300.0  # importing predictions recounts the whole project
 ATTEMPTS = 3  # of an idempotent read
 BACKOFF_S = 0.5
-GATEWAY = (502, 504)  # what a proxy answers if nothing answers it
+GATEWAY = (502, 504)  # a proxy answers so if Label Studio does not answer it
 LOOPBACK = ("//localhost", "//127.0.0.1", "//[::1]")
 
 LOGIN_FIX = (
@@ -45,7 +45,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Answer(BaseModel):
-    """Base of what we read from Label Studio: fields we do not know are ignored."""
+    """Base of the JSON objects that we read from Label Studio; fields that we do not name are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
@@ -57,8 +57,8 @@ class LabelStudioHTTP:
         self.url = url.strip().rstrip("/")
         self._attempts = attempts
         self._api_key = api_key.strip()
-        near = any(host in self.url for host in LOOPBACK)  # no proxy leads back to this machine
-        self._client = httpx.Client(timeout=read_s, verify=_trusted(), trust_env=not near)
+        local = any(host in self.url for host in LOOPBACK)  # no proxy leads back to this machine
+        self._client = httpx.Client(timeout=read_s, verify=_certificates(), trust_env=not local)
         self._auth: Any = None  # the SDK's token holder: refreshes personal access tokens
         self._lock = threading.Lock()
 
@@ -132,7 +132,7 @@ class LabelStudioHTTP:
         if response.status_code != 401:
             return response
         with self._lock:
-            self._auth = None  # the clocks differ, or the access token ended on its way: one fresh one
+            self._auth = None  # the clocks differ, or the access token expired on its way: get a new one, once
         return self.request(method, path, **options)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -144,21 +144,21 @@ class LabelStudioHTTP:
             raise self._unreachable(error, method, path) from error
 
     def _unreachable(self, error: Exception, method: str, path: str) -> LabelStudioError:
-        what, fix = "cannot be reached", "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine"
+        problem, fix = "cannot be reached", "start Label Studio, or correct LABEL_STUDIO_URL as seen from this machine"
         if isinstance(error, httpx.TimeoutException):
-            what, fix = "answers too slowly", "see whether Label Studio is overloaded"
+            problem, fix = "answers too slowly", "see whether Label Studio is overloaded"
         elif isinstance(error, httpx.ProxyError):
             fix = "correct HTTP_PROXY and HTTPS_PROXY, or name Label Studio's host in NO_PROXY"
         elif "CERTIFICATE_VERIFY_FAILED" in str(error):
-            what, fix = "has a certificate that is not trusted here", CERTIFICATE_FIX
+            problem, fix = "has a certificate that is not trusted here", CERTIFICATE_FIX
         elif "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
-            what, fix = "does not speak https there", "write http:// in LABEL_STUDIO_URL"
+            problem, fix = "does not speak https there", "write http:// in LABEL_STUDIO_URL"
         return LabelStudioError(
-            f"Label Studio {what}: {type(error).__name__} {error}", where=f"{method} {self.url}{path}", fix=fix
+            f"Label Studio {problem}: {type(error).__name__} {error}", where=f"{method} {self.url}{path}", fix=fix
         )
 
     def _no_token(self) -> LabelStudioError | NotFoundError:
-        """Return why there is no access token: what answered is no JSON, so it is asked once more for its status."""
+        """Return why there is no access token: the answer was no JSON, so we send the request again for its status."""
         path = "/api/token/refresh/"
         try:
             response = self._client.post(f"{self.url}{path}", json={"refresh": self._api_key})
@@ -187,8 +187,8 @@ class LabelStudioHTTP:
             raise self._not_label_studio() from None
 
 
-def _trusted() -> ssl.SSLContext:
-    """Return the certificates to trust: those of SSL_CERT_FILE where it is set, on this machine too."""
+def _certificates() -> ssl.SSLContext:
+    """Return the certificates to trust, those of SSL_CERT_FILE where it is set; raises SettingError."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:
@@ -199,7 +199,7 @@ def _trusted() -> ssl.SSLContext:
 
 
 def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | NotFoundError:
-    """Return the error of our tree for a refused request, with Label Studio's own words."""
+    """Return our error for a response that is not a success, with Label Studio's own message."""
     detail = explain(response)
     where = f"{response.request.method} {response.request.url.copy_with(query=None)}"
     if response.status_code == 401:
@@ -212,25 +212,25 @@ def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | N
     if response.status_code == 404:
         return NotFoundError(missing or detail or "not found", where=where, fix="check the id and the token's user")
     if response.status_code in GATEWAY:
-        what = f"a proxy answers {response.status_code} in Label Studio's place: {detail}"
-        return LabelStudioError(what, where=where, fix="start Label Studio behind the proxy, or see the proxy's log")
+        problem = f"a proxy answers {response.status_code} in Label Studio's place: {detail}"
+        return LabelStudioError(problem, where=where, fix="start Label Studio behind the proxy, or see the proxy's log")
     if response.status_code == 413:
         fix = "allow larger requests in the proxy before Label Studio (nginx: client_max_body_size 250m)"
         return LabelStudioError(f"the request is too large: {detail}", where=where, fix=fix)
     if response.status_code == 400:
-        what = f"Label Studio answers 400: {detail}"
-        return LabelStudioRefusedError(what, where=where, problems=problems(response))
+        problem = f"Label Studio answers 400: {detail}"
+        return LabelStudioRefusedError(problem, where=where, problems=problems(response))
     fix = "see Label Studio's log" if response.status_code >= 500 else ""
     return LabelStudioError(f"Label Studio answers {response.status_code}: {detail}", where=where, fix=fix)
 
 
 def problems(response: httpx.Response) -> tuple[str, ...]:
-    """Return what Label Studio's validation says about a body as a whole, one text per problem."""
+    """Return the messages of Label Studio's validation about a body as a whole."""
     try:
-        found = response.json()["validation_errors"]["non_field_errors"]
+        messages = response.json()["validation_errors"]["non_field_errors"]
     except (ValueError, TypeError, KeyError):
         return ()
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+    return tuple(map(str, messages)) if isinstance(messages, list) else ()
 
 
 def explain(response: httpx.Response) -> str:

@@ -1,7 +1,8 @@
-"""The parts of a large JSON text, found without building what nobody asks for.
+"""The parts of a large JSON text, found without parsing all of it.
 
-A parser in C would hold the interpreter's lock until it has built everything: for 15 MB that is seconds, in which no
-other thread answers Label Studio. Here the text is walked bracket by bracket, and only what is used is built.
+A parser in C would hold the interpreter's lock until it has parsed everything. For 15 MB that takes seconds, and
+meanwhile no other thread could answer Label Studio. Here we go through the text bracket by bracket, and parse only the
+parts that we use.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SPACE = b" \t\n\r"
 
 
 def members(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the names of an object and the texts of their values; raises RequestError for what is no object.
+    """Yield the names of an object and the texts of their values; raises RequestError for other text.
 
     >>> list(members(b'{"a": [1, {"b": 2}], "c": "}"}'))
     [('a', b'[1, {"b": 2}]'), ('c', b'"}"')]
@@ -43,7 +44,7 @@ def elements(text: bytes) -> Iterator[bytes]:
 
 
 def built(text: bytes) -> Any:
-    """Return the value of a text; raises RequestError for what is no JSON, or is nested too deep."""
+    """Return the value of a JSON text; raises RequestError for text that is not JSON, or is nested too deep."""
     try:
         return json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
@@ -51,7 +52,7 @@ def built(text: bytes) -> Any:
 
 
 def not_json(why: str) -> RequestError:
-    """Return the error of a text that is no JSON."""
+    """Return the error for a text that is not JSON."""
     return RequestError(f"the body is not JSON: {why}", fix="send a JSON object")
 
 
@@ -64,35 +65,35 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
     text = text.strip(_SPACE)
     if text[:1] != opening:
         raise not_json(f"{opening.decode()} is missing")
-    start = at = 1
+    start = position = 1
     while True:
-        token = _SEPARATORS.search(text, at)
+        token = _SEPARATORS.search(text, position)
         if token is None or token[0] == b'"':
             raise not_json("it ends too early")
-        at = token.end()
+        position = token.end()
         match token[0][:1]:
             case b"{" | b"[":
-                at = _end(text, token.start())
+                position = _end(text, token.start())
             case b"," | b"]" | b"}":
                 part = text[start : token.start()].strip(_SPACE)
                 last = token[0] != b","
-                if last and (token[0] != closing or text[at:].strip(_SPACE)):
+                if last and (token[0] != closing or text[position:].strip(_SPACE)):
                     raise not_json("its brackets do not match")
                 if part or not last or start > 1:
                     yield part
                 if last:
                     return
-                start = at
+                start = position
 
 
 def _end(text: bytes, start: int) -> int:
     """Return where the object or array ends that begins at `start`."""
-    stack, at = bytearray(), start
+    stack, position = bytearray(), start
     while True:
-        token = _BRACKETS.search(text, at)
+        token = _BRACKETS.search(text, position)
         if token is None or token[0] == b'"':
             raise not_json("it ends too early")
-        at = token.end()
+        position = token.end()
         match token[0]:
             case b"{":
                 stack += b"}"
@@ -102,6 +103,6 @@ def _end(text: bytes, start: int) -> int:
                 if stack.pop() != token[0][0]:
                     raise not_json("its brackets do not match")
                 if not stack:
-                    return at
+                    return position
         if len(stack) > MAX_DEPTH:
             raise not_json(f"it is nested more than {MAX_DEPTH} deep")

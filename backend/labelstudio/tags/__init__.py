@@ -1,7 +1,7 @@
-"""The control tags this backend knows, each in one file of this folder that defines `TAG`.
+"""The control tags that this backend supports, each in one file of this folder that defines `TAG`.
 
-A tag is two-way: `encode` turns a prediction into Label Studio regions, `read` turns an annotation's result into
-training labels and into reasons for what is left out. To add one, add its file.
+A tag works both ways: `encode` turns a prediction into Label Studio regions, and `read` turns an annotation's result
+into training labels and into reasons for what it leaves out. To add a tag, add its file.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Result = Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One kind of control tag and the functions that speak it."""
+    """One kind of control tag, with the functions that encode and read its regions."""
 
     name: str  # as Label Studio writes it, e.g. "RectangleLabels"
     object_name: str  # the object tag it must point to, e.g. "Image"
     encode: Callable[[ControlTag, Prediction, Sequence[str], float, str], tuple[Region, ...]]
-    # Labels, regions that show nothing, and why what else is left out is no label.
+    # Yields training labels, empty regions, and the reasons why other items are not learned.
     read: Callable[[ControlTag, Result], Iterable[LabeledBox | EmptyRegion | str]]
-    task: Callable[[Mapping[str, str]], YoloTask]  # of its attributes
-    multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # may an image have several labels?
-    label_tag: str = "Label"  # the tags inside that are its labels
-    labels_beside: str = ""  # the tag of the same object that has them inside instead, e.g. "Labels"
-    tree: bool = False  # they stand inside one another, and a label is the path to one
-    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> values it takes
-    numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> the most it may be, from 0
-    above_zero: frozenset[str] = frozenset()  # those of them that must be more than 0
-    # Of its attributes what a model's raw answer depends on, defaults filled in; not what only shows or teaches.
-    asked: Callable[[Mapping[str, str]], VideoOptions] = lambda _: {}
+    task: Callable[[Mapping[str, str]], YoloTask]  # from the tag's attributes
+    multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # whether an image may have several labels
+    label_tag: str = "Label"  # the kind of tag inside it that defines a label
+    labels_beside: str = ""  # another tag of the same object that contains the labels instead, e.g. "Labels"
+    tree: bool = False  # label tags are nested, and a label is the path to one of them
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> allowed values
+    numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> its maximum, from 0
+    above_zero: frozenset[str] = frozenset()  # names in `numbers` that must be above 0
+    # The attributes that a model's raw answer depends on, with defaults; not those of display or training.
+    answer_options: Callable[[Mapping[str, str]], VideoOptions] = lambda _: {}
 
     @property
     def kind(self) -> str:
@@ -57,19 +57,19 @@ def encode(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an annotation's result says to one control tag."""
+    """An annotation's result, as one control tag reads it."""
 
     boxes: tuple[LabeledBox, ...]
     nothing: tuple[str, ...]  # regions that show nothing inside the image
-    unreadable: tuple[str, ...]  # why it cannot be learned from: learned without these, it would teach background
+    unreadable: tuple[str, ...]  # why the result cannot be learned: without these regions it would teach background
 
     def objects(self, tag: ControlTag) -> tuple[LabeledBox, ...]:
-        """Return the boxes as a model would answer: of classes of pixels one box around all of a class."""
+        """Return the boxes as a model would answer; for semantic segmentation, one box around all of a class."""
         return class_hulls(self.boxes) if tag.task == "semantic" else self.boxes
 
 
 def read(tag: ControlTag, result: Result, size: tuple[float, float] | None = None) -> Reading:
-    """Read an annotation's result for a control tag; `size`: width and height of the image it is learned with."""
+    """Read an annotation's result for a control tag; `size`: width and height in pixels of the image to learn from."""
     boxes, nothing, unreadable = [], [], []
     for part in _read(tag, result, size):
         if isinstance(part, LabeledBox):
@@ -87,12 +87,12 @@ def decode(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
 
 
 def objects(tag: ControlTag, result: Result) -> tuple[LabeledBox, ...]:
-    """Return what `decode` does as a model would answer: of classes of pixels one box around all of a class."""
+    """Return the training boxes as a model would answer; for semantic segmentation, one box around all of a class."""
     return read(tag, result).objects(tag)
 
 
 def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
-    """Return what `decode` leaves out of a result, one reason each."""
+    """Return the reason for each item of a result that `decode` leaves out."""
     parts = _read(tag, result, None)
     return tuple(
         part.reason if isinstance(part, EmptyRegion) else part for part in parts if not isinstance(part, LabeledBox)
@@ -100,48 +100,53 @@ def explain(tag: ControlTag, result: Result) -> tuple[str, ...]:
 
 
 def unreadable(tag: ControlTag, result: Result, size: tuple[float, float] | None = None) -> tuple[str, ...]:
-    """Return why a result cannot be learned from: who skips what it means learns it as background."""
+    """Return why a result cannot be learned; a training that skipped these items would learn them as background."""
     return read(tag, result, size).unreadable
 
 
 def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bool:
-    """Return whether a result is of another label config or image, so that what it lacks says nothing."""
+    """Return whether a result belongs to another label config or image, so that missing regions mean nothing."""
     items = [item for item in result if isinstance(item, Mapping)]
     parts = list(get(tag.kind).read(tag, items))
-    return any((*foreign_regions.names(tag, items, alone=not parts), *foreign_regions.sizes(tag, items, *size)))
+    return any(
+        (
+            *foreign_regions.control_problems(tag, items, alone=not parts),
+            *foreign_regions.size_problems(tag, items, *size),
+        )
+    )
 
 
 def _read(
     tag: ControlTag, result: Result, size: tuple[float, float] | None
 ) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield what a tag reads in a result, and why the result does not say all that is on its image.
+    """Yield what a tag reads in a result, then why the result may be incomplete.
 
-    That is where it has regions of other control tags than the config has, regions drawn on an image of another shape,
-    and what is no item at all: Label Studio imports anything.
+    It may be incomplete where it holds regions of control tags that the config lacks, regions drawn on an image of
+    another shape, or entries that are not regions, because Label Studio imports anything.
     """
     items = list(result)
     regions = [item for item in items if isinstance(item, Mapping)]
     parts = list(get(tag.kind).read(tag, regions))
     yield from parts
-    yield from foreign_regions.names(tag, regions, alone=not parts)
+    yield from foreign_regions.control_problems(tag, regions, alone=not parts)
     if size is not None:
-        yield from foreign_regions.sizes(tag, regions, *size)
+        yield from foreign_regions.size_problems(tag, regions, *size)
     yield from (
         f"{spelled(item)} is in its result, and is not a region" for item in items if not isinstance(item, Mapping)
     )
 
 
-def asked(tag: ControlTag) -> VideoOptions:
-    """Return what of a tag's attributes the raw answers of its models depend on."""
-    return get(tag.kind).asked(tag.attributes)
+def answer_options(tag: ControlTag) -> VideoOptions:
+    """Return those of a tag's attributes that the raw answers of its models depend on, with defaults."""
+    return get(tag.kind).answer_options(tag.attributes)
 
 
 def get(kind: str) -> Tag:
     """Return the tag of a kind, e.g. "rectanglelabels". Raises LabelConfigError listing the known kinds."""
-    known = registry()
-    if kind not in known:
-        raise LabelConfigError(f"unknown control tag {kind!r}", fix=f"use one of {', '.join(known)}")
-    return known[kind]
+    tags = registry()
+    if kind not in tags:
+        raise LabelConfigError(f"unknown control tag {kind!r}", fix=f"use one of {', '.join(tags)}")
+    return tags[kind]
 
 
 @cache
@@ -153,9 +158,9 @@ def registry() -> Mapping[str, Tag]:
 
 def collect(tags: Iterable[Tag]) -> Mapping[str, Tag]:
     """Return kind -> tag. Raises ValueError when two tags share a kind."""
-    known: dict[str, Tag] = {}
+    by_kind: dict[str, Tag] = {}
     for tag in tags:
-        if tag.kind in known:
-            raise ValueError(f"two tags of kind {tag.kind!r} in backend/tags")
-        known[tag.kind] = tag
-    return known
+        if tag.kind in by_kind:
+            raise ValueError(f"two tags of kind {tag.kind!r} in labelstudio/tags")
+        by_kind[tag.kind] = tag
+    return by_kind

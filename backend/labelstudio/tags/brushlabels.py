@@ -9,37 +9,37 @@ from backend.errors import RegionError
 from backend.geometry import brush_rle, masks
 from backend.geometry.coordinates import ring_hull
 from backend.labelstudio import ellipses, regions
-from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
 
 KIND = "brushlabels"
-# A size made up by whoever wrote a region must not fill the memory: 500 MB at most for a region.
-MOST_PIXELS = 100_000_000  # of its image, a byte for each
-MOST_TRACED = 49_000_000  # of the part that it paints, 8 bytes for each; phones take 48 megapixels
-MOST_EDGES = 1_000_000  # in its rows: rubbish has an edge at every other pixel
+# An imported region can claim any size. These limits keep one region below 500 MB of memory.
+MOST_PIXELS = 100_000_000  # of its image, 1 byte each
+MOST_TRACED = 49_000_000  # pixels of the painted part, 8 bytes each; phones take 48 megapixels
+MOST_EDGES = 1_000_000  # in its rows: random data has an edge at every other pixel
 
 
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return a prediction's masks as brush regions, in its order; boxes where the model knows no outlines.
+    """Return a prediction's masks as brush regions, in its order; boxes where the model predicts no outlines.
 
-    What is left out says `regions.shown`; also objects that cover no pixel's centre.
+    It leaves out what `regions.shown_rows` leaves out, and objects that cover no pixel's centre.
     """
-    found = []
-    for row, label in regions.shown(tag, prediction, classes, threshold):
+    encoded = []
+    for row, label in regions.shown_rows(tag, prediction, classes, threshold):
         mask = masks.fill(regions.rings(prediction, row), prediction.width, prediction.height)
         if mask.any():
             value = {"format": "rle", "rle": brush_rle.encode_rle(mask), KIND: [label]}
-            found.append(regions.build(tag, prediction, key, row, value))
-    return tuple(found)
+            encoded.append(regions.build(tag, prediction, key, row, value))
+    return tuple(encoded)
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield the outline of what a region paints for each label of it, or why it is not learned.
+    """Yield, for each label of a region, the outline of what it paints, or why the region is not learned.
 
-    All parts of a region are one object; its outline encloses the pixels painted, and no others.
+    All parts of a region are one object. The outline encloses exactly the painted pixels.
     """
     items = list(result)
     yield from regions.read(tag, items, shape_of)
@@ -55,7 +55,7 @@ def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     if width * height > MOST_PIXELS:
         return f"says that its image has {width} x {height} pixels, more than can be read"
     value = item["value"]
-    if value.get("touches") or value.get("maskDataURL"):  # as drafts have them, and what else the magic wand leaves
+    if value.get("touches") or value.get("maskDataURL"):  # drafts have `touches`; the magic wand leaves `maskDataURL`
         return "holds strokes that are not in its mask yet: open the task in Label Studio and submit it again"
     try:
         mask = brush_rle.decode_rle(value.get("rle"), height, width)
@@ -71,7 +71,7 @@ def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
 
 
 def _task(attributes: Mapping[str, str]) -> YoloTask:
-    return "semantic" if says(attributes, "model_semantic", default=False) else "segment"
+    return "semantic" if is_true(attributes, "model_semantic", default=False) else "segment"
 
 
 TAG = Tag(

@@ -11,15 +11,16 @@ from backend.labelstudio import regions
 from backend.labelstudio.tags import Result, Tag
 from backend.types import WHOLE, ControlTag, EmptyRegion, LabeledBox, Prediction, Region
 
-MOST = "maxusages"  # attribute: how many labels may be chosen, 0: all
+MOST = "maxusages"  # attribute: how many labels may be chosen; 0: all
 
 
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return the answer to a tag: the likeliest label, or all of a tag that takes several; none under the threshold.
+    """Return a region with the likeliest label, or with all labels above the threshold where several may be chosen.
 
-    The threshold is the tag's own, else `threshold`. The answer's score is that of its least likely label.
+    The threshold is the tag's own, else `threshold`. There is no region where no label reaches it. The region's score
+    is that of its least likely label.
     """
     return answer(tag, prediction, classes, threshold, key, list)
 
@@ -32,8 +33,8 @@ def answer(
     key: str,
     spell: Callable[[list[str]], list[Any]],
 ) -> tuple[Region, ...]:
-    """Return the one region that answers; `spell` writes labels as the tag's results have them."""
-    if len(prediction.boxes) != 1:  # a model of objects, or none at all
+    """Return the region of a whole-image answer; `spell` converts labels to the form of the tag's results."""
+    if len(prediction.boxes) != 1:  # a model of objects answered, or no model
         return ()
     scores: dict[str, float] = {}
     for label, score in zip(regions.class_labels(tag, classes), prediction.class_probs[0].tolist(), strict=True):
@@ -60,9 +61,9 @@ def answer(
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield the whole image as a training box of each label chosen, or why a choice is not learned.
+    """Yield a training box of the whole image for each chosen label, or why a choice is not learned.
 
-    Two answers where one may be chosen cannot both be true.
+    Where only one label may be chosen, a choice of several is not learned.
     """
     parts = dict.fromkeys(regions.read(tag, result, _whole))
     labels = [part.label for part in parts if isinstance(part, LabeledBox)]
@@ -85,6 +86,6 @@ TAG = Tag(
     task=lambda _: "classify",
     multiple=lambda attributes: attributes.get("choice", "single").strip().lower() == "multiple",
     label_tag="Choice",
-    # Nested choices are submitted as paths, and Label Studio imports no predictions of those.
+    # Label Studio submits nested choices as paths, and imports no predictions with paths.
     attributes={"choice": ("single", "single-radio", "multiple"), "allownested": ("false",)},
 )

@@ -1,6 +1,6 @@
 """KeyPointLabels on an Image: the points of a skeleton, each under the box of its object.
 
-The boxes are regions of a RectangleLabels, `tag.parent`; a point names its box as parentID.
+The boxes are regions of the RectangleLabels `tag.parent`. The parentID of a point is the id of its box.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from backend.geometry import coordinates
 from backend.labelstudio import regions
-from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag, rectanglelabels
 from backend.types import ControlTag, EmptyRegion, Keypoint, LabeledBox, Prediction, Region
 
@@ -25,54 +25,56 @@ _ABSENT: Keypoint = (0.0, 0.0, 0)
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return each object as its box and one region for each point that the model sees, in the order of `tag.points`.
+    """Return each object as its box and one region per visible point, in the order of `tag.points`.
 
-    What is left out says `regions.shown`; also points under model_point_threshold (0), points outside the image, and
-    the boxes where model_add_bboxes is "false".
+    It leaves out what `regions.shown_rows` leaves out, points under model_point_threshold (default 0), points outside
+    the image, and the boxes where model_add_bboxes is "false".
     """
     parent = _parent(tag)
     boxes = coordinates.percent_boxes(prediction) if len(prediction.boxes) else np.zeros((0, 4))
-    found: list[Region] = []
-    for row, label in regions.shown(tag, prediction, classes, threshold):
+    encoded: list[Region] = []
+    for row, label in regions.shown_rows(tag, prediction, classes, threshold):
         x, y, width, height = boxes[row].tolist()
         value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, parent.kind: [label]}
         box = regions.build(parent, prediction, key, row, value)
-        shows_box = says(tag.attributes, "model_add_bboxes", default=True)
-        found += [box] if shows_box else []
-        found += _points(tag, prediction, row, box, box.id if shows_box else "")
-    return tuple(found)
+        shows_box = is_true(tag.attributes, "model_add_bboxes", default=True)
+        encoded += [box] if shows_box else []
+        encoded += _points(tag, prediction, row, box, box.id if shows_box else "")
+    return tuple(encoded)
 
 
 def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, parent_id: str) -> Iterator[Region]:
     if prediction.keypoints is None or prediction.keypoints.shape[1] != len(tag.points):
         return  # a model of another skeleton
     least = regions.setting(tag, "model_point_threshold", 0.0)
-    size = min(100 * regions.setting(tag, "model_point_size", 1.0) / prediction.width, 100.0)  # LS takes no more
+    size = min(
+        100 * regions.setting(tag, "model_point_size", 1.0) / prediction.width, 100.0
+    )  # Label Studio refuses more
     scale = (prediction.width, prediction.height)
-    for index, (x, y, seen) in enumerate(prediction.keypoints[row].astype(np.float64).tolist()):
+    for index, (x, y, visibility) in enumerate(prediction.keypoints[row].astype(np.float64).tolist()):
         across, down = 100 * x / scale[0], 100 * y / scale[1]
-        if seen >= least and 0 <= across <= 100 and 0 <= down <= 100:
+        if visibility >= least and 0 <= across <= 100 and 0 <= down <= 100:
             value = {"x": across, "y": down, "width": size, KIND: [tag.points[index]]}
             point_id = regions.region_id(box.id, tag.from_name, index)
             point = replace(box, id=point_id, kind=KIND, from_name=tag.from_name, value=value, parent_id=parent_id)
-            yield replace(point, score=float(seen))
+            yield replace(point, score=float(visibility))
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield boxes with the points under them, in the order of `tag.points`, or why a point or its box is not learned.
 
-    Points are clipped to the image; a hidden one counts as covered, one that is not there as not labeled.
+    Points are clipped to the image. A hidden point counts as covered, a missing point as not labeled.
     """
     parent = _parent(tag)
     items = list(result)
     boxes = [item for item in items if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
-    known = {regions.id_of(item.get("id")) for item in boxes} - {""}
+    box_ids = {regions.id_of(item.get("id")) for item in boxes} - {""}
     under: dict[str, list[Keypoint]] = {}
     for item in items:
         if item.get("from_name") != tag.from_name or item.get("type") != KIND:
             continue
         above = regions.id_of(item.get("parentID"))
-        if above not in known:
+        if above not in box_ids:
             yield f"{regions.name_of(item)} is a point without a box: put it under one in the region tree"
             continue
         points = under.setdefault(above, [_ABSENT] * len(tag.points))
@@ -80,8 +82,12 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
             yield f"{regions.name_of(item)} {reason}"
     for item in boxes:
         points = under.get(regions.id_of(item.get("id")), [_ABSENT] * len(tag.points))
-        for found in rectanglelabels.read(parent, [item]):
-            yield replace(found, keypoints=tuple(points)) if isinstance(found, LabeledBox) else found
+        for box_or_reason in rectanglelabels.read(parent, [item]):
+            yield (
+                replace(box_or_reason, keypoints=tuple(points))
+                if isinstance(box_or_reason, LabeledBox)
+                else box_or_reason
+            )
 
 
 def _parent(tag: ControlTag) -> ControlTag:
@@ -89,7 +95,7 @@ def _parent(tag: ControlTag) -> ControlTag:
 
 
 def _place(tag: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> str:
-    """Put a point where each of its labels belongs in `points`; return why it cannot be used, empty if it can."""
+    """Put a point into `points` at the index of each of its labels; return why it cannot be used, empty if it can."""
     labels = regions.labels_of(item, KIND)
     if not labels:
         return "has no label"

@@ -1,8 +1,9 @@
 """PolygonLabels on an Image: outlines of objects.
 
-Label Studio's polygons are one ring each. An object of several parts, or with holes, is sent as one ring that runs
-from part to part and back on the same line; an annotator makes one by putting the other polygons under the first in the
-region tree (parentID), where parts inside one another are holes. A polygon with another label is an object of its own.
+A polygon of Label Studio is one ring. We send an object of several parts, or with holes, as one ring that runs from
+part to part and back on the same line. An annotator makes such an object by putting the other polygons under the first
+one in the region tree (parentID); a part inside another part is a hole. A polygon with another label is an object of
+its own.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ KIND = "polygonlabels"
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return a prediction's outlines as polygons, in its order; boxes where the model knows no outlines.
+    """Return a prediction's outlines as polygons, in its order; boxes where the model predicts no outlines.
 
-    What is left out says `regions.shown`; also objects without an outline.
+    It leaves out what `regions.shown_rows` leaves out, and objects without an outline.
     """
     return tuple(
         regions.build(tag, prediction, key, row, {"points": points, "closed": True, KIND: [label]})
-        for row, label in regions.shown(tag, prediction, classes, threshold)
+        for row, label in regions.shown_rows(tag, prediction, classes, threshold)
         if (points := _points(prediction, row))
     )
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield an object's outline for each label of it, or why a polygon, or a label on it, is not learned."""
+    """Yield an object's outline for each of its labels, or why a polygon or one of its labels is not learned."""
     items = list(result)
-    mine = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
-    known = {_id(item): item for item in mine if _id(item)}
-    roots = _roots({name: _above(item, known) for name, item in known.items()})
-    tops = [_top(item, known, roots) for item in mine]
+    polygons = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    by_id = {_id(item): item for item in polygons if _id(item)}
+    roots = _roots({name: _above(item, by_id) for name, item in by_id.items()})
+    tops = [_top(item, by_id, roots) for item in polygons]
     parts: dict[str, list[Mapping[str, Any]]] = {}
-    for item, top in zip(mine, tops, strict=True):
+    for item, top in zip(polygons, tops, strict=True):
         if top != _id(item):
             parts.setdefault(top, []).append(item)
-    wholes = [item for item, top in zip(mine, tops, strict=True) if top == _id(item)]
+    wholes = [item for item, top in zip(polygons, tops, strict=True) if top == _id(item)]
     yield from regions.read(tag, wholes, partial(_shape, parts))
     yield from ellipses.read(tag, items)
 
 
 def _points(prediction: Prediction, row: int) -> list[list[float]]:
-    """Return an object's outline as one ring in percent, empty where nothing is seen."""
+    """Return an object's outline as one ring in percent of the image, empty where it has no outline."""
     rings = [tuple((float(x), float(y)) for x, y in ring) for ring in regions.rings(prediction, row)]
     size = np.array([prediction.width, prediction.height])
     ring = np.array(coordinates.bridged(rings), dtype=np.float64).reshape(-1, 2)
@@ -66,9 +67,9 @@ def _id(item: Mapping[str, Any]) -> str:
     return regions.id_of(item.get("id"))
 
 
-def _above(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the id of the polygon that an item is a part of, the one above it with its label; empty for none."""
-    above = known.get(regions.id_of(item.get("parentID")))
+def _above(item: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the id of the polygon above an item in the region tree, if it has the item's labels; else empty."""
+    above = by_id.get(regions.id_of(item.get("parentID")))
     if above is None:
         return ""
     labels = regions.labels_of(above, KIND)
@@ -76,10 +77,13 @@ def _above(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> s
 
 
 def _roots(parents: Mapping[str, str]) -> dict[str, str]:
-    """Return the polygon at the top of the tree above each, of a circle the first by name; each is passed once."""
+    """Return polygon id -> id of the top of its tree; for parents in a circle, the smallest id of the circle.
+
+    Each polygon is visited once.
+    """
     roots: dict[str, str] = {}
     for name in parents:
-        path: dict[str, int] = {}  # where each polygon stands in it
+        path: dict[str, int] = {}  # polygon id -> its index in the path
         while name and name not in path and name not in roots:
             path[name] = len(path)
             name = parents[name]
@@ -90,20 +94,22 @@ def _roots(parents: Mapping[str, str]) -> dict[str, str]:
     return roots
 
 
-def _top(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str]) -> str:
-    """Return the id of the polygon that an item is a part of, its own where it is none."""
-    above = _above(item, known)
+def _top(item: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str]) -> str:
+    """Return the id of the polygon that an item is a part of, or its own id where it is a whole object."""
+    above = _above(item, by_id)
     return roots[above] if above else _id(item)
 
 
 def _shape(parts: Mapping[str, list[Mapping[str, Any]]], item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
-    """Return what a polygon and those under it enclose, or what is wrong with one of them."""
+    """Return what a polygon and the polygons under it enclose, or what is wrong with one of them."""
     rings: list[Ring] = []
-    for each in (item, *parts.get(_id(item), ())):
-        found = _ring(each.get("value"))
-        if isinstance(found, str):
-            return found if each is item else f"cannot be used: its part {regions.name_of(each)} {found}"
-        rings.append(found)
+    for part in (item, *parts.get(_id(item), ())):
+        ring_or_reason = _ring(part.get("value"))
+        if isinstance(ring_or_reason, str):
+            return (
+                ring_or_reason if part is item else f"cannot be used: its part {regions.name_of(part)} {ring_or_reason}"
+            )
+        rings.append(ring_or_reason)
     inside = [coordinates.clip_ring(ring) for ring in rings]
     if not any(coordinates.ring_area(ring) > 0 for ring in inside):
         return EmptyRegion("has no area inside the image")
@@ -115,7 +121,7 @@ def _ring(value: Any) -> Ring | str:
     points = value.get("points") if isinstance(value, Mapping) else None
     if not isinstance(points, list) or len(points) < 3:
         return "has fewer than 3 points"
-    ring = [[regions.number(each) / 100 for each in point] for point in points if isinstance(point, list)]
+    ring = [[regions.number(number) / 100 for number in point] for point in points if isinstance(point, list)]
     if len(ring) < len(points) or not all(len(point) == 2 and all(map(math.isfinite, point)) for point in ring):
         return "has points that are not two numbers"
     return tuple((x, y) for x, y in ring)

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.geometry import coordinates
 from backend.labelstudio import ellipses, regions
-from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
 
@@ -24,9 +24,9 @@ def encode(
 ) -> tuple[Region, ...]:
     """Return a prediction's boxes as regions, in its order; upright ones are clipped to the image.
 
-    What is left out says `regions.shown`; also rotated boxes of which nothing is inside the image.
+    It leaves out what `regions.shown_rows` leaves out, and rotated boxes without area inside the image.
     """
-    rows = regions.shown(tag, prediction, classes, threshold)
+    rows = regions.shown_rows(tag, prediction, classes, threshold)
     if tag.task == "obb" and prediction.rotated is not None:
         turned = [(row, _rotated_value(prediction, row, label)) for row, label in rows]
         return tuple(regions.build(tag, prediction, key, row, value) for row, value in turned if value)
@@ -37,10 +37,10 @@ def encode(
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield a training box for each label of each region of this tag, or why there is none.
+    """Yield a training box for each label of each region of this tag, or why a region gives none.
 
-    Boxes are clipped to the image. A rotated region becomes its upright hull, with its corners as the outline where the
-    tag learns them.
+    Boxes are clipped to the image. A rotated region becomes the upright box around it, with its corners as the outline
+    where the tag learns rotated boxes.
     """
     items = list(result)
     yield from regions.read(tag, items, partial(_shape, tag.task == "obb"))
@@ -53,10 +53,11 @@ def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, A
 
 
 def _rotated_value(prediction: Prediction, row: int, label: str) -> dict[str, Any]:
-    """Return a rotated box as Label Studio draws it: unturned, with its top-left corner where it is after turning.
+    """Return the region value of a rotated box; empty where nothing of it is inside the image.
 
-    LS refuses predictions with x, y, width or height above 100. Each of the four corners may stand for the top-left
-    one; a box that is too large or too far out by all of them is cut to what is inside the image. Empty for nothing.
+    Label Studio stores x and y of the top-left corner after the rotation, and width and height before it. It refuses
+    predictions with x, y, width or height above 100. We may call any of the four corners the top-left one. A box for
+    which no corner fits is cut to what is inside the image.
     """
     assert prediction.rotated is not None
     rotated = prediction.rotated[row].astype(np.float64)
@@ -74,27 +75,27 @@ def _rotated_value(prediction: Prediction, row: int, label: str) -> dict[str, An
 
 
 def _turns(rotated: coordinates.Boxes) -> Iterator[tuple[float, float, float, float, float]]:
-    """Yield a rotated box (5,) as seen from each of its corners."""
+    """Yield a rotated box (5,) four times, each time with another corner as its top-left one."""
     x, y, width, height, angle = rotated.tolist()
     for turn in range(4):
         yield x, y, *((height, width) if turn % 2 else (width, height)), angle + turn * math.pi / 2
 
 
 def _cut(rotated: coordinates.Boxes, inside: coordinates.Boxes, size: coordinates.Boxes) -> coordinates.Boxes:
-    """Return the box (5,) at the same angle around the points `inside` (k, 2), no side longer than the image's."""
+    """Return the box (5,) at the same angle around the points `inside` (k, 2); no side is longer than the image's."""
     angle = float(rotated[4])
     axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     low, high = (inside @ axes.T).min(axis=0), (inside @ axes.T).max(axis=0)
-    sides = max((np.minimum(high - low, each) for each in (size, size[::-1])), key=np.prod)
+    sides = max((np.minimum(high - low, limit) for limit in (size, size[::-1])), key=np.prod)
     return np.array([*((low + high) / 2 @ axes), *sides, angle])
 
 
 def _shape(keep_corners: bool, item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a region encloses inside the image, or what is wrong with it."""
-    found = regions.percent_box(item["value"])
-    if found is None:
+    box_and_rotation = regions.percent_box(item["value"])
+    if box_and_rotation is None:
         return "has no usable x, y, width, height or rotation"
-    box, rotation = found
+    box, rotation = box_and_rotation
     size = regions.image_size(item)
     if rotation % 360 and size is None:
         return "is rotated but does not carry original_width and original_height"
@@ -117,7 +118,7 @@ def _rotated(box: coordinates.Box, rotation: float, size: tuple[float, float]) -
 
 
 def _task(attributes: Mapping[str, str]) -> YoloTask:
-    return "obb" if says(attributes, "model_obb", default=False) else "detect"
+    return "obb" if is_true(attributes, "model_obb", default=False) else "detect"
 
 
 TAG = Tag(

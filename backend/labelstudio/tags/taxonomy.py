@@ -1,6 +1,6 @@
-"""Taxonomy about an Image: as Choices, with labels that are paths in a tree.
+"""Taxonomy about an Image: like Choices, with labels that are paths in a tree.
 
-A path is one label here, "Animals > Birds"; Label Studio's results spell it out, ["Animals", "Birds"].
+Here a path is one label, "Animals > Birds". In Label Studio's results it is a list, ["Animals", "Birds"].
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ KIND = "taxonomy"
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return the answer to a tag, as `choices.encode` does; no more choices than its maxUsages."""
+    """Return the region of a whole-image answer as `choices.encode` does, with at most maxUsages labels."""
     return choices.answer(tag, prediction, classes, threshold, key, _paths)
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield the whole image as a training box of each path chosen, or why a path is not learned."""
+    """Yield a training box of the whole image for each chosen path, or why a path is not learned."""
     return choices.read(tag, _flat(result))
 
 

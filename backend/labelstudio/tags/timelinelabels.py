@@ -1,4 +1,4 @@
-"""TimelineLabels on a Video: what a video shows from when to when, one region for each stretch of a label."""
+"""TimelineLabels on a Video: one region for each range of frames that shows a label."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from backend.labelstudio.tags import Result, Tag
 from backend.types import WHOLE, ControlTag, IntArray, LabeledBox, LstmOptions, Prediction, Region, frame_step
 
 MAX_EVERY = 1000
-SMOOTHED_S = 0.5  # what a frame shows is averaged over that long
-SHORTEST_S = 0.2  # of a segment that is shown
+SMOOTHED_S = 0.5  # seconds over which the probabilities of frames are averaged
+SHORTEST_S = 0.2  # seconds of the shortest segment that becomes a region
 EPOCHS = "model_classifier_epochs"  # of a training
-# What an LSTM over the frames is made with, as `LstmOptions` calls it, and the most that each may be.
+# The options of an LSTM over the frames, named as in `LstmOptions`, and the maximum of each.
 _LSTM = {
     "model_classifier_sequence_size": 1000.0,
     "model_classifier_hidden_size": 1024.0,
@@ -29,35 +29,38 @@ _LSTM = {
     "model_classifier_f1_threshold": 1.0,
     "model_classifier_accuracy_threshold": 1.0,
 }
-_SIZES = tuple(_LSTM)[:3]  # one of them is enough for there to be an LSTM
+_SIZES = tuple(_LSTM)[:3]  # a tag with one of them has an LSTM
 
 
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return where each label reaches the tag's own threshold (else `threshold`), smoothed over time, as regions.
+    """Return regions where a label's probability, smoothed over time, reaches the tag's own threshold.
 
-    Labels may overlap. A region's score is the mean of its frames; its borders lie half-way between frames that were
-    looked at.
+    `threshold` applies to a tag without its own. Regions of different labels may overlap. A region's score is the mean
+    over its frames. Its borders lie half-way between frames that the model classified.
     """
     tracks = prediction.tracks
     if tracks is None or not len(tracks.frames):  # no model yet
         return ()
     probs, labels = _of_labels(tag, prediction, classes)
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
-    seen_a_second = tracks.rate * len(probs) / tracks.length
-    smooth = timeline_segments.smooth(probs, window=2 * int(SMOOTHED_S * seen_a_second / 2) + 1)
-    shortest = min(max(1, round(SHORTEST_S * seen_a_second)), len(probs))
-    found = timeline_segments.segments(smooth, labels, lowest, shortest)
+    frames_per_second = tracks.rate * len(probs) / tracks.length
+    smooth = timeline_segments.smooth(probs, window=2 * int(SMOOTHED_S * frames_per_second / 2) + 1)
+    shortest = min(max(1, round(SHORTEST_S * frames_per_second)), len(probs))
+    segments = timeline_segments.segments(smooth, labels, lowest, shortest)
     begins, ends = borders(tracks.frames, tracks.length)
-    placed = (Segment(int(begins[one.start - 1]), int(ends[one.end - 1]), one.label, one.score) for one in found)
-    return tuple(_region(tag, prediction, key, index, one) for index, one in enumerate(placed))
+    placed = (
+        Segment(int(begins[segment.start - 1]), int(ends[segment.end - 1]), segment.label, segment.score)
+        for segment in segments
+    )
+    return tuple(_region(tag, prediction, key, index, segment) for index, segment in enumerate(placed))
 
 
 def borders(frames: IntArray, length: int) -> tuple[IntArray, IntArray]:
-    """Return the first and the last frame for which each of n ascending frames stands, the nearest of them (n,), (n,).
+    """Return the first (n,) and the last (n,) frame that are nearest to each of n ascending frames.
 
-    >>> [each.tolist() for each in borders(np.array([1, 6, 11]), 12)]
+    >>> [ends.tolist() for ends in borders(np.array([1, 6, 11]), 12)]
     [[1, 4, 9], [3, 8, 12]]
     """
     middles = (frames[:-1] + frames[1:]) // 2
@@ -65,9 +68,9 @@ def borders(frames: IntArray, length: int) -> tuple[IntArray, IntArray]:
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
-    """Yield a training label for each segment, from its `frame` to its `last`, or why one is not learned.
+    """Yield a training label for each segment, from its `frame` to its `last`, or why a segment is not learned.
 
-    A segment without an end lasts to LAST_FRAME, for a region does not say how long its video is.
+    A segment without an end lasts to LAST_FRAME, because a region does not say how long its video is.
     """
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
@@ -77,29 +80,29 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | str]:
             yield f"{name} has no label"
             continue
         try:
-            found = timeline_segments.from_value(item["value"], LAST_FRAME)
+            segments = timeline_segments.from_value(item["value"], LAST_FRAME)
         except RegionError as error:
             yield f"{name} ({error.where}): {error.what}"
             continue
-        if not found:
+        if not segments:
             yield f"{name} has no range of frames"
-        for one in found:
-            if one.label in tag.labels:
-                yield LabeledBox(one.label, WHOLE, frame=one.start, last=one.end)
+        for segment in segments:
+            if segment.label in tag.labels:
+                yield LabeledBox(segment.label, WHOLE, frame=segment.start, last=segment.end)
             else:
-                yield f"{name} {regions.unknown_label(one.label)}"
+                yield f"{name} {regions.unknown_label(segment.label)}"
 
 
 def epochs(tag: ControlTag) -> int:
-    """Return how many epochs a training of a tag's classifier shall run, 0 where it does not say.
+    """Return the epochs for a training of a tag's frame classifier, 0 where the tag does not say.
 
-    Other tags never do, and where there is an LSTM it says how many that is trained.
+    It is 0 for tags of other kinds. For a tag with an LSTM it is 0 too: there the number is that of the LSTM.
     """
     return math.ceil(regions.setting(tag, EPOCHS, 0)) if tag.kind == KIND and not lstm(tag) else 0
 
 
 def lstm(tag: ControlTag) -> LstmOptions | None:
-    """Return the LSTM that a tag asks for, by one of its sizes at least; None where it asks for none."""
+    """Return the options of the tag's LSTM; None for a tag that sets none of the LSTM's sizes."""
     if tag.kind != KIND or not any(size in tag.attributes for size in _SIZES):
         return None
     default = LstmOptions()
@@ -112,14 +115,14 @@ def lstm(tag: ControlTag) -> LstmOptions | None:
 def _of_labels(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Return the probabilities of the labels (n, L) and the labels: of several classes of one label the highest."""
+    """Return the probabilities of the labels (n, L) and the L labels; a label of several classes has their maximum."""
     columns: dict[str, list[int]] = {}
     for column, label in enumerate(regions.class_labels(tag, classes)):
         if label is not None:
             columns.setdefault(label, []).append(column)
-    probs = [prediction.class_probs[:, mine].max(axis=1) for mine in columns.values()]
-    found = np.array(probs, dtype=np.float64).reshape(len(columns), len(prediction.class_probs))
-    return found.T, list(columns)
+    probs = [prediction.class_probs[:, of_label].max(axis=1) for of_label in columns.values()]
+    by_label = np.array(probs, dtype=np.float64).reshape(len(columns), len(prediction.class_probs))
+    return by_label.T, list(columns)
 
 
 def _region(tag: ControlTag, prediction: Prediction, key: str, index: int, segment: Segment) -> Region:
@@ -145,5 +148,5 @@ TAG = Tag(
     multiple=lambda _: True,  # no label is a frame's only one: some have none, where regions overlap it has several
     numbers={"model_every": MAX_EVERY, **_LSTM},
     above_zero=frozenset({EPOCHS, *_SIZES}),
-    asked=lambda attributes: {"model_every": frame_step(attributes)},
+    answer_options=lambda attributes: {"model_every": frame_step(attributes)},
 )

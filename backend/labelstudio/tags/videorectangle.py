@@ -12,16 +12,16 @@ from backend.errors import RegionError
 from backend.geometry import coordinates, keyframes
 from backend.geometry.keyframes import MAX_FRAMES, KeyFrames, Track
 from backend.labelstudio import regions
-from backend.labelstudio.label_xml import FALSE, TRUE, says
+from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Tag
 from backend.types import ControlTag, EmptyRegion, IntArray, LabeledBox, Prediction, Region, VideoOptions
 
 TURNED = "turned boxes in videos learned as the upright boxes around them"
-LABELS = "labels"  # where a region's value has them
-CONFIDENCE = 0.25  # lowest of a box that is tracked, where the tag says nothing
-IOU = 0.7  # of two boxes of one class in a frame, above which the surer one counts, where the tag says nothing
+LABELS = "labels"  # key of the labels in a region's value
+CONFIDENCE = 0.25  # default of model_conf: the lowest confidence of a box that is tracked
+IOU = 0.7  # default of model_iou: two boxes of a class that overlap more count as one, the more confident
 TRACKERS = ("botsort", "bytetrack")
-# How BoT-SORT finds the camera's own motion, as Label Studio's config and as ultralytics spells it.
+# How BoT-SORT finds the camera's own motion: spelling in the label config -> spelling of ultralytics.
 MOTION = {"sparseoptflow": "sparseOptFlow", "orb": "orb", "sift": "sift", "ecc": "ecc", "none": "none"}
 SETTINGS = {
     "track_high_thresh": 1,
@@ -31,20 +31,20 @@ SETTINGS = {
     "track_buffer": 1e4,
 }
 THRESHOLDS = ("botsort_proximity_thresh", "botsort_appearance_thresh")
-LOOKS = (*THRESHOLDS, "botsort_model")  # of no effect without with_reid
-OWN = "auto"  # whose features tell looks: the detector's own
+APPEARANCE = (*THRESHOLDS, "botsort_model")  # of no effect without botsort_with_reid
+OWN_FEATURES = "auto"  # objects are compared by the detector's own features
 SWITCHES = (*(f"{name}_fuse_score" for name in TRACKERS), "botsort_with_reid")
 
 
-def asked(attributes: Mapping[str, str]) -> VideoOptions:
-    """Return how objects are found and followed: of the trackers' settings those that are given to the one used.
+def answer_options(attributes: Mapping[str, str]) -> VideoOptions:
+    """Return the options of detection and tracking, with the settings of the tracker in use and of no other.
 
-    >>> asked({"model_tracker": "ByteTrack", "bytetrack_match_thresh": "0.80", "botsort_track_buffer": "9"})
+    >>> answer_options({"model_tracker": "ByteTrack", "bytetrack_match_thresh": "0.80", "botsort_track_buffer": "9"})
     {'model_conf': 0.25, 'model_iou': 0.7, 'model_tracker': 'bytetrack', 'bytetrack_match_thresh': 0.8}
     """
     tracker = attributes.get("model_tracker", TRACKERS[0]).strip().lower()
-    of_looks = says(attributes, "botsort_with_reid", default=False)
-    own = (name for name in attributes if name.startswith(f"{tracker}_") and (of_looks or name not in LOOKS))
+    with_reid = is_true(attributes, "botsort_with_reid", default=False)
+    own = (name for name in attributes if name.startswith(f"{tracker}_") and (with_reid or name not in APPEARANCE))
     return {
         "model_conf": float(attributes.get("model_conf", CONFIDENCE)),
         "model_iou": float(attributes.get("model_iou", IOU)),
@@ -54,42 +54,42 @@ def asked(attributes: Mapping[str, str]) -> VideoOptions:
 
 
 def _value(attributes: Mapping[str, str], name: str) -> float | bool | str:
-    """Return a setting as ultralytics takes it: a switch, a word, or a number."""
+    """Return a tracker's setting in the type that ultralytics expects: a bool, a word, or a number."""
     if name in SWITCHES:
-        return says(attributes, name, default=False)
+        return is_true(attributes, name, default=False)
     text = attributes[name].strip().lower()
-    return OWN if text == OWN else MOTION.get(text) or float(text)
+    return OWN_FEATURES if text == OWN_FEATURES else MOTION.get(text) or float(text)
 
 
 def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
-    """Return the objects of a video as regions; each has the label and the score of its key frames' mean.
+    """Return the objects of a video as regions; label and score come from the mean over an object's key frames.
 
-    Left out: objects under the tag's own threshold (else `threshold`), and classes no label of the tag stands for.
+    It leaves out objects under the tag's own threshold (else `threshold`), and classes that no label of the tag covers.
     """
     if prediction.tracks is None:  # no model yet
         return ()
     tracks, labels = prediction.tracks, regions.class_labels(tag, classes)
     percent = coordinates.percent_boxes(prediction)
     lowest = threshold if tag.score_threshold is None else tag.score_threshold
-    found = []
-    for one in range(tracks.objects.max(initial=-1) + 1):
-        mine = tracks.objects == one
-        probs = prediction.class_probs[mine].mean(axis=0)
+    encoded = []
+    for object_id in range(tracks.objects.max(initial=-1) + 1):
+        rows = tracks.objects == object_id
+        probs = prediction.class_probs[rows].mean(axis=0)
         label, score = labels[int(probs.argmax())], float(probs.max())
         if label is not None and score >= lowest:
-            keys = KeyFrames(tracks.frames[mine], percent[mine], tracks.enabled[mine])
+            keys = KeyFrames(tracks.frames[rows], percent[rows], tracks.enabled[rows])
             value = keyframes.to_sequence(keys, tracks.length, tracks.rate) | {LABELS: [label]}
-            found.append(_region(tag, prediction, key, one, value, score))
-    return tuple(found)
+            encoded.append(_region(tag, prediction, key, object_id, value, score))
+    return tuple(encoded)
 
 
 def _region(
-    tag: ControlTag, prediction: Prediction, key: str, one: int, value: Mapping[str, Any], score: float
+    tag: ControlTag, prediction: Prediction, key: str, object_id: int, value: Mapping[str, Any], score: float
 ) -> Region:
     return Region(
-        id=regions.region_id(key, tag.from_name, one),
+        id=regions.region_id(key, tag.from_name, object_id),
         kind=tag.kind,
         from_name=tag.from_name,
         to_name=tag.to_name,
@@ -101,41 +101,42 @@ def _region(
 
 
 def read(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield the training boxes of every frame that is a key frame of some region, by frame, and why others are none.
+    """Yield the training boxes of every key frame of any region, by frame, and why other regions are not learned.
 
-    With `model_every` also those of every so many frames, where Label Studio interpolates.
+    With `model_every` it also yields the boxes of every so many frames, which Label Studio interpolates.
 
-    In such a frame the other objects are labeled too, where Label Studio draws them: unlabeled they would be learned as
-    background. A frame in which an object is not seen has no box of it.
+    A key frame of one object has the boxes of all other objects too, where Label Studio draws them; without them the
+    training would learn these objects as background. An object outside of the frame has no box there.
     """
-    drawn: list[_Drawn] = []
-    for each in _drawn(tag, result):
-        if isinstance(each, _Drawn):
-            drawn.append(each)
+    drawn: list[_DrawnLabel] = []
+    for part in _drawn_labels(tag, result):
+        if isinstance(part, _DrawnLabel):
+            drawn.append(part)
         else:
-            yield each
-    frames = np.unique(np.concatenate([_between(tag, drawn), *(each.keys.frames for each in drawn)]))
-    boxes = [box for each in drawn for box in _boxes(each, keyframes.interpolate(each.keys, frames))]
+            yield part
+    frames = np.unique(np.concatenate([_between(tag, drawn), *(part.keys.frames for part in drawn)]))
+    boxes = [box for part in drawn for box in _boxes(part, keyframes.interpolate(part.keys, frames))]
     yield from sorted(boxes, key=lambda box: box.frame)
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """One label of one region; what it says of its video: the size in pixels, None if nothing, and the frames."""
+class _DrawnLabel:
+    """One label of one region, with what the region says of its video."""
 
     label: str
     keys: KeyFrames
-    size: tuple[float, float] | None
-    length: float  # the last frame there is, as far as it says
+    size: tuple[float, float] | None  # of the video in pixels; None: the region does not say
+    length: float  # the number of the last frame
 
 
-def _between(tag: ControlTag, drawn: Sequence[_Drawn]) -> IntArray:
+def _between(tag: ControlTag, drawn: Sequence[_DrawnLabel]) -> IntArray:
+    """Return the frames at every `model_every`-th place, none where the tag does not set it."""
     every = int(regions.setting(tag, "model_every", 0))
-    longest = max((each.length for each in drawn), default=0)
+    longest = max((drawn_label.length for drawn_label in drawn), default=0)
     return np.arange(1, min(longest, MAX_FRAMES) + 1, every, dtype=np.int64) if every else np.zeros(0, np.int64)
 
 
-def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
+def _boxes(drawn: _DrawnLabel, track: Track) -> Iterator[LabeledBox]:
     angles = np.zeros(len(track.frames)) if track.rotation is None else track.rotation
     for (frame, inside), angle in zip(_inside(track, drawn.size), angles.tolist(), strict=True):
         if inside[2] > 0 and inside[3] > 0:
@@ -144,15 +145,15 @@ def _boxes(drawn: _Drawn, track: Track) -> Iterator[LabeledBox]:
 
 
 def _inside(track: Track, size: tuple[float, float] | None) -> Iterator[tuple[int, coordinates.Box]]:
-    """Yield each frame of a track, and what of its upright box is inside the image."""
+    """Yield each frame of a track with the part of its upright box that is inside the image, in percent."""
     if size is not None:
         track = keyframes.upright(track, *size)
     for frame, box in zip(track.frames.tolist(), track.boxes.tolist(), strict=True):
         yield frame, coordinates.clip_percent((box[0], box[1], box[2], box[3]))
 
 
-def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Drawn | EmptyRegion | str]:
-    """Yield what each label of each region of this tag means, or why it is left out."""
+def _drawn_labels(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_DrawnLabel | EmptyRegion | str]:
+    """Yield each label of each region of this tag, or why it is left out."""
     for item in result:
         if item.get("from_name") != tag.from_name or item.get("type") != tag.kind:
             continue
@@ -165,25 +166,25 @@ def _drawn(tag: ControlTag, result: Iterable[Mapping[str, Any]]) -> Iterator[_Dr
             yield EmptyRegion(f"{name} has no key frame")
             continue
         size = regions.image_size(item)
-        if unseen := _unseen(keys, size):
-            yield EmptyRegion(f"{name} has no area inside the image in frame {', '.join(map(str, unseen))}")
+        if outside := _frames_outside(keys, size):
+            yield EmptyRegion(f"{name} has no area inside the image in frame {', '.join(map(str, outside))}")
         for label in labels:
             if isinstance(label, str) and label in tag.labels:
-                yield _Drawn(label, keys, size, _length(item, keys))
+                yield _DrawnLabel(label, keys, size, _length(item, keys))
             else:
                 yield f"{name} {regions.unknown_label(label)}"
 
 
-def _unseen(keys: KeyFrames, size: tuple[float, float] | None) -> list[int]:
-    """Return the first five key frames whose box shows nothing inside the image."""
+def _frames_outside(keys: KeyFrames, size: tuple[float, float] | None) -> list[int]:
+    """Return the first five key frames whose box has no area inside the image."""
     drawn = _inside(keyframes.interpolate(keys, keys.frames), size)
     return [frame for frame, inside in drawn if not (inside[2] > 0 and inside[3] > 0)][:5]
 
 
 def _length(item: Mapping[str, Any], keys: KeyFrames) -> float:
-    """Return how many frames a region says its video has, at least those it is drawn on.
+    """Return the number of the video's frames by its region, and at least the region's last key frame.
 
-    Label Studio says one where the annotator did not wait for the video.
+    Label Studio writes 1 where the annotator did not wait until the video was loaded.
     """
     count = regions.number(item["value"].get("framesCount"))
     return max(float(keys.frames[-1]), count if count > 0 else 0)
@@ -215,7 +216,7 @@ TAG = Tag(
         "model_tracker": TRACKERS,
         **dict.fromkeys(SWITCHES, (*TRUE, *FALSE)),
         "botsort_gmc_method": tuple(MOTION),
-        "botsort_model": (OWN,),
+        "botsort_model": (OWN_FEATURES,),
     },
     numbers={
         "model_conf": 1,
@@ -225,5 +226,5 @@ TAG = Tag(
         **dict.fromkeys(THRESHOLDS, 1),
     },
     above_zero=frozenset({"model_iou"}),
-    asked=asked,
+    answer_options=answer_options,
 )

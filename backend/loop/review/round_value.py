@@ -129,7 +129,7 @@ def labels_and_disagreement(
 
 
 def _with_size(tag: ControlTag, result: tags.Result) -> tags.Result:
-    return regions.sized(result, 1, 1) if tag.frame_rate else result
+    return regions.with_size(result, 1, 1) if tag.frame_rate else result
 
 
 def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *, alone: bool) -> float | None:

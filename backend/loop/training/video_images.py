@@ -32,7 +32,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     Raises MediaError where the video cannot be read.
     """
     clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
-    result = regions.sized(task.result, clip.width, clip.height)
+    result = regions.with_size(task.result, clip.width, clip.height)
     found, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"
     labels = frame_classifier.sample(found, tag, length) if sampled else _by_frame(found)

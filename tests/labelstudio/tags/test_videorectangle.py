@@ -118,8 +118,8 @@ def test_another_frame_rate_is_another_training() -> None:
 )
 def test_the_trackers_own_settings_are_asked_for(name: str, value: str, asked: object) -> None:
     (tag,) = label_config.parse(EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf='))
-    assert tags.asked(tag)[name] == asked
-    assert name not in tags.asked(label_config.parse(EXAMPLE)[0])
+    assert tags.answer_options(tag)[name] == asked
+    assert name not in tags.answer_options(label_config.parse(EXAMPLE)[0])
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_the_trackers_own_settings_are_asked_for(name: str, value: str, asked: o
 def test_what_tells_looks_counts_where_looks_do(name: str, value: str, asked: object) -> None:
     written = EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf=')
     (tag,) = label_config.parse(written.replace("model_conf=", 'botsort_with_reid="1" model_conf='))
-    assert tags.asked(tag)[name] == asked
-    assert name not in tags.asked(label_config.parse(written)[0])
+    assert tags.answer_options(tag)[name] == asked
+    assert name not in tags.answer_options(label_config.parse(written)[0])
 
 
 # Encode

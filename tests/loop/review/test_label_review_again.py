@@ -74,7 +74,7 @@ class Studio:
     def suspicious(self) -> set[int]:
         return {task for task, issue in self.issues().items() if issue.suspicious}
 
-    def says(self, prediction: Prediction, tasks: Sequence[int], index: int) -> None:
+    def is_true(self, prediction: Prediction, tasks: Sequence[int], index: int) -> None:
         """Let the version say this of labeled tasks."""
         shard = PoolShard(index, np.array(tasks), (prediction,) * len(tasks))
         self.context.store.save_shard(self.project, 1, shard, labeled=True, tag="label")
@@ -100,7 +100,7 @@ def studio(
         context.store.save_project(ProjectRecord(project, CONFIG, '{"RETRAIN_EVERY": 100000}', "", "", ""))
         context.store.activate(project, publish(context.store, project, tiny_weights).number)
         found = Studio(context, project, sorted(annotations), annotations)
-        found.says(BOTH, found.tasks, 0)
+        found.is_true(BOTH, found.tasks, 0)
         cycle_of(context).review_labels(project, 1)
         assert found.issues().keys() == set(found.tasks)
         assert found.suspicious() == set()
@@ -166,11 +166,11 @@ def test_a_deleted_label_takes_its_verdict_along_and_a_new_one_gets_its_own(stud
 
 def test_a_task_of_which_the_version_says_something_else_now_is_judged_anew(studio: Studio, effort: Effort) -> None:
     """Its label is the old one; the image it is on is another, or the version was asked anew."""
-    studio.says(seen((HERE, DOG), (THERE, DOG)), studio.tasks[:2], 1)
+    studio.is_true(seen((HERE, DOG), (THERE, DOG)), studio.tasks[:2], 1)
     studio.review_at_the_next_check()
     assert sorted(effort.read) == studio.tasks[:2]
     assert studio.suspicious() == set(studio.tasks[:2])
-    studio.says(BOTH, studio.tasks, 0)
+    studio.is_true(BOTH, studio.tasks, 0)
     assert label_review.outdated(studio.context, studio.project)
 
 
@@ -198,7 +198,7 @@ def test_how_sure_the_version_is_where_labels_agree_is_measured_anew_as_labels_c
     """Half as many new verdicts as it was measured on: then all labels are judged by what is true of them today."""
     unsure = replace(BOTH, confidence=np.array([0.6, 0.6], dtype=np.float32))
     new = sorted(import_labels(studio.client, studio.project, LABELS // 2).keys() - set(studio.tasks))
-    studio.says(unsure, new, 1)
+    studio.is_true(unsure, new, 1)
     studio.review_at_the_next_check()
     assert set(effort.read) == {*studio.tasks, *new}
     review = studio.context.store.state.review(studio.project, 1)

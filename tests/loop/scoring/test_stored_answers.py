@@ -147,11 +147,11 @@ def test_every_attribute_of_a_tracker_is_asked_for_or_has_no_effect() -> None:
     seen: set[str] = set()
     for tracker in videorectangle.TRACKERS:
         given = {**dict.fromkeys(numbers, "1"), **{name: values[0] for name, values in switches.items()}}
-        seen |= videorectangle.asked({**given, "model_tracker": tracker}).keys()
+        seen |= videorectangle.answer_options({**given, "model_tracker": tracker}).keys()
     assert seen == {*numbers, *switches} - {"model_every"}
     assert videorectangle.IOU == detector.IOU
     (tag,) = label_config.parse(TIMELINE)
-    assert tags.asked(tag) == {"model_every": 5}
+    assert tags.answer_options(tag) == {"model_every": 5}
 
 
 def test_until_there_is_a_version_the_base_weights_change_the_key(context: Context, tiny_weights: Path) -> None:
