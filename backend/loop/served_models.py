@@ -22,7 +22,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
 from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tracking
-from backend.yolo.classification import Classifier
+from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector
 from backend.yolo.ensemble import Member
 from backend.yolo.predictors import Predictors

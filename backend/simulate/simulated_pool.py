@@ -28,8 +28,9 @@ from backend.policy.voters import committee_versions
 from backend.settings import Settings
 from backend.types import FloatArray, Outcomes, Prediction
 from backend.yolo import ensemble
-from backend.yolo.classification import Classifier, Predictor, load_predictor
+from backend.yolo.classifier import Classifier
 from backend.yolo.ensemble import Voter
+from backend.yolo.predictors import Predictor, load_predictor
 
 
 @dataclass(frozen=True, slots=True)

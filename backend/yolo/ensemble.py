@@ -19,10 +19,11 @@ import numpy as np
 from backend.acquisition.pool import Committee
 from backend.errors import ModelError, SettingError
 from backend.types import FloatArray, IntArray
-from backend.yolo.classification import Classifier, Predictor
+from backend.yolo.classifier import Classifier
 from backend.yolo.dense_head import Dense, dfl_variance
 from backend.yolo.detector import Detector
 from backend.yolo.letterbox import Letterboxed
+from backend.yolo.predictors import Predictor
 from backend.yolo.runtime import check_finite
 from backend.yolo.semantic_segmentation import Segmenter
 
@@ -147,7 +148,7 @@ def _class_votes(members: Sequence[Member], first: Classifier, paths: Sequence[P
     """Give what all members, classifiers, say of each image as a whole."""
     for batch, sizes in first.batches(paths):
         said = [
-            member.detector.ask(_view(member, batch), partial(_drop, member, 0) if member.dropout else None)[0]
+            member.detector.forward(_view(member, batch), partial(_drop, member, 0) if member.dropout else None)[0]
             for member in members
             if isinstance(member.detector, Classifier)
         ]

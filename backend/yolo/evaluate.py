@@ -14,7 +14,7 @@ import numpy as np
 from backend.evaluation.bootstrap import Matches, Mean, Measured, measured, places, summed
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, YoloTask
-from backend.yolo import classification, semantic_segmentation
+from backend.yolo import classifier_quality, semantic_segmentation
 from backend.yolo.detector import BATCH, KEEP_CONFIDENCE
 from backend.yolo.runtime import load_model, select_device, task_of, yolo_class
 from backend.yolo.tasks import RECIPES
@@ -39,7 +39,7 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
     model = load_model(weights)
     task = task_of(model) or "detect"
     if task == "classify":
-        return classification.measure(model, data_yaml, imgsz, device)
+        return classifier_quality.measure(model, data_yaml, imgsz, device)
     if task == "semantic":
         return semantic_segmentation.measure(model, data_yaml, imgsz, device)
     with tempfile.TemporaryDirectory() as folder:

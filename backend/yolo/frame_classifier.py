@@ -12,7 +12,7 @@ from backend.geometry.timeline_segments import Segment
 from backend.media.video import Video, frames
 from backend.types import WHOLE, BoolArray, ControlTag, FloatArray, IntArray, LabeledBox, Prediction, Tracks, frame_step
 from backend.yolo import lstm, thumbnails, video_uncertainty
-from backend.yolo.classification import Classifier
+from backend.yolo.classifier import Classifier
 from backend.yolo.runtime import check_finite
 
 MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say

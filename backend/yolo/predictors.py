@@ -1,23 +1,45 @@
-"""The models that are held in memory: a version that serves, its successor while that is scored, or a committee."""
+"""Models of any task: loaded from weights files, and held in memory while they are used.
+
+These are the version that serves, the next version while it scores the pool, and the members of a committee.
+"""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TypeAlias
 
-from backend.yolo.classification import Predictor, load_predictor
+from backend.yolo.classifier import Classifier
+from backend.yolo.detector import Detector, load_detector
+from backend.yolo.runtime import load_model, task_of
+from backend.yolo.semantic_segmentation import Segmenter
 
+Predictor: TypeAlias = "Detector | Classifier | Segmenter"
 MOST = 8
 
 
+def load_predictor(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Predictor:
+    """Return the model in a weights file, of any task; `threads` and errors as in `load_detector`.
+
+    A Classifier and a Segmenter compute with as many threads as their process, whatever `threads` says.
+    """
+    model = load_model(weights)
+    match task_of(model):
+        case "classify":
+            return Classifier(model, imgsz, device)
+        case "semantic":
+            return Segmenter(model, imgsz, device)
+    return load_detector(weights, imgsz, device, threads)
+
+
 class Predictors:
-    """Loads models and keeps those that were asked for last, MOST of them; safe to share between threads."""
+    """Loads models and keeps the MOST that were used last; safe to share between threads."""
 
     def __init__(self) -> None:
         self._load = functools.lru_cache(maxsize=MOST)(load_predictor)
 
     def get(self, weights: Path, imgsz: int, device: str) -> Predictor:
-        """Return what predicts with a weights file; raises as `load_predictor`."""
+        """Return the model in a weights file; raises as `load_predictor`."""
         return self._load(weights, imgsz, device)
 
     def __len__(self) -> int:

@@ -13,8 +13,8 @@ from backend.errors import MediaError, TrainingError
 from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
 from backend.types import BoolArray, ControlTag, FloatArray, HyperParameters, LstmOptions
-from backend.yolo import classification, lstm
-from backend.yolo.classification import TEMPORAL, Classifier
+from backend.yolo import classifier_quality, lstm
+from backend.yolo.classifier import TEMPORAL, Classifier
 from backend.yolo.frame_classifier import LabeledVideo, embeddings_of, labels_of, watch
 from backend.yolo.lstm import Epoch
 from backend.yolo.runtime import add_module, load_model, select_device
@@ -61,7 +61,7 @@ def watched(
     classifier = Classifier(load_model(weights, "classify"), imgsz, device)
     said = _each(videos, lambda one: watch(classifier, one.video, tag).class_probs, left_out)
     true = [labels_of(one, tag, len(probs)) for one, probs in said]
-    probs = classification.by_name(np.concatenate([each for _, each in said]), classifier.classes, tag.labels)
+    probs = classifier_quality.by_name(np.concatenate([each for _, each in said]), classifier.classes, tag.labels)
     tasks = [str(one.task_id) for one, probs_of in said for _ in probs_of]
     return Watched(probs, np.concatenate(true), tuple(tasks))
 
@@ -83,5 +83,5 @@ def _each(
 
 def measured(found: Watched, labels: Sequence[str]) -> Measured:
     """Return the mean average precision of the frames where other tasks have mAP50."""
-    sample = classification.sample(found.probs, found.labels, found.tasks, multiple=True)
-    return bootstrap.measured(classification.quality(found.probs, found.labels, labels, multiple=True), sample)
+    sample = classifier_quality.sample(found.probs, found.labels, found.tasks, multiple=True)
+    return bootstrap.measured(classifier_quality.quality(found.probs, found.labels, labels, multiple=True), sample)

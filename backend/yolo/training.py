@@ -15,7 +15,7 @@ from typing import Any
 from backend.errors import BackendError, TrainingError
 from backend.faults import out_of_gpu_memory
 from backend.types import HyperParameters, YoloTask
-from backend.yolo import classification
+from backend.yolo import classifier_training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import free_memory, quiet_ultralytics, select_device, yolo_class
 from backend.yolo.tasks import RECIPES
@@ -155,7 +155,7 @@ def _has_bf16() -> bool:
 @functools.cache
 def run_class(task: YoloTask) -> Any:
     """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
-    trainer: Any = classification.trainer_class() if task == "classify" else yolo_class(RECIPES[task].trainer)
+    trainer: Any = classifier_training.trainer_class() if task == "classify" else yolo_class(RECIPES[task].trainer)
 
     class Run(trainer):
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:

@@ -12,9 +12,9 @@ from backend.datasets.writer import Split
 from backend.evaluation.choice_quality import choice_quality, choice_thresholds
 from backend.evaluation.label_quality import SUSPECT, Floats
 from backend.types import BoolArray
-from backend.yolo.classification import load_predictor
+from backend.yolo.predictors import load_predictor
 from tests.labelstudio.tags.test_choices import LABELS
-from tests.yolo.test_classification import IMGSZ, pictures, train
+from tests.yolo.test_classifier import IMGSZ, pictures, train
 
 SURE_A, SURE_B, UNSURE = (0.9, 0.1), (0.2, 0.8), (0.55, 0.45)
 A, B, BOTH, NONE = (1, 0), (0, 1), (1, 1), (0, 0)

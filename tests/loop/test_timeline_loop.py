@@ -14,7 +14,7 @@ from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import StoredPrediction
 from backend.types import Json
-from backend.yolo.classification import TEMPORAL
+from backend.yolo.classifier import TEMPORAL
 from backend.yolo.runtime import load_model
 from tests import clips
 from tests.clips import Mover

@@ -17,7 +17,8 @@ from backend.settings import Settings
 from backend.simulate import simulated_pool
 from backend.simulate.simulated_pool import Known, PastLosses
 from backend.types import LabeledBox, Ranking, YoloTask
-from backend.yolo.classification import Classifier, load_predictor
+from backend.yolo.classifier import Classifier
+from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import RECIPES
 from tests.support import IMGSZ, tiny_yolo
 

@@ -13,7 +13,7 @@ from backend import acquisition
 from backend.acquisition.pool import Pool
 from backend.errors import MediaError, ModelError, SettingError
 from backend.yolo import ensemble
-from backend.yolo.classification import Classifier, load_predictor
+from backend.yolo.classifier import Classifier
 from backend.yolo.dense_head import dfl_variance
 from backend.yolo.detector import BATCH, Detector, load_detector
 from backend.yolo.ensemble import (
@@ -27,6 +27,7 @@ from backend.yolo.ensemble import (
     same_anchors,
     snapshots,
 )
+from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import RECIPES
 from tests.support import CLASSES, IMGSZ, tiny_yolo
 

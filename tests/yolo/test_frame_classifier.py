@@ -20,8 +20,9 @@ from backend.media import video
 from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox, LstmOptions
 from backend.yolo import evaluate, frame_classifier, timeline_model, training, video_uncertainty
 from backend.yolo.base_weights import BaseWeights
-from backend.yolo.classification import Classifier, load_predictor
+from backend.yolo.classifier import Classifier
 from backend.yolo.frame_classifier import MOST, LabeledVideo, sample
+from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details
 from tests import clips
 from tests.clips import Mover
@@ -56,7 +57,7 @@ import resource, sys
 from pathlib import Path
 from backend.media import video
 from backend.yolo import frame_classifier
-from backend.yolo.classification import load_predictor
+from backend.yolo.predictors import load_predictor
 from tests.yolo.test_frame_classifier import TAG
 found = frame_classifier.watch(load_predictor(Path(sys.argv[2]), 64, "cpu"), video.probe(Path(sys.argv[1])), TAG)
 print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -18,8 +18,8 @@ from backend.simulate import simulation_task
 from backend.types import BoolArray, HyperParameters, Prediction
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
-from backend.yolo.classification import Predictor, load_predictor
 from backend.yolo.detector import load_detector
+from backend.yolo.predictors import Predictor, load_predictor
 from backend.yolo.semantic_segmentation import Segmenter
 from tests import drawings, kinds
 from tests.support import CLASSES, IMGSZ, tiny_yolo

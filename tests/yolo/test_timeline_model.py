@@ -31,9 +31,10 @@ from backend.store.store import ProjectRecord
 from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox, LstmOptions
 from backend.yolo import frame_classifier, timeline_model, training
 from backend.yolo.base_weights import BaseWeights
-from backend.yolo.classification import TEMPORAL, Classifier, load_predictor
+from backend.yolo.classifier import TEMPORAL, Classifier
 from backend.yolo.frame_classifier import LabeledVideo, sample
 from backend.yolo.lstm import Epoch
+from backend.yolo.predictors import load_predictor
 from backend.yolo.runtime import load_model
 from backend.yolo.tasks import details
 from backend.yolo.training import EpochReport

@@ -16,7 +16,7 @@ from backend.model_versions import Calibration
 from backend.policy import judgement
 from backend.policy.judgement import Judgement
 from backend.yolo import evaluate, timeline_model
-from backend.yolo.classification import load_predictor
+from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details, quality
 from backend.yolo.timeline_model import LeftOut, Watched
 from backend.yolo.training import Trained

@@ -17,7 +17,7 @@ from backend.labelstudio import label_config
 from backend.loop.training import verdict
 from backend.policy.judgement import calibration_of
 from backend.types import WHOLE, LabeledBox, Prediction
-from backend.yolo.classification import load_predictor
+from backend.yolo.predictors import load_predictor
 from backend.yolo.training import Trained
 from tests import squares
 from tests.loop.training.test_tag_training import halves, plan

@@ -14,10 +14,11 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError, ModelError
 from backend.labelstudio import tags
 from backend.types import WHOLE, ControlTag, HyperParameters, LabeledBox
-from backend.yolo import classification, evaluate, training
+from backend.yolo import classifier_training, evaluate, training
 from backend.yolo.base_weights import BaseWeights
-from backend.yolo.classification import Classifier, load_predictor
+from backend.yolo.classifier import Classifier
 from backend.yolo.detector import load_detector
+from backend.yolo.predictors import load_predictor
 from tests.labelstudio.tags.test_choices import LABELS, MANY, TREE
 
 pytestmark = pytest.mark.torch
@@ -65,7 +66,7 @@ def briefly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_labels_are_class_numbers(briefly: tuple[Path, Path]) -> None:
-    paths, labels = classification.read_part(briefly[1], "train")
+    paths, labels = classifier_training.read_part(briefly[1], "train")
     assert [int(path.stem) for path in paths] == sorted([7, *range(100, 108)], key=str)
     assert dict(zip((path.stem for path in paths), labels, strict=True))["7"] == ()
     assert dict(zip((path.stem for path in paths), labels, strict=True))["101"] == (101 % 3,)
@@ -75,7 +76,7 @@ def test_a_classifier_keeps_the_contract(briefly: tuple[Path, Path]) -> None:
     classifier = load_predictor(briefly[0], IMGSZ, "cpu")
     assert isinstance(classifier, Classifier)
     assert classifier.classes == LABELS
-    paths, _ = classification.read_part(briefly[1], "train")
+    paths, _ = classifier_training.read_part(briefly[1], "train")
     found = list(classifier.predict(paths))
     assert len(found) == len(paths)
     for one in found:
