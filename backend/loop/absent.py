@@ -1,4 +1,7 @@
-"""Projects that are not there: one line of log each, and what is kept of a deleted one is put aside."""
+"""Steps of projects that were never set up or are deleted: each ends with one line of log.
+
+The files of a deleted project are put aside.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,20 @@ S = TypeVar("S", bound="WithContext")
 
 
 class WithContext(Protocol):
-    """What takes steps of a project."""
+    """An object whose methods are the steps of a project."""
 
     context: Context
 
 
 def tolerant(step: Callable[Concatenate[S, int, P], None]) -> Callable[Concatenate[S, int, P], None]:
-    """Return a step that ends with one line of log where its project is not there, not with four tracebacks.
+    """Return a step that ends with one line of log if its project does not exist, instead of a traceback per try.
 
-    The step's first argument is the project. The images that it fetches stay in the cache until it ends.
+    The step's first argument is the project id. The media files that the step fetches stay in the cache until it ends.
     """
 
     @functools.wraps(step)
     def run(self: S, project_id: int, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run the step, and log a project that does not exist."""
         with tolerated(self.context, project_id, step.__name__), self.context.media.in_use():
             step(self, project_id, *args, **kwargs)
 
@@ -38,9 +42,9 @@ def tolerant(step: Callable[Concatenate[S, int, P], None]) -> Callable[Concatena
 
 @contextmanager
 def tolerated(context: Context, project_id: int, work: str) -> Iterator[None]:
-    """End a piece of work quietly where its project was never set up here, or is gone from Label Studio.
+    """End the block with one line of log if the project was never set up here, or is deleted in Label Studio.
 
-    Something else that is not found is an error as ever.
+    `work` names the step in that line. Any other NotFoundError is raised.
     """
     try:
         yield

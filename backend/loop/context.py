@@ -1,4 +1,4 @@
-"""What every job and request works with, built once at the entry point and passed in."""
+"""The context of every job and request: it is built once at the entry point, and passed in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from backend.yolo.predictors import Predictors
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, handles to what holds state (Label Studio, the store, redis, the media cache), and loaded models."""
+    """The settings, the loaded models, and access to Label Studio, the store, redis and the media cache."""
 
     settings: Settings
     store: Store
@@ -35,43 +35,46 @@ class Context:
     predictors: Predictors
 
     def close(self) -> None:
-        """Close the connections and forget the models."""
+        """Close the connections and release the models."""
         self.redis.close()
         self.label_studio.close()
         self.predictors.close()
 
     def project_settings(self, record: ProjectRecord | None) -> Settings:
-        """Return the settings with the project's own overrides; SettingError names a bad one."""
+        """Return the settings with the project's own overrides; raises SettingError for an invalid one."""
         return self.settings if record is None else settings_table.for_project(self.settings, record.extra_params)
 
     def lock(self, project_id: int, purpose: str) -> AbstractContextManager[Fence]:
-        """Hold a project's lock, "training" or "push", while the block runs; BusyError if another holds it."""
+        """Hold the project's lock for `purpose`, which is "training" or "push", while the block runs.
+
+        Raises BusyError if another process holds it.
+        """
         return Locks(self.redis, self.store).lock(project_id, purpose)
 
     def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
-        """Yield each labeled task, or those of `ids`, with renamed labels under the names of today."""
+        """Yield all labeled tasks, or those of `ids`; renamed labels have their current names."""
         renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
         for task in self.label_studio.annotations.annotated_tasks(project_id, ids):
             yield label_renames.in_task(task, renames)
 
     @property
     def work_dir(self) -> Path:
-        """Local scratch space: beside the model directory where that is local."""
+        """The local folder for scratch files: the model directory itself if that is local."""
         return local_dir(self.settings)
 
 
 def local_dir(settings: Settings) -> Path:
-    """Return the local directory for caches and scratch files, also when MODEL_DIR is a remote URL."""
+    """Return the local folder for caches and scratch files, also if MODEL_DIR is a remote URL."""
     return Path(".yolo-backend" if is_remote(settings) else settings.model_dir).absolute()
 
 
 def is_remote(settings: Settings) -> bool:
-    """Return whether MODEL_DIR is an address: then no lock of this machine's tells who works on it."""
+    """Return whether MODEL_DIR is a URL: a file lock on this machine then does not protect it."""
     return "://" in settings.model_dir
 
 
 def build(settings: Settings) -> Context:
-    """Open everything lazily: no connection is made until the first use. Raises SettingError for a bad strategy."""
+    """Return a context whose connections open at their first use. Raises SettingError for an unknown strategy."""
     acquisition.get(settings.strategy)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     redis = connect(settings.redis_url)

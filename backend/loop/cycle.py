@@ -1,17 +1,17 @@
-"""What happens to a project, from new labels to a new order of its queue: the whole sequence on one page.
+"""The steps of a project, from new labels to a new order of its queue: the whole sequence on one page.
 
     check           enough new labels?                                      demands
     retrain         snapshot of the labels, train, judge, publish           training/
     start_scoring   cut the pool of the accepted version into shards        scoring/scoring
-    score_shard     predict a shard, and put it to a committee              scoring/scoring
+    score_shard     predict a shard, and ask the committee about it         scoring/scoring
     rank_and_push   rank, push every prediction, flip the queue, prune      scoring/pool_ranking, scoring/push
-    score_new       places for tasks that came late                         scoring/late_tasks
+    score_new       score tasks that were added after the ranking           scoring/late_tasks
     review_labels   mark the labels that look wrong                         review/
-    delete_old      predictions of versions before                          scoring/old_versions
+    delete_old      delete predictions of earlier versions                  scoring/old_versions
 
-Each step is a job of its own. It gets ids, finds out by itself what there is to do, may run twice, and asks for what
-comes after it. Label Studio holds the labels, the store holds versions and pools. So a step that is lost is found
-again: `reconcile` looks for it. docs/loop.md has a picture.
+Each step is a separate job. It gets ids, finds out what there is to do, may run twice, and enqueues the next step.
+Label Studio holds the labels, the store holds versions and pools. So a lost step is found again: `reconcile` looks for
+it. docs/loop.md has a picture.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from backend.queue.run_state import TrainingProgress
 log = logging.getLogger(__name__)
 
 TRAINING_PAUSE_S = 30.0
-BUSY_PAUSE_S = 5.0  # until a step that found another one at work looks again
+BUSY_PAUSE_S = 5.0  # before a step that found the lock taken is tried again
 
 
 class Cycle:
-    """The steps, with what they work with: the context, and the queue for the steps that come after them."""
+    """The steps of a project. `context` is what they work with, `jobs` the queue for the next steps."""
 
     def __init__(self, context: Context, jobs: Jobs) -> None:
         self.context = context
@@ -48,15 +48,15 @@ class Cycle:
 
     @absent.tolerant
     def check(self, project_id: int) -> None:
-        """Count new labels through Label Studio, and ask for a training when there are enough."""
+        """Count new labels in Label Studio, and enqueue a training if there are enough."""
         self._begin("check", project_id)
         demands.check(self.context, self.jobs, project_id)
 
     @absent.tolerant
     def retrain(self, project_id: int, forced: int) -> None:
-        """Train and publish; then score the pool if the version was accepted.
+        """Train and publish a version; then enqueue the scoring of the pool if the version was accepted.
 
-        Counts once more unless `forced`: a check that ran while a training did may have asked for labels already in it.
+        Without `forced` the labels are counted again: the check may have counted labels that a training then learned.
         """
         self._begin("retrain", project_id, forced)
         if pauses.after_killed_training(self.context, project_id):
@@ -74,7 +74,7 @@ class Cycle:
             version = retraining.retrain(self.context, project_id, forced=bool(forced))
         except BusyError as busy:
             log.info("project %d: %s", project_id, busy)
-            if forced:  # nobody asks again; labels that are due are found by the next check
+            if forced:  # a person asked for it once; a training that is due by its labels is found by the next check
                 self.jobs.once("retrain", project_id, forced, delay_s=TRAINING_PAUSE_S)
             return
         except TrainingError as error:  # the labels do not allow it
@@ -84,7 +84,7 @@ class Cycle:
             self.jobs.once("start_scoring", project_id)
         try:
             round_value.reward(self.context, version)
-        except (BackendError, OSError) as error:  # only the bandit's history lacks it; an error would train again
+        except (BackendError, OSError) as error:  # only the bandit's history lacks it, and raising would train again
             log.warning("project %d: the gain of %s is not kept: %s", project_id, version.name, error)
         scratch.clear(self.context.work_dir)
         self.jobs.once("check", project_id)  # labels may have come in while we trained
@@ -97,7 +97,9 @@ class Cycle:
         self._begin("start_scoring", project_id)
         with pauses.scoring(self.context, self.jobs, project_id):
             try:
-                with self.context.lock(project_id, "push"):  # what is being pushed or placed is of the pool that goes
+                with self.context.lock(
+                    project_id, "push"
+                ):  # a push at this moment would read the pool that is replaced
                     total = scoring.start(self.context, self.jobs, project_id)
             except BusyError:
                 self.jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)
@@ -109,11 +111,11 @@ class Cycle:
 
     @absent.tolerant
     def score_shard(self, project_id: int, run: int, index: int, labeled: int, task_ids: list[int]) -> None:
-        """Score one shard of the pool or of the labeled tasks; the last one in starts the ranking."""
+        """Score one shard of the pool or of the labeled tasks; the last shard enqueues the ranking."""
         with pauses.scoring(self.context, self.jobs, project_id, run):
             try:
                 number = scoring.score_shard(self.context, project_id, run, index, bool(labeled), task_ids)
-            except (ModelError, SettingError) as error:  # the other shards would fail alike
+            except (ModelError, SettingError) as error:  # the other shards would fail for the same reason
                 push.note_ranking_error(self.context, project_id, error)
                 self.context.progress.end_scoring(project_id, run)
                 return
@@ -122,9 +124,9 @@ class Cycle:
 
     @absent.tolerant
     def rank_and_push(self, project_id: int, run: int) -> None:
-        """Rank the pool, write every prediction, and turn the queue to the version; then ask for what follows.
+        """Rank the pool, write all predictions, and switch the queue to the version; then enqueue what follows.
 
-        Moot once another run has begun: its shards take the place of this one's.
+        It does nothing once another run has begun, because the shards of that run replace the shards of this one.
         """
         with pauses.scoring(self.context, self.jobs, project_id, run):
             self._rank_and_push(project_id, run)
@@ -145,37 +147,37 @@ class Cycle:
             push.note_ranking_error(context, project_id, error)
             progress.end_scoring(project_id, run)
             return
-        if pushed is not None:  # else another version was accepted meanwhile, and has a scoring of its own
+        if pushed is not None:  # otherwise another version was accepted meanwhile, and has its own scoring
             self._follow_up(project_id, current.number, pushed)
-        progress.end_scoring(project_id, run)  # the last: if this job dies, the next try is not moot
+        progress.end_scoring(project_id, run)  # last, so that the next try finds the run if this job dies
 
     def _follow_up(self, project_id: int, number: int, pushed: Pushed) -> None:
-        """Ask for what follows a push, and prune the store."""
+        """Enqueue what follows a push, and prune the store."""
         push.forget_ranking_error(self.context, project_id)
         log.info(
             "project %d: the predictions of %s are in Label Studio; %d were not there before",
             *(project_id, pushed.version, pushed.created),
         )
-        if push.is_ranked(self.context, project_id):  # else it would start this scoring of an empty pool over and over
+        if push.is_ranked(self.context, project_id):  # with an empty pool it would start the same scoring for ever
             self.jobs.once("score_new", project_id)
         self.jobs.once("delete_old", project_id)
         self.jobs.once("review_labels", project_id, number)
-        self.jobs.once("check", project_id)  # labels that came in meanwhile had to wait, see demands.is_awaited
+        self.jobs.once("check", project_id)  # for labels that came during the scoring, see demands.is_awaited
         demands.close_push(self.context, project_id, number)
 
     # What follows a push
 
     @absent.tolerant
     def score_new(self, project_id: int) -> None:
-        """Give the tasks of the queue the prediction and the place that they lack."""
+        """Write predictions and scores that tasks in the queue lack."""
         context, jobs = self.context, self.jobs
         self._begin("score_new", project_id)
         infos = context.label_studio.projects.get_many([project_id])
-        mark = demands.fingerprint(context, infos, project_id)  # before any task is looked at
+        fingerprint = demands.fingerprint(context, infos, project_id)  # before any task is read
         if not push.is_ranked(context, project_id):
             if context.progress.scoring(project_id) is None:
                 jobs.once("start_scoring", project_id)
-                context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
+                context.progress.remember(project_id, "placed", fingerprint, for_s=demands.TRUSTED_S)
             return
         try:
             with context.lock(project_id, "push") as fence:
@@ -184,10 +186,10 @@ class Cycle:
         except BusyError:
             jobs.once("score_new", project_id, delay_s=BUSY_PAUSE_S)
             return
-        if created >= late_tasks.AT_ONCE:  # others may be left: those of other projects come first
+        if created >= late_tasks.AT_ONCE:  # more may be left; other projects have their turn first
             jobs.once("score_new", project_id)
         else:
-            context.progress.remember(project_id, "placed", mark, for_s=demands.TRUSTED_S)
+            context.progress.remember(project_id, "placed", fingerprint, for_s=demands.TRUSTED_S)
         if outdated:
             jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
         if created:
@@ -195,7 +197,10 @@ class Cycle:
 
     @absent.tolerant
     def review_labels(self, project_id: int, number: int) -> None:
-        """Look for wrong labels with version `number`, and mark them in Label Studio; moot once another one serves."""
+        """Look for wrong labels with version `number`, and mark them in Label Studio.
+
+        It does nothing if another version serves now.
+        """
         self._begin("review_labels", project_id, number)
         if not number or number != served_models.serving_number(self.context, project_id):
             return
@@ -203,7 +208,7 @@ class Cycle:
         try:
             with self.context.lock(project_id, "push") as fence:
                 issues = label_review.examine(self.context, project_id)
-                fence.check()  # a review takes as long as there are labels
+                fence.check()  # a review of many labels takes long, and the lock may be lost meanwhile
                 written = label_marks.mark(self.context, project_id, issues)
         except BusyError:
             self.jobs.once("review_labels", project_id, number, delay_s=BUSY_PAUSE_S)
@@ -215,13 +220,13 @@ class Cycle:
 
     @absent.tolerant
     def delete_old(self, project_id: int) -> None:
-        """Delete a few predictions of old versions, or wait while people annotate."""
+        """Delete a few predictions of old versions, but none while people annotate."""
         self._begin("delete_old", project_id)
         pause_s = old_versions.delete_some(self.context, project_id)
         if pause_s is not None:
             self.jobs.once("delete_old", project_id, delay_s=pause_s)
 
-    # What keeps it going
+    # What keeps the loop running
 
     @absent.tolerant
     def configure(self, project_id: int) -> None:
@@ -231,7 +236,7 @@ class Cycle:
         self.jobs.once("check", project_id)
 
     def reconcile(self) -> None:
-        """Find what lost webhooks, a lost redis or a dead worker left undone, in every project."""
+        """Find the steps that are missing after a lost webhook, a lost redis or a dead worker, in every project."""
         context = self.context
         self._begin("reconcile")
         client, project_ids = context.label_studio, context.store.project_ids()
@@ -247,29 +252,29 @@ class Cycle:
             try:
                 with absent.tolerated(context, project_id, "reconcile"):
                     demands.reconcile(context, self.jobs, project_id, infos, hooks)
-            except BackendError as error:  # the other projects are looked after all the same
+            except BackendError as error:  # the other projects are reconciled nevertheless
                 log.warning("project %d: %s", project_id, error)
                 studio_state.note_error(context, project_id, str(error))
         presence.note_reconcile(context.redis)
 
     def _begin(self, step: str, *args: int) -> None:
-        """Let the same step be asked for again: what happens from now on, this one may not see."""
+        """Let the same step be enqueued again, because this run may not see what changes from now on."""
         self.context.progress.unclaim(hint(step, *args))
 
 
 def rank_push_and_flip(context: Context, project_id: int, number: int, check: Check = no_check) -> Pushed | None:
-    """Rank the scored pool of version `number`, write every prediction, then turn the queue in one write.
+    """Rank the scored pool of version `number`, write all predictions, then switch the queue in one write.
 
-    None once it is moot. Safe to run again: the ranking comes out the same, and tasks that have their prediction are
-    left alone. `check` runs right before each write to Label Studio, and so does the question whether the version is
-    the accepted one still.
+    Returns None if another version is accepted by now. It is safe to run again: the ranking is the same, and existing
+    predictions stay. `check` runs right before each write to Label Studio. So does the check that the version is still
+    the accepted one.
     """
     check = push.accepted_only(context, project_id, number, check)
     record = served_models.project_record(context, project_id)
     models = served_models.models_for(context, record, accepted=True)
     if models[0].number != number:
         return None
-    order = pool_ranking.rank_pool(context, record, models)  # anew: one that is there is of nobody knows which pool
+    order = pool_ranking.rank_pool(context, record, models)  # a stored ranking may be of another pool
     pushed = push.push(context, record, models, order, check)
     push.activate(context, models[0], check)
     return pushed

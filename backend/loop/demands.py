@@ -1,4 +1,4 @@
-"""What a project asks for now: a training, a scoring, a review of its labels, or nothing until something changes."""
+"""What a project needs now: a training, a scoring, a review of its labels, or nothing until something changes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from backend.queue.run_state import TrainingProgress
 
 log = logging.getLogger(__name__)
 
-TRUSTED_S = 3600  # for so long what was found in order counts as such, if nothing shows that something happened
+TRUSTED_S = 3600  # for this long a project that was found in order is not checked again, unless it has changed
 
 
 def reconcile(
     context: Context, jobs: Jobs, project_id: int, infos: Mapping[int, ProjectInfo], hooks: Sequence[WebhookInfo]
 ) -> None:
-    """Look after one project; what was found in order is asked for again only once something happened there."""
+    """Enqueue the steps that one project lacks; a project that was found in order is checked again after a change.
+
+    `infos` are the projects of Label Studio by id, `hooks` the webhooks of all projects.
+    """
     now, stored = fingerprint(context, infos, project_id), context.store.project(project_id)
     if stored is None:
         return
@@ -37,42 +40,42 @@ def reconcile(
     projects.note_studio_state(context, record, info.sampling, hooks)
     failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
     changed = failed or context.progress.recall(project_id, "checked") != now
-    astray = changed and projects.is_misdirected(context, record, info.model_version)
-    if astray or projects.is_drifted(context, record, hooks):
+    misdirected = changed and projects.is_misdirected(context, record, info.model_version)
+    if misdirected or projects.is_drifted(context, record, hooks):
         jobs.once("configure", project_id)
-    # Not of `record`: the label config may have changed since the last /setup.
+    # Not with `record`, because its label config may be newer than the last /setup.
     stored_answers.of_accepted(context, project_id).adopt(stored)
     if push.is_pending(context, record):
         jobs.once("start_scoring", project_id)
-    lost = changed and label_marks.are_missing(context, project_id)
-    if lost:
+    marks_missing = changed and label_marks.are_missing(context, project_id)
+    if marks_missing:
         jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
-    if changed and check(context, jobs, project_id) and not astray and not lost:
+    if changed and check(context, jobs, project_id) and not misdirected and not marks_missing:
         context.progress.remember(project_id, "checked", now, for_s=TRUSTED_S)
-    if context.progress.recall(project_id, "placed") != now:  # `score_new` remembers after which change it had a look
+    if context.progress.recall(project_id, "placed") != now:  # `score_new` stores the fingerprint that it has handled
         jobs.once("score_new", project_id)
     if changed:
         _end_push(context, jobs, project_id)
 
 
 def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:
-    """Do what follows a push and may have been lost with redis, by what the store and Label Studio show."""
+    """Do what follows a push, if the store or Label Studio shows that it was lost with redis."""
     if old_versions.are_left(context, project_id):
         jobs.once("delete_old", project_id)
     closed = round_value.is_observed(context, project_id) or not push.is_ranked(context, project_id)
-    if not closed and context.progress.scoring(project_id) is None:  # else the push at its end does it
+    if not closed and context.progress.scoring(project_id) is None:  # during a scoring its push does it
         close_push(context, project_id, served_models.serving_number(context, project_id))
 
 
 def close_push(context: Context, project_id: int, number: int) -> None:
-    """Keep what a scored pool says of stopping, and drop what is now too old from the store."""
+    """Store the stopping signs of a scored pool, and remove old versions from the store."""
     round_value.observe(context, project_id, number)
     settings = context.project_settings(context.store.project(project_id))
     context.store.prune(project_id, keep=settings_table.versions_kept(settings))
 
 
 def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:
-    """Return a text that changes with whatever happens in a project of Label Studio, or to what we make of it."""
+    """Return a text that changes with each change of a project in Label Studio, its served version or RETRAIN_EVERY."""
     if project_id not in infos:
         raise NotFoundError(f"no project {project_id} in Label Studio")
     changed = context.label_studio.tasks.latest_change(project_id)
@@ -82,10 +85,10 @@ def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: 
 
 
 def check(context: Context, jobs: Jobs, project_id: int) -> bool:
-    """Start what the labels ask for; return whether nothing is left to do until they change."""
-    unseen = label_review.outdated(context, project_id)
+    """Enqueue what the labels require; return whether there is nothing to do until they change."""
+    unreviewed = label_review.outdated(context, project_id)
     enough = _has_enough(context, project_id)
-    if unseen:
+    if unreviewed:
         jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
     pauses.after_killed_training(context, project_id)
     fault = context.progress.fault(project_id, "training")
@@ -93,21 +96,24 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     due = enough and not has_failed_on_these_labels(context, project_id) and not is_awaited(context, project_id)
     if (due or forced) and not context.progress.is_paused(project_id, "training"):
         enqueue_training(context, jobs, project_id, forced=forced)
-    return not (unseen or enough or forced)
+    return not (unreviewed or enough or forced)
 
 
 def is_due(context: Context, project_id: int) -> bool:
-    """Return whether there are enough new labels, others than those that allowed no training, and it is their turn."""
+    """Return whether a training is due.
+
+    There are enough new labels, no training has failed on them, and the accepted version is in the queue.
+    """
     if is_awaited(context, project_id):
         return False
     return _has_enough(context, project_id) and not has_failed_on_these_labels(context, project_id)
 
 
 def is_awaited(context: Context, project_id: int) -> bool:
-    """Return whether the accepted version is on its way into the queue: the next training waits until it is there.
+    """Return whether the accepted version is not in the queue yet: the next training waits until it is.
 
-    Where people label faster than the pool is scored, each training would make the scoring before it moot, and the
-    queue would never change. A scoring that failed is waited for by nobody.
+    If people label faster than the pool is scored, each training would void the scoring before it, and the queue would
+    never change. A training does not wait for a scoring that failed.
     """
     record, accepted = context.store.project(project_id), context.store.current(project_id)
     if record is None or accepted is None or accepted == context.store.serving(project_id):
@@ -127,20 +133,20 @@ def _has_enough(context: Context, project_id: int) -> bool:
 
 
 def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:
-    """Ask for a training, and show that it waits."""
+    """Enqueue a training, and show in the status that it waits."""
     if jobs.once("retrain", project_id, int(forced)) and context.progress.training(project_id).state != "running":
         context.progress.set_training(project_id, TrainingProgress("queued"))
 
 
 def give_up_training(context: Context, project_id: int, error: TrainingError) -> None:
-    """Keep that the labels do not allow a training: the next one waits until they change, or what is asked of them."""
+    """Store that the labels do not allow a training: the next one waits until they or the label config change."""
     context.progress.remember(project_id, "failed_labels", labels_fingerprint(context, project_id))
-    context.progress.forget_fault(project_id, "training")  # or a training that was asked for would come for ever
+    context.progress.forget_fault(project_id, "training")  # a forced training would be tried again for ever
     log.warning("project %d: no training: %s", project_id, error)
 
 
 def labels_fingerprint(context: Context, project_id: int) -> str:
-    """Return a hash that changes with the labels, or with what the label config asks of them."""
+    """Return a hash that changes with the labels and with the label config."""
     stamps, record = context.label_studio.annotations.stamps(project_id), context.store.project(project_id)
     text = json.dumps([sorted(stamps.items()), record.label_config if record else ""])
     return hashlib.sha256(text.encode()).hexdigest()

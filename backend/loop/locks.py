@@ -1,6 +1,6 @@
-"""Who may work on a project: a lease in redis keeps two holders apart, a token in the store stops a late one.
+"""Locks of projects: a lease in redis allows one holder at a time, a token in the store stops a holder that is late.
 
-docs/locks.md tells the whole design.
+docs/locks.md explains the design.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from backend.store.store import Store
 log = logging.getLogger(__name__)
 
 LOCK_TTL_MS = 60_000
-_HOLD = (  # renew it, or take it again where redis came back empty; a lock of somebody else stays theirs
+_HOLD = (  # renew our lock, or take it again if redis came back empty; never take the lock of another holder
     "local holder = redis.call('get', KEYS[1]) "
     "if holder and holder ~= ARGV[1] then return 0 end "
     "redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1"
@@ -29,17 +29,17 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 
 
 class Fence:
-    """A held lock; `check` refuses to go on once another may have worked on the project."""
+    """A held lock; `check` raises BusyError once another holder may have worked on the project."""
 
     def __init__(self, locks: Locks, project_id: int, purpose: str) -> None:
         self._redis, self._store = locks.redis, locks.store
         self._project_id, self._purpose = project_id, purpose
         self._key = f"lock:{purpose}:{project_id}"
-        self._holder = secrets.token_hex(16)  # a name that no restart of redis gives twice
+        self._holder = secrets.token_hex(16)  # unique, also after a restart of redis
         self.token = 0
 
     def take(self) -> None:
-        """Take the lock and a token above all others; BusyError if another holds it."""
+        """Take the lock, and a token higher than all before; raises BusyError if another process holds the lock."""
         if not self._lease():
             raise BusyError(f"a {self._purpose} of project {self._project_id} is already running", where=self._key)
         try:
@@ -49,10 +49,10 @@ class Fence:
             raise
 
     def check(self) -> None:
-        """Raise BusyError if the lock has passed to another.
+        """Raise BusyError if another process has held the lock since.
 
-        The store decides: whoever took the lock after us has a higher token. So redis may be away for as long as it
-        likes; nobody gets a lock without it.
+        The token in the store decides: a later holder has a higher token. So this works while redis is away, and
+        without redis no other process can take the lock.
         """
         if not self.hold():
             raise BusyError(
@@ -62,28 +62,28 @@ class Fence:
             )
 
     def hold(self) -> bool:
-        """Renew the lock, or take it again where redis lost it; False if it has passed to another."""
+        """Renew the lock, or take it again if redis lost it; return False if another process has held it since."""
         try:
             held = self._lease()
         except RedisError:
-            held = True  # as far as anybody can tell; the token decides
+            held = True  # unknown without redis; the token decides
         if held and self._store.tokens.newest(self._project_id, self._purpose) != self.token:
-            self.release()  # it was free, but somebody has held it since
+            self.release()  # it was free, but another process has held it meanwhile
             return False
         return held
 
     def _lease(self) -> bool:
-        """Take or renew the lock in redis; sent again after a lost answer it says the same."""
+        """Take or renew the lock in redis, and return whether we hold it; safe to repeat after a lost answer."""
         return bool(self._redis.eval(_HOLD, 1, self._key, self._holder, LOCK_TTL_MS))
 
     def release(self) -> None:
-        """Let others have the lock; without redis it ends by itself."""
+        """Release the lock; without redis it expires."""
         with suppress(RedisError):
             self._redis.eval(_RELEASE, 1, self._key, self._holder)
 
 
 class Locks:
-    """The locks of all projects, one for each purpose ("training", "push")."""
+    """The locks of all projects: each project has one for "training" and one for "push"."""
 
     def __init__(self, redis: Redis, store: Store) -> None:
         self.redis = redis
@@ -91,7 +91,10 @@ class Locks:
 
     @contextmanager
     def lock(self, project_id: int, purpose: str) -> Iterator[Fence]:
-        """Hold the project's lock for `purpose`, renewed in the background; BusyError if another holds it."""
+        """Hold the project's lock for `purpose`, and renew it in the background.
+
+        Raises BusyError if another process holds it.
+        """
         fence = Fence(self, project_id, purpose)
         fence.take()
         stop = threading.Event()
@@ -106,7 +109,7 @@ class Locks:
 
 
 def _keep(fence: Fence, stop: threading.Event) -> None:
-    """Renew a lock until it is released or lost; an error of the store's is for whoever checks next."""
+    """Renew a lock until it is released or lost; an error of the store is raised by the next `check`."""
     while not stop.wait(LOCK_TTL_MS / 6000):
         with suppress(MachineError, OSError):
             if not fence.hold():

@@ -1,4 +1,4 @@
-"""What becomes of a job where the machine fails: it runs again after a growing pause, and the status tells why."""
+"""Jobs at which the machine fails: they run again after a growing pause, and the status shows the reason."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def training(context: Context, project_id: int, forced: int) -> Iterator[None]:
-    """Keep a fault of the machine or of Label Studio in the block: the check trains again after a pause.
+    """Store a fault of the machine or of Label Studio in the block, so that the check trains again after a pause.
 
-    The labels are not to blame.
+    Other errors are raised: their cause is in the labels or in the program.
     """
     try:
         yield
@@ -31,7 +31,10 @@ def training(context: Context, project_id: int, forced: int) -> Iterator[None]:
 
 
 def after_killed_training(context: Context, project_id: int) -> bool:
-    """Keep that a training was killed, if one was: at once it may be killed again, so the check waits for a while."""
+    """Store a fault if the last training was killed, and return whether it was.
+
+    It may be killed again at once, so the next training waits for the pause.
+    """
     if not context.progress.is_dead(project_id):
         return False
     error = MachineError(
@@ -50,10 +53,10 @@ def _note(context: Context, project_id: int, forced: bool, cause: BackendError) 
 
 @contextmanager
 def scoring(context: Context, jobs: Jobs, project_id: int, run: int | None = None) -> Iterator[None]:
-    """Score again from the start, after a pause, where the machine fails in the block; `run` is then over.
+    """If the machine fails in the block, end the run and enqueue a new scoring after a pause.
 
-    So it is where Label Studio does not even list the tasks. Later, with a `run`, rq tries the job again instead, and
-    what is scored stays.
+    A fault of Label Studio does the same as long as there is no `run`, while it lists the tasks. Later the error is
+    raised: rq tries the job again, and the scored shards stay.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""How a project is made ready in Label Studio, and what its status page shows."""
+"""The set-up of a project in Label Studio, and the status of a project."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from backend.store.store import ProjectRecord
 log = logging.getLogger(__name__)
 
 WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
-RECOVERY_PAUSE_S = 600
+RECOVERY_PAUSE_S = 600  # before the next attempt to recover a lost project
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All that GET /api/projects/{id} tells of a project."""
+    """The status of a project, as GET /api/projects/{id} shows it."""
 
     project_id: int
     version: str
-    counts: LabelCounts | None  # None: nothing was counted yet
+    counts: LabelCounts | None  # None: not counted yet
     retrain_every: int
     strategy: str
     training: TrainingProgress
     versions: tuple[ModelVersion, ...]
     scoring: ScoringRun | None
     failures: dict[int, str]  # task id -> why it has no prediction or no label
-    ranking_error: str  # why the accepted version could not be ranked, so that the queue kept its order; "" if it could
+    ranking_error: str  # why the accepted version could not be ranked, and the queue kept its order; "" if it could
     stopping: Recommendation
     bandit: str  # "off", "ucb1" or "thompson"
-    arms: tuple[Arm, ...]  # the bandit's strategies and what they gained
+    arms: tuple[Arm, ...]  # the bandit's strategies and their gains
     rewards: tuple[Reward, ...]
     label_studio: StudioState  # as the last reconcile saw it
-    warnings: tuple[str, ...]  # what of the label config is left alone, and why
-    label_issues: tuple[LabelIssue, ...]  # what the served version thought of the labels, worst first
+    warnings: tuple[str, ...]  # the parts of the label config that are ignored, and why
+    label_issues: tuple[LabelIssue, ...]  # the served version's review of the labels, worst first
 
 
 def status(context: Context, project_id: int) -> Status:
-    """Return a project's status from the store and redis alone; NotFoundError if it was never set up."""
+    """Return a project's status from the store and redis alone; raises NotFoundError if it was never set up."""
     record = require_project(context, project_id)
     settings = context.project_settings(record)
     rewards = context.store.state.rewards(project_id)
@@ -82,11 +82,11 @@ def status(context: Context, project_id: int) -> Status:
 
 
 def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = False) -> tuple[str, ...]:
-    """Make the project's queue ours: webhook header, sampling, queue tab, model_version; return what was done.
+    """Set up the project in Label Studio: webhook header, sampling, tabs, model_version; return what was done.
 
-    The sampling is set when the project is configured for the first time, or `anew`: if somebody chooses another one
-    later, that stands. Safe to run again. A project without predictions of the served version is scored first; the push
-    then flips it.
+    The sampling is set only the first time, or with `anew`, so that a later choice of the project's owner stays. It is
+    safe to run again. A project without predictions of the served version is scored first; its push then switches the
+    queue.
     """
     record = project_record(context, project_id)
     client = context.label_studio
@@ -114,7 +114,7 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
         if flip(context, project_id, version):
             done.append(f"pointed the queue at {version}")
         context.store.note_shown(project_id, serving_number(context, project_id))
-    # Read again: /setup may have written a newer record while we talked to Label Studio, for our calls cause it.
+    # Our calls make Label Studio call /setup, which may have written a newer record meanwhile.
     latest = context.store.project(project_id) or record
     context.store.save_project(replace(latest, configured=record.backend_url))
     log.info("project %d: %s", project_id, "; ".join(done) or "already configured")
@@ -122,9 +122,9 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
 
 
 def is_drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> bool:
-    """Return whether the backend's address changed, or its webhook was made anew without our header.
+    """Return whether the backend's address has changed, or its webhook was created again without our header.
 
-    `hooks` are webhooks of the project and of others.
+    `hooks` are the webhooks of all projects.
     """
     if record.configured != record.backend_url:
         return True
@@ -133,43 +133,43 @@ def is_drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookI
 
 
 def is_misdirected(context: Context, record: ProjectRecord, shown: str) -> bool:
-    """Return whether Label Studio points the queue at nothing of ours, and could do better.
+    """Return whether Label Studio's queue should go by our version, but does not.
 
-    It writes the backend's title there when one is attached, and clears it when pre-annotations are switched off. Or
-    a push died before it pointed the queue. `shown` is what the queue is pointed at.
+    Label Studio writes the backend's title to the project's model_version when a backend is attached, and clears it
+    when pre-annotations are switched off. Or a push died before it switched the queue. `shown` is the project's
+    model_version.
     """
     version, client = name_of(context, record), context.label_studio
     if shown == version or context.progress.scoring(record.project_id) is not None:
-        return False  # the push at a scoring's end points the queue
+        return False  # the push at the end of the scoring switches the queue
     if version not in client.predictions.versions(record.project_id):
-        return False  # nothing is left to label, so there is no queue to be pointed
+        return False  # no unlabeled task has a prediction, so there is no queue
     if context.store.shown(record.project_id) not in (None, serving_number(context, record.project_id)):
         return True
-    # Last, as LS calls /setup of each backend that it is asked for.
+    # Last, because this request makes Label Studio call /setup of each backend.
     titles = {backend.title for backend in client.projects.backends(record.project_id)} if shown else {""}
     return shown in titles
 
 
 def recover_lost_projects(context: Context, hooks: Iterable[WebhookInfo]) -> None:
-    """Let Label Studio call /setup for projects that its webhooks tell are ours, and of which the store knows nothing.
+    """Make Label Studio call /setup for projects that have a webhook of ours but are not in the store.
 
-    It does so whenever it is asked for the backends of a project. Such a project was set up with a store that is lost,
-    or with that of another backend: hence not more often than every ASKED_AGAIN_S.
+    Label Studio calls /setup when it is asked for the backends of a project. The store of such a project is lost, or
+    the project belongs to another backend. So each is asked for at most every RECOVERY_PAUSE_S seconds.
     """
-    known = set(context.store.project_ids())
-    lost = {hook.project_id for hook in hooks if WEBHOOK_HEADER in hook.headers} - known
+    lost = {hook.project_id for hook in hooks if WEBHOOK_HEADER in hook.headers} - set(context.store.project_ids())
     for project_id in sorted(lost):
         if context.progress.recall(project_id, "taken_up"):
             continue
         context.progress.remember(project_id, "taken_up", "asked", for_s=RECOVERY_PAUSE_S)
         try:
             context.label_studio.projects.backends(project_id)
-        except BackendError as error:  # the other projects are looked after all the same
+        except BackendError as error:  # the other projects are recovered nevertheless
             log.warning("project %d: %s", project_id, error)
 
 
 def note_studio_state(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
-    """Write down for the status what Label Studio has of a project's webhook and sampling."""
+    """Store the state of a project's webhook and sampling in Label Studio for the status."""
     mine = [hook for hook in hooks if hook.project_id == record.project_id]
     webhook, secret = "", context.store.secret()
     if record.backend_url:
@@ -180,10 +180,10 @@ def note_studio_state(context: Context, record: ProjectRecord, sampling: str, ho
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
-    """Give the project's webhook our secret; True if it lacked it.
+    """Write our secret to the header of the project's webhook; return whether it was missing.
 
-    The address is what a caller of /setup named, and that may be anybody: it is ours if BACKEND_URL says so, or if
-    somebody with an account attached it in Label Studio. Raises NotFoundError if it is not, or if there is no webhook.
+    Anybody can call /setup with any address. So the address counts as ours only if it is BACKEND_URL, or if a user has
+    attached it in Label Studio. Raises NotFoundError if it is not ours, or if there is no webhook.
     """
     client, project_id, url = context.label_studio, record.project_id, record.backend_url
     header = WEBHOOK_HEADER, context.store.secret()
@@ -201,14 +201,16 @@ def _secure_webhook(context: Context, record: ProjectRecord) -> bool:
 
 
 def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
-    """Attach the backend at `url` to a project as LS's own UI does; return what was done.
+    """Attach the backend at `url` to a project, as Label Studio's own page does; return what was done.
 
-    Label Studio calls /setup while attaching, and that starts `configure` by itself. Raises LabelStudioBlockedError
-    when LS refuses private addresses, LabelStudioError with the backend's own message when /setup fails.
+    Label Studio calls /setup meanwhile, and that enqueues `configure`. Raises LabelStudioBlockedError if Label Studio
+    refuses private addresses, and LabelStudioError with the backend's own message if /setup fails.
     """
     client, settings = context.label_studio, context.settings
     url = url.rstrip("/")
-    attached = next((one for one in client.projects.backends(project_id) if one.url.rstrip("/") == url), None)
+    attached = next(
+        (backend for backend in client.projects.backends(project_id) if backend.url.rstrip("/") == url), None
+    )
     if attached is None:
         attached = client.projects.attach_backend(
             project_id, url, "yolo-backend", settings.basic_auth_user, settings.basic_auth_pass

@@ -1,4 +1,4 @@
-"""Which model answers for a project: its served version, the accepted one on its way there, or the base model."""
+"""The models of a project: those of its served version, of its accepted version, or the base models."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ from backend.yolo.tasks import weights_name
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What a version says of one control tag, and how to predict with it; without weights it predicts nothing."""
+    """The model of a version for one control tag; without weights its predictions are empty."""
 
     project_id: int
     number: int
     name: str
     classes: tuple[str, ...]
     class_weights: FloatArray | None
-    temperature: float  # of its confidences
+    temperature: float  # of the confidences
     weights: Path | None
     imgsz: int
     device: str
-    tag: ControlTag  # whose regions its predictions become
+    tag: ControlTag  # its predictions become regions of this tag
     key: str  # the tag's name in the store of the version
     config: tuple[ControlTag, ...] = ()  # all tags of the label config
-    trained: bool = True  # False: these are the base weights
+    trained: bool = True  # False: the weights are base weights
     metrics: Metrics | None = None
-    predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold its model in memory
-    pool_key: str = ""  # a hash of what its raw answers depend on, as the store knows it
+    predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold the loaded model
+    pool_key: str = ""  # a hash of what its raw predictions depend on
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
-        """Yield a Prediction per file, in order."""
+        """Yield one prediction per file, in order."""
         if self.weights is None:
             return (_empty_prediction(file, len(self.classes)) for file in files)
         return self.predictors.get(self.weights, self.imgsz, self.device).predict([file.path for file in files])
 
-    def watch(self, video: Video, tag: ControlTag) -> Prediction:
-        """Return the objects of a video, or what its frames show. Raises MediaError where it does not decode."""
-        found = None if self.weights is None else self.predictors.get(self.weights, self.imgsz, self.device)
-        if tag.task == "classify" and isinstance(found, Classifier):
-            return frame_classifier.watch(found, video, tag)
-        if tag.task != "classify" and isinstance(found, Detector):
-            return tracking.watch(found, video, tag.frame_rate, answer_options(tag))
-        return _empty_prediction(video, len(self.classes))  # no model, or one from before the label config was changed
+    def predict_video(self, video: Video, tag: ControlTag) -> Prediction:
+        """Return the objects of a video, or the classes of its frames. Raises MediaError if it cannot be decoded."""
+        predictor = None if self.weights is None else self.predictors.get(self.weights, self.imgsz, self.device)
+        if tag.task == "classify" and isinstance(predictor, Classifier):
+            return frame_classifier.watch(predictor, video, tag)
+        if tag.task != "classify" and isinstance(predictor, Detector):
+            return tracking.watch(predictor, video, tag.frame_rate, answer_options(tag))
+        return _empty_prediction(video, len(self.classes))  # no model, or one of an earlier label config
 
 
 def require_project(context: Context, project_id: int) -> ProjectRecord:
-    """Return what the last /setup brought of a project; raises NotFoundError if it was never set up."""
+    """Return a project as its last /setup described it; raises NotFoundError if it was never set up."""
     record = context.store.project(project_id)
     if record is None:
         fix = f"in Label Studio, Settings > Model, connect this backend; or run `yolo-backend connect {project_id}`"
@@ -76,30 +76,30 @@ def require_project(context: Context, project_id: int) -> ProjectRecord:
 
 
 def project_record(context: Context, project_id: int) -> ProjectRecord:
-    """Return the project as Label Studio has it now, with the settings its last /setup brought."""
+    """Return a project with its current label config in Label Studio and the settings of its last /setup."""
     record = require_project(context, project_id)
     return replace(record, label_config=context.label_studio.projects.get(project_id).label_config)
 
 
 def serving_number(context: Context, project_id: int) -> int:
-    """Return the number of the version that serves; 0 is the base model."""
+    """Return the number of the served version; 0 is the base model."""
     serving = context.store.serving(project_id)
     return serving.number if serving else 0
 
 
 def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) -> str:
-    """Return the name of the version that serves the project; touches no weights, so /setup may ask."""
+    """Return the name of the served version, or of the accepted one; reads no weights, so /setup may call it."""
     version = _stored(context, record.project_id, accepted=accepted)
     return version.name if version else version_name(base_model(context, record), 0)
 
 
 def base_model(context: Context, record: ProjectRecord) -> str:
-    """Return the weights a project starts from, and its versions are called by: those of its first control tag."""
+    """Return the name of the base weights of the first control tag: the project's versions are named after them."""
     return tag_base_model(context, record, label_config.parse(record.label_config)[0])
 
 
 def tag_base_model(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
-    """Return the weights a tag starts from: the config's model_path, else BASE_MODEL's counterpart for the task."""
+    """Return the name of a tag's base weights: its model_path, else the counterpart of BASE_MODEL for its task."""
     return tag.model_path or weights_name(context.project_settings(record).base_model, tag.task)
 
 
@@ -108,7 +108,7 @@ def _is_admins_choice(context: Context, name: str, task: YoloTask) -> bool:
 
 
 def check_base(context: Context, record: ProjectRecord) -> None:
-    """Raise ModelError if the project names weights that the admin has not approved; opens no weights."""
+    """Raise ModelError if the label config names weights that the admin has not approved; opens no weights."""
     for tag in label_config.parse(record.label_config):
         name = tag_base_model(context, record, tag)
         if not _is_admins_choice(context, name, tag.task):
@@ -117,7 +117,7 @@ def check_base(context: Context, record: ProjectRecord) -> None:
 
 
 def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> base_weights.BaseWeights:
-    """Find the weights a tag starts from; raises ModelError if they are not approved, or cannot be used."""
+    """Return the base weights of a tag; raises ModelError if they are not approved, or cannot be used."""
     name = tag_base_model(context, record, tag)
     if is_weights_name(name):
         for path in (name, f"base/{name}", approved_weights.LISTING):
@@ -128,18 +128,18 @@ def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> base_
 
 
 def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tuple[ServedModel, ...]:
-    """Return the served model of each control tag, in the config's order.
+    """Return the model of each control tag, in the order of the label config.
 
-    With `accepted` those of the newest published version, whose scores may not be in LS yet. A tag that was renamed has
-    the model that it had; one that the version has no model for is answered by its base weights. Raises ModelError if
-    weights are damaged or are not ours.
+    They are those of the served version. With `accepted` they are those of the accepted version, whose scores may not
+    be in Label Studio yet. A renamed tag keeps its model. A tag without a model in the version has its base weights.
+    Raises ModelError if weights are damaged or not ours.
     """
     version, tags = version_of(context, record, accepted=accepted), label_config.parse(record.label_config)
     return tuple(_model(context, record, version, tag, tags) for tag in tags)
 
 
 def pool_keys(context: Context, record: ProjectRecord) -> dict[str, str]:
-    """Return the `pool_key` of each of the accepted models by its tag's name in the store; opens no weights."""
+    """Return the `pool_key` of each model of the accepted version, by the tag's name in the store; opens no weights."""
     version, tags = version_of(context, record, accepted=True), label_config.parse(record.label_config)
     return {_key(version, tag): _pool_key(context, record, version, tag) for tag in tags}
 
@@ -150,12 +150,12 @@ def _key(version: ModelVersion | None, tag: ControlTag) -> str:
 
 
 def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag) -> str:
-    """Return a hash of which weights a tag's answers are of, what they look at and how; thresholds change nothing.
+    """Return a hash of what a tag's predictions depend on: weights, media and options, but not thresholds.
 
-    Base weights count by their name: whether each machine could fetch them is no reason to ask all anew.
+    Base weights count by their name, so that a machine that could not fetch them does not cause a new scoring.
     """
-    known = version.model_of(tag) if version else None
-    weights = known.sha256 if known else tag_base_model(context, record, tag)
+    model = version.model_of(tag) if version else None
+    weights = model.sha256 if model else tag_base_model(context, record, tag)
     depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(answer_options(tag).items()))
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
@@ -168,14 +168,14 @@ def _model(
     config: tuple[ControlTag, ...],
 ) -> ServedModel:
     settings = context.project_settings(record)
-    known = version.model_of(tag) if version else None
-    if version is not None and known is not None:
-        path: Path | None = context.store.weights(version, known.from_name)
-        classes, tail, temperature = known.classes, weights_of(known, settings), known.temperature
+    tag_model = version.model_of(tag) if version else None
+    if version is not None and tag_model is not None:
+        path: Path | None = context.store.weights(version, tag_model.from_name)
+        classes, class_weights, temperature = tag_model.classes, weights_of(tag_model, settings), tag_model.temperature
     else:
         base = open_base(context, record, tag)
         path = Path(base.source) if base.pretrained else None
-        classes, tail, temperature = (), None, 1.0
+        classes, class_weights, temperature = (), None, 1.0
         if path:
             classes = context.predictors.get(path, settings.imgsz, settings.device).classes
     number, name = (version.number, version.name) if version else (0, version_name(base_model(context, record), 0))
@@ -185,7 +185,7 @@ def _model(
         number=number,
         name=name,
         classes=classes,
-        class_weights=tail,
+        class_weights=class_weights,
         temperature=temperature,
         weights=path,
         imgsz=settings.imgsz,
@@ -193,49 +193,58 @@ def _model(
         tag=label_renames.in_tag(tag, label_renames.parse(settings.label_renames)),
         key=_key(version, tag),
         config=config,
-        trained=known is not None,
-        metrics=known.metrics if known else None,
+        trained=tag_model is not None,
+        metrics=tag_model.metrics if tag_model else None,
         pool_key=_pool_key(context, record, version, tag),
     )
 
 
 def weights_of(model: TagModel, settings: Settings) -> FloatArray | None:
-    """Return how much each class of a model counts (C,), as CLASS_WEIGHTS says; None: all the same."""
+    """Return the weight of each class of a model (C,), as CLASS_WEIGHTS says; None: all classes count the same."""
     return strategy_pool.weights_of(settings, model.classes, model.metrics, model.class_quality)
 
 
 def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:
-    """Return who votes on a pool that `model` scores: as COMMITTEE says, COMMITTEE_SIZE members at most.
+    """Return the committee for a pool that `model` scores: as COMMITTEE says, COMMITTEE_SIZE members at most.
 
-    Raises ModelError where there are no two versions to ask, or no model at all.
+    Raises ModelError if the committee needs two versions and there is one, or if there is no model.
     """
     if model.weights is None:
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
     paths, count = [model.weights], committee_versions(settings)
     if count > 1:
         paths = [
-            context.store.weights(version, known.from_name) for version, known in voting_models(context, model, count)
+            context.store.weights(version, tag_model.from_name)
+            for version, tag_model in voting_models(context, model, count)
         ]
     loaded = [context.predictors.get(path, model.imgsz, model.device) for path in paths]
     return ensemble.committee_members(settings.committee, settings.committee_size, list(map(ensemble.voter, loaded)))
 
 
 def promoted_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:
-    """Return the promoted versions up to the model's own that have one for its tag, newest first, each with that."""
-    versions = [one for one in context.store.versions(model.project_id) if one.promoted and one.number <= model.number]
-    of_today = (renamed(version, model.config) for version in reversed(versions))
-    found = ((version, version.model_of(model.tag)) for version in of_today)
-    return [(version, known) for version, known in found if known is not None]
+    """Return the promoted versions up to the model's own, newest first, each with its model for the same tag.
+
+    Versions without a model for the tag are left out.
+    """
+    versions = [
+        version
+        for version in context.store.versions(model.project_id)
+        if version.promoted and version.number <= model.number
+    ]
+    with_current_names = (renamed(version, model.config) for version in reversed(versions))
+    pairs = ((version, version.model_of(model.tag)) for version in with_current_names)
+    return [(version, tag_model) for version, tag_model in pairs if tag_model is not None]
 
 
 def voting_models(context: Context, model: ServedModel, count: int) -> list[tuple[ModelVersion, TagModel]]:
     """Return the models that vote, newest first, each with its version."""
     models = promoted_models(context, model)
-    return [models[place] for place in voters([(known.sha256, known.carried) for _, known in models], count)]
+    weights = [(tag_model.sha256, tag_model.carried) for _, tag_model in models]
+    return [models[index] for index in voters(weights, count)]
 
 
 def version_of(context: Context, record: ProjectRecord, *, accepted: bool) -> ModelVersion | None:
-    """Return the accepted or the served version, its models by the names of today's tags; None: the base model."""
+    """Return the accepted or the served version, with the current names of its tags; None: the base model."""
     version = _stored(context, record.project_id, accepted=accepted)
     return renamed(version, label_config.parse(record.label_config)) if version else None
 

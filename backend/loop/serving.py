@@ -1,4 +1,4 @@
-"""Answers Label Studio's /predict and /setup: which regions and which priority a task gets now."""
+"""The answers to Label Studio's /predict and /setup: the regions and the priority of each task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from backend.types import Json, Prediction, Task
 
 log = logging.getLogger(__name__)
 
-NO_PROJECT = 0  # stands for a project that nobody set up; Label Studio counts from 1
+NO_PROJECT = 0  # the id of a project that was never set up; Label Studio counts from 1
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What /predict answers for one task."""
+    """The answer of /predict for one task."""
 
     regions: tuple[Json, ...]
     score: float
@@ -34,28 +34,29 @@ class TaskResult:
 
 
 def setup(context: Context, project_id: int, schema: str, hostname: str, extra_params: str, url: str) -> ProjectRecord:
-    """Check and keep what Label Studio says of a project.
+    """Check and store what Label Studio sends to /setup about a project.
 
-    Raises LabelConfigError, SettingError or ModelError before anything is kept, so a bad change leaves the project as
-    it was. Loads no weights and asks Label Studio nothing: LS waits 3 s and calls this before every prediction.
+    `schema` is the label config, `url` the address of this backend. Raises LabelConfigError, SettingError or ModelError
+    before anything is stored, so that a bad change leaves the project as it was. It loads no weights and sends no
+    request to Label Studio, which waits 3 s and calls this before every prediction.
     """
-    known = context.store.project(project_id)
-    record = ProjectRecord(project_id, schema, extra_params, hostname, url, known.configured if known else "")
+    stored = context.store.project(project_id)
+    record = ProjectRecord(project_id, schema, extra_params, hostname, url, stored.configured if stored else "")
     label_config.parse(schema)
     _check_names(context.project_settings(record))
     check_base(context, record)
-    if record != known:
+    if record != stored:
         for warning in label_config.warnings(schema):
             log.warning("project %d: %s", project_id, warning)
-        if known is not None:
-            # The last moment at which it is known what was asked until now.
-            stored_answers.of_accepted(context, project_id).adopt(known)
+        if stored is not None:
+            # The old label config, which the stored answers are of, is overwritten below.
+            stored_answers.of_accepted(context, project_id).adopt(stored)
         context.store.save_project(record)
     return record
 
 
 def _check_names(settings: Settings) -> None:
-    """Raise SettingError for a strategy or a bandit's arm that does not exist, or a rate that is none."""
+    """Raise SettingError for an unknown strategy or bandit arm, or for an invalid rate or renaming."""
     for name in (settings.strategy, *(pool_ranking.arms(settings) if settings.bandit != "off" else ())):
         acquisition.get(name)
     stream_admission.parse_rate(settings.rate)
@@ -63,11 +64,11 @@ def _check_names(settings: Settings) -> None:
 
 
 def predict(context: Context, project_id: int | None, schema: str, tasks: Sequence[Task]) -> list[TaskResult]:
-    """Return as many results as tasks, in their order.
+    """Return one result per task, in order.
 
-    A task scored by the served version already gets the very same regions and priority, unless it shows another image
-    since. One whose image fails gets an
-    empty result with the lowest priority, and its reason in the log and in GET /api/projects/{id}.
+    A task that the served version has scored gets the stored regions and priority, unless it shows another image since.
+    A task whose image fails gets an empty result with the lowest priority. The reason is in the log and in GET
+    /api/projects/{id}.
     """
     record = _record(context, project_id, schema)
     if record.project_id != NO_PROJECT:
@@ -77,39 +78,43 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
         predictions = _predictions(context, record, models, tasks)
     scores = _priorities(context, settings, models, tasks, predictions)
     results = []
-    for task, found, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
-        regions = push.encode(settings, models, task.id, found)
+    for task, by_model, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
+        regions = push.encode(settings, models, task.id, by_model)
         results.append(TaskResult(tuple(region.as_json() for region in regions), score, models[0].name))
     return results
 
 
 def _record(context: Context, project_id: int | None, schema: str) -> ProjectRecord:
-    """Return the project with the label config of this request; one that nobody set up yet works too."""
-    known = context.store.project(project_id) if project_id is not None else None
-    if known is None:
+    """Return the project with the label config of this request; it need not have been set up."""
+    stored = context.store.project(project_id) if project_id is not None else None
+    if stored is None:
         return ProjectRecord(NO_PROJECT, schema, "", "", "", "")
-    return replace(known, label_config=schema)
+    return replace(stored, label_config=schema)
 
 
 def _predictions(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel], tasks: Sequence[Task]
 ) -> list[list[Prediction | None]]:
-    """Return each model's predictions: what the store holds of this version; the other tasks are predicted now.
+    """Return each model's predictions: those that the store has of this version, the others are made now.
 
-    So are all tasks of a tag whose stored answers the label config of this request would not give.
+    If the label config of this request asks a tag's model for other answers than the stored ones, all tasks of that tag
+    are predicted now.
     """
     outdated = stored_answers.of(context, models).outdated(models)
-    known = [
-        [None if model.key in outdated else one for model, one in zip(models, found, strict=True)]
-        for found in (scoring.stored_predictions(context, models, task) for task in tasks)
+    by_task = [
+        [
+            None if model.key in outdated else prediction
+            for model, prediction in zip(models, scoring.stored_predictions(context, models, task), strict=True)
+        ]
+        for task in tasks
     ]
-    places = [place for place, found in enumerate(known) if any(one is None for one in found)]
-    fresh, reasons = scoring.predict_all(context, models, [tasks[place] for place in places])
-    for place, *now in zip(places, *fresh, strict=True):
-        known[place] = [one or other for one, other in zip(known[place], now, strict=True)]
+    rows = [row for row, by_model in enumerate(by_task) if any(prediction is None for prediction in by_model)]
+    fresh, reasons = scoring.predict_all(context, models, [tasks[row] for row in rows])
+    for row, *now in zip(rows, *fresh, strict=True):
+        by_task[row] = [stored or new for stored, new in zip(by_task[row], now, strict=True)]
     if record.project_id != NO_PROJECT:
-        context.progress.note_failures(record.project_id, [tasks[place].id for place in places], reasons)
-    return [[found[row] for found in known] for row in range(len(models))]
+        context.progress.note_failures(record.project_id, [tasks[row].id for row in rows], reasons)
+    return [[by_model[index] for by_model in by_task] for index in range(len(models))]
 
 
 def _priorities(
@@ -119,16 +124,17 @@ def _priorities(
     tasks: Sequence[Task],
     predictions: Sequence[Sequence[Prediction | None]],
 ) -> list[float]:
-    """Return each task's place in the last ranking of this version; of one that is not in it, where it would be."""
+    """Return each task's priority in the last ranking of this version; a task that is not ranked is placed in it."""
     order = context.store.ranking(models[0].project_id, models[0].number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    known = late_tasks.Rankings(order, late_tasks.tag_rankings(context, models))
-    scores = late_tasks.priorities(settings, models, known, ids, predictions)
+    rankings = late_tasks.Rankings(order, late_tasks.tag_rankings(context, models))
+    scores = late_tasks.priorities(settings, models, rankings, ids, predictions)
     if order is None:
         return scores
     rows = np.flatnonzero(np.isin(order.task_ids, ids))
     ranked = dict(zip(order.task_ids[rows].tolist(), order.priority[rows].tolist(), strict=True))
-    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
+    failed = [all(prediction is None for prediction in by_model) for by_model in zip(*predictions, strict=True)]
     return [
-        score if bad else ranked.get(task.id, score) for task, bad, score in zip(tasks, failed, scores, strict=True)
+        score if has_failed else ranked.get(task.id, score)
+        for task, has_failed, score in zip(tasks, failed, scores, strict=True)
     ]

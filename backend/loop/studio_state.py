@@ -1,4 +1,7 @@
-"""What the last look at Label Studio saw of a project, kept for the status, which asks Label Studio nothing."""
+"""The state of a project in Label Studio at the last reconcile, stored for the status page.
+
+The status page itself sends no request to Label Studio.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,27 @@ _MEMO = "label_studio"
 
 @dataclass(frozen=True, slots=True)
 class StudioState:
-    """What a look at Label Studio saw; "" is not known."""
+    """The state of a project in Label Studio at the last reconcile; "" is unknown."""
 
-    reached: str = ""  # when it last answered, in UTC
-    error: str = ""  # why the newest look failed; "" if it did not
+    reached: str = ""  # when Label Studio last answered, in UTC
+    error: str = ""  # why the last reconcile failed; "" if it did not
     webhook: str = ""  # "on", "off" or "missing"
-    sampling: str = ""  # what Label Studio's queue goes by
+    sampling: str = ""  # Label Studio's setting of the same name
     rivals: str = ""  # the webhooks of other installations of this backend
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What somebody should know, each with its cure."""
-        found = [f"the last comparison with Label Studio failed: {self.error}"] if self.error else []
+        """The problems of this state, each with its fix."""
+        warnings = [f"the last comparison with Label Studio failed: {self.error}"] if self.error else []
         if self.webhook == "missing":
-            found.append(f"Label Studio has no webhook to this backend: {_LATE} {_ATTACH}")
+            warnings.append(f"Label Studio has no webhook to this backend: {_LATE} {_ATTACH}")
         elif self.webhook == "off":
-            found.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
+            warnings.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
         if self.sampling not in ("", SAMPLING):
-            found.append(f'Label Studio hands out tasks by "{self.sampling}", not in the model\'s order. {_CHOOSE}')
+            warnings.append(f'Label Studio hands out tasks by "{self.sampling}", not in the model\'s order. {_CHOOSE}')
         if self.rivals:
-            found.append(f"another installation of this backend has a webhook here, to {self.rivals}: {_RIVALS}")
-        return tuple(found)
+            warnings.append(f"another installation of this backend has a webhook here, to {self.rivals}: {_RIVALS}")
+        return tuple(warnings)
 
 
 _RIVALS = (
@@ -47,19 +50,19 @@ _CHOOSE = f'Fix: choose "{SAMPLING}" in Settings > General, or run `yolo-backend
 
 
 def last(context: Context, project_id: int) -> StudioState:
-    """Return what the last look saw."""
-    kept = context.progress.recall(project_id, _MEMO)
-    return StudioState(**json.loads(kept)) if kept else StudioState()
+    """Return the state that was stored last."""
+    stored = context.progress.recall(project_id, _MEMO)
+    return StudioState(**json.loads(stored)) if stored else StudioState()
 
 
 def note(context: Context, project_id: int, *, webhook: str, sampling: str, rivals: str) -> None:
-    """Keep what a look saw."""
+    """Store the state of a project, and the time."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     _keep(context, project_id, StudioState(reached=now, webhook=webhook, sampling=sampling, rivals=rivals))
 
 
 def note_error(context: Context, project_id: int, error: str) -> None:
-    """Keep why a look failed, beside what the last one saw that did not."""
+    """Store why the state could not be read, beside the last known state."""
     _keep(context, project_id, replace(last(context, project_id), error=error))
 
 

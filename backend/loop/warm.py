@@ -1,6 +1,6 @@
-"""Loads the models of the projects that were used last when the server starts: loading takes 20 s and more.
+"""Loads the models of recently used projects when the server starts, because loading takes 20 s and more.
 
-It runs in the background, so that the server answers meanwhile; a project that comes first just waits as before.
+It runs in the background, so the server answers meanwhile. A request for a model that is not loaded yet waits for it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from backend.media.cache import MediaFile
 
 log = logging.getLogger(__name__)
 
-PROJECTS = 3  # as many as are likely in use at a time; each may have a model for each tag
+PROJECTS = 3  # that are likely in use at the same time; each may have a model per tag
 _PIXELS = 64
 COLD, LOADING, WARM = "not loaded", "loading", "loaded"
 
 
 class Warmth:
-    """How far the loading is: `state` is shown by /ready."""
+    """Loads the models in the background; /ready shows its `state`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.state = COLD
 
     def start(self) -> threading.Thread:
-        """Load in the background."""
+        """Start to load in a background thread, and return the thread."""
         self.state = LOADING
         thread = threading.Thread(target=self._load, daemon=True)
         thread.start()
@@ -43,22 +43,22 @@ class Warmth:
         for project_id in recent_projects(self._context):
             try:
                 _predict_once(self._context, project_id)
-            except (BackendError, OSError, RuntimeError, ValueError) as error:  # the next /predict says it to who asks
+            except (BackendError, OSError, RuntimeError, ValueError) as error:  # the next /predict reports it
                 log.warning("project %d: its model is not loaded: %s", project_id, error)
                 failures.append(f"project {project_id}: {error}")
         self.state = f"{COLD}: {'; '.join(failures)}" if failures else WARM
 
 
 def note_use(context: Context, project_id: int) -> None:
-    """Remember that somebody asked for predictions of a project; what cannot be written is not remembered."""
-    mark = _use_file(context, project_id)
+    """Record that predictions of a project were requested; a file that cannot be written is ignored."""
+    use_file = _use_file(context, project_id)
     with suppress(OSError):
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        use_file.parent.mkdir(parents=True, exist_ok=True)
+        use_file.touch()
 
 
 def recent_projects(context: Context) -> tuple[int, ...]:
-    """Return the projects whose models are worth loading: those asked for or trained last, then the newest projects."""
+    """Return the ids of the PROJECTS projects that were used or trained last; ties go to the newest project."""
     last = {}
     for project_id in context.store.project_ids():
         created = [version.created.timestamp() for version in context.store.versions(project_id)]
@@ -78,7 +78,7 @@ def _use_file(context: Context, project_id: int) -> Path:
 
 
 def _predict_once(context: Context, project_id: int) -> None:
-    """Load what serves a project by a prediction on a gray image: the first one is slow, too."""
+    """Load a project's models and predict a gray image with each, because the first prediction is slow too."""
     record = context.store.project(project_id)
     if record is None:
         return

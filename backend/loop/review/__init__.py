@@ -1,1 +1,1 @@
-"""What labels were worth, and which of them look wrong."""
+"""What a round of labels gained, and which labels look wrong."""

@@ -1,4 +1,7 @@
-"""Doubted labels in Label Studio: scored by how wrong they look, and listed worst first by a Data Manager tab."""
+"""Marks of label issues in Label Studio: a task's score shows how wrong its labels look.
+
+A tab of the Data Manager lists the marked tasks, the worst first.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,20 @@ from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.types import Prediction, Task
 
-MARKED = 200  # tasks at most
-CLEAN = 0.99  # quality from which a task is not marked: another object nearby costs a perfect one about as much
-FEW = 20  # marks up to which a request each is cheaper than an import, which recounts the whole project
+MARKED = 200  # the most tasks with a mark
+CLEAN = (
+    0.99  # tasks of this quality or more are not marked: a perfect label beside another object has about this quality
+)
+FEW = 20  # up to this number, single requests are cheaper than an import, which recounts the whole project
 
 
 def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int:
-    """Write the worst MARKED issues into Label Studio and take back those that stand no longer; return the writes.
+    """Mark the worst MARKED issues in Label Studio and remove outdated marks; return the number of writes.
 
-    A marked task's prediction has the score 1 − quality; of several tags the worst gives the task its quality. A task
-    that Label Studio still hands out, as it wants more annotations, keeps its place instead. A task that is marked no
-    longer gets its place in the queue back. One that has no place stays in the store's list of marked
-    tasks, so that it is given a place once its labels are deleted.
+    The prediction of a marked task gets the score 1 − quality, where the worst of its tags decides. A task that is
+    still in the queue, because it needs more annotations, keeps its place instead. A task that loses its mark gets its
+    place in the queue back. If it has none, it stays in the store's list of marked tasks, so that it gets a place once
+    its labels are deleted.
     """
     models = models_for(context, project_record(context, project_id), accepted=False)
     model, client = models[0], context.label_studio
@@ -37,7 +42,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
     worst = unchanged(worst, {label.annotation_id: label.updated_at for label in labels.values()})
     wrong = {issue.task_id: 1 - issue.score for issue in worst}
     places = _places(context, model)
-    # Before anything is written: whatever happens then, the list has all of them.
+    # Before the first write to Label Studio, so that the list has all marked tasks even if this job dies.
     context.store.state.save_marks(project_id, model.number, before | wrong.keys())
     scores = {
         task_id: wrong.get(task_id, places.get(task_id, LAST))
@@ -52,7 +57,7 @@ def mark(context: Context, project_id: int, issues: Iterable[LabelIssue]) -> int
 
 
 def are_missing(context: Context, project_id: int) -> bool:
-    """Return whether Label Studio lacks a mark or has another score there, because somebody changed predictions."""
+    """Return whether a mark is missing in Label Studio or has another score, because predictions were changed there."""
     number = serving_number(context, project_id)
     worst = by_task(context.store.state.label_issues(project_id, number))[:MARKED] if number else ()
     wrong = {issue.task_id: 1 - issue.score for issue in worst if issue.score < CLEAN}
@@ -65,7 +70,7 @@ def are_missing(context: Context, project_id: int) -> bool:
 
 
 def _places(context: Context, model: ServedModel) -> dict[int, float]:
-    """Return the place in the queue of each task that the version has ranked."""
+    """Return the place in the queue of each ranked task, by task id."""
     order = context.store.ranking(model.project_id, model.number)
     if order is None:
         return {}
@@ -81,7 +86,7 @@ def _write(
     *,
     create: frozenset[int],
 ) -> int:
-    """Give tasks' predictions these scores; of those without a prediction only `create` get one."""
+    """Write the scores to the tasks' predictions; a missing prediction is created only for the tasks of `create`."""
     settings, client, version = (
         context.project_settings(project_record(context, project_id)),
         context.label_studio,
@@ -91,6 +96,7 @@ def _write(
     refused: dict[int, str] = {}
 
     def row(task_id: int) -> PredictionRow:
+        """Return a task's prediction with its new score."""
         regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]))
         return PredictionRow(task_id, scores[task_id], regions)
 
@@ -101,13 +107,13 @@ def _write(
     if len(lacking) > FEW:
         client.prediction_import.run(project_id, version, lacking, refused.__setitem__)
     else:
-        for each in lacking:
-            client.predictions.create(version, each, refused.__setitem__)
+        for prediction in lacking:
+            client.predictions.create(version, prediction, refused.__setitem__)
     note_refused(context, project_id, refused)
     return len(changed) + len(lacking)
 
 
 def _predicted(context: Context, models: Sequence[ServedModel], task: Task) -> list[Prediction | None]:
-    """Return what the models say of a task: since it was labeled, else in the pool."""
+    """Return each model's stored prediction of a task: the one made since it was labeled, else the one in the pool."""
     late = stored_predictions(context, models, task, labeled=True)
     return [newer or older for newer, older in zip(late, stored_predictions(context, models, task), strict=True)]

@@ -1,11 +1,11 @@
-"""Labels that look wrong: scored beside what the serving version predicts.
+"""The label review: labels that look wrong beside the predictions of the served version.
 
-Label errors show in predictions of a model that has not seen the label. Of the validation images, and of tasks labeled
-since the version was trained, that is so; from the others the version has learned, errors too, so it accuses fewer of
-them than there are. `LabelIssue.learned` tells which.
+Label errors show best in predictions of a model that has not learned from the label. That holds for validation images
+and for tasks that were labeled since the version was trained. The version has learned from the other labels, also from
+their errors, so it misses some of these. `LabelIssue.learned` says whether it has.
 
-A version's first review judges all labels. Later ones judge those that are new or changed, and those of whose image the
-version says something else now, and keep the other verdicts: a check has them judged as soon as they change.
+A version's first review judges all labels. Later reviews judge only labels that are new or changed, and labels of tasks
+that were predicted again, and keep the other verdicts. A check starts a review as soon as labels change.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from backend.types import IntArray
 
 
 def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
-    """Judge the labels of annotated tasks by the serving version, each tag's by its own model; keep and return it.
+    """Judge the labels of annotated tasks with the served version; store and return the verdicts, the worst first.
 
-    The worst come first, whichever tag they are of. Not judged: tasks whose image failed, and those with a label that
-    the tag's model never learned. Nothing before there is a version.
+    Each tag's labels are judged by the tag's own model. Tasks whose image failed, and tasks with a label of a class
+    that the model lacks, are not judged. Without a version the result is empty.
     """
     record, version = project_record(context, project_id), context.store.serving(project_id)
     if version is None:
         return ()
     models = models_for(context, record, accepted=False)
     last, review = context.store.state.review(project_id, version.number), None
-    # First: what is written while we judge, the next review sees.
+    # Read the shards first, so that the next review sees shards that are written meanwhile.
     fresh = Review(rules=_rules_hash(context, record, models), shards=_shards(context, version))
     if last is not None and last.reviewed is not None and last.rules == fresh.rules:
         review = _incremental_review(context, version, models, last, fresh.shards)
@@ -48,12 +48,12 @@ def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
 def _incremental_review(
     context: Context, version: ModelVersion, models: Sequence[ServedModel], last: Review, shards: tuple[int, ...]
 ) -> Review | None:
-    """Return a review that judges what the last one did not see; None where all labels must be judged again."""
+    """Return the last review with new verdicts on what has changed; None if all labels must be judged again."""
     stamps = context.label_studio.annotations.stamps_by_task(version.project_id)
     changed = _changed_tasks(context, version, last, stamps)
-    kept = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
-    issues = tuple(issue for issue in last.issues if kept.get(issue.annotation_id) == issue.updated_at)
-    before = replace(last, issues=issues, reviewed=kept, shards=shards)
+    same = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
+    issues = tuple(issue for issue in last.issues if same.get(issue.annotation_id) == issue.updated_at)
+    before = replace(last, issues=issues, reviewed=same, shards=shards)
     review = _review(context, version, models, before, sorted(changed))
     return None if any(measured.outgrown for measured in review.thresholds.values()) else review
 
@@ -65,7 +65,7 @@ def _review(
     before: Review,
     task_ids: Sequence[int] | None,
 ) -> Review:
-    """Return a review with the verdicts on these tasks beside those of before; `task_ids` None: on all tasks."""
+    """Return the review `before` with the verdicts on these tasks added; `task_ids` None stands for all tasks."""
     annotated = {task.task.id: task for task in context.annotated_tasks(version.project_id, task_ids)}
     alone, issues, thresholds = len(models) == 1, list(before.issues), dict[str, Thresholds]()
     for model in models:
@@ -81,7 +81,7 @@ def _review(
 
 
 def _changed_tasks(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
-    """Return the tasks whose label, or what the version says of their image, is not what the last review saw."""
+    """Return the ids of the tasks whose label or stored prediction has changed since the last review."""
     reviewed, shards = last.reviewed or {}, set(last.shards)
     changed = {task for task, label in stamps.items() if reviewed.get(label.annotation_id) != label.updated_at}
     for written, task_ids in _written_shards(context, version):
@@ -91,26 +91,26 @@ def _changed_tasks(context: Context, version: ModelVersion, last: Review, stamps
 
 
 def _shards(context: Context, version: ModelVersion) -> tuple[int, ...]:
-    """Return when the shards were written that hold the version's answers."""
+    """Return when the version's shards were written."""
     return tuple(written for written, _ in _written_shards(context, version))
 
 
 def _written_shards(context: Context, version: ModelVersion) -> Iterator[tuple[int, IntArray]]:
-    """Yield of each shard of each tag, of labeled tasks and of the pool, when it was written, and its tasks (k,)."""
+    """Yield when each shard was written, and its task ids (k,): of each tag, of labeled tasks and of the pool."""
     for tag in [model.from_name for model in version.models]:
         for labeled in (True, False):
             yield from context.store.written(version.project_id, version.number, labeled=labeled, tag=tag)
 
 
 def _rules_hash(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
-    """Return a hash of what of the label config and the settings all verdicts depend on."""
+    """Return a hash of the parts of the label config and the settings that all verdicts depend on."""
     tags = [(model.key, model.classes, model.trained, repr(model.tag)) for model in models]
     renames = context.project_settings(record).label_renames
     return hashlib.sha256(repr((tags, renames)).encode()).hexdigest()
 
 
 def current_issues(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
-    """Return the verdicts of the last review on annotations that are still what was judged, worst first.
+    """Return the issues of the last review whose annotations have not changed since, the worst first.
 
     Raises NotFoundError for a project that was never set up.
     """
@@ -120,15 +120,12 @@ def current_issues(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
 
 
 def outdated(context: Context, project_id: int) -> bool:
-    """Return whether there are labels that the last review did not judge as they are: new, changed or deleted ones.
-
-    Or ones of whose image the version says something else now.
-    """
+    """Return whether labels are new, changed or deleted since the last review, or their tasks were predicted again."""
     version = context.store.serving(project_id)
     if version is None:
         return False
     review = context.store.state.review(project_id, version.number)
-    if review is None or review.reviewed is None:  # the first review is lost, or was of an earlier release
+    if review is None or review.reviewed is None:  # the first review is lost, or an earlier release made it
         return context.store.ranking(project_id, version.number) is not None
     stamps = context.label_studio.annotations.stamps_by_task(project_id)
     deleted = review.reviewed.keys() - {label.annotation_id for label in stamps.values()}
@@ -136,5 +133,5 @@ def outdated(context: Context, project_id: int) -> bool:
 
 
 def unchanged(issues: tuple[LabelIssue, ...], stamps: Mapping[int, str]) -> tuple[LabelIssue, ...]:
-    """Return the issues about annotations that are still what was judged."""
+    """Return the issues whose annotations have not changed; `stamps` are the current times by annotation id."""
     return tuple(issue for issue in issues if stamps.get(issue.annotation_id) == issue.updated_at)

@@ -1,4 +1,4 @@
-"""What a round of labels was worth, and whether more are: the bandit's rewards and the stopping recommendation."""
+"""The gain of a round of labels: the bandit's rewards, and the recommendation whether to stop labeling."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class _TrainedTag:
 
 
 def reward(context: Context, version: ModelVersion) -> Reward | None:
-    """Return what the labels since the version's parent gained, and keep it; None where that cannot be told.
+    """Return and store the gain of the labels since the version's parent; None if it cannot be measured.
 
-    It takes a parent that was measured on the same randomly chosen validation images, and its ranking, which says whose
-    choice the labels were.
+    It needs a parent that was measured on the same randomly chosen validation images. It also needs the parent's
+    ranking, which names the strategy that chose the labels.
     """
     gained = gain(version)
     if version.parent is None or gained is None:
@@ -45,14 +45,14 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     if order is None or not _is_held_out(version):
         return None
     parent = context.store.version(version.project_id, version.parent)
-    fresh = version.snapshot.annotations.keys() - parent.snapshot.annotations.keys()
+    new = version.snapshot.annotations.keys() - parent.snapshot.annotations.keys()
     annotated = context.annotated_tasks(version.project_id)
-    tasks = [task for task in annotated if task.annotation_id in fresh]
+    tasks = [task for task in annotated if task.annotation_id in new]
     if not tasks:
         return None
-    found = labels_and_disagreement(context, parent, tasks)
-    boxes, disagreed = sum(count for count, _ in found), _mean(one for _, one in found)
-    kept = Reward(
+    pairs = labels_and_disagreement(context, parent, tasks)
+    boxes, disagreed = sum(count for count, _ in pairs), _mean(disagreed for _, disagreed in pairs)
+    stored = Reward(
         version.number,
         order.strategy,
         len(tasks),
@@ -62,15 +62,15 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
         _judged_on(version),
         gain_interval(version),
     )
-    context.store.state.save_reward(version.project_id, kept)
-    return kept
+    context.store.state.save_reward(version.project_id, stored)
+    return stored
 
 
 def gain(version: ModelVersion) -> float | None:
-    """Return what a version gained in mAP50 over its parent, the mean over its tags; None where that cannot be told.
+    """Return a version's gain in mAP50 over its parent, the mean over its tags; None if it cannot be measured.
 
-    A model that is the parent's gained nothing. One that was not held against another, or on too few images, is left
-    out.
+    A model that was carried over counts as a gain of 0. A model that was not compared with a champion, or on too few
+    images, is left out.
     """
     pairs = list(_compared(version))
     gains = [ours.map50 - theirs.map50 for ours, theirs in pairs]
@@ -78,12 +78,12 @@ def gain(version: ModelVersion) -> float | None:
 
 
 def gain_interval(version: ModelVersion) -> tuple[float, float] | None:
-    """Return the 95% interval of `gain`; of several tags the means of the ends, None where one is not known."""
+    """Return the 95% interval of `gain`; for several tags the means of the ends, None if one is unknown."""
     return _mean_ends([ours.gained for ours, _ in _compared(version)], _carried(version))
 
 
 def _compared(version: ModelVersion) -> Iterator[tuple[Metrics, Metrics]]:
-    """Yield the metrics of each new model that was judged, and of its champion on the same images."""
+    """Yield the metrics of each new model that was judged, and those of its champion on the same images."""
     for model in version.models:
         if not model.carried and model.metrics and model.champion_metrics and is_judged(model.metrics):
             yield model.metrics, model.champion_metrics
@@ -94,7 +94,7 @@ def _carried(version: ModelVersion) -> int:
 
 
 def _mean_ends(spans: Sequence[tuple[float, float] | None], unchanged: int = 0) -> tuple[float, float] | None:
-    """Return the mean low and the mean high end; `unchanged` more are 0."""
+    """Return the mean of the low and of the high ends, with `unchanged` further intervals of (0, 0)."""
     ends = [span for span in spans if span is not None]
     if not ends or len(ends) < len(spans):
         return None
@@ -103,7 +103,7 @@ def _mean_ends(spans: Sequence[tuple[float, float] | None], unchanged: int = 0) 
 
 
 def quality(version: ModelVersion) -> float | None:
-    """Return the mAP50 of a version, the mean over its tags; None where no new model of it was judged."""
+    """Return the mAP50 of a version, the mean over its tags; None if no new model of it was judged."""
     measured = [model for model in version.models if is_judged(model.metrics)]
     if all(model.carried for model in measured):
         return None
@@ -113,19 +113,20 @@ def quality(version: ModelVersion) -> float | None:
 def labels_and_disagreement(
     context: Context, parent: ModelVersion, tasks: Iterable[AnnotatedTask]
 ) -> list[tuple[int, float | None]]:
-    """Return of each labeled task the number of labels, and 1 − F1@.5 of the parent's predictions, None without any.
+    """Return, per labeled task, the number of labels and the disagreement of the parent's predictions with them.
 
-    The labels are those of all tags, for all of them took time; the other is the mean over the tags.
+    The labels of all tags count, because all took time. The disagreement is 1 − F1@.5, the mean over the tags, and None
+    without a prediction.
     """
     record = context.store.project(parent.project_id)
-    known = label_config.parse(record.label_config) if record else ()
+    config = label_config.parse(record.label_config) if record else ()
     trained_tags = _trained_tags(context, parent).values()
-    found = []
+    pairs = []
     for task in tasks:
-        count = sum(len(tags.decode(tag, _with_size(tag, task.result))) for tag in known)
-        disagreed = _mean(_disagreement(context, trained, task, alone=len(known) == 1) for trained in trained_tags)
-        found.append((count, disagreed))
-    return found
+        count = sum(len(tags.decode(tag, _with_size(tag, task.result))) for tag in config)
+        disagreed = _mean(_disagreement(context, trained, task, alone=len(config) == 1) for trained in trained_tags)
+        pairs.append((count, disagreed))
+    return pairs
 
 
 def _with_size(tag: ControlTag, result: tags.Result) -> tags.Result:
@@ -133,25 +134,26 @@ def _with_size(tag: ControlTag, result: tags.Result) -> tags.Result:
 
 
 def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *, alone: bool) -> float | None:
-    """Return 1 − F1@.5 of one tag; beside other tags (not `alone`) a task without a choice is none of its business.
+    """Return 1 − F1@.5 of one tag's prediction, None if it cannot be measured.
 
-    None of a video, for annotators draw in a few of its frames, and none of a result that cannot be learned from.
+    It is None for a video, because annotators draw in a few of its frames, and for an unreadable result. With several
+    tags (not `alone`) it is None for a task without a choice.
     """
-    found = _prediction(context, trained, task.task.id, trained.tag.source(task.task))
+    prediction = _prediction(context, trained, task.task.id, trained.tag.source(task.task))
     reading = tags.read(trained.tag, task.result)
     drawn = reading.objects(trained.tag)
     if (
         reading.unreadable
-        or found is None
-        or found.tracks is not None
+        or prediction is None
+        or prediction.tracks is not None
         or not (drawn or alone or trained.tag.task != "classify")
     ):
         return None
-    return disagreement(found, drawn, trained.model.classes)
+    return disagreement(prediction, drawn, trained.model.classes)
 
 
 def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: tuple[str, ...]) -> float:
-    """Return 1 − F1@.5 between the boxes a model shows of an image and a human's; 0 where both say nothing."""
+    """Return 1 − F1@.5 between a model's visible boxes of an image and an annotator's; 0 if both are empty."""
     human = list(boxes)
     labels = label_arrays(human, classes, prediction.width, prediction.height)
     hits, count = agreement.agreement(*agreement.shown(prediction), *labels)
@@ -159,83 +161,88 @@ def disagreement(prediction: Prediction, boxes: Iterable[LabeledBox], classes: t
 
 
 def observe(context: Context, project_id: int, number: int) -> tuple[PoolSigns, ...]:
-    """Return, tag by tag, how sure a version is of its scored pool and how far it agrees with its parent, and keep it.
+    """Store and return the signs of a version's pool per tag: its uncertainty, and the agreement with the parent.
 
-    Of each tag that it has a model for; the base model, version 0, has none.
+    Tags without a model have none; the base model, version 0, has no tag with a model.
     """
     if not number:
         return ()
     version = context.store.version(project_id, number)
     before = _trained_tags(context, context.store.version(project_id, version.parent)) if version.parent else {}
-    found = tuple(
+    pool_signs = tuple(
         _signs(context, trained, before.get(name)) for name, trained in _trained_tags(context, version).items()
     )
-    for signs in found:
+    for signs in pool_signs:
         context.store.state.save_signs(project_id, signs)
-    return found
+    return pool_signs
 
 
 def is_observed(context: Context, project_id: int) -> bool:
-    """Return whether it is kept what the served version's pool says; the base model's says nothing."""
+    """Return whether the signs of the served version's pool are stored; the base model has none."""
     number = serving_number(context, project_id)
     return not number or any(signs.version == number for signs in context.store.state.signs(project_id))
 
 
 def _signs(context: Context, trained: _TrainedTag, before: _TrainedTag | None) -> PoolSigns:
-    """Return what a tag's pool says; `before` is the parent's model."""
+    """Return the signs of a tag's pool; `before` is the parent version's trained tag."""
     version = trained.version
     pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=trained.key)
-    # By a hash of the id, so that all versions are compared on the same images, as far as they are unlabeled.
+    # The order is a hash of the id, so that all versions are compared on the same unlabeled images.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
-    # Of one that showed something else when the parent was asked, the parent says nothing.
+    # With its source, so that the parent's prediction of other media is not compared.
     sources = context.store.sources(version.project_id, version.number, tag=trained.key)
-    asked = [(task_id, sources[task_id] or None) for task_id in ids]
-    both = [] if before is None else [[_prediction(context, one, *of) for one in (before, trained)] for of in asked]
-    pairs = [(one, other) for one, other in both if one is not None and other is not None]
-    agreed = agreement.stability([one for one, _ in pairs], [other for _, other in pairs])
-    sure = stopping.mean_uncertainty(calibrated(pool, trained.model.temperature, trained.tag.outcomes))
-    return PoolSigns(version.number, sure, agreed, trained.key)
+    pairs = []
+    if before is not None:
+        for task_id in ids:
+            source = sources[task_id] or None
+            earlier = _prediction(context, before, task_id, source)
+            later = _prediction(context, trained, task_id, source)
+            if earlier is not None and later is not None:
+                pairs.append((earlier, later))
+    stability = agreement.stability([earlier for earlier, _ in pairs], [later for _, later in pairs])
+    uncertainty = stopping.mean_uncertainty(calibrated(pool, trained.model.temperature, trained.tag.outcomes))
+    return PoolSigns(version.number, uncertainty, stability, trained.key)
 
 
 def recommendation(context: Context, project_id: int, budget: int) -> stopping.Recommendation:
     """Return whether to stop labeling, from the store and redis alone.
 
-    A mean over more tags than before says nothing of what labels gained: only rounds of as many as now are compared.
+    Only rounds with as many measured tags as the last one are compared: a mean over more tags is no gain of labels.
     """
-    signs = {(one.version, one.tag): one for one in context.store.state.signs(project_id)}
+    signs = {(pool_signs.version, pool_signs.tag): pool_signs for pool_signs in context.store.state.signs(project_id)}
     judged = [(version, quality(version)) for version in context.store.versions(project_id) if _is_held_out(version)]
     measured = [(version, map50) for version, map50 in judged if map50 is not None]
     rounds = []
     for version, map50 in measured:
         if _measured_tags(version) != _measured_tags(measured[-1][0]):
             continue
-        labels, said = version.snapshot.learned_tasks, _mean_signs(version, signs)
+        labels, mean_signs = version.snapshot.learned_tasks, _mean_signs(version, signs)
         judged_on, interval = _judged_on(version), _interval(version)
-        rounds.append(stopping.Round(labels, map50, *said, judged_on=judged_on, interval=interval))
+        rounds.append(stopping.Round(labels, map50, *mean_signs, judged_on=judged_on, interval=interval))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
 
 
 def _interval(version: ModelVersion) -> tuple[float, float] | None:
-    """Return the 95% interval of `quality`; of several tags the means of the ends."""
+    """Return the 95% interval of `quality`; for several tags the means of the ends."""
     return _mean_ends(
         [model.metrics.interval for model in version.models if model.metrics and is_judged(model.metrics)]
     )
 
 
 def _judged_on(version: ModelVersion) -> int:
-    """Return on how many held-out images a version was judged, of several tags the fewest."""
+    """Return the number of held-out images that a version was judged on; for several tags the smallest number."""
     return min(
         (model.metrics.images for model in version.models if model.metrics and is_judged(model.metrics)), default=0
     )
 
 
 def _mean_signs(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns]) -> tuple[float | None, float | None]:
-    """Return the uncertainty of a version's pool and its stability, each the mean over the tags that tell it."""
-    told = [(model, signs.get((version.number, model.from_name))) for model in version.models]
-    uncertainty = _mean(one.uncertainty for _, one in told if one)
-    # A model that was carried over agrees with itself whatever the labels could teach.
-    return uncertainty, _mean(one.stability for model, one in told if one and not model.carried)
+    """Return the uncertainty and the stability of a version's pool, each the mean over the tags that have it."""
+    pairs = [(model, signs.get((version.number, model.from_name))) for model in version.models]
+    uncertainty = _mean(of_tag.uncertainty for _, of_tag in pairs if of_tag)
+    # A model that was carried over always agrees with itself, so its stability is left out.
+    return uncertainty, _mean(of_tag.stability for model, of_tag in pairs if of_tag and not model.carried)
 
 
 def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _TrainedTag]:
@@ -250,15 +257,18 @@ def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _Trained
 
 
 def _prediction(context: Context, trained: _TrainedTag, task_id: int, source: int | None) -> Prediction | None:
-    """Return what a model predicted of an image, or of a video."""
+    """Return a model's stored prediction of a task; a multiple choice becomes one object per label."""
     version = trained.version
-    found = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
-    return agreement.label_objects(found) if found is not None and trained.tag.multiple and len(found.boxes) else found
+    prediction = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
+    if prediction is None or not trained.tag.multiple or not len(prediction.boxes):
+        return prediction
+    return agreement.label_objects(prediction)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    """Return the mean of the values that are not None; None if there are none."""
+    numbers = [value for value in values if value is not None]
+    return fmean(numbers) if numbers else None
 
 
 def _measured_tags(version: ModelVersion) -> int:
@@ -266,5 +276,5 @@ def _measured_tags(version: ModelVersion) -> int:
 
 
 def _is_held_out(version: ModelVersion) -> bool:
-    """Return whether the version was measured on images it had not learned from."""
+    """Return whether the version was measured on images that it had not learned from."""
     return bool(version.snapshot.val_tasks) and not set(version.snapshot.val_tasks) & set(version.snapshot.train_tasks)

@@ -1,4 +1,4 @@
-"""Which frames of a video to label first: those of which the served version is least sure."""
+"""Which frames of a video to label first: those where the served version is least sure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from backend.loop.served_models import models_for, require_project
 
 
 def frames_to_label(context: Context, project_id: int, task_id: int) -> tuple[int, ...]:
-    """Return frames of a task's video as Label Studio counts them, least sure first; of several tags in turn.
+    """Return the numbers of frames of a task's video, counted as in Label Studio, the least sure frame first.
 
-    They are what was seen when the pool was scored, before the task's own labels. Raises NotFoundError for a project
-    nobody set up, and for a task that the served version has not watched.
+    Several tags take turns. The order is that of the scoring, before the task had labels. Raises NotFoundError for a
+    project that was never set up, and for a task that the served version has not scored.
     """
     record = require_project(context, project_id)
     models = models_for(context, record, accepted=False)
     task = context.label_studio.tasks.get(task_id)
-    found = [
+    predictions = [
         *scoring.stored_predictions(context, models, task),
         *scoring.stored_predictions(context, models, task, labeled=True),
     ]
-    known = [one.doubted_frames.tolist() for one in found if one is not None and one.doubted_frames is not None]
-    if not known:
+    orders = [pred.doubted_frames.tolist() for pred in predictions if pred and pred.doubted_frames is not None]
+    if not orders:
         if not any(tag.frame_rate for tag in label_config.parse(record.label_config)):
             raise NotFoundError(
                 f"the tasks of project {project_id} are not videos: no tag of its label config is for videos",
@@ -34,5 +34,5 @@ def frames_to_label(context: Context, project_id: int, task_id: int) -> tuple[in
             where=f"project {project_id}",
             fix=f"run `yolo-backend score {project_id}`",
         )
-    longest = max(map(len, known))
-    return tuple(dict.fromkeys(one[place] for place in range(longest) for one in known if place < len(one)))
+    longest = max(map(len, orders))
+    return tuple(dict.fromkeys(frames[rank] for rank in range(longest) for frames in orders if rank < len(frames)))

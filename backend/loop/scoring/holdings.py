@@ -1,7 +1,7 @@
-"""What Label Studio holds of the served version, beside what it should hold.
+"""The predictions of the served version that Label Studio lacks, or holds with another score.
 
-Every task that it hands out has one prediction of that version, with the answer to what the task shows now and its
-place in the queue.
+Every task in its queue should have one prediction of that version: the regions for the media that the task shows now,
+and the score that is its place in the queue.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from backend.types import Ranking, Task
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """The tasks of the queue for which Label Studio lacks something."""
+    """The tasks of the queue whose prediction in Label Studio is missing or has another score."""
 
-    unscored: tuple[Task, ...] = ()  # the store has no answer to what they show now
-    unplaced: tuple[Task, ...] = ()  # it has one, and Label Studio no prediction, or one with another score
+    unscored: tuple[Task, ...] = ()  # the store has no prediction of the media that they show now
+    unplaced: tuple[Task, ...] = ()  # the store has one, and Label Studio has none, or one with another score
 
     def first(self, count: int) -> Gaps:
         """Return the first tasks of each kind."""
@@ -29,7 +29,7 @@ class Gaps:
 
 
 def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gaps:
-    """Compare the served version's store with Label Studio, without reading any result there."""
+    """Compare the stored predictions of the served version with Label Studio, without reading regions there."""
     project_id, name = models[0].project_id, models[0].name
     sources = [context.store.sources(project_id, model.number, tag=model.key) for model in models]
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
@@ -44,23 +44,27 @@ def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gap
 
 
 def outdated(context: Context, models: Sequence[ServedModel]) -> list[Task]:
-    """Return the completed tasks that show something else than the answers that the store has of them."""
-    stored = []
+    """Return the completed tasks whose media have changed since the stored predictions were made."""
+    stored_sources = []
     for model in models:
-        place = model.project_id, model.number
-        pool = context.store.sources(*place, tag=model.key)
-        stored.append({**pool, **context.store.sources(*place, labeled=True, tag=model.key)})
+        version = model.project_id, model.number
+        pool = context.store.sources(*version, tag=model.key)
+        stored_sources.append({**pool, **context.store.sources(*version, labeled=True, tag=model.key)})
     return [
         task
         for task in context.label_studio.tasks.completed(models[0].project_id)
-        if any(of.get(task.id, 0) not in (0, model.tag.source(task)) for model, of in zip(models, stored, strict=True))
+        if any(
+            sources.get(task.id, 0) not in (0, model.tag.source(task))
+            for model, sources in zip(models, stored_sources, strict=True)
+        )
     ]
 
 
 def scores(context: Context, project_id: int, version: str) -> dict[int, float | None]:
-    """Return the score of the version's predictions by task, of the tasks that Label Studio hands out.
+    """Return the scores of a version's predictions in Label Studio, by the ids of the tasks in the queue.
 
-    Where its queue goes by another version, the Data Manager tells only that one's scores: ours are read one by one.
+    If the queue goes by another version, the Data Manager lists only the scores of that one. Then the predictions are
+    read page by page.
     """
     client = context.label_studio
     if client.projects.get(project_id).model_version == version:

@@ -1,4 +1,4 @@
-"""What the queue lacks after the ranking: new tasks get their place, lost predictions are written from the store."""
+"""Late tasks: new tasks get a place in the ranking, and lost predictions are written again from the store."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import PoolShard, ProjectRecord
 from backend.types import IntArray, Prediction, Ranking, Task
 
-AT_ONCE = SHARD_TASKS  # tasks of one job, so that other projects have their turn before the next
-_MIDDLE = 0.5  # the priority of a task that nothing tells of how it compares
+AT_ONCE = SHARD_TASKS  # tasks per job, so that other projects have their turn before the next job
+_MIDDLE = 0.5  # the priority of a task that cannot be compared with the ranked ones
 
 
 def score_new(context: Context, project_id: int, check: Check = no_check) -> int:
-    """Write what the served version's queue lacks, AT_ONCE tasks of a kind at most; return how many were written.
+    """Write the predictions that the served version's queue lacks; return how many were written.
 
     A task that is new, or shows another image since, is scored and placed among the ranked ones. A prediction that was
-    deleted, or got another score, is written from the store. Before the pool was ranked there is nothing to place tasks
-    in, and where it is outdated all is scored anew: the ranking to come has them. `check` runs before each write, and
-    may raise.
+    deleted, or has another score, is written from the store. Each kind is limited to AT_ONCE tasks. Nothing is written
+    if the pool is not ranked yet or outdated, because the next ranking has all tasks. `check` runs before each write,
+    and may raise.
     """
     record = project_record(context, project_id)
     order = context.store.ranking(project_id, serving_number(context, project_id))
@@ -51,7 +51,7 @@ def score_new(context: Context, project_id: int, check: Check = no_check) -> int
     if handled := {task.id for task in (*gaps.unplaced, *gaps.unscored)}:
         marked = context.store.state.marks(
             project_id, models[0].number
-        )  # tasks whose score was a verdict on their labels
+        )  # tasks whose score was the quality of their labels
         if marked & handled:
             context.store.state.save_marks(project_id, models[0].number, marked - handled)
         flip(context, project_id, models[0].name, check)
@@ -66,11 +66,12 @@ def _restore(
     tasks: Sequence[Task],
     check: Check,
 ) -> int:
-    """Write what the store holds of tasks."""
+    """Write the stored predictions of tasks."""
     model = models[0]
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
 
     def row(task: Task) -> PredictionRow:
+        """Return a task's stored prediction with its place in the ranking."""
         regions = encode(settings, models, task.id, stored_predictions(context, models, task))
         return PredictionRow(task.id, places.get(task.id, LAST), regions)
 
@@ -93,27 +94,28 @@ def _score(
         return 0
     model, settings = models[0], context.project_settings(record)
     indices = count(context.store.next_shard(model.project_id, model.number, tag=model.key))
-    known = _comparable(context, record, models, Rankings(order, tag_rankings(context, models)))
+    rankings = _comparable(context, record, models, Rankings(order, tag_rankings(context, models)))
     created = 0
     size = shard_size(models)
     for begin in range(0, len(tasks), size):
         shards = predict_shards(context, models, next(indices), tasks[begin : begin + size])
         if not save_shards(context, models, shards):
-            break  # they would not compare with what is stored; the scoring to come has them
+            break  # other answers are asked for now; the next scoring has these tasks
         by_task = list(zip(*(shard.predictions for shard in shards), strict=True))
-        # What is known of a task by any tag stands for it.
-        seen = tuple(next((one for one in found if one is not None), None) for found in by_task)
-        shard = replace(shards[0], predictions=seen)
-        places = priorities(settings, models, known, shard.task_ids, [each.predictions for each in shards])
+        # The first prediction of any tag represents the task: it counts as scored if it has one.
+        first = tuple(next((pred for pred in by_model if pred is not None), None) for by_model in by_task)
+        shard = replace(shards[0], predictions=first)
+        by_tag = [tag_shard.predictions for tag_shard in shards]
+        places = priorities(settings, models, rankings, shard.task_ids, by_tag)
         scores = admitted_priorities(context, settings, model.project_id, order, shard, places)
         rows = [
-            PredictionRow(task_id, score, encode(settings, models, task_id, found))
-            for task_id, score, found in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
+            PredictionRow(task_id, score, encode(settings, models, task_id, by_model))
+            for task_id, score, by_model in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
         present = context.label_studio.predictions.stamps_of_tasks(
             model.project_id, model.name, shard.task_ids.tolist()
         )
-        # Anew: one that is there is of nobody knows which image.
+        # With `anew`, because an existing prediction may be of another image.
         created += push.write_predictions(context, model, iter(rows), present, check, anew=True)
         check()
         order = extended_ranking(order, shard, places, scores)
@@ -122,10 +124,10 @@ def _score(
 
 
 def score_outdated(context: Context, project_id: int, check: Check = no_check) -> int:
-    """Predict completed tasks anew that show another image since; return how many there were.
+    """Predict completed tasks again that show another image since; return their number.
 
-    Label review asks for what a model says of the image that a label is on. A prediction of such a task in Label Studio
-    gets the regions of today, and keeps its score; a mark waits for the next review.
+    The label review needs a prediction of the image that the label is on. If Label Studio has a prediction of such a
+    task, it gets the new regions and keeps its score. The next review marks it if its labels look wrong.
     """
     record = project_record(context, project_id)
     models = models_for(context, record, accepted=False)
@@ -137,8 +139,10 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
         shards = predict_shards(context, models, next(indices), part, labeled=True)
         if not save_shards(context, models, shards, labeled=True):
             break
-        answers = zip(*(shard.predictions for shard in shards), strict=True)
-        regions = {task.id: encode(settings, models, task.id, of) for task, of in zip(part, answers, strict=True)}
+        by_task = zip(*(shard.predictions for shard in shards), strict=True)
+        regions = {
+            task.id: encode(settings, models, task.id, by_model) for task, by_model in zip(part, by_task, strict=True)
+        }
         present = list(context.label_studio.predictions.stamps_of_tasks(project_id, model.name, regions))
         scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}
         rows = [PredictionRow(task_id, score, regions[task_id]) for task_id, score in scores.items()]
@@ -148,65 +152,71 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
 
 @dataclass(frozen=True, slots=True)
 class Rankings:
-    """What late tasks are placed in: a version's ranking, and where several tags made it, how each did by itself."""
+    """The rankings that late tasks are placed in."""
 
-    order: Ranking | None
-    parts: Mapping[str, Ranking]  # by the name of the tag in the store
+    order: Ranking | None  # of the version
+    parts: Mapping[str, Ranking]  # of each tag alone, by its name in the store; empty if there is one tag
 
 
 def tag_rankings(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
-    """Return how each of several tags ranked the pool by itself; nothing where there was one."""
-    names = [(model, model.key) for model in models]
-    found = {name: context.store.ranking(model.project_id, model.number, tag=name) for model, name in names}
-    return {name: part for name, part in found.items() if part is not None}
+    """Return each tag's own ranking of the pool, by the tag's name in the store; empty if the project has one tag."""
+    parts = {model.key: context.store.ranking(model.project_id, model.number, tag=model.key) for model in models}
+    return {key: part for key, part in parts.items() if part is not None}
 
 
-def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], known: Rankings) -> Rankings:
-    """Return rankings that a task scored alone has a value in."""
+def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], rankings: Rankings) -> Rankings:
+    """Return the rankings with values that can be computed for a single task.
 
-    def of(model: ServedModel, part: Ranking) -> Ranking:
+    Some strategies can only rank a whole pool. Their values are replaced by those of ranking.STAND_IN.
+    """
+
+    def comparable(model: ServedModel, part: Ranking) -> Ranking:
+        """Return a ranking by a strategy that can score a single task."""
         if acquisition.get(part.strategy).alone:
             return part
         return ranking.stand_in(part, pool_for(context, record, model, ranking.STAND_IN))
 
-    if known.order is None:
-        return known
-    if not known.parts:
-        return Rankings(of(models[0], known.order), {})
-    by_name = {model.key: model for model in models}
-    return Rankings(known.order, {name: of(by_name[name], part) for name, part in known.parts.items()})
+    if rankings.order is None:
+        return rankings
+    if not rankings.parts:
+        return Rankings(comparable(models[0], rankings.order), {})
+    by_key = {model.key: model for model in models}
+    return Rankings(rankings.order, {key: comparable(by_key[key], part) for key, part in rankings.parts.items()})
 
 
 def priorities(
     settings: Settings,
     models: Sequence[ServedModel],
-    known: Rankings,
+    rankings: Rankings,
     task_ids: IntArray,
     predictions: Sequence[Sequence[Prediction | None]],
 ) -> list[float]:
-    """Return the priority of tasks scored outside a ranking, from each model's predictions of them.
+    """Return the priorities (n,) of tasks that were scored after the ranking.
 
-    Among several tags that is where the lowest of a task's places would be in the ranking that they made together.
+    `task_ids` is (n,), `predictions` has n entries per model. With several tags, the lowest of a task's places decides
+    where it goes in their joint ranking.
     """
-    failed = [all(one is None for one in found) for found in zip(*predictions, strict=True)]
-    if not known.parts:
-        places = priorities_in(settings, models[0], known.order, task_ids, predictions[0])
-        unplaced = [one is None and not bad for one, bad in zip(predictions[0], failed, strict=True)]
-        return [_MIDDLE if only_others else place for only_others, place in zip(unplaced, places, strict=True)]
+    failed = [all(prediction is None for prediction in by_model) for by_model in zip(*predictions, strict=True)]
+    if not rankings.parts:
+        places = priorities_in(settings, models[0], rankings.order, task_ids, predictions[0])
+        only_others = [
+            prediction is None and not has_failed for prediction, has_failed in zip(predictions[0], failed, strict=True)
+        ]
+        return [_MIDDLE if by_others else place for by_others, place in zip(only_others, places, strict=True)]
     lowest = np.full(len(task_ids), LAST)
-    for model, found in zip(models, predictions, strict=True):
-        if part := known.parts.get(model.key):
-            lowest = np.minimum(lowest, priorities_in(settings, model, part, task_ids, found))
+    for model, by_task in zip(models, predictions, strict=True):
+        if part := rankings.parts.get(model.key):
+            lowest = np.minimum(lowest, priorities_in(settings, model, part, task_ids, by_task))
     return [
-        LAST if bad else ranking.quantile_of(known.order, 1 - low)
-        for bad, low in zip(failed, lowest.tolist(), strict=True)
+        LAST if has_failed else ranking.quantile_of(rankings.order, 1 - place)
+        for has_failed, place in zip(failed, lowest.tolist(), strict=True)
     ]
 
 
 def admitted_priorities(
     context: Context, settings: Settings, project_id: int, order: Ranking, shard: PoolShard, places: Sequence[float]
 ) -> list[float]:
-    """Return the priority of each new task: at the front where the stream rule queries it, else its place."""
+    """Return the priority of each new task: at the front if stream admission queries it, else its place."""
     rate = stream_admission.parse_rate(settings.rate)
     if rate is None:
         return list(places)
@@ -220,9 +230,9 @@ def admitted_priorities(
 
 
 def extended_ranking(order: Ranking, shard: PoolShard, places: Sequence[float], scores: Sequence[float]) -> Ranking:
-    """Return the ranking with the new tasks that could be scored, so that nobody takes them for chosen by chance.
+    """Return the ranking with the new tasks that were scored, so that they do not count as chosen at random.
 
-    One whose new image failed leaves it.
+    A task whose new image failed is removed from the ranking.
     """
     scored = np.array([prediction is not None for prediction in shard.predictions], dtype=np.bool_)
     as_floats = [np.array(values, dtype=np.float32)[scored] for values in (places, scores)]
@@ -236,7 +246,10 @@ def priorities_in(
     task_ids: IntArray,
     predictions: Sequence[Prediction | None],
 ) -> list[float]:
-    """Return the priority of tasks scored outside a ranking: the quantile of their acquisition value among the last."""
+    """Return the priorities of tasks in one ranking: the quantiles of their acquisition values among the ranked ones.
+
+    `task_ids` and `predictions` have n entries. A task without a prediction gets LAST.
+    """
     pool = replace(pool_of(task_ids, predictions, model.class_weights), empty=settings.empty)
     pool = calibrated(pool, model.temperature, model.tag.outcomes)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))

@@ -1,7 +1,7 @@
 """Predictions of versions that no longer serve: deleted while nobody annotates, or one by one after a day.
 
-Versions are ours if the store says so. Of a store that was lost only the predictions are left: then the ids of their
-regions tell, which nobody else makes.
+A version is ours if it is in the store. If the store was lost, its predictions are still in Label Studio. Then the ids
+of their regions show that they are ours.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from backend.store.store import version_name
 
 AT_ONCE = 20  # predictions per job: other jobs get their turn
 PAUSE_S = 5.0  # between two jobs
-LONGEST_WAIT_S = 24 * 3600.0  # then some predictions go although people annotate: a project must not grow for ever
-PROBED = 20  # tasks of a version that the store does not know, until one of them shows a region
-DETECTIONS = 1000  # regions that one image has at most
+LONGEST_WAIT_S = 24 * 3600.0  # then predictions are deleted although people annotate, so that the project stops growing
+PROBED = 20  # tasks that are read to find a region of a version that is not in the store
+DETECTIONS = 1000  # the most regions of one image
 _SINCE = "old_predictions_since"
 _NAME = re.compile(r".+-v[0-9]{1,9}")
-_FOREIGN_S = 24 * 3600  # for so long a version counts as somebody else's once its regions have shown it
+_FOREIGN_S = 24 * 3600  # for this long a version counts as foreign after its regions have shown it
 
 
 def delete_some(context: Context, project_id: int) -> float | None:
-    """Delete a few predictions of versions of ours that no longer serve.
+    """Delete a few predictions of our versions that no longer serve.
 
-    Return in how many seconds to come again; None: nothing is left. Each deletion is a request of its own: Label Studio
-    offers no smaller transaction. While people annotate nothing is deleted, because on SQLite some of their requests
-    would fail; after LONGEST_WAIT_S one goes at a time.
+    Return the seconds until the next call, None if nothing is left. Each deletion is a separate request, because that
+    is Label Studio's smallest transaction. While people annotate nothing is deleted: on SQLite some of their requests
+    would fail. After LONGEST_WAIT_S one prediction is deleted at a time.
     """
     version = _oldest(context, project_id)
     if version is None:
@@ -55,28 +55,29 @@ def delete_some(context: Context, project_id: int) -> float | None:
 
 
 def are_left(context: Context, project_id: int) -> bool:
-    """Return whether Label Studio has predictions of versions of ours that no longer serve."""
+    """Return whether Label Studio has predictions of our versions that no longer serve."""
     return _oldest(context, project_id) is not None
 
 
 def _oldest(context: Context, project_id: int) -> str | None:
-    """Return a version of ours that no longer serves and that has predictions in Label Studio."""
+    """Return the oldest of our versions that no longer serves and has predictions in Label Studio, None if none has."""
     record = project_record(context, project_id)
     ours = [version_name(base_model(context, record), 0)]
     ours += [version.name for version in context.store.versions(project_id)]
-    kept = {name_of(context, record), name_of(context, record, accepted=True)}
-    kept.add(context.label_studio.projects.get(project_id).model_version)
-    present = context.label_studio.predictions.versions(project_id).keys() - kept
+    in_use = {name_of(context, record), name_of(context, record, accepted=True)}
+    in_use.add(context.label_studio.projects.get(project_id).model_version)
+    present = context.label_studio.predictions.versions(project_id).keys() - in_use
     unknown = sorted(name for name in present - set(ours) if _NAME.fullmatch(name))
     lost = (name for name in unknown if _is_of_a_lost_store(context, project_id, name))
     return next((version for version in ours if version in present), None) or next(lost, None)
 
 
 def _is_of_a_lost_store(context: Context, project_id: int, version: str) -> bool:
-    """Return whether we wrote the predictions of a version that the store does not know.
+    """Return whether we wrote the predictions of a version that is not in the store.
 
-    Not where another installation of this backend works in the project, as its regions have the same ids, nor as long
-    as nobody has looked for one; nor where none of PROBED tasks has a region.
+    The answer is no if another installation of this backend works in the project, because its regions have the same
+    ids. It is also no before the first reconcile has looked for such an installation, and if none of PROBED tasks has a
+    region.
     """
     state = studio_state.last(context, project_id)
     if not state.reached or state.rivals or context.progress.recall(project_id, f"foreign {version}"):
@@ -101,7 +102,7 @@ def _has_our_ids(prediction: StoredPrediction) -> bool:
 
 
 def _waited_s(context: Context, project_id: int) -> float:
-    """Return for how long old predictions have been waiting; a clock that was set back starts anew."""
+    """Return for how long old predictions have been waiting, in seconds; it is 0 after the clock was set back."""
     now, since = time.time(), float(context.progress.recall(project_id, _SINCE) or "inf")
     if since > now:
         context.progress.remember(project_id, _SINCE, repr(now))

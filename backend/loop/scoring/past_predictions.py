@@ -1,4 +1,7 @@
-"""What a tag's models of earlier versions said: the newest that had not learned from a task judges it fairly."""
+"""Stored predictions of a tag's models up to the served version.
+
+A fair prediction of a task comes from the newest model that had not learned from it.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +16,37 @@ from backend.types import Prediction
 
 @dataclass(frozen=True, slots=True)
 class PastModel:
-    """A tag's model of one version: where its predictions are, and what it had learned by then."""
+    """A tag's model of one version: where its predictions are, and the tasks that it had learned from."""
 
     project_id: int
-    number: int
+    number: int  # of the version
     tag: str  # its name in the store
     classes: tuple[str, ...]
-    learned: frozenset[int]
+    learned: frozenset[int]  # task ids
 
 
 def past_models(context: Context, model: ServedModel) -> list[PastModel]:
-    """Return a tag's models up to this one, newest first."""
-    found = []
-    for version, known in promoted_models(context, model):
-        key, learned = version.key_of(known.from_name), version.learned_task_ids(known.from_name)
-        found.append(PastModel(version.project_id, version.number, key, known.classes, learned))
-    return found
+    """Return a tag's promoted models up to this one, newest first."""
+    models = []
+    for version, tag_model in promoted_models(context, model):
+        key, learned = version.key_of(tag_model.from_name), version.learned_task_ids(tag_model.from_name)
+        models.append(PastModel(version.project_id, version.number, key, tag_model.classes, learned))
+    return models
 
 
 def fair_predictions(
     context: Context, pasts: Sequence[PastModel], sources: Mapping[int, int]
 ) -> Iterator[tuple[int, PastModel, Prediction]]:
-    """Yield of tasks the newest that had not learned from it, and what it says of it; nothing where none says anything.
+    """Yield each task with the newest of `pasts` that had not learned from it, and that model's prediction of it.
 
-    Nor of a video: boxes of many frames cannot be told apart. `sources` as in `latest_predictions`.
+    Tasks without such a prediction are left out. So are videos, because their boxes are of many frames. `sources` is
+    explained at `latest_predictions`.
     """
 
     def answers(past: PastModel, task_ids: frozenset[int]) -> Iterator[tuple[int, Prediction]]:
-        asked = {task_id: source for task_id, source in sources.items() if task_id in task_ids}
-        predictions = latest_predictions(context, past.project_id, past.number, past.tag, asked)
+        """Yield the model's stored predictions of these tasks."""
+        wanted = {task_id: source for task_id, source in sources.items() if task_id in task_ids}
+        predictions = latest_predictions(context, past.project_id, past.number, past.tag, wanted)
         return ((task_id, prediction) for task_id, prediction in predictions if prediction.tracks is None)
 
     return fair_losses.fair_answers(pasts, sources, lambda past: past.learned, answers)
@@ -50,13 +55,14 @@ def fair_predictions(
 def latest_predictions(
     context: Context, project_id: int, number: int, tag: str, sources: Mapping[int, int]
 ) -> Iterator[tuple[int, Prediction]]:
-    """Yield what a version's model said of tasks once they had labels, else in its pool; one shard is in memory.
+    """Yield the latest prediction of each task by a version's model; one shard at a time is in memory.
 
-    `sources` are by task what the tag shows of them now: nothing is said of one that showed something else then.
+    That is the prediction made once the task had labels, else the one in the pool. `sources` maps each task id to the
+    hash of the media that the task shows now: a prediction of other media is left out.
     """
-    left = set(sources)
+    remaining = set(sources)
     for labeled in (True, False):
-        asked = project_id, number, tuple(left), sources
-        for task_id, found in context.store.predictions(*asked, labeled=labeled, tag=tag):
-            left.remove(task_id)
-            yield task_id, found
+        query = project_id, number, tuple(remaining), sources
+        for task_id, prediction in context.store.predictions(*query, labeled=labeled, tag=tag):
+            remaining.remove(task_id)
+            yield task_id, prediction

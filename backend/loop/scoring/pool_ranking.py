@@ -1,4 +1,4 @@
-"""In which order a stored pool is labeled: the strategy that the settings or the bandit choose, and its ranking."""
+"""The ranking of a stored pool, by the strategy that the settings or the bandit choose."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> Ranking:
-    """Rank the stored pool of a version under the project's settings, and keep the ranking.
+    """Rank the stored pool of a version under the project's settings, and store the ranking.
 
-    Before the first training nothing tells one image from another: the order is random and says so. Raises ModelError
-    if the model lacks what the strategy needs.
+    Before the first training the ranking is random, and its strategy is "random". Raises ModelError if the model lacks
+    what the strategy needs.
     """
     model, settings = models[0], context.project_settings(record)
     strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
-    if not any(one.trained for one in models):
+    if not any(served.trained for served in models):
         strategy, explore = "random", 1.0
     order, parts = _order(context, record, models, strategy, explore)
     for tag, part in parts.items():
@@ -43,7 +43,7 @@ def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedMo
 def _order(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel], strategy: str, explore: float
 ) -> tuple[Ranking, Mapping[str, Ranking]]:
-    """Return the ranking of a version's pool and, where there are several tags, how each of them ranks it by itself."""
+    """Return the ranking of a version's pool and, if there are several tags, each tag's own ranking by its key."""
     model, settings = models[0], context.project_settings(record)
     protocol, rng = queue_order.protocol(settings), queue_order.chance(settings, model.project_id, model.number)
     parts: dict[str, Ranking] = {}
@@ -51,10 +51,10 @@ def _order(
         pool = strategy_inputs.pool_for(context, record, model, strategy)
         order = ranking.rank(pool, strategy, explore_share=explore, rng=rng, protocol=protocol)
     else:
-        whole = replace(protocol, uncertain=1.0)  # chance has its share once, in the end
-        for ranked in [each for each in models if each.trained] or models:
-            instead = None if ranked is model else STAND_IN
-            parts[ranked.key] = _part(context, record, ranked, strategy, whole, instead)
+        whole = replace(protocol, uncertain=1.0)  # the random share of a batch is drawn once, in the joint ranking
+        for tag_model in [candidate for candidate in models if candidate.trained] or models:
+            instead = None if tag_model is model else STAND_IN
+            parts[tag_model.key] = _part(context, record, tag_model, strategy, whole, instead)
         order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
     count = len(order.task_ids)
     if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
@@ -65,12 +65,15 @@ def _order(
 def _part(
     context: Context, record: ProjectRecord, model: ServedModel, strategy: str, protocol: Protocol, instead: str | None
 ) -> Ranking:
-    """Return how one tag among several ranks the pool: by `instead`, if that is given, where `strategy` fails."""
+    """Return one tag's own ranking of the pool: by `strategy`, or by `instead` if the model lacks what it needs."""
     settings = context.project_settings(record)
 
     def ranked(strategy: str) -> Ranking:
+        """Return the ranking by a strategy."""
         pool = strategy_inputs.pool_for(context, record, model, strategy)
-        rng = queue_order.chance(settings, model.project_id, model.number)  # all tags draw the same candidates
+        rng = queue_order.chance(
+            settings, model.project_id, model.number
+        )  # the same for all tags, so that they draw the same candidates
         return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
 
     try:
@@ -83,7 +86,7 @@ def _part(
 
 
 def arms(settings: Settings) -> tuple[str, ...]:
-    """Return the strategies the bandit chooses from; raises SettingError if none is named."""
+    """Return the strategies that the bandit chooses from; raises SettingError if BANDIT_ARMS is empty."""
     names = tuple(dict.fromkeys(name.strip() for name in settings.bandit_arms.split(",") if name.strip()))
     if not names:
         raise SettingError("BANDIT_ARMS names no strategy", where="BANDIT_ARMS", fix="name some, with commas between")
@@ -96,7 +99,7 @@ def candidates(settings: Settings) -> tuple[str, ...]:
 
 
 def strategy_for(context: Context, settings: Settings, model: ServedModel) -> str:
-    """Return the strategy of the next ranking: STRATEGY, or what the bandit chooses."""
+    """Return the strategy of the next ranking: STRATEGY, or the bandit's choice."""
     if settings.bandit == "off":
         return settings.strategy
     rng = np.random.default_rng((settings.seed, model.project_id, model.number, 1))
@@ -106,7 +109,7 @@ def strategy_for(context: Context, settings: Settings, model: ServedModel) -> st
 
 
 def preview(context: Context, project_id: int, strategy: str) -> Ranking:
-    """Return the ranking that `strategy` would make of the stored pool of the served version; writes nothing.
+    """Return the ranking by `strategy` of the served version's stored pool; writes nothing.
 
     Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
     project that has no scored pool.

@@ -1,4 +1,4 @@
-"""A ranked pool into Label Studio: every prediction, then the flip in one write."""
+"""Writes a ranked pool to Label Studio: first all predictions, then the switch of the queue in one write."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from backend.types import Prediction, Ranking, Region, Task
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[], None]  # raises BusyError once somebody else may have written
+Check = Callable[[], None]  # raises BusyError once another job may have written
 
 LAST = 1.0  # the priority of a task that could not be scored
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What one push wrote."""
+    """The result of a push."""
 
     version: str
-    created: int
-    failed: int
+    created: int  # predictions that were written
+    failed: int  # tasks of the pool without a prediction
 
 
 def no_check() -> None:
-    """Check nothing: for a caller beside whom nobody writes."""
+    """Do nothing: the `check` of a caller that has no other writer beside it."""
 
 
 def push(
@@ -43,33 +43,34 @@ def push(
 ) -> Pushed:
     """Write a prediction with its place in `order` for each unlabeled task of a version's pool.
 
-    Tasks that have their prediction are left alone; but all are written anew where Label Studio may hold what was
-    predicted under another label config. `check` runs right before each write to Label Studio.
+    Existing predictions with the right score stay. If Label Studio may hold predictions that were made under another
+    label config, all are written again. `check` runs right before each write to Label Studio.
     """
     model, project_id = models[0], record.project_id
     _, failed = context.store.load_pool(project_id, model.number, None, tag=model.key)
     answers = stored_answers.of(context, models)
-    kept = answers.kept
+    pool_keys = answers.pool_keys
     wanted = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
     present = context.label_studio.predictions.stamps(project_id, model.name)
     mine = prediction_rows(context, context.project_settings(record), models, order, wanted)
-    created = write_predictions(context, model, mine, present, check, anew=kept.outdated)
+    created = write_predictions(context, model, mine, present, check, anew=pool_keys.outdated)
     check()
-    answers.end(kept)
+    answers.end(pool_keys)
     return Pushed(model.name, created, len(failed))
 
 
 def activate(context: Context, model: ServedModel, check: Check = no_check) -> None:
-    """Let a version serve whose predictions are all in Label Studio, and turn the queue to it in one write."""
+    """Make a version the served one once its predictions are in Label Studio, and switch the queue in one write."""
     context.store.activate(model.project_id, model.number)
     flip(context, model.project_id, model.name, check)
     context.store.note_shown(model.project_id, model.number)
 
 
 def accepted_only(context: Context, project_id: int, number: int, check: Check) -> Check:
-    """Return a check that refuses a version which is not the accepted one (any more), too."""
+    """Return a check that also raises BusyError if the version is not the accepted one."""
 
-    def checks() -> None:
+    def accepted_check() -> None:
+        """Run `check`, then compare the version with the accepted one."""
         check()
         current = context.store.current(project_id)
         accepted = current.number if current else 0
@@ -80,47 +81,50 @@ def accepted_only(context: Context, project_id: int, number: int, check: Check) 
                 fix="nothing to do: the push of the accepted version writes its own predictions",
             )
 
-    return checks
+    return accepted_check
 
 
 def prediction_rows(
     context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking, tasks: Mapping[int, Task]
 ) -> Iterator[PredictionRow]:
-    """Yield a row per stored task that is one of `tasks`, one shard's predictions in memory at a time.
+    """Yield one row per stored task that is in `tasks`; one shard at a time is in memory.
 
-    None of a task that shows something else by now: it is scored anew, as new tasks are.
+    A task that shows other media by now has no row: it is scored again as a new task.
     """
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     model = models[0]
-    sources = [context.store.sources(each.project_id, each.number, tag=each.key) for each in models]
+    sources = [context.store.sources(served.project_id, served.number, tag=served.key) for served in models]
     for shard in context.store.shards(model.project_id, model.number, tag=model.key):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):
                 predictions = [prediction, *stored_predictions(context, models[1:], task)]
                 regions = encode(settings, models, task_id, predictions)
-                failed = all(one is None for one in predictions)
+                failed = all(by_model is None for by_model in predictions)
                 yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
 
 
 def is_answered(models: Sequence[ServedModel], sources: Sequence[Mapping[int, int]], task: Task) -> bool:
-    """Return whether each model's answer to what a task shows now is stored; `sources` are what the store has of each.
+    """Return whether the store has each model's prediction of the media that a task shows now.
 
-    An answer of an earlier release does not tell of what it is, and counts as one.
+    `sources` are, per model, the hashes of the predicted media by task id. An earlier release stored none (0), and its
+    predictions count.
     """
-    return all(of.get(task.id, -1) in (0, model.tag.source(task)) for model, of in zip(models, sources, strict=True))
+    return all(
+        hashes.get(task.id, -1) in (0, model.tag.source(task)) for model, hashes in zip(models, sources, strict=True)
+    )
 
 
 def encode(
     settings: Settings, models: Sequence[ServedModel], task_id: int, predictions: Iterable[Prediction | None]
 ) -> tuple[Region, ...]:
-    """Return the regions of one task, tag by tag; region ids depend on task, version and tag only."""
-    found: list[Region] = []
+    """Return the regions of one task, tag by tag; their ids depend only on task, version and tag."""
+    regions: list[Region] = []
     for model, prediction in zip(models, predictions, strict=True):
         if prediction is not None:
             key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
-            found += tags.encode(model.tag, prediction, model.classes, lowest, key)
-    return tuple(found)
+            regions += tags.encode(model.tag, prediction, model.classes, lowest, key)
+    return tuple(regions)
 
 
 def write_predictions(
@@ -132,9 +136,10 @@ def write_predictions(
     *,
     anew: bool = False,
 ) -> int:
-    """Write a version's rows; return how many were written. `present`, `check` and `anew` as in `import_or_update`.
+    """Write a version's rows; return how many were written.
 
-    A task whose prediction Label Studio refuses gets one without regions, and its reason is on the status page.
+    `present`, `check` and `anew` are explained at `import_or_update`. If Label Studio refuses a prediction, the task
+    gets one without regions, and the status page shows the reason.
     """
     client, project_id = context.label_studio, model.project_id
     refused: dict[int, str] = {}
@@ -146,7 +151,7 @@ def write_predictions(
 
 
 def note_refused(context: Context, project_id: int, refused: Mapping[int, str]) -> None:
-    """Keep why Label Studio refused predictions, for the log and the status page."""
+    """Log why Label Studio refused predictions, and store it for the status page."""
     for task_id, reason in refused.items():
         log.warning("project %d: task %d: %s", project_id, task_id, reason)
     context.progress.note_failures(project_id, list(refused), refused)
@@ -163,44 +168,46 @@ def import_or_update(
     anew: bool = False,
     check: Check = no_check,
 ) -> int:
-    """Import the rows, but for tasks that have a prediction of this version already; return how many were written.
+    """Import rows for tasks without a prediction of this version, update the others; return how many were written.
 
-    Such a one (of an earlier scoring, or asked of /predict by Label Studio itself) is mended if its score is another,
-    or in any case if `anew`: its regions may be others. Of several (Label Studio and we wrote at the same time) the
-    first is kept and the others are deleted, as the queue would go by any of them. `check` runs before each write.
-    `refused` as in `import_predictions`.
+    `present` are the version's predictions in Label Studio, of an earlier scoring or of Label Studio's own call of
+    /predict. One is updated if its score differs, or in any case with `anew`, because its regions may differ. If a task
+    has several (Label Studio and we wrote at the same time), the first stays and the others are deleted, because the
+    queue could go by any of them. `check` runs before each write. `refused` is explained at `import_predictions`.
     """
-    known: dict[int, PredictionStamp] = {}
+    stamps: dict[int, PredictionStamp] = {}
     for stamp in present:
-        if known.setdefault(stamp.task_id, stamp) is not stamp:
+        if stamps.setdefault(stamp.task_id, stamp) is not stamp:
             check()
             client.predictions.delete(stamp.id)
-    mended = 0
+    updated = 0
 
-    def fresh() -> Iterator[PredictionRow]:
-        nonlocal mended
+    def new_rows() -> Iterator[PredictionRow]:
+        """Yield the rows of tasks without a prediction, and update the others meanwhile."""
+        nonlocal updated
         for row in rows:
-            stamp = known.get(row.task_id)
+            stamp = stamps.get(row.task_id)
             if stamp is None:
                 yield row
             elif anew or not is_same_score(stamp.score, row.score):
                 check()
                 client.predictions.update(stamp.id, version, row, refused)
-                mended += 1
+                updated += 1
 
-    return client.prediction_import.run(project_id, version, fresh(), refused, check) + mended
+    return client.prediction_import.run(project_id, version, new_rows(), refused, check) + updated
 
 
 def is_same_score(stored: float | None, score: float) -> bool:
-    """Return whether Label Studio holds this score already."""
+    """Return whether the score that Label Studio holds is `score`."""
     return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
 
 
 def flip(context: Context, project_id: int, version: str, check: Check = no_check) -> bool:
-    """Point the project's queue at `version`; True if that changed it.
+    """Switch the project's queue to `version`; return whether that changed it.
 
-    It stays as it is where no task holds a prediction of the version yet: Label Studio would refuse. `check` runs right
-    before the write. A process that stood still between the two wrote over what came later, so it looks once more.
+    Nothing changes if no task has a prediction of the version yet, because Label Studio would refuse. `check` runs
+    right before the write. If this process stalls between the two, it may overwrite a later switch. So it compares the
+    queue with the served version afterwards, and corrects it.
     """
     client = context.label_studio
     if client.projects.get(project_id).model_version == version or version not in client.predictions.versions(
@@ -216,16 +223,16 @@ def flip(context: Context, project_id: int, version: str, check: Check = no_chec
 
 
 def is_ranked(context: Context, project_id: int) -> bool:
-    """Return whether there is a ranking that new tasks can be placed in; one of an empty pool tells nothing."""
+    """Return whether there is a ranking that new tasks can be placed in; an empty one does not count."""
     order = context.store.ranking(project_id, serving_number(context, project_id))
     return order is not None and len(order.task_ids) > 0
 
 
 def is_pending(context: Context, record: ProjectRecord) -> bool:
-    """Return whether the accepted version's scores are not in Label Studio yet, and something can be done about it.
+    """Return whether a scoring of the accepted version should start.
 
-    Scores of answers that are not those the label config asks for are none. Nothing is to be done while a scoring of
-    that version is at work, or after one has failed and the settings are still those that it failed under.
+    It should if Label Studio lacks the version's scores, or has those of answers that the label config no longer asks
+    for. It should not while a scoring of that version runs, nor after one has failed under the current settings.
     """
     project_id = record.project_id
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
@@ -239,21 +246,21 @@ def is_pending(context: Context, record: ProjectRecord) -> bool:
 
 
 def note_ranking_error(context: Context, project_id: int, error: BackendError) -> None:
-    """Keep why the accepted version cannot be ranked; the queue keeps its order, and other settings are tried again."""
+    """Store why the accepted version cannot be ranked; the queue keeps its order until the settings change."""
     log.warning("project %d: the queue keeps its order: %s", project_id, error)
     context.progress.remember(project_id, "ranking_error", str(error))
     context.progress.remember(project_id, "failed_ranking", _attempt(context, project_id))
 
 
 def forget_ranking_error(context: Context, project_id: int) -> None:
-    """Forget that a ranking failed."""
+    """Remove the stored error of a failed ranking."""
     for memo in ("ranking_error", "failed_ranking"):
         context.progress.remember(project_id, memo, "")
     context.progress.forget_fault(project_id, "scoring")
 
 
 def _attempt(context: Context, project_id: int) -> str:
-    """Return what decides whether a ranking succeeds: the version and the settings."""
+    """Return a text of what decides whether a ranking succeeds: the version and the settings."""
     accepted = context.store.current(project_id)
     settings = context.project_settings(context.store.project(project_id))
     return f"{accepted.number if accepted else 0} {settings.model_dump_json()}"

@@ -1,4 +1,4 @@
-"""A pool in shards: cut, predicted, stored. The last shard of a version in starts its ranking."""
+"""Scores a pool in shards: cuts it, predicts each shard, stores the predictions. The last shard starts the ranking."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from backend.types import Prediction, Task
 
 log = logging.getLogger(__name__)
 
-SHARD_VIDEOS = 4  # each takes as long as hundreds of images
+SHARD_VIDEOS = 4  # one video takes as long as hundreds of images
 
 
 def start(context: Context, jobs: Jobs, project_id: int) -> int:
-    """Cut all tasks into shards for the accepted version, one job each; return the number of tasks.
+    """Cut all tasks into shards for the accepted version, and enqueue one job each; return the number of tasks.
 
-    The unlabeled ones are the pool; what a trained version says of the labeled ones tells strategies what is known
-    already, and reviewers which labels to doubt. Raises ModelError where the strategy needs a committee, and there is
-    none to ask.
+    The unlabeled tasks are the pool. A trained version also predicts the labeled tasks, for strategies that compare the
+    pool with them, and for the label review. Raises ModelError if the strategy needs a committee and there is none.
     """
     record = project_record(context, project_id)
     models, settings = models_for(context, record, accepted=True), context.project_settings(record)
@@ -41,7 +40,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     size = shard_size(models)
     shards = [(ids, False) for ids in _shards_of(pool, size)] + [(ids, True) for ids in _shards_of(labeled, size)]
     context.store.clear_shards(project_id, model.number)
-    # Not before: until they are gone the stored answers keep the keys they have.
+    # After the old shards are deleted, because the pool keys so far describe them.
     stored_answers.of(context, models).begin(models)
     run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
     for index, (task_ids, has_labels) in enumerate(shards):
@@ -53,7 +52,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
 
 
 def shard_size(models: Sequence[ServedModel]) -> int:
-    """Return how many tasks are predicted before the result is kept."""
+    """Return the number of tasks per shard."""
     return SHARD_VIDEOS if any(model.tag.frame_rate for model in models) else SHARD_TASKS
 
 
@@ -64,10 +63,10 @@ def _shards_of(task_ids: list[int], size: int) -> list[list[int]]:
 def score_shard(
     context: Context, project_id: int, run: int, index: int, labeled: bool, task_ids: Sequence[int]
 ) -> int | None:
-    """Predict one shard and store it; return the version's number if it was the last one missing.
+    """Predict one shard and store it; return the version's number if all shards are scored, else None.
 
-    Running it twice changes nothing. It is moot once another run has begun, or a newer version is accepted. Where the
-    label config asks for other answers than when the run began, the run ends, and the reconcile starts another.
+    It is safe to run twice. It does nothing once another run has begun, or a newer version is accepted. If the label
+    config asks for other answers than when the run began, the run ends, and the reconcile starts another.
     """
     current = context.progress.scoring(project_id)
     record = project_record(context, project_id)
@@ -79,7 +78,7 @@ def score_shard(
         return None
     tasks = context.label_studio.tasks.get_many(project_id, task_ids)
     shards = predict_shards(context, models, index, tasks, labeled=labeled)
-    if not context.progress.renew_scoring(project_id, run):  # while we predicted; that run's shards have these names
+    if not context.progress.renew_scoring(project_id, run):  # another run has begun, and uses the same shard names
         return None
     if not save_shards(context, models, shards, labeled=labeled):
         return None
@@ -95,37 +94,44 @@ def save_committee_votes(
     shards: Sequence[PoolShard],
     tasks: Sequence[Task],
 ) -> None:
-    """Ask each tag's committee about the tasks of a shard, and keep what it says.
+    """Ask each tag's committee about the tasks of a shard, and store the votes.
 
-    A cached file may be damaged: what could not be predicted is not put to the vote either.
+    Tasks that could not be predicted are left out, because their files may be damaged.
     """
-    said = {model.tag.from_name: shard for model, shard in zip(models, shards, strict=True)}
+    shard_of = {model.tag.from_name: shard for model, shard in zip(models, shards, strict=True)}
     for model, members in strategy_inputs.committees(context, record, models):
-        shard = said[model.tag.from_name]
-        seen = [task for task, found in zip(tasks, shard.predictions, strict=True) if found is not None]
-        strategy_inputs.save_votes(context, members, model, shard.index, seen)
+        shard = shard_of[model.tag.from_name]
+        predicted = [task for task, prediction in zip(tasks, shard.predictions, strict=True) if prediction is not None]
+        strategy_inputs.save_votes(context, members, model, shard.index, predicted)
 
 
 def predict_shards(
     context: Context, models: Sequence[ServedModel], index: int, tasks: Sequence[Task], *, labeled: bool = False
 ) -> tuple[PoolShard, ...]:
-    """Return each model's predictions of `tasks`; None marks one whose file failed, with its reason recorded."""
+    """Return one shard per model with its predictions of `tasks`; None stands for a task whose file failed.
+
+    The reasons of the failures are stored for the status page.
+    """
     predictions, reasons = predict_all(context, models, tasks)
-    # Of labeled tasks the training before has said what it could not learn, and that is true still.
-    mended = [] if labeled else [task.id for task in tasks]
-    context.progress.note_failures(models[0].project_id, mended, reasons)
+    # The training has stored why it could not learn from labeled tasks, and that must stay.
+    processed = [] if labeled else [task.id for task in tasks]
+    context.progress.note_failures(models[0].project_id, processed, reasons)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
     sources = (np.array([model.tag.source(task) for task in tasks], dtype=np.int64) for model in models)
-    return tuple(PoolShard(index, ids, tuple(row), of) for row, of in zip(predictions, sources, strict=True))
+    return tuple(
+        PoolShard(index, ids, tuple(by_task), hashes) for by_task, hashes in zip(predictions, sources, strict=True)
+    )
 
 
 def save_shards(
     context: Context, models: Sequence[ServedModel], shards: Sequence[PoolShard], *, labeled: bool = False
 ) -> bool:
-    """Keep what each model says of the same tasks; False: it is moot, the pool is scored with other attributes now."""
+    """Store each model's shard of the same tasks; return False if the label config asks for other answers by now."""
     if stored_answers.of(context, models).outdated(models):
         return False
-    for model, shard in reversed(list(zip(models, shards, strict=True))):  # the first last: where it is, all are
+    for model, shard in reversed(
+        list(zip(models, shards, strict=True))
+    ):  # the first model last: if its shard exists, all do
         context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.key)
     return True
 
@@ -133,7 +139,7 @@ def save_shards(
 def stored_predictions(
     context: Context, models: Sequence[ServedModel], task: Task, *, labeled: bool = False
 ) -> list[Prediction | None]:
-    """Return what the store holds of a task as it is now, by model; nothing of an image that it showed before."""
+    """Return each model's stored prediction of a task, None if there is none of the media that it shows now."""
     return [
         context.store.prediction(
             *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.key
@@ -147,7 +153,7 @@ def predict_all(
 ) -> tuple[list[list[Prediction | None]], dict[int, str]]:
     """Return each model's predictions of the tasks in order, None where a file failed, and the reasons by task id.
 
-    Models of the same weights that look at the same images share one pass over them.
+    Models with the same weights and the same images share one pass over them.
     """
     fetched = functools.cache(lambda data_key: _fetched(context, data_key, tasks))
     passes: dict[tuple[object, ...], list[Prediction | MediaError]] = {}
@@ -160,17 +166,18 @@ def predict_all(
             )
             passes[_pass(model)] = list(answers)
     reasons = {}
-    for place, task in enumerate(tasks):
-        failed = [str(each[place]) for each in passes.values() if isinstance(each[place], MediaError)]
-        if failed:
-            reasons[task.id] = "; ".join(dict.fromkeys(failed))
+    for row, task in enumerate(tasks):
+        errors = [str(answers[row]) for answers in passes.values() if isinstance(answers[row], MediaError)]
+        if errors:
+            reasons[task.id] = "; ".join(dict.fromkeys(errors))
             log.warning("task %d lacks a prediction: %s", task.id, reasons[task.id])
-    each_pass = (passes[_pass(model)] for model in models)
-    return [[None if isinstance(one, MediaError) else one for one in answers] for answers in each_pass], reasons
+    by_model = (passes[_pass(model)] for model in models)
+    predictions = [[None if isinstance(answer, MediaError) else answer for answer in answers] for answers in by_model]
+    return predictions, reasons
 
 
 def _pass(model: ServedModel) -> tuple[object, ...]:
-    """Return what a model's predictions depend on; of a video they depend on all that its tag says."""
+    """Return what a model's predictions depend on; predictions of videos depend on all attributes of the tag."""
     return model.weights, model.tag.data_key, model.tag.from_name if model.tag.frame_rate else ""
 
 
@@ -184,7 +191,7 @@ def _image_predictions(
     answers = answers_or_errors([file for file in fetched if not isinstance(file, MediaError)], model.predict)
     for task, file in zip(tasks, fetched, strict=True):
         answer = file if isinstance(file, MediaError) else next(answers)
-        # A model names the cache's file, and clients need not know where that lies.
+        # A model's error names the cached file, whose path clients need not know.
         uri = task.shown(model.tag.data_key)
         yield task_error(answer, uri, task.id) if isinstance(answer, MediaError) else answer
 

@@ -1,4 +1,4 @@
-"""Whether a version's stored answers are those that the label config asks for now."""
+"""Whether a version's stored predictions are answers to what the label config asks for now."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from backend.store.store import PoolKeys, ProjectRecord
 
 
 class StoredAnswers:
-    """What is known of the answers of one version that the store and Label Studio hold.
+    """The state of one version's answers: its predictions in the store and in Label Studio.
 
-    A fingerprint of a tag is a hash of the weights that answer, of what they look at, and how. Those of all tags are
-    kept when a scoring begins. That leads from state to state:
+    The fingerprint of a tag is a hash of its weights, its media and its options (`ServedModel.pool_key`). The
+    fingerprints of all tags are stored when a scoring begins. The answers go from state to state:
 
         unknown ──begin──► scoring ──end──► pushed ──begin──► scoring
            └──────────────adopt──────────────►┘
 
     - unknown: nothing is stored, or an earlier release stored it. Its answers count as current.
-    - scoring: the pool is being scored, or a scoring was begun and never pushed. Until `end` it is due.
-    - pushed: Label Studio holds the answers. They are due again once the label config asks for something else.
+    - scoring: the pool is being scored, or a scoring began and was never pushed. Answers are due until `end`.
+    - pushed: Label Studio holds the answers. They are due again once the label config asks for other answers.
 
-    Answers of a tag with another fingerprint than the kept one are `outdated`: they are neither given nor kept. If a
-    scoring begins with other fingerprints, `kept.outdated` says that predictions in Label Studio may be such answers,
-    until its push has replaced them.
+    If a tag's fingerprint differs from the stored one, its stored answers are `outdated`: they are not used, and no new
+    ones are added to them. If a scoring begins with other fingerprints, `pool_keys.outdated` says that predictions in
+    Label Studio may be outdated, until the push has replaced them.
     """
 
     def __init__(self, context: Context, project_id: int, number: int) -> None:
@@ -37,61 +37,61 @@ class StoredAnswers:
         self._number = number
 
     @property
-    def kept(self) -> PoolKeys:
-        """What the store has of them."""
+    def pool_keys(self) -> PoolKeys:
+        """The stored fingerprints, and whether the answers are pushed."""
         return self._context.store.state.pool_keys(self._project_id, self._number)
 
     @property
     def state(self) -> Literal["unknown", "scoring", "pushed"]:
-        """The state that the answers are in."""
-        kept = self.kept
-        if not kept.pushed:
+        """The state of the answers."""
+        keys = self.pool_keys
+        if not keys.pushed:
             return "scoring"
-        return "pushed" if kept.by_tag else "unknown"
+        return "pushed" if keys.by_tag else "unknown"
 
     def outdated(self, models: Sequence[ServedModel]) -> frozenset[str]:
-        """Return the tags, by their names in the store, whose answers were asked with something else."""
-        kept = self.kept.by_tag
-        return frozenset(model.key for model in models if kept.get(model.key, model.pool_key) != model.pool_key)
+        """Return the tags whose stored fingerprint differs from the model's, by their names in the store."""
+        stored = self.pool_keys.by_tag
+        return frozenset(model.key for model in models if stored.get(model.key, model.pool_key) != model.pool_key)
 
     def are_due(self, record: ProjectRecord) -> bool:
-        """Return whether Label Studio lacks what the label config asks this version, the accepted one, for."""
-        kept = self.kept
-        asked = served_models.pool_keys(self._context, record).items()
-        return not kept.pushed or any(kept.by_tag.get(tag, key) != key for tag, key in asked)
+        """Return whether Label Studio lacks the answers that the label config asks for; of the accepted version."""
+        stored = self.pool_keys
+        current = served_models.pool_keys(self._context, record).items()
+        return not stored.pushed or any(stored.by_tag.get(tag, key) != key for tag, key in current)
 
     def adopt(self, record: ProjectRecord) -> None:
-        """Give a scored pool the fingerprints it lacks: of what an earlier release stored, and of tags added since.
+        """Store fingerprints that a scored pool lacks: of all tags after an upgrade, and of tags that were added since.
 
-        Without them nothing would tell that the next label config asks for something else.
+        They show later that a new label config asks for other answers.
         """
         if self._context.store.ranking(self._project_id, self._number) is None:
             return
-        kept = self.kept
+        stored = self.pool_keys
         try:
-            keys = served_models.pool_keys(self._context, record)
+            current = served_models.pool_keys(self._context, record)
         except (LabelConfigError, SettingError):
-            return  # an earlier release took what this one does not
-        if not keys.keys() <= kept.by_tag.keys():
-            self._keep(replace(kept, by_tag={**keys, **kept.by_tag}))
+            return  # an earlier release accepted a label config or a setting that this one refuses
+        if not current.keys() <= stored.by_tag.keys():
+            self._save(replace(stored, by_tag={**current, **stored.by_tag}))
 
     def begin(self, models: Sequence[ServedModel]) -> None:
-        """Keep the fingerprints of a pool that is about to be scored."""
-        stale = self.kept.outdated or bool(self.outdated(models))
-        self._keep(PoolKeys({model.key: model.pool_key for model in models}, outdated=stale, pushed=False))
+        """Store the fingerprints of a pool when its scoring begins."""
+        outdated = self.pool_keys.outdated or bool(self.outdated(models))
+        self._save(PoolKeys({model.key: model.pool_key for model in models}, outdated=outdated, pushed=False))
 
     def end(self, written: PoolKeys) -> None:
-        """Keep that Label Studio holds what was stored when `written` was kept, unless a newer scoring has begun."""
-        now = replace(written, outdated=False, pushed=True)
-        if written != now and self.kept == written:
-            self._keep(now)
+        """Store that a push is complete. `written` are the pool keys at its start: a newer scoring has other keys."""
+        pushed = replace(written, outdated=False, pushed=True)
+        if written != pushed and self.pool_keys == written:
+            self._save(pushed)
 
-    def _keep(self, keys: PoolKeys) -> None:
+    def _save(self, keys: PoolKeys) -> None:
         self._context.store.state.save_pool_keys(self._project_id, self._number, keys)
 
 
 def of(context: Context, models: Sequence[ServedModel]) -> StoredAnswers:
-    """Return the answers of the version whose models these are."""
+    """Return the answers of the version that these models belong to."""
     return StoredAnswers(context, models[0].project_id, models[0].number)
 
 

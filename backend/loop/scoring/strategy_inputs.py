@@ -1,4 +1,4 @@
-"""What a strategy may look at beside the boxes of a scored pool: quality, labeled images, their losses, a committee."""
+"""The inputs of a strategy beside the scored pool: model quality, labeled images, their losses, committee votes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strategy: str) -> Pool:
-    """Return the stored pool of a version's model with all that `strategy` asks for.
+    """Return the stored pool of a version's model with the inputs that `strategy` needs.
 
-    What it asks for and was not gathered when the pool was scored is gathered now. Raises ModelError where the model
-    cannot give it.
+    Inputs that were not gathered when the pool was scored are gathered now. Raises ModelError if the model cannot
+    provide them.
     """
     needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
     pool, _ = context.store.load_pool(
@@ -55,23 +55,26 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
 
 
 def fair_losses(context: Context, model: ServedModel, task_ids: IntArray) -> FloatArray:
-    """Return how badly images were predicted (l,) by the newest version that had not learned from them, else NaN.
+    """Return the losses (l,) of the newest version that had not learned from the task, NaN if there is none.
 
-    That is this version for validation images, and an earlier one, whose pool they were in, for the others.
+    For validation images that is this version. For the others it is an earlier version that had them in its pool.
     """
     wanted = set(task_ids.tolist())
     annotated = [task for task in context.annotated_tasks(model.project_id) if task.task.id in wanted]
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
     sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
-    known = losses_of_labels(context, past_models(context, model), labels, sources)
-    return np.array([known.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
+    losses = losses_of_labels(context, past_models(context, model), labels, sources)
+    return np.array([losses.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
 
 def losses_of_labels(
     context: Context, pasts: Sequence[PastModel], labels: Mapping[int, Sequence[LabeledBox]], sources: Mapping[int, int]
 ) -> dict[int, float]:
-    """Return how badly the images of these tasks were predicted, of those that somebody predicted."""
+    """Return the loss of each task's fair prediction by task id; tasks without one are left out.
+
+    `sources` is explained at `past_predictions.latest_predictions`.
+    """
     predictions = fair_predictions(context, pasts, sources)
     return {
         task_id: prediction_loss(prediction, labels[task_id], past.classes) for task_id, past, prediction in predictions
@@ -86,23 +89,24 @@ def needs_committee(strategies: Iterable[str]) -> bool:
 def committees(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel]
 ) -> list[tuple[ServedModel, tuple[Member, ...]]]:
-    """Return the trained models whose pools are put to a committee, each with its own.
+    """Return each trained model with its committee.
 
-    Raises ModelError as `committee` for the first tag; a further one without a committee is ranked by something else.
+    Raises ModelError as `committee` does for the first tag. A further tag without a committee is left out, and ranked
+    by another strategy.
     """
-    found = []
-    for model in [each for each in models if each.trained]:
+    pairs = []
+    for model in [candidate for candidate in models if candidate.trained]:
         try:
-            found.append((model, committee(context, record, model)))
+            pairs.append((model, committee(context, record, model)))
         except ModelError as error:
             if model is models[0]:
                 raise
             log.info("project %d: no committee on %s: %s", model.project_id, model.tag.from_name, error)
-    return found
+    return pairs
 
 
 def committee(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
-    """Return who votes on a tag's pool. Raises ModelError for a pool of videos, and as `models.committee_for`."""
+    """Return the committee of a tag's pool. Raises ModelError for videos, and as `served_models.committee_for`."""
     if model.tag.frame_rate:
         raise ModelError(
             "a committee compares predictions of images, and this project's tasks are videos",
@@ -114,32 +118,34 @@ def committee(context: Context, record: ProjectRecord, model: ServedModel) -> tu
 def save_votes(
     context: Context, members: Sequence[Member], model: ServedModel, index: int, tasks: Sequence[Task]
 ) -> None:
-    """Ask a tag's committee about one shard of the pool, and keep what it says."""
+    """Ask a tag's committee about one shard of the pool, and store the votes."""
     ids, votes = _ask(context, members, model.tag, tasks)
-    said = ensemble.committee_of(votes)
-    context.store.save_votes(model.project_id, model.number, index, ids, said, tag=model.key)
+    context.store.save_votes(model.project_id, model.number, index, ids, ensemble.committee_of(votes), tag=model.key)
 
 
 def _ask(
     context: Context, members: Sequence[Member], tag: ControlTag, tasks: Sequence[Task]
 ) -> tuple[IntArray, list[Votes]]:
-    """Return the votes on the tasks whose image can be read, and their ids."""
+    """Return the ids of the tasks whose image can be read, and the votes on them."""
     media = context.media.fetch_many([(task.shown(tag.data_key), task.id) for task in tasks])
     fetched = [
         (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
     ]
     answers = answers_or_errors([path for _, path in fetched], partial(ensemble.consult, members))
-    votes = {task_id: answer for (task_id, _), answer in zip(fetched, answers, strict=True)}
-    asked = {task_id: answer for task_id, answer in votes.items() if not isinstance(answer, MediaError)}
-    return np.array(list(asked), dtype=np.int64), list(asked.values())
+    votes = {
+        task_id: answer
+        for (task_id, _), answer in zip(fetched, answers, strict=True)
+        if not isinstance(answer, MediaError)
+    }
+    return np.array(list(votes), dtype=np.int64), list(votes.values())
 
 
 def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
-    """Return the votes on the pool's images, row by row; on an image that came or failed since there are none."""
+    """Return the votes on the pool's images, row by row; images that were added or failed since have none."""
     stored = list(context.store.votes(model.project_id, model.number, tag=model.key))
     if not stored:
         stored = list(_ask_now(context, record, model, task_ids))
-    if len({each.member_probs.shape[::2] for _, each in stored if each.offsets[-1]}) > 1:
+    if len({votes.member_probs.shape[::2] for _, votes in stored if votes.offsets[-1]}) > 1:
         raise ModelError(
             "parts of the pool were scored by different committees", fix=f"run `yolo-backend score {model.project_id}`"
         )
@@ -149,7 +155,7 @@ def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids
 def _ask_now(
     context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray
 ) -> Iterator[tuple[IntArray, Committee]]:
-    """Ask the committee about the whole pool, where the strategy was another when it was scored."""
+    """Ask the committee about the whole pool, because the pool was scored under another strategy."""
     members = committee(context, record, model)
     for begin in range(0, len(task_ids), SHARD_TASKS):
         tasks = context.label_studio.tasks.get_many(model.project_id, task_ids[begin : begin + SHARD_TASKS].tolist())
@@ -159,17 +165,19 @@ def _ask_now(
 
 def joined_votes(stored: Sequence[tuple[IntArray, Committee]], task_ids: IntArray) -> Committee:
     """Return the votes of all shards in the order of `task_ids` (n,)."""
-    voted = [(ids, each) for ids, each in stored if each.offsets[-1]]
-    if not voted:
+    shards = [votes for _, votes in stored if votes.offsets[-1]]
+    if not shards:
         return ensemble.nobody(len(task_ids))
-    known = np.concatenate([ids for ids, _ in voted])
-    counts = np.concatenate([*(np.diff(each.offsets) for _, each in voted), [0]])  # the last stands for no votes
-    variances = [each.member_variance for _, each in voted if each.member_variance is not None]
+    voted_ids = np.concatenate([ids for ids, votes in stored if votes.offsets[-1]])
+    counts = np.concatenate([*(np.diff(votes.offsets) for votes in shards), [0]])  # the last row has no votes
+    variances = [votes.member_variance for votes in shards if votes.member_variance is not None]
     together = Committee(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        np.concatenate([each.member_probs for _, each in voted], axis=1),
-        np.concatenate([each.member_boxes for _, each in voted], axis=1),
-        np.concatenate(variances, axis=1) if len(variances) == len(voted) else None,
+        np.concatenate([votes.member_probs for votes in shards], axis=1),
+        np.concatenate([votes.member_boxes for votes in shards], axis=1),
+        np.concatenate(variances, axis=1) if len(variances) == len(shards) else None,
     )
-    row = {task_id: index for index, task_id in enumerate(known.tolist())}
-    return committee_part(together, np.array([row.get(one, len(known)) for one in task_ids.tolist()], dtype=np.int64))
+    row_of = {task_id: row for row, task_id in enumerate(voted_ids.tolist())}
+    no_votes = len(voted_ids)
+    rows = [row_of.get(task_id, no_votes) for task_id in task_ids.tolist()]
+    return committee_part(together, np.array(rows, dtype=np.int64))

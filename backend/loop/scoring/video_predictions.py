@@ -1,4 +1,4 @@
-"""What a model says of a video, kept on disk: it takes minutes, and Label Studio gives up waiting after 100 s."""
+"""Predictions of videos, cached on disk: one takes minutes, and Label Studio stops waiting after 100 s."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 def predict_video(context: Context, model: ServedModel, tag: ControlTag, task: Task) -> Prediction:
-    """Return what a model says of a task's video, at once where it has been asked before.
+    """Return a model's prediction of a task's video, from the cache if it has been made before.
 
-    Who asks for the same meanwhile waits for the one answer. Raises MediaError where the video cannot be read.
+    Simultaneous calls for the same video wait for one prediction. Raises MediaError if the video cannot be read.
     """
     clip = context.media.fetch_video(task.shown(tag.data_key), task.id)
     if model.weights is None:
-        return model.watch(clip, tag)
+        return model.predict_video(clip, tag)
     files, name = LocalFiles(context.work_dir / "watched"), _name(model, tag, clip)
     with _LOCKS[int(name[-6:-4], 16) % len(_LOCKS)]:
-        kept = _read(files, name)
-        if kept is not None:
-            return kept
-        found = model.watch(clip, tag)
-        files.write(name, shard_codec.encode(PoolShard(0, np.array([task.id]), (found,))))
+        cached = _read(files, name)
+        if cached is not None:
+            return cached
+        prediction = model.predict_video(clip, tag)
+        files.write(name, shard_codec.encode(PoolShard(0, np.array([task.id]), (prediction,))))
     _clear(files, model)
-    return found
+    return prediction
 
 
 def _name(model: ServedModel, tag: ControlTag, clip: Video) -> str:
-    """Return the name of a file: what the answer depends on."""
-    assert model.weights is not None, "nothing is kept of no model"
+    """Return the name of the cache file, a hash of what the prediction depends on."""
+    assert model.weights is not None, "without weights nothing is cached"
     weights = str(model.weights), model.weights.stat().st_mtime_ns, model.imgsz
-    asked = sorted(tag.attributes.items()), tag.frame_rate, tag.task
-    digest = hashlib.sha256(repr((weights, asked, clip.path.name)).encode()).hexdigest()
+    options = sorted(tag.attributes.items()), tag.frame_rate, tag.task
+    digest = hashlib.sha256(repr((weights, options, clip.path.name)).encode()).hexdigest()
     return f"{model.project_id}-{model.number}-{digest}.npz"
 
 
@@ -57,13 +57,13 @@ def _read(files: LocalFiles, name: str) -> Prediction | None:
             return shard_codec.read(file, name).prediction(0)
     except FileNotFoundError:
         return None
-    except ModelError as error:  # it is watched once more
+    except ModelError as error:  # the file is damaged, and the video is predicted again
         log.warning("%s", error)
         return None
 
 
 def _clear(files: LocalFiles, model: ServedModel) -> None:
-    """Forget what versions before the last but one said."""
+    """Delete the cached predictions of all versions but the last two."""
     for name in files.entries(""):
         project, number, *_ = name.split("-")
         with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""From labels to a published version: snapshot, images; train, evaluate and judge each tag's model; publish."""
+"""A training, from labels to a published version: read the labels, train and judge each tag's model, publish."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ _UNCHANGED = "its labels have not changed"
 
 
 def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
-    """Train, judge and publish one version of the project; `forced`: of all its tags, whatever has changed.
+    """Train, judge and publish one version of the project.
 
-    Raises TrainingError with the reason if the labels do not allow it, MachineError if the machine does not, BusyError
-    if another training holds the project.
+    Tags whose labels have not changed keep their model, but `forced` trains all tags. Raises TrainingError with the
+    reason if the labels do not allow a training, MachineError if the machine fails, BusyError if another training of
+    the project runs.
     """
     with context.lock(project_id, "training") as fence:
         try:
             with scratch.folder(context.work_dir) as folder:
                 version = _retrain(context, project_id, fence, folder, forced=forced)
-            # Still under the lock: "running" without a lock means that the worker died.
+            # While we hold the lock, because "running" without a lock means that the worker died.
             context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
         except BusyError:
-            raise  # the status is that of whoever took over
+            raise  # the status belongs to the training that took over
         except BaseException as error:
             fault = machine_fault(error)
             reason = str(fault or error) or repr(error)
@@ -63,7 +64,7 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
     show = _Reporter(context, project_id, started)
     show("snapshot")
     labels = snapshot.take(context, project_id, lambda: show("images"))
-    # Where the store was lost, Label Studio still knows which versions there were.
+    # After a loss of the store, Label Studio still has the numbers of earlier versions.
     context.store.skip_numbers(project_id, context.label_studio.predictions.highest_number(project_id))
     gathered = time.monotonic() - started
     current = context.store.current(project_id)
@@ -72,14 +73,14 @@ def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, f
         labels = _changed_labels(context, labels, champions)
     candidates = _candidates(context, labels, champions, fence, folder, show)
     show("publish")
-    fence.check()  # the last moment: a stalled training must not publish over its successor
+    fence.check()  # as late as possible: a stalled training must not publish after its successor
     version = publish(context, labels, candidates, gathered, current)
     log.info("project %d: %s %s", project_id, version.name, version.reason)
     return version
 
 
 def champions_of(context: Context, labels: TrainingLabels, current: ModelVersion | None) -> dict[str, Champion | None]:
-    """Return the model that each tag has in the current version, by the tag's name."""
+    """Return each tag's model in the current version, by the tag's name; None if it has none."""
     tags = label_config.parse(labels.record.label_config)
     version = renamed(current, tags) if current else None
     return {tag.from_name: tag_training.champion_of(context, version, tag) for tag in tags}
@@ -88,17 +89,17 @@ def champions_of(context: Context, labels: TrainingLabels, current: ModelVersion
 def _changed_labels(
     context: Context, labels: TrainingLabels, champions: Mapping[str, Champion | None]
 ) -> TrainingLabels:
-    """Return the labels without those that the tag's model knows; all where none changed, for a training is due."""
-    known = {
+    """Return the labels with the unchanged tags listed in `lacking`; if no tag has changed, all are trained."""
+    unchanged = {
         name
         for name, plan in labels.plans.items()
         if tag_training.is_trained_on_these_labels(
             plan, champions[name], tag_base_model(context, labels.record, plan.tag)
         )
     }
-    if known == set(labels.plans):
+    if unchanged == set(labels.plans):
         return labels
-    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(known, _UNCHANGED)})
+    return replace(labels, lacking={**labels.lacking, **dict.fromkeys(unchanged, _UNCHANGED)})
 
 
 def _candidates(
@@ -109,27 +110,29 @@ def _candidates(
     folder: Path,
     show: _Reporter,
 ) -> list[Candidate]:
-    """Train the model of each tag in turn."""
-    found: list[Candidate] = []
-    for place, tag in enumerate(labels.tags):
+    """Train the model of each tag in turn, and return one candidate per tag."""
+    candidates: list[Candidate] = []
+    for index, tag in enumerate(labels.tags):
         before, why = champions[tag.from_name], labels.lacking.get(tag.from_name)
         if why is not None:
-            found.append(
+            candidates.append(
                 tag_training.untrained_candidate(tag, tag_base_model(context, labels.record, tag), before, why)
             )
             continue
         plan = labels.plans[tag.from_name]
-        part = show.part(len(found), len(labels.tags))
+        part = show.part(len(candidates), len(labels.tags))
 
         def on_epoch(report: training.EpochReport, part: _Reporter = part) -> None:
+            """Show the epoch, and stop if another training has taken over."""
             fence.check()
             part.epoch(report)
 
         def on_evaluate(part: _Reporter = part) -> None:
+            """Show that the evaluation begins."""
             part("evaluate")
 
-        found.append(tag_training.train(context, plan, before, folder / str(place), on_epoch, on_evaluate))
-    return found
+        candidates.append(tag_training.train(context, plan, before, folder / str(index), on_epoch, on_evaluate))
+    return candidates
 
 
 def publish(
@@ -139,10 +142,11 @@ def publish(
     gathered: float,
     parent: ModelVersion | None,
 ) -> ModelVersion:
-    """Publish what a training has for each tag; `gathered` is how long it took to gather the labels, in seconds.
+    """Publish a version with one model per tag; `gathered` is the time that reading the labels took, in seconds.
 
-    It becomes the current version if the model of one tag at least is accepted; the other tags keep what they had.
-    `parent` is the version that the candidates were judged against: BusyError if it is not the current one any more.
+    It becomes the current version if the challenger of at least one tag is accepted; the other tags keep their model.
+    `parent` is the version that the candidates were judged against. Raises BusyError if it is no longer the current
+    one.
     """
     promoted = any(candidate.accepted for candidate in candidates)
     chosen = [_published_model(candidate, promoted=promoted) for candidate in candidates]
@@ -156,10 +160,10 @@ def publish(
 
 
 def _published_model(candidate: Candidate, *, promoted: bool) -> tuple[TagModel, Path | None]:
-    """Return what a version has of one tag: of one that is not published, for the record, what was trained."""
+    """Return a tag's model in the version; a version that is not promoted records the rejected challengers."""
     if candidate.accepted or (candidate.weights and not promoted):
         return candidate.challenger, candidate.weights
-    return candidate.kept, candidate.kept_weights
+    return candidate.fallback, candidate.fallback_weights
 
 
 def _version(
@@ -171,7 +175,7 @@ def _version(
     promoted: bool,
     timings: Mapping[str, float],
 ) -> ModelVersion:
-    """Return the manifest of a finished training, under a number of its own."""
+    """Return the manifest of a finished training, under a new number."""
     project_id, name = labels.record.project_id, base_model(context, labels.record)
     number = context.store.reserve_number(project_id)
     reasons = [f"{model.from_name}: {model.reason}" if len(models) > 1 else model.reason for model in models]
@@ -191,7 +195,7 @@ def _version(
 
 
 class _Reporter:
-    """Writes the training's stage, progress and ETA where GET /api/projects/{id} reads them."""
+    """Writes the stage, progress and ETA of a training for GET /api/projects/{id}."""
 
     def __init__(self, context: Context, project_id: int, started: float, place: int = 0, parts: int = 1) -> None:
         self._context = context
@@ -201,7 +205,7 @@ class _Reporter:
         self._parts = parts
 
     def part(self, place: int, parts: int) -> _Reporter:
-        """Return the reporter of one of several trainings; says that it starts."""
+        """Return the reporter of one tag's training, the `place`-th of `parts`, and report that it starts."""
         reporter = _Reporter(self._context, self._project_id, self._started, place, parts)
         reporter("train")
         return reporter
@@ -211,6 +215,7 @@ class _Reporter:
         self._write(TrainingProgress("running", stage, share, self._eta(share)))
 
     def epoch(self, report: training.EpochReport) -> None:
+        """Write the progress after an epoch."""
         begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["evaluate"]
         share = self._share(begin + (end - begin) * report.epoch / report.epochs)
         self._write(
@@ -226,7 +231,7 @@ class _Reporter:
         )
 
     def _share(self, share: float) -> float:
-        """Return where all trainings are, when this one is at `share` of the bar."""
+        """Return the progress of all tags' trainings together, when this one is at `share`."""
         begin, end = _STAGE_STARTS["train"], _STAGE_STARTS["publish"]
         if self._parts == 1 or not begin <= share < end:
             return share

@@ -1,6 +1,7 @@
-"""Folders of running trainings, beside the media cache so that images can be hard links; what a killed one left goes.
+"""Folders of running trainings, on the file system of the media cache so that images can be hard links.
 
-A training holds a lock on a file in its folder. The lock ends with the process, so a folder without one is nobody's.
+A training holds a lock on a file in its folder. The lock ends with the process, so a folder without a lock belongs to
+a killed training, and is removed.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from pathlib import Path
 
 _LOCK = "lock"
 _STARTING, _RUNNING = "starting-", "training-"
-_START_S = 3600.0  # a folder that has no lock yet gets one within moments
+_START_S = 3600.0  # a folder that has no lock after this time belongs to a killed training
 
 
 @contextmanager
 def folder(work_dir: Path) -> Iterator[Path]:
-    """Give an empty folder that is gone after the block, or after the next `clear` if this process is killed."""
+    """Yield an empty folder; it is removed after the block, or by the next `clear` if this process is killed."""
     place = _place(work_dir)
     fresh = Path(tempfile.mkdtemp(prefix=_STARTING, dir=place))
     with (fresh / _LOCK).open("wb") as lock:
         with suppress(OSError):  # a file system without locks: nothing is cleared there
             fcntl.flock(lock, fcntl.LOCK_EX)
-        scratch = fresh.rename(place / fresh.name.replace(_STARTING, _RUNNING, 1))  # only now `clear` looks at it
+        scratch = fresh.rename(place / fresh.name.replace(_STARTING, _RUNNING, 1))  # from now on `clear` tests its lock
         try:
             yield scratch
         finally:
@@ -34,7 +35,7 @@ def folder(work_dir: Path) -> Iterator[Path]:
 
 
 def clear(work_dir: Path) -> None:
-    """Remove what killed trainings left behind; those that run, here or on other machines, are left alone."""
+    """Remove the folders of killed trainings; those of running ones, here or on other machines, stay."""
     for left in _place(work_dir).glob(f"{_RUNNING}*"):
         if not _held(left / _LOCK):
             shutil.rmtree(left, ignore_errors=True)
@@ -48,8 +49,8 @@ def _held(lock: Path) -> bool:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False  # from before there were locks
-    except OSError:  # BlockingIOError is one
+        return False  # an earlier release made the folder, without a lock
+    except OSError:  # also BlockingIOError, if the lock is held
         return True
     return False
 

@@ -1,4 +1,4 @@
-"""One control tag's model: trained on the tag's labels and judged against the one before, which may have to stay."""
+"""The training of one control tag's model, which is then judged against the champion."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from backend.yolo.timeline_model import LeftOut
 log = logging.getLogger(__name__)
 
 _STAYS = "; the previous model stays"
-CONTINUED = "; continued from the previous model"  # in the reason of a version that did not begin with base weights
+CONTINUED = "; continued from the previous model"  # in the reason of a version that did not start from base weights
 
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The model that a tag has had so far."""
+    """The current model of a tag."""
 
     model: TagModel
     weights: Path
@@ -48,18 +48,18 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a training has for one tag: the challenger, and what the tag has where that is not accepted."""
+    """The result of a training for one tag: the challenger, and the model that the tag keeps if it is rejected."""
 
-    challenger: TagModel  # without a sha256 where it was not trained
+    challenger: TagModel  # without a sha256 if the tag was not trained
     weights: Path | None  # of the challenger
     accepted: bool
-    kept: TagModel
-    kept_weights: Path | None
+    fallback: TagModel
+    fallback_weights: Path | None
     timings: Mapping[str, float]  # seconds per stage
 
 
 def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag) -> Champion | None:
-    """Return the model of a tag in the accepted version, None where it has none for this tag and task."""
+    """Return the model of a tag in the accepted version, None if it has none for this tag and task."""
     model = version.model_of(tag) if version else None
     if version is None or model is None:
         return None
@@ -68,10 +68,13 @@ def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag)
 
 
 def untrained_candidate(tag: ControlTag, base_model: str, before: Champion | None, why: str) -> Candidate:
-    """Return what a tag has that is not trained: its model before, else none."""
+    """Return the candidate of a tag that is not trained: it keeps its current model, if there is one.
+
+    `why` is the reason, for the manifest.
+    """
     reason = f"not trained: {why}"
     nothing = TagModel(tag.from_name, tag.task, tag.labels, "", base_model, None, None, {}, reason)
-    return Candidate(nothing, None, False, *_kept_model(nothing, before), {})
+    return Candidate(nothing, None, False, *_fallback(nothing, before), {})
 
 
 def train(
@@ -82,7 +85,7 @@ def train(
     on_epoch: Callable[[training.EpochReport], None],
     on_evaluate: Callable[[], None],
 ) -> Candidate:
-    """Train, measure and judge the model of one tag."""
+    """Train, measure and judge the model of one tag; `before` is its champion, `scratch` a folder for files."""
     started = time.monotonic()
     data_yaml = writer.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
     origin = continued_champion(plan, before, tag_base_model(context, plan.record, plan.tag))
@@ -100,11 +103,11 @@ def train(
     }
     verdict = evaluation.verdict
     model = _model(context, plan, origin, start, trained, evaluation)
-    return Candidate(model, trained.weights, verdict.promoted, *_kept_model(model, before, verdict.champion), timings)
+    return Candidate(model, trained.weights, verdict.promoted, *_fallback(model, before, verdict.champion), timings)
 
 
 def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaError) -> None:
-    """Tell of a video that cannot be watched to its end, in the log and on the status page."""
+    """Report a video that cannot be read to its end, in the log and on the status page."""
     reason = f"left out of what is learned in order: {task_error(error, None, task_id)}"
     project_id = plan.record.project_id
     log.warning("project %d: task %d: %s", project_id, task_id, reason)
@@ -112,29 +115,31 @@ def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaErr
 
 
 def lesson_hash(plan: TagPlan, base_model: str) -> str:
-    """Return a hash of what a training of a tag takes: its own labels, image by image, their split, and settings.
+    """Return a hash of the inputs of a tag's training: its labels, image by image, their split, and the settings.
 
-    In any order of the images; a background image counts.
+    The order of the images does not matter. Background images count.
     """
 
-    def told(images: Sequence[LabeledImage]) -> list[tuple[str, str, str]]:
+    def content(images: Sequence[LabeledImage]) -> list[tuple[str, str, str]]:
+        """Return the names and labels of images."""
         return sorted((image.name, image.path.name, repr(image.boxes)) for image in images)
 
     tag, split = plan.tag, plan.split
     run_with = tag.task, tag.labels, details(tag), base_model, plan.settings.train_from, hyper_parameters_of(plan)
-    taken = told(split.train), told(split.val), split.held_out
-    # An LSTM learns the borders of segments too, which the images of a video may not tell.
-    in_order = [lstm(tag), sorted((one.task_id, repr(one.segments)) for one in plan.videos)] if lstm(tag) else []
-    return hashlib.sha256(repr((run_with, taken, *in_order)).encode()).hexdigest()[:16]
+    images = content(split.train), content(split.val), split.held_out
+    # An LSTM also learns the borders of segments, which the sampled images may not show.
+    segments = sorted((video.task_id, repr(video.segments)) for video in plan.videos)
+    in_order = [lstm(tag), segments] if lstm(tag) else []
+    return hashlib.sha256(repr((run_with, images, *in_order)).encode()).hexdigest()[:16]
 
 
 def is_trained_on_these_labels(plan: TagPlan, before: Champion | None, base_model: str) -> bool:
-    """Return whether a tag's champion was trained on these very labels, in this way."""
+    """Return whether a tag's champion was trained on exactly these labels, with these settings."""
     return before is not None and before.model.lesson == lesson_hash(plan, base_model)
 
 
 def continued_champion(plan: TagPlan, before: Champion | None, base_model: str) -> Champion | None:
-    """Return the champion if a training starts from its weights, None if it starts from the base weights."""
+    """Return the champion if the training starts from its weights, None if it starts from the base weights."""
     served = Origin(before.model.classes, before.model.base_model, before.model.learned) if before else None
     continues = starts_from_served(
         served,
@@ -153,15 +158,15 @@ def _start(context: Context, plan: TagPlan, origin: Champion | None) -> BaseWeig
 
 
 def _learned(plan: TagPlan, origin: Champion | None) -> tuple[int, ...]:
-    """Return the tasks that a model has learned from, with those of the champion that its training went on from."""
-    known = set(origin.model.learned or ()) if origin else set()
-    return tuple(sorted(known | plan.split.learned_tasks))
+    """Return the ids of all tasks that a model has learned from, also through the champion that it started from."""
+    by_origin = set(origin.model.learned or ()) if origin else set()
+    return tuple(sorted(by_origin | plan.split.learned_tasks))
 
 
-def _kept_model(
+def _fallback(
     challenger: TagModel, before: Champion | None, measured: Metrics | None = None
 ) -> tuple[TagModel, Path | None]:
-    """Return what a tag has where its challenger is not accepted; `measured` are the champion's metrics of today."""
+    """Return the model and weights that a tag keeps if its challenger is rejected; `measured` are its new metrics."""
     if before is None:
         return replace(challenger, sha256="", metrics=None, champion_metrics=None), None
     stays = replace(
@@ -183,6 +188,7 @@ def train_weights(
     on_epoch: Callable[[training.EpochReport], None],
     left_out: LeftOut,
 ) -> training.Trained:
+    """Train weights from `base` into the folder `out`; for a tag with an LSTM, train that too."""
     images, hyper = len(plan.split.train), hyper_parameters_of(plan)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     log.info("%s: training on %d images for %d epochs from %s", name, images, hyper.epochs, base.source)
@@ -200,14 +206,15 @@ def _with_lstm(
     on_epoch: Callable[[training.EpochReport], None],
     left_out: LeftOut,
 ) -> training.Trained:
-    """Train the LSTM beside a classifier; the epochs that are shown stay the classifier's."""
+    """Train the LSTM on top of a classifier; the status keeps showing the classifier's epochs."""
     started = time.monotonic()
 
-    def after(epoch: Epoch) -> None:
+    def on_lstm_epoch(epoch: Epoch) -> None:
+        """Report the loss of an LSTM epoch."""
         on_epoch(training.EpochReport(trained.epochs, trained.epochs, {"lstm_loss": epoch.loss}, eta_s=0.0))
 
     hyper = hyper_parameters_of(plan)
-    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, options, hyper, after, left_out)
+    last = timeline_model.train(trained.weights, plan.learned_videos, plan.tag, options, hyper, on_lstm_epoch, left_out)
     name = f"project {plan.record.project_id}, {plan.tag.from_name}"
     videos = len(plan.learned_videos)
     log.info("%s: LSTM after %d of %d epochs on %d videos, not judged yet", name, last.number, options.epochs, videos)
@@ -215,7 +222,7 @@ def _with_lstm(
 
 
 def hyper_parameters_of(plan: TagPlan) -> HyperParameters:
-    """Return what a tag's training is run with; the epochs are its own where it names them, up to MAX_EPOCHS."""
+    """Return the hyper-parameters of a tag's training; the tag may set its own epochs, up to MAX_EPOCHS."""
     images, minutes = len(plan.split.train), plan.settings.train_minutes
     return hyper_parameters(images, plan.settings, epochs=epochs(plan.tag), minutes=minutes)
 
@@ -228,7 +235,7 @@ def _model(
     trained: training.Trained,
     evaluation: Evaluation,
 ) -> TagModel:
-    """Return what the manifest tells of a finished training."""
+    """Return the manifest entry of a trained model."""
     verdict = evaluation.verdict
     return TagModel(
         from_name=plan.tag.from_name,
@@ -255,7 +262,7 @@ def _lstm_settings(tag: ControlTag) -> dict[str, Any]:
 
 
 def _start_reason(start: BaseWeights, origin: Champion | None) -> str:
-    """Return what a version's reason says of where its training started; nothing of pretrained base weights."""
+    """Return the part of a version's reason about where its training started; "" for pretrained base weights."""
     if origin is not None:
         return CONTINUED
     return "" if start.pretrained else "; trained from scratch: no pretrained weights"

@@ -1,4 +1,4 @@
-"""How good a newly trained model of one control tag is, and whether it may take the place of the one before."""
+"""The evaluation of a newly trained model of one control tag, and whether it may replace the champion."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from backend.yolo.training import Trained
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the evaluation of a challenger gave."""
+    """The result of the evaluation of a challenger."""
 
     verdict: Judgement
     calibration: Calibration
-    class_quality: Mapping[str, float]  # PPAL's, of the classes that the challenger matched
+    class_quality: Mapping[str, float]  # PPAL's quality of each class that the challenger matched
 
 
 def evaluate_challenger(
@@ -40,14 +40,15 @@ def evaluate_challenger(
     *,
     chosen: bool = False,
 ) -> Evaluation:
-    """Measure the challenger and, where there is one, the champion on the same validation set.
+    """Measure the challenger and, if there is one, the champion on the same validation set, and judge the challenger.
 
-    `chosen`: somebody rolled back to the champion.
+    `champion` are its weights. `chosen` says that somebody rolled back to it. `left_out` is called for videos that
+    cannot be read.
     """
     models = [trained.weights, champion] if champion else [trained.weights]
     measured = [_measure(plan, weights, data_yaml, left_out) for weights in models]
     verdict = judgement.judge_challenger(
-        [quality_of for quality_of, _ in measured],
+        [measurement for measurement, _ in measured],
         lambda: _measure_on_labels(plan, models, data_yaml.parent / "labels-alone", left_out),
         held_out=plan.split.held_out,
         finite=trained.losses_finite,
@@ -61,14 +62,14 @@ def evaluate_challenger(
 
 
 def _measure_on_labels(plan: TagPlan, models: Sequence[Path], folder: Path, left_out: LeftOut) -> list[Measured]:
-    """Measure the models on all labels there are."""
+    """Measure the models on all labels."""
     everything = replace(plan, split=plan.split.whole())
     data_yaml = writer.write(everything.split, plan.tag.labels, folder, plan.tag.task, details(plan.tag))
     return [_measure(everything, weights, data_yaml, left_out)[0] for weights in models]
 
 
 def _measure(plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Measured, Watched | None]:
-    """Return the quality of a model, and what it says of the validation videos where an LSTM is judged by them."""
+    """Return the measurement of a model; for an LSTM also its predictions of the validation videos, else None."""
     size, device = plan.settings.imgsz, plan.settings.device
     if lstm(plan.tag) is None:
         return evaluate.measure(weights, data_yaml, size, device), None
@@ -76,13 +77,13 @@ def _measure(plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut) -
     return timeline_model.measured(watched, plan.tag.labels), watched
 
 
-def validation_detections(plan: TagPlan, weights: Path, seen: Watched | None = None) -> Detections | None:
-    """Predict the validation images, or take what is `seen` of videos; None where the model has learned from them."""
+def validation_detections(plan: TagPlan, weights: Path, videos: Watched | None = None) -> Detections | None:
+    """Predict the validation images, or use the predictions of `videos`; None if the images are not held out."""
     if not plan.split.held_out:
         return None
-    if seen is not None:
-        return matching.answers(seen.probs, seen.labels)
-    detector = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
-    found = detector.predict([image.path for image in plan.split.val])
-    pairs = zip(found, (image.boxes for image in plan.split.val), strict=True)
+    if videos is not None:
+        return matching.answers(videos.probs, videos.labels)
+    predictor = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
+    predictions = predictor.predict([image.path for image in plan.split.val])
+    pairs = zip(predictions, (image.boxes for image in plan.split.val), strict=True)
     return matching.detections(pairs, plan.tag.labels, plan.tag.task, multiple=plan.tag.multiple)

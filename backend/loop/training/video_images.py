@@ -1,4 +1,4 @@
-"""The frames of an annotated video that a training learns, as images."""
+"""The frames of an annotated video that a training learns from, as images."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from backend.yolo.frame_classifier import LabeledVideo
 
 @dataclass(frozen=True, slots=True)
 class TaskImages:
-    """What a training gets of one task, and why it does not get the rest."""
+    """The images of one task for a training, and why others are left out."""
 
     images: Sequence[LabeledImage]
-    result: Result  # of the annotation, as it is read
-    left_out: tuple[str, ...] = ()
-    video: LabeledVideo | None = None  # where a training learns all frames of it too
+    result: Result  # of the annotation
+    left_out: tuple[str, ...] = ()  # the reasons
+    video: LabeledVideo | None = None  # if an LSTM learns from all its frames
     size: tuple[int, int] | None = None  # of the image or the video: width and height in pixels
 
 
 def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool) -> TaskImages:
-    """Return the images of a video's key frames, or of a sample of its frames where a tag is of frames.
+    """Return the images of a video's key frames; for a tag that labels segments, images of sampled frames.
 
-    Raises MediaError where the video cannot be read.
+    `random` says whether the task was chosen at random. Raises MediaError if the video cannot be read.
     """
     clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
     result = regions.with_size(task.result, clip.width, clip.height)
-    found, length = tags.decode(tag, result), clip.length(tag.frame_rate)
+    boxes, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"
-    labels = frame_classifier.sample(found, tag, length) if sampled else _by_frame(found)
+    labels = frame_classifier.sample(boxes, tag, length) if sampled else _by_frame(boxes)
     stills = list(context.media.stills(clip, list(labels), tag.frame_rate))
     images = [
         LabeledImage(task.task.id, path, labels[frame], random, frame)
         for frame, path in zip(labels, stills, strict=False)  # a frame past the end has no image
     ]
-    past = {one.frame for one in found if one.frame > length} if sampled else list(labels)[len(stills) :]
+    past_end = {box.frame for box in boxes if box.frame > length} if sampled else list(labels)[len(stills) :]
     left_out = []
-    if past:
-        named = ", ".join(map(str, sorted(past)[:5]))
-        left_out.append(f"frames past the end of the video, which has {length}: {named}")
+    if past_end:
+        frames = ", ".join(map(str, sorted(past_end)[:5]))
+        left_out.append(f"frames past the end of the video, which has {length}: {frames}")
     if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, so it has no key frames to learn from")
-    watched = LabeledVideo(task.task.id, clip, found) if lstm(tag) else None
-    return TaskImages(images, result, tuple(left_out), watched, (clip.width, clip.height))
+    video = LabeledVideo(task.task.id, clip, boxes) if lstm(tag) else None
+    return TaskImages(images, result, tuple(left_out), video, (clip.width, clip.height))
 
 
-def _by_frame(found: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:
-    boxes: dict[int, list[LabeledBox]] = {}
-    for box in found:
-        boxes.setdefault(box.frame, []).append(box)
-    return {frame: tuple(drawn) for frame, drawn in boxes.items()}
+def _by_frame(boxes: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:
+    by_frame: dict[int, list[LabeledBox]] = {}
+    for box in boxes:
+        by_frame.setdefault(box.frame, []).append(box)
+    return {frame: tuple(drawn) for frame, drawn in by_frame.items()}

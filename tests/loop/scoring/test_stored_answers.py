@@ -298,7 +298,7 @@ def test_answers_go_from_state_to_state(trained: Context) -> None:
     states.append(answers.state)
     answers.begin(models)
     states.append(answers.state)
-    answers.end(answers.kept)
+    answers.end(answers.pool_keys)
     states.append(answers.state)
     assert states == ["unknown", "pushed", "scoring", "pushed"]
 

@@ -43,21 +43,21 @@ def model(name: str, sha256: str, reason: str = "published: the first version") 
     return TagModel(name, tag.task, tag.labels, sha256, "yolo11n.pt", metrics, None, {}, reason)
 
 
-def candidate(tmp_path: Path, name: str, *, accepted: bool, kept: str = "", trained: bool = True) -> Candidate:
-    """Return what a training has for a tag whose weights hold the tag's name, and before this training `kept`."""
+def candidate(tmp_path: Path, name: str, *, accepted: bool, fallback: str = "", trained: bool = True) -> Candidate:
+    """Return a candidate whose weights hold the tag's name; the weights of its fallback hold the text `fallback`."""
     path, before = tmp_path / f"{name}.pt", tmp_path / f"{name}-before.pt"
     path.write_bytes(name.encode())
-    before.write_bytes(kept.encode())
+    before.write_bytes(fallback.encode())
     reason = "published" if accepted else "not published: worse" if trained else "not trained: no labels"
-    stays = replace(
-        model(name, file_sha256(before) if kept else "", f"{reason}; the previous model stays"), carried=True
+    fallback_model = replace(
+        model(name, file_sha256(before) if fallback else "", f"{reason}; the previous model stays"), carried=True
     )
     return Candidate(
         model(name, file_sha256(path) if trained else "", reason),
         path if trained else None,
         accepted,
-        stays,
-        before if kept else None,
+        fallback_model,
+        before if fallback else None,
         {"train": 2.0} if trained else {},
     )
 
@@ -71,7 +71,7 @@ def published(context: Context, *candidates: Candidate) -> ModelVersion:
 
 
 def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_path: Path) -> None:
-    worse = candidate(tmp_path, "label", accepted=False, kept="old boxes")
+    worse = candidate(tmp_path, "label", accepted=False, fallback="old boxes")
     version = published(context, worse, candidate(tmp_path, "quality", accepted=True))
     assert version.promoted
     assert context.store.current(7) == version
@@ -92,7 +92,7 @@ def test_a_tag_that_was_never_trained_may_wait(context: Context, tmp_path: Path)
 
 
 def test_without_a_single_better_model_nothing_changes(context: Context, tmp_path: Path) -> None:
-    worse = [candidate(tmp_path, name, accepted=False, kept="old") for name in ("label", "quality")]
+    worse = [candidate(tmp_path, name, accepted=False, fallback="old") for name in ("label", "quality")]
     version = published(context, *worse)
     assert not version.promoted
     assert context.store.current(7) is None
@@ -101,12 +101,12 @@ def test_without_a_single_better_model_nothing_changes(context: Context, tmp_pat
 
 def test_a_rejected_version_tells_of_the_tags_that_were_not_trained_too(context: Context, tmp_path: Path) -> None:
     """Their models stay, and the version's quality is the mean over all, as that of the versions before."""
-    worse = candidate(tmp_path, "label", accepted=False, kept="old")
-    known = candidate(tmp_path, "quality", accepted=False, kept="old", trained=False)
+    worse = candidate(tmp_path, "label", accepted=False, fallback="old")
+    known = candidate(tmp_path, "quality", accepted=False, fallback="old", trained=False)
     version = published(context, worse, known)
     assert not version.promoted
-    assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.kept.sha256]
-    assert version.models[1:] == (known.kept,)
+    assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.fallback.sha256]
+    assert version.models[1:] == (known.fallback,)
     assert version.reason == "label: not published: worse; quality: not trained: no labels; the previous model stays"
 
 
