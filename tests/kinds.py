@@ -1,4 +1,4 @@
-"""Every kind of control tag: its label config, pictures, and what an annotator and a perfect model say of them."""
+"""Every kind of control tag: its label config, images, and the results of an annotator and a perfect model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Annotate = Callable[[ControlTag, Sequence[LabeledBox]], list[Json]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A control tag: its label config, pictures, and what an annotator says of one."""
+    """A control tag: its label config, how to draw an image for it, and how an annotator labels it."""
 
     config: str  # file in label_config/
     task: YoloTask
     draw: drawings.Draw
     annotate: Annotate
-    types: tuple[str, ...]  # of the regions that a prediction consists of
-    classes: tuple[str, ...]  # of the base model, in the order of the labels that they stand for
-    change: tuple[str, str] = ("", "")  # of the label config
+    types: tuple[str, ...]  # of the regions in a prediction
+    classes: tuple[str, ...]  # of the base model, in the order of the matching labels
+    change: tuple[str, str] = ("", "")  # text of the label config, and its replacement
     options: dict[str, Any] = field(default_factory=dict)  # of the base model
 
     def label_config(self) -> str:
@@ -44,7 +44,7 @@ class Kind:
 
 def region(tag: ControlTag, kind: str, value: Json, from_name: str = "", **more: Any) -> Json:
     """Return a region as Label Studio's editor writes it."""
-    found = {
+    fields = {
         "id": uuid.uuid4().hex[:10],
         "type": kind,
         "from_name": from_name or tag.from_name,
@@ -55,7 +55,7 @@ def region(tag: ControlTag, kind: str, value: Json, from_name: str = "", **more:
         "image_rotation": 0,
         "origin": "manual",
     }
-    return found | more
+    return fields | more
 
 
 def boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
@@ -68,7 +68,7 @@ def _box(shape: LabeledBox) -> Json:
 
 
 def turned_boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
-    found = []
+    regions = []
     for shape in shapes:
         corners = np.array(shape.outline[0]) * SIZE
         along, across = corners[1] - corners[0], corners[3] - corners[0]
@@ -76,21 +76,21 @@ def turned_boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
         width, height = 100 * math.hypot(*along) / SIZE[0], 100 * math.hypot(*across) / SIZE[1]
         rotation = math.degrees(math.atan2(along[1], along[0])) % 360
         value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
-        found.append(region(tag, "rectanglelabels", {**value, "rectanglelabels": [shape.label]}))
-    return found
+        regions.append(region(tag, "rectanglelabels", {**value, "rectanglelabels": [shape.label]}))
+    return regions
 
 
 def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     """Draw the outline of each shape, and its hole as a polygon under it."""
-    found: list[Json] = []
+    regions: list[Json] = []
     for shape in shapes:
         above: Json = {}
         for ring in shape.outline:
             points = [[100 * x, 100 * y] for x, y in ring]
             value = {"points": points, "closed": True, "polygonlabels": [shape.label]}
-            found.append(region(tag, "polygonlabels", value, **above))
-            above = above or {"parentID": found[-1]["id"]}
-    return found
+            regions.append(region(tag, "polygonlabels", value, **above))
+            above = above or {"parentID": regions[-1]["id"]}
+    return regions
 
 
 def brushed(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
@@ -114,14 +114,14 @@ def _painted(shape: LabeledBox) -> LabeledBox:
 
 
 def skeletons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
-    found: list[Json] = []
+    regions: list[Json] = []
     for shape in shapes:
         box = region(tag, "rectanglelabels", _box(shape), tag.parent)
-        found.append(box)
+        regions.append(box)
         for name, (across, down, _) in zip(tag.points, shape.keypoints, strict=True):
             point = {"x": 100 * across, "y": 100 * down, "width": 1, "keypointlabels": [name]}
-            found.append(region(tag, "keypointlabels", point, parentID=box["id"]))
-    return found
+            regions.append(region(tag, "keypointlabels", point, parentID=box["id"]))
+    return regions
 
 
 def choices(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
@@ -133,22 +133,22 @@ def paths(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
 
 
 def of_image(tag: ControlTag, shapes: Sequence[LabeledBox]) -> tuple[LabeledBox, ...]:
-    """Return what the whole image is, by its left shape, and by its right one too where that is red."""
+    """Return the labels of the whole image: that of its left shape, and for a multiple choice also a red right one."""
     chosen = [shape.label for shape in shapes[: 1 + (tag.multiple and shapes[1].label == tag.labels[0])]]
     return tuple(LabeledBox(label, (0.5, 0.5, 1.0, 1.0)) for label in sorted(set(chosen), key=tag.labels.index))
 
 
-def drawn(tag: ControlTag, picture: LabeledImage) -> tuple[LabeledBox, ...]:
-    """Return the shapes on a picture, red ones with the first label, as the tag learns them."""
+def drawn(tag: ControlTag, image: LabeledImage) -> tuple[LabeledBox, ...]:
+    """Return the labeled boxes of an image, as the tag learns them; red shapes have the first label."""
     number = {"red": 0, "blue": len(tag.labels) > 1}
-    shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in picture.boxes]
+    shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in image.boxes]
     if tag.kind == "brushlabels":
         shapes = list(map(_painted, shapes))
     return of_image(tag, shapes) if tag.task == "classify" else tuple(shapes)
 
 
-def seen(tag: ControlTag, shapes: Sequence[LabeledBox]) -> Prediction:
-    """Return what a model says that finds exactly these shapes."""
+def prediction(tag: ControlTag, shapes: Sequence[LabeledBox]) -> Prediction:
+    """Return the prediction of a model that finds exactly these shapes."""
     size = np.array(SIZE, dtype=np.float32)
     xywh = np.array([shape.xywh for shape in shapes], dtype=np.float32).reshape(-1, 2, 2) * size
     probs = np.array([[0.9 * (shape.label == label) for label in tag.labels] for shape in shapes], dtype=np.float32)
@@ -179,13 +179,13 @@ def _outline(shape: LabeledBox) -> tuple[FloatArray, ...]:
     return tuple(np.array(ring, dtype=np.float32) * np.array(SIZE, dtype=np.float32) for ring in shape.outline)
 
 
-def assert_same(found: Sequence[LabeledBox], wanted: Sequence[LabeledBox]) -> None:
-    assert [one.label for one in found] == [one.label for one in wanted]
-    for one, other in zip(found, wanted, strict=True):
-        assert one.xywh == pytest.approx(other.xywh, abs=1e-6)
-        for ring, same in zip(one.outline, other.outline, strict=bool(one.outline)):
-            np.testing.assert_allclose(ring, same, atol=1e-6)
-        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-6)
+def assert_same(boxes: Sequence[LabeledBox], expected: Sequence[LabeledBox]) -> None:
+    assert [box.label for box in boxes] == [box.label for box in expected]
+    for box, expected_box in zip(boxes, expected, strict=True):
+        assert box.xywh == pytest.approx(expected_box.xywh, abs=1e-6)
+        for ring, expected_ring in zip(box.outline, expected_box.outline, strict=bool(box.outline)):
+            np.testing.assert_allclose(ring, expected_ring, atol=1e-6)
+        np.testing.assert_allclose(box.keypoints, expected_box.keypoints, atol=1e-6)
 
 
 KINDS = {

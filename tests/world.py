@@ -1,4 +1,4 @@
-"""Servers and helpers for tests that tell a whole story: Label Studio, redis, worker, backend and an oracle."""
+"""Servers and helpers for tests of the whole loop: Label Studio, redis, worker, backend and an oracle annotator."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PATIENCE_S = 1800
 
 @dataclass(frozen=True)
 class Servers:
-    """Label Studio and a backend that runs."""
+    """Label Studio and a running backend."""
 
     studio: LabelStudioProcess
     client: LabelStudioClient
     url: str  # of the backend
     settings: Settings
-    environ: Mapping[str, str]  # that the backend runs with
+    environ: Mapping[str, str]  # of the backend
     store: Store
     redis: Redis
 
@@ -46,22 +46,22 @@ class Servers:
         answer = httpx.get(f"{self.url}/api/projects/{project_id}", timeout=30).raise_for_status()
         return ProjectOut.model_validate_json(answer.text)
 
-    def shown(self, project_id: int) -> str:
+    def shown_version(self, project_id: int) -> str:
         return self.client.projects.get(project_id).model_version
 
     def predictions(self, project_id: int) -> dict[int, list[StoredPrediction]]:
-        """The shown version's predictions by unlabeled task."""
-        version = self.shown(project_id)
+        """Return the shown version's predictions of each unlabeled task, by task id."""
+        version = self.shown_version(project_id)
         return {
-            task.id: [one for one in self.client.predictions.of_task(task.id) if one.version == version]
+            task.id: [pred for pred in self.client.predictions.of_task(task.id) if pred.version == version]
             for task in self.client.tasks.unlabeled(project_id)
         }
 
     def scores(self, project_id: int) -> dict[int, list[float | None]]:
-        return {task: [one.score for one in found] for task, found in self.predictions(project_id).items()}
+        return {task_id: [pred.score for pred in preds] for task_id, preds in self.predictions(project_id).items()}
 
     def command(self, *words: str | int) -> str:
-        """Run `yolo-backend` with these words as an admin does; return what it printed."""
+        """Run `yolo-backend` with these arguments as an admin does; return its output."""
         environ = {**os.environ, **self.environ}
         command = [sys.executable, "-m", "backend.cli", *map(str, words)]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
@@ -69,7 +69,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class World(Servers):
-    """The servers of a story about boxes, with a data set and someone who knows its true ones."""
+    """The servers of a test about boxes, with a data set and an oracle that annotates its true boxes."""
 
     data: reader.YoloData
     config: str
@@ -82,7 +82,7 @@ class World(Servers):
 
 @contextmanager
 def open_servers(studio: LabelStudioProcess, folder: Path, settings: Mapping[str, str]) -> Iterator[Servers]:
-    """Run a backend for `studio` with `settings` on top of what every story needs."""
+    """Run a backend for `studio` with `settings` beside those that every test needs."""
     environ = {
         "LABEL_STUDIO_URL": studio.url,
         "LABEL_STUDIO_API_KEY": studio.api_key,
@@ -105,7 +105,7 @@ def open_servers(studio: LabelStudioProcess, folder: Path, settings: Mapping[str
 def open_world(
     studio: LabelStudioProcess, folder: Path, data_yaml: Path, settings: Mapping[str, str]
 ) -> Iterator[World]:
-    """Run a backend for `studio` beside a data set of boxes."""
+    """Run a backend for `studio`, with a data set of boxes."""
     data = reader.read(data_yaml)
     labels = "".join(f'<Label value="{name}"/>' for name in data.classes)
     config = (
@@ -134,24 +134,27 @@ def measure(world: World, version: ModelVersion) -> Metrics:
 
 def await_shown(world: Servers, project_id: int, version: str) -> None:
     def shown() -> bool:
-        # A project nobody has set up yet has no status page.
+        # A project has no status page before its first /setup.
         if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
             status = world.status(project_id)
             assert status.training.state != "failed", status.training.error
-            assert all(one.promoted for one in status.versions), status.versions[-1].reason
-        return world.shown(project_id) == version
+            assert all(version.promoted for version in status.versions), status.versions[-1].reason
+        return world.shown_version(project_id) == version
 
     await_true(shown, f"{version} in project {project_id}")
 
 
 def await_true(
     condition: Callable[[], bool],
-    what: str,
+    goal: str,
     patience_s: float = PATIENCE_S,
     tell: Callable[[], str] = lambda: "nothing more is known",
 ) -> None:
-    """Wait until `condition` holds; after `patience_s` fail with what `tell` says of how things stand."""
+    """Wait until `condition` holds; after `patience_s` fail with the text that `tell` returns.
+
+    `goal` names in the message what was waited for.
+    """
     deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}: {tell()}"
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {goal}: {tell()}"
         time.sleep(0.5)

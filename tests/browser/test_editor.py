@@ -39,7 +39,7 @@ def test_a_pre_annotation_goes_through_the_editor(
     kind = KINDS[name]
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
-    sent, done = through_the_editor(label_studio, page, kind, picture, kinds.seen(tag, kinds.drawn(tag, picture)))
+    sent, done = through_the_editor(label_studio, page, kind, picture, kinds.prediction(tag, kinds.drawn(tag, picture)))
     assert {each["type"] for each in sent} == set(kind.types)
     assert sorted(each["type"] for each in done) == sorted(each["type"] for each in sent)
     assert tags.explain(tag, done) == ()
@@ -82,7 +82,7 @@ def test_a_rotated_box_that_leaves_the_image_goes_through_the_editor(
     kind = KINDS["RectangleLabels model_obb"]
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
-    found = kinds.seen(tag, kinds.drawn(tag, picture)[:1])
+    found = kinds.prediction(tag, kinds.drawn(tag, picture)[:1])
     found = replace(found, rotated=np.array([box], dtype=np.float32))
     sent, done = through_the_editor(label_studio, page, kind, picture, found)
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))

@@ -126,7 +126,7 @@ def assert_old_predictions_get_fewer(world: World, project_id: int) -> None:
     """Nobody annotates any more, so the predictions of old versions become fewer."""
 
     def old_predictions() -> int:
-        counts, shown = world.client.predictions.versions(project_id), world.shown(project_id)
+        counts, shown = world.client.predictions.versions(project_id), world.shown_version(project_id)
         return sum(count for version, count in counts.items() if version != shown)
 
     before = old_predictions()

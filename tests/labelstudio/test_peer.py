@@ -41,7 +41,7 @@ def seen(kind: Kind, folder: Path) -> Prediction:
     tag = kind.tag()
     (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, seed=3)
     shapes = [replace(shape, label=tag.labels[0]) for shape in kinds.drawn(tag, picture)]
-    return kinds.seen(tag, shapes)
+    return kinds.prediction(tag, shapes)
 
 
 def sent(tag: ControlTag, found: Prediction, classes: Sequence[str] = ()) -> tuple[Region, ...]:

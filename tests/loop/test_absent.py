@@ -1,4 +1,4 @@
-"""Projects that Label Studio no longer has, or that nobody set up here: one line of log, and nothing is lost."""
+"""Steps of projects that are deleted in Label Studio, or were never set up: one line of log, and no file is lost."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Con
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What the backend logs, as it is formatted: a traceback would be in it."""
-    found: list[str] = []
+    """The formatted lines that the backend logs; they would contain a traceback."""
+    formatted: list[str] = []
 
-    class Keep(logging.Handler):
+    class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(self.format(record))
+            formatted.append(self.format(record))
 
-    handler, logger = Keep(), logging.getLogger("backend")
+    handler, logger = LineHandler(), logging.getLogger("backend")
     caplog.set_level(logging.INFO, "backend")
     logger.addHandler(handler)
-    yield found
+    yield formatted
     logger.removeHandler(handler)
 
 
 @pytest.mark.label_studio
-def test_ready_can_tell_when_the_last_reconcile_was(studio: Context) -> None:
+def test_a_reconcile_writes_the_time_that_ready_shows(studio: Context) -> None:
     assert presence.last_reconcile(studio.redis) == ""
     cycle_of(studio).reconcile()
     assert presence.last_reconcile(studio.redis).endswith("+00:00")
@@ -74,16 +74,16 @@ def test_a_job_of_a_deleted_project_is_one_line(studio: Context, lines: list[str
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("name", NAMES)
-def test_a_job_of_a_project_that_nobody_set_up_is_one_line(studio: Context, lines: list[str], name: str) -> None:
-    """A webhook of a project of another backend, or of one that is put aside."""
+def test_a_job_of_a_project_that_was_never_set_up_is_one_line(studio: Context, lines: list[str], name: str) -> None:
+    """A webhook may come from a project of another backend, or from one that is put aside."""
     getattr(cycle_of(studio), name)(999_999, *MORE.get(name, ()))
     assert len(lines) <= 1
     assert not any("\n" in line for line in lines)
 
 
 @pytest.mark.label_studio
-def test_a_project_that_is_there_is_not_put_aside(studio: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something of it was deleted meanwhile: that is an error as before, and tried again."""
+def test_a_project_that_exists_is_not_put_aside(studio: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction of it was deleted meanwhile. That is an error, and the job is tried again."""
     project = studio.label_studio.projects.create("there", CONFIG)
     studio.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
 

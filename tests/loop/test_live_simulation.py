@@ -137,7 +137,7 @@ def await_ranked(servers: Servers, project: int, version: str, *, is_unranked: b
 
     def settled() -> bool:
         if not is_unranked:
-            return servers.shown(project) == version
+            return servers.shown_version(project) == version
         status = servers.status(project)
         return bool(status.ranking_error) and status.versions[-1].version == version
 

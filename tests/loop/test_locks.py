@@ -1,4 +1,4 @@
-"""Locks through outages of a real redis: nobody holds one beside another, and nobody is told so without reason."""
+"""Locks during outages of a real redis: two holders never work at once, and a single holder is never stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def locks(redis: Redis, store: Store) -> Locks:
     return Locks(redis, store)
 
 
-def test_one_holds_the_lock_of_a_project_and_a_purpose(locks: Locks) -> None:
+def test_a_lock_of_a_project_and_a_purpose_has_one_holder(locks: Locks) -> None:
     with locks.lock(7, "training"):
         with pytest.raises(BusyError, match="training of project 7 is already running"), locks.lock(7, "training"):
             pass
@@ -41,7 +41,7 @@ def test_one_holds_the_lock_of_a_project_and_a_purpose(locks: Locks) -> None:
         pass
 
 
-def test_of_many_at_once_one_gets_it(locks: Locks) -> None:
+def test_of_many_simultaneous_callers_one_gets_the_lock(locks: Locks) -> None:
     start, done, tokens, refused = threading.Barrier(8), threading.Event(), list[int](), list[int]()
 
     def work() -> None:
@@ -71,7 +71,7 @@ def test_the_lock_is_freed_when_the_work_fails(locks: Locks) -> None:
 
 
 def test_a_lock_without_its_token_is_freed(locks: Locks, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the store's disk is full: nobody would hold it, and nobody could take it."""
+    """The store's disk is full. Otherwise nobody would hold the lock, and nobody could take it."""
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -84,8 +84,8 @@ def test_a_lock_without_its_token_is_freed(locks: Locks, store: Store, monkeypat
         pass
 
 
-def test_a_holder_that_nobody_followed_goes_on(locks: Locks, redis: Redis) -> None:
-    """Its lock ran out while it stood still, or redis lost it: nobody wrote meanwhile, so nothing is lost."""
+def test_a_holder_without_a_successor_goes_on(locks: Locks, redis: Redis) -> None:
+    """Its lock expired while it stalled, or redis lost it. Nobody has written meanwhile, so it may go on."""
     with locks.lock(7, "training") as fence:
         redis.delete("lock:training:7")
         fence.check()
@@ -95,10 +95,10 @@ def test_a_holder_that_nobody_followed_goes_on(locks: Locks, redis: Redis) -> No
 
 @pytest.mark.parametrize("at_work", [True, False], ids=["at work", "done"])
 def test_a_stalled_holder_must_not_go_on_after_another(locks: Locks, redis: Redis, at_work: bool) -> None:
-    """Also where the other one is done, and the lock is free."""
+    """It must not go on either if the other holder is done, and the lock is free."""
     with locks.lock(7, "training") as stalled:
         stalled.check()
-        redis.delete("lock:training:7")  # what its expiry does
+        redis.delete("lock:training:7")  # as after its expiry
         with locks.lock(7, "training") as successor:
             assert successor.token > stalled.token
             if at_work:
@@ -109,10 +109,10 @@ def test_a_stalled_holder_must_not_go_on_after_another(locks: Locks, redis: Redi
         with pytest.raises(BusyError, match="took over"):
             stalled.check()
         with locks.lock(7, "training"):
-            pass  # the stalled one keeps nobody waiting
+            pass  # the stalled holder does not block others
 
 
-def test_tokens_only_grow_also_over_an_emptied_redis(locks: Locks, redis: Redis) -> None:
+def test_tokens_only_grow_also_after_redis_was_emptied(locks: Locks, redis: Redis) -> None:
     tokens = []
     for _ in range(5):
         with locks.lock(7, "training") as fence:
@@ -152,7 +152,7 @@ def await_held(outages: Outages) -> None:
 def test_a_lock_outlives_a_redis_that_is_killed(
     outages: Outages, store: Store, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
-    """Nobody else gets it meanwhile, and the holder, who renews it in the background, keeps it afterwards."""
+    """Nobody else gets it meanwhile. The holder renews it in the background, and has it after the outage."""
     monkeypatch.setattr(module, "LOCK_TTL_MS", 1500)
     locks = Locks(connect(outages.url), store)
     with locks.lock(7, "training") as fence:
@@ -169,10 +169,10 @@ def test_a_lock_outlives_a_redis_that_is_killed(
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["with its data", "empty"])
-def test_whoever_is_faster_after_an_outage_stops_the_other(
+def test_the_first_to_take_the_lock_after_an_outage_stops_the_other(
     outages: Outages, store: Store, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
-    """A holder that stands still for longer than its lock lives: SIGSTOP, or a machine that sleeps."""
+    """A holder stalls for longer than its lock lives, for example by SIGSTOP or because the machine sleeps."""
     monkeypatch.setattr(module, "_keep", lambda *_: None)
     monkeypatch.setattr(module, "LOCK_TTL_MS", 500)
     locks = Locks(connect(outages.url), store)

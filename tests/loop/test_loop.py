@@ -80,7 +80,7 @@ def story(world: World) -> Story:
     label(world, main, 20)
     await_shown(world, main, "yolo11n-v1")
     after_one = look(world, main)
-    beside_before = world.shown(beside)
+    beside_before = world.shown_version(beside)
 
     task = client.tasks.next(main)
     assert task is not None
@@ -323,7 +323,7 @@ def look(world: World, project_id: int) -> Queue:
     """Read the queue, and take (not answer) its next task."""
     task = world.client.tasks.next(project_id)
     assert task is not None
-    return Queue(world.shown(project_id), world.scores(project_id), task.id)
+    return Queue(world.shown_version(project_id), world.scores(project_id), task.id)
 
 
 def correct(world: World, task: Task, shown: Sequence[Mapping[str, Any]]) -> list[Json]:

@@ -1,4 +1,4 @@
-"""A machine that fails: a disk that is really full, memory, a killed child. The labels are not to blame."""
+"""Faults of the machine: a full disk, no memory, a killed child. The training is tried again with the same labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelab
 
 
 @pytest.mark.parametrize(
-    ("error", "what"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk quota is used up"),
@@ -47,10 +47,10 @@ BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelab
         (MachineError("no sockets"), "no sockets"),
     ],
 )
-def test_faults_of_the_machine_are_told_from_others(error: Exception, what: str) -> None:
+def test_faults_of_the_machine_are_recognised(error: Exception, message: str) -> None:
     fault = machine_fault(error)
     assert fault is not None
-    assert what in fault.what
+    assert message in fault.what
     wrapped = TrainingError("the training failed")
     wrapped.__cause__ = error
     assert str(machine_fault(wrapped)) == str(fault)
@@ -69,7 +69,7 @@ def test_pauses_grow_up_to_an_hour() -> None:
 
 @contextmanager
 def limited(folder: Path) -> Iterator[Path]:
-    """Give a folder on a disk of 128 MB; without the right to mount one, let no file grow past 100 kB."""
+    """Yield a folder on a disk of 128 MB; without the right to mount one, `full` limits files to 100 kB."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", folder], check=False).returncode == 0
     try:
@@ -81,7 +81,7 @@ def limited(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def full(folder: Path) -> Iterator[None]:
-    """Leave no room for weights in a folder that `limited` gave."""
+    """Leave no space for weights in a folder of `limited`."""
     if folder.is_mount():
         filler = folder / "filler"
         with filler.open("wb", buffering=0) as file:
@@ -89,7 +89,7 @@ def full(folder: Path) -> Iterator[None]:
                 while True:
                     file.write(bytes(1 << 16))
             except OSError:
-                file.truncate(file.tell() - (1 << 20))  # room for small files: the reason comes late in the training
+                file.truncate(file.tell() - (1 << 20))  # space for small files, so that the training fails late
         yield
         filler.unlink()
         return
@@ -140,33 +140,33 @@ def annotate(client: LabelStudioClient, project: int, count: int) -> None:
 
 
 def delayed(redis: Redis, name: str) -> list[tuple[str, list[int]]]:
-    """Return the jobs that wait for their time, and forget them."""
+    """Return the delayed jobs, and delete them."""
     queue = Queue(name, connection=redis, serializer=JSONSerializer)
     ids = queue.scheduled_job_registry.get_job_ids()
-    found = [Job.fetch(job_id, connection=redis, serializer=JSONSerializer) for job_id in ids]
-    for job in found:
+    jobs = [Job.fetch(job_id, connection=redis, serializer=JSONSerializer) for job_id in ids]
+    for job in jobs:
         queue.scheduled_job_registry.remove(job)
         job.delete()
-    return [(job.func_name.rpartition(".")[2], list(job.args)) for job in found]
+    return [(job.func_name.rpartition(".")[2], list(job.args)) for job in jobs]
 
 
-def again(context: Context, project: int) -> list[int]:
-    """Return the arguments of the training that a check asks for once the pause is over, and forget it."""
+def next_training(context: Context, project: int) -> list[int]:
+    """Return the arguments of the training that a check enqueues once the pause is over, and delete it."""
     queue = Queue(TRAIN, connection=context.redis, serializer=JSONSerializer)
     assert context.progress.is_paused(project, "training")
     cycle_of(context).check(project)
     assert queue.job_ids == [], "it is paused"
-    context.redis.delete(f"rests:training:{project}")  # as it expires
+    context.redis.delete(f"rests:training:{project}")  # as after its expiry
     cycle_of(context).check(project)
     (job,) = queue.jobs
-    assert job.retries_left is None, "a retry of rq's would not wait"
+    assert job.retries_left is None, "rq's own retry would not wait for the pause"
     queue.empty()
     return list(job.args)
 
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("forced", [0, 1])
-def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, int], forced: int) -> None:
+def test_the_status_shows_a_full_disk_until_a_training_succeeds(studio: tuple[Context, int], forced: int) -> None:
     context, project = studio
     with full(Path(context.settings.model_dir)):
         for attempt in (1, 2):
@@ -176,10 +176,10 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
             assert fault.attempts == attempt
             shown = context.progress.training(project)
             assert shown.state == "failed"
-            assert any(words in shown.error for words in ("disk is full", "No space left", "too large", "grew past"))
-            assert again(context, project) == [project, forced]
+            assert any(part in shown.error for part in ("disk is full", "No space left", "too large", "grew past"))
+            assert next_training(context, project) == [project, forced]
         cycle_of(context).reconcile()
-        assert context.progress.training(project).error == shown.error, "the reconcile forgets nothing"
+        assert context.progress.training(project).error == shown.error, "the reconcile removed the error"
         assert context.progress.recall(project, "failed_labels") == "", "the labels are not to blame"
         assert context.store.versions(project) == ()
     cycle_of(context).retrain(project, forced)
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_until_a_training_succeeds(studio: tuple[Context, in
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("forced", [0, 1])
-def test_a_training_that_was_killed_rests_before_the_next(studio: tuple[Context, int], forced: int) -> None:
+def test_after_a_killed_training_there_is_a_pause_before_the_next(studio: tuple[Context, int], forced: int) -> None:
     context, project = studio
     for attempt in (1, 2):
         context.progress.remember(project, "forced", str(forced))
@@ -201,7 +201,7 @@ def test_a_training_that_was_killed_rests_before_the_next(studio: tuple[Context,
         fault = context.progress.fault(project, "training")
         assert fault is not None
         assert fault.attempts == attempt
-        assert again(context, project) == [project, forced]
+        assert next_training(context, project) == [project, forced]
     cycle_of(context).retrain(project, forced)
     assert context.progress.training(project).error == ""
     assert len(context.store.versions(project)) == 1
@@ -247,12 +247,12 @@ def test_a_label_studio_that_fails_to_list_the_tasks_is_asked_again_after_a_paus
         raise LabelStudioError("Label Studio answers 500: Expression tree is too large")
 
     monkeypatch.setattr(scoring, "start", fail)
-    cycle_of(context).start_scoring(7)  # an error that it raised would be a traceback for each try
+    cycle_of(context).start_scoring(7)  # it must not raise: the log would have a traceback per try
     assert "Expression tree is too large" in context.progress.recall(7, "ranking_error")
     assert delayed(redis, CONTROL) == [("start_scoring", [7])]
 
 
-def test_the_reason_stands_beside_the_next_try(redis: Redis) -> None:
+def test_the_status_shows_the_reason_beside_the_next_try(redis: Redis) -> None:
     progress = Progress(redis)
     progress.note_fault(7, "training", "the disk is full")
     for state in ("idle", "queued", "failed"):
@@ -276,4 +276,4 @@ def test_labels_that_allow_no_training_are_not_the_machines_fault(
     context.progress.note_fault(7, "training", "the disk is full", forced=True)
     cycle_of(context).retrain(7, 1)
     assert context.progress.recall(7, "failed_labels") == "labels"
-    assert context.progress.fault(7, "training") is None, "else it would be asked for at every check"
+    assert context.progress.fault(7, "training") is None, "every check would enqueue a training"

@@ -39,7 +39,7 @@ def approve(model_dir: Path, name: str) -> None:
     subprocess.run(f"sha256sum {name} >> weights.sha256", shell=True, check=True, cwd=model_dir)
 
 
-def test_the_served_version_wins_over_the_accepted_one_until_its_scores_are_in(
+def test_an_accepted_version_is_served_once_it_is_activated(
     context: Context, tiny_weights: Path, model_dir: Path
 ) -> None:
     put(model_dir, "yolo11n.pt", tiny_weights)
@@ -54,16 +54,17 @@ def test_the_served_version_wins_over_the_accepted_one_until_its_scores_are_in(
     assert served.class_weights.shape == (2,)
 
 
-def test_without_weights_nothing_is_found_and_the_name_says_so(context: Context, model_dir: Path) -> None:
-    class_less = served_models.ServedModel(
+def test_a_model_without_weights_predicts_nothing(context: Context, model_dir: Path) -> None:
+    without_weights = served_models.ServedModel(
         7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0], "label"
     )
-    (found,) = class_less.predict([MediaFile(Path("unread.png"), 80, 60)])
-    assert (found.width, found.height, len(found.boxes), found.class_probs.shape) == (80, 60, 0, (0, 0))
-    assert list(class_less.predict([])) == []
+    (prediction,) = without_weights.predict([MediaFile(Path("unread.png"), 80, 60)])
+    assert (prediction.width, prediction.height) == (80, 60)
+    assert (len(prediction.boxes), prediction.class_probs.shape) == (0, (0, 0))
+    assert list(without_weights.predict([])) == []
 
 
-def test_the_models_belong_to_the_context_and_go_with_it(
+def test_a_context_releases_its_models_when_it_is_closed(
     settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> None:
     with open_context(settings) as first, open_context(settings) as second:
@@ -85,7 +86,7 @@ def test_damaged_weights_of_a_version_are_refused(context: Context, tiny_weights
         model_for(context, RECORD, accepted=False)
 
 
-def test_weights_a_project_names_must_be_approved_and_stay_the_same(
+def test_the_weights_of_a_label_config_must_be_approved_and_unchanged(
     context: Context, tiny_weights: Path, model_dir: Path, images: ImageSite
 ) -> None:
     put(model_dir, "mine.pt", tiny_weights)
@@ -102,8 +103,8 @@ def test_weights_a_project_names_must_be_approved_and_stay_the_same(
     model = model_for(context, OWN, accepted=False)
     assert (model.name, model.classes, model.weights) == ("mine-v0", CLASSES, model_dir / "mine.pt")
     images.add("a.png")
-    (found,) = model.predict([MediaFile(images.folder / "a.png", 80, 60)])
-    assert np.isfinite(found.boxes).all()
+    (prediction,) = model.predict([MediaFile(images.folder / "a.png", 80, 60)])
+    assert np.isfinite(prediction.boxes).all()
     (model_dir / "mine.pt").write_bytes(b"a pickle of somebody else")
     with pytest.raises(ModelError, match="differ from the approved file"):
         model_for(context, OWN, accepted=False)
@@ -119,7 +120,7 @@ def test_the_label_config_wins_over_the_settings(context: Context) -> None:
 def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
     settings: Settings, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the local copies go
+    monkeypatch.chdir(tmp_path)  # the local copies are written there
     root = "memory://remote-base"
     listing = f"{file_sha256(tiny_weights)}  mine.pt\n".encode()
     for name, content in (("base/mine.pt", tiny_weights.read_bytes()), ("weights.sha256", listing)):

@@ -42,7 +42,7 @@ def predict(context: Context, *tasks: Task, project: int | None = 7, schema: str
 # ── setup ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_setup_keeps_what_label_studio_says(context: Context) -> None:
+def test_setup_stores_the_project(context: Context) -> None:
     record = setup(context, extra_params='{"RETRAIN_EVERY": 5}')
     assert context.store.project(7) == record
     assert context.project_settings(record).retrain_every == 5
@@ -81,7 +81,7 @@ def test_setup_keeps_what_label_studio_says(context: Context) -> None:
         ),
     ],
 )
-def test_a_setup_that_cannot_work_keeps_the_record_before(
+def test_a_setup_that_is_refused_leaves_the_project_as_it_was(
     context: Context, schema: str, extra_params: str, error: type[Exception], message: str
 ) -> None:
     before = setup(context)
@@ -90,7 +90,7 @@ def test_a_setup_that_cannot_work_keeps_the_record_before(
     assert context.store.project(7) == before
 
 
-def test_the_admins_own_base_model_may_be_named(context: Context) -> None:
+def test_a_project_may_name_the_base_model_of_the_admin(context: Context) -> None:
     assert setup(context, extra_params='{"BASE_MODEL": "yolo11n.pt"}')
 
 
@@ -160,19 +160,19 @@ def test_a_failed_task_that_works_again_is_no_longer_listed(served: Context, ima
     assert served.progress.failures(7) == {}
 
 
-def test_a_cached_image_that_is_gone_meanwhile_fails_alone(served: Context, images: ImageSite) -> None:
+def test_a_cached_image_that_was_deleted_fails_alone(served: Context, images: ImageSite) -> None:
     files = [served.media.fetch(images.add(f"{n}.jpg", n)) for n in range(40)]
     record = served.store.project(7)
     assert record is not None
     model = model_for(served, record, accepted=False)
     expected = list(model.predict(files))
-    for gone in (0, 20, 39):
-        files[gone].path.unlink()
-    found = list(answers_or_errors(files, model.predict))
-    assert [place for place, each in enumerate(found) if isinstance(each, MediaError)] == [0, 20, 39]
-    for each, want in zip(found, expected, strict=True):
-        if not isinstance(each, MediaError):
-            np.testing.assert_allclose(each.boxes, want.boxes, atol=0.1)
+    for deleted in (0, 20, 39):
+        files[deleted].path.unlink()
+    answers = list(answers_or_errors(files, model.predict))
+    assert [row for row, answer in enumerate(answers) if isinstance(answer, MediaError)] == [0, 20, 39]
+    for answer, prediction in zip(answers, expected, strict=True):
+        if not isinstance(answer, MediaError):
+            np.testing.assert_allclose(answer.boxes, prediction.boxes, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -214,19 +214,19 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     models = models_for(served, record, accepted=False)
     scoring.save_shards(served, models, scoring.predict_shards(served, models, 0, tasks[:4]))
     order = pool_ranking.rank_pool(served, record, models)
-    scoring.save_shards(served, models, scoring.predict_shards(served, models, 1, tasks[4:5]))  # came later
-    asked = {task.id: task for task in tasks}
-    pushed = {row.task_id: row for row in push.prediction_rows(served, served.settings, models, order, asked)}
+    scoring.save_shards(served, models, scoring.predict_shards(served, models, 1, tasks[4:5]))  # a late task
+    by_id = {task.id: task for task in tasks}
+    pushed = {row.task_id: row for row in push.prediction_rows(served, served.settings, models, order, by_id)}
     for path in images.folder.iterdir():
-        path.unlink()  # what is stored needs no image
+        path.unlink()  # stored predictions need no image
     for media in Path(served.settings.model_dir, "media").iterdir():
         media.unlink()
     results = predict(served, *tasks)
     assert results[5] == TaskResult((), 1.0, "yolo11n-v1")
     for task, result in zip(tasks[:4], results[:4], strict=True):
         assert result.score == pushed[task.id].score
-        wanted = [region.as_json() for region in pushed[task.id].regions]
-        assert json.dumps(result.regions) == json.dumps(wanted)
+        regions = [region.as_json() for region in pushed[task.id].regions]
+        assert json.dumps(result.regions) == json.dumps(regions)
     late = served.store.prediction(7, 1, 5, tag="label")
     assert results[4].regions
     assert [results[4].score] == late_tasks.priorities_in(served.settings, models[0], order, np.array([5]), [late])
@@ -234,11 +234,11 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
 
 
 @pytest.mark.parametrize("project", [None, 8, 10**12])
-def test_a_project_nobody_set_up_is_predicted(
+def test_a_project_that_was_never_set_up_is_predicted(
     context: Context, images: ImageSite, tiny_weights: Path, project: int | None
 ) -> None:
     base = Path(context.settings.model_dir) / "yolo11n.pt"
-    base.write_bytes(tiny_weights.read_bytes())  # the admin's own
+    base.write_bytes(tiny_weights.read_bytes())  # the base model of the admin
     good, bad = predict(
         context, Task(-1, {"image": images.add("a.png")}), Task(-2, {"image": "nonsense"}), project=project
     )
@@ -248,7 +248,7 @@ def test_a_project_nobody_set_up_is_predicted(
     assert context.store.project_ids() == ()
 
 
-def test_a_class_that_is_no_label_any_more_is_never_emitted(served: Context, images: ImageSite) -> None:
+def test_regions_of_a_removed_label_are_left_out(served: Context, images: ImageSite) -> None:
     task = Task(1, {"image": images.add("a.png", 4)})
 
     def labels(schema: str) -> set[str]:
@@ -266,7 +266,7 @@ def test_a_request_cannot_open_weights_that_are_not_approved(context: Context, t
         predict(context, Task(1, {"image": ""}), schema=schema)
 
 
-def test_what_is_left_alone_of_a_config_is_in_the_status_and_the_log(
+def test_the_ignored_parts_of_a_label_config_are_in_the_status_and_the_log(
     context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = '<PolygonLabels name="outline" toName="image"/>'

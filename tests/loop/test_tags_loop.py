@@ -129,7 +129,7 @@ def read_back(servers: Servers, project: int) -> dict[int, tuple[tuple[LabeledBo
 
 
 def look(servers: Servers, project: int) -> Look:
-    return Look(servers.shown(project), servers.predictions(project))
+    return Look(servers.shown_version(project), servers.predictions(project))
 
 
 def regions_of(tag: ControlTag, found: StoredPrediction) -> list[Mapping[str, object]]:

@@ -141,7 +141,7 @@ def picture_of(task: Task, pictures: Sequence[LabeledImage]) -> LabeledImage:
 
 
 def look(servers: Servers, project: int) -> Look:
-    return Look(servers.shown(project), servers.predictions(project))
+    return Look(servers.shown_version(project), servers.predictions(project))
 
 
 def correct(servers: Servers, project: int, shown: Look, annotate: Callable[[int], list[Json]]) -> int:

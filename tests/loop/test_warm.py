@@ -24,7 +24,7 @@ def load(context: Context) -> str:
     return warmth.state
 
 
-def test_the_served_model_is_in_memory_before_anybody_asks(context: Context, tiny_weights: Path) -> None:
+def test_the_served_model_is_in_memory_before_the_first_request(context: Context, tiny_weights: Path) -> None:
     context.store.save_project(RECORD)
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     (model,) = served_models.models_for(context, RECORD, accepted=False)
@@ -40,7 +40,9 @@ def test_without_projects_nothing_is_loaded(context: Context) -> None:
     assert len(context.predictors) == 0
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_the_others_are_loaded(context: Context, tiny_weights: Path) -> None:
+def test_the_state_names_a_model_that_cannot_be_loaded_and_the_others_are_loaded(
+    context: Context, tiny_weights: Path
+) -> None:
     for project_id in (7, 8):
         context.store.save_project(replace(RECORD, project_id=project_id))
         context.store.activate(project_id, publish(context.store, project_id, tiny_weights).number)
@@ -65,9 +67,7 @@ def test_the_projects_trained_last_come_first(
     assert recent_projects(context) == (1, 3, 2, 5, 4)
 
 
-def test_a_project_that_somebody_asked_for_comes_before_those_trained_before(
-    context: Context, tiny_weights: Path
-) -> None:
+def test_a_project_with_a_request_comes_before_projects_trained_earlier(context: Context, tiny_weights: Path) -> None:
     for project_id in (1, 2, 3, 4):
         context.store.save_project(replace(RECORD, project_id=project_id))
         publish(context.store, project_id, tiny_weights)
@@ -76,13 +76,13 @@ def test_a_project_that_somebody_asked_for_comes_before_those_trained_before(
     assert recent_projects(context) == (1, 4, 3)
 
 
-def test_a_request_of_an_unknown_project_leaves_no_mark(context: Context) -> None:
+def test_a_request_of_an_unknown_project_is_not_recorded(context: Context) -> None:
     serving.predict(context, 9, CONFIG, [])
     assert not (context.work_dir / "asked").exists()
 
 
 class _Clock:
-    """What `publish` makes its date with."""
+    """Replaces the clock that `publish` reads its date from."""
 
     def __init__(self, year: int) -> None:
         self._year = year

@@ -1,4 +1,4 @@
-"""The webhook's secret goes to this backend's own address alone; on a real Label Studio."""
+"""Only a webhook to this backend's own address gets the secret; tested with a real Label Studio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.label_studio
 
 @pytest.fixture
 def attached(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[tuple[Context, int, str]]:
-    """A project with this backend attached, which a caller of /setup says is at a stranger's address."""
+    """A project with this backend attached; then a caller of /setup named a stranger's address."""
     connection = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=connection)) as context, serve(context) as client:
         project = context.label_studio.projects.create("secret", CONFIG)
@@ -35,13 +35,12 @@ def attached(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[t
 
 
 def headers(context: Context, project: int) -> dict[str, str | None]:
-    """Return the secret that each webhook of a project has."""
+    """Return the secret of each webhook of a project, by its address."""
     hooks = context.label_studio.http.get("/api/webhooks/", project=project)
     return {hook["url"]: (hook["headers"] or {}).get(WEBHOOK_HEADER) for hook in hooks}
 
 
-def test_an_address_that_only_a_caller_named_gets_no_secret(attached: tuple[Context, int, str]) -> None:
-    """Before: the stranger's webhook had the secret."""
+def test_an_address_that_only_a_caller_of_setup_named_gets_no_secret(attached: tuple[Context, int, str]) -> None:
     context, project, url = attached
     record = context.store.project(project)
     assert record is not None
@@ -49,6 +48,6 @@ def test_an_address_that_only_a_caller_named_gets_no_secret(attached: tuple[Cont
     done = projects.configure(context, Jobs(context.redis), project)
     assert any("is not the address of this backend" in line for line in done)
     assert headers(context, project)[f"{STRANGER}/webhook"] is None
-    context.label_studio.projects.backends(project)  # Label Studio calls /setup, and names the address it has
+    context.label_studio.projects.backends(project)  # Label Studio calls /setup with the address that it has
     projects.configure(context, Jobs(context.redis), project)
     assert headers(context, project) == {f"{STRANGER}/webhook": None, f"{url}/webhook": context.store.secret()}

@@ -99,7 +99,7 @@ def standing(story: Story, version: int) -> str:
     unlabeled = {task.id for task in world.client.tasks.unlabeled(project)}
     lines = [
         f"the ranking in the store is by {order.strategy if order else 'nothing yet'}, of {len(wanted)} tasks",
-        f"Label Studio shows {world.shown(project)!r} and counts {world.client.predictions.versions(project)}",
+        f"Label Studio shows {world.shown_version(project)!r} and counts {world.client.predictions.versions(project)}",
         f"{status.scoring!r}, ranking_error={status.ranking_error!r}, failures={status.failures}",
     ]
     for task in sorted(unlabeled | wanted.keys()):
@@ -169,7 +169,7 @@ def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, t
     assert "'localization' needs box_variance" in error
     assert "YOLO26 has none" in error
     assert "yolo11n.pt" in error
-    assert world.shown(project) == f"yolo11n-v{LATEST}"
+    assert world.shown_version(project) == f"yolo11n-v{LATEST}"
     assert world.scores(project) == before
     choose(story, STRATEGY="entropy")
     await_ranked(story, "entropy", LATEST + 1)

@@ -39,7 +39,7 @@ QUALITIES = ("good", "bad")
 
 def model(name: str, sha256: str, reason: str = "published: the first version") -> TagModel:
     metrics = Metrics(0.5, 0.3, {}, 12, 20, 30)
-    tag = next(one for one in TAGS if one.from_name == name)
+    tag = next(tag for tag in TAGS if tag.from_name == name)
     return TagModel(name, tag.task, tag.labels, sha256, "yolo11n.pt", metrics, None, {}, reason)
 
 
@@ -77,7 +77,7 @@ def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_p
     assert context.store.current(7) == version
     assert context.store.weights(version, "label").read_bytes() == b"old boxes"
     assert context.store.weights(version, "quality").read_bytes() == b"quality"
-    assert [one.carried for one in version.models] == [True, False]
+    assert [tag_model.carried for tag_model in version.models] == [True, False]
     assert version.reason == "label: not published: worse; the previous model stays; quality: published"
     assert version.timings == {"prepare": 1.0, "train": 4.0, "evaluate": 0.0}
 
@@ -86,7 +86,7 @@ def test_a_tag_that_was_never_trained_may_wait(context: Context, tmp_path: Path)
     waiting = candidate(tmp_path, "quality", accepted=False, trained=False)
     version = published(context, candidate(tmp_path, "label", accepted=True), waiting)
     assert version.promoted
-    assert [one.sha256 != "" for one in version.models] == [True, False]
+    assert [tag_model.sha256 != "" for tag_model in version.models] == [True, False]
     assert "quality: not trained: no labels" in version.reason
     assert version.model_of(TAGS[1]) is None
 
@@ -96,21 +96,23 @@ def test_without_a_single_better_model_nothing_changes(context: Context, tmp_pat
     version = published(context, *worse)
     assert not version.promoted
     assert context.store.current(7) is None
-    assert [one.sha256 for one in version.models] == [one.challenger.sha256 for one in worse]  # for the record
+    assert [tag_model.sha256 for tag_model in version.models] == [
+        tag_model.challenger.sha256 for tag_model in worse
+    ]  # for the record
 
 
-def test_a_rejected_version_tells_of_the_tags_that_were_not_trained_too(context: Context, tmp_path: Path) -> None:
-    """Their models stay, and the version's quality is the mean over all, as that of the versions before."""
+def test_a_rejected_version_also_has_the_models_of_tags_that_were_not_trained(context: Context, tmp_path: Path) -> None:
+    """So the quality of the version is the mean over all tags, as for the versions before."""
     worse = candidate(tmp_path, "label", accepted=False, fallback="old")
-    known = candidate(tmp_path, "quality", accepted=False, fallback="old", trained=False)
-    version = published(context, worse, known)
+    untrained = candidate(tmp_path, "quality", accepted=False, fallback="old", trained=False)
+    version = published(context, worse, untrained)
     assert not version.promoted
-    assert [one.sha256 for one in version.models] == [worse.challenger.sha256, known.fallback.sha256]
-    assert version.models[1:] == (known.fallback,)
+    assert [tag_model.sha256 for tag_model in version.models] == [worse.challenger.sha256, untrained.fallback.sha256]
+    assert version.models[1:] == (untrained.fallback,)
     assert version.reason == "label: not published: worse; quality: not trained: no labels; the previous model stays"
 
 
-def test_one_tag_by_itself_gives_its_reason_as_it_is(context: Context, tmp_path: Path) -> None:
+def test_the_reason_of_a_single_tag_is_the_reason_of_the_version(context: Context, tmp_path: Path) -> None:
     version = published(context, candidate(tmp_path, "label", accepted=True))
     assert (version.reason, [model.from_name for model in version.models]) == ("published", ["label"])
 
@@ -137,20 +139,19 @@ class Studio:
             result.append({"id": "q", "from_name": "quality", "to_name": "image", "type": "choices", "value": value})
         self.context.label_studio.annotations.create(task.id, result)
 
-    def judge_anew(self, quality: str) -> None:
-        """Change the choice of the first task's annotation, and leave its box as it is."""
+    def change_choice(self, quality: str) -> None:
+        """Change the choice of the first task's annotation, but not its box."""
         client = self.context.label_studio
-        one = next(
-            each for each in client.annotations.annotated_tasks(self.project) if each.task.id == self.tasks[0].id
-        )
-        result = [dict(each) for each in one.result]
-        for each in result:
-            if each["from_name"] == "quality":
-                each["value"] = {"choices": [quality]}
-        client.annotations.update(one.annotation_id, result)
+        all_annotated = client.annotations.annotated_tasks(self.project)
+        annotated = next(annotated for annotated in all_annotated if annotated.task.id == self.tasks[0].id)
+        result = [dict(region) for region in annotated.result]
+        for region in result:
+            if region["from_name"] == "quality":
+                region["value"] = {"choices": [quality]}
+        client.annotations.update(annotated.annotation_id, result)
 
     def freeze(self, *names: str) -> str:
-        """Let all tags be trained but these; return the label config."""
+        """Switch the training of these tags off, and of the others on; return the label config."""
         config = BOTH
         for name in names:
             config = config.replace(f'name="{name}"', f'name="{name}" model_trainable="false"')
@@ -158,7 +159,7 @@ class Studio:
         return config
 
     def score(self) -> None:
-        """Score and push the accepted version, as the jobs do."""
+        """Score the pool with the accepted version and push the ranking, as the jobs do."""
         current = self.context.store.current(self.project)
         assert current is not None
         unlabeled = [task.id for task in self.context.label_studio.tasks.unlabeled(self.project)]
@@ -201,7 +202,7 @@ def test_both_tags_learn_and_are_served(studio: Studio) -> None:
     for place, task in enumerate(studio.tasks[:4]):
         studio.annotate(task, quality=QUALITIES[place % 2])
     version = retraining.retrain(context, project)
-    assert [(one.from_name, one.task, one.classes) for one in version.models] == [
+    assert [(tag_model.from_name, tag_model.task, tag_model.classes) for tag_model in version.models] == [
         ("label", "detect", CLASSES),
         ("quality", "classify", QUALITIES),
     ]
@@ -209,19 +210,17 @@ def test_both_tags_learn_and_are_served(studio: Studio) -> None:
     assert version.reason.startswith("label: published")
     assert "; quality: published" in version.reason
     studio.score()
-    rest = {task.id for task in studio.tasks[4:]}
-    stored = {task: context.label_studio.predictions.of_task(task) for task in rest}
-    assert all(len(found) == 1 for found in stored.values())
-    for (found,) in stored.values():
-        assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}
-    assert sorted(found.score for (found,) in stored.values() if found.score is not None) == [0, 1]
+    stored = [context.label_studio.predictions.of_task(task.id) for task in studio.tasks[4:]]
+    assert [len(predictions) for predictions in stored] == [1, 1]
+    for (prediction,) in stored:
+        assert from_names(tuple(map(dict, prediction.result))) == {"label", "quality"}
+    assert sorted(prediction.score for (prediction,) in stored if prediction.score is not None) == [0, 1]
 
-    context.label_studio.annotations.create(
-        studio.tasks[4].id, []
-    )  # neither boxes nor a choice: nothing for the choices
-    again = retraining.retrain(context, project)
-    assert again.parent == version.number
-    assert [one.champion_metrics is not None for one in again.models] == [True, True]
+    # Neither boxes nor a choice, so the choices have no new label.
+    context.label_studio.annotations.create(studio.tasks[4].id, [])
+    second = retraining.retrain(context, project)
+    assert second.parent == version.number
+    assert [tag_model.champion_metrics is not None for tag_model in second.models] == [True, True]
 
 
 @pytest.mark.label_studio
@@ -234,17 +233,17 @@ def test_a_tag_without_labels_waits_and_keeps_its_base(studio: Studio) -> None:
     assert "label: not trained: none of the 4 labeled images has a box; quality: published" in version.reason
     assert version.models[0].sha256 == ""
     studio.score()
-    (found,) = context.label_studio.predictions.of_task(studio.tasks[4].id)
-    assert from_names(tuple(map(dict, found.result))) == {"label", "quality"}  # boxes of the base weights
+    (prediction,) = context.label_studio.predictions.of_task(studio.tasks[4].id)
+    assert from_names(tuple(map(dict, prediction.result))) == {"label", "quality"}  # boxes of the base weights
     (answer,) = serving.predict(context, project, BOTH, [studio.tasks[4]])
-    assert len(answer.regions) == len(found.result)
+    assert len(answer.regions) == len(prediction.result)
 
     for task in studio.tasks[4:]:
         studio.annotate(task, quality="")
     second = retraining.retrain(context, project)
     assert second.models[0].sha256
     assert second.models[0].reason.startswith("published: the first version")
-    assert [one.champion_metrics is not None for one in second.models] == [False, True]
+    assert [tag_model.champion_metrics is not None for tag_model in second.models] == [False, True]
 
 
 @pytest.mark.label_studio
@@ -253,27 +252,28 @@ def test_a_tag_whose_labels_did_not_change_keeps_its_model(studio: Studio) -> No
     for place, task in enumerate(studio.tasks[:4]):
         studio.annotate(task, quality=QUALITIES[place % 2])
     first = retraining.retrain(context, project)
-    studio.judge_anew("bad")
+    studio.change_choice("bad")
     second = retraining.retrain(context, project)
     assert second.promoted
-    told = "label: not trained: its labels have not changed; the previous model stays; quality: published"
-    assert second.reason.startswith(told)
-    assert [one.carried for one in second.models] == [True, False]
-    assert [one.sha256 == other.sha256 for one, other in zip(second.models, first.models, strict=True)] == [True, False]
-    kept, before = second.models[0], first.models[0]
-    assert (kept.metrics, kept.learned, kept.lesson) == (before.metrics, before.learned, before.lesson)
+    reason = "label: not trained: its labels have not changed; the previous model stays; quality: published"
+    assert second.reason.startswith(reason)
+    assert [model.carried for model in second.models] == [True, False]
+    same = [new.sha256 == old.sha256 for new, old in zip(second.models, first.models, strict=True)]
+    assert same == [True, False]
+    carried, before = second.models[0], first.models[0]
+    assert (carried.metrics, carried.learned, carried.lesson) == (before.metrics, before.learned, before.lesson)
     assert context.store.weights(second, "label").read_bytes() == context.store.weights(first, "label").read_bytes()
     assert snapshot.count(context, project).new == 0
 
-    third = retraining.retrain(context, project)  # no label changed, and still it is due
-    assert [one.carried for one in third.models] == [False, False]
-    studio.judge_anew("good")
+    third = retraining.retrain(context, project)  # no label has changed, so all tags are trained
+    assert [tag_model.carried for tag_model in third.models] == [False, False]
+    studio.change_choice("good")
     fourth = retraining.retrain(context, project, forced=True)
-    assert [one.carried for one in fourth.models] == [False, False]
+    assert [tag_model.carried for tag_model in fourth.models] == [False, False]
 
 
 @pytest.mark.label_studio
-def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> None:
+def test_a_tag_whose_training_is_switched_off_keeps_its_model(studio: Studio) -> None:
     context, project = studio.context, studio.project
     for place, task in enumerate(studio.tasks[:4]):
         studio.annotate(task, quality=QUALITIES[place % 2])
@@ -281,24 +281,27 @@ def test_a_tag_that_is_not_to_be_trained_keeps_what_it_has(studio: Studio) -> No
     version = retraining.retrain(context, project)
     assert version.promoted
     assert version.reason.startswith('label: not trained: its tag says model_trainable="false"; quality: published')
-    assert [one.sha256 != "" for one in version.models] == [False, True]
+    assert [tag_model.sha256 != "" for tag_model in version.models] == [False, True]
 
     studio.freeze()
     second = retraining.retrain(context, project)
-    assert [one.carried for one in second.models] == [False, True]  # the choices are those of the first time
+    assert [tag_model.carried for tag_model in second.models] == [
+        False,
+        True,
+    ]  # the choices have not changed since the first training
 
     studio.freeze("label")
     studio.annotate(studio.tasks[4])
     third = retraining.retrain(context, project)
     assert third.models[0].sha256 == second.models[0].sha256
     assert third.models[0].carried
-    told = 'label: not trained: its tag says model_trainable="false"; the previous model stays; quality: published'
-    assert third.reason.startswith(told)
+    reason = 'label: not trained: its tag says model_trainable="false"; the previous model stays; quality: published'
+    assert third.reason.startswith(reason)
     assert third.models[1].sha256 != second.models[1].sha256
 
 
 @pytest.mark.label_studio
-def test_where_no_tag_is_to_be_trained_a_training_says_so(studio: Studio) -> None:
+def test_a_training_fails_with_a_reason_if_the_training_of_all_tags_is_switched_off(studio: Studio) -> None:
     context, project = studio.context, studio.project
     for place, task in enumerate(studio.tasks[:3]):
         studio.annotate(task, quality=QUALITIES[place % 2])
@@ -329,14 +332,14 @@ def test_labels_of_no_tag_are_an_error(studio: Studio) -> None:
 def test_a_training_whose_parent_is_no_longer_accepted_is_not_published(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another training, or somebody who rolled back, was faster between the last check and the publishing."""
+    """Another training publishes, or somebody rolls back, between the last check and the publishing."""
     context, project = studio.context, studio.project
     for place, task in enumerate(studio.tasks[:4]):
         studio.annotate(task, quality=QUALITIES[place % 2])
     first = retraining.retrain(context, project)
     second = retraining.retrain(context, project)
     assert (second.promoted, second.parent) == (True, first.number)
-    studio.judge_anew("bad")
+    studio.change_choice("bad")
     reserve = context.store.reserve_number
 
     def overtaken(project_id: int) -> int:

@@ -1,4 +1,4 @@
-"""What a killed training leaves on the disk goes when a worker starts."""
+"""The files of a killed training are removed when a worker starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_folder_is_gone_after_its_block(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_a_killed_training_left_goes_and_a_running_one_stays(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_training_is_removed_and_that_of_a_running_one_stays(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TRAINING, str(tmp_path)]
     trainings = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     try:
@@ -50,7 +50,7 @@ def test_what_a_killed_training_left_goes_and_a_running_one_stays(tmp_path: Path
 
 
 def test_a_worker_clears_at_its_start(tmp_path: Path) -> None:
-    """Here it ends at once, as there is no redis; what an older version left has no lock."""
+    """The worker ends at once, because there is no redis. A folder of an earlier release has no lock."""
     left = tmp_path / "scratch/training-old"
     left.mkdir(parents=True)
     starting, forgotten = (tmp_path / "scratch" / f"starting-{name}" for name in ("now", "forgotten"))

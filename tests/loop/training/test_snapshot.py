@@ -1,4 +1,4 @@
-"""Which labels count, which were chosen by chance, and what is left out of a training."""
+"""Which labels count, which tasks were chosen at random, and what is left out of a training."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def test_new_changed_and_deleted_annotations_count(before: dict[int, str], now: 
     assert snapshot.count_changes(before, now) == changes
 
 
-def test_labels_from_before_any_ranking_were_chosen_by_chance(context: Context) -> None:
+def test_tasks_labeled_before_any_ranking_were_chosen_at_random(context: Context) -> None:
     assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(7))) == {4, 7}
 
 
-def test_of_ranked_tasks_only_the_explored_were_chosen_by_chance(context: Context) -> None:
+def test_of_ranked_tasks_only_the_explored_were_chosen_at_random(context: Context) -> None:
     context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
     assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(9))) == {5, 9}
 
 
-def test_chance_is_decided_once_and_for_all(context: Context, tmp_path: Path) -> None:
-    """A task picked as hard under one ranking stays so, though a later ranking explores it."""
-    publish(context, tmp_path, trained_on=(4, 5), by_chance=(5,))
+def test_whether_a_task_was_chosen_at_random_never_changes(context: Context, tmp_path: Path) -> None:
+    """Task 4 was chosen by its acquisition value, and a later ranking that explores it does not change that."""
+    publish(context, tmp_path, trained_on=(4, 5), at_random=(5,))
     context.store.save_ranking(1, 1, ranking([4, 6, 8], explored=[4, 6]))
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 8, 9)))) == {5, 6}  # 9 came later
 
 
-def test_while_the_champion_cannot_be_ranked_the_queue_is_that_of_the_serving_version(
+def test_while_the_champion_cannot_be_ranked_the_ranking_of_the_served_version_decides(
     context: Context, tmp_path: Path
 ) -> None:
-    publish(context, tmp_path, trained_on=(4,), by_chance=())
+    publish(context, tmp_path, trained_on=(4,), at_random=())
     context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 9)))) == {5}
 
 
 def test_a_version_counts_the_tasks_that_taught_it(context: Context, tmp_path: Path) -> None:
-    """Labels of the others count as learned, or they would start a training again and again."""
-    publish(context, tmp_path, trained_on=(4, 5), by_chance=())
+    """The snapshot has more annotations: all labels count as learned, or they would start trainings for ever."""
+    publish(context, tmp_path, trained_on=(4, 5), at_random=())
     (version,) = context.store.versions(1)
     nine = dict.fromkeys(range(9), "2026-01-01T00:00:00Z")
     judged = dataclasses.replace(version.snapshot, annotations=nine, val_tasks=(5, 6))
@@ -72,10 +72,10 @@ def ranking(task_ids: list[int], explored: list[int]) -> Ranking:
     return Ranking(ids, zeros, zeros, np.isin(ids, explored), "entropy")
 
 
-def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chance: tuple[int, ...]) -> None:
+def publish(context: Context, folder: Path, trained_on: tuple[int, ...], at_random: tuple[int, ...]) -> None:
     weights = folder / "weights.pt"
     weights.write_bytes(b"weights")
-    snapshot = TrainingSnapshot(1, "hash", {}, train_tasks=trained_on, val_tasks=(), random_tasks=by_chance)
+    snapshot = TrainingSnapshot(1, "hash", {}, train_tasks=trained_on, val_tasks=(), random_tasks=at_random)
     sha256 = file_sha256(weights)
     version = ModelVersion(
         project_id=1,
@@ -93,7 +93,7 @@ def publish(context: Context, folder: Path, trained_on: tuple[int, ...], by_chan
     context.store.publish(version, {"label": weights})
 
 
-def test_what_cannot_be_learned_is_said_of_its_task_alone(
+def test_the_status_lists_only_the_tasks_that_cannot_be_learned(
     context: Context, images: ImageSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     def region(label: str) -> Json:
@@ -106,7 +106,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
     outside = region("cat") | {"value": region("cat")["value"] | {"x": 120}}
     turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
-    context.progress.note_failures(7, [1], {1: "mended by now"})
+    context.progress.note_failures(7, [1], {1: "no longer true"})
     (read,) = snapshot.labeled_images(
         context,
         7,
@@ -121,8 +121,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
         ),
         frozenset({4}),
     )
-    found = read.images
-    assert [(image.task_id, len(image.boxes), image.random) for image in found] == [
+    assert [(image.task_id, len(image.boxes), image.random) for image in read.images] == [
         (1, 1, False),
         (4, 0, True),  # a background image
         (5, 1, False),
@@ -140,7 +139,7 @@ def test_what_cannot_be_learned_is_said_of_its_task_alone(
 
 
 def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: ImageSite) -> None:
-    """ultralytics leaves it out without a word; its classifiers take any, for their data set is ours."""
+    """ultralytics leaves it out without a message. Classifiers take any size, because we write their data set."""
     boxes = label_config.parse(CONFIG)
     choices = label_config.parse(
         '<View><Image name="image" value="$meta.image"/>'
@@ -159,8 +158,8 @@ def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: Im
     assert failures[1].startswith("left out of training: the image has 9 x 60 pixels; images under 10 are not learned")
 
 
-def test_what_is_no_region_costs_its_own_task_alone(context: Context, images: ImageSite) -> None:
-    """Label Studio imports annotations with any items in their results."""
+def test_an_item_that_is_no_region_excludes_only_its_own_task(context: Context, images: ImageSite) -> None:
+    """Label Studio imports annotations with arbitrary items in their results."""
     (tag,) = label_config.parse(CONFIG)
     damaged: tuple[Any, ...] = (None, "x" * 99, ["rectanglelabels"])
     tasks = [Task(number, {"image": images.add(f"{number}.png")}) for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""The calibration and the qualities that a training keeps; the judgement itself is gate's."""
+"""The calibration and the class qualities of a trained model; `promotion` has its own tests."""
 
 from __future__ import annotations
 
@@ -36,37 +36,39 @@ def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = verdict.validation_detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
-    found = calibration_of(detected)
-    assert found.detections >= 30
-    assert found.reason == ""
-    assert found.temperature != 1.0
-    assert found.nll_after < found.nll_before
-    assert detected is not None
-    quality = matching.class_quality(detected, ("cat", "dog"))
+    detections = verdict.validation_detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
+    calibration = calibration_of(detections)
+    assert calibration.detections >= 30
+    assert calibration.reason == ""
+    assert calibration.temperature != 1.0
+    assert calibration.nll_after < calibration.nll_before
+    assert detections is not None
+    quality = matching.class_quality(detections, ("cat", "dog"))
     assert quality
     assert all(0 < value < 1 for value in quality.values())
 
 
-def test_classes_of_pixels_are_calibrated_by_their_pixels(labeled: tuple[LabeledImage, ...], tmp_path: Path) -> None:
-    """What the model itself sees, drawn as three strips, is right; no strip has the box of the whole."""
+def test_semantic_segmentation_is_calibrated_by_pixels(labeled: tuple[LabeledImage, ...], tmp_path: Path) -> None:
+    """The labels are the model's own masks, cut into three strips: their pixels match, their boxes do not."""
     weights = tiny_yolo(tmp_path / "tiny.pt", task="semantic")
-    found = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in labeled])
-    drawn = [replace(image, boxes=strips(seen)) for image, seen in zip(labeled, found, strict=True)]
-    made = plan(Split(labeled, tuple(drawn), held_out=True))
-    detected = verdict.validation_detections(replace(made, tag=replace(made.tag, task="semantic")), weights)
-    assert detected is not None
-    assert len(detected.overlap) > len(labeled)
-    assert detected.overlap.min() > 0.9
-    boxes = verdict.validation_detections(made, weights)
-    assert boxes is not None
-    assert (boxes.overlap == 0).mean() > 0.5
+    predictions = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in labeled])
+    drawn = [replace(image, boxes=strips(pred)) for image, pred in zip(labeled, predictions, strict=True)]
+    tag_plan = plan(Split(labeled, tuple(drawn), held_out=True))
+    semantic = replace(tag_plan, tag=replace(tag_plan.tag, task="semantic"))
+    detections = verdict.validation_detections(semantic, weights)
+    assert detections is not None
+    assert len(detections.overlap) > len(labeled)
+    assert detections.overlap.min() > 0.9
+    as_boxes = verdict.validation_detections(tag_plan, weights)
+    assert as_boxes is not None
+    assert (as_boxes.overlap == 0).mean() > 0.5
 
 
-def strips(seen: Prediction) -> tuple[LabeledBox, ...]:
-    """Return each class that is seen as three regions beside each other."""
-    found, thirds, size = [], np.arange(seen.width) * 3 // seen.width, (seen.width, seen.height)
-    for row, outline in enumerate(seen.outlines or ()):
+def strips(prediction: Prediction) -> tuple[LabeledBox, ...]:
+    """Return the mask of each predicted class as three labeled strips."""
+    size = prediction.width, prediction.height
+    labels, thirds = [], np.arange(prediction.width) * 3 // prediction.width
+    for row, outline in enumerate(prediction.outlines or ()):
         mask = masks.fill(outline, *size)
         for rings in (masks.trace(mask & (thirds == third)) for third in range(3)):
             if rings:
@@ -74,74 +76,78 @@ def strips(seen: Prediction) -> tuple[LabeledBox, ...]:
                 low, high = points.min(axis=0), points.max(axis=0)
                 box = (*((low + high) / 2).tolist(), *(high - low).tolist())
                 shares = tuple(tuple(map(tuple, (ring / size).tolist())) for ring in rings)
-                found.append(LabeledBox(CLASSES[int(seen.class_probs[row].argmax())], box, outline=shares))
-    return tuple(found)
+                labels.append(LabeledBox(CLASSES[int(prediction.class_probs[row].argmax())], box, outline=shares))
+    return tuple(labels)
 
 
 def test_each_tag_has_the_temperature_of_its_own_detections(
     labeled: tuple[LabeledImage, ...], tiny_weights: Path, tmp_path: Path
 ) -> None:
-    """Boxes and a choice on the same images: a detection each of the choice, whatever the boxes are."""
-    chosen = (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0)), LabeledBox("dog", (0.5, 0.5, 1.0, 1.0)))
-    answered = tuple(replace(one, boxes=(chosen[number % 2],)) for number, one in enumerate(labeled * 4))
+    """Boxes and a choice on the same images: the choice has one detection per image, however many boxes there are."""
+    choices = (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0)), LabeledBox("dog", (0.5, 0.5, 1.0, 1.0)))
+    chosen = tuple(replace(image, boxes=(choices[number % 2],)) for number, image in enumerate(labeled * 4))
     boxes = plan(Split(labeled[:2], labeled[2:], held_out=True))
-    choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], answered, held_out=True))
+    choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], chosen, held_out=True))
     classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
     first, second = (
-        calibration_of(verdict.validation_detections(one, weights))
-        for one, weights in ((boxes, tiny_weights), (choice, classifier))
+        calibration_of(verdict.validation_detections(tag_plan, weights))
+        for tag_plan, weights in ((boxes, tiny_weights), (choice, classifier))
     )
-    assert first.detections != second.detections == len(answered)
+    assert first.detections != second.detections == len(chosen)
     assert first.reason == second.reason == ""
     assert first.temperature != second.temperature
 
 
-@pytest.mark.parametrize(("multiple", "each"), [(False, 1), (True, 2)])
-def test_where_an_image_may_have_several_labels_each_of_them_is_calibrated(
-    labeled: tuple[LabeledImage, ...], tmp_path: Path, multiple: bool, each: int
+@pytest.mark.parametrize(("multiple", "per_image"), [(False, 1), (True, 2)])
+def test_a_multiple_choice_has_one_detection_per_label(
+    labeled: tuple[LabeledImage, ...], tmp_path: Path, multiple: bool, per_image: int
 ) -> None:
-    """Half of the images have both labels, so the likeliest one of those is always right."""
+    """Half of the images have both labels, so there the most likely label is always right."""
     both = tuple(LabeledBox(name, WHOLE) for name in CLASSES)
-    answered = tuple(replace(one, boxes=both[: 1 + number % 2]) for number, one in enumerate(labeled))
-    made = replace(plan(Split(labeled, answered, held_out=True)), tag=replace(QUALITY, multiple=multiple))
-    found = verdict.validation_detections(made, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
-    assert found is not None
-    assert len(found.confidence) == each * len(answered)
+    chosen = tuple(replace(image, boxes=both[: 1 + number % 2]) for number, image in enumerate(labeled))
+    tag_plan = replace(plan(Split(labeled, chosen, held_out=True)), tag=replace(QUALITY, multiple=multiple))
+    detections = verdict.validation_detections(tag_plan, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
+    assert detections is not None
+    assert len(detections.confidence) == per_image * len(chosen)
     if multiple:
-        assert found.classes.tolist() == [0, 1] * len(answered)
-        assert found.overlap.tolist() == [1, 0, 1, 1] * (len(answered) // 2)
+        assert detections.classes.tolist() == [0, 1] * len(chosen)
+        assert detections.overlap.tolist() == [1, 0, 1, 1] * (len(chosen) // 2)
 
 
 @pytest.mark.parametrize(("chosen", "images"), [(False, 6), (True, 3)])
 def test_a_spoiled_training_does_not_replace_a_good_version(
     learned: Learned, tmp_path: Path, chosen: bool, images: int
 ) -> None:
-    """A model that finds anything anywhere took a good one's place: its held-out images "are too few to judge"."""
+    """With too few held-out images to judge, a model of random weights once replaced a good one."""
     spoiled = Trained(tiny_yolo(tmp_path / "tiny.pt", squares.CLASSES), epochs=1, seconds=1.0, losses_finite=True)
     split = Split(learned.split.train, learned.split.val[:images], held_out=True)
-    made = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
+    tag_plan = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
     data_yaml = writer.write(split, squares.CLASSES, tmp_path / "data")
-    judged = verdict.evaluate_challenger(
-        made, spoiled, learned.trained.weights, data_yaml, nobody, chosen=chosen
+    rejected = verdict.evaluate_challenger(
+        tag_plan, spoiled, learned.trained.weights, data_yaml, never_left_out, chosen=chosen
     ).verdict
-    assert not judged.promoted
-    assert "on all" in judged.reason
-    assert judged.challenger.held_out
-    back = verdict.evaluate_challenger(made, learned.trained, spoiled.weights, data_yaml, nobody, chosen=chosen).verdict
-    assert back.promoted, back.reason
-    same = verdict.evaluate_challenger(
-        made, learned.trained, learned.trained.weights, data_yaml, nobody, chosen=chosen
+    assert not rejected.promoted
+    assert "on all" in rejected.reason
+    assert rejected.challenger.held_out
+    promoted = verdict.evaluate_challenger(
+        tag_plan, learned.trained, spoiled.weights, data_yaml, never_left_out, chosen=chosen
     ).verdict
-    assert same.promoted is not chosen, same.reason
+    assert promoted.promoted, promoted.reason
+    equal = verdict.evaluate_challenger(
+        tag_plan, learned.trained, learned.trained.weights, data_yaml, never_left_out, chosen=chosen
+    ).verdict
+    assert equal.promoted is not chosen, equal.reason
 
 
-def nobody(task_id: int, error: MediaError) -> None:
+def never_left_out(task_id: int, error: MediaError) -> None:
     raise AssertionError(task_id) from error
 
 
-def test_images_it_learned_from_say_nothing(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detected = verdict.validation_detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
-    found = calibration_of(detected)
-    assert (found.temperature, found.detections) == (1.0, 0)
-    assert "no validation images" in found.reason
-    assert detected is None
+def test_images_that_the_model_learned_from_do_not_calibrate_it(
+    labeled: tuple[LabeledImage, ...], tiny_weights: Path
+) -> None:
+    detections = verdict.validation_detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
+    calibration = calibration_of(detections)
+    assert (calibration.temperature, calibration.detections) == (1.0, 0)
+    assert "no validation images" in calibration.reason
+    assert detections is None
