@@ -1,4 +1,4 @@
-"""A data set for classification as ultralytics lays it out: a folder for each split, in it a folder for each class."""
+"""A classification data set in ultralytics' layout: a folder per split, and in it a folder per class."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read(folder: Path) -> YoloData:
     """Read the data set; the classes are the folders in `train`, by name. Raises DataError naming what is missing."""
     train, test = folder / "train", folder / "test"
     val = next((folder / name for name in _VAL if (folder / name).is_dir()), folder / "val")
-    for split, found in (("train", train.is_dir()), ("val or test", val.is_dir() or test.is_dir())):
-        if not found:
+    for split, exists in (("train", train.is_dir()), ("val or test", val.is_dir() or test.is_dir())):
+        if not exists:
             raise DataError(f"no folder {split}", where=str(folder), fix=_FIX)
     classes = tuple(path.name for path in _class_folders(train))
     notes: list[str] = []
@@ -34,18 +34,18 @@ def _class_folders(split: Path) -> list[Path]:
 
 
 def _files(split: Path, classes: tuple[str, ...], notes: list[str]) -> Iterator[LabeledFile]:
-    """Yield the images of a split with their class, none where there is no such split; note what has no class."""
+    """Yield the images of a split with their class, none where the split is missing; note images without a class."""
     if not split.is_dir():
         return
-    found = 0
+    count = 0
     for folder in _class_folders(split):
         if folder.name not in classes:
             fix = "add images of it there, or remove the folder"
             raise DataError(f"the class {folder.name!r} is not in the train split", where=str(folder), fix=fix)
         for path in images_in(folder, notes):
-            found += 1
+            count += 1
             yield LabeledFile(path, (LabeledBox(folder.name, WHOLE),))
-    if not found:
+    if not count:
         raise DataError("no images in folders of classes", where=str(split), fix=_FIX)
     stray = [path for path in images_in(split, []) if path.parent == split]
     notes.extend(f"{path}: in no folder of a class, left out" for path in stray)

@@ -1,4 +1,4 @@
-"""The lines of ultralytics label files, for each task: read as training labels, and written."""
+"""The lines of ultralytics label files for each task: reading them as training labels, and writing them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _UNSEEN: Keypoint = (0.0, 0.0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What the lines of a data set's label files hold."""
+    """The format of the lines in a data set's label files."""
 
     task: YoloTask
     classes: tuple[str, ...]
     kpt_shape: tuple[int, int] = (0, 0)  # pose: points of an object, and numbers of a point, 2 or 3
-    clipped: bool = False  # what leaves the image is cut off, however far: Label Studio lets people draw there
+    clipped: bool = False  # labels are cut at the image's border, however far they leave it, as Label Studio allows
 
     @property
     def noun(self) -> str:
-        """Return what one line is, for people."""
-        return _FORMS[self.task].noun
+        """Return the name of a line's label for messages, e.g. "a box"."""
+        return _FORMATS[self.task].noun
 
     def of_file(self, rows: Sequence[str], where: str) -> Lines:
-        """Return what the rows of one label file hold: for boxes ultralytics takes outlines too, and objects of a pose.
+        """Return the format of one label file, given its rows.
 
-        Raises DataError for a file of boxes and outlines.
+        A data set of boxes may have files with outlines, or with objects and their points; ultralytics accepts both.
+        Raises DataError for a file that mixes boxes and outlines.
         """
         if self.task != "detect":
             return self
@@ -49,42 +50,42 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """How a task writes a label; numbers are those after the class."""
+class _LineFormat:
+    """How a task writes a label in a line; `numbers` are the numbers after the class."""
 
     noun: str
     written: str
     fits: Callable[[Sequence[float], Lines], bool]
-    shares: Callable[[Sequence[float], Lines], Sequence[float]]  # what must lie in [0, 1]
-    read: Callable[[Sequence[float], Lines], LabeledBox]  # without a label; an area of 0 where there is none
-    numbers: Callable[[LabeledBox], Sequence[float]]  # what is written of a label, after its class
+    shares: Callable[[Sequence[float], Lines], Sequence[float]]  # the numbers that must lie in [0, 1]
+    read: Callable[[Sequence[float], Lines], LabeledBox]  # a box without a label; its area may be 0
+    numbers: Callable[[LabeledBox], Sequence[float]]  # the numbers to write for a label, after its class
 
 
 def parse(line: str, lines: Lines, where: str) -> LabeledBox | None:
-    """Return the label that a line is, None for one without an area.
+    """Return the label of a line, None for one without an area.
 
-    What leaves the image by no more than 1% of it is clipped, and more only where the lines say so; the corners of a
-    rotated box stay where they are. Raises DataError for what is no label of the task, is of no class, or leaves the
-    image by more.
+    A label that leaves the image by no more than 1% of its side is clipped, any other only with `lines.clipped`. The
+    corners of a rotated box are not clipped. Raises DataError for a line that does not fit the task, has an unknown
+    class, or leaves the image by more.
     """
-    form, shown = _FORMS[lines.task], repr(line.strip()[:80])
+    form, text = _FORMATS[lines.task], repr(line.strip()[:80])
     kind, numbers = _numbers(line)
     if kind is None or not form.fits(numbers, lines):
         fix = f"write {form.written}, all numbers; labels of another task need a BASE_MODEL of that task"
-        raise DataError(f"not {form.noun}: {shown}", where=where, fix=fix)
+        raise DataError(f"not {form.noun}: {text}", where=where, fix=fix)
     if kind not in range(len(lines.classes)):
         raise DataError(f"no class {kind:g}", where=where, fix=f"use 0 to {len(lines.classes) - 1}, as in names")
     margin = math.inf if lines.clipped else _TOLERANCE
     if not all(-margin <= share <= 1 + margin for share in form.shares(numbers, lines)):  # also refuses NaN
         fix = f"give {form.written} as shares of the image, between 0 and 1"
-        raise DataError(f"{form.noun}, {shown}, leaves the image", where=where, fix=fix)
-    found = form.read(numbers, lines)
-    return replace(found, label=lines.classes[int(kind)]) if min(found.xywh[2:]) > 0 else None
+        raise DataError(f"{form.noun}, {text}, leaves the image", where=where, fix=fix)
+    label = form.read(numbers, lines)
+    return replace(label, label=lines.classes[int(kind)]) if min(label.xywh[2:]) > 0 else None
 
 
 def written(label: LabeledBox, task: YoloTask) -> Sequence[float]:
-    """Return the numbers of a label in a line, after its class."""
-    return _FORMS[task].numbers(label)
+    """Return the numbers to write for a label in a line, after its class."""
+    return _FORMATS[task].numbers(label)
 
 
 def _numbers(line: str) -> tuple[float | None, Sequence[float]]:
@@ -118,7 +119,7 @@ def _ring(numbers: Sequence[float]) -> Ring:
 
 
 def _hull(inside: Ring) -> tuple[float, float, float, float]:
-    """Return the box around what lies inside the image, without sides where that has no area."""
+    """Return the box around a ring inside the image; its sides are 0 where the ring has no area."""
     return ring_hull(inside) if ring_area(inside) > 0 else (0.0, 0.0, 0.0, 0.0)
 
 
@@ -133,22 +134,22 @@ def _outline(numbers: Sequence[float], _: Lines) -> LabeledBox:
 
 
 def _points(numbers: Sequence[float], lines: Lines) -> list[Keypoint]:
-    """Return the points of an object; where they are not told from each other, those at negative places are unseen."""
+    """Return the key points of an object; without a visibility, a point with a negative coordinate is unseen."""
     size = lines.kpt_shape[1]
     rows = [numbers[start : start + size] for start in range(4, len(numbers), size)]
-    told = [(x, y, int(seen[0]) if seen else 2 * (x >= 0 and y >= 0)) for x, y, *seen in rows]
-    return [point if point[2] else _UNSEEN for point in told]
+    points = [(x, y, int(visibility[0]) if visibility else 2 * (x >= 0 and y >= 0)) for x, y, *visibility in rows]
+    return [point if point[2] else _UNSEEN for point in points]
 
 
 def _object(numbers: Sequence[float], lines: Lines) -> LabeledBox:
-    points = ((_clipped(x), _clipped(y), seen) for x, y, seen in _points(numbers, lines))
+    points = ((_clipped(x), _clipped(y), visibility) for x, y, visibility in _points(numbers, lines))
     return replace(_box(numbers, lines), keypoints=tuple(points))
 
 
 def _is_object(numbers: Sequence[float], lines: Lines) -> bool:
     points, size = lines.kpt_shape
-    seen = numbers[6::3] if size == 3 else ()
-    return len(numbers) == 4 + points * size and all(each in (0, 1, 2) for each in seen)
+    visibilities = numbers[6::3] if size == 3 else ()
+    return len(numbers) == 4 + points * size and all(value in (0, 1, 2) for value in visibilities)
 
 
 def _object_shares(numbers: Sequence[float], lines: Lines) -> Sequence[float]:
@@ -156,7 +157,7 @@ def _object_shares(numbers: Sequence[float], lines: Lines) -> Sequence[float]:
 
 
 def _corner_numbers(label: LabeledBox) -> Sequence[float]:
-    """Return the corners inside the image; ultralytics takes the smallest rectangle around any number of points."""
+    """Return the ring inside the image; ultralytics takes the smallest rectangle around any number of points."""
     return _flat(clip_ring(label.outline[0]))
 
 
@@ -164,7 +165,7 @@ def _flat(points: Iterable[Sequence[float]]) -> list[float]:
     return [number for point in points for number in point]
 
 
-_OUTLINE = _Form(
+_OUTLINE = _LineFormat(
     noun="an outline",
     written='"class x1 y1 x2 y2 x3 y3 ...", three points or more',
     fits=lambda numbers, _: len(numbers) >= 6 and len(numbers) % 2 == 0,
@@ -172,8 +173,8 @@ _OUTLINE = _Form(
     read=_outline,
     numbers=lambda label: _flat(clip_ring(bridged(label.outline))),
 )
-_FORMS: Mapping[YoloTask, _Form] = {
-    "detect": _Form(
+_FORMATS: Mapping[YoloTask, _LineFormat] = {
+    "detect": _LineFormat(
         noun="a box",
         written='"class x y width height"',
         fits=lambda numbers, _: len(numbers) == 4,
@@ -181,7 +182,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
         read=_box,
         numbers=lambda label: label.xywh,
     ),
-    "obb": _Form(
+    "obb": _LineFormat(
         noun="a rotated box",
         written='"class x1 y1 x2 y2 x3 y3 x4 y4", the four corners',
         fits=lambda numbers, _: len(numbers) == 8,
@@ -191,7 +192,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
     ),
     "segment": _OUTLINE,
     "semantic": _OUTLINE,
-    "pose": _Form(
+    "pose": _LineFormat(
         noun="an object with its points",
         written='"class x y width height" and the points, each as kpt_shape says: "x y" or "x y visible" (0, 1 or 2)',
         fits=_is_object,
@@ -199,7 +200,7 @@ _FORMS: Mapping[YoloTask, _Form] = {
         read=_object,
         numbers=lambda label: [*label.xywh, *_flat(label.keypoints)],
     ),
-    "classify": _Form(
+    "classify": _LineFormat(
         noun="a class",
         written="the number of a class alone",
         fits=lambda numbers, _: not numbers,

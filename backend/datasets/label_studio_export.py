@@ -10,19 +10,19 @@ from backend.datasets.reader import LabeledFile, YoloData, images_in, labels_of
 from backend.errors import DataError
 from backend.types import YoloTask
 
-TEST_SHARE = 0.2  # of the images, to measure on
+TEST_SHARE = 0.2  # of the images
 _TASKS: tuple[YoloTask, ...] = ("detect", "obb", "segment")
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether a folder looks like an export; a data.yaml in it says more than classes.txt does."""
+    """Return whether a folder is an export; a folder with a data.yaml is not, because that has the splits too."""
     return (folder / "classes.txt").is_file() and not (folder / "data.yaml").is_file()
 
 
 def read(folder: Path, task: YoloTask = "detect") -> YoloData:
-    """Read the export; a fifth of its images, by a hash of their names, is the test split.
+    """Read the export; a fifth of its images, chosen by a hash of their names, is the test split.
 
-    Raises DataError naming the file and the cure for whatever cannot be used.
+    Raises DataError naming the file and the cure for anything that cannot be used.
     """
     where, images = str(folder), folder / "images"
     if task not in _TASKS:
@@ -43,9 +43,9 @@ def read(folder: Path, task: YoloTask = "detect") -> YoloData:
         raise DataError(f"{images} holds {len(paths)} images", where=where, fix=fix)
     lines = Lines(task, classes, clipped=True)
     files = [LabeledFile(path, tuple(labels_of(path, lines, notes))) for path in sorted(paths, key=_order)]
-    held = max(1, round(TEST_SHARE * len(files)))
-    notes.append(f"{folder}: an export has no splits, so {held} of its {len(files)} images are the test split")
-    test, train = files[:held], files[held:]
+    test_size = max(1, round(TEST_SHARE * len(files)))
+    notes.append(f"{folder}: an export has no splits, so {test_size} of its {len(files)} images are the test split")
+    test, train = files[:test_size], files[test_size:]
     return YoloData(classes, _by_name(train), _by_name(test), _by_name(test), tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""Where ultralytics looks for the folder that a data.yaml calls `path`, told without importing ultralytics."""
+"""Where ultralytics looks for the folder that a data.yaml calls `path`. This module does not import ultralytics."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 def roots(data_yaml: Path, path: Any) -> tuple[Path, ...]:
     """Return the folders that a data set's splits may be relative to, in the order in which they are tried.
 
-    Without `path` it is the folder of the data.yaml. A relative one is taken from the working directory and from
-    ultralytics' `datasets_dir` (its `check_det_dataset`), and last from the folder of the data.yaml.
+    Without `path` it is the folder of the data.yaml. A relative path is looked up in the working directory, in
+    ultralytics' `datasets_dir` (as its `check_det_dataset` does), and last in the folder of the data.yaml.
     """
     if not path:
         return (data_yaml.parent,)
     root = Path(str(path))
     places = (Path.cwd() / root, datasets_folder() / root, data_yaml.parent.absolute() / root)
-    return tuple(dict.fromkeys(places))  # all are the same where `path` is absolute
+    return tuple(dict.fromkeys(places))  # with an absolute `path` all are the same
 
 
 def datasets_folder() -> Path:
-    """Return ultralytics' setting `datasets_dir`; without its file of settings it is `datasets` where one works."""
+    """Return ultralytics' setting `datasets_dir`; without its settings file, `datasets` in the working directory."""
     try:
         folder = json.loads((_config_folder() / "settings.json").read_text())["datasets_dir"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
 """Generated detection scenes with a long tail: real handwritten digits on cluttered canvases, as a YOLO data set.
 
-The pool's class frequency falls as 1 / rank^tail (zero is most common, nine rarest); the test set is class-balanced and
-made of digits that the pool never shows. The digits are scikit-learn's `load_digits`: 1,797 scans of 8x8 pixels.
+The pool's class frequency falls as 1 / rank^tail (zero is most common, nine rarest). The test set is class-balanced and
+uses scans that the pool does not use. The scans are scikit-learn's `load_digits`: 1,797 digits of 8x8 pixels.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 MAX_OBJECTS = 6
 _TEST_SHARE = 0.25  # of the digits
 _MAX_OVERLAP = 0.1  # of the smaller of two squares
-_SMALLEST = 4  # pixels of a side that is still a label, where a copy moves it over the edge
-_INK = 0.35  # opacity that counts as part of the digit
+_SMALLEST = 4  # pixels of the smallest side of a label, where a copy moves a digit over the edge
+_INK = 0.35  # lowest opacity of a pixel that belongs to the digit
 
 ClassDraw = Callable[[], int]
 
@@ -50,10 +50,10 @@ def generate(
 ) -> Path:
     """Write `pool` training and `test` test scenes of size x size pixels under `root`; return its data.yaml.
 
-    Of each scene of the pool there are `copies` in all, nearly alike as frames of a video are; `foreign` is the share
-    of the pool that does not belong: characters that are no digits, without a label. The same arguments write the same
-    files. `val` and `test` are both the test set. Raises RequestError when a count is below 1, the share not below 1,
-    or the size below 96, where six digits do not fit.
+    Each scene of the pool is there `copies` times, nearly alike, like frames of a video. `foreign` is the share of
+    pool images that show characters that are not digits, without a label. The same arguments write the same files.
+    `val` and `test` are both the test set. Raises RequestError when a count is below 1, the share is 1 or more, or the
+    size is below 96, where six digits do not fit.
     """
     if min(pool, test, copies) < 1 or size < 96 or not 0 <= foreign < 1:
         raise RequestError(
@@ -64,11 +64,11 @@ def generate(
     rng = np.random.default_rng(seed)
     pool_digits, test_digits = _split_digits(rng)
     weights = np.arange(1, len(CLASSES) + 1, dtype=np.float64) ** -tail
-    strangers, deck = round(pool * foreign), _deck(rng)
-    originals = (compose(pool_digits, lambda: _long_tail(weights, rng), size, rng) for _ in range(pool - strangers))
-    _write_split(root, "pool", islice(_repeated(originals, copies, rng), pool - strangers), size)
+    unlabeled, deck = round(pool * foreign), _deck(rng)
+    originals = (compose(pool_digits, lambda: _long_tail(weights, rng), size, rng) for _ in range(pool - unlabeled))
+    _write_split(root, "pool", islice(_repeated(originals, copies, rng), pool - unlabeled), size)
     _write_split(root, "test", (compose(test_digits, deck, size, rng) for _ in range(test)), size)
-    _write_split(root, "pool", (_nonsense(pool_digits, size, rng) for _ in range(strangers)), size, pool - strangers)
+    _write_split(root, "pool", (_nonsense(pool_digits, size, rng) for _ in range(unlabeled)), size, pool - unlabeled)
     names = "".join(f"  {index}: {name}\n" for index, name in enumerate(CLASSES))
     data_yaml = root / "data.yaml"
     data_yaml.write_text(f"train: pool.txt\nval: test.txt\ntest: test.txt\nnames:\n{names}")
@@ -91,18 +91,18 @@ def compose(digits: list[FloatArray], draw_class: ClassDraw, size: int, rng: np.
 
 
 def near_copy(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Return the scene as the next frame of a video has it: moved by up to 2 pixels, lighter or darker, new noise."""
+    """Return the scene like the next frame of a video: moved by up to 2 pixels, lighter or darker, with new noise."""
     dx, dy = (int(step) for step in rng.integers(-2, 3, 2))
     size = len(scene.pixels)
     rows, columns = (np.clip(np.arange(size) - step, 0, size - 1) for step in (dy, dx))
     moved = scene.pixels[np.ix_(rows, columns)] * rng.uniform(0.95, 1.05) + rng.normal(0, 3, scene.pixels.shape)
     boxes = (np.array(scene.boxes, dtype=np.int64).reshape(-1, 4) + np.array([dx, dy, dx, dy])).clip(0, size)
     x1, y1, x2, y2 = boxes.T
-    kept = (x2 - x1 >= _SMALLEST) & (y2 - y1 >= _SMALLEST)
+    visible = (x2 - x1 >= _SMALLEST) & (y2 - y1 >= _SMALLEST)
     return Scene(
         moved.clip(0, 255).astype(np.uint8),
-        tuple(label for label, stays in zip(scene.classes, kept, strict=True) if stays),
-        tuple((int(x1), int(y1), int(x2), int(y2)) for x1, y1, x2, y2 in boxes[kept]),
+        tuple(label for label, stays in zip(scene.classes, visible, strict=True) if stays),
+        tuple((int(x1), int(y1), int(x2), int(y2)) for x1, y1, x2, y2 in boxes[visible]),
     )
 
 
@@ -113,11 +113,11 @@ def _repeated(originals: Iterable[Scene], copies: int, rng: np.random.Generator)
 
 
 def _nonsense(digits: list[FloatArray], size: int, rng: np.random.Generator) -> Scene:
-    """Return a canvas of characters that are no digits, two printed over each other; it has no boxes."""
+    """Return a scene without boxes: each of its characters is two digits printed over each other."""
     canvas = _background(size, digits, rng)
     for x, y, side in _squares(MAX_OBJECTS, size, rng):
-        one, other = rng.choice(len(digits), 2, replace=False)
-        ink = np.maximum(_ink(_pick(digits[one], rng), side, rng), _ink(_pick(digits[other], rng).T, side, rng))
+        first, second = rng.choice(len(digits), 2, replace=False)
+        ink = np.maximum(_ink(_pick(digits[first], rng), side, rng), _ink(_pick(digits[second], rng).T, side, rng))
         _paint(canvas, ink, x, y, rng)
     return Scene((canvas + rng.normal(0, 6, canvas.shape)).clip(0, 255).astype(np.uint8), (), ())
 
@@ -130,10 +130,10 @@ def _split_digits(rng: np.random.Generator) -> tuple[list[FloatArray], list[Floa
     scans, labels = (data.images / 16).astype(np.float32), data.target
     pool, test = [], []
     for label in range(len(CLASSES)):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        cut = round(len(mine) * _TEST_SHARE)
-        test.append(scans[mine[:cut]])
-        pool.append(scans[mine[cut:]])
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        cut = round(len(rows) * _TEST_SHARE)
+        test.append(scans[rows[:cut]])
+        pool.append(scans[rows[cut:]])
     return pool, test
 
 
@@ -142,7 +142,7 @@ def _long_tail(weights: npt.NDArray[np.float64], rng: np.random.Generator) -> in
 
 
 def _deck(rng: np.random.Generator) -> ClassDraw:
-    """Return a draw that deals every class once before it deals one again."""
+    """Return a function that draws every class once, in random order, before it draws any class again."""
     cards: list[int] = []
 
     def draw() -> int:
@@ -154,7 +154,7 @@ def _deck(rng: np.random.Generator) -> ClassDraw:
 
 
 def _write_split(root: Path, name: str, scenes: Iterable[Scene], size: int, first: int = 0) -> None:
-    """Write images, labels and the list `<name>.txt`: a list, so that files of an earlier, larger set do not count."""
+    """Write images, labels and the list `<name>.txt`. The list leaves out files of an earlier, larger data set."""
     images, labels = root / "images" / name, root / "labels" / name
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
@@ -203,12 +203,12 @@ def _ink(scan: FloatArray, side: int, rng: np.random.Generator) -> FloatArray:
     field = np.pad((scan * 255).astype(np.uint8), 1)  # a margin, so that turning cuts nothing off
     picture = Image.fromarray(field).resize((side, side), Image.Resampling.BICUBIC)
     turned = picture.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BICUBIC)
-    # Upscaled scans are blurred; a steeper ramp gives strokes an edge, and its place their weight.
+    # Upscaled scans are blurred: the slope of this ramp gives strokes an edge, and its position their thickness.
     return ((np.asarray(turned, dtype=np.float32) / 255 - rng.uniform(0.35, 0.5)) / 0.2).clip(0, 1)
 
 
 def _paint(canvas: FloatArray, ink: FloatArray, x: int, y: int, rng: np.random.Generator) -> None:
-    """Paint `ink` at (x, y) in any bright colour."""
+    """Paint `ink` at (x, y) in a random bright colour."""
     height, width = ink.shape
     patch = canvas[y : y + height, x : x + width]
     colour = rng.uniform(140, 255, 3)
@@ -237,7 +237,7 @@ def _background(size: int, digits: list[FloatArray], rng: np.random.Generator) -
 
 
 def _scribble(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Draw lines, arcs and filled blobs of any colour that is not bright."""
+    """Draw lines, arcs and filled ellipses in random dark colours."""
     draw = ImageDraw.Draw(picture)
     size = picture.width
 

@@ -1,4 +1,4 @@
-"""Labeled images -> a YOLO data set on disk, with a split that never moves an image."""
+"""Labeled images -> a YOLO data set on disk. An image never moves from one part of the split to the other."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from backend.errors import TrainingError
 from backend.types import LabeledBox, YoloTask
 
 MIN_IMAGES = 2
-SMALLEST_SIDE_PX = 10  # ultralytics leaves smaller images out of a training without a word
-_ROUNDING = 1e-4  # how far float rounding may push an edge out of the image, as a share of its side
+SMALLEST_SIDE_PX = 10  # ultralytics leaves smaller images out of a training without a message
+_ROUNDING = 1e-4  # share of the image's side by which float rounding may push an edge out of the image
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledImage:
-    """One image with its labels; no boxes make it a background image. `random`: it was not picked by a strategy."""
+    """One image with its labels; without boxes it is a background image. `random`: no strategy picked it."""
 
     task_id: int
     path: Path
@@ -32,38 +32,38 @@ class LabeledImage:
 
     @property
     def name(self) -> str:
-        """Return its name in a data set."""
+        """Return the name of its files in a data set."""
         return f"{self.task_id}-{self.frame}" if self.frame else str(self.task_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The images to train on and those to judge by."""
+    """The images to train on and the held-out set to judge by."""
 
     train: tuple[LabeledImage, ...]
     val: tuple[LabeledImage, ...]
     held_out: bool  # False: val is the train set, because too few random images are labeled
 
     def whole(self) -> Split:
-        """Return all labeled images as one set, from which nothing is held out."""
+        """Return all labeled images as one set without a held-out part."""
         images = self.train if not self.held_out else (*self.train, *self.val)
         return Split(images, images, held_out=False)
 
     @property
     def learned_tasks(self) -> frozenset[int]:
-        """The tasks that a training on it learns from."""
+        """The tasks that a training learns from."""
         return frozenset(image.task_id for image in self.train)
 
     @property
     def held_out_tasks(self) -> frozenset[int]:
-        """The tasks that a training on it is judged by and does not learn from."""
+        """The tasks that a training is judged by and does not learn from."""
         return frozenset(image.task_id for image in self.val) if self.held_out else frozenset()
 
 
 def split(images: Sequence[LabeledImage], *, val_share: float, project_id: int) -> Split:
     """Hold out about `val_share` of the random images; without a usable held-out part, val is train.
 
-    An image's side follows from the project id and its task id alone, so labeling more moves nothing.
+    The part of an image depends only on its project id and task id, so more labels move no image.
     Raises TrainingError for fewer than 2 images or no boxes at all.
     """
     where = f"project {project_id}"
@@ -78,17 +78,17 @@ def split(images: Sequence[LabeledImage], *, val_share: float, project_id: int) 
             f"none of the {len(images)} labeled images has a box", where=where, fix="draw at least one box"
         )
     val = tuple(image for image in images if image.random and _draw(project_id, image.task_id) < val_share)
-    held = {image.task_id for image in val}
-    train = tuple(image for image in images if image.task_id not in held)
+    held_out = {image.task_id for image in val}
+    train = tuple(image for image in images if image.task_id not in held_out)
     if _has_boxes(train) and _has_boxes(val):
         return Split(train, val, held_out=True)
     return Split(tuple(images), tuple(images), held_out=False)
 
 
 def unseen_classes(images: Sequence[LabeledImage], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes without a single box: a model trained on these images cannot know them."""
-    seen = {box.label for image in images for box in image.boxes}
-    return tuple(name for name in classes if name not in seen)
+    """Return the classes without a box: a model trained on these images cannot predict them."""
+    labels = {box.label for image in images for box in image.boxes}
+    return tuple(name for name in classes if name not in labels)
 
 
 def write_test_set(
@@ -100,7 +100,7 @@ def write_test_set(
 ) -> Path:
     """Write files with known labels as the `val` split of a data set under `root`; return its data.yaml.
 
-    ultralytics looks for the images of a foreign data.yaml with a relative `path` in a folder of its own settings.
+    We write it anew because ultralytics looks up a relative `path` of somebody's data.yaml in a folder of its own.
     """
     images = tuple(LabeledImage(place, file.path, file.boxes, random=True) for place, file in enumerate(files))
     return write(Split(train=images, val=images, held_out=False), classes, root, task, details)
@@ -115,9 +115,8 @@ def write(
 ) -> Path:
     """Write images/ (hard links) and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
 
-    `details` is what else data.yaml says.
-
-    Raises TrainingError for a label that is not in `classes` or a box that leaves its image.
+    `details` are further keys of data.yaml. Raises TrainingError for a label that is not in `classes`, or a box that
+    leaves its image.
     """
     root = root.absolute()
     for folder in ("images", "labels"):
@@ -148,7 +147,7 @@ def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Pa
 
 
 def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:
-    """Return one line of a YOLO label file: class number, then what the task takes, in [0, 1]."""
+    """Return one line of a YOLO label file: the class number, then the task's numbers as shares in [0, 1]."""
     if box.label not in number:
         raise TrainingError(
             f"label {box.label!r} is not in the label config",
@@ -163,14 +162,14 @@ def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask)
             where=f"task {task_id}",
             fix="draw the box inside the image",
         )
-    return " ".join([str(number[box.label]), *(f"{each:.6f}" for each in written(box, task))]) + "\n"
+    return " ".join([str(number[box.label]), *(f"{value:.6f}" for value in written(box, task))]) + "\n"
 
 
 def _link(source: Path, target: Path) -> None:
-    source = source.resolve()  # a hard link to a symbolic link would dangle elsewhere
+    source = source.resolve()  # a hard link to a relative symbolic link would point elsewhere
     try:
         target.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # it is another file system, or has no hard links
         shutil.copyfile(source, target)
 
 
@@ -179,6 +178,6 @@ def _has_boxes(images: Sequence[LabeledImage]) -> bool:
 
 
 def _draw(project_id: int, task_id: int) -> float:
-    """Return the image's fixed place in [0, 1): hash() would differ between processes."""
+    """Return a number in [0, 1) that is always the same for a task; Python's hash() differs between processes."""
     digest = hashlib.sha256(f"{project_id}:{task_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

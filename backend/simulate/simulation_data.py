@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from backend.datasets import image_folder, label_studio_export, reader
+from backend.datasets import data_yaml, image_folder, label_studio_export, reader
 from backend.datasets.reader import LabeledFile, YoloData
 from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import DataError
@@ -96,7 +96,7 @@ def told(place: Path) -> YoloTask | None:
     place = _with_yaml(place)
     if place.is_dir():
         return None if label_studio_export.is_export(place) else "classify"
-    return "pose" if reader.has_points(place) else None
+    return "pose" if data_yaml.has_points(place) else None
 
 
 def _with_yaml(place: Path) -> Path:

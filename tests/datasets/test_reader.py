@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.datasets.reader import YoloData, has_points, read
+from backend.datasets.data_yaml import has_points
+from backend.datasets.reader import YoloData, read
 from backend.errors import DataError
 from backend.yolo.runtime import quiet_ultralytics
 from tests.support import ROOT, require
