@@ -24,7 +24,7 @@ from backend.settings import Settings, from_env
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store
 from backend.types import ControlTag, Json, Task
-from backend.web.schemas import ProjectOut
+from backend.web.status_schemas import ProjectOut
 from backend.yolo import evaluate
 
 PATIENCE_S = 1800

@@ -7,26 +7,23 @@ import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from redis.exceptions import RedisError
 
+from backend.cli import experiments
 from backend.cli.startup import (
     check_access,
     check_label_studio,
     check_store,
-    log_to_stderr,
     machine_message,
     open_context,
     read_settings,
-    until_told,
+    stop_signal,
     with_redis,
 )
 from backend.errors import BackendError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Active learning inside Label Studio: YOLO pre-annotations, retraining, and the most useful images first.",
@@ -38,8 +35,8 @@ Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
 
 
 def main() -> None:
-    """Run a command; an error of ours or of the machine is one message and exit status 1, never a traceback."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything started is stopped
+    """Run a command; an expected error ends it with one message and exit status 1, never with a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # exits through all `finally` blocks
     try:
         app()
     except BackendError as error:
@@ -88,7 +85,7 @@ def run(
     check_label_studio(settings, required=True)
     require_free_port(settings.host, settings.port)
     check_store(settings)
-    with until_told() as stop, backend_processes(settings, os.environ) as backend:
+    with stop_signal() as stop, backend_processes(settings, os.environ) as backend:
         typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
         backend.watch(stop)
 
@@ -127,18 +124,18 @@ def worker(
     scratch.clear(local_dir(settings))
     with_redis(settings)
     if queues:
-        chosen = tuple(queues.split(","))
-        if unknown := set(chosen) - set(rq_queues.QUEUES):
+        names = tuple(queues.split(","))
+        if unknown := set(names) - set(rq_queues.QUEUES):
             raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
         # Imported before rq forks, so that no job pays for it again.
         from backend.worker import jobs  # noqa: F401
         from backend.yolo.runtime import quiet_ultralytics
 
         quiet_ultralytics()
-        rq_queues.work(settings.redis_url, chosen)
+        rq_queues.work(settings.redis_url, names)
         return
     check_store(settings)
-    with until_told() as stop:
+    with stop_signal() as stop:
         supervisor.run(settings, os.environ, stop)
 
 
@@ -271,74 +268,5 @@ def rollback(project: Project, number: Annotated[int, typer.Argument(help="versi
     typer.echo(f"accepted {version.name} again; the queue changes when the worker has scored the pool with it")
 
 
-@app.command()
-def simulate(
-    data: Annotated[
-        str,
-        typer.Option(
-            help="data.yaml, YOLO export of Label Studio, folder of classes, "
-            "or generated: scenes, scenes-balanced, scenes-repeated"
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="folder of the experiment; the same command continues an experiment that was stopped")
-    ],
-    strategies: Annotated[
-        str, typer.Option(help="comma list; see `yolo-backend strategies`")
-    ] = "information_density_unique,random",
-    seeds: Annotated[int, typer.Option(min=1, help="number of repetitions, with the seeds 0, 1, ...")] = 3,
-    initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
-    batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="number of trainings, including the one on the initial images")
-    ] = 5,
-    steps: Annotated[int | None, typer.Option(min=1, help="TRAIN_STEPS of each training")] = None,
-    imgsz: Annotated[int, typer.Option(min=32, max=4096, help="image size, pixels")] = 160,
-    device: Annotated[str | None, typer.Option(help="ultralytics device, e.g. cpu or 0")] = None,
-    explore_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="share of the queue drawn at random")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="top, datahunt1 or datahunt2")] = None,
-    uncertain_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="share of a batch that the strategy chooses")
-    ] = None,
-    train_from: Annotated[
-        str | None,
-        typer.Option(help="every training starts from the accepted version (last) or from the base weights (base)"),
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="units that run at the same time on this machine, one thread each")
-    ] = 1,
-) -> None:
-    """Measure which strategy saves labels on your data. The true labels take the place of annotators.
-
-    With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
-    """
-    from rich.console import Console
-
-    from backend.simulate import runner
-
-    given = {
-        "train_steps": steps,
-        "imgsz": imgsz,
-        "device": device,
-        "explore_share": explore_share,
-        "protocol": protocol,
-        "uncertain_share": uncertain_share,
-        "train_from": train_from,
-    }
-    settings = read_settings(**given)
-    if settings.redis_url:
-        with_redis(settings)
-    names = runner.parse_strategies(strategies)
-    order = runner.Order(data, names, seeds, initial, batch, rounds, out, jobs)
-    runner.run(order, settings, Console(soft_wrap=True))
-
-
-@app.command(hidden=True)
-def simulate_unit(folder: Path, strategy: str, seed: int) -> None:
-    """Run one strategy with one seed of an experiment: what `simulate` starts for each."""
-    from backend.simulate import units
-
-    log_to_stderr("WARNING")
-    units.run_unit(folder, strategy, seed)
+app.command()(experiments.simulate)
+app.command(hidden=True)(experiments.simulate_unit)

@@ -1,4 +1,4 @@
-"""`make demo`: the whole loop on a real Label Studio, with a scripted annotator in the place of people."""
+"""`make demo`: the whole loop on a real Label Studio, with a scripted annotator instead of people."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ EMAIL, PASSWORD = "demo@example.com", "active-learning"
 POOL, TEST = 240, 100  # generated scenes
 SCENE_PX, PHOTO_PX = 160, 320
 INTERRUPTED = 128 + signal.SIGINT
-CHOSEN = {"retrain_every": 30, "train_steps": 150}  # a first version within three minutes on two cores
+DEFAULTS = {"retrain_every": 30, "train_steps": 150}  # a first version within three minutes on two cores
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to show: `keep` opens the last demo of the folder again; `stay` keeps everything up until Ctrl-C."""
+    """The options of a demo: `keep` opens the folder's last demo again, `stay` keeps all running until Ctrl-C."""
 
     folder: Path
     data: Path | None  # a data.yaml; None: generated scenes
@@ -62,7 +62,7 @@ def run(demo: Demo) -> None:
 
 
 def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
-    # These take seconds to import, and the address stands by now.
+    # These take seconds to import; the addresses are already on the screen.
     from backend.cli.demo_loop import Loop, config_of, environ_of, summary
     from backend.labelstudio.client.connection import LabelStudioClient
 
@@ -111,7 +111,7 @@ def _again(demo: Demo) -> str:
 
 
 def _data(demo: Demo, record: DemoRecord, display: Display) -> Path:
-    """Return the data.yaml of the demo; scenes are generated."""
+    """Return the data.yaml of the demo; generates scenes where no data set is named."""
     if record.data:
         return Path(record.data)
     if demo.data is None:
@@ -123,14 +123,14 @@ def _data(demo: Demo, record: DemoRecord, display: Display) -> Path:
 
 
 def _settings(demo: Demo, record: DemoRecord, data_yaml: Path) -> Settings:
-    """Return settings that suit the demo's images; the environment has the last word on how it learns."""
+    """Return settings that suit the demo's images; settings in the environment win."""
     generated = data_yaml.resolve().is_relative_to(demo.folder.resolve())
-    chosen: dict[str, object] = {
-        **CHOSEN,
+    defaults: dict[str, object] = {
+        **DEFAULTS,
         "model_dir": demo.folder / "models",
         "imgsz": SCENE_PX if generated else PHOTO_PX,
     }
-    settings = from_env({name.upper(): str(value) for name, value in chosen.items()} | dict(os.environ))
+    settings = from_env({name.upper(): str(value) for name, value in defaults.items()} | dict(os.environ))
     return settings.model_copy(update={"label_studio_url": record.label_studio_url, "port": record.backend_port})
 
 
@@ -145,14 +145,14 @@ def _check_size(data: reader.YoloData, settings: Settings, rounds: int) -> None:
 
 @contextmanager
 def _stopping(display: Display) -> Iterator[None]:
-    """Answer a Ctrl-C at once; then everything that was started is stopped. A second one waits for nothing."""
+    """Answer a Ctrl-C with a line at once, then stop all processes; a second Ctrl-C does not wait for them."""
 
-    def answer(*_: object) -> NoReturn:
+    def interrupt(*_: object) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         display.line("Stopping Label Studio and the backend ... (Ctrl-C again does not wait for them)")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, answer)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What the demo shows: lines, and progress as a bar on a terminal or as plain lines elsewhere."""
+"""The demo's output: lines, and progress as a bar on a terminal or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ LINE_S = 15.0  # between two lines of progress where there is no terminal
 
 
 class Report(Protocol):
-    """Takes how much is done, and of how much; a total of 0 is not known."""
+    """Takes the progress: `done` of `total`; a total of 0 means that it is not known."""
 
     def __call__(self, done: int, total: int) -> None: ...
 
 
 class Display:
-    """Where the demo's lines go."""
+    """Prints the demo's lines and progress to a console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def line(self, text: str) -> None:
+        """Print a line as it is, without markup."""
         self._console.print(text, highlight=False, markup=False)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Report]:
-        """Show the progress of `what` while the block runs."""
+    def progress(self, activity: str) -> Iterator[Report]:
+        """Show the progress of `activity` while the block runs."""
         if not self._console.is_terminal:
-            yield _Lines(self, what)
+            yield _Lines(self, activity)
             return
         columns = (TextColumn("{task.description:22}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True) as progress:
-            yield _Bar(progress, progress.add_task(what, total=None))
+            yield _Bar(progress, progress.add_task(activity, total=None))
 
 
 class _Bar:
@@ -49,16 +50,16 @@ class _Bar:
 
 
 class _Lines:
-    """Writes a line at the start, and then one each LINE_S while something changes."""
+    """Prints a line at the start, and then one every LINE_S seconds if the progress has changed."""
 
-    def __init__(self, display: Display, what: str) -> None:
+    def __init__(self, display: Display, activity: str) -> None:
         self._display = display
-        self._what = what
+        self._activity = activity
         self._shown = (0, 0)
         self._due = time.monotonic() + LINE_S
-        display.line(f"{what} ...")
+        display.line(f"{activity} ...")
 
     def __call__(self, done: int, total: int) -> None:
         if (done, total) != self._shown and total and time.monotonic() >= self._due:
             self._shown, self._due = (done, total), time.monotonic() + LINE_S
-            self._display.line(f"{self._what}: {done} of {total}")
+            self._display.line(f"{self._activity}: {done} of {total}")

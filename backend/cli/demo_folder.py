@@ -1,4 +1,4 @@
-"""The demo's folder: one demo at a time in it, and what it takes to start on the same ports or to open it again."""
+"""The demo's folder: its lock, because one demo runs in it at a time, and the record to open the demo again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from backend.errors import BackendError, BusyError
 from backend.subprocesses import free_port
 
 _LOCK, _RECORD = "demo.lock", "demo.json"
-_MADE = ("label-studio", "models", "scenes", "demo.log", "server.log", "worker.log")  # nothing else is ever removed
+_MADE = ("label-studio", "models", "scenes", "demo.log", "server.log", "worker.log")  # we remove nothing else
 
 
 class DemoRecord(BaseModel):
-    """What is kept of a demo from one start to the next."""
+    """The ports, data and project of a demo, kept from one start to the next."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,15 +30,15 @@ class DemoRecord(BaseModel):
 
     @property
     def label_studio_url(self) -> str:
-        """Return the address of the demo's Label Studio."""
+        """The address of the demo's Label Studio."""
         return f"http://127.0.0.1:{self.label_studio_port}"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder until the block ends.
+    """Hold the folder's lock until the block ends.
 
-    Raises BusyError while another demo runs in it, BackendError for a folder that is not a demo's.
+    Raises BusyError while another demo runs in it, BackendError for a folder with other files.
     """
     if folder.exists() and not (folder.is_dir() and (_is_empty(folder) or (folder / _LOCK).exists())):
         raise BackendError(f"{folder} is not a demo's folder", where="--folder", fix="name an empty or new folder")
@@ -58,7 +58,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> DemoRecord | None:
-    """Return what was kept of the last demo in a folder, None if there is nothing that can be read."""
+    """Return the record of the last demo in a folder, None if there is no readable one."""
     try:
         return DemoRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
@@ -66,27 +66,27 @@ def read(folder: Path) -> DemoRecord | None:
 
 
 def write(folder: Path, record: DemoRecord) -> None:
-    """Keep a record for the next start."""
+    """Write the record for the next start."""
     (folder / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
 
 
 def renew(folder: Path) -> DemoRecord:
-    """Remove the last demo from the folder; return a new record, with the last one's ports where they are free."""
+    """Remove the last demo from the folder; return a new record, with the same ports where they are free."""
     before = read(folder)
     for path in (folder / name for name in _MADE):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    kept = (before.label_studio_port, before.backend_port) if before else (0, 0)
-    label_studio_port, backend_port = (port if port and is_free(port) else free_port() for port in kept)
+    ports = (before.label_studio_port, before.backend_port) if before else (0, 0)
+    label_studio_port, backend_port = (port if port and is_free(port) else free_port() for port in ports)
     record = DemoRecord(label_studio_port=label_studio_port, backend_port=backend_port)
     write(folder, record)
     return record
 
 
 def reopen(folder: Path) -> DemoRecord:
-    """Return the record of the demo in the folder. Raises BackendError if there is none that can be opened."""
+    """Return the record of the demo in the folder. Raises BackendError if it has none, or a port is in use."""
     record = read(folder)
     if record is None or not record.project_id:
         raise BackendError(
@@ -103,9 +103,11 @@ def reopen(folder: Path) -> DemoRecord:
 
 
 def is_free(port: int) -> bool:
-    """Return whether nothing listens on a port of the loopback."""
+    """Return whether no program listens on a port of this machine's loopback address."""
     with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections that ended a moment ago do not count
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:

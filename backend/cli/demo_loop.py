@@ -1,4 +1,4 @@
-"""The demo's project and its scripted annotator, who takes the place of people."""
+"""The demo's project, and the scripted annotator who labels in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backend.settings import Settings
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store
 from backend.types import ControlTag
-from backend.web.schemas import ProjectOut
+from backend.web.status_schemas import ProjectOut
 from backend.yolo import evaluate
 
 POLL_S = 0.5
@@ -31,13 +31,13 @@ _SEE_LOGS = "see the logs in the demo's folder"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """What one round of annotating and retraining gave."""
+class DemoRound:
+    """The result of one round of annotating and retraining."""
 
     labels: int
-    version: str  # the one that serves, "": none is published yet
+    version: str  # the serving version; "": none is published yet
     metrics: Metrics | None  # of that version on the test set
-    reason: str  # why the new version was published, or was not
+    reason: str  # why the new version was published or rejected
     seconds: float
     ascending: bool  # Label Studio handed the tasks out by ascending priority score
 
@@ -49,10 +49,10 @@ class Round:
         return f"{shown}   {self.seconds:.0f} s   {self.reason}"
 
 
-def summary(rounds: Sequence[Round]) -> str:
+def summary(rounds: Sequence[DemoRound]) -> str:
     """Return the line that scripts read.
 
-    >>> last = Round(30, "", None, "not published", 9.0, True)
+    >>> last = DemoRound(30, "", None, "not published", 9.0, True)
     >>> summary([last])
     'labels=30 version=none map50=none first_map50=none map50_low=none map50_high=none test_images=0 queue=ascending'
     """
@@ -74,7 +74,7 @@ def _tested(metrics: Metrics) -> str:
     )
 
 
-def _basis(played: Round) -> str:
+def _basis(played: DemoRound) -> str:
     """Return the interval of a quality, and how many images it was measured on."""
     metrics = played.metrics
     ends = metrics.interval if metrics and metrics.images >= basis.MIN_JUDGED_IMAGES else None
@@ -82,7 +82,7 @@ def _basis(played: Round) -> str:
     return f"map50_low={low} map50_high={high} test_images={metrics.images if metrics else 0}"
 
 
-def _quality(played: Round) -> str:
+def _quality(played: DemoRound) -> str:
     metrics = played.metrics
     return f"{metrics.map50:.3f}" if metrics and metrics.images >= basis.MIN_JUDGED_IMAGES else "none"
 
@@ -112,7 +112,7 @@ class Loop:
         self.project_id = project_id
 
     def attach(self) -> None:
-        """Upload the pool, attach the backend as LS's UI does, and wait until it has made the queue its own."""
+        """Upload the pool, attach the backend as Label Studio's UI does, and wait until the queue shows its scores."""
         self._display.line(f"Uploading {len(self._data.train)} images into Label Studio ...")
         self._client.tasks.upload_images(self.project_id, [file.path for file in self._data.train])
         self._client.projects.attach_backend(self.project_id, self._backend.url, "yolo-backend")
@@ -123,10 +123,10 @@ class Loop:
                 report(scoring.done, scoring.total)
                 self._pause(deadline, "the backend did not set the project up")
 
-    def round(self) -> Round | None:
-        """Annotate RETRAIN_EVERY tasks from LS's own queue, wait for the new version, and measure what serves.
+    def round(self) -> DemoRound | None:
+        """Annotate RETRAIN_EVERY tasks from LS's queue, wait for the new version, and measure the serving version.
 
-        None: fewer tasks than that are left.
+        Returns None if fewer tasks than that are left.
         """
         tasks = self._settings.retrain_every
         if len(self._data.train) - self._labels < tasks:
@@ -137,7 +137,7 @@ class Loop:
         version = self._await_training(trained)
         self._await_queue()
         served = self._store.serving(self.project_id)
-        played = Round(
+        played = DemoRound(
             self._labels,
             served.name if served else "",
             self._measure(served) if served else None,
@@ -149,7 +149,7 @@ class Loop:
         return played
 
     def _annotate(self, tasks: int) -> bool:
-        """Answer `tasks` tasks from the queue; return whether their scores came in ascending order."""
+        """Annotate `tasks` tasks from the queue; return whether they came in ascending order of their scores."""
         scores = []
         with self._display.progress("annotating") as report:
             for done in range(tasks):
@@ -163,8 +163,12 @@ class Loop:
         return scores == sorted(scores)
 
     def _score(self, task_id: int) -> float:
-        shown = self._client.projects.get(self.project_id).model_version
-        stored = [kept.score for kept in self._client.predictions.of_task(task_id) if kept.version == shown]
+        version = self._client.projects.get(self.project_id).model_version
+        stored = [
+            prediction.score
+            for prediction in self._client.predictions.of_task(task_id)
+            if prediction.version == version
+        ]
         return min((score for score in stored if score is not None), default=1.0)
 
     def _await_training(self, trained: int) -> ModelVersion:
@@ -190,7 +194,7 @@ class Loop:
                 self._pause(deadline, "the queue did not flip")
 
     def _pause(self, deadline: float, complaint: str) -> None:
-        """Wait a moment. Raises BackendError with `complaint` after the deadline, or when a child ends too often."""
+        """Wait a moment. Raises BackendError with `complaint` after the deadline, or when a process ends too often."""
         if time.monotonic() > deadline:
             raise BackendError(complaint, fix=_SEE_LOGS)
         self._backend.look()
@@ -210,7 +214,7 @@ class Loop:
 
 
 def config_of(classes: Sequence[str]) -> str:
-    """Return a label config of boxes with these labels."""
+    """Return a label config with a RectangleLabels tag of these labels."""
     labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
     return (
         f'<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">{labels}'
@@ -219,7 +223,7 @@ def config_of(classes: Sequence[str]) -> str:
 
 
 def environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the backend's processes: every setting that is not its default."""
+    """Return `environ` for the backend's processes, with every setting that differs from its default."""
     default = Settings()
     changed = {
         name.upper(): str(value)

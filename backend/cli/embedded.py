@@ -1,4 +1,4 @@
-"""The whole backend in one command: redis (unless REDIS_URL is set), workers and server, as children of ours."""
+"""The whole backend in one command: redis (unless REDIS_URL is set), workers and server, as child processes."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from backend.subprocesses import free_port, require_free_port, wait_ready
 from backend.worker.supervision import Part, Supervised, watch
 
 START_S = 60.0
-_PATIENCE_S = 0.5  # commands that ask for the address hold the lock for a moment
+_PATIENCE_S = 0.5  # commands that read the address hold the lock for a moment
 _ADDRESS_FILE = "redis.url"  # how `yolo-backend status` and the like find the embedded redis
-_LOCK_FILE = "run.lock"  # held while a `yolo-backend run` has its redis in MODEL_DIR
+_LOCK_FILE = "run.lock"  # locked while a `yolo-backend run` has its redis in MODEL_DIR
 
 _NAMES = {"worker": "the worker", "serve": "the server"}
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A running backend: the address of its server, the children that make it up, and its record in the store."""
+    """A running backend: the address of its server, and its parts: child processes, and its record in the store."""
 
     url: str
     parts: tuple[Supervised, ...]
 
     def look(self) -> None:
-        """Start a child again that has ended. Raises BackendError if that was done too often."""
+        """Start parts again that have ended. Raises BackendError if a part ends too often."""
         for part in self.parts:
             part.look()
 
     def watch(self, stop: threading.Event) -> None:
-        """Keep all children alive until `stop` is set. Raises BackendError when one of them ends too often."""
+        """Keep all parts alive until `stop` is set. Raises BackendError if a part ends too often."""
         watch(self.parts, stop)
 
 
 @contextmanager
 def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path | None = None) -> Iterator[Backend]:
-    """Run everything until the block ends. Raises BackendError if a part does not come up.
+    """Run all parts until the block ends. Raises BackendError if a part does not start.
 
-    With `logs`, a folder, the output of worker and server goes to files in it.
+    `logs` is a folder for the output of worker and server; without it they write to ours.
     """
     if settings.port:
         require_free_port(settings.host, settings.port)
@@ -66,9 +66,11 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
             redis, redis_url = stack.enter_context(_embedded_redis(settings))
             parts.append(redis)
         child_environ = {**environ, "REDIS_URL": redis_url, "PORT": str(port), "HOST": settings.host}
-        for name, what in _NAMES.items():
+        for name, description in _NAMES.items():
             command = [sys.executable, "-m", "backend.cli", name]
-            part = Part(what, command, child_environ, logs / f"{what.removeprefix('the ')}.log" if logs else None)
+            part = Part(
+                description, command, child_environ, logs / f"{description.removeprefix('the ')}.log" if logs else None
+            )
             stack.callback(part.stop)
             parts.append(part)
         url = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"  # noqa: S104 compared only
@@ -77,7 +79,7 @@ def backend_processes(settings: Settings, environ: Mapping[str, str], logs: Path
 
 
 def running_redis(settings: Settings) -> str:
-    """Return the address of the embedded redis that a running `yolo-backend run` left in MODEL_DIR."""
+    """Return the address of a running `yolo-backend run`'s redis, from MODEL_DIR; raises BackendError for none."""
     folder = local_dir(settings).resolve()
     try:
         with _lock(folder):
@@ -96,7 +98,7 @@ def running_redis(settings: Settings) -> str:
 
 @contextmanager
 def _embedded_redis(settings: Settings) -> Iterator[tuple[Part, str]]:
-    """Run a redis with its data in MODEL_DIR; gives it and its address. Raises BackendError if another one is there."""
+    """Run a redis with its data in MODEL_DIR; yield it and its address. Raises BackendError if another one runs."""
     folder = local_dir(settings).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _LOCK_FILE).touch()
@@ -110,7 +112,7 @@ def _embedded_redis(settings: Settings) -> Iterator[tuple[Part, str]]:
                 fix="end it, or give this one a MODEL_DIR of its own; to share one, set REDIS_URL to the same redis "
                 "for both",
             ) from None
-        port = free_port()  # the same for every restart: the other children know it
+        port = free_port()  # a restart keeps it, because the other child processes have it
         address, url = folder / _ADDRESS_FILE, f"redis://127.0.0.1:{port}/0"
         redis = Part("redis", redis_command(folder / "redis", port), os.environ, folder / "redis" / "redis.log")
         stack.callback(redis.stop)
@@ -122,7 +124,7 @@ def _embedded_redis(settings: Settings) -> Iterator[tuple[Part, str]]:
 
 @contextmanager
 def _lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold the folder's lock. Raises BlockingIOError if a running process holds it; a killed one holds nothing."""
+    """Hold the folder's lock. Raises BlockingIOError if a running process holds it; a killed process releases it."""
     deadline = time.monotonic() + patience_s
     with (folder / _LOCK_FILE).open("rb") as file:
         while True:

@@ -1,4 +1,4 @@
-"""Log lines that nobody can forge: what a task, a label or a server says stands on one line, or is indented."""
+"""Log lines that nobody can forge: text of tasks, labels or servers stays on one line, or is indented below it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backend.errors import one_line
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record as one line; what has several lines of its own, such as a traceback, is indented below it."""
+    """Formats a record as one line; further lines, such as those of a traceback, are indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record with each line after the first indented, and without other control characters."""
@@ -18,7 +18,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object a line, for programs that collect logs."""
+    """Formats a record as one JSON object on one line, for programs that collect logs."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return time, level, logger, message and traceback, with the project and the job where there is one."""

@@ -1,4 +1,4 @@
-"""How a command starts: settings from the environment, logging, redis, the context, and the end by a signal."""
+"""How a command starts (settings from the environment, logging, redis, the context), and how a signal ends it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from backend.settings import Settings
 
 
-def read_settings(**given: object) -> Settings:
-    settings = settings_table.from_env(os.environ, **given)
+def read_settings(**overrides: object) -> Settings:
+    """Return the settings of the environment with `overrides`, and start logging; raises SettingError."""
+    settings = settings_table.from_env(os.environ, **overrides)
     log_to_stderr(settings.log_level, settings.log_format)
     return settings
 
 
 def check_access(settings: Settings) -> None:
-    """Raise SettingError for a half password, and for a server that anybody could use from elsewhere."""
+    """Raise SettingError for a user without a password or the reverse, and for a public server without a password."""
     user, password = settings.basic_auth_user, settings.basic_auth_pass
     if bool(user) != bool(password):
         missing = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
@@ -51,6 +52,7 @@ def check_access(settings: Settings) -> None:
 
 
 def with_redis(settings: Settings) -> Settings:
+    """Return the settings if their redis answers; raises BackendError if it does not, or none is set."""
     from redis import Redis
 
     if not settings.redis_url:
@@ -68,6 +70,7 @@ def with_redis(settings: Settings) -> Settings:
 
 
 def open_context() -> Context:
+    """Return the context of this environment, with the redis of REDIS_URL or of a running `yolo-backend run`."""
     from backend.cli.embedded import running_redis
     from backend.loop.context import build
 
@@ -84,9 +87,10 @@ def check_store(settings: Settings) -> None:
 
 
 def check_label_studio(settings: Settings, *, required: bool) -> None:
-    """Ask Label Studio who we are, once. Raises LabelStudioError for a wrong token, and for no answer if `required`.
+    """Ask Label Studio once for the token's user. Raises LabelStudioError for a wrong token.
 
-    A server or worker of its own may start before Label Studio does, as in docker-compose.yml.
+    With `required` it is an error too if Label Studio does not answer. For `serve` it is none: that may start before
+    Label Studio, as in docker-compose.yml.
     """
     from backend.errors import LabelStudioAuthError, LabelStudioError
     from backend.labelstudio.client.connection import LabelStudioClient
@@ -103,7 +107,7 @@ def check_label_studio(settings: Settings, *, required: bool) -> None:
 
 
 def machine_message(error: OSError | MemoryError | RedisError) -> str:
-    """Return what a command says when the machine refuses: a full disk, a missing right, no memory, no redis."""
+    """Return the message for an error of the machine: a full disk, a missing right, no memory, no redis."""
     from backend.store.guarded_files import cure_of
 
     if isinstance(error, MemoryError):
@@ -115,6 +119,7 @@ def machine_message(error: OSError | MemoryError | RedisError) -> str:
 
 
 def log_to_stderr(level: str, log_format: str = "text") -> None:
+    """Log to stderr from `level` on, as lines of text or, with `log_format` "json", as JSON objects."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         from backend.queue.log_fields import JobFields
@@ -128,8 +133,8 @@ def log_to_stderr(level: str, log_format: str = "text") -> None:
 
 
 @contextmanager
-def until_told() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C or a TERM signal sets."""
+def stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or a TERM signal sets."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -22,21 +22,18 @@ from backend.queue.rq_queue import Jobs
 from backend.types import Task
 from backend.web import metrics, middleware, openapi
 from backend.web.bodies import Bodies
-from backend.web.readiness import Probe
-from backend.web.redaction import redacted
-from backend.web.schemas import (
+from backend.web.protocol import (
     LARGEST_ID,
-    LabelErrorOut,
     PredictionOut,
     PredictRequest,
     PredictResponse,
-    ProjectOut,
     SetupRequest,
     TrainRequest,
     WebhookRequest,
-    label_error_out,
-    project_out,
 )
+from backend.web.readiness import Probe
+from backend.web.redaction import redacted
+from backend.web.status_schemas import LabelErrorOut, ProjectOut, label_error_out, project_out
 
 log = logging.getLogger(__name__)
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
@@ -78,13 +75,13 @@ def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
 
 
 def ready(probe: Probe) -> JSONResponse:
-    """Say what answers of all that the backend needs: 200 if nothing is missing, else 503."""
+    """Report which of the services that the backend needs answer: 200 if all do, else 503."""
     state = probe.look()
     return JSONResponse({"ready": state.ready, **asdict(state)}, status_code=200 if state.ready else 503)
 
 
 class _Endpoints:
-    """The routes over one context. Async ones only read the body; the work runs in the thread pool."""
+    """The routes over one context. Async routes only read the body; the work runs in the thread pool."""
 
     def __init__(self, context: Context, queue: Jobs) -> None:
         self._context = context
@@ -92,15 +89,15 @@ class _Endpoints:
         self._bodies = Bodies()
 
     async def health(self) -> dict[str, str]:
-        """Say that the server is up; Label Studio waits 1 s for it."""
+        """Report that the server is up; Label Studio waits 1 s for the answer."""
         return {"status": "UP", "model_class": "YoloBackend"}
 
     def metrics(self) -> Response:
-        """Prometheus metrics."""
+        """Return the metrics in Prometheus's text format."""
         return Response(metrics.render(self._queue.depth()), media_type=metrics.CONTENT_TYPE)
 
     def versions(self, project: Annotated[str, Query(max_length=40)] = "") -> dict[str, list[str]]:
-        """Name the published versions; Label Studio names no project, so without one all projects' are listed."""
+        """List the published versions of a project, or of all projects: Label Studio names no project."""
         store = self._context.store
         wanted = project.split(".")[0]
         ids = (int(wanted),) if wanted.isdecimal() else store.project_ids()
@@ -108,40 +105,40 @@ class _Endpoints:
         return {"versions": list(dict.fromkeys(names))}
 
     def project(self, request: Request, project_id: Id) -> Response:
-        """Show where a project stands."""
-        shown = project_out(projects.status(self._context, project_id)).model_dump_json()
-        return Response(redacted(shown, request.app.state.roots), media_type="application/json")
+        """Return the status of a project."""
+        text = project_out(projects.status(self._context, project_id)).model_dump_json()
+        return Response(redacted(text, request.app.state.roots), media_type="application/json")
 
     def label_errors(self, project_id: Id) -> list[LabelErrorOut]:
-        """Show what the last review thought of the labels, worst first, without those changed since."""
+        """Return the label issues of the last review, worst first, without labels that were changed since."""
         return [label_error_out(issue) for issue in label_review.current_issues(self._context, project_id)]
 
     def frames(self, project_id: Id, task_id: Id) -> list[int]:
-        """Show which frames of a video to label first."""
+        """Return the frames of a video to label first, the most uncertain frame first."""
         return list(frame_order.frames_to_label(self._context, project_id, task_id))
 
     async def setup(self, request: Request) -> dict[str, str]:
-        """Check and keep a project's label config and settings; answer the version that serves it."""
+        """Check and store a project's label config and settings; answer the version that serves it."""
         async with self._bodies.read(request, SetupRequest) as body:
             url = self._context.settings.backend_url or str(request.base_url)
             return await run_in_threadpool(self._setup, body, url.rstrip("/"))
 
     def _setup(self, body: SetupRequest, url: str) -> dict[str, str]:
-        known = self._context.store.project(body.project)
+        previous = self._context.store.project(body.project)
         record = serving.setup(self._context, body.project, body.schema_, body.hostname, body.extra_text, url)
-        if known is not None and record != known:
-            self._queue.once("reconcile")  # the stored predictions may be other ones than are asked for now
+        if previous is not None and record != previous:
+            self._queue.once("reconcile")  # the stored predictions may not fit the new settings
         if record.configured != record.backend_url:
             self._queue.once("configure", record.project_id)
         return {"model_version": name_of(self._context, record)}
 
     async def predict(self, request: Request) -> Response:
-        """Answer a result per task, in order."""
+        """Answer one result per task, in order."""
         async with self._bodies.read(request, PredictRequest) as body:
             return await run_in_threadpool(self._predict, body)
 
     def _predict(self, body: PredictRequest) -> Response:
-        # A task without an id gets one that no task of Label Studio has.
+        # A task without an id gets a negative id, which no task of Label Studio has.
         tasks = [
             Task(-place if task.id is None else task.id, task.data or {}) for place, task in enumerate(body.tasks, 1)
         ]
@@ -149,11 +146,11 @@ class _Endpoints:
         metrics.PREDICTED.inc(len(results))
         out = [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
         answer = PredictResponse(results=out, model_version=out[0].model_version if out else "")
-        # As text already: of 10,000 tasks it takes seconds, which the event loop has no time for.
+        # We serialize here, in the thread pool: for 10,000 tasks it takes seconds, which would block the event loop.
         return Response(answer.model_dump_json(), media_type="application/json")
 
     async def webhook(self, request: Request) -> JSONResponse:
-        """Take an event as a hint: answer at once; a job looks at what Label Studio really holds."""
+        """Take an event as a hint and answer at once; a job reads the labels from Label Studio."""
         async with self._bodies.read(request, WebhookRequest) as body:
             return await run_in_threadpool(self._webhook, request, body)
 
@@ -162,9 +159,9 @@ class _Endpoints:
             middleware.check_basic(request, self._context.settings)
         else:
             middleware.check_secret(request, self._context.settings, self._context.store.secret())
-        known = body.action in KNOWN_ACTIONS
-        metrics.WEBHOOKS.labels(body.action if known else "unknown").inc()
-        if not known:
+        is_known = body.action in KNOWN_ACTIONS
+        metrics.WEBHOOKS.labels(body.action if is_known else "unknown").inc()
+        if not is_known:
             log.info("webhook: action %r means nothing here", body.action)
             return JSONResponse({"detail": f"ignored: unknown action {body.action!r}"})
         if body.action == FORCE_ACTION:
@@ -178,13 +175,13 @@ class _Endpoints:
         return JSONResponse({"detail": "ok"}, status_code=201)
 
     async def train(self, request: Request) -> JSONResponse:
-        """Start a training, as Label Studio before 1.4.1 asks for it."""
+        """Queue a training; Label Studio before 1.4.1 calls this route."""
         async with self._bodies.read(request, TrainRequest) as body:
             await run_in_threadpool(self._request_training, body.project)
         return JSONResponse({"detail": "training queued"}, status_code=201)
 
     def _request_training(self, project_id: int) -> None:
         if self._context.store.project(project_id) is None:
-            self._queue.once("reconcile")  # it takes up what a lost store no longer knows
+            self._queue.once("reconcile")  # after a lost store it sets up the projects that use this backend
         require_project(self._context, project_id)
         enqueue_training(self._context, self._queue, project_id, forced=True)

@@ -1,4 +1,4 @@
-"""The bodies of requests: how much the server takes at once, and how it reads them without standing still."""
+"""The bodies of requests: how much the server accepts at once, and how it reads them without blocking."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pydantic import BaseModel, ValidationError
 
 from backend.errors import OverloadedError, RequestError, TooLargeError
 from backend.labelstudio.client import json_parts
-from backend.web.schemas import MAX_TASKS
+from backend.web.protocol import MAX_TASKS
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # LS sends 2,000 tasks in about 4 MB
 MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all requests together
 LARGE_BYTES = 256 * 1024
-MAX_PART_BYTES = 1024 * 1024  # of a label config, of the data of one task
+MAX_PART_BYTES = 1024 * 1024  # of a label config, or of the data of one task
 MAX_DATA_BYTES = 32 * 1024 * 1024  # of the data of all tasks of a request
-MAX_BRACKETS = 1_000_000  # each costs a step; 64 MB of regions as LS sends them have fewer
-LARGE_AT_ONCE = 4  # requests that are worked on
-_TASK_FIELDS = ("id", "data")  # annotations, predictions and the rest are not read
+MAX_BRACKETS = 1_000_000  # each costs one step; 64 MB of Label Studio's regions have fewer
+LARGE_AT_ONCE = 4  # large requests in work at the same time
+_TASK_FIELDS = ("id", "data")  # we do not read annotations, predictions and other fields
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 class Bodies:
-    """What a server holds of requests."""
+    """The request bodies that a server holds in memory, and their limits."""
 
     def __init__(self) -> None:
         self._held = 0  # bytes
@@ -37,10 +37,10 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request, model: type[Body]) -> AsyncIterator[Body]:
-        """Give the body as `model`; a large one has its place among a few until its request is answered.
+        """Give the body as `model`. At most LARGE_AT_ONCE large bodies are in work, each until its request is answered.
 
-        Raises RequestError naming what is missing or wrong, TooLargeError, and OverloadedError where too much of other
-        requests is held.
+        Raises RequestError naming what is missing or wrong, TooLargeError, and OverloadedError when all requests
+        together hold more than MAX_HELD_BYTES.
         """
         where, content = request.url.path, bytearray()
         try:
@@ -50,8 +50,10 @@ class Bodies:
                 if len(content) > MAX_BODY_BYTES:
                     raise too_large(where)
                 if self._held > MAX_HELD_BYTES:
-                    what = "too many large requests at once"
-                    raise OverloadedError(what, where=where, fix="try again in a minute, or send fewer tasks at once")
+                    problem = "too many large requests at once"
+                    raise OverloadedError(
+                        problem, where=where, fix="try again in a minute, or send fewer tasks at once"
+                    )
             async with AsyncExitStack() as stack:
                 if len(content) > LARGE_BYTES:
                     await stack.enter_async_context(self._large)
@@ -65,12 +67,12 @@ class Bodies:
 
 
 def too_large(where: str) -> TooLargeError:
-    """Return the error of a body that is larger than any that is taken."""
+    """Return the error for a body above the limit."""
     return TooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes", where=where, fix="send fewer tasks at once")
 
 
 def parse(content: bytes, model: type[Body], where: str) -> Body:
-    """Return a JSON body as `model`."""
+    """Return a JSON body as `model`; raises RequestError or TooLargeError."""
     try:
         if len(content) <= LARGE_BYTES:
             return model.model_validate_json(content)
@@ -90,12 +92,12 @@ def parse(content: bytes, model: type[Body], where: str) -> Body:
 
 
 def too_many(where: str) -> TooLargeError:
-    """Return the error of a request for more tasks than are answered at once."""
+    """Return the error for a request with more tasks than we answer at once."""
     return TooLargeError(f"more than {MAX_TASKS:,} tasks", where=where, fix=f"send {MAX_TASKS:,} tasks at once")
 
 
 def _wanted(content: bytes, model: type[BaseModel]) -> dict[str, object]:
-    """Return the fields of a large body that `model` has."""
+    """Return those fields of a large body that `model` has."""
     if content.count(b"{") + content.count(b"[") > MAX_BRACKETS:
         raise TooLargeError(f"more than {MAX_BRACKETS:,} objects and lists", fix="send fewer tasks at once")
     names = {field.alias or name for name, field in model.model_fields.items()}

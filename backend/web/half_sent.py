@@ -1,4 +1,4 @@
-"""Closes connections on which a request does not come to its end: each keeps a socket of ours open."""
+"""Closes connections on which a request stays incomplete, because each keeps a socket open."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class HalfSentProtocol(ReasonProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        """Start the time limit for the headers."""
         super().connection_made(transport)
         self._wait(HEADERS_S)
 
     def data_received(self, data: bytes) -> None:
+        """Pass the data on, and start or end the time limits by the state of the request."""
         before = self.conn.their_state
         if self._timer is None:
             self._wait(HEADERS_S)
@@ -34,6 +36,7 @@ class HalfSentProtocol(ReasonProtocol):
             self._forget()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End the time limit."""
         self._forget()
         super().connection_lost(exc)
 
@@ -47,7 +50,7 @@ class HalfSentProtocol(ReasonProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        if self.flow.read_paused:  # it is we who do not read
+        if self.flow.read_paused:  # we have paused reading, so the client is not late
             self._wait(BODY_S)
             return
         self._timer = None

@@ -19,7 +19,7 @@ def listen(context: Context) -> None:
 
 
 def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
-    """Return the server; its `run` takes sockets that are bound already."""
+    """Return the server; its `run` also accepts sockets that are already bound."""
     settings = context.settings
     config = uvicorn.Config(
         build_app(context, warmth),
@@ -28,7 +28,9 @@ def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
         http=HalfSentProtocol,
         ws="none",
         log_level=settings.log_level.lower(),
-        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,  # None: as everything else is logged
+        log_config=None
+        if settings.log_format == "json"
+        else LOGGING_CONFIG,  # None: the same format as the rest of the log
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=10,
     )

@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, the webhook secret, the body limit, and errors told as messages."""
+"""The checks before every request (authentication, webhook secret, body size), and errors as messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from backend.web.redaction import redacted, roots_of
 log = logging.getLogger(__name__)
 
 _OPEN_PATHS = {"/health"}
-_HUNG_UP = 499  # as nginx calls it
+_HUNG_UP = 499  # nginx's status for a client that closed the connection
 _SHOWN = 200  # characters of an address in an answer
 _SECRET_PATHS = {"/webhook"}  # these check the secret header themselves: LS cannot send Basic auth with a webhook
 
@@ -37,6 +37,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.state.roots = roots_of(settings)
 
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Check a request, answer it or its error, and measure it."""
         started = time.perf_counter()
         path = request.url.path
         try:
@@ -47,7 +48,7 @@ def install(app: FastAPI, settings: Settings) -> None:
                 check_basic(request, settings)
             response = await call_next(request)
         except BackendError as error:
-            response = tell(request, error)
+            response = error_response(request, error)
         except ClientDisconnect:
             log.info("%s %s: the client hung up", request.method, path)
             response = Response(status_code=_HUNG_UP)
@@ -66,16 +67,16 @@ def install(app: FastAPI, settings: Settings) -> None:
 
 
 def check_basic(request: Request, settings: Settings) -> None:
-    """Raise AuthError unless Basic auth is off or the right user and password came."""
+    """Raise AuthError unless Basic auth is off, or user and password are right."""
     if not settings.basic_auth_user:
         return
-    wanted = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
+    expected = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     try:
-        given = b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+        credentials = b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
     except ValueError:
-        given = b""
-    if not hmac.compare_digest(given, wanted):
+        credentials = b""
+    if not hmac.compare_digest(credentials, expected):
         raise AuthError(
             "user name or password is missing or wrong",
             where=request.url.path,
@@ -84,9 +85,9 @@ def check_basic(request: Request, settings: Settings) -> None:
 
 
 def check_secret(request: Request, settings: Settings, secret: str) -> None:
-    """Raise AuthError unless the webhook carries our secret header, or Basic auth that is switched on."""
-    given = request.headers.get(WEBHOOK_HEADER, "").encode()
-    if hmac.compare_digest(given, secret.encode()):
+    """Raise AuthError unless the webhook has our secret header, or valid Basic auth where that is on."""
+    header = request.headers.get(WEBHOOK_HEADER, "").encode()
+    if hmac.compare_digest(header, secret.encode()):
         return
     if settings.basic_auth_user and "authorization" in request.headers:
         check_basic(request, settings)
@@ -98,10 +99,10 @@ def check_secret(request: Request, settings: Settings, secret: str) -> None:
     )
 
 
-def tell(request: Request, error: BackendError) -> JSONResponse:
-    """Return the error as JSON, and as the reason phrase, the only part Label Studio shows to people.
+def error_response(request: Request, error: BackendError) -> JSONResponse:
+    """Log the error, and return it as JSON and as the reason phrase, the only part that Label Studio shows.
 
-    The log has the paths of files, a client reads names of folders.
+    The log has the real paths of files. The response has short names in place of the server's folders.
     """
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
@@ -123,9 +124,9 @@ def _check_size(request: Request) -> None:
 
 
 def _check_sender(request: Request, settings: Settings) -> None:
-    """Refuse what a page of another site can make a browser send.
+    """Refuse a request that a page of another site can make a browser send.
 
-    With a password a name needs no check: a browser gives the password to the site alone for which it was entered.
+    With a password the host name needs no check: a browser sends the password only to the site where it was entered.
     """
     path, headers = request.url.path, request.headers
     origins.check_origin(headers, path)
@@ -136,12 +137,12 @@ def _check_sender(request: Request, settings: Settings) -> None:
 
 def _on_backend_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BackendError)
-    return tell(request, error)
+    return error_response(request, error)
 
 
 def _on_redis_error(request: Request, error: Exception) -> Response:
     fix = "start redis, or correct REDIS_URL; no label is lost"
-    return tell(request, RedisDownError(f"redis does not answer: {error}", where=request.url.path, fix=fix))
+    return error_response(request, RedisDownError(f"redis does not answer: {error}", where=request.url.path, fix=fix))
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:
@@ -160,7 +161,7 @@ def _on_path_error(request: Request, error: Exception) -> Response:
 
 
 def _on_hang_up(request: Request, error: Exception) -> Response:
-    """Nobody is left to read the answer: the status is for the metrics."""
+    """Return a status for the metrics; nobody is left to read the answer."""
     log.info("%s %s: the client hung up", request.method, request.url.path)
     return Response(status_code=_HUNG_UP)
 

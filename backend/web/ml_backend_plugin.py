@@ -1,4 +1,4 @@
-"""The plug-in in the form Label Studio users know: a thin face over our parts, for label-studio-ml's own server."""
+"""The backend as a `LabelStudioMLBase` class, for label-studio-ml's own server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backend.types import Json, Task
 
 
 class YoloBackend(LabelStudioMLBase):
-    """YOLO pre-annotations and retraining; `predict` and `fit` do what our own server's /predict and /webhook do."""
+    """YOLO pre-annotations and retraining; `predict` and `fit` do the same as our server's /predict and /webhook."""
 
     def __init__(self, *args: Any, context: Context | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,19 +28,19 @@ class YoloBackend(LabelStudioMLBase):
     def predict(self, tasks: Sequence[Mapping[str, Any]], context: Json | None = None, **kwargs: Any) -> list[Json]:
         """Return a result per task: regions, priority score and model version."""
         project = kwargs.get("project") or next((task.get("project") for task in tasks), None)
-        wanted = [Task(int(task.get("id") or -place), task.get("data") or {}) for place, task in enumerate(tasks, 1)]
-        results = serving.predict(self.context, _project_id(project), self.label_config or "", wanted)
+        requested = [Task(int(task.get("id") or -place), task.get("data") or {}) for place, task in enumerate(tasks, 1)]
+        results = serving.predict(self.context, _project_id(project), self.label_config or "", requested)
         return [
             {"result": list(result.regions), "score": result.score, "model_version": result.version}
             for result in results
         ]
 
     def process_event(self, event: str, data: Mapping[str, Any], job_id: str, additional_params: Any) -> Json:
-        """Hand every event to `fit`: label-studio-ml 1.0.9 passes a few only, and calls `fit` in an older form."""
+        """Pass every event to `fit`: label-studio-ml 1.0.9 passes only a few, with the arguments of an older `fit`."""
         return self.fit(event, data)
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> Json:
-        """Take an event as a hint: START_TRAINING trains, anything else asks for a look at the labels."""
+        """Take an event as a hint: START_TRAINING queues a training, any other event a check of the labels."""
         project_id = _project_id(data.get("project"))
         if project_id is None:
             raise RequestError("the event names no project", where="fit", fix='send {"project": {"id": ...}}')

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from backend import __version__
-from backend.web.schemas import PredictRequest, SetupRequest, TrainRequest, WebhookRequest
+from backend.web.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest
 
 # The routes read bodies themselves, so FastAPI cannot see them.
 _BODIES: dict[str, type[BaseModel]] = {

@@ -1,7 +1,7 @@
-"""Whether a request can be a browser's, sent by a page of another site; and by which names the server may be called.
+"""Protection from requests that a page of another site makes a browser send.
 
-Label Studio sends JSON, and no Origin. A page of another site can send text or a form to any address without asking,
-and by a name of its own that it points at our address even what it likes: such a name is refused.
+Label Studio sends JSON without an Origin header. A page of another site can make a browser send text or a form to any
+address. If it has a host name that points at our address, it can send anything, so we refuse unknown host names.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from backend.errors import ContentTypeError, ForbiddenError
 
-# Under these nobody can register a name: RFC 6761, 6762 and 8375, ICANN's "internal", and Kubernetes' services.
+# Nobody can register a name under these: RFC 6761, 6762 and 8375, ICANN's "internal", and Kubernetes' services.
 _PRIVATE = (".localhost", ".local", ".internal", ".home.arpa", ".test", ".svc")
 
 
 def check_content_type(method: str, headers: Mapping[str, str], where: str) -> None:
-    """Raise ContentTypeError unless a body calls itself JSON: a page of another site cannot without being asked."""
+    """Raise ContentTypeError unless a body is declared as JSON, which a page of another site cannot do."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if method in ("POST", "PUT", "PATCH") and kind != "application/json":
         raise ContentTypeError(
@@ -28,7 +28,7 @@ def check_content_type(method: str, headers: Mapping[str, str], where: str) -> N
 
 
 def check_origin(headers: Mapping[str, str], where: str) -> None:
-    """Raise ForbiddenError for what a page of another site sends."""
+    """Raise ForbiddenError for a request from a page of another site."""
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
         raise ForbiddenError(
@@ -39,7 +39,7 @@ def check_origin(headers: Mapping[str, str], where: str) -> None:
 
 
 def check_host(host: str, backend_url: str, where: str) -> None:
-    """Raise ForbiddenError for a name that may be a stranger's, pointed at our address; `host` is the Host header."""
+    """Raise ForbiddenError for a host name that a stranger may have registered; `host` is the Host header."""
     name = name_of(host)
     if not name or is_private(name) or name == name_of(urlsplit(backend_url).netloc):
         return
@@ -51,7 +51,7 @@ def check_host(host: str, backend_url: str, where: str) -> None:
 
 
 def name_of(host: str) -> str:
-    """Return the name in a Host header.
+    """Return the host name in a Host header, in lower case and without the port.
 
     >>> name_of("Backend:9090"), name_of("[::1]:9090"), name_of("localhost.")
     ('backend', '::1', 'localhost')
@@ -61,7 +61,7 @@ def name_of(host: str) -> str:
 
 
 def is_private(name: str) -> bool:
-    """Return whether a name is an address, or one that nobody can register.
+    """Return whether a host name is an IP address, or a name that nobody can register.
 
     >>> is_private("10.0.0.7"), is_private("backend"), is_private("host.docker.internal"), is_private("evil.example")
     (True, True, True, False)
@@ -74,7 +74,7 @@ def is_private(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether what listens on `host` can be reached from this machine alone.
+    """Return whether a server that listens on `host` can be reached only from this machine.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("")
     (True, True, False, False)

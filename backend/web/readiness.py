@@ -1,4 +1,4 @@
-"""What GET /ready says: whether all that the backend needs answers. /health says only that the server runs."""
+"""GET /ready: whether redis, store, Label Studio and workers answer. GET /health says only that the server runs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from backend.loop.warm import COLD, Warmth
 from backend.queue import presence
 from backend.queue.rq_queue import QUEUES
 
-KEPT_S = 5.0  # an answer is given again for so long: probes come often, and Label Studio is asked each time
+KEPT_S = 5.0  # how long an answer is reused: probes come often, and each would send Label Studio a request
 _REDIS_S = 2.0
 OK = "ok"
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What answers, each "ok" or the reason why it does not."""
+    """The state of each service: "ok", or the reason why it does not answer."""
 
     redis: str
     store: str
     label_studio: str
-    workers: dict[str, int] = field(default_factory=dict)  # processes that work off each queue
+    workers: dict[str, int] = field(default_factory=dict)  # queue -> number of its worker processes
     reconciled: str = ""  # when the last reconcile ended, in UTC
     models: str = COLD  # whether the models of recently used projects are loaded
 
     @property
     def ready(self) -> bool:
-        """Whether nothing is missing; models are loaded when they are asked for, at the latest."""
+        """Whether all services answer. Models do not count: a request loads its model if need be."""
         return {self.redis, self.store, self.label_studio} == {OK} and all(self.workers.get(name) for name in QUEUES)
 
 
 class Probe:
-    """Looks at everything, once in KEPT_S."""
+    """Checks all services, at most once in KEPT_S."""
 
     def __init__(self, context: Context, warmth: Warmth | None) -> None:
         self._context = context
@@ -50,7 +50,7 @@ class Probe:
         self._last: tuple[float, Readiness] | None = None
 
     def look(self) -> Readiness:
-        """Return what answers now, or answered a moment ago."""
+        """Return the state of all services, at most KEPT_S old."""
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > KEPT_S:
                 self._last = time.monotonic(), self._look()

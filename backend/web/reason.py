@@ -17,11 +17,11 @@ from backend.errors import BackendError
 REASON_HEADER = b"x-error"
 _MAX_CHARACTERS = 500
 _SPELLED = {"→": ">", "≥": ">=", "≤": "<=", "–": "-", "—": "-", "…": "...", "×": "x", "ß": "ss", "≠": "!="}
-_TAG = re.compile(r"<(?=[^\s=\d])")  # Label Studio's page would take it for the begin of a tag, and show nothing of it
+_TAG = re.compile(r"<(?=[^\s=\d])")  # Label Studio's page would take it for an HTML tag and not show it
 
 
 def reason_of(error: BackendError) -> str:
-    """Return an error as people read it in Label Studio: the cure first, then what is wrong, and where.
+    """Return an error as text for Label Studio's page: the cure first, then the problem and the place.
 
     >>> reason_of(BackendError("unknown setting BACH", where="extra params", fix="did you mean BATCH?"))
     'Did you mean BATCH? Reason: unknown setting BACH [extra params]'
@@ -35,20 +35,20 @@ def reason_of(error: BackendError) -> str:
 
 
 def as_reason(text: str) -> str:
-    """Return `text` as a reason phrase: one line of printable ASCII, without what looks like a tag.
+    """Return `text` as a reason phrase: one line of printable ASCII that contains nothing like an HTML tag.
 
-    Letters with accents lose them; other letters are written as Python and JSON write them.
+    Letters lose their accents. Other letters become escapes, as in Python and JSON.
 
     >>> as_reason("see Settings → Model\\nof the café, <猫> ≥ 1")
     'see Settings > Model of the cafe, (\\\\u732b> >= 1'
     """
     line = " ".join("".join(_SPELLED.get(letter, letter) for letter in text).split())
-    spelled = _TAG.sub("(", "".join(map(_ascii, line)))
-    return spelled if len(spelled) <= _MAX_CHARACTERS else f"{spelled[: _MAX_CHARACTERS - 3]}..."
+    reason = _TAG.sub("(", "".join(map(_ascii, line)))
+    return reason if len(reason) <= _MAX_CHARACTERS else f"{reason[: _MAX_CHARACTERS - 3]}..."
 
 
 def _ascii(letter: str) -> str:
-    """Return a letter in printable ASCII, the same one wherever it stands."""
+    """Return a letter as printable ASCII."""
     if " " <= letter <= "~":
         return letter
     plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
@@ -59,7 +59,7 @@ def _ascii(letter: str) -> str:
 
 class _Connection(h11.Connection):
     def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
-        """Both of h11's ways to send end here."""
+        """Put the x-error header into the reason phrase; both of h11's ways to send call this method."""
         if isinstance(event, h11.Response) and event.status_code >= 400:
             reasons = [value for name, value in event.headers if name == REASON_HEADER]
             if reasons:

@@ -1,4 +1,4 @@
-"""What of an error is for the log alone: where things lie on the server is nobody's business but the admin's."""
+"""Removes the server's paths from messages to clients; only the log shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.settings import Settings
 
 
 def roots_of(settings: Settings) -> dict[str, str]:
-    """Return the folders that messages may name, each with what clients read instead."""
+    """Return the folders that messages may contain -> the name that clients read instead."""
     folders = {
         "HOME": Path.home(),
         "TMP": Path(tempfile.gettempdir()),
@@ -24,7 +24,7 @@ def roots_of(settings: Settings) -> dict[str, str]:
 
 
 def redacted(text: str, roots: Mapping[str, str]) -> str:
-    """Return a text with names for the folders of the server; the longest that fits counts.
+    """Return a text with short names in place of the server's folders; the longest matching folder is replaced first.
 
     >>> redacted("no weights [/srv/models/projects/7]", {"/srv": "HOME", "/srv/models": "MODEL_DIR"})
     'no weights [MODEL_DIR/projects/7]'

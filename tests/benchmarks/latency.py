@@ -26,7 +26,7 @@ from backend.loop.projects import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store
-from backend.web.schemas import ProjectOut
+from backend.web.status_schemas import ProjectOut
 from tests.benchmarks import parts
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import percentile

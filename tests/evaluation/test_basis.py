@@ -16,7 +16,7 @@ from backend.loop.context import Context
 from backend.model_versions import Metrics
 from backend.store.records import PointerFile
 from backend.store.store import Store
-from backend.web import schemas
+from backend.web import status_schemas
 from tests.support import publish, with_model
 
 FEW = Metrics(
@@ -48,7 +48,7 @@ def test_table_and_api_tell_a_figure_with_its_basis(
     version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", parent=1)
     context.store.publish(with_model(version, metrics=metrics), {"label": tiny_weights})
     assert told in shown(context)
-    out = schemas.version_out(context.store.version(7, 2))
+    out = status_schemas.version_out(context.store.version(7, 2))
     judged = basis.is_judged(metrics)
     assert (out.map50, out.tags[0].map50) == ((0.924, 0.924) if judged else (None, None))
     assert (out.judged_on.interval, out.judged_on.quality) == ((0.8, 1.0) if judged else None, told)
@@ -90,7 +90,7 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
 )
 def test_the_demo_tells_a_figure_with_its_basis(metrics: Metrics, line: str, summary: str) -> None:
     """Before: "mAP50 0.924   mAP50-95 0.700", of however few test images."""
-    played = demo_loop.Round(30, "yolo11n-v2", metrics, "published", 9.0, ascending=True)
+    played = demo_loop.DemoRound(30, "yolo11n-v2", metrics, "published", 9.0, ascending=True)
     assert line in played.line()
     assert summary in demo_loop.summary([played])
 

@@ -18,7 +18,7 @@ from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
-from backend.web.schemas import project_out
+from backend.web.status_schemas import project_out
 from tests.support import CONFIG, cycle_of, open_context, sign_up
 
 pytestmark = pytest.mark.label_studio

@@ -26,7 +26,7 @@ from backend.model_versions import Calibration, ModelVersion, TagModel, renamed
 from backend.sampling import ranking
 from backend.storage import file_sha256
 from backend.types import Json, Ranking, Task
-from backend.web import schemas
+from backend.web import status_schemas
 from backend.yolo import detector
 from tests import clips
 from tests.loop.test_video_tasks import CONFIG as VIDEO
@@ -406,7 +406,7 @@ def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
         assert seen.exclusive == (model.tag.task == "classify")
         soft = calibration.softened if seen.exclusive else calibration.scaled
         np.testing.assert_allclose(seen.class_probs, soft(plain.class_probs, temperature))
-    (version,) = schemas.project_out(projects.status(context, 7)).versions[-1:]
+    (version,) = status_schemas.project_out(projects.status(context, 7)).versions[-1:]
     assert [tag.temperature for tag in version.tags] == list(temperatures)
     assert version.temperature == temperatures[0]
 
@@ -418,7 +418,7 @@ def test_a_tag_that_no_model_was_accepted_for_has_no_temperature(
     version = publish_both(context, tiny_weights, classifier)
     refused = with_model(version, sha256="", calibration=Calibration(2.0, 50))
     assert [model.temperature for model in refused.models] == [1.0, 1.0]
-    assert schemas.version_out(refused).temperature == 1.0
+    assert status_schemas.version_out(refused).temperature == 1.0
 
 
 def test_a_tag_without_a_model_has_no_say_in_the_queue(

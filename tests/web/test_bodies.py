@@ -20,9 +20,9 @@ from backend.errors import RequestError, TooLargeError
 from backend.loop.context import Context
 from backend.settings import Settings
 from backend.subprocesses import free_port, running, wait_ready
-from backend.web import bodies, schemas
+from backend.web import bodies
 from backend.web.bodies import parse
-from backend.web.schemas import MAX_TASKS, PredictRequest, WebhookRequest
+from backend.web.protocol import MAX_TASKS, PredictRequest, WebhookRequest
 from tests.support import CONFIG, ROOT, serve
 
 SIZE = 15_000_000
@@ -172,4 +172,4 @@ def test_what_all_requests_hold_together_is_bounded(context: Context, monkeypatc
         for _ in range(3):
             assert client.post("/setup", content=b" " * 900, headers=JSON).status_code == 400
             assert client.post("/setup", content=b" " * 1100, headers=JSON).status_code == 503
-    assert schemas.MAX_TASKS == 10_000
+    assert MAX_TASKS == 10_000

@@ -32,7 +32,7 @@ from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, Json, Prediction, Task
-from backend.web import schemas
+from backend.web import status_schemas
 from tests.support import CLASSES, CONFIG, ImageSite, cycle_of, open_context, publish, serve, sign_up
 
 TAG = label_config.parse(CONFIG)[0]
@@ -164,7 +164,7 @@ def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
 
 def test_the_status_counts_them(reviewed: Context) -> None:
     status = projects.status(reviewed, 7)
-    out = schemas.project_out(status).label_errors
+    out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (2, 1)
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(tables.status(status), tables.label_errors(status.label_issues))

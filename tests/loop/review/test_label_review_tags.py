@@ -25,7 +25,7 @@ from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord, Store
 from backend.types import Json, Prediction
-from backend.web import schemas
+from backend.web import status_schemas
 from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
 from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve, with_model
 
@@ -65,7 +65,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     context.store.state.save_review(7, 1, Review((*ISSUES, issue(8, 0.95, "label"))))
     status = projects.status(context, 7)
-    out = schemas.project_out(status).label_errors
+    out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(tables.status(status), tables.label_errors(status.label_issues[:1]))

@@ -27,7 +27,7 @@ from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import PoolSigns, ProjectRecord
 from backend.types import AnnotatedTask, LabeledBox, Prediction, Task, Tracks
-from backend.web import schemas
+from backend.web import status_schemas
 from tests.support import CONFIG, ROOT, open_context, publish, with_model
 
 IDS = np.arange(10, 15)
@@ -388,7 +388,7 @@ def test_the_status_shows_all_of_it(project: Context) -> None:
     )  # judged on nobody knows how many images
     project.store.state.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
     project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
-    out = schemas.project_out(projects.status(project, 7))
+    out = status_schemas.project_out(projects.status(project, 7))
     assert [arm.strategy for arm in out.bandit.arms] == ["entropy", "margin"]
     assert [(reward.gain, reward.interval) for reward in out.bandit.history] == [(None, None), (0.1, (0.02, 0.2))]
     assert [sign.name for sign in out.stopping.signs] == [

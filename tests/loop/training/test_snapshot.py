@@ -17,7 +17,7 @@ from backend.loop.training import snapshot
 from backend.model_versions import ModelVersion, TagModel, TrainingSnapshot
 from backend.storage import file_sha256
 from backend.types import AnnotatedTask, Json, Ranking, Task
-from backend.web import schemas
+from backend.web import status_schemas
 from tests.support import CONFIG, ImageSite
 
 
@@ -59,7 +59,7 @@ def test_a_version_counts_the_tasks_that_taught_it(context: Context, tmp_path: P
     (version,) = context.store.versions(1)
     nine = dict.fromkeys(range(9), "2026-01-01T00:00:00Z")
     judged = dataclasses.replace(version.snapshot, annotations=nine, val_tasks=(5, 6))
-    assert schemas.version_out(dataclasses.replace(version, snapshot=judged)).images == 3
+    assert status_schemas.version_out(dataclasses.replace(version, snapshot=judged)).images == 3
 
 
 def labeled(task_id: int) -> AnnotatedTask:

@@ -9,7 +9,8 @@ from backend.evaluation.stopping import Recommendation
 from backend.loop.projects import Status
 from backend.loop.studio_state import StudioState
 from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
-from backend.web.schemas import PredictRequest, SetupRequest, TrainRequest, WebhookRequest, project_out
+from backend.web.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest
+from backend.web.status_schemas import project_out
 
 LABEL_STUDIO_TASK = {
     "id": 5,

@@ -1,90 +1,31 @@
-"""What Label Studio and people send and get: pydantic models; unknown fields are ignored, missing ones named."""
+"""The status API's answers: pydantic models, and how they are made of a project's status."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel
 
 from backend.evaluation import basis
 from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.loop.projects import Status
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.sampling.bandit import Reward
-from backend.types import Json
-
-MAX_TASKS = 10_000  # LS's largest request is "Retrieve predictions" on all tasks of a project
-LARGEST_ID = 2**63 - 1  # of an id in a database
-
-
-def _project_id(value: object) -> object:
-    """Label Studio names a project "<id>.<created timestamp>", or gives its whole object."""
-    if isinstance(value, dict):
-        value = value.get("id")
-    return value.split(".")[0] or None if isinstance(value, str) else value
-
-
-ProjectId = Annotated[int, Field(ge=1, le=LARGEST_ID), BeforeValidator(_project_id)]
-MaybeProjectId = Annotated[ProjectId | None, BeforeValidator(_project_id)]
-
-
-class _Incoming(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class SetupRequest(_Incoming):
-    project: ProjectId
-    schema_: str = Field(alias="schema")  # the label config
-    hostname: str = ""
-    extra_params: str | Json | None = None
-
-    @property
-    def extra_text(self) -> str:
-        """The extra params as text; Label Studio sends text or an object, by the way they were written."""
-        return json.dumps(self.extra_params) if isinstance(self.extra_params, dict) else self.extra_params or ""
-
-
-class PredictTask(_Incoming):
-    id: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
-    data: Json | None  # null fails for its own task alone
-
-
-class PredictRequest(_Incoming):
-    tasks: Annotated[list[PredictTask], Field(max_length=MAX_TASKS)]
-    label_config: str
-    project: MaybeProjectId = None
-
-
-class WebhookRequest(_Incoming):
-    action: str
-    project: ProjectId
-
-
-class TrainRequest(_Incoming):
-    project: ProjectId
-
-
-class PredictionOut(BaseModel):
-    result: list[Json]
-    score: float
-    model_version: str
-
-
-class PredictResponse(BaseModel):
-    results: list[PredictionOut]
-    model_version: str
 
 
 class CountsOut(BaseModel):
+    """How many tasks a project has, and how many are labeled."""
+
     tasks: int
     labeled: int
     new: int
 
 
 class TrainingOut(BaseModel):
+    """The state of the current or last training."""
+
     state: str
     stage: str
     progress: float
@@ -96,19 +37,21 @@ class TrainingOut(BaseModel):
 
 
 class JudgedOnOut(BaseModel):
-    """What map50 and map50_95 were measured on."""
+    """The held-out images on which map50 and map50_95 were measured."""
 
-    images: int  # that the model has not learned from
+    images: int
     boxes: int
-    interval: tuple[float, float] | None  # of map50, 95%; null: it is not judged yet
+    interval: tuple[float, float] | None  # of map50, 95%; null: not judged yet
     interval_50_95: tuple[float, float] | None  # of map50_95
-    quality: str  # all of it in words
+    quality: str  # the same figures in words
 
 
 class TagOut(BaseModel):
+    """The model of one control tag in a version."""
+
     tag: str
     task: str
-    map50: float | None  # null: it has no model yet, or one that is not judged
+    map50: float | None  # null: there is no model yet, or it is not judged yet
     judged_on: JudgedOnOut
     temperature: float
     carried: bool
@@ -116,14 +59,16 @@ class TagOut(BaseModel):
 
 
 class VersionOut(BaseModel):
+    """One published or rejected version."""
+
     version: str
-    map50: float | None  # null: it is not judged yet
+    map50: float | None  # null: not judged yet
     map50_95: float | None
     judged_on: JudgedOnOut
     labels: int  # the tasks that it was trained and judged with
-    images: int  # the same, as it was called before
-    boxes: int | None  # judged_on.boxes, as it was called before
-    temperature: float  # of its confidences, 1: as they are
+    images: int  # older name of `labels`
+    boxes: int | None  # older name of `judged_on.boxes`
+    temperature: float  # divides the logits of its confidences; 1 leaves them unchanged
     created: datetime
     promoted: bool
     reason: str
@@ -131,50 +76,66 @@ class VersionOut(BaseModel):
 
 
 class ScoringOut(BaseModel):
+    """The progress of scoring the pool."""
+
     done: int
     total: int
 
 
 class SignOut(BaseModel):
+    """One sign that labeling may stop."""
+
     name: str
     met: bool
     reason: str
 
 
 class StoppingOut(BaseModel):
+    """Whether labeling may stop, with all signs."""
+
     stop: bool
     signs: list[SignOut]
 
 
 class ArmOut(BaseModel):
+    """One strategy that the bandit chooses from."""
+
     strategy: str
     rounds: int
     mean: float
 
 
 class RewardOut(BaseModel):
+    """What the labels of one round gained."""
+
     version: int
     strategy: str
     images: int
     boxes: int
-    gain: float | None  # null: it is not known to be judged on enough images
+    gain: float | None  # null: judged on too few images, or on an unknown number
     disagreement: float | None
     judged_on: int
     interval: tuple[float, float] | None  # of gain, 95%
 
 
 class BanditOut(BaseModel):
+    """The bandit's method, its arms, and the rewards of all rounds."""
+
     method: str
     arms: list[ArmOut]
     history: list[RewardOut]
 
 
 class LabelErrorsOut(BaseModel):
+    """How many labeled tasks were reviewed, and how many look wrong."""
+
     judged: int
     suspicious: int
 
 
 class LabelErrorOut(BaseModel):
+    """One label issue."""
+
     task: int
     tag: str
     annotation: int
@@ -187,6 +148,8 @@ class LabelErrorOut(BaseModel):
 
 
 class StudioOut(BaseModel):
+    """What the last reconcile found in Label Studio."""
+
     reached: str
     error: str
     webhook: str
@@ -196,6 +159,8 @@ class StudioOut(BaseModel):
 
 
 class ProjectOut(BaseModel):
+    """The status of a project."""
+
     project: int
     version: str
     counts: CountsOut | None
@@ -252,7 +217,7 @@ def _label_errors_out(issues: Sequence[LabelIssue]) -> LabelErrorsOut:
 
 
 def label_error_out(issue: LabelIssue) -> LabelErrorOut:
-    """Return a verdict as GET /api/projects/{id}/label-errors shows it."""
+    """Return a label issue as GET /api/projects/{id}/label-errors shows it."""
     return LabelErrorOut(
         task=issue.task_id,
         tag=issue.tag,
