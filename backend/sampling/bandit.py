@@ -1,4 +1,4 @@
-"""Which strategy to use next: a bandit over strategies, rewarded by what their labels did for the model."""
+"""A bandit over strategies: it chooses the next strategy by the mAP50 that earlier strategies gained per label."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Method = Literal["ucb1", "thompson"]
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What one round of labels, chosen by one strategy, was worth."""
+    """What the model gained by one round of labels that one strategy chose."""
 
-    version: int  # that was trained with them
+    version: int  # number of the version that was trained with these labels
     strategy: str
     images: int  # newly labeled
-    boxes: int  # on them
-    gain: float  # mAP50 over the version before, on the same randomly chosen validation images
-    disagreement: float | None = None  # mean 1 − F1(prediction, human) over the images; favours hard and noisy ones
+    boxes: int  # labels on these images
+    gain: float  # mAP50 minus that of the previous version, on the same randomly chosen validation images
+    disagreement: float | None = None  # mean 1 − F1(prediction, human) over the images; high for hard and noisy images
     judged_on: int = 0  # held-out images that the gain was measured on; 0: not known
     interval: tuple[float, float] | None = None  # of the gain, 95%; None: not known
 
     @property
     def value(self) -> float:
-        """The gain per labeled box; an image without any cost about as much as one box."""
+        """The gain per labeled box; an image without boxes counts as one, because it costs about as much."""
         return self.gain / max(self.boxes, self.images, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One strategy's record."""
+    """The rewards of one strategy so far."""
 
     strategy: str
     rounds: int
-    mean: float  # of the rewards, scaled so that the largest of all arms has size 1; 0 without rounds
+    mean: float  # of the rewards, divided by the largest absolute reward of all arms; 0 without rounds
 
 
 def arms(history: Sequence[Reward], strategies: Sequence[str]) -> tuple[Arm, ...]:
-    """Return the record of each strategy, in order; rewards of other strategies and non-finite ones are left out.
+    """Return the arm of each strategy, in order; rewards of other strategies and non-finite ones are left out.
 
     >>> history = [Reward(1, "a", 9, 10, .2), Reward(2, "a", 9, 10, .4), Reward(3, "b", 9, 10, -.1)]
     >>> [(arm.strategy, arm.rounds, round(arm.mean, 3)) for arm in arms(history, ["b", "a", "c"])]
@@ -54,7 +54,7 @@ def arms(history: Sequence[Reward], strategies: Sequence[str]) -> tuple[Arm, ...
 def choose(
     history: Sequence[Reward], strategies: Sequence[str], method: Method, rng: np.random.Generator, *, c: float = 1.0
 ) -> str:
-    """Return the strategy to use next: an untried one first, in order; then the one with the highest index.
+    """Return the strategy to use next: untried strategies first, in order, then the one with the highest index.
 
     UCB1 (Auer et al. 2002): r̄_k + c √(2 ln t / n_k). Thompson sampling: a draw from N(r̄_k, s²/n_k), s² the variance
     within the arms. Raises ValueError without strategies.
@@ -70,7 +70,7 @@ def choose(
 
 
 def ucb1(record: Sequence[Arm], *, c: float = 1.0) -> dict[str, float]:
-    """Return r̄_k + c √(2 ln t / n_k) of arms that were all tried, t being all rounds.
+    """Return r̄_k + c √(2 ln t / n_k) of each arm, t being the sum of all rounds; every arm must have been tried.
 
     >>> ucb = ucb1([Arm("a", 2, .6), Arm("b", 1, .4)])  # ln 3 = 1.0986
     >>> {name: round(value, 4) for name, value in ucb.items()}  # .6 + √1.0986, .4 + √2.1972
@@ -85,12 +85,12 @@ def _thompson(
 ) -> dict[str, float]:
     squares = math.fsum((reward - arm.mean) ** 2 for arm in record for reward in rewards[arm.strategy])
     freedom = sum(arm.rounds for arm in record) - len(record)
-    spread = math.sqrt(squares / freedom) if freedom > 0 else 1.0  # one round each says nothing of the spread
+    spread = math.sqrt(squares / freedom) if freedom > 0 else 1.0  # with one round each the spread is unknown
     return {arm.strategy: float(rng.normal(arm.mean, spread / math.sqrt(arm.rounds))) for arm in record}
 
 
 def _scaled(history: Sequence[Reward], strategies: Sequence[str]) -> dict[str, list[float]]:
-    """Return the rewards by strategy over the size of the largest: gains per box are tiny, the index expects [0, 1]."""
-    known = [one for one in history if one.strategy in strategies and math.isfinite(one.value)]
-    largest = max((abs(one.value) for one in known), default=0.0) or 1.0
-    return {name: [one.value / largest for one in known if one.strategy == name] for name in strategies}
+    """Return the rewards by strategy, divided by the largest: gains per box are tiny, and UCB1 expects [0, 1]."""
+    comparable = [reward for reward in history if reward.strategy in strategies and math.isfinite(reward.value)]
+    largest = max((abs(reward.value) for reward in comparable), default=0.0) or 1.0
+    return {name: [reward.value / largest for reward in comparable if reward.strategy == name] for name in strategies}

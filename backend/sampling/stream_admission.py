@@ -1,4 +1,4 @@
-"""The stream rule: which of the tasks that arrive one by one enter the queue's front. Pure, with a small state."""
+"""Stream admission: decides, task by task, which new tasks enter the front of the queue. Pure, with a small state."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass, replace
 
 from backend.errors import SettingError
 
-ETA = 0.05  # how fast the threshold follows; the rate is off by at most (1 + ETA) / (ETA · arrivals)
+ETA = 0.05  # step size of the threshold; the rate is off by at most (1 + ETA) / (ETA · arrivals)
 PERIODS = {"hour": 3600, "day": 86400}
 _PART = re.compile(r"\s*(?:(?P<percent>\d+(?:\.\d+)?)\s*%|(?P<quota>\d+)\s*/\s*(?P<period>hour|day))\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many of the arriving tasks may enter the front."""
+    """How many of the new tasks may enter the front."""
 
-    share: float | None = None  # ρ; None: what makes the quota last its period
-    quota: int | None = None  # most per period, None: no limit
+    share: float | None = None  # ρ; None: chosen so that the quota lasts for its period
+    quota: int | None = None  # highest number per period, None: no limit
     period_s: int = PERIODS["day"]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the rule remembers between two tasks."""
+    """The state of stream admission between two tasks."""
 
-    threshold: float | None = None  # τ; None: 1 − ρ, the right one for scores that are quantiles
+    threshold: float | None = None  # τ; None: 1 − ρ, which is right for scores that are quantiles
     period: int = 0  # number of the current hour or day
-    arrived: int = 0  # tasks seen in it
-    queried: int = 0  # of these, how many entered the front
-    before: int = 0  # tasks seen in the period before
+    arrived: int = 0  # tasks that arrived in this period
+    queried: int = 0  # tasks of this period that were admitted to the front
+    before: int = 0  # tasks that arrived in the previous period
 
 
 def parse_rate(text: str) -> Rate | None:
-    """Return the rate that a setting spells, None for an empty one; raises SettingError that gives the allowed values.
+    """Return the rate of a setting's text, None for an empty text. Raises SettingError that gives the allowed values.
 
     >>> parse_rate("100/day"), parse_rate("5%, 10/hour"), parse_rate("")
     (Rate(share=None, quota=100, period_s=86400), Rate(share=0.05, quota=10, period_s=3600), None)
@@ -43,9 +43,9 @@ def parse_rate(text: str) -> Rate | None:
         return None
     rate = Rate()
     for part in text.split(","):
-        found = _PART.fullmatch(part)
-        percent = float(found["percent"]) if found and found["percent"] else None
-        if found is None or (percent is not None and percent > 100):
+        match = _PART.fullmatch(part)
+        percent = float(match["percent"]) if match and match["percent"] else None
+        if match is None or (percent is not None and percent > 100):
             raise SettingError(
                 f"RATE={text!r} is not a rate",
                 where="extra params of the ML backend",
@@ -54,15 +54,16 @@ def parse_rate(text: str) -> Rate | None:
         if percent is not None:
             rate = replace(rate, share=percent / 100)
         else:
-            rate = replace(rate, quota=int(found["quota"]), period_s=PERIODS[found["period"]])
+            rate = replace(rate, quota=int(match["quota"]), period_s=PERIODS[match["period"]])
     return rate
 
 
 def offer(state: StreamState, score: float, rate: Rate, now_s: float, *, eta: float = ETA) -> tuple[StreamState, bool]:
-    """Decide on one arriving task: query if its score (in [0, 1], higher = sooner) is at least τ, within the quota.
+    """Admit a new task if its score is at least τ and the quota is not used up; return the new state and the decision.
 
-    Afterwards τ ← τ + η(1[queried] − ρ), which holds the rate: over T tasks, |queries − ρT| ≤ (1 + η) / η, whatever
-    their scores. While the quota is spent the rule is not asked, so τ stays. Times are seconds since 1970.
+    The score is in [0, 1], higher = sooner. Afterwards τ ← τ + η(1[admitted] − ρ). This holds the rate: over T tasks,
+    |admitted − ρT| ≤ (1 + η) / η for any scores. Once the quota is used up, τ stays. Times are seconds since 1970.
+    Raises ValueError for a score outside [0, 1].
 
     >>> state, first = offer(StreamState(threshold=0.5), 0.7, Rate(share=0.2), 0.0, eta=0.1)
     >>> first, round(state.threshold, 3)  # 0.5 + 0.1 · (1 − 0.2)
@@ -76,14 +77,14 @@ def offer(state: StreamState, score: float, rate: Rate, now_s: float, *, eta: fl
     state = _arrive(state, int(now_s // rate.period_s))
     if rate.quota is not None and state.queried >= rate.quota:
         return state, False
-    wanted = share(state, rate)
-    threshold = 1 - wanted if state.threshold is None else state.threshold
+    rho = share(state, rate)
+    threshold = 1 - rho if state.threshold is None else state.threshold
     queried = score >= threshold
-    return replace(state, threshold=threshold + eta * (queried - wanted), queried=state.queried + queried), queried
+    return replace(state, threshold=threshold + eta * (queried - rho), queried=state.queried + queried), queried
 
 
 def share(state: StreamState, rate: Rate) -> float:
-    """Return ρ: as set, or the quota over the arrivals of a period, the last one's or this one's so far."""
+    """Return ρ: the set share, or quota / arrivals, with the larger of the last period's and this period's arrivals."""
     if rate.share is not None:
         return rate.share
     arrivals = max(state.before, state.arrived, 1)

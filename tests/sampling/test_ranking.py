@@ -157,7 +157,7 @@ def test_quantile_of_without_a_ranking() -> None:
 def test_tasks_that_come_later_take_their_place() -> None:
     ranked = rank(boxes(*([[s, 0.0]] for s in (0.5, 0.6, 0.7, 0.8, 0.9))), explore_share=0.0)
     later = boxes([[0.5, 0.0]], [[0.99, 0.0]], [], [[0.75, 0.0]])
-    places = ranking.place(ranked, later, np.random.default_rng(0))
+    places = ranking.late_priorities(ranked, later, np.random.default_rng(0))
     assert places.tolist() == pytest.approx([0.0, 1.0, 0.5, 0.6])
 
 
@@ -165,18 +165,18 @@ def test_tasks_that_come_later_take_their_place() -> None:
 def test_a_later_task_without_boxes_is_where_the_pool_says(empty: Empty, place: float) -> None:
     order = rank(make_pool(), "entropy", explore_share=0.0)
     nothing = Pool(np.array([1]), np.zeros(2, np.int64), np.zeros((0, 5), np.float32), empty=empty)
-    assert ranking.place(order, nothing, np.random.default_rng(0)).tolist() == [place]
+    assert ranking.late_priorities(order, nothing, np.random.default_rng(0)).tolist() == [place]
 
 
 def test_later_tasks_of_a_random_queue_are_spread_even_without_boxes() -> None:
     later = Pool(np.arange(200, 300), np.zeros(101, np.int64), np.zeros((0, 2), np.float32))
-    places = ranking.place(rank(plain(100), "random"), later, np.random.default_rng(0))
+    places = ranking.late_priorities(rank(plain(100), "random"), later, np.random.default_rng(0))
     assert len(set(places.tolist())) > 30
 
 
 def test_later_tasks_without_a_ranking() -> None:
-    assert ranking.place(None, plain(2), np.random.default_rng(0)).tolist() == [0.5, 0.5]
-    assert ranking.place(rank(plain(3)), plain(0), np.random.default_rng(0)).tolist() == []
+    assert ranking.late_priorities(None, plain(2), np.random.default_rng(0)).tolist() == [0.5, 0.5]
+    assert ranking.late_priorities(rank(plain(3)), plain(0), np.random.default_rng(0)).tolist() == []
 
 
 # Batch protocols
@@ -273,8 +273,8 @@ def test_unknown_protocol() -> None:
 
 
 def test_a_batch_of_most_candidates_is_warned_of() -> None:
-    assert ranking.crowded(20, 80) == ""
-    assert "21 out of 80" in ranking.crowded(21, 80)
+    assert ranking.crowding_warning(20, 80) == ""
+    assert "21 out of 80" in ranking.crowding_warning(21, 80)
 
 
 # Tasks that come late
@@ -283,7 +283,7 @@ def test_a_batch_of_most_candidates_is_warned_of() -> None:
 def test_the_front_is_right_behind_the_first() -> None:
     ranked = rank(by_value(10), explore_share=0.0)
     second = sorted(ranked.priority.tolist())[1]
-    fronts = [ranking.at_front(ranked, place) for place in (0.0, 0.4, 1.0)]
+    fronts = [ranking.front_priority(ranked, place) for place in (0.0, 0.4, 1.0)]
     assert fronts == sorted(fronts)
     assert 0 <= fronts[0] < fronts[2] < second
 
@@ -292,11 +292,11 @@ def test_late_tasks_join_the_ranking_without_moving_the_quantiles() -> None:
     ranked = rank(by_value(100), explore_share=0.0)
     places = np.array([0.0, 0.5, 1.0, 0.9], dtype=np.float32)
     priority = np.array([0.001, 0.5, 1.0, 0.9], dtype=np.float32)
-    longer = ranking.extended(ranked, np.array([200, 201, 202, 5]), places, priority)
+    longer = ranking.with_late_tasks(ranked, np.array([200, 201, 202, 5]), places, priority)
     assert longer.task_ids.tolist()[-4:] == [200, 201, 202, 5]
     assert longer.priority[-4:].tolist() == pytest.approx([0.001, 0.5, 1.0, 0.9])
     assert len(longer.task_ids) == 103
-    assert len(ranking.without(longer, np.array([5, 7])).task_ids) == 101
+    assert len(ranking.without_tasks(longer, np.array([5, 7])).task_ids) == 101
     assert not longer.explored.any()
     for value in ranked.acquisition[::9]:
         assert ranking.quantile_of(longer, value) == pytest.approx(ranking.quantile_of(ranked, value), abs=0.02)
@@ -304,7 +304,7 @@ def test_late_tasks_join_the_ranking_without_moving_the_quantiles() -> None:
 
 def test_late_tasks_of_a_random_queue_are_chosen_by_chance() -> None:
     ranked, middle = rank(plain(5), "random", explore_share=1.0), np.array([0.5], dtype=np.float32)
-    assert ranking.extended(ranked, np.array([9]), middle, middle).explored.all()
+    assert ranking.with_late_tasks(ranked, np.array([9]), middle, middle).explored.all()
 
 
 def test_a_strategy_of_places_has_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,10 @@ def test_a_strategy_of_places_has_a_stand_in(monkeypatch: pytest.MonkeyPatch) ->
     pool = by_value(10)
     ranked = rank(pool, "ordered", explore_share=0.0)
     late = boxes([[0.5, 0.0]], [[0.01, 0.0]])
-    assert ranking.place(ranked, late, np.random.default_rng(0)).tolist() == [0.5, 0.5]
-    assert ranking.place(ranking.stand_in(ranked, pool), late, np.random.default_rng(0)).tolist() == [0.0, 1.0]
+    assert ranking.late_priorities(ranked, late, np.random.default_rng(0)).tolist() == [0.5, 0.5]
+    assert ranking.late_priorities(ranking.stand_in(ranked, pool), late, np.random.default_rng(0)).tolist() == [
+        0.0,
+        1.0,
+    ]
     plain_one = rank(pool, "entropy")
     assert ranking.stand_in(plain_one, pool) is plain_one

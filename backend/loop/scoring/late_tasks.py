@@ -224,7 +224,7 @@ def admitted_priorities(
     for row, (place, prediction) in enumerate(zip(places, shard.predictions, strict=True)):
         if prediction is not None:
             state, queried = stream_admission.offer(state, 1 - place, rate, now)
-            scores[row] = ranking.at_front(order, place) if queried else place
+            scores[row] = ranking.front_priority(order, place) if queried else place
     context.store.state.save_stream(project_id, state)
     return scores
 
@@ -236,7 +236,9 @@ def extended_ranking(order: Ranking, shard: PoolShard, places: Sequence[float], 
     """
     scored = np.array([prediction is not None for prediction in shard.predictions], dtype=np.bool_)
     as_floats = [np.array(values, dtype=np.float32)[scored] for values in (places, scores)]
-    return ranking.without(ranking.extended(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored])
+    return ranking.without_tasks(
+        ranking.with_late_tasks(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored]
+    )
 
 
 def priorities_in(
@@ -253,5 +255,5 @@ def priorities_in(
     pool = replace(pool_of(task_ids, predictions, model.class_weights), empty=settings.empty)
     pool = calibrated(pool, model.temperature, model.tag.outcomes)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))
-    places = iter(ranking.place(order, pool, rng).tolist())
+    places = iter(ranking.late_priorities(order, pool, rng).tolist())
     return [LAST if prediction is None else next(places) for prediction in predictions]

@@ -55,9 +55,9 @@ def _order(
         for tag_model in [candidate for candidate in models if candidate.trained] or models:
             instead = None if tag_model is model else STAND_IN
             parts[tag_model.key] = _part(context, record, tag_model, strategy, whole, instead)
-        order = ranking.jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
+        order = ranking.rank_jointly(list(parts.values()), strategy, explore_share=explore, rng=rng, protocol=protocol)
     count = len(order.task_ids)
-    if count and (warning := ranking.crowded(protocol.batch, protocol.size(count))):
+    if count and (warning := ranking.crowding_warning(protocol.batch, protocol.size(count))):
         log.warning("project %d: %s", model.project_id, warning)
     return order, parts
 
