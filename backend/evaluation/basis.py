@@ -1,20 +1,20 @@
-"""What a quality stands on: how many images it was measured on, and how far chance alone may have moved it."""
+"""The basis of a quality: how many images it was measured on, and its 95% interval; all of it in words."""
 
 from __future__ import annotations
 
 from backend.model_versions import Metrics
 
-MIN_JUDGED_IMAGES = 10  # on fewer held-out images a quality says nothing
+MIN_JUDGED_IMAGES = 10  # held-out images that a quality needs to mean something
 NOT_JUDGED = "not judged yet"
 
 
 def held_out_images(metrics: Metrics | None) -> int:
-    """Return on how many images a model was measured that it has not learned from."""
+    """Return the number of held-out images on which a model was measured."""
     return 0 if metrics is None or metrics.held_out is False else metrics.images
 
 
 def is_judged(metrics: Metrics | None) -> bool:
-    """Return whether enough held-out images were measured for the quality to say something."""
+    """Return whether a model was measured on enough held-out images."""
     return held_out_images(metrics) >= MIN_JUDGED_IMAGES
 
 
@@ -28,7 +28,7 @@ def figure(metrics: Metrics) -> str:
 
 
 def span(interval: tuple[float, float] | None) -> str:
-    """Return an interval as it stands behind a figure, nothing where none is known."""
+    """Return an interval as the text behind a figure, "" for None."""
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
@@ -38,7 +38,7 @@ def figure_50_95(metrics: Metrics) -> str:
 
 
 def on_test(metrics: Metrics) -> str:
-    """Return a quality on a test set of known labels, or that it is too small.
+    """Return a quality on a test set with known labels, or the reason why the set is too small.
 
     >>> on_test(Metrics(0.924, 0.7, {}, images=4, boxes=19, detections=25))
     'not judged yet (4 test images; 10 images are needed)'
@@ -50,7 +50,7 @@ def on_test(metrics: Metrics) -> str:
 
 
 def change(value: float, interval: tuple[float, float] | None, images: int) -> str:
-    """Return what a quality rose or fell by, with all it stands on.
+    """Return the change of a quality, with its interval and the number of held-out images.
 
     >>> change(0.1, (-0.02, 0.2), 24)
     '+0.100 [-0.020, +0.200] on 24 held-out images'
@@ -62,7 +62,7 @@ def change(value: float, interval: tuple[float, float] | None, images: int) -> s
 
 
 def ground(metrics: Metrics | None) -> str:
-    """Return what a quality was measured on.
+    """Return the images and labels on which a quality was measured.
 
     >>> ground(Metrics(0.75, 0.5, {}, images=100, boxes=312, detections=400, held_out=True)), ground(None)
     ('100 held-out images, 312 labels', 'no held-out images')
@@ -74,7 +74,7 @@ def ground(metrics: Metrics | None) -> str:
 
 
 def in_words(metrics: Metrics | None) -> str:
-    """Return a quality with all it stands on, or that there is nothing to tell yet.
+    """Return a quality with its interval and its basis, or the reason why it is not judged yet.
 
     >>> in_words(Metrics(0.924, 0.7, {}, images=4, boxes=19, detections=25, held_out=True))
     'not judged yet (4 held-out images, 19 labels; 10 images are needed)'

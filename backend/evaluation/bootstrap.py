@@ -1,7 +1,7 @@
-"""How sure a measured quality is: the bootstrap over the images that it was measured on.
+"""The interval of a measured quality: a bootstrap over the images on which it was measured.
 
-What a model said of each image is matched with the labels once. A draw only counts how often each image is in it, so a
-thousand draws cost about as much as measuring the model once more.
+Predictions are matched with the labels once. A draw is only a count for each image, so a thousand draws cost about as
+much as measuring the model once more.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from backend.types import BoolArray, FloatArray, IntArray
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
-DRAWS, STRICT_DRAWS = 500, 200  # of the mean over ten overlaps fewer: each costs ten times as much
+# Draws for mAP50 and for mAP50-95, which costs ten times as much: one mAP per IoU threshold.
+DRAWS, STRICT_DRAWS = 500, 200
 LEVEL = 0.95
-_RECALLS = np.linspace(0, 1, 101)  # where ultralytics reads the precision, as COCO does
-_CELLS = 1 << 22  # of a table of draws and detections: bounds the memory
+_RECALLS = np.linspace(0, 1, 101)  # recalls at which ultralytics and COCO read the precision
+_CELLS = 1 << 22  # cells of a table of draws and detections; the limit bounds the memory
 
 
 class Sample(Protocol):
-    """What a model said of n images, beside their labels; frames of one video count as one image."""
+    """A model's predictions for n images, matched with their labels; frames of one video count as one image."""
 
     @property
     def size(self) -> int:
-        """n."""
+        """The number of images n."""
 
     def quality(self, counts: IntArray) -> Values:
-        """Return the quality (B,) of B draws, which hold each image so many times (B, n); NaN without any label."""
+        """Return the quality (B,) of B draws; `counts` (B, n): how often a draw holds each image. NaN: no label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The quality of one model on a set of images, and what it was computed from."""
+    """The quality of one model on a set of images, and the sample from which it was computed."""
 
     metrics: Metrics
     sample: Sample
@@ -45,12 +46,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Several samples of the same images; the quality is the mean of theirs, as mAP50-95 is of ten overlaps."""
+    """Several samples of the same images; its quality is the mean of their qualities, as for mAP50-95."""
 
     parts: tuple[Sample, ...]
 
     @property
     def size(self) -> int:
+        """The number of images n."""
         return self.parts[0].size
 
     def quality(self, counts: IntArray) -> Values:
@@ -60,9 +62,9 @@ class Mean:
 
 
 def measured(metrics: Metrics, sample: Sample, strict: Sample | None = None) -> Measured:
-    """Return a measurement with its intervals; the same images give the same ones.
+    """Return a measurement with its intervals, always the same for the same images.
 
-    `strict` is what mAP50-95 was computed from; a task without it has one figure for both.
+    `strict` is the sample behind mAP50-95. A task without it has one quality for both.
     """
     span = interval(sample, np.random.default_rng(0))
     strict_span = span if strict is None else interval(strict, np.random.default_rng(0), STRICT_DRAWS)
@@ -70,63 +72,69 @@ def measured(metrics: Metrics, sample: Sample, strict: Sample | None = None) -> 
 
 
 def gained(challenger: Measured, champion: Measured) -> Measured:
-    """Return the challenger's measurement with the interval of what it is better by than the champion."""
+    """Return the challenger's measurement with the interval of its gain over the champion."""
     span = difference(challenger.sample, champion.sample, np.random.default_rng(0))
     return replace(challenger, metrics=replace(challenger.metrics, gained=span))
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The k detections of a model on n images; its quality is mAP50, as ultralytics measures it."""
+    """The k detections of a model on n images; the quality is mAP50, as ultralytics measures it."""
 
     images: IntArray  # (k,) the image of each
     classes: IntArray  # (k,) its class
     confidence: FloatArray  # (k,)
-    right: BoolArray  # (k,) it found a label of its class, by IoU >= .5
-    labels: IntArray  # (n, C) how many labels of each class an image has
+    right: BoolArray  # (k,) it matches a label of its class with IoU >= .5
+    labels: IntArray  # (n, C) number of labels of each class in each image
 
     @property
     def size(self) -> int:
+        """The number of images n."""
         return len(self.labels)
 
     def quality(self, counts: IntArray) -> Values:
-        """Return the mAP50 of each draw: the mean over the classes that it has labels of.
+        """Return the mAP50 of each draw: the mean over the classes of which the draw has labels.
 
-        Two images, one object in each; the first is found, and something else with less confidence beside it.
+        Example: two images with one object each. In the first image the object is detected, and with less confidence
+        something else.
 
-        >>> found = Matches(
+        >>> matches = Matches(
         ...     images=np.array([0, 0]), classes=np.array([0, 0]), confidence=np.array([0.9, 0.4]),
         ...     right=np.array([True, False]), labels=np.array([[1], [1]]),
         ... )
-        >>> found.quality(np.array([[1, 1], [2, 0], [0, 2]])).round(2).tolist()
+        >>> matches.quality(np.array([[1, 1], [2, 0], [0, 2]])).round(2).tolist()
         [0.5, 1.0, 0.0]
         """
-        there = np.flatnonzero(self.labels.any(axis=0))
-        each = [self._average_precision(int(kind), counts) for kind in there]
-        return _mean(np.array(each).reshape(len(there), len(counts)))
+        labeled_classes = np.flatnonzero(self.labels.any(axis=0))
+        precisions = [self._average_precision(int(kind), counts) for kind in labeled_classes]
+        return _mean(np.array(precisions).reshape(len(labeled_classes), len(counts)))
 
     def _average_precision(self, kind: int, counts: IntArray) -> Values:
-        """Return the AP50 of a class in each draw, NaN where the draw has no label of it."""
+        """Return the AP50 of a class in each draw (B,), NaN if the draw has no label of the class."""
         rows = np.flatnonzero(self.classes == kind)
         rows = rows[np.argsort(-self.confidence[rows], kind="stable")]
-        given = counts @ self.labels[:, kind]
-        found: Values = np.full(len(counts), np.nan)
+        labels = counts @ self.labels[:, kind]
+        precision: Values = np.full(len(counts), np.nan)
         step = max(_CELLS // max(len(rows), 1), 1)
         for start in range(0, len(counts), step):
             part = slice(start, start + step)
-            times = counts[part][:, self.images[rows]]
-            found[part] = _areas(times, self.right[rows], given[part])
-        return found
+            drawn = counts[part][:, self.images[rows]]
+            precision[part] = _areas(drawn, self.right[rows], labels[part])
+        return precision
 
 
-def _areas(times: IntArray, right: BoolArray, given: IntArray) -> Values:
-    """Return the areas (B,) under precision against recall; detections by falling confidence are drawn (B, k) times."""
-    hits, seen = (times * right).cumsum(axis=1), times.cumsum(axis=1)
-    precision = hits / np.maximum(seen, 1)
+def _areas(drawn: IntArray, right: BoolArray, labels: IntArray) -> Values:
+    """Return the areas (B,) under the precision-recall curves of B draws with so many `labels` each (B,).
+
+    `drawn` (B, k) tells how often each draw holds each detection, `right` (k,) which ones are right, both by falling
+    confidence.
+    """
+    hits, detections = (drawn * right).cumsum(axis=1), drawn.cumsum(axis=1)
+    precision = hits / np.maximum(detections, 1)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    areas: Values = np.full(len(times), np.nan)
-    for row in np.flatnonzero(given > 0):
-        recall = hits[row] / given[row]
+    areas: Values = np.full(len(drawn), np.nan)
+    for row in np.flatnonzero(labels > 0):
+        recall = hits[row] / labels[row]
         last = recall[-1] if len(recall) else 0.0
         x, y = np.concatenate([[0.0], recall, [last, 1.0]]), np.concatenate([[1.0], precision[row], [0.0, 0.0]])
         areas[row] = np.trapezoid(np.interp(_RECALLS, x, y), _RECALLS) if len(recall) else 0.0
@@ -135,29 +143,30 @@ def _areas(times: IntArray, right: BoolArray, given: IntArray) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How often a classifier of one class is right on n images; its quality is the share of right ones."""
+    """The answers of a single-choice classifier on n images; the quality is the share of right answers."""
 
-    right: IntArray  # (n,)
-    known: IntArray  # (n,) how many have a class at all
+    right: IntArray  # (n,) number of right answers
+    labeled: IntArray  # (n,) number of answers whose image has a class at all
 
     @property
     def size(self) -> int:
+        """The number of images n."""
         return len(self.right)
 
     def quality(self, counts: IntArray) -> Values:
         """Return the share of right answers in each draw.
 
-        >>> Answers(right=np.array([1, 0]), known=np.array([1, 1])).quality(np.array([[1, 1], [2, 0]])).tolist()
+        >>> Answers(right=np.array([1, 0]), labeled=np.array([1, 1])).quality(np.array([[1, 1], [2, 0]])).tolist()
         [0.5, 1.0]
         """
-        return _share(counts @ self.right, counts @ self.known)
+        return _share(counts @ self.right, counts @ self.labeled)
 
 
 @dataclass(frozen=True, slots=True)
 class Rankings:
-    """The probabilities of a classifier of several classes in m frames of n images; its quality is the mean AP."""
+    """The probabilities of a multi-label classifier in m frames of n images; the quality is the mean AP."""
 
-    images: IntArray  # (m,) the image that each frame is of
+    images: IntArray  # (m,) the image of each frame
     probs: FloatArray  # (m, C)
     true: BoolArray  # (m, C)
     size: int
@@ -166,20 +175,21 @@ class Rankings:
         """Return the mean over the classes of their average precision.
 
         >>> probs, true = np.array([[0.9], [0.8], [0.7]]), np.array([[True], [False], [True]])
-        >>> said = Rankings(np.array([0, 1, 2]), probs, true, 3)
-        >>> said.quality(np.array([[1, 1, 1], [2, 0, 1]])).round(3).tolist()
+        >>> rankings = Rankings(np.array([0, 1, 2]), probs, true, 3)
+        >>> rankings.quality(np.array([[1, 1, 1], [2, 0, 1]])).round(3).tolist()
         [0.833, 1.0]
         """
         times = counts[:, self.images]
-        there = np.flatnonzero(self.true.any(axis=0))
-        precisions = [average_precision(self.probs[:, c], self.true[:, c], times) for c in there]
+        labeled_classes = np.flatnonzero(self.true.any(axis=0))
+        precisions = [average_precision(self.probs[:, kind], self.true[:, kind], times) for kind in labeled_classes]
         return _mean(np.array(precisions).reshape(-1, len(counts)))
 
 
 def average_precision(scores: FloatArray | Values, true: BoolArray, times: IntArray) -> Values:
-    """Return the average precision (B,) of scores (m,) that are drawn `times` (B, m); NaN without a true one.
+    """Return the average precision (B,) of scores (m,) in B draws; NaN for a draw without a true score.
 
-    That is the mean, over the true ones, of the precision among all whose score is as high or higher.
+    `times` (B, m) tells how often each draw holds each score. The result is the mean, over the true scores, of the
+    precision among all scores that are as high or higher.
 
     >>> scores, true = np.array([0.9, 0.8, 0.7]), np.array([True, False, True])
     >>> average_precision(scores, true, np.ones((1, 3), dtype=int)).round(3).tolist()
@@ -198,19 +208,20 @@ def average_precision(scores: FloatArray | Values, true: BoolArray, times: IntAr
 class Pixels:
     """The pixels of each class in n images; the quality is the mean IoU."""
 
-    both: Values  # (n, C) where class and label are
-    either: Values  # (n, C) where one of them is
-    labels: Values  # (n, C) how many labels of each class an image has
+    both: Values  # (n, C) pixels in prediction and label
+    either: Values  # (n, C) pixels in prediction or label
+    labels: Values  # (n, C) number of labels of each class in each image
 
     @property
     def size(self) -> int:
+        """The number of images n."""
         return len(self.both)
 
     def quality(self, counts: IntArray) -> Values:
-        """Return the mean IoU over the classes that a draw has labels of.
+        """Return the mean IoU of each draw over the classes of which it has labels.
 
-        >>> found = Pixels(np.array([[4.0], [0.0]]), np.array([[4.0], [4.0]]), np.array([[1], [1]]))
-        >>> found.quality(np.array([[1, 1], [2, 0]])).tolist()
+        >>> pixels = Pixels(np.array([[4.0], [0.0]]), np.array([[4.0], [4.0]]), np.array([[1], [1]]))
+        >>> pixels.quality(np.array([[1, 1], [2, 0]])).tolist()
         [0.5, 1.0]
         """
         shares = _share(counts @ self.both, counts @ self.either)
@@ -218,10 +229,10 @@ class Pixels:
 
 
 def interval(sample: Sample, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, float] | None:
-    """Return between which values the quality lies in 95% of draws of n images; None where nothing can be drawn.
+    """Return the 95% bootstrap interval of the quality; None for fewer than 2 images, and if no draw has a label.
 
-    >>> sure = Answers(right=np.array([1] * 90 + [0] * 10), known=np.ones(100, dtype=np.int64))
-    >>> low, high = interval(sure, np.random.default_rng(0))
+    >>> answers = Answers(right=np.array([1] * 90 + [0] * 10), labeled=np.ones(100, dtype=np.int64))
+    >>> low, high = interval(answers, np.random.default_rng(0))
     >>> round(low, 2), round(high, 2)
     (0.84, 0.95)
     """
@@ -233,7 +244,10 @@ def interval(sample: Sample, rng: np.random.Generator, draws: int = DRAWS) -> tu
 def difference(
     sample: Sample, other: Sample, rng: np.random.Generator, draws: int = DRAWS
 ) -> tuple[float, float] | None:
-    """Return the same of how much better one model is than the other, both on the same images in the same order."""
+    """Return the 95% interval of `sample`'s quality minus `other`'s; both must be of the same images, in one order.
+
+    Raises ValueError for different numbers of images.
+    """
     if sample.size != other.size:
         raise ValueError(f"{sample.size} images against {other.size}: they must be the same ones")
     if sample.size < 2:
@@ -243,7 +257,7 @@ def difference(
 
 
 def _drawn(size: int, rng: np.random.Generator, draws: int) -> IntArray:
-    """Return how often each image is in each draw of as many (draws, size)."""
+    """Return how often each draw, with replacement, holds each image (draws, size)."""
     counts: IntArray = rng.multinomial(size, np.full(size, 1 / size), size=draws)
     return counts
 
@@ -257,20 +271,20 @@ def _between(values: Values) -> tuple[float, float] | None:
 
 
 def _mean(values: Values) -> Values:
-    """Return the mean over the classes (C, B), without those that are NaN; NaN where all are."""
-    known = np.isfinite(values)
-    return _share(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
+    """Return the mean over the classes (C, B) -> (B,), without NaN values; NaN if all are NaN."""
+    is_known = np.isfinite(values)
+    return _share(np.where(is_known, values, 0.0).sum(axis=0), is_known.sum(axis=0))
 
 
 def _share(part: npt.ArrayLike, whole: npt.ArrayLike) -> Values:
-    """Return part / whole, NaN where there is nothing."""
+    """Return part / whole, NaN where whole is 0."""
     total = np.asarray(whole, dtype=np.float64)
     share: Values = np.full(total.shape, np.nan)
     return np.divide(part, total, out=share, where=total > 0)
 
 
 def task_of(name: str) -> str:
-    """Return the task that an image of a data set is of: frames of one video tell less than as many pictures.
+    """Return the task of an image of a data set, by its name; all frames of one video belong to one task.
 
     >>> task_of("12"), task_of("12-340")
     ('12', '12')
@@ -279,7 +293,7 @@ def task_of(name: str) -> str:
 
 
 def places(names: Sequence[str]) -> tuple[IntArray, int]:
-    """Return the place of each image's task among all tasks (k,), and how many there are.
+    """Return the index of each image's task among the sorted tasks (k,), and the number of tasks.
 
     >>> places(["7-1", "7-20", "3"])
     (array([1, 1, 0]), 2)
@@ -290,7 +304,7 @@ def places(names: Sequence[str]) -> tuple[IntArray, int]:
 
 
 def summed(rows: npt.ArrayLike, place: IntArray, size: int) -> Values:
-    """Return the sums (size, C) of the rows (k, C) that have the same place (k,)."""
+    """Return the sums (size, C) of the rows (k, C) with the same index `place` (k,)."""
     values = np.asarray(rows, dtype=np.float64)
     total = np.zeros((size, *values.shape[1:]))
     np.add.at(total, place, values)

@@ -1,7 +1,7 @@
-"""Calibration: one temperature that makes confidences mean what they say, fitted on the validation set.
+"""Calibration: one temperature, fitted on the validation set, that makes a confidence the probability of being right.
 
-Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; for sigmoid scores of detections, and as there
-for a choice among classes.
+Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017. The paper scales a softmax, as here for single
+choices; for detections the logits of sigmoid scores are scaled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from backend.acquisition.pool import Pool, by_label
 from backend.model_versions import Calibration
 from backend.types import Outcomes
 
-ENOUGH = 30  # detections, below which a temperature would be chance
-ENOUGH_OF_EACH = 5  # true ones, and false ones
+ENOUGH = 30  # detections that a fit needs; with fewer, the temperature would be noise
+ENOUGH_OF_EACH = 5  # true positives that a fit needs, and false positives
 COLDEST, HOTTEST = 0.1, 10.0
 _EDGE = 1e-6  # a sigmoid that rounds to 0 or 1 has no finite logit
 
@@ -58,9 +58,9 @@ def softened(p: npt.ArrayLike, temperature: float) -> npt.NDArray[Any]:
 
 
 def calibrated(pool: Pool, temperature: float, outcomes: Outcomes) -> Pool:
-    """Return the pool of one pass with calibrated class scores, in rows that are one question each.
+    """Return a scored pool with calibrated class scores, and with one row for each decision of the model.
 
-    Those of a box are one; so is a choice among classes. Where an image may have several, each label is a row.
+    The class scores of a box are one row, and so is a single choice. A multi-label image gets one row per label.
     """
     if outcomes == "one":
         return replace(pool, class_probs=softened(pool.class_probs, temperature), exclusive=True)
@@ -71,28 +71,28 @@ def calibrated(pool: Pool, temperature: float, outcomes: Outcomes) -> Pool:
 def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:
     """Return the temperature in 0.1 … 10 with the least negative log-likelihood: (k,) in [0, 1], (k,) true positives.
 
-    T stays 1, with the reason, while there are too few detections of either kind, and where none is better. Raises
+    T stays 1, with a reason, if there are too few true or false positives, or if no other T is better. Raises
     ValueError for shapes that do not fit and for confidences that are NaN or outside [0, 1].
     """
     p, true = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.bool_)
     if p.ndim != 1 or p.shape != true.shape:
         raise ValueError(f"{p.shape} confidences do not fit {true.shape} verdicts")
-    if not ((p >= 0) & (p <= 1)).all():  # NaN is neither
+    if not ((p >= 0) & (p <= 1)).all():  # false for NaN
         raise ValueError("confidences must lie in [0, 1]")
     if (few := _too_few(true)) is not None:
         return few
     signed = _logits(p) * np.where(true, 1.0, -1.0)
-    # The mean of ln(1 + e^(−z/T)), z the logit of the verdict that was right.
+    # The mean of ln(1 + e^(−z/T)), z being the logit of the true outcome.
     return _best(len(p), lambda coldness: float(np.logaddexp(0.0, -signed * coldness).mean()))
 
 
-def fit_choice(probs: npt.ArrayLike, given: npt.ArrayLike) -> Calibration:
-    """Return the temperature in 0.1 … 10 with the least negative log-likelihood of the classes `given`.
+def fit_choice(probs: npt.ArrayLike, chosen: npt.ArrayLike) -> Calibration:
+    """Return the temperature in 0.1 … 10 with the least negative log-likelihood of the `chosen` classes.
 
-    Distributions (k, C) and numbers of classes (k,); T stays 1 as in `fit`, where a detection is the likeliest class.
-    Raises ValueError for shapes that do not fit.
+    `probs` (k, C) are distributions, `chosen` (k,) the class indexes that annotators chose. The most likely class
+    counts as the detection; T stays 1 as in `fit`. Raises ValueError for shapes that do not fit.
     """
-    p, classes = np.asarray(probs, dtype=np.float64), np.asarray(given, dtype=np.int64)
+    p, classes = np.asarray(probs, dtype=np.float64), np.asarray(chosen, dtype=np.int64)
     if p.ndim != 2 or classes.shape != p.shape[:1]:
         raise ValueError(f"{p.shape} probabilities do not fit {classes.shape} classes")
     right = p.argmax(axis=1) == classes if p.size else np.zeros(0, np.bool_)
@@ -116,7 +116,7 @@ def _logits(p: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _too_few(true: npt.NDArray[np.bool_]) -> Calibration | None:
-    """Return the calibration of too few detections, true and false ones; None where there are enough."""
+    """Return the calibration that names too few detections as its reason; None if there are enough."""
     rarer = min(int(true.sum()), int((~true).sum()))
     if len(true) >= ENOUGH and rarer >= ENOUGH_OF_EACH:
         return None
@@ -125,7 +125,7 @@ def _too_few(true: npt.NDArray[np.bool_]) -> Calibration | None:
 
 
 def _best(detections: int, nll: Callable[[float], float]) -> Calibration:
-    """Return the temperature with the least likelihood loss by Brent's method: `nll` is convex in 1/T."""
+    """Return the temperature with the least `nll` by Brent's method; `nll` is convex in 1/T."""
     from scipy.optimize import minimize_scalar  # takes half a second to import
 
     least = minimize_scalar(nll, bounds=(1.0 / HOTTEST, 1.0 / COLDEST), method="bounded", options={"xatol": 1e-9})

@@ -1,4 +1,4 @@
-"""Which annotated images probably hold a wrong label: ObjectLab (Tkachenko et al., 2023), written from its formulas."""
+"""The quality of annotated boxes: ObjectLab (Tkachenko et al., 2023), written from its formulas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from backend.geometry.coordinates import iou
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-ALPHA = 0.9  # the overlap's part of the similarity, the rest is the distance's
-DECAY = 0.1  # k of e^(−k d), d the centres' distance in the unit of the boxes: give them in percent of the image
-SURE, LIKELY = 0.95, 0.5  # confidence of predictions that may accuse a label of being absent or swapped, or misplaced
-TWICE_LABELED = 0.95  # IoU of two labels of different classes that are one object
-MATCH_IOU = 0.5  # of a label and a prediction that agree
+ALPHA = 0.9  # weight of the overlap in the similarity; the distance has 1 − ALPHA
+DECAY = 0.1  # k of e^(−k d), d the distance of the centres in percent of the image
+# The least confidence of a prediction that contradicts a label: SURE for a missing label or a wrong class, LIKELY for a
+# misplaced box.
+SURE, LIKELY = 0.95, 0.5
+TWICE_LABELED = 0.95  # IoU from which two labels of different classes count as one object
+MATCH_IOU = 0.5  # IoU from which a label and a prediction agree
 TEMPERATURE = 0.1
-SUSPECT = 0.75  # a score below calls for a look; one label beside its prediction at IoU .4 gives it
+SUSPECT = 0.75  # labels with a lower score should be checked; one label at IoU .4 with its prediction gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,10 @@ class Reviewed:
 
 @dataclass(frozen=True, slots=True)
 class LabelQuality:
-    """How right an image's labels seem: 1 is clean, 0 is surely wrong."""
+    """The quality of an image's labels: 1 is clean, 0 is surely wrong."""
 
     score: float  # geometric mean of the three below, each by softmin over its boxes
-    overlooked: Floats  # (m,) of each prediction, NaN for one that accuses nobody
+    overlooked: Floats  # (m,) of each prediction, NaN for one that contradicts no label
     misplaced: Floats  # (l,) of each label
     swapped: Floats  # (l,) of each label
 
@@ -52,56 +54,57 @@ class LabelQuality:
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """What one version's model of a control tag thinks of the labels of that tag that one annotation gave a task."""
+    """The verdict of one model on the labels that an annotation gives a task under the model's control tag."""
 
     task_id: int
     annotation_id: int
-    updated_at: str  # of the annotation judged: one changed since is not meant any longer
+    updated_at: str  # of the judged annotation; the verdict is void once the annotation changes
     score: float  # 1 is clean, 0 is surely wrong
-    suspicion: str  # as LabelQuality.suspicion; "" where nobody need look
-    label: str  # of the worst box: an annotator's, or the class of an object that nobody labeled; "" without suspicion
+    suspicion: str  # as LabelQuality.suspicion; "" if the labels need no check
+    label: str  # of the worst box: the annotator's, or the class of an unlabeled object; "" without suspicion
     box: tuple[float, float, float, float] | None  # that box, xyxy in percent of the image
-    learned: bool  # the model was trained on this image, so that it may have learned the error with it
-    tag: str = ""  # name of the control tag; "" in reviews from before there were several: the config's first
+    learned: bool  # the model was trained on this image, so it may have learned the error
+    tag: str = ""  # name of the control tag; "" in reviews of earlier releases: the config's first tag
 
     @property
     def suspicious(self) -> bool:
-        """Whether somebody should look at it."""
+        """Whether somebody should check the labels."""
         return self.score < SUSPECT
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From where one model's predictions contradict labels: measured on all labels of its tag, and kept for later ones.
+    """The confidences from which a model's predictions contradict labels, measured on all labels of its tag.
 
-    So a verdict on one label needs no other label, and verdicts of different days can be compared.
+    They are kept for later labels. So a verdict on one label needs no other label, and verdicts of different days can
+    be compared.
     """
 
-    sure: tuple[float, ...]  # confidence of a sure prediction: of boxes one for all classes, of choices one per label
-    absent: tuple[float, ...] = ()  # of choices: the probability from which each label is surely absent
-    floor: float = 1.0  # of boxes: the least similarity of a label and a prediction
-    images: int = 0  # that they were measured on
-    since: int = 0  # images that were judged by them afterwards
+    sure: tuple[float, ...]  # confidence of a sure prediction; boxes: one for all classes, choices: one per label
+    absent: tuple[float, ...] = ()  # choices: the probability from which each label is surely absent
+    floor: float = 1.0  # boxes: the least similarity of a label and a prediction
+    images: int = 0  # number of images on which they were measured
+    since: int = 0  # number of images judged since then
 
     @property
     def outgrown(self) -> bool:
-        """Whether so much was judged since that they are measured anew: half of what they were measured on."""
+        """Whether to measure them anew: since then, half as many images were judged as they were measured on."""
         return 2 * self.since >= max(self.images, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What one version's last review found, and what it rests on: the next one judges what is new."""
+    """The last review of labels by one version, and its inputs, so that the next review judges only what is new."""
 
     issues: tuple[LabelIssue, ...] = ()  # worst first
-    reviewed: Mapping[int, str] | None = None  # annotation id -> updated_at, of all that it looked at; None: not known
-    shards: tuple[int, ...] = ()  # the answers that it rests on: when each of their shards was written
+    reviewed: Mapping[int, str] | None = None  # annotation id -> updated_at, of all reviewed; None: not known
+    shards: tuple[int, ...] = ()  # when each shard of the predictions that it read was written
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by the tag's name in the store
-    rules: str = ""  # a hash of what else all its verdicts depend on
+    rules: str = ""  # a hash of everything else on which its verdicts depend
 
 
 def by_task(issues: Iterable[LabelIssue]) -> tuple[LabelIssue, ...]:
-    """Return one verdict on each task, that of the worst of its tags, of verdicts that come worst first."""
+    """Return one issue per task, that of its worst tag; `issues` come worst first, and so does the result."""
     worst: dict[int, LabelIssue] = {}
     for issue in issues:
         worst.setdefault(issue.task_id, issue)
@@ -109,10 +112,11 @@ def by_task(issues: Iterable[LabelIssue]) -> tuple[LabelIssue, ...]:
 
 
 def thresholds(images: Sequence[Reviewed]) -> Thresholds:
-    """Return from where a model's predictions may accuse: from SURE, or from the confidence it has where labels agree.
+    """Return the thresholds of a model: a prediction contradicts a label from this confidence on.
 
-    That is the mean over predictions of a label's class and at IoU .5 with it (the threshold of confident learning,
-    Northcutt et al., 2021). A YOLO trained on some hundred images is hardly ever as sure as ObjectLab's .95.
+    It is the model's mean confidence where it agrees with a label (same class, IoU .5), but at most SURE. This is the
+    threshold of confident learning (Northcutt et al., 2021). ObjectLab's .95 alone would be too high: a YOLO trained on
+    some hundred images is hardly ever as confident.
     """
     agreeing = [image.confidence[_matches(image).any(axis=0)] for image in images]
     confidence = np.concatenate([np.zeros(0), *agreeing])
@@ -123,15 +127,15 @@ def thresholds(images: Sequence[Reviewed]) -> Thresholds:
 
 
 def _least(similar: Iterable[Floats]) -> float:
-    """Return the least similarity of a label and a prediction that have any; 1 without any."""
+    """Return the least positive similarity of a label and a prediction; 1 if there is none."""
     return min((float(pairs[pairs > 0].min()) for pairs in similar if (pairs > 0).any()), default=1.0)
 
 
 def label_quality(images: Sequence[Reviewed], sure: float = SURE, floor: float = 1.0) -> tuple[LabelQuality, ...]:
     """Return the quality of each image's labels, in order.
 
-    `sure` is the confidence of predictions that may accuse a label of being absent or swapped. The lowest score is
-    `floor`, or the least similarity of these images.
+    `sure` is the confidence from which a prediction reports a missing label or a wrong class. The lowest score is
+    `floor` or the least similarity in these images, whichever is lower.
     """
     similar = [similarity(image.labels, image.predictions) for image in images]
     floor = min(floor, _least(similar))
@@ -150,11 +154,11 @@ def _quality(image: Reviewed, similar: Floats, floor: float, sure: float) -> Lab
 
 
 def overlooked(image: Reviewed, similar: Floats, overlap: Floats, floor: float, sure: float) -> Floats:
-    """Return a score (m,) of each sure prediction that overlaps no label: how similar the nearest of its class is."""
-    accuses = (image.confidence >= sure) & ~(overlap > 0).any(axis=0)
+    """Return the score (m,) of each sure prediction that overlaps no label, by its most similar label; else NaN."""
+    contradicts = (image.confidence >= sure) & ~(overlap > 0).any(axis=0)
     nearest = _best(similar.T, _same_class(image).T)
     nearest = np.where(np.isnan(nearest), floor * (1 - image.confidence), nearest)
-    return np.where(accuses, nearest, np.nan)
+    return np.where(contradicts, nearest, np.nan)
 
 
 def similarity(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Floats:
@@ -163,11 +167,11 @@ def similarity(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Floats:
     >>> similarity([[0, 0, 10, 10]], [[0, 0, 10, 10], [5, 0, 15, 10], [6, 8, 16, 18]]).round(4)
     array([[1.    , 0.3607, 0.0743]])
     """
-    one = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    other = np.asarray(others, dtype=np.float64).reshape(-1, 4)
-    centres, other_centres = (one[:, :2] + one[:, 2:]) / 2, (other[:, :2] + other[:, 2:]) / 2
+    first = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    second = np.asarray(others, dtype=np.float64).reshape(-1, 4)
+    centres, other_centres = (first[:, :2] + first[:, 2:]) / 2, (second[:, :2] + second[:, 2:]) / 2
     distance = np.linalg.norm(centres[:, None] - other_centres[None], axis=2)
-    return np.asarray(ALPHA * iou(one, other) + (1 - ALPHA) * np.exp(-DECAY * distance))
+    return np.asarray(ALPHA * iou(first, second) + (1 - ALPHA) * np.exp(-DECAY * distance))
 
 
 def softmin(scores: Floats, temperature: float = TEMPERATURE) -> float:
@@ -176,11 +180,11 @@ def softmin(scores: Floats, temperature: float = TEMPERATURE) -> float:
     >>> round(softmin(np.array([.2, 1., np.nan])), 4), softmin(np.array([]))  # (.2 + e^−8) / (1 + e^−8)
     (0.2003, 1.0)
     """
-    known = scores[~np.isnan(scores)]
-    if not len(known):
+    present = scores[~np.isnan(scores)]
+    if not len(present):
         return 1.0
-    weights = np.exp((known.min() - known) / temperature)
-    return float((known * weights).sum() / weights.sum())
+    weights = np.exp((present.min() - present) / temperature)
+    return float((present * weights).sum() / weights.sum())
 
 
 def _best(similar: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
@@ -195,11 +199,11 @@ def _same_class(image: Reviewed) -> npt.NDArray[np.bool_]:
 
 
 def _matches(image: Reviewed) -> npt.NDArray[np.bool_]:
-    """Return which pairs (l, m) say the same: one class, and boxes at IoU .5 or more."""
+    """Return which pairs (l, m) agree: the same class, and boxes at IoU .5 or more."""
     return np.asarray((iou(image.labels, image.predictions) >= MATCH_IOU) & _same_class(image))
 
 
 def _labeled_twice(image: Reviewed) -> npt.NDArray[np.bool_]:
-    """Return which labels (l,) share their box with one of another class."""
-    other = image.label_classes[:, None] != image.label_classes[None, :]
-    return np.asarray(((iou(image.labels, image.labels) >= TWICE_LABELED) & other).any(axis=1))
+    """Return which labels (l,) share their box with a label of another class."""
+    differ = image.label_classes[:, None] != image.label_classes[None, :]
+    return np.asarray(((iou(image.labels, image.labels) >= TWICE_LABELED) & differ).any(axis=1))

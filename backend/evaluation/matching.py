@@ -1,4 +1,4 @@
-"""What a model finds on validation images, beside their labels: which detections are right, and by how much."""
+"""Detections on validation images, matched with the labels: which are right, and with what IoU."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from backend.geometry.coordinates import iou, label_arrays
 from backend.model_versions import Calibration
 from backend.types import BoolArray, FloatArray, IntArray, LabeledBox, Prediction, YoloTask
 
-LEAST_IOU = 0.5  # of a detection that is right
+LEAST_IOU = 0.5  # IoU from which a detection matches a label
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What a classifier says of the k images of which somebody chose one of its classes."""
+class Choices:
+    """The predictions of a single-choice classifier for k images, and the classes that annotators chose."""
 
     probs: FloatArray  # (k, C)
-    given: IntArray  # (k,)
+    chosen: IntArray  # (k,) indexes of classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Detections:
 
     confidence: FloatArray  # (k,) in [0, 1]
     classes: IntArray  # (k,) the predicted ones
-    overlap: FloatArray  # (k,) IoU with the label it found, 0 for a false positive
-    chosen: Chosen | None = None  # of a classifier that chooses one class; its likeliest are the detections
+    overlap: FloatArray  # (k,) IoU with the matched label, 0 for a false positive
+    choices: Choices | None = None  # of a single-choice classifier; its most likely classes are the detections
 
     def calibration(self) -> Calibration:
-        """Return the temperature that fits them best."""
-        if self.chosen is not None:
-            return calibration.fit_choice(self.chosen.probs, self.chosen.given)
+        """Return the temperature with the least negative log-likelihood of these detections."""
+        if self.choices is not None:
+            return calibration.fit_choice(self.choices.probs, self.choices.chosen)
         return calibration.fit(self.confidence, self.overlap > 0)
 
 
@@ -49,48 +49,51 @@ def detections(
     *,
     multiple: bool = False,
 ) -> Detections:
-    """Return what a model detects on images, one pair of prediction and labels each; `classes` are the model's.
+    """Return the detections on images, given as pairs of prediction and labels; `classes` are the model's.
 
-    With `multiple` an image may have several of them at once.
+    With `multiple`, an image may have several classes at once.
     """
-    found = [Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    one_of, choices = task == "classify" and not multiple, list[tuple[FloatArray, int]]()
+    parts = [Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    single, choices = task == "classify" and not multiple, list[tuple[FloatArray, int]]()
     for prediction, labels in validated:
-        if one_of and labels and labels[0].label in classes:  # where nobody chose nothing is right or wrong
+        # Without an annotator's choice no prediction is right or wrong.
+        if single and labels and labels[0].label in classes:
             choices.append((prediction.class_probs[0], classes.index(labels[0].label)))
         if multiple:
-            given = np.isin(classes, [label.label for label in labels])
-            found.append(answers(prediction.class_probs, given[None]))
+            is_given = np.isin(classes, [label.label for label in labels])
+            parts.append(answers(prediction.class_probs, is_given[None]))
         else:
-            found.append(_found(prediction, labels, classes, task))
+            parts.append(_image_detections(prediction, labels, classes, task))
     return Detections(
-        np.concatenate([one.confidence for one in found]),
-        np.concatenate([one.classes for one in found]),
-        np.concatenate([one.overlap for one in found]),
-        _chosen(choices, len(classes)) if one_of else None,
+        np.concatenate([part.confidence for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+        np.concatenate([part.overlap for part in parts]),
+        _choices(choices, len(classes)) if single else None,
     )
 
 
-def _chosen(choices: Sequence[tuple[FloatArray, int]], classes: int) -> Chosen:
+def _choices(choices: Sequence[tuple[FloatArray, int]], classes: int) -> Choices:
     probs = np.array([row for row, _ in choices], dtype=np.float32).reshape(-1, classes)
-    return Chosen(probs, np.array([given for _, given in choices], dtype=np.int64))
+    return Choices(probs, np.array([chosen for _, chosen in choices], dtype=np.int64))
 
 
-def answers(probs: FloatArray, given: BoolArray) -> Detections:
-    """Return each label of each image as a detection, right where it is given: (n, C) in [0, 1], (n, C).
+def answers(probs: FloatArray, is_given: BoolArray) -> Detections:
+    """Return each class of each image as a detection, right if the class is given: (n, C) in [0, 1], (n, C).
 
-    Each is a question of its own: the likeliest alone tells nothing of the second and the third, and is hardly ever
-    wrong where most images have several.
+    Every class is judged. The most likely class alone would tell nothing about the others, and would hardly ever be
+    wrong if most images have several classes.
 
-    >>> found = answers(np.array([[0.9, 0.4], [0.2, 0.1]]), np.array([[True, True], [False, False]]))
-    >>> found.confidence.tolist(), found.classes.tolist(), found.overlap.tolist()
+    >>> labels = answers(np.array([[0.9, 0.4], [0.2, 0.1]]), np.array([[True, True], [False, False]]))
+    >>> labels.confidence.tolist(), labels.classes.tolist(), labels.overlap.tolist()
     ([0.9, 0.4, 0.2, 0.1], [0, 1, 0, 1], [1.0, 1.0, 0.0, 0.0])
     """
     kinds = np.tile(np.arange(probs.shape[1], dtype=np.int64), len(probs))
-    return Detections(np.clip(probs, 0.0, 1.0).ravel(), kinds, given.ravel().astype(np.float32))
+    return Detections(np.clip(probs, 0.0, 1.0).ravel(), kinds, is_given.ravel().astype(np.float32))
 
 
-def _found(prediction: Prediction, labels: Sequence[LabeledBox], classes: Sequence[str], task: YoloTask) -> Detections:
+def _image_detections(
+    prediction: Prediction, labels: Sequence[LabeledBox], classes: Sequence[str], task: YoloTask
+) -> Detections:
     size = prediction.width, prediction.height
     if task == "semantic":
         overlap = covered(prediction, class_map(labels, classes, *size))
@@ -99,54 +102,55 @@ def _found(prediction: Prediction, labels: Sequence[LabeledBox], classes: Sequen
     return Detections(np.clip(prediction.confidence, 0.0, 1.0), _predicted(prediction), overlap)
 
 
-def class_quality(found: Detections, classes: Sequence[str]) -> dict[str, float]:
-    """Return PPAL's quality of each class that was matched, by its name."""
-    quality = match_quality(found.confidence, found.classes, found.overlap, len(classes))
+def class_quality(matched_detections: Detections, classes: Sequence[str]) -> dict[str, float]:
+    """Return PPAL's quality of each class with a match, by the name of the class."""
+    quality = match_quality(
+        matched_detections.confidence, matched_detections.classes, matched_detections.overlap, len(classes)
+    )
     return {name: float(value) for name, value in zip(classes, quality, strict=True) if not np.isnan(value)}
 
 
 def matched(prediction: Prediction, boxes: npt.ArrayLike, classes: IntArray) -> FloatArray:
     """Return the IoU of each true positive with its label, 0 for a false positive (n,).
 
-    True is what overlaps a label of its class, which none above it took, by IoU ≥ .5. `boxes` (k, 4) xyxy in pixels and
-    `classes` (k,) are the labels of the image. Detections choose by falling confidence, each the free label it overlaps
-    most.
+    `boxes` (k, 4), xyxy in pixels, and `classes` (k,) are the labels of the image. By falling confidence, each
+    detection takes the free label of its class that it overlaps most. It is a true positive at IoU ≥ .5.
     """
-    found = np.zeros(len(prediction.boxes), dtype=np.float32)
+    ious = np.zeros(len(prediction.boxes), dtype=np.float32)
     overlap = iou(prediction.boxes, boxes)
     overlap[_predicted(prediction)[:, None] != classes[None, :]] = 0.0
     for row in np.argsort(-prediction.confidence, kind="stable"):
         if overlap.shape[1] and overlap[row].max() >= LEAST_IOU:
-            found[row] = overlap[row].max()
+            ious[row] = overlap[row].max()
             overlap[:, overlap[row].argmax()] = 0.0
-    return found
+    return ious
 
 
 def covered(prediction: Prediction, truth: IntArray) -> FloatArray:
-    """Return the IoU of each class that is seen, pixel by pixel, with where it is; 0 for a false positive (n,).
+    """Return the pixel IoU of each predicted class with the labels, 0 for a false positive (n,).
 
-    True is an IoU ≥ .5. The prediction has one object for each class, and `truth` (h, w) is the class of each pixel:
-    boxes would set all of a class beside the single regions that annotators drew.
+    A class is a true positive at IoU ≥ .5. The prediction has one object per class, and `truth` (h, w) is the class of
+    each pixel. Boxes cannot be compared: the object holds all pixels of its class, and annotators draw single regions.
     """
-    found = np.zeros(len(prediction.boxes), dtype=np.float32)
+    ious = np.zeros(len(prediction.boxes), dtype=np.float32)
     for row, (kind, outline) in enumerate(zip(_predicted(prediction), prediction.outlines or (), strict=True)):
-        seen, there = masks.fill(outline, prediction.width, prediction.height), truth == kind
-        found[row] = (seen & there).sum() / max((seen | there).sum(), 1)
-    found[found < LEAST_IOU] = 0.0
-    return found
+        predicted, labeled = masks.fill(outline, prediction.width, prediction.height), truth == kind
+        ious[row] = (predicted & labeled).sum() / max((predicted | labeled).sum(), 1)
+    ious[ious < LEAST_IOU] = 0.0
+    return ious
 
 
 def class_map(labels: Sequence[LabeledBox], classes: Sequence[str], width: int, height: int) -> IntArray:
-    """Return the class of each pixel (h, w), -1 for none of them; where labels overlap, the smaller one lies on top."""
-    found = np.full((height, width), -1, dtype=np.int64)
-    number = {name: index for index, name in enumerate(classes)}
+    """Return the class of each pixel (h, w), -1 for none; where labels overlap, the smallest one counts."""
+    pixels = np.full((height, width), -1, dtype=np.int64)
+    index_of = {name: index for index, name in enumerate(classes)}
     filled = [
         (masks.fill([np.array(ring) * (width, height) for ring in label.outline], width, height), label.label)
         for label in labels
     ]
-    for mask, name in sorted(filled, key=lambda each: -int(each[0].sum())):
-        found[mask] = number.get(name, -1)
-    return found
+    for mask, name in sorted(filled, key=lambda mask_and_label: -int(mask_and_label[0].sum())):
+        pixels[mask] = index_of.get(name, -1)
+    return pixels
 
 
 def _predicted(prediction: Prediction) -> IntArray:

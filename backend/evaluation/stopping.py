@@ -1,4 +1,4 @@
-"""Whether more labels are still worth it: a recommendation with its reasons, never an automatic stop."""
+"""Whether more labels are worth the work: a recommendation with reasons; labeling is never stopped automatically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backend.acquisition.uncertainty import row_uncertainty
 from backend.evaluation import basis
 
 PLATEAU_ROUNDS, PLATEAU_GAIN = 3, 0.01  # mAP50
-CERTAIN = 0.1  # mean uncertainty, of 1
+CERTAIN = 0.1  # mean uncertainty, in [0, 1]
 STABLE_ROUNDS, STABLE_F1 = 3, 0.98
 WORTH_PER_100 = 0.005  # mAP50 per 100 labels
 ENOUGH_SIGNS = 2
@@ -21,19 +21,19 @@ ENOUGH_SIGNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is known after one training; None: not measured."""
+    """The measurements after one training; None: not measured."""
 
     labels: int  # annotated images
     map50: float
     uncertainty: float | None = None  # of the unlabeled pool, 0..1
     stability: float | None = None  # F1@.5 with the version before on unlabeled images, or frames of videos
-    judged_on: int = 0  # held-out images that map50 is of
-    interval: tuple[float, float] | None = None  # of map50, 95%
+    judged_on: int = 0  # number of held-out images behind map50
+    interval: tuple[float, float] | None = None  # 95% interval of map50
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One reason to stop, or why it is none yet."""
+    """A possible reason to stop, and whether it holds."""
 
     name: str
     met: bool
@@ -42,15 +42,15 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Stop if the budget is spent, or if two of the other signs agree; one alone is often noise."""
+    """Whether to stop, and all signs. A spent budget suffices; of the others two are needed, as one may be noise."""
 
     stop: bool
     signs: tuple[Sign, ...]
 
 
 def recommend(rounds: Sequence[Round], *, labels: int, budget: int = 0) -> Recommendation:
-    """Return whether to stop after these rounds (oldest first) with `labels` annotated; a budget of 0 is none."""
-    rounds = [one for one in rounds if math.isfinite(one.map50)]
+    """Return whether to stop after these rounds (oldest first) with this number of labels; budget 0: no budget."""
+    rounds = [round_ for round_ in rounds if math.isfinite(round_.map50)]
     spent = _budget(labels, budget)
     signs = (_plateau(rounds), _certain(rounds), _stable(rounds), _extrapolated(rounds))
     return Recommendation(spent.met or sum(sign.met for sign in signs) >= ENOUGH_SIGNS, (spent, *signs))
@@ -65,14 +65,14 @@ def _budget(labels: int, budget: int) -> Sign:
 def _plateau(rounds: Sequence[Round]) -> Sign:
     if len(rounds) <= PLATEAU_ROUNDS:
         return Sign("plateau", False, f"{len(rounds)} rounds are too few, {PLATEAU_ROUNDS + 1} are needed")
-    before = max(one.map50 for one in rounds[:-PLATEAU_ROUNDS])
-    gain = max(one.map50 for one in rounds[-PLATEAU_ROUNDS:]) - before
-    said = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
-    return Sign("plateau", gain < PLATEAU_GAIN, said)
+    best_before = max(round_.map50 for round_ in rounds[:-PLATEAU_ROUNDS])
+    gain = max(round_.map50 for round_ in rounds[-PLATEAU_ROUNDS:]) - best_before
+    reason = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
+    return Sign("plateau", gain < PLATEAU_GAIN, reason)
 
 
 def _on(last: Round) -> str:
-    """Return the newest mAP50 with all it stands on."""
+    """Return the newest mAP50 with its interval and its basis, "" if these are not known."""
     if not last.judged_on:
         return ""
     return f"; it is now {last.map50:.3f}{basis.span(last.interval)} on {last.judged_on} held-out images"
@@ -86,21 +86,21 @@ def _certain(rounds: Sequence[Round]) -> Sign:
 
 
 def _stable(rounds: Sequence[Round]) -> Sign:
-    known = [one.stability for one in rounds[-STABLE_ROUNDS:] if one.stability is not None]
-    if len(known) < STABLE_ROUNDS:
-        return Sign("stability", False, f"{STABLE_ROUNDS} comparable rounds are needed, there are {len(known)}")
-    lowest = min(known)
-    said = f"predictions agree to at least F1 {lowest:.3f} over {STABLE_ROUNDS} rounds, limit {STABLE_F1}"
-    return Sign("stability", lowest >= STABLE_F1, said)
+    stabilities = [round_.stability for round_ in rounds[-STABLE_ROUNDS:] if round_.stability is not None]
+    if len(stabilities) < STABLE_ROUNDS:
+        return Sign("stability", False, f"{STABLE_ROUNDS} comparable rounds are needed, there are {len(stabilities)}")
+    lowest = min(stabilities)
+    reason = f"predictions agree to at least F1 {lowest:.3f} over {STABLE_ROUNDS} rounds, limit {STABLE_F1}"
+    return Sign("stability", lowest >= STABLE_F1, reason)
 
 
 def _extrapolated(rounds: Sequence[Round]) -> Sign:
-    if len({one.labels for one in rounds}) < 4:
+    if len({round_.labels for round_ in rounds}) < 4:
         return Sign("extrapolation", False, "4 rounds with different numbers of labels are needed to fit a curve")
-    curve = fit_power_law([one.labels for one in rounds], [one.map50 for one in rounds])
+    curve = fit_power_law([round_.labels for round_ in rounds], [round_.map50 for round_ in rounds])
     gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
-    said = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"
-    return Sign("extrapolation", gain < WORTH_PER_100, said)
+    reason = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"
+    return Sign("extrapolation", gain < WORTH_PER_100, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,14 @@ class PowerLaw:
     power: float
 
     def at(self, labels: float) -> float:
+        """Return the score expected with this number of labels."""
         return self.limit - self.scale * math.pow(labels, -self.power)
 
 
 def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
-    """Return the power law of least squared error: the power from a grid, limit and scale by regression.
+    """Return the power law of least squared error: the power from a grid, limit and scale by linear regression.
 
-    Scores that do not rise give a flat one. Raises ValueError for label counts under 1.
+    If the scores do not rise, the scale is 0. Raises ValueError for label counts under 1.
 
     >>> law = fit_power_law([20, 40, 80, 160, 320], [.9 - 2 * n**-.5 for n in (20, 40, 80, 160, 320)])
     >>> round(law.limit, 3), round(law.scale, 3), round(law.power, 3)
@@ -140,7 +141,7 @@ def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
 def mean_uncertainty(pool: Pool) -> float | None:
     """Return the mean over the images with boxes of their largest h(s) / ln 2, in [0, 1]; None if there is no box.
 
-    Of a choice among C classes, the entropy of each image / ln C.
+    For a choice among C classes it is the mean entropy of the images / ln C.
     """
     if not len(pool.class_probs):
         return None

@@ -244,7 +244,8 @@ def stand_in(ranking: Ranking, pool: Pool) -> Ranking:
 def front_priority(ranking: Ranking, place: float) -> float:
     """Return the priority of a late task that is admitted to the front: behind the first task of the ranking.
 
-    It is always below the ranking's second priority. Among admitted tasks, a lower `place`, the quantile in the ranking, comes first.
+    It is always below the ranking's second priority. Among admitted tasks, a lower `place`, the quantile in the
+    ranking, comes first.
     """
     return place / (2 * max(len(ranking.task_ids), 1))
 

@@ -49,7 +49,7 @@ def sample(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple
         return Rankings(place, probs, true, size)
     labeled = true.any(axis=1)
     sums = summed(np.stack([_right(probs, true) & labeled, labeled], axis=1), place, size).astype(np.int64)
-    return Answers(right=sums[:, 0], known=sums[:, 1])
+    return Answers(right=sums[:, 0], labeled=sums[:, 1])
 
 
 def _right(probs: FloatArray, true: BoolArray) -> BoolArray:

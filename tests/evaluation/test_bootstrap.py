@@ -51,7 +51,7 @@ def test_the_interval_has_the_quality_of_all_images_as_often_as_it_promises() ->
     """Of 200 sets of 60 answers, each right with 70%, about 95% of the intervals hold 70%."""
     rng, hits = np.random.default_rng(0), 0
     for _ in range(200):
-        answers = Answers(right=(rng.random(60) < 0.7).astype(np.int64), known=np.ones(60, dtype=np.int64))
+        answers = Answers(right=(rng.random(60) < 0.7).astype(np.int64), labeled=np.ones(60, dtype=np.int64))
         span = bootstrap.interval(answers, rng)
         assert span is not None
         hits += span[0] <= 0.7 <= span[1]

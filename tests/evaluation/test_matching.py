@@ -132,15 +132,15 @@ def test_the_second_and_the_third_label_are_calibrated_too() -> None:
 def test_a_choice_is_calibrated_by_the_images_of_which_somebody_made_one() -> None:
     said = [(answered(0.6, 0.3, 0.1, 0.0), chosen(*given)) for given in ((LABELS[1],), (), ("gone",), (LABELS[0],))]
     found = detections(said, LABELS, "classify")
-    assert found.chosen is not None
-    assert found.chosen.given.tolist() == [1, 0]
-    assert found.chosen.probs.shape == (2, 4)
+    assert found.choices is not None
+    assert found.choices.chosen.tolist() == [1, 0]
+    assert found.choices.probs.shape == (2, 4)
     assert len(found.confidence) == 4
     assert found.calibration().detections == 2
-    assert detections(said, LABELS, "classify", multiple=True).chosen is None
+    assert detections(said, LABELS, "classify", multiple=True).choices is None
     nobody = detections([], LABELS, "classify")
-    assert nobody.chosen is not None
-    assert nobody.chosen.probs.shape == (0, 4)
+    assert nobody.choices is not None
+    assert nobody.choices.probs.shape == (0, 4)
 
 
 def test_the_temperature_of_a_choice_is_that_of_its_softmax() -> None:
