@@ -148,7 +148,7 @@ def answered(context: Context, config: str, tasks: Sequence[Task], url: str, hom
         models = models_for(context, record, accepted=False)
         scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
         ranking = pool_ranking.rank_pool(context, record, models)
-        context.store.save_ranking(7, models[0].number, ranking)
+        context.store.pools.save_ranking(7, models[0].number, ranking)
         again = client.post("/predict", json=body).text
     texts = [text.replace(url, "http://images.example") for text in (*first, again)]
     return {"said": [settled(json.loads(text)) for text in texts], "files": files(home)}

@@ -75,6 +75,12 @@ def tags_folder(project_id: int, number: int) -> str:
     return f"{version_folder(project_id, number)}/{TAGS}"
 
 
+def version_folders(files: Files, project_id: int, number: int) -> list[str]:
+    """Return the folders that hold a version's files: its own, and one for each control tag."""
+    tags = tags_folder(project_id, number)
+    return [version_folder(project_id, number), *(f"{tags}/{name}" for name in files.entries(tags))]
+
+
 def tag_folder(project_id: int, number: int, tag: str) -> str:
     """Return where a tag's files are; a tag may have any name, a folder may not."""
     key = hashlib.sha256(tag.encode()).hexdigest()[:16]

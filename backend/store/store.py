@@ -6,13 +6,11 @@ A version without a manifest does not exist: the manifest is written last. `path
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
-from types import MappingProxyType
 
-from backend.acquisition.pool import Committee, Pool
 from backend.errors import BusyError, ModelError, NotFoundError
 from backend.model_versions import ModelVersion
 from backend.storage import file_sha256
@@ -26,14 +24,12 @@ from backend.store.paths import (
     manifest_file,
     numbers_in,
     project_folder,
-    scored_folder,
-    tags_folder,
     version_folder,
+    version_folders,
     versions_folder,
     weights_file,
 )
 from backend.store.pointers import FencingTokens, Pointers
-from backend.store.pool_store import PoolStore
 from backend.store.project_state import ProjectState
 from backend.store.records import (
     ManifestFile,
@@ -44,13 +40,12 @@ from backend.store.records import (
     version_name,
     with_basis,
 )
+from backend.store.scored_pools import ScoredPools
 from backend.store.shard_codec import PoolShard
-from backend.types import FloatArray, IntArray, Prediction, Ranking
 
 __all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
 
 _RESTORE = "restore the file from a backup, or delete it"
-NO_SOURCES: Mapping[int, int] = MappingProxyType({})
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
 
 
@@ -67,7 +62,7 @@ class Store:
         self.state = ProjectState(self._files)
         self.pointers = Pointers(self._files)
         self.tokens = FencingTokens(self._files)
-        self._pools = PoolStore(self._files)
+        self.pools = ScoredPools(self._files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:
@@ -254,107 +249,11 @@ class Store:
         newest = max((version.number for version in versions), default=0)
         for number in numbers_in(self._files, versions_folder(project_id)):
             if number not in kept and number < newest:  # a higher number is a training under way
-                for folder in self._folders(project_id, number):
-                    self._pools.clear(f"{folder}/{LABELED}")
+                self.pools.clear(project_id, number)
+                for folder in version_folders(self._files, project_id, number):
                     for name in self._files.entries(folder):
                         if name not in ("manifest.json", "reserved", LABELED, TAGS):
                             self._files.remove(f"{folder}/{name}")
-
-    # Scored pools and rankings; number 0 is the base model, and `tag` is a control tag's name in the store
-
-    def save_shard(self, project_id: int, number: int, shard: PoolShard, *, labeled: bool = False, tag: str) -> None:
-        """Keep one scored shard of the pool or of the labeled tasks, replacing the one with the same index."""
-        self._pools.save_shard(scored_folder(project_id, number, tag, labeled=labeled), shard)
-
-    def save_votes(
-        self, project_id: int, number: int, index: int, task_ids: IntArray, votes: Committee, *, tag: str
-    ) -> None:
-        """Keep what a committee says of one shard of the pool."""
-        self._pools.save_votes(scored_folder(project_id, number, tag), index, task_ids, votes)
-
-    def votes(self, project_id: int, number: int, *, tag: str) -> Iterator[tuple[IntArray, Committee]]:
-        """Yield the tasks (k,) and the votes of each shard; raises ModelError naming a damaged file."""
-        return self._pools.votes(scored_folder(project_id, number, tag))
-
-    def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> int:
-        """Return an index above those of all stored shards."""
-        return self._pools.next_shard(scored_folder(project_id, number, tag, labeled=labeled))
-
-    def clear_shards(self, project_id: int, number: int) -> None:
-        """Delete what a version said of the pool and of labeled tasks, and the ranking made of it."""
-        for folder in self._folders(project_id, number):
-            self._pools.clear(folder)
-            self._pools.clear(f"{folder}/{LABELED}")
-
-    def load_pool(
-        self,
-        project_id: int,
-        number: int,
-        class_weights: FloatArray | None,
-        *,
-        needs: frozenset[str] = frozenset(),
-        labeled: bool = False,
-        tag: str,
-    ) -> tuple[Pool, tuple[int, ...]]:
-        """Return the scored pool, or the labeled tasks, each task once, and the tasks that failed.
-
-        It has the columns of every pool, and those that a strategy `needs`.
-        Of a task in several shards the one written last counts. Raises ModelError naming a damaged shard, BusyError if
-        the pool is rewritten meanwhile.
-        """
-        folder = scored_folder(project_id, number, tag, labeled=labeled)
-        return self._pools.load_pool(folder, class_weights, needs)
-
-    def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> Iterator[PoolShard]:
-        """Yield the scored pool, or the labeled tasks, each once, a shard at a time; raises as `load_pool`."""
-        return self._pools.shards(scored_folder(project_id, number, tag, labeled=labeled))
-
-    def prediction(
-        self,
-        project_id: int,
-        number: int,
-        task_id: int,
-        source: int | None = None,
-        *,
-        labeled: bool = False,
-        tag: str,
-    ) -> Prediction | None:
-        """Return what a version predicted for a task, None if it was not scored or failed; raises as `load_pool`.
-
-        Nor is it returned where the task showed something else then: `source` is what it shows now, None: whatever.
-        `labeled` asks for what it predicted when the task had labels already.
-        """
-        found = self._pools.find(scored_folder(project_id, number, tag, labeled=labeled), task_id, source)
-        return found[0].prediction(found[1]) if found else None
-
-    def predictions(
-        self,
-        project_id: int,
-        number: int,
-        task_ids: Iterable[int],
-        sources: Mapping[int, int] = NO_SOURCES,
-        *,
-        labeled: bool = False,
-        tag: str,
-    ) -> Iterator[tuple[int, Prediction]]:
-        """Yield what `prediction` returns of many tasks, of those that have one; a shard is read once."""
-        return self._pools.of_tasks(scored_folder(project_id, number, tag, labeled=labeled), task_ids, sources)
-
-    def sources(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> dict[int, int]:
-        """Return what each stored answer is of, by task, those that failed too; 0: not known."""
-        return self._pools.sources(scored_folder(project_id, number, tag, labeled=labeled))
-
-    def written(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> list[tuple[int, IntArray]]:
-        """Return when each shard was written, in ns since 1970, and the tasks (k,) that it holds the answers to."""
-        return self._pools.written(scored_folder(project_id, number, tag, labeled=labeled))
-
-    def save_ranking(self, project_id: int, number: int, ranking: Ranking, *, tag: str | None = None) -> None:
-        """Keep a version's ranking, or that of one tag among several, replacing the one before."""
-        self._pools.save_ranking(_ranking_folder(project_id, number, tag), ranking)
-
-    def ranking(self, project_id: int, number: int, *, tag: str | None = None) -> Ranking | None:
-        """Return a version's ranking, or one tag's, None if there is none; raises ModelError for a damaged file."""
-        return self._pools.ranking(_ranking_folder(project_id, number, tag))
 
     # Inside
 
@@ -373,12 +272,3 @@ class Store:
         except ModelError:
             migrate_project(self._files, project_id)  # it may be from the backup of an earlier release
             return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
-
-    def _folders(self, project_id: int, number: int) -> list[str]:
-        """Return where a version's files are: its own folder, and one for each tag."""
-        tags = tags_folder(project_id, number)
-        return [version_folder(project_id, number), *(f"{tags}/{name}" for name in self._files.entries(tags))]
-
-
-def _ranking_folder(project_id: int, number: int, tag: str | None) -> str:
-    return version_folder(project_id, number) if tag is None else scored_folder(project_id, number, tag)

@@ -93,8 +93,8 @@ def _score(
         chosen = everything[begin : begin + SHARD_TASKS]
         (shard,) = scoring.predict_shards(context, (model,), index, chosen)
         assert all(prediction is not None for prediction in shard.predictions)
-        context.store.save_shard(parts.PROJECT, model.number, shard, tag="label")
-    pool, _ = context.store.load_pool(parts.PROJECT, model.number, model.class_weights, tag="label")
+        context.store.pools.save_shard(parts.PROJECT, model.number, shard, tag="label")
+    pool, _ = context.store.pools.load_pool(parts.PROJECT, model.number, model.class_weights, tag="label")
     assert np.array_equal(np.sort(pool.task_ids), np.arange(1, count + 1))
     answers.put(_peak_gb())
 

@@ -122,7 +122,7 @@ def test_the_frames_of_a_video_to_label_first(
         tracks=Tracks(np.array([1]), np.array([0]), np.array([False]), 60, 25.0),
         doubted_frames=np.array([26, 1]),
     )
-    context.store.save_shard(project, 1, PoolShard(0, np.array([watched, failed]), (seen, None)), tag="label")
+    context.store.pools.save_shard(project, 1, PoolShard(0, np.array([watched, failed]), (seen, None)), tag="label")
     done = cli(environ, "frames", str(project), str(watched))
     assert (done.returncode, done.stdout) == (0, "26, 1\n"), done.stderr
     done = cli(environ, "frames", str(project), str(failed))

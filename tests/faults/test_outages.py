@@ -89,7 +89,7 @@ class World:
     def is_in_order(self, project: int, strategy: str) -> bool:
         """Label Studio holds one prediction per unlabeled task, with the places of a ranking by `strategy`."""
         serving = self.context.store.serving(project)
-        order = self.context.store.ranking(project, serving.number) if serving else None
+        order = self.context.store.pools.ranking(project, serving.number) if serving else None
         if serving is None or order is None or order.strategy != strategy:
             return False
         client = self.context.label_studio

@@ -113,7 +113,7 @@ def live(
         picked, rankings = [], []
         for number in range(ROUNDS):
             await_ranked(servers, project, f"{base.stem}-v{number}", is_unranked=number in story.unranked)
-            rankings.append(servers.store.ranking(project, number))
+            rankings.append(servers.store.pools.ranking(project, number))
             picked.append(tuple(annotate_next(servers, project, tag, data) for _ in range(BATCH)))
         return Live(
             story=story,

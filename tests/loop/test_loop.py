@@ -241,7 +241,7 @@ def connected(world: World) -> int:
     """A third project, attached from the terminal before it has any image."""
     project_id = world.client.projects.create("connected", world.config)
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
-    await_true(lambda: world.store.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
+    await_true(lambda: world.store.pools.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
     world.client.tasks.upload_images(project_id, [file.path for file in world.data.train[:3]])
     await_shown(world, project_id, "yolo11n-v0")
     return project_id

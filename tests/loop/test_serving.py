@@ -227,7 +227,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
         assert result.score == pushed[task.id].score
         regions = [region.as_json() for region in pushed[task.id].regions]
         assert json.dumps(result.regions) == json.dumps(regions)
-    late = served.store.prediction(7, 1, 5, tag="label")
+    late = served.store.pools.prediction(7, 1, 5, tag="label")
     assert results[4].regions
     assert [results[4].score] == late_tasks.priorities_in(served.settings, models[0], order, np.array([5]), [late])
     assert sorted(result.score for result in results[:4]) == pytest.approx([0, 1 / 3, 2 / 3, 1])

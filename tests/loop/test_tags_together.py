@@ -196,7 +196,7 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     assert (second.trained, second.key) == (True, "second")
     assert known.learned_task_ids(animals.key) == {1}
     assert [past.number for past in past_models(context, animals)] == [1]
-    assert context.store.prediction(7, 1, 2, tag=animals.key) is not None
+    assert context.store.pools.prediction(7, 1, 2, tag=animals.key) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))
     assert "animals" in kinds(result.regions)
     assert len(late_tasks.tag_rankings(context, (animals, second))) == 2, "new tasks are placed by both"
@@ -400,7 +400,7 @@ def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
     assert record is not None
     for model, temperature in zip(models, temperatures, strict=True):
         assert model.temperature == temperature
-        plain, _ = context.store.load_pool(7, model.number, None, tag=model.key)
+        plain, _ = context.store.pools.load_pool(7, model.number, None, tag=model.key)
         seen = strategy_inputs.pool_for(context, record, model, "entropy")
         assert len(plain.class_probs)
         assert seen.exclusive == (model.tag.task == "classify")

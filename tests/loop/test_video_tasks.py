@@ -174,10 +174,10 @@ def test_the_store_keeps_the_tracks(served: Context, images: ImageSite) -> None:
         ),
     )
     for kept in ((seen, None, nothing, seen), (image, image)):
-        served.store.clear_shards(7, 1)
-        served.store.save_shard(7, 1, PoolShard(0, np.arange(len(kept)), kept), tag="label")
+        served.store.pools.clear(7, 1)
+        served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(len(kept)), kept), tag="label")
         for task, one in enumerate(kept):
-            found = served.store.prediction(7, 1, task, tag="label")
+            found = served.store.pools.prediction(7, 1, task, tag="label")
             encoded = [tags.encode(TAG, each, CLASSES, 0.0, "k") for each in (one, found) if each is not None]
             assert len(encoded) in (0, 2)
             assert encoded[::2] == encoded[1::2]
@@ -223,8 +223,8 @@ def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images
     assert seen.video_doubt is not None
     assert seen.video_doubt > 0
     kept = (seen, None, replace(seen, video_doubt=9.0), replace(seen, video_doubt=0.01))
-    served.store.save_shard(7, 1, PoolShard(0, np.arange(4), kept), tag="label")
-    pool, failed = served.store.load_pool(7, 1, None, tag="label")
+    served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(4), kept), tag="label")
+    pool, failed = served.store.pools.load_pool(7, 1, None, tag="label")
     assert failed == (1,)
     assert pool.columns["video_doubt"] == pytest.approx([seen.video_doubt, 9.0, 0.01])
     record = served.store.project(7)
@@ -244,7 +244,7 @@ def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypat
     seen = watched(served, add(images, "a.avi", count=40))
     assert seen.doubted_frames is not None
     assert 1 <= len(seen.doubted_frames) <= 2
-    served.store.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)), tag="label")
+    served.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)), tag="label")
     monkeypatch.setattr(Tasks, "get", lambda tasks, task_id: Task(task_id, {}))
     with serve(served) as client:
         assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
@@ -285,7 +285,7 @@ def test_boxes_of_many_frames_are_not_compared_as_one_image(
     second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
     served.store.publish(second, {"label": tiny_weights})
     for number in (1, 2):
-        served.store.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)), tag="label")
+        served.store.pools.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)), tag="label")
     ((_, disagreed),) = round_value.labels_and_disagreement(served, first, [annotated])
     (signs,) = round_value.observe(served, 7, 2)
     assert (disagreed, signs.stability) == (None, 1.0), "a version and its parent are compared in the same frames"

@@ -84,13 +84,13 @@ def everything(store: Store) -> list[Any]:
         found += [store.pointers.is_chosen(project_id), store.shown(project_id), store.state.signs(project_id)]
         for number in numbers:
             found += [store.state.pool_keys(project_id, number), store.state.review(project_id, number)]
-            found += [store.state.marks(project_id, number), repr(store.ranking(project_id, number))]
+            found += [store.state.marks(project_id, number), repr(store.pools.ranking(project_id, number))]
             for tag in TAGS:
                 place = project_id, number
-                found.append(repr(store.ranking(*place, tag=tag)))
-                found.append(repr([votes for _, votes in store.votes(*place, tag=tag)]))
+                found.append(repr(store.pools.ranking(*place, tag=tag)))
+                found.append(repr([votes for _, votes in store.pools.votes(*place, tag=tag)]))
                 for labeled in (False, True):
-                    found += [repr(shard) for shard in store.shards(*place, labeled=labeled, tag=tag)]
+                    found += [repr(shard) for shard in store.pools.shards(*place, labeled=labeled, tag=tag)]
         for version in store.versions(project_id):
             for model in version.models if version.promoted else ():
                 found.append(store.weights(version, model.from_name).read_bytes())
@@ -100,7 +100,7 @@ def everything(store: Store) -> list[Any]:
 def shown_width(store: Store, number: int, tag: str, *, labeled: bool = False) -> int:
     """Return the width of the images that a version's tag was asked about."""
     task = 200 if labeled else 100
-    (found,) = store.predictions(7, number, [task], labeled=labeled, tag=tag)
+    (found,) = store.pools.predictions(7, number, [task], labeled=labeled, tag=tag)
     return found[1].width
 
 
@@ -128,16 +128,16 @@ def test_the_versions_are_found(root: str, tmp_path: Path) -> None:
 def test_the_queue_is_found(root: str, tmp_path: Path) -> None:
     store = opened(root, tmp_path)
     for number in (0, 1, 2):
-        order = store.ranking(7, number)
+        order = store.pools.ranking(7, number)
         assert order is not None
         assert (order.task_ids.tolist(), order.strategy) == ([101, 100], "margin" if number else "random")
         for tag in TAGS:
             assert shown_width(store, number, tag) == width(number, tag)
-            assert store.load_pool(7, number, None, tag=tag)[0].task_ids.tolist() == [100, 101]
-            assert store.ranking(7, number, tag=tag) is not None
+            assert store.pools.load_pool(7, number, None, tag=tag)[0].task_ids.tolist() == [100, 101]
+            assert store.pools.ranking(7, number, tag=tag) is not None
             if number:
                 assert shown_width(store, number, tag, labeled=True) == width(number, tag, labeled=True)
-                assert [ids.tolist() for ids, _ in store.votes(7, number, tag=tag)] == [[100, 101]]
+                assert [ids.tolist() for ids, _ in store.pools.votes(7, number, tag=tag)] == [[100, 101]]
         assert store.state.pool_keys(7, number) == PoolKeys({tag: f"key of {tag} {number}" for tag in TAGS})
     assert store.state.signs(7) == (
         PoolSigns(1, 0.25, None, "label"),
@@ -170,8 +170,8 @@ def test_a_version_that_names_no_tag_has_that_of_the_config(root: str, tmp_path:
         ("label", "detect", "published: the first version")
     ]
     assert store.weights(version, "label").read_bytes() == weights(1, "label")
-    assert store.load_pool(8, 1, None, tag="label")[0].task_ids.tolist() == [100, 101]
-    assert store.ranking(8, 1) is not None
+    assert store.pools.load_pool(8, 1, None, tag="label")[0].task_ids.tolist() == [100, 101]
+    assert store.pools.ranking(8, 1) is not None
     assert store.state.signs(8) == (PoolSigns(1, 0.5, None, "label"),)
 
 
@@ -278,8 +278,8 @@ def test_a_process_that_is_killed_leaves_a_store_that_opens(tmp_path: Path) -> N
 
 def work(store: Store) -> None:
     """Do what a process does that has opened the store: score, review and clear."""
-    store.clear_shards(7, 0)
-    store.save_shard(7, 2, PoolShard(0, np.array([100]), (make_prediction(1),)), tag="label")
+    store.pools.clear(7, 0)
+    store.pools.save_shard(7, 2, PoolShard(0, np.array([100]), (make_prediction(1),)), tag="label")
     store.state.save_pool_keys(7, 2, PoolKeys({"label": "newer"}, pushed=False))
     store.state.save_signs(7, PoolSigns(2, 0.5, 0.5, "label"))
     store.state.save_marks(7, 2, [])
@@ -376,8 +376,8 @@ def test_without_a_config_that_can_be_read_the_versions_are_there(tmp_path: Path
     assert shown_width(store, 2, "label") == width(2, "label")
     assert [model.from_name for model in store.version(8, 1).models] == [""]
     assert store.weights(store.version(8, 1), "").read_bytes() == weights(1, "label")
-    assert list(store.shards(7, 0, tag="label")) == []
-    store.clear_shards(7, 0)
+    assert list(store.pools.shards(7, 0, tag="label")) == []
+    store.pools.clear(7, 0)
     assert not list((root / "projects/7/versions/0").glob("pool-*.npz"))
 
 

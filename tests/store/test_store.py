@@ -162,10 +162,10 @@ def test_an_empty_store(store: Store) -> None:
     assert store.versions(7) == ()
     assert store.current(7) is None
     assert store.serving(7) is None
-    assert store.ranking(7, 0) is None
-    assert store.prediction(7, 0, 1, tag="label") is None
+    assert store.pools.ranking(7, 0) is None
+    assert store.pools.prediction(7, 0, 1, tag="label") is None
     store.prune(7, keep=1)
-    store.clear_shards(7, 0)
+    store.pools.clear(7, 0)
 
 
 def test_projects(store: Store, reopen: Callable[[], Store]) -> None:
@@ -245,7 +245,7 @@ def test_version_name(base: str, number: int, name: str) -> None:
 
 
 def test_numbers_are_never_used_twice(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
-    store.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
+    store.pools.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
     assert publish(store, tmp_path).number == 1
     assert store.reserve_number(7) == 2  # a training that dies
     assert publish(reopen(), tmp_path).number == 3
@@ -423,24 +423,24 @@ def test_damaged_json_is_named(local: Store, tmp_path: Path, name: str) -> None:
 
 def test_projects_stay_apart(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path)
-    store.save_shard(7, 1, make_shard(0, make_prediction(1)), tag="label")
+    store.pools.save_shard(7, 1, make_shard(0, make_prediction(1)), tag="label")
     assert store.current(8) is None
-    assert store.prediction(8, 1, 100, tag="label") is None
-    assert len(store.load_pool(8, 1, None, tag="label")[0]) == 0
+    assert store.pools.prediction(8, 1, 100, tag="label") is None
+    assert len(store.pools.load_pool(8, 1, None, tag="label")[0]) == 0
 
 
 def test_prune_keeps_the_newest_the_current_and_the_serving(store: Store, tmp_path: Path) -> None:
     for _ in range(5):
         version = publish(store, tmp_path)
-        store.save_shard(7, version.number, make_shard(0, make_prediction(1)), tag="label")
-        store.save_ranking(7, version.number, make_ranking())
-    store.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
+        store.pools.save_shard(7, version.number, make_shard(0, make_prediction(1)), tag="label")
+        store.pools.save_ranking(7, version.number, make_ranking())
+    store.pools.save_shard(7, 0, make_shard(0, make_prediction(1)), tag="label")
     store.activate(7, 2)
     store.rollback(7, 1)
     store.prune(7, keep=2)
     assert [version.number for version in store.versions(7)] == [1, 2, 3, 4, 5]
-    assert [len(store.load_pool(7, number, None, tag="label")[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
-    assert [store.ranking(7, number) is not None for number in range(1, 6)] == [True, True, False, True, True]
+    assert [len(store.pools.load_pool(7, number, None, tag="label")[0]) for number in range(6)] == [0, 1, 1, 0, 1, 1]
+    assert [store.pools.ranking(7, number) is not None for number in range(1, 6)] == [True, True, False, True, True]
     with pytest.raises(ModelError, match="missing"):
         store.weights(store.version(7, 3), "label")
     assert store.weights(store.version(7, 1), "label").exists()
@@ -463,12 +463,12 @@ def test_prune_clears_dead_trainings_but_not_the_one_under_way(local: Store, tmp
 
 def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
     predictions = (make_prediction(3), None, make_prediction(0, 1), make_prediction(2, 2, variance=False))
-    store.save_shard(7, 0, make_shard(0, *predictions), tag="label")
+    store.pools.save_shard(7, 0, make_shard(0, *predictions), tag="label")
     for at, prediction in enumerate(predictions):
-        assert same(reopen().prediction(7, 0, 100 + at, tag="label"), prediction)
-    assert reopen().prediction(7, 0, 99, tag="label") is None
-    assert reopen().prediction(7, 0, 104, tag="label") is None
-    (shard,) = reopen().shards(7, 0, tag="label")
+        assert same(reopen().pools.prediction(7, 0, 100 + at, tag="label"), prediction)
+    assert reopen().pools.prediction(7, 0, 99, tag="label") is None
+    assert reopen().pools.prediction(7, 0, 104, tag="label") is None
+    (shard,) = reopen().pools.shards(7, 0, tag="label")
     assert shard.task_ids.tolist() == [100, 101, 102, 103]
     assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
 
@@ -477,8 +477,8 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
     """However the tasks lie about: asked for one at a time they read nearly a shard each."""
     one, other = make_prediction(1), make_prediction(2, 2)
     for index in range(12):
-        store.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)), tag="label")
-    store.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)), tag="label")
+        store.pools.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)), tag="label")
+    store.pools.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)), tag="label")
     opened: list[str] = []
 
     def read(file: BinaryIO, where: str, columns: Sequence[Column]) -> ShardArrays:
@@ -486,24 +486,24 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
         return read_shard(file, where, columns)
 
     monkeypatch.setattr(shard_codec, "read", read)
-    found = dict(store.predictions(7, 0, [*range(40), 99], tag="label"))
+    found = dict(store.pools.predictions(7, 0, [*range(40), 99], tag="label"))
     assert found.keys() == {*range(12), *range(24, 40)}
     assert same(found[5], other)
     assert same(found[4], one)
     assert len(opened) == len(set(opened)) == 13
     assert (
-        dict(store.predictions(7, 0, [], tag="label"))
-        == dict(store.predictions(7, 0, [1], labeled=True, tag="label"))
+        dict(store.pools.predictions(7, 0, [], tag="label"))
+        == dict(store.pools.predictions(7, 0, [1], labeled=True, tag="label"))
         == {}
     )
 
 
 def test_load_pool_merges_the_shards(store: Store) -> None:
     one, two, three = make_prediction(3, 1), make_prediction(0, 2), make_prediction(2, 3)
-    store.save_shard(7, 4, make_shard(0, one, None, first=100), tag="label")
-    store.save_shard(7, 4, make_shard(1, two, three, None, first=200), tag="label")
+    store.pools.save_shard(7, 4, make_shard(0, one, None, first=100), tag="label")
+    store.pools.save_shard(7, 4, make_shard(1, two, three, None, first=200), tag="label")
     weights = np.array([1, 2, 3], dtype=np.float32)
-    pool, failed = store.load_pool(7, 4, weights, tag="label")
+    pool, failed = store.pools.load_pool(7, 4, weights, tag="label")
     assert failed == (101, 202)
     assert pool.task_ids.tolist() == [100, 200, 201]
     assert pool.offsets.tolist() == [0, 3, 3, 5]
@@ -514,12 +514,12 @@ def test_load_pool_merges_the_shards(store: Store) -> None:
 
 def test_a_pool_is_in_memory_once(local: Store) -> None:
     for index in range(20):
-        local.save_shard(
+        local.pools.save_shard(
             7, 1, make_shard(index, *[make_prediction(200, at) for at in range(50)], first=100 * index), tag="label"
         )
-    local.prediction(7, 1, 100, tag="label")
+    local.pools.prediction(7, 1, 100, tag="label")
     tracemalloc.start()
-    pool, _ = local.load_pool(7, 1, None, tag="label")
+    pool, _ = local.pools.load_pool(7, 1, None, tag="label")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(pool) == 1000
@@ -527,10 +527,10 @@ def test_a_pool_is_in_memory_once(local: Store) -> None:
 
 
 def test_load_pool_of_nothing(store: Store) -> None:
-    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
+    pool, failed = store.pools.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
     assert (len(pool), failed, pool.columns.get("embeddings")) == (0, (), None)
-    store.save_shard(7, 0, make_shard(0, None, None), tag="label")
-    pool, failed = store.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
+    store.pools.save_shard(7, 0, make_shard(0, None, None), tag="label")
+    pool, failed = store.pools.load_pool(7, 0, np.ones(3, dtype=np.float32), tag="label")
     assert (len(pool), failed) == (0, (100, 101))
 
 
@@ -543,79 +543,81 @@ def test_a_model_that_finds_nothing_and_has_no_embedding(store: Store) -> None:
         np.zeros(0, np.float32),
         np.zeros(0, np.float32),
     )
-    store.save_shard(7, 0, make_shard(0, nothing, nothing), tag="label")
-    pool, _ = store.load_pool(7, 0, None, tag="label")
+    store.pools.save_shard(7, 0, make_shard(0, nothing, nothing), tag="label")
+    pool, _ = store.pools.load_pool(7, 0, None, tag="label")
     assert pool.offsets.tolist() == [0, 0, 0]
     assert "embeddings" not in pool.columns
-    assert same(store.prediction(7, 0, 101, tag="label"), nothing)
+    assert same(store.pools.prediction(7, 0, 101, tag="label"), nothing)
 
 
 def test_the_shard_with_the_highest_index_wins_whatever_the_clock_says(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = make_prediction(3, 1), make_prediction(1, 2)
-    store.save_shard(7, 1, make_shard(2, old, old, None), tag="label")
+    store.pools.save_shard(7, 1, make_shard(2, old, old, None), tag="label")
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now - 3_600_000_000_000)  # set back by an hour
-    store.save_shard(7, 1, make_shard(9, new, first=101), tag="label")
-    store.save_shard(7, 1, make_shard(10, new, first=102), tag="label")
-    pool, failed = store.load_pool(7, 1, None, tag="label")
+    store.pools.save_shard(7, 1, make_shard(9, new, first=101), tag="label")
+    store.pools.save_shard(7, 1, make_shard(10, new, first=102), tag="label")
+    pool, failed = store.pools.load_pool(7, 1, None, tag="label")
     assert sorted(pool.task_ids.tolist()) == [100, 101, 102]
     assert failed == ()
     assert np.diff(pool.offsets)[np.argsort(pool.task_ids)].tolist() == [3, 1, 1]
-    assert same(store.prediction(7, 1, 101, tag="label"), new)
-    assert same(store.prediction(7, 1, 100, tag="label"), old)
-    tasks = [task for shard in store.shards(7, 1, tag="label") for task in shard.task_ids.tolist()]
+    assert same(store.pools.prediction(7, 1, 101, tag="label"), new)
+    assert same(store.pools.prediction(7, 1, 100, tag="label"), old)
+    tasks = [task for shard in store.pools.shards(7, 1, tag="label") for task in shard.task_ids.tolist()]
     assert sorted(tasks) == [100, 101, 102]
 
 
 def test_an_answer_is_of_what_the_task_showed(store: Store) -> None:
     first, second = make_prediction(3, 1), make_prediction(1, 2)
-    store.save_shard(7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])), tag="label")
-    assert same(store.prediction(7, 1, 100, tag="label"), first)
-    assert same(store.prediction(7, 1, 100, 11, tag="label"), first)
-    assert store.prediction(7, 1, 100, 12, tag="label") is None
+    store.pools.save_shard(
+        7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])), tag="label"
+    )
+    assert same(store.pools.prediction(7, 1, 100, tag="label"), first)
+    assert same(store.pools.prediction(7, 1, 100, 11, tag="label"), first)
+    assert store.pools.prediction(7, 1, 100, 12, tag="label") is None
     shown = {100: 12, 101: 22}
-    assert [task for task, _ in store.predictions(7, 1, [100, 101, 102], shown, tag="label")] == [101]
-    assert store.sources(7, 1, tag="label") == {100: 11, 101: 22, 102: 33}
-    store.save_shard(7, 2, make_shard(0, first), tag="label")  # as by an earlier release, which did not say
-    assert same(store.prediction(7, 2, 100, 11, tag="label"), first)
+    assert [task for task, _ in store.pools.predictions(7, 1, [100, 101, 102], shown, tag="label")] == [101]
+    assert store.pools.sources(7, 1, tag="label") == {100: 11, 101: 22, 102: 33}
+    store.pools.save_shard(7, 2, make_shard(0, first), tag="label")  # as by an earlier release, which did not say
+    assert same(store.pools.prediction(7, 2, 100, 11, tag="label"), first)
     with pytest.raises(ValueError, match="sources"):
         replace(make_shard(0, first), sources=np.array([1, 2]))
 
 
 def test_a_shard_of_an_earlier_release_has_no_sources(local: Store) -> None:
-    local.save_shard(7, 1, make_shard(0, make_prediction(3, 1)), tag="label")
+    local.pools.save_shard(7, 1, make_shard(0, make_prediction(3, 1)), tag="label")
     path = of_tag(local, "pool-000000.npz")
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files if name != "sources"}
     np.savez(path, allow_pickle=False, **arrays)
-    assert local.prediction(7, 1, 100, 5, tag="label") is not None
-    assert local.sources(7, 1, tag="label") == {100: 0}
+    assert local.pools.prediction(7, 1, 100, 5, tag="label") is not None
+    assert local.pools.sources(7, 1, tag="label") == {100: 0}
 
 
 def test_a_shard_saved_twice_is_there_once(store: Store) -> None:
     for _ in range(2):
-        store.save_shard(7, 1, make_shard(0, make_prediction(3), None), tag="label")
-    pool, failed = store.load_pool(7, 1, None, tag="label")
+        store.pools.save_shard(7, 1, make_shard(0, make_prediction(3), None), tag="label")
+    pool, failed = store.pools.load_pool(7, 1, None, tag="label")
     assert (len(pool), len(pool.class_probs), failed) == (1, 3, (101,))
 
 
 def test_look_ups_see_other_processes_shards(local: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "models"))
-    assert local.prediction(7, 1, 100, tag="label") is None
+    assert local.pools.prediction(7, 1, 100, tag="label") is None
     for seed in range(5):
-        other.save_shard(7, 1, make_shard(0, make_prediction(2, seed)), tag="label")
-        assert same(local.prediction(7, 1, 100, tag="label"), make_prediction(2, seed))
-        other.save_shard(7, 1, make_shard(seed + 1, make_prediction(1, seed), first=200 + seed), tag="label")
-        assert same(local.prediction(7, 1, 200 + seed, tag="label"), make_prediction(1, seed))
-    other.clear_shards(7, 1)
-    assert local.prediction(7, 1, 100, tag="label") is None
+        other.pools.save_shard(7, 1, make_shard(0, make_prediction(2, seed)), tag="label")
+        assert same(local.pools.prediction(7, 1, 100, tag="label"), make_prediction(2, seed))
+        other.pools.save_shard(7, 1, make_shard(seed + 1, make_prediction(1, seed), first=200 + seed), tag="label")
+        assert same(local.pools.prediction(7, 1, 200 + seed, tag="label"), make_prediction(1, seed))
+    other.pools.clear(7, 1)
+    assert local.pools.prediction(7, 1, 100, tag="label") is None
 
 
 def test_look_ups_do_not_read_a_shard_per_task(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(3):
-        local.save_shard(
+        local.pools.save_shard(
             7, 1, make_shard(index, *[make_prediction(2, at) for at in range(20)], first=100 * index), tag="label"
         )
     opened: list[str] = []
@@ -628,18 +630,18 @@ def test_look_ups_do_not_read_a_shard_per_task(local: Store, monkeypatch: pytest
     monkeypatch.setattr(LocalFiles, "open", record)
     for index in range(3):
         for at in range(20):
-            assert same(local.prediction(7, 1, 100 * index + at, tag="label"), make_prediction(2, at))
+            assert same(local.pools.prediction(7, 1, 100 * index + at, tag="label"), make_prediction(2, at))
     assert len(opened) == 6  # the header of each once, then each once
 
 
 def test_look_ups_from_many_threads(local: Store) -> None:
     for index in range(12):
-        local.save_shard(7, 1, make_shard(index, make_prediction(2, index), first=index), tag="label")
+        local.pools.save_shard(7, 1, make_shard(index, make_prediction(2, index), first=index), tag="label")
     wrong: list[int] = []
 
     def ask(seed: int) -> None:
         for task in np.random.default_rng(seed).integers(0, 12, 60).tolist():
-            if not same(local.prediction(7, 1, task, tag="label"), make_prediction(2, task)):
+            if not same(local.pools.prediction(7, 1, task, tag="label"), make_prediction(2, task)):
                 wrong.append(task)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
@@ -651,19 +653,19 @@ def test_look_ups_from_many_threads(local: Store) -> None:
 
 
 def test_next_shard_and_clear(store: Store) -> None:
-    assert store.next_shard(7, 1, tag="label") == 0
-    store.save_shard(7, 1, make_shard(4, make_prediction(1)), tag="label")
-    store.save_ranking(7, 1, make_ranking())
-    assert store.next_shard(7, 1, tag="label") == 5
-    store.clear_shards(7, 1)
-    assert store.next_shard(7, 1, tag="label") == 0
-    assert store.ranking(7, 1) is None
-    assert len(store.load_pool(7, 1, None, tag="label")[0]) == 0
+    assert store.pools.next_shard(7, 1, tag="label") == 0
+    store.pools.save_shard(7, 1, make_shard(4, make_prediction(1)), tag="label")
+    store.pools.save_ranking(7, 1, make_ranking())
+    assert store.pools.next_shard(7, 1, tag="label") == 5
+    store.pools.clear(7, 1)
+    assert store.pools.next_shard(7, 1, tag="label") == 0
+    assert store.pools.ranking(7, 1) is None
+    assert len(store.pools.load_pool(7, 1, None, tag="label")[0]) == 0
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "pickle"])
 def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
-    local.save_shard(7, 1, make_shard(0, *[make_prediction(20, at) for at in range(5)]), tag="label")
+    local.pools.save_shard(7, 1, make_shard(0, *[make_prediction(20, at) for at in range(5)]), tag="label")
     path = of_tag(local, "pool-000000.npz")
     data = bytearray(path.read_bytes())
     if damage == "pickle":
@@ -673,17 +675,17 @@ def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
         data[data.index(b"class_probs.npy") + 200] ^= 0xFF  # in the numbers: in a header of the zip it may do no harm
         path.write_bytes({"empty": b"", "cut": bytes(data[: len(data) // 2]), "flipped": bytes(data)}[damage])
     with pytest.raises(ModelError, match=r"damaged file.*pool-000000\.npz.*score the project again"):
-        local.load_pool(7, 1, None, tag="label")
+        local.pools.load_pool(7, 1, None, tag="label")
 
 
 def test_a_pool_rewritten_while_it_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    local.save_shard(7, 1, make_shard(0, make_prediction(2)), tag="label")
-    index = local._pools._index(paths.scored_folder(7, 1, "label"))
-    local.save_shard(7, 1, make_shard(0, make_prediction(5)), tag="label")
-    monkeypatch.setattr(local._pools, "_index", lambda folder: index)
+    local.pools.save_shard(7, 1, make_shard(0, make_prediction(2)), tag="label")
+    index = local.pools._pools._index(paths.scored_folder(7, 1, "label"))
+    local.pools.save_shard(7, 1, make_shard(0, make_prediction(5)), tag="label")
+    monkeypatch.setattr(local.pools._pools, "_index", lambda folder: index)
     with pytest.raises(BusyError, match="pool changed"):
-        local.load_pool(7, 1, None, tag="label")
-    assert local.prediction(7, 1, 100, tag="label") is None
+        local.pools.load_pool(7, 1, None, tag="label")
+    assert local.pools.prediction(7, 1, 100, tag="label") is None
 
 
 def test_a_shard_must_fit_its_tasks() -> None:
@@ -695,25 +697,25 @@ def test_a_shard_must_fit_its_tasks() -> None:
 
 
 def test_rankings_come_back_identical(store: Store, reopen: Callable[[], Store]) -> None:
-    store.save_ranking(7, 0, make_ranking())
-    store.save_ranking(7, 1, make_ranking(0, explored=()))
-    assert equal(reopen().ranking(7, 0), make_ranking())
-    assert equal(reopen().ranking(7, 1), make_ranking(0, explored=()))
+    store.pools.save_ranking(7, 0, make_ranking())
+    store.pools.save_ranking(7, 1, make_ranking(0, explored=()))
+    assert equal(reopen().pools.ranking(7, 0), make_ranking())
+    assert equal(reopen().pools.ranking(7, 1), make_ranking(0, explored=()))
 
 
 def test_a_new_ranking_is_seen_by_others(local: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "models"))
-    assert local.ranking(7, 1) is None
+    assert local.pools.ranking(7, 1) is None
     for n in range(1, 5):
-        other.save_ranking(7, 1, make_ranking(n, explored=()))
-        assert equal(local.ranking(7, 1), make_ranking(n, explored=()))
+        other.pools.save_ranking(7, 1, make_ranking(n, explored=()))
+        assert equal(local.pools.ranking(7, 1), make_ranking(n, explored=()))
 
 
 def test_a_damaged_ranking_is_named(local: Store) -> None:
-    local.save_ranking(7, 1, make_ranking())
+    local.pools.save_ranking(7, 1, make_ranking())
     path_of(local, "ranking.npz").write_bytes(b"not a zip file")
     with pytest.raises(ModelError, match=r"damaged file.*ranking\.npz"):
-        local.ranking(7, 1)
+        local.pools.ranking(7, 1)
 
 
 def test_a_file_changed_behind_our_back_is_hashed_again(tmp_path: Path) -> None:

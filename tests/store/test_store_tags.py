@@ -124,35 +124,35 @@ def test_a_manifest_tells_no_name_of_today(store: Store, tmp_path: Path) -> None
 def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path)
     for labeled in (False, True):
-        store.save_shard(7, 1, shard(11), labeled=labeled, tag="label")
-        store.save_shard(7, 1, shard(22), labeled=labeled, tag="second")
+        store.pools.save_shard(7, 1, shard(11), labeled=labeled, tag="label")
+        store.pools.save_shard(7, 1, shard(22), labeled=labeled, tag="second")
     for tag, width in (("label", 11), ("second", 22)):
         for labeled in (False, True):
-            found = store.prediction(7, 1, 100, labeled=labeled, tag=tag)
+            found = store.pools.prediction(7, 1, 100, labeled=labeled, tag=tag)
             assert found is not None
             assert found.width == width
-            assert len(store.load_pool(7, 1, None, labeled=labeled, tag=tag)[0]) == 1
+            assert len(store.pools.load_pool(7, 1, None, labeled=labeled, tag=tag)[0]) == 1
     one = np.zeros(1, np.float32)
-    store.save_ranking(7, 1, Ranking(np.array([100]), one, one, one > 0, "random"), tag="second")
-    assert store.ranking(7, 1) is None
-    assert store.ranking(7, 1, tag="second") is not None
-    store.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
-    assert [len(list(store.votes(7, 1, tag=tag))) for tag in ("label", "second")] == [0, 1]
-    store.clear_shards(7, 1)
-    assert store.prediction(7, 1, 100, tag="second") is None
-    assert store.prediction(7, 1, 100, labeled=True, tag="second") is None
-    assert store.ranking(7, 1, tag="second") is None
-    assert list(store.votes(7, 1, tag="second")) == []
+    store.pools.save_ranking(7, 1, Ranking(np.array([100]), one, one, one > 0, "random"), tag="second")
+    assert store.pools.ranking(7, 1) is None
+    assert store.pools.ranking(7, 1, tag="second") is not None
+    store.pools.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
+    assert [len(list(store.pools.votes(7, 1, tag=tag))) for tag in ("label", "second")] == [0, 1]
+    store.pools.clear(7, 1)
+    assert store.pools.prediction(7, 1, 100, tag="second") is None
+    assert store.pools.prediction(7, 1, 100, labeled=True, tag="second") is None
+    assert store.pools.ranking(7, 1, tag="second") is None
+    assert list(store.pools.votes(7, 1, tag="second")) == []
 
 
 def test_prune_clears_all_tags(store: Store, tmp_path: Path) -> None:
     versions = [publish(store, tmp_path) for _ in range(2)]
     for version in versions:
         for labeled in (False, True):
-            store.save_shard(7, version.number, shard(11), labeled=labeled, tag="second")
+            store.pools.save_shard(7, version.number, shard(11), labeled=labeled, tag="second")
     store.prune(7, keep=1)
     with pytest.raises(ModelError, match="missing"):
         store.weights(versions[0], "second")
-    assert [store.prediction(7, n, 100, tag="second") is None for n in (1, 2)] == [True, False]
-    assert [store.prediction(7, n, 100, labeled=True, tag="second") is None for n in (1, 2)] == [True, False]
+    assert [store.pools.prediction(7, n, 100, tag="second") is None for n in (1, 2)] == [True, False]
+    assert [store.pools.prediction(7, n, 100, labeled=True, tag="second") is None for n in (1, 2)] == [True, False]
     assert store.weights(versions[1], "second").read_bytes() == b"second 2"

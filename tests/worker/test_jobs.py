@@ -107,7 +107,7 @@ class Studio:
     def assert_in_order(self, strategy: str) -> None:
         """Assert that Label Studio holds the scores of a ranking by `strategy` of all unlabeled tasks."""
         assert self.context.progress.scoring(self.project) is None
-        order = self.context.store.ranking(self.project, 1)
+        order = self.context.store.pools.ranking(self.project, 1)
         assert order is not None
         assert order.strategy == strategy
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
@@ -116,7 +116,7 @@ class Studio:
             for task in self.client.tasks.unlabeled(self.project)
         }
         assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
-        pool, _ = self.context.store.load_pool(self.project, 1, None, tag="label")
+        pool, _ = self.context.store.pools.load_pool(self.project, 1, None, tag="label")
         assert set(pool.task_ids.tolist()) >= set(held)
 
 

@@ -71,7 +71,7 @@ def are_missing(context: Context, project_id: int) -> bool:
 
 def _places(context: Context, model: ServedModel) -> dict[int, float]:
     """Return the place in the queue of each ranked task, by task id."""
-    order = context.store.ranking(model.project_id, model.number)
+    order = context.store.pools.ranking(model.project_id, model.number)
     if order is None:
         return {}
     return dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))

@@ -99,7 +99,7 @@ def _written_shards(context: Context, version: ModelVersion) -> Iterator[tuple[i
     """Yield when each shard was written, and its task ids (k,): of each tag, of labeled tasks and of the pool."""
     for tag in [model.from_name for model in version.models]:
         for labeled in (True, False):
-            yield from context.store.written(version.project_id, version.number, labeled=labeled, tag=tag)
+            yield from context.store.pools.written(version.project_id, version.number, labeled=labeled, tag=tag)
 
 
 def _rules_hash(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> str:
@@ -126,7 +126,7 @@ def outdated(context: Context, project_id: int) -> bool:
         return False
     review = context.store.state.review(project_id, version.number)
     if review is None or review.reviewed is None:  # the first review is lost, or an earlier release made it
-        return context.store.ranking(project_id, version.number) is not None
+        return context.store.pools.ranking(project_id, version.number) is not None
     stamps = context.label_studio.annotations.stamps_by_task(project_id)
     deleted = review.reviewed.keys() - {label.annotation_id for label in stamps.values()}
     return bool(deleted or _changed_tasks(context, version, review, stamps))

@@ -41,7 +41,7 @@ def reward(context: Context, version: ModelVersion) -> Reward | None:
     gained = gain(version)
     if version.parent is None or gained is None:
         return None
-    order = context.store.ranking(version.project_id, version.parent)
+    order = context.store.pools.ranking(version.project_id, version.parent)
     if order is None or not _is_held_out(version):
         return None
     parent = context.store.version(version.project_id, version.parent)
@@ -186,11 +186,11 @@ def is_observed(context: Context, project_id: int) -> bool:
 def _signs(context: Context, trained: _TrainedTag, before: _TrainedTag | None) -> PoolSigns:
     """Return the signs of a tag's pool; `before` is the parent version's trained tag."""
     version = trained.version
-    pool, _ = context.store.load_pool(version.project_id, version.number, None, tag=trained.key)
+    pool, _ = context.store.pools.load_pool(version.project_id, version.number, None, tag=trained.key)
     # The order is a hash of the id, so that all versions are compared on the same unlabeled images.
     ids = pool.task_ids[ranking.shuffled(pool.task_ids)[:COMPARED]].tolist()
     # With its source, so that the parent's prediction of other media is not compared.
-    sources = context.store.sources(version.project_id, version.number, tag=trained.key)
+    sources = context.store.pools.sources(version.project_id, version.number, tag=trained.key)
     pairs = []
     if before is not None:
         for task_id in ids:
@@ -259,7 +259,7 @@ def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _Trained
 def _prediction(context: Context, trained: _TrainedTag, task_id: int, source: int | None) -> Prediction | None:
     """Return a model's stored prediction of a task; a multiple choice becomes one object per label."""
     version = trained.version
-    prediction = context.store.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
+    prediction = context.store.pools.prediction(version.project_id, version.number, task_id, source, tag=trained.key)
     if prediction is None or not trained.tag.multiple or not len(prediction.boxes):
         return prediction
     return agreement.label_objects(prediction)

@@ -31,7 +31,7 @@ class Gaps:
 def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gaps:
     """Compare the stored predictions of the served version with Label Studio, without reading regions there."""
     project_id, name = models[0].project_id, models[0].name
-    sources = [context.store.sources(project_id, model.number, tag=model.key) for model in models]
+    sources = [context.store.pools.sources(project_id, model.number, tag=model.key) for model in models]
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     held = scores(context, project_id, name)
     unscored, unplaced = [], []
@@ -48,8 +48,8 @@ def outdated(context: Context, models: Sequence[ServedModel]) -> list[Task]:
     stored_sources = []
     for model in models:
         version = model.project_id, model.number
-        pool = context.store.sources(*version, tag=model.key)
-        stored_sources.append({**pool, **context.store.sources(*version, labeled=True, tag=model.key)})
+        pool = context.store.pools.sources(*version, tag=model.key)
+        stored_sources.append({**pool, **context.store.pools.sources(*version, labeled=True, tag=model.key)})
     return [
         task
         for task in context.label_studio.tasks.completed(models[0].project_id)

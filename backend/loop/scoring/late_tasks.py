@@ -38,7 +38,7 @@ def score_new(context: Context, project_id: int, check: Check = no_check) -> int
     and may raise.
     """
     record = project_record(context, project_id)
-    order = context.store.ranking(project_id, serving_number(context, project_id))
+    order = context.store.pools.ranking(project_id, serving_number(context, project_id))
     if order is None:
         return 0
     models = models_for(context, record, accepted=False)
@@ -93,7 +93,7 @@ def _score(
     if not tasks:
         return 0
     model, settings = models[0], context.project_settings(record)
-    indices = count(context.store.next_shard(model.project_id, model.number, tag=model.key))
+    indices = count(context.store.pools.next_shard(model.project_id, model.number, tag=model.key))
     rankings = _comparable(context, record, models, Rankings(order, tag_rankings(context, models)))
     created = 0
     size = shard_size(models)
@@ -119,7 +119,7 @@ def _score(
         created += push.write_predictions(context, model, iter(rows), present, check, anew=True)
         check()
         order = extended_ranking(order, shard, places, scores)
-        context.store.save_ranking(model.project_id, model.number, order)
+        context.store.pools.save_ranking(model.project_id, model.number, order)
     return created
 
 
@@ -133,7 +133,7 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
     models = models_for(context, record, accepted=False)
     tasks = [] if stored_answers.of(context, models).outdated(models) else holdings.outdated(context, models)
     model, settings, size = models[0], context.project_settings(record), shard_size(models)
-    indices = count(context.store.next_shard(project_id, model.number, labeled=True, tag=model.key))
+    indices = count(context.store.pools.next_shard(project_id, model.number, labeled=True, tag=model.key))
     for begin in range(0, len(tasks), size):
         part = tasks[begin : begin + size]
         shards = predict_shards(context, models, next(indices), part, labeled=True)
@@ -160,7 +160,7 @@ class Rankings:
 
 def tag_rankings(context: Context, models: Sequence[ServedModel]) -> dict[str, Ranking]:
     """Return each tag's own ranking of the pool, by the tag's name in the store; empty if the project has one tag."""
-    parts = {model.key: context.store.ranking(model.project_id, model.number, tag=model.key) for model in models}
+    parts = {model.key: context.store.pools.ranking(model.project_id, model.number, tag=model.key) for model in models}
     return {key: part for key, part in parts.items() if part is not None}
 
 

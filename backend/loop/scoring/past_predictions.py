@@ -63,6 +63,6 @@ def latest_predictions(
     remaining = set(sources)
     for labeled in (True, False):
         query = project_id, number, tuple(remaining), sources
-        for task_id, prediction in context.store.predictions(*query, labeled=labeled, tag=tag):
+        for task_id, prediction in context.store.pools.predictions(*query, labeled=labeled, tag=tag):
             remaining.remove(task_id)
             yield task_id, prediction

@@ -35,8 +35,8 @@ def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedMo
         strategy, explore = "random", 1.0
     order, parts = _order(context, record, models, strategy, explore)
     for tag, part in parts.items():
-        context.store.save_ranking(model.project_id, model.number, part, tag=tag)
-    context.store.save_ranking(model.project_id, model.number, order)
+        context.store.pools.save_ranking(model.project_id, model.number, part, tag=tag)
+    context.store.pools.save_ranking(model.project_id, model.number, order)
     return order
 
 
@@ -116,7 +116,7 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
     """
     acquisition.get(strategy)
     record = context.store.project(project_id)
-    if record is None or context.store.ranking(project_id, serving_number(context, project_id)) is None:
+    if record is None or context.store.pools.ranking(project_id, serving_number(context, project_id)) is None:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
     explore = context.project_settings(record).explore_share
     order, _ = _order(context, record, models_for(context, record, accepted=False), strategy, explore)

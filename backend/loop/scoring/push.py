@@ -47,7 +47,7 @@ def push(
     label config, all are written again. `check` runs right before each write to Label Studio.
     """
     model, project_id = models[0], record.project_id
-    _, failed = context.store.load_pool(project_id, model.number, None, tag=model.key)
+    _, failed = context.store.pools.load_pool(project_id, model.number, None, tag=model.key)
     answers = stored_answers.of(context, models)
     pool_keys = answers.pool_keys
     wanted = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
@@ -93,8 +93,8 @@ def prediction_rows(
     """
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     model = models[0]
-    sources = [context.store.sources(served.project_id, served.number, tag=served.key) for served in models]
-    for shard in context.store.shards(model.project_id, model.number, tag=model.key):
+    sources = [context.store.pools.sources(served.project_id, served.number, tag=served.key) for served in models]
+    for shard in context.store.pools.shards(model.project_id, model.number, tag=model.key):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):
@@ -224,7 +224,7 @@ def flip(context: Context, project_id: int, version: str, check: Check = no_chec
 
 def is_ranked(context: Context, project_id: int) -> bool:
     """Return whether there is a ranking that new tasks can be placed in; an empty one does not count."""
-    order = context.store.ranking(project_id, serving_number(context, project_id))
+    order = context.store.pools.ranking(project_id, serving_number(context, project_id))
     return order is not None and len(order.task_ids) > 0
 
 
@@ -236,7 +236,7 @@ def is_pending(context: Context, record: ProjectRecord) -> bool:
     """
     project_id = record.project_id
     accepted, serving = context.store.current(project_id), context.store.serving(project_id)
-    ranked = context.store.ranking(project_id, serving_number(context, project_id)) is not None
+    ranked = context.store.pools.ranking(project_id, serving_number(context, project_id)) is not None
     run = context.progress.scoring(project_id)
     if run is not None and run.number == (accepted.number if accepted else 0):
         return False

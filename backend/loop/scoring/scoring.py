@@ -39,7 +39,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
     labeled = list(context.label_studio.annotations.task_ids(project_id)) if model.number else []
     size = shard_size(models)
     shards = [(ids, False) for ids in _shards_of(pool, size)] + [(ids, True) for ids in _shards_of(labeled, size)]
-    context.store.clear_shards(project_id, model.number)
+    context.store.pools.clear(project_id, model.number)
     # After the old shards are deleted, because the pool keys so far describe them.
     stored_answers.of(context, models).begin(models)
     run = context.progress.start_scoring(project_id, model.number, len(shards), len(pool) + len(labeled))
@@ -132,7 +132,7 @@ def save_shards(
     for model, shard in reversed(
         list(zip(models, shards, strict=True))
     ):  # the first model last: if its shard exists, all do
-        context.store.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.key)
+        context.store.pools.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.key)
     return True
 
 
@@ -141,7 +141,7 @@ def stored_predictions(
 ) -> list[Prediction | None]:
     """Return each model's stored prediction of a task, None if there is none of the media that it shows now."""
     return [
-        context.store.prediction(
+        context.store.pools.prediction(
             *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.key
         )
         for model in models

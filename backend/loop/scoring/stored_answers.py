@@ -65,7 +65,7 @@ class StoredAnswers:
 
         They show later that a new label config asks for other answers.
         """
-        if self._context.store.ranking(self._project_id, self._number) is None:
+        if self._context.store.pools.ranking(self._project_id, self._number) is None:
             return
         stored = self.pool_keys
         try:

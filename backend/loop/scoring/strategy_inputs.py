@@ -37,12 +37,12 @@ def pool_for(context: Context, record: ProjectRecord, model: ServedModel, strate
     provide them.
     """
     needs, settings = acquisition.get(strategy).needs, context.project_settings(record)
-    pool, _ = context.store.load_pool(
+    pool, _ = context.store.pools.load_pool(
         *(model.project_id, model.number, model.class_weights),
         needs=needs,
         tag=model.key,
     )
-    labeled, _ = context.store.load_pool(model.project_id, model.number, None, labeled=True, tag=model.key)
+    labeled, _ = context.store.pools.load_pool(model.project_id, model.number, None, labeled=True, tag=model.key)
     return strategy_pool.pool_for(
         *(strategy, settings, pool),
         LabeledImages(labeled.columns.get("embeddings"), labeled.columns.get("thumbnails")),
@@ -120,7 +120,9 @@ def save_votes(
 ) -> None:
     """Ask a tag's committee about one shard of the pool, and store the votes."""
     ids, votes = _ask(context, members, model.tag, tasks)
-    context.store.save_votes(model.project_id, model.number, index, ids, ensemble.committee_of(votes), tag=model.key)
+    context.store.pools.save_votes(
+        model.project_id, model.number, index, ids, ensemble.committee_of(votes), tag=model.key
+    )
 
 
 def _ask(
@@ -142,7 +144,7 @@ def _ask(
 
 def _votes(context: Context, record: ProjectRecord, model: ServedModel, task_ids: IntArray) -> Committee:
     """Return the votes on the pool's images, row by row; images that were added or failed since have none."""
-    stored = list(context.store.votes(model.project_id, model.number, tag=model.key))
+    stored = list(context.store.pools.votes(model.project_id, model.number, tag=model.key))
     if not stored:
         stored = list(_ask_now(context, record, model, task_ids))
     if len({votes.member_probs.shape[::2] for _, votes in stored if votes.offsets[-1]}) > 1:

@@ -188,9 +188,9 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     random_before = set(before.random_tasks) if before else set()
     tasks_before = set(before.train_tasks) | set(before.val_tasks) if before else set()
     champion = context.store.current(project_id)
-    ranking = context.store.ranking(project_id, champion.number if champion else 0)
+    ranking = context.store.pools.ranking(project_id, champion.number if champion else 0)
     if ranking is None:  # it is not ranked yet, or cannot be: the queue is still that of the served version
-        ranking = context.store.ranking(project_id, serving_number(context, project_id))
+        ranking = context.store.pools.ranking(project_id, serving_number(context, project_id))
     if ranking is None:
         explored, ranked = set[int](), set[int]()
     else:

@@ -258,14 +258,14 @@ def studio(
         learned = (tasks["right"], tasks["swapped"])
         publish(context.store, project, tiny_weights, train_tasks=learned)
         pool = PoolShard(0, np.array(queue), (BOTH,) * len(queue))
-        context.store.save_shard(project, 1, pool, tag="label")
+        context.store.pools.save_shard(project, 1, pool, tag="label")
         said = [*(PLANTED[name][1] for name in tasks), None]
         labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
-        context.store.save_shard(project, 1, labeled, labeled=True, tag="label")
+        context.store.pools.save_shard(project, 1, labeled, labeled=True, tag="label")
         cycle.rank_push_and_flip(context, project, 1)
         client.projects.set_sampling(project)
         client.tabs.ensure_doubts(project, SUSPECT)
-        order = context.store.ranking(project, 1)
+        order = context.store.pools.ranking(project, 1)
         assert order is not None
         yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
 
@@ -363,7 +363,7 @@ def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studi
     assert studio.marks("swapped") == [push.LAST]
     studio.client.annotations.delete(annotation)
     assert late_tasks.score_new(studio.context, studio.project) == 1
-    order = studio.context.store.ranking(studio.project, 1)
+    order = studio.context.store.pools.ranking(studio.project, 1)
     assert order is not None
     assert studio.tasks["swapped"] in order.task_ids
     assert late_tasks.score_new(studio.context, studio.project) == 0
@@ -433,7 +433,7 @@ def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.label_studio
 def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> None:
-    studio.context.store.clear_shards(studio.project, 1)
+    studio.context.store.pools.clear(studio.project, 1)
     assert label_review.examine(studio.context, studio.project) == ()
     assert studio.review() == 0
     studio.context.store.activate(studio.project, 0)
@@ -465,7 +465,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
     tasks = sorted(task.id for task in client.tasks.unlabeled(project))[-9:]
     annotations = [client.annotations.create(task, RIGHT) for task in tasks]
-    context.store.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
+    context.store.pools.save_shard(project, 1, PoolShard(2, np.array(tasks), (BOTH,) * 9), labeled=True, tag="label")
     cycle_of(context).review_labels(project, 1)
     assert not {issue.task_id for issue in context.store.state.label_issues(project, 1) if issue.suspicious} & set(
         tasks

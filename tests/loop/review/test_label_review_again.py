@@ -20,8 +20,9 @@ from backend.loop.context import Context
 from backend.loop.review import label_review
 from backend.queue.rq_queue import CONTROL
 from backend.settings import Settings
+from backend.store.scored_pools import ScoredPools
 from backend.store.shard_codec import PoolShard
-from backend.store.store import ProjectRecord, Store
+from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, Json, Prediction
 from tests.loop.review.test_label_review import ASIDE, BOTH, DOG, HERE, RIGHT, THERE, human, seen
 from tests.support import CONFIG, cycle_of, open_context, publish
@@ -77,7 +78,7 @@ class Studio:
     def is_true(self, prediction: Prediction, tasks: Sequence[int], index: int) -> None:
         """Let the version say this of labeled tasks."""
         shard = PoolShard(index, np.array(tasks), (prediction,) * len(tasks))
-        self.context.store.save_shard(self.project, 1, shard, labeled=True, tag="label")
+        self.context.store.pools.save_shard(self.project, 1, shard, labeled=True, tag="label")
 
 
 def import_labels(client: LabelStudioClient, project: int, count: int) -> dict[int, int]:
@@ -110,19 +111,19 @@ def studio(
 @pytest.fixture
 def effort(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Effort:
     """Write down what a review reads."""
-    effort, read, predictions = Effort(), Annotations.annotated_tasks, Store.predictions
+    effort, read, predictions = Effort(), Annotations.annotated_tasks, ScoredPools.predictions
 
     def labels(annotations: Annotations, *args: Any) -> Iterator[AnnotatedTask]:
         for task in read(annotations, *args):
             effort.read.append(task.task.id)
             yield task
 
-    def said(store: Store, project: int, number: int, ids: Iterable[int], *args: Any, **options: Any) -> Any:
+    def said(pools: ScoredPools, project: int, number: int, ids: Iterable[int], *args: Any, **options: Any) -> Any:
         effort.asked.update(wanted := list(ids))
-        return predictions(store, project, number, wanted, *args, **options)
+        return predictions(pools, project, number, wanted, *args, **options)
 
     monkeypatch.setattr(Annotations, "annotated_tasks", labels)
-    monkeypatch.setattr(Store, "predictions", said)
+    monkeypatch.setattr(ScoredPools, "predictions", said)
     return effort
 
 
@@ -186,7 +187,7 @@ def test_another_version_judges_all_of_them(studio: Studio, effort: Effort, tiny
     context = studio.context
     version = publish(context.store, studio.project, tiny_weights)
     shard = PoolShard(0, np.array(studio.tasks), (BOTH,) * LABELS)
-    context.store.save_shard(studio.project, version.number, shard, labeled=True, tag="label")
+    context.store.pools.save_shard(studio.project, version.number, shard, labeled=True, tag="label")
     context.store.activate(studio.project, version.number)
     cycle_of(studio.context).review_labels(studio.project, version.number)
     assert sorted(effort.read) == studio.tasks

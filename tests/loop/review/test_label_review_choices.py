@@ -58,7 +58,7 @@ def version(
     quality = replace(quality, learned=tuple(learned))
     found = publish(context.store, 7, weights, others=[(quality, weights)])
     shard = PoolShard(0, np.array([*said]), tuple(map(saw, said.values())))
-    context.store.save_shard(7, found.number, shard, labeled=True, tag="quality")
+    context.store.pools.save_shard(7, found.number, shard, labeled=True, tag="quality")
     return found
 
 

@@ -122,8 +122,8 @@ def studio(
         said: list[tuple[str, Prediction]] = [("label", BOTH), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)]
         for tag, prediction in said:
             shard = PoolShard(0, np.array([*tasks.values()]), (prediction,) * len(tasks))
-            context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
-            context.store.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
+            context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
+            context.store.pools.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
         cycle.rank_push_and_flip(context, project, 1)
         client.tabs.ensure_doubts(project, SUSPECT)
         yield Studio(context, project, tasks, annotations, [waiting])

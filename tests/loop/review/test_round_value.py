@@ -79,7 +79,7 @@ def project(context: Context, tiny_weights: Path) -> Context:
     )
     context.store.publish(child, {"label": tiny_weights})
     for number, boxes in ((1, [(0, 0), (50, 1)]), (2, [(0, 0), (50, 0)])):
-        context.store.save_shard(7, number, PoolShard(0, IDS, (prediction(*boxes),) * 5), tag="label")
+        context.store.pools.save_shard(7, number, PoolShard(0, IDS, (prediction(*boxes),) * 5), tag="label")
     return context
 
 
@@ -99,7 +99,7 @@ def test_videos_have_their_sign_of_stability(project: Context) -> None:
     for number, last in ((1, 50), (2, 25)):
         tracks = Tracks(np.array([1, last]), np.array([0, 0]), np.array([True, False]), 50, 25.0)
         seen = replace(prediction((0, 0), (0, 0)), tracks=tracks, video_doubt=0.5)
-        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
+        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
     (first,), (second,) = round_value.observe(project, 7, 1), round_value.observe(project, 7, 2)
     assert first.stability is None
     assert second.stability == pytest.approx(2 * 25 / 75)
@@ -117,7 +117,7 @@ def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: 
         project.store.publish(before, {"label": tiny_weights})
         tracks = Tracks(np.array([1, 6]), np.array([0, 0]), np.array([True, True]), 10, 25.0)
         seen = replace(prediction((0, 0), (0, 0)), class_probs=np.array([[0.8, sure]] * 2, np.float32), tracks=tracks)
-        project.store.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
+        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
     (signs,) = round_value.observe(project, 7, before.number)
     assert signs.stability == pytest.approx(2 / 3)
 
@@ -258,10 +258,10 @@ def test_a_round_of_labels_is_rewarded(
         )
         context.store.publish(child, {"label": tiny_weights})
         shard = PoolShard(0, np.array(tasks[:2]), (prediction((0, 0), (50, 1)),) * 2)
-        context.store.save_shard(project_id, parent.number, shard, tag="label")
-        pool, _ = context.store.load_pool(project_id, parent.number, None, tag="label")
+        context.store.pools.save_shard(project_id, parent.number, shard, tag="label")
+        pool, _ = context.store.pools.load_pool(project_id, parent.number, None, tag="label")
         order = ranking.rank(pool, "margin", explore_share=0.0, rng=np.random.default_rng(0))
-        context.store.save_ranking(project_id, parent.number, order)
+        context.store.pools.save_ranking(project_id, parent.number, order)
         found = round_value.reward(context, child)
         assert found is not None
         assert (found.version, found.strategy, found.images, found.boxes) == (3, "margin", 2, 3)
@@ -291,7 +291,7 @@ def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
         }
         for mask in strokes
     )
-    project.store.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)), tag="label")
+    project.store.pools.save_shard(7, 1, PoolShard(0, np.array([10]), (prediction((0, 0)),)), tag="label")
     tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
     version = with_model(project.store.version(7, 1), task="semantic")
     assert round_value.labels_and_disagreement(project, version, tasks) == [(2, 0.0)]

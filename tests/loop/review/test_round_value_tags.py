@@ -97,7 +97,7 @@ def test_of_a_tag_that_was_carried_over_nothing_is_heard_but_of_the_other_one(
         [
             found.class_probs.argmax()
             for n in (2, 3)
-            if (found := context.store.prediction(7, n, task.id, tag="quality"))
+            if (found := context.store.pools.prediction(7, n, task.id, tag="quality"))
         ]
         for task in tasks
     ]
@@ -123,7 +123,7 @@ def test_how_sure_a_version_is_is_the_mean_over_its_tags(
     expected = []
     said: tuple[tuple[str, float, Outcomes], ...] = (("label", 3.0, "objects"), ("quality", 0.5, "one"))
     for tag, temperature, outcomes in said:
-        seen_by, _ = context.store.load_pool(7, version.number, None, tag=tag)
+        seen_by, _ = context.store.pools.load_pool(7, version.number, None, tag=tag)
         sure = stopping.mean_uncertainty(calibrated(seen_by, temperature, outcomes))
         assert sure is not None
         assert signs[tag].uncertainty == sure
@@ -211,7 +211,7 @@ def test_disagreement_is_the_mean_over_the_tags(
     both = seen((HERE, 0), ((60.0, 60.0, 80.0, 90.0), 1))
     for tag, said in (("label", both), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)):
         shard = PoolShard(0, np.array([5, 6]), (said, said if tag == "second" else None))
-        context.store.save_shard(7, 1, shard, tag=tag)
+        context.store.pools.save_shard(7, 1, shard, tag=tag)
     asked = [AnnotatedTask(Task(task, {}), task, "", result) for task in (5, 6, 7)]
     (count, disagreed), (_, of_second), (_, unseen) = round_value.labels_and_disagreement(context, parent, asked)
     assert (count, disagreed) == pytest.approx(expected)
@@ -253,7 +253,7 @@ def publish_several(context: Context, weights: Path) -> tuple[ModelVersion, ...]
         before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
         context.store.publish(before, {"quality": weights})
         said = replace(SURE_OF_GOOD, class_probs=table, confidence=table.max(axis=1))
-        context.store.save_shard(7, number, PoolShard(0, np.array([5]), (said,)), tag="quality")
+        context.store.pools.save_shard(7, number, PoolShard(0, np.array([5]), (said,)), tag="quality")
         versions.append(before)
     return tuple(versions)
 

@@ -106,7 +106,7 @@ def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_th
     reconcile(studio)
     (after,) = studio.client.predictions.of_task(labeled)
     assert after.result == answer(studio, labeled) != before.result
-    sources = studio.context.store.sources(studio.project, 1, labeled=True, tag="label")
+    sources = studio.context.store.pools.sources(studio.project, 1, labeled=True, tag="label")
     (tag,) = label_config.parse(CONFIG)
     assert sources == {labeled: tag.source(studio.client.tasks.get(labeled))}
 
@@ -179,7 +179,7 @@ def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_ve
     reconcile(studio)
     assert sorted(held(studio)) == ids
     assert {prediction.version for prediction in held(studio).values()} == {"yolo11n-v2"}
-    order = studio.context.store.ranking(studio.project, 2)
+    order = studio.context.store.pools.ranking(studio.project, 2)
     assert order is not None
     assert sorted(order.task_ids.tolist()) == ids
     handed = []

@@ -37,16 +37,16 @@ def served(context: Context, tiny_weights: Path) -> Context:
     """Project 7 with version 1, its scored pool of 50 tasks, the last one the most uncertain, and their ranking."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))), tag="label")
-    pool, _ = context.store.load_pool(7, 1, None, tag="label")
+    context.store.pools.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))), tag="label")
+    pool, _ = context.store.pools.load_pool(7, 1, None, tag="label")
     rng = np.random.default_rng(0)
-    context.store.save_ranking(7, 1, ranking.rank(pool, "class_entropy", explore_share=0.2, rng=rng))
+    context.store.pools.save_ranking(7, 1, ranking.rank(pool, "class_entropy", explore_share=0.2, rng=rng))
     return context
 
 
 def admitted(context: Context, places: list[float], rate: str) -> list[float]:
     shard = PoolShard(1, np.arange(200, 200 + len(places)), (seen(0.5),) * len(places))
-    order = context.store.ranking(7, 1)
+    order = context.store.pools.ranking(7, 1)
     assert order is not None
     return late_tasks.admitted_priorities(context, Settings(rate=rate), 7, order, shard, places)
 
@@ -71,7 +71,7 @@ def test_the_quota_holds_over_several_jobs(served: Context) -> None:
 
 
 def test_a_task_that_failed_is_not_offered(served: Context) -> None:
-    order = served.store.ranking(7, 1)
+    order = served.store.pools.ranking(7, 1)
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (None, seen(0.5)))
     assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
@@ -79,7 +79,7 @@ def test_a_task_that_failed_is_not_offered(served: Context) -> None:
 
 
 def test_a_task_picked_from_the_stream_does_not_pass_for_a_random_one(served: Context) -> None:
-    order = served.store.ranking(7, 1)
+    order = served.store.pools.ranking(7, 1)
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (seen(0.5), None))
     joined = late_tasks.extended_ranking(order, shard, [0.0, 1.0], [0.001, 1.0])
@@ -138,10 +138,10 @@ def test_the_bandit_chooses_the_strategy(served: Context) -> None:
 def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"STRATEGY": "bald", "COMMITTEE": "snapshots"}', "", "", "")
     served.store.save_project(record)
-    before = served.store.ranking(7, 1)
+    before = served.store.pools.ranking(7, 1)
     with pytest.raises(ModelError, match="needs two published versions"):
         pool_ranking.rank_pool(served, record, served_models.models_for(served, record, accepted=True))
-    after = served.store.ranking(7, 1)
+    after = served.store.pools.ranking(7, 1)
     assert before is not None
     assert after is not None
     assert (after.priority == before.priority).all()
@@ -174,7 +174,7 @@ def test_a_new_task_is_scored_at_once_and_next(
         scoring.save_shards(context, served, scoring.predict_shards(context, served, 0, tasks))
         cycle.rank_push_and_flip(context, project, 1)
         client.projects.set_sampling(project)
-        order = context.store.ranking(project, 1)
+        order = context.store.pools.ranking(project, 1)
         assert order is not None
         client.http.send("POST", f"/api/projects/{project}/import", _tasks(images, 4, 6))
         assert late_tasks.score_new(context, project) == 2
@@ -213,7 +213,7 @@ def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
         ids = [task.id for task in tasks]
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
-        ((voted, votes),) = context.store.votes(project, 1, tag="label")
+        ((voted, votes),) = context.store.pools.votes(project, 1, tag="label")
         assert voted.tolist() == [ids[0], ids[2]]
         assert (np.diff(votes.offsets) > 0).all()
         assert context.progress.failures(project).keys() == {ids[1]}

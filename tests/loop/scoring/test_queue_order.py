@@ -75,7 +75,7 @@ def choose(story: Story, **extra: str | int) -> None:
 
 def ranked(story: Story, strategy: str, version: int = LATEST) -> bool:
     """Return whether the scores in Label Studio are those of a ranking by `strategy`."""
-    order = story.world.store.ranking(story.project, version)
+    order = story.world.store.pools.ranking(story.project, version)
     if order is None or order.strategy != strategy or story.world.status(story.project).scoring.total:
         return False
     stored = story.world.scores(story.project)
@@ -94,7 +94,7 @@ def await_ranked(story: Story, strategy: str, version: int = LATEST) -> None:
 def standing(story: Story, version: int) -> str:
     """Return what may keep a ranking from being in Label Studio, in words."""
     world, project = story.world, story.project
-    order, status = world.store.ranking(project, version), world.status(project)
+    order, status = world.store.pools.ranking(project, version), world.status(project)
     wanted = {} if order is None else dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     unlabeled = {task.id for task in world.client.tasks.unlabeled(project)}
     lines = [
@@ -134,7 +134,7 @@ def test_the_queue_is_in_the_order_of_the_scores(story: Story, strategy: str) ->
     choose(story, STRATEGY=strategy, **FAMILIES[strategy])
     story.world.command("score", story.project)
     await_ranked(story, strategy)
-    order = story.world.store.ranking(story.project, LATEST)
+    order = story.world.store.pools.ranking(story.project, LATEST)
     assert order is not None
     by_score = [task for _, task in sorted(zip(order.priority.tolist(), order.task_ids.tolist(), strict=True))]
     assert len(by_score) == POOL - LABELED

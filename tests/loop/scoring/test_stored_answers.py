@@ -64,7 +64,7 @@ def served(context: Context, record: ProjectRecord) -> tuple[ServedModel, ...]:
 def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> list[Prediction | None]:
     """Score tasks as a run does, as far as the store knows."""
     models = served(context, record)
-    context.store.clear_shards(7, models[0].number)
+    context.store.pools.clear(7, models[0].number)
     stored_answers.of(context, models).begin(models)
     shards = scoring.predict_shards(context, models, 0, tasks)
     assert scoring.save_shards(context, models, shards)
@@ -181,7 +181,7 @@ def test_predict_gives_no_answer_that_was_asked_with_something_else(trained: Con
     task = Task(1, {"video": clip(images, "a.avi")})
     (seen,) = store_pool(trained, setup(trained, VIDEO), [task])
     assert seen is not None
-    trained.store.save_shard(
+    trained.store.pools.save_shard(
         7, 1, PoolShard(0, np.array([1]), (replace(seen, boxes=seen.boxes + 1),)), tag="label"
     )  # would show
 
@@ -254,7 +254,7 @@ def test_a_tag_that_is_added_asks_for_nothing_anew_until_it_changes(trained: Con
 @pytest.mark.parametrize("config", ["<View/>", "not xml", ""])
 def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, config: str) -> None:
     ids, values = np.array([1]), np.zeros(1, np.float32)
-    trained.store.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))
+    trained.store.pools.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))
     trained.store.save_project(ProjectRecord(7, config, "", "", "", ""))
     record = setup(trained, VIDEO)
     assert trained.store.state.pool_keys(7, 1) == PoolKeys({})
@@ -268,7 +268,7 @@ def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Contex
     shards = scoring.predict_shards(trained, old, 0, tasks)
     stored_answers.of(trained, new).begin(new)
     assert not scoring.save_shards(trained, old, shards)
-    assert trained.store.prediction(7, 1, 1, tag="label") is None
+    assert trained.store.pools.prediction(7, 1, 1, tag="label") is None
     assert scoring.save_shards(trained, new, scoring.predict_shards(trained, new, 0, tasks))
 
 
@@ -293,7 +293,8 @@ def test_answers_go_from_state_to_state(trained: Context) -> None:
     answers = stored_answers.of_accepted(trained, 7)
     ids, values = np.array([1]), np.zeros(1, np.float32)
     states = [answers.state]
-    trained.store.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))  # of an earlier release
+    of_earlier_release = Ranking(ids, values, values, np.array([False]), "random")
+    trained.store.pools.save_ranking(7, 1, of_earlier_release)
     answers.adopt(setup(trained, VIDEO))
     states.append(answers.state)
     answers.begin(models)

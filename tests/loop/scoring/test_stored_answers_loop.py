@@ -137,7 +137,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         def push_all() -> list[tuple[Any, ...]]:
             assert scoring.start(context, Jobs(context.redis), project) == 2
             assert not run(older=1)  # a job that the run before has left
-            assert context.store.prediction(project, 1, tasks[0], tag="label") is None
+            assert context.store.pools.prediction(project, 1, tasks[0], tag="label") is None
             assert run()
             assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=2, failed=0)
             (first,), (second,) = (client.predictions.of_task(task) for task in tasks)
@@ -148,7 +148,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         scoring.start(context, Jobs(context.redis), project)
         change(client, project, SURER)
         assert not run()
-        assert context.store.prediction(project, 1, tasks[0], tag="label") is None
+        assert context.store.pools.prediction(project, 1, tasks[0], tag="label") is None
         assert push.is_pending(context, project_record(context, project))
         after = push_all()
         assert all(one != other for one, other in zip(before, after, strict=True))
@@ -161,6 +161,6 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         change(client, project, SURER)
         add_video(client, project, images, "c.avi")
         assert late_tasks.score_new(context, project) == 0  # nothing is placed among what is outdated
-        assert context.store.next_shard(project, 1, tag="label") == 1
+        assert context.store.pools.next_shard(project, 1, tag="label") == 1
         change(client, project, CONFIG)
         assert late_tasks.score_new(context, project) == 1

@@ -49,8 +49,10 @@ def project(context: Context, tiny_weights: Path) -> Context:
     """Project 7 with version 1, its pool of three tasks and one labeled task."""
     context.store.save_project(RECORD)
     publish(context.store, 7, tiny_weights)
-    context.store.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(score) for score in (0.2, 0.5, 0.9))), tag="label")
-    context.store.save_shard(7, 1, PoolShard(1, np.array([1]), (seen(0.7),)), labeled=True, tag="label")
+    context.store.pools.save_shard(
+        7, 1, PoolShard(0, IDS, tuple(seen(score) for score in (0.2, 0.5, 0.9))), tag="label"
+    )
+    context.store.pools.save_shard(7, 1, PoolShard(1, np.array([1]), (seen(0.7),)), labeled=True, tag="label")
     return context
 
 
@@ -61,8 +63,8 @@ def recalibrated(context: Context, weights: Path, temperature: float) -> ModelVe
     calibrated = with_model(first, sha256=file_sha256(weights), calibration=Calibration(temperature, 50))
     version = replace(calibrated, number=number, name=f"yolo11n-v{number}", parent=first.number)
     context.store.publish(version, {"label": weights})
-    for shard in context.store.shards(7, 1, tag="label"):
-        context.store.save_shard(7, number, shard, tag="label")
+    for shard in context.store.pools.shards(7, 1, tag="label"):
+        context.store.pools.save_shard(7, number, shard, tag="label")
     return version
 
 
@@ -96,7 +98,7 @@ def test_confidences_are_calibrated(project: Context, tiny_weights: Path, temper
 def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
     """Of two shards; task 11 has no votes, task 99 is no longer in the pool."""
     for index, (ids, each) in enumerate([([12, 99], votes(0.3, 0.4)), ([10], votes(0.1))]):
-        project.store.save_votes(7, 1, index, np.array(ids), each, tag="label")
+        project.store.pools.save_votes(7, 1, index, np.array(ids), each, tag="label")
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
     assert pool.committee is not None
     assert pool.committee.offsets.tolist() == [0, 1, 1, 2]
@@ -104,8 +106,8 @@ def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
 
 
 def test_votes_of_different_committees_are_refused(project: Context) -> None:
-    project.store.save_votes(7, 1, 0, IDS[:2], votes(0.3, 0.4), tag="label")
-    project.store.save_votes(7, 1, 1, IDS[2:], votes(0.1, members=3), tag="label")
+    project.store.pools.save_votes(7, 1, 0, IDS[:2], votes(0.3, 0.4), tag="label")
+    project.store.pools.save_votes(7, 1, 1, IDS[2:], votes(0.1, members=3), tag="label")
     with pytest.raises(ModelError, match=r"different committees.*yolo-backend score 7"):
         strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
 
@@ -116,10 +118,10 @@ def test_a_committee_that_saw_nothing_says_nothing(stored: list[tuple[IntArray, 
 
 
 def test_votes_are_cleared_with_the_pool(project: Context) -> None:
-    project.store.save_votes(7, 1, 0, IDS, votes(0.3, 0.4, 0.5), tag="label")
-    project.store.clear_shards(7, 1)
-    assert list(project.store.votes(7, 1, tag="label")) == []
-    assert list(project.store.shards(7, 1, labeled=True, tag="label")) == []
+    project.store.pools.save_votes(7, 1, 0, IDS, votes(0.3, 0.4, 0.5), tag="label")
+    project.store.pools.clear(7, 1)
+    assert list(project.store.pools.votes(7, 1, tag="label")) == []
+    assert list(project.store.pools.shards(7, 1, labeled=True, tag="label")) == []
 
 
 def left_half(label: str) -> tuple[LabeledBox, ...]:
@@ -142,7 +144,7 @@ def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
     second = recalibrated(project, tiny_weights, 1.0)
     second = replace(second, snapshot=replace(second.snapshot, train_tasks=(1, 10)))
     versions = past(second, project.store.version(7, 1))
-    project.store.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True, tag="label")
+    project.store.pools.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True, tag="label")
     cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
     shown = dict.fromkeys(cats, 1)
     found = strategy_inputs.losses_of_labels(project, versions, cats, shown)

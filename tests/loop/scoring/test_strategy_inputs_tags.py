@@ -90,7 +90,7 @@ def test_every_tag_is_ranked_by_its_own_committee(
     assert [part.strategy for part in parts.values()] == ["bald", "bald"]
     values = {}
     for model in served(context):
-        ((ids, votes),) = context.store.votes(7, 1, tag=model.key)
+        ((ids, votes),) = context.store.pools.votes(7, 1, tag=model.key)
         anchors = np.diff(votes.offsets)
         assert (anchors == 1).all() if model.tag.task == "classify" else (anchors > 1).all()
         alone = Pool(ids, np.zeros(len(ids) + 1, np.int64), np.zeros((0, 2), np.float32), committee=votes)
@@ -109,7 +109,7 @@ def test_what_one_tag_could_not_predict_the_other_votes_on(
     publish_both(context, tiny_weights, classifier)
     good, bad = images.add("1.png", 1), f"{images.url}/404.png"
     score(context, record, [Task(1, {"image": good, "other": bad}), Task(2, {"image": bad, "other": good})])
-    voted = {tag: [ids.tolist() for ids, _ in context.store.votes(7, 1, tag=tag)] for tag in ("label", "quality")}
+    voted = {tag: [ids.tolist() for ids, _ in context.store.pools.votes(7, 1, tag=tag)] for tag in ("label", "quality")}
     assert voted == {"label": [[1]], "quality": [[2]]}
 
 
@@ -199,7 +199,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     two_tags(context, 7, tiny_weights, learned=(2, 3))
     said: dict[str, Prediction] = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
     for tag, prediction in said.items():
-        context.store.save_shard(7, 1, PoolShard(0, np.array([1, 2, 3]), (prediction,) * 3), tag=tag)
+        context.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2, 3]), (prediction,) * 3), tag=tag)
     label, second = served(context)
     (cat,) = tags.decode(second.tag, human((ASIDE, "cat"), tag="second"))
     drawn = {task: [cat] for task in (1, 2, 3)}
@@ -239,7 +239,8 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
         voted = {
-            tag: [each.tolist() for each, _ in context.store.votes(project, 1, tag=tag)] for tag in ("label", "second")
+            tag: [each.tolist() for each, _ in context.store.pools.votes(project, 1, tag=tag)]
+            for tag in ("label", "second")
         }
         assert voted == {"label": [ids], "second": [ids]}
         record = context.store.project(project)
@@ -257,6 +258,6 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         said = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
         for tag, prediction in said.items():
             shard = PoolShard(0, np.array([labeled]), (prediction,))
-            context.store.save_shard(project, 1, shard, labeled=True, tag=tag)
+            context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
         losses = [strategy_inputs.fair_losses(context, model, np.array([labeled])).tolist() for model in found]
         assert losses == [[pytest.approx(0.01, abs=1e-3)]] * 2

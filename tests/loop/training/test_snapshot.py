@@ -34,14 +34,14 @@ def test_tasks_labeled_before_any_ranking_were_chosen_at_random(context: Context
 
 
 def test_of_ranked_tasks_only_the_explored_were_chosen_at_random(context: Context) -> None:
-    context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
+    context.store.pools.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
     assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(5), labeled(9))) == {5, 9}
 
 
 def test_whether_a_task_was_chosen_at_random_never_changes(context: Context, tmp_path: Path) -> None:
     """Task 4 was chosen by its acquisition value, and a later ranking that explores it does not change that."""
     publish(context, tmp_path, trained_on=(4, 5), at_random=(5,))
-    context.store.save_ranking(1, 1, ranking([4, 6, 8], explored=[4, 6]))
+    context.store.pools.save_ranking(1, 1, ranking([4, 6, 8], explored=[4, 6]))
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 8, 9)))) == {5, 6}  # 9 came later
 
 
@@ -49,7 +49,7 @@ def test_while_the_champion_cannot_be_ranked_the_ranking_of_the_served_version_d
     context: Context, tmp_path: Path
 ) -> None:
     publish(context, tmp_path, trained_on=(4,), at_random=())
-    context.store.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
+    context.store.pools.save_ranking(1, 0, ranking([4, 5, 6], explored=[5]))
     assert snapshot.chance_tasks(context, 1, tuple(map(labeled, (4, 5, 6, 9)))) == {5}
 
 
