@@ -1,8 +1,8 @@
-"""Which version is current and which one serves, and who may write: small numbered files, each made once.
+"""Pointers to versions (current, serving, shown) and fencing tokens, as small numbered files that never change.
 
-A pointer and a fencing token are both "the highest number in a folder". `Files.create` gives a number to one caller
-only, so a number is a compare-and-set that works on a local folder and on an object store, and no restart of redis
-resets it.
+The value of a pointer or a token is the file with the highest number in a folder. `Files.create` gives a number to one
+caller only. So creating the next number is a compare-and-set, on a local folder and on an object store, and a restart
+of redis does not reset it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore t
 
 
 class FencingTokens:
-    """Who may write: the holder of the newest token for a purpose, even when two processes write at once."""
+    """The right to write: only the holder of the newest token for a purpose has it, across all processes."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -45,7 +45,7 @@ class FencingTokens:
 
 
 class Pointers:
-    """Which version is current, serving or shown. It is right even when two processes write at once."""
+    """The versions that are current, serving or shown; safe when several processes write at once."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -53,11 +53,11 @@ class Pointers:
     def is_chosen(self, project_id: int) -> bool:
         """Return whether somebody rolled back to the current version."""
         path = pointer_file("current", project_id, self.place("current", project_id))
-        found = records.load(self._files, PointerFile, path, fix=_ROLL_BACK)
-        return found is not None and found.chosen
+        file = records.load(self._files, PointerFile, path, fix=_ROLL_BACK)
+        return file is not None and file.chosen
 
     def point(self, name: str, project_id: int, number: int, *, chosen: bool = False) -> None:
-        """Point to a version, whatever the pointer said before; `chosen`: somebody rolled back to it."""
+        """Point to a version, from whatever version before; `chosen`: somebody rolled back to it."""
         data, place = PointerFile(number=number, chosen=chosen).encode(), self.place(name, project_id) + 1
         while not self._files.create(pointer_file(name, project_id, place), data, shared=True):
             place += 1
@@ -87,13 +87,13 @@ class Pointers:
         )
 
     def pointed(self, name: str, project_id: int) -> int:
-        """Return the number that a pointer points to, 0 for nothing."""
+        """Return the number of the version that a pointer points to, 0 for none."""
         return self._at(name, project_id, self.place(name, project_id))
 
     def _at(self, name: str, project_id: int, place: int) -> int:
-        found = records.load(self._files, PointerFile, pointer_file(name, project_id, place), fix=_ROLL_BACK)
-        return found.number if found else 0
+        file = records.load(self._files, PointerFile, pointer_file(name, project_id, place), fix=_ROLL_BACK)
+        return file.number if file else 0
 
     def place(self, name: str, project_id: int) -> int:
-        """Return the number of the newest file of a pointer; 0 is the single file of stores before this one."""
+        """Return the number of a pointer's newest file; 0: the single file that an earlier release wrote, or none."""
         return max(numbers_in(self._files, pointer_folder(name, project_id)), default=0)

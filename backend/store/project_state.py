@@ -1,4 +1,4 @@
-"""What the rounds so far taught, and how a pool was asked: small files of the store, written by one job at a time."""
+"""The state of a project between its rounds: small files of the store, written by one job at a time."""
 
 from __future__ import annotations
 
@@ -27,63 +27,64 @@ _SCORE = "delete the file, and score the project again"
 
 
 class ProjectState:
-    """What the store remembers of a project's rounds: rewards, signs of stopping, reviews, keys of stored answers."""
+    """Stream admission, the bandit's rewards, signs of stopping, label reviews and the keys of stored predictions."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
 
     def stream(self, project_id: int) -> StreamState:
-        """Return what the stream rule remembers, a fresh state if nothing."""
-        found = records.load(self._files, StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
-        return found.stream if found else StreamState()
+        """Return the state of stream admission, a fresh state if none is stored."""
+        file = records.load(self._files, StreamFile, f"{project_folder(project_id)}/stream.json", fix=_FORGET)
+        return file.stream if file else StreamState()
 
     def save_stream(self, project_id: int, state: StreamState) -> None:
+        """Write the state of stream admission, replacing the one before."""
         self._files.write(f"{project_folder(project_id)}/stream.json", StreamFile(stream=state).encode())
 
     def rewards(self, project_id: int) -> tuple[Reward, ...]:
-        """Return what the labels of each round gained, by version."""
-        found = records.load(self._files, RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
-        return found.rewards if found else ()
+        """Return the bandit's reward of each round, ascending by version."""
+        file = records.load(self._files, RewardsFile, f"{project_folder(project_id)}/rewards.json", fix=_FORGET)
+        return file.rewards if file else ()
 
     def save_reward(self, project_id: int, reward: Reward) -> None:
-        """Keep a version's reward, replacing the one before."""
-        others = [one for one in self.rewards(project_id) if one.version != reward.version]
-        rewards = tuple(sorted([*others, reward], key=lambda one: one.version))
+        """Add a version's reward, replacing an earlier one of the same version."""
+        others = [earlier for earlier in self.rewards(project_id) if earlier.version != reward.version]
+        rewards = tuple(sorted([*others, reward], key=lambda earlier: earlier.version))
         self._files.write(f"{project_folder(project_id)}/rewards.json", RewardsFile(rewards=rewards).encode())
 
     def signs(self, project_id: int) -> tuple[PoolSigns, ...]:
-        """Return what the scored pools say of stopping, by version and tag."""
-        found = records.load(self._files, SignsFile, signs_file(project_id), fix=_FORGET)
-        return found.signs if found else ()
+        """Return the signs of stopping from the scored pools, ascending by version and tag."""
+        file = records.load(self._files, SignsFile, signs_file(project_id), fix=_FORGET)
+        return file.signs if file else ()
 
     def save_signs(self, project_id: int, signs: PoolSigns) -> None:
-        """Keep what a version's pool says by a tag, replacing what it said before."""
-        known = {(one.version, one.tag): one for one in (*self.signs(project_id), signs)}
-        kept = tuple(known[key] for key in sorted(known))
-        self._files.write(signs_file(project_id), SignsFile(signs=kept).encode())
+        """Add the signs of one version and tag, replacing earlier ones."""
+        by_key = {(entry.version, entry.tag): entry for entry in (*self.signs(project_id), signs)}
+        merged = tuple(by_key[key] for key in sorted(by_key))
+        self._files.write(signs_file(project_id), SignsFile(signs=merged).encode())
 
     def pool_keys(self, project_id: int, number: int) -> PoolKeys:
-        """Return what the stored answers of a version depend on, as far as that is known."""
-        found = records.load(self._files, PoolKeysFile, answer_keys_file(project_id, number), fix=_SCORE)
-        return found.keys if found else PoolKeys({})
+        """Return the keys of a version's stored predictions; empty if none are stored."""
+        file = records.load(self._files, PoolKeysFile, answer_keys_file(project_id, number), fix=_SCORE)
+        return file.keys if file else PoolKeys({})
 
     def save_pool_keys(self, project_id: int, number: int, keys: PoolKeys) -> None:
-        """Keep what the stored answers of a version depend on, replacing what was known."""
+        """Write the keys of a version's stored predictions, replacing those before."""
         self._files.write(answer_keys_file(project_id, number), PoolKeysFile(keys=keys).encode())
 
     def review(self, project_id: int, number: int) -> Review | None:
         """Return a version's last review of the labels, None before its first."""
-        found = records.load(self._files, ReviewFile, review_file(project_id, number), fix=_FORGET)
-        if found is None:
+        file = records.load(self._files, ReviewFile, review_file(project_id, number), fix=_FORGET)
+        if file is None:
             return None
-        return Review(found.doubts, found.reviewed, found.shards, found.thresholds, found.rules)
+        return Review(file.doubts, file.reviewed, file.shards, file.thresholds, file.rules)
 
     def save_review(self, project_id: int, number: int, review: Review) -> None:
-        """Keep a version's review of the labels, replacing the one before."""
-        known = None if review.reviewed is None else dict(review.reviewed)
+        """Write a version's review of the labels, replacing the one before."""
+        reviewed = None if review.reviewed is None else dict(review.reviewed)
         file = ReviewFile(
             doubts=review.issues,
-            reviewed=known,
+            reviewed=reviewed,
             shards=review.shards,
             thresholds=dict(review.thresholds),
             rules=review.rules,
@@ -91,17 +92,18 @@ class ProjectState:
         self._files.write(review_file(project_id, number), file.encode())
 
     def label_issues(self, project_id: int, number: int) -> tuple[LabelIssue, ...]:
-        """Return what a version thinks of the labels, worst first; nothing before its first review."""
+        """Return the label issues that a version found, worst first; none before its first review."""
         review = self.review(project_id, number)
         return review.issues if review else ()
 
     def marks(self, project_id: int, number: int) -> frozenset[int]:
-        """Return the tasks whose prediction of a version has a score of the review and not its place in the queue."""
-        found = records.load(
+        """Return the tasks whose prediction carries a label-quality score instead of a queue priority."""
+        file = records.load(
             self._files, MarksFile, f"{version_folder(project_id, number)}/label_marks.json", fix=_FORGET
         )
-        return frozenset(found.tasks if found else ())
+        return frozenset(file.tasks if file else ())
 
     def save_marks(self, project_id: int, number: int, tasks: Iterable[int]) -> None:
+        """Write the ids of the tasks whose prediction carries a label-quality score, replacing those before."""
         file = MarksFile(tasks=tuple(sorted(tasks)))
         self._files.write(f"{version_folder(project_id, number)}/label_marks.json", file.encode())

@@ -1,4 +1,4 @@
-"""The JSON files of the store: what they hold, how they are read, and what is said when one is damaged."""
+"""The JSON files of the store: their content, how they are read, and the error for a damaged file."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from backend.storage import Files
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """What Label Studio told us of a project with its last /setup."""
+    """A project as Label Studio described it in its last /setup request."""
 
     project_id: int
     label_config: str
     extra_params: str  # JSON text as LS sent it
     hostname: str
     backend_url: str
-    configured: str  # hash of what `configure` last did, "" = not yet
+    configured: str  # hash of what `configure` last wrote into Label Studio, "" = nothing yet
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSigns:
-    """What the pool, as one tag of a version has scored it, says of stopping; None: not measured."""
+    """The signs of stopping from a version's scored pool, for one control tag; None: not measured."""
 
     version: int
     uncertainty: float | None
     stability: float | None
-    tag: str  # its name in the store
+    tag: str  # name of the tag in the store
 
 
 @dataclass(frozen=True, slots=True)
 class PoolKeys:
-    """What the stored answers of a version depend on, a hash for each tag by its name in the store."""
+    """Everything on which the stored predictions of a version depend, as a hash per tag, by its name in the store."""
 
     by_tag: Mapping[str, str]
-    outdated: bool = False  # predictions in Label Studio may still be those made with other keys
+    outdated: bool = False  # predictions in Label Studio may still have been made with other keys
     pushed: bool = True  # False: a scoring has begun since the last push
 
 
@@ -53,6 +53,7 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     def encode(self) -> bytes:
+        """Return the content of the JSON file."""
         return self.model_dump_json(indent=1).encode()
 
 
@@ -61,41 +62,58 @@ class _FirstFormat(_File):
 
 
 class ManifestFile(_File):
+    """The manifest of a version."""
+
     format: Literal[2] = 2  # 1: the first tag's model stood on the version itself, see `migration`
     version: ModelVersion
 
     def encode(self) -> bytes:
-        # What a tag is called today depends on the label config, and a manifest never changes.
+        """Return the content of the JSON file, without the names that tags have got since the training.
+
+        Those depend on the label config, and a manifest never changes.
+        """
         return self.model_dump_json(indent=1, exclude={"version": {"stored_names"}}).encode()
 
 
 class ProjectFile(_FirstFormat):
+    """The record of a project."""
+
     project: ProjectRecord
 
 
 class PointerFile(_FirstFormat):
+    """One state of a pointer to a version."""
+
     number: int
     chosen: bool = False  # somebody rolled back to it
 
 
 class StreamFile(_FirstFormat):
+    """The state of stream admission."""
+
     stream: StreamState
 
 
 class RewardsFile(_FirstFormat):
+    """The rewards of the bandit."""
+
     rewards: tuple[Reward, ...]
 
 
 class SignsFile(_FirstFormat):
+    """The signs of stopping."""
+
     signs: tuple[PoolSigns, ...]
 
 
 class PoolKeysFile(_FirstFormat):
+    """The keys of a version's stored predictions."""
+
     keys: PoolKeys
 
 
 class ReviewFile(_FirstFormat):
-    """A `Review`; files of earlier releases lack what tells which labels need not be judged again."""
+    """A `Review`; files of earlier releases lack the fields that tell which labels need not be judged again."""
 
     doubts: tuple[LabelIssue, ...]
     reviewed: dict[int, str] | None = None
@@ -105,6 +123,8 @@ class ReviewFile(_FirstFormat):
 
 
 class MarksFile(_FirstFormat):
+    """The tasks whose prediction carries a label-quality score."""
+
     tasks: tuple[int, ...]
 
 
@@ -112,15 +132,16 @@ F = TypeVar("F", bound=_File)
 
 
 def with_basis(version: ModelVersion) -> ModelVersion:
-    """Return a version whose metrics say where they are of learned images; manifests from before do not."""
+    """Return the version with `held_out` set in all metrics; manifests of earlier releases lack the field."""
     snapshot = version.snapshot
     if snapshot.val_tasks and set(snapshot.val_tasks).isdisjoint(snapshot.train_tasks):
         return version
 
-    def told(metrics: Metrics | None) -> Metrics | None:
+    def with_held_out(metrics: Metrics | None) -> Metrics | None:
         return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=False)
 
-    return replace(version, models=tuple(replace(model, metrics=told(model.metrics)) for model in version.models))
+    models = tuple(replace(model, metrics=with_held_out(model.metrics)) for model in version.models)
+    return replace(version, models=models)
 
 
 def load(files: Files, kind: type[F], path: str, *, fix: str) -> F | None:
@@ -134,7 +155,7 @@ def load(files: Files, kind: type[F], path: str, *, fix: str) -> F | None:
 
 
 def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:
-    """Return the content of a JSON file; raises ModelError naming the file if it is not what it should be."""
+    """Return the content of a JSON file. Raises ModelError naming the file if it is damaged."""
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
@@ -144,7 +165,7 @@ def decode(kind: type[F], data: bytes, *, where: str, fix: str) -> F:
 
 
 def version_name(base_model: str, number: int) -> str:
-    """Return a version's name, the same string everywhere; number 0 is the base model itself.
+    """Return the name of a version, the same string everywhere; number 0 is the base model.
 
     >>> version_name("yolo11n.pt", 3)
     'yolo11n-v3'

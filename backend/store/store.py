@@ -50,12 +50,12 @@ _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore t
 
 
 class Store:
-    """Everything that outlives a process, but labels (Label Studio's) and jobs (redis's)."""
+    """All persistent data except labels, which Label Studio keeps, and jobs, which redis keeps."""
 
     def __init__(self, root: str, cache: Path | None = None) -> None:
-        """Open the store under `root`; `cache` is where weights of a remote root are kept for loading.
+        """Open the store under `root`; `cache` is the folder for local copies of a remote root's weights.
 
-        A store of an earlier release gets today's layout before its first use.
+        A store of an earlier release gets the current layout before its first use.
         """
         self._root, self._cache = root, cache or Path.home() / ".cache" / "yolo-backend"
         self._files = open_store_files(root, self._cache, migrate)
@@ -66,21 +66,21 @@ class Store:
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:
-        """Write and remove a file; raises StoreError with the cure if MODEL_DIR cannot be used.
+        """Write and remove a file. Raises StoreError with the cure if MODEL_DIR cannot be used.
 
-        It migrates nothing: a run that is about to be refused must not, beside one of an earlier release.
+        Nothing is migrated: another run, of an earlier release, may be using the store, and this run will be refused.
         """
         check(open_store_files(self._root, self._cache))
 
     def fetch(self, path: str, folder: Path) -> None:
-        """Bring what the admin put into a remote MODEL_DIR, base weights and their list, into a local folder."""
+        """Copy a file that the admin put into a remote MODEL_DIR, such as base weights, into a local folder."""
         self._files.fetch(path, folder / path)
 
     def secret(self) -> str:
-        """Return this installation's secret, made at the first call; the same for all processes."""
+        """Return this installation's secret, the same for all processes; the first call creates it."""
         try:
             return self._read_secret()
-        except FileNotFoundError:  # asked for at every webhook, so only the first call pays for a write to disk
+        except FileNotFoundError:  # not created in advance: every webhook reads it, and a write to disk is slow
             self._files.create("secret", secrets.token_urlsafe(32).encode())
             return self._read_secret()
 
@@ -91,21 +91,24 @@ class Store:
     # Projects
 
     def save_project(self, record: ProjectRecord) -> None:
+        """Write a project's record, replacing the one before."""
         self._files.write(f"{project_folder(record.project_id)}/project.json", ProjectFile(project=record).encode())
 
     def project(self, project_id: int) -> ProjectRecord | None:
-        """Return what is known of a project, None if it was never set up; raises ModelError for a damaged file."""
-        found = records.load(self._files, ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
-        return found.project if found else None
+        """Return a project's record, None if it was never set up. Raises ModelError for a damaged file."""
+        file = records.load(self._files, ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
+        return file.project if file else None
 
     def project_ids(self) -> tuple[int, ...]:
-        """Return the projects that were set up, ascending."""
+        """Return the ids of the projects that were set up, ascending."""
         return tuple(
-            n for n in numbers_in(self._files, "projects") if "project.json" in self._files.entries(project_folder(n))
+            project_id
+            for project_id in numbers_in(self._files, "projects")
+            if "project.json" in self._files.entries(project_folder(project_id))
         )
 
     def put_aside(self, project_id: int) -> None:
-        """Leave a project alone until Label Studio asks for it again; its record and versions stay in the store."""
+        """Deactivate a project until Label Studio asks for it again; its record and versions stay in the store."""
         record = self.project(project_id)
         if record is not None:
             folder = project_folder(project_id)
@@ -115,69 +118,70 @@ class Store:
     # Versions
 
     def reserve_number(self, project_id: int) -> int:
-        """Return a version number, from 1, that nobody had before and nobody else will get."""
+        """Return a version number, from 1, that was never used and that no other caller gets."""
         number = max(numbers_in(self._files, versions_folder(project_id)), default=0) + 1
         while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
             number += 1
         return number
 
     def skip_numbers(self, project_id: int, number: int) -> None:
-        """Let no version have this number or one below: they are taken, though the store may know nothing of it."""
+        """Reserve this number and all below it: Label Studio knows versions with them, even if the store does not."""
         if number > max(numbers_in(self._files, versions_folder(project_id)), default=0):
             self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
     def publish(self, version: ModelVersion, weights: Mapping[str, Path]) -> None:
-        """Keep a version, and make it the current one if it was promoted; of a rejected one only the manifest is kept.
+        """Store a version, and make it the current one if it was promoted; a rejected version only leaves its manifest.
 
-        `weights` are those of each tag by its name; a tag may have none. Publishing the same version twice changes
-        nothing. Raises ModelError if weights are not the manifest's, or if the number holds another version; BusyError
-        if its parent is not the current version (any more).
+        `weights` maps the name of a tag to its file; a tag may have none. Publishing the same version twice changes
+        nothing. Raises ModelError if the weights are not those of the manifest, or if the number holds another version;
+        BusyError if the version's parent is no longer the current version.
         """
         version = with_basis(replace(version, created=version.created.astimezone(UTC)))
         folder = version_folder(version.project_id, version.number)
         data = ManifestFile(version=version).encode()
-        known = self._manifest(version.project_id, version.number)
-        if known is not None and ManifestFile(version=known).encode() != data:  # as text: NaN is not equal to itself
-            raise ModelError(f"{known.name} is published already", where=folder, fix="reserve another number")
+        published = self._manifest(version.project_id, version.number)
+        if (
+            published is not None and ManifestFile(version=published).encode() != data
+        ):  # compared as text, because NaN != NaN
+            raise ModelError(f"{published.name} is published already", where=folder, fix="reserve another number")
         parent = version.parent or 0
         if version.promoted:
             self.pointers.require("current", version.project_id, parent, version.number)
         for model in version.models:
-            given = weights.get(model.from_name)
-            if (file_sha256(given) if given else "") != model.sha256:
-                what = "weights do not have the sha256 of their manifest"
-                raise ModelError(what, where=str(given), fix="train again")
+            file = weights.get(model.from_name)
+            if (file_sha256(file) if file else "") != model.sha256:
+                problem = "weights do not have the sha256 of their manifest"
+                raise ModelError(problem, where=str(file), fix="train again")
         for model in version.models if version.promoted else ():
-            if given := weights.get(model.from_name):
-                self._files.put(given, weights_file(version.project_id, version.number, model.from_name))
+            if file := weights.get(model.from_name):
+                self._files.put(file, weights_file(version.project_id, version.number, model.from_name))
         self._files.write(manifest_file(version.project_id, version.number), data)
         if not version.promoted:
             return
         try:
             self.pointers.point_on("current", version.project_id, parent, version.number)
         except BusyError:
-            # another was faster: this version does not exist
+            # another process published first, so this version must not exist
             self._files.remove(manifest_file(version.project_id, version.number))
             raise
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
-        """Return all published versions, rejected ones too, by number; raises ModelError for a damaged manifest."""
+        """Return all versions, including rejected ones, by number. Raises ModelError for a damaged manifest."""
         numbers = numbers_in(self._files, versions_folder(project_id))
         for project, number in list(self._manifests):
-            if (
-                project == project_id and number not in numbers
-            ):  # MODEL_DIR was lost: a later version may get this number
+            # MODEL_DIR was lost: a later version may get this number.
+            if project == project_id and number not in numbers:
                 del self._manifests[project, number]
-        found = (self._manifest(project_id, number) for number in numbers)
-        return tuple(version for version in found if version is not None)
+        manifests = (self._manifest(project_id, number) for number in numbers)
+        return tuple(version for version in manifests if version is not None)
 
     def version(self, project_id: int, number: int) -> ModelVersion:
-        """Return a published version; raises NotFoundError, or ModelError for a damaged manifest."""
-        found = self._manifest(project_id, number)
-        if found is None:
-            known = ", ".join(str(version.number) for version in self.versions(project_id)) or "none yet"
-            raise NotFoundError(f"project {project_id} has no version {number}", fix=f"published versions: {known}")
-        return found
+        """Return a version. Raises NotFoundError, or ModelError for a damaged manifest."""
+        version = self._manifest(project_id, number)
+        if version is None:
+            numbers = ", ".join(str(version.number) for version in self.versions(project_id)) or "none yet"
+            raise NotFoundError(f"project {project_id} has no version {number}", fix=f"published versions: {numbers}")
+        return version
 
     def current(self, project_id: int) -> ModelVersion | None:
         """Return the version that the next training competes with: the newest promoted, or the one rolled back to."""
@@ -185,7 +189,7 @@ class Store:
         return self.version(project_id, number) if number else None
 
     def rollback(self, project_id: int, number: int) -> ModelVersion:
-        """Make an earlier version the current one; raises NotFoundError, or ModelError if it cannot serve."""
+        """Make an earlier version the current one. Raises NotFoundError, or ModelError if it cannot serve."""
         version = self.version(project_id, number)
         if not version.promoted:
             raise ModelError(
@@ -203,24 +207,24 @@ class Store:
         return self.version(project_id, number) if number else None
 
     def activate(self, project_id: int, number: int) -> None:
-        """Make a version (0: the base model) the serving one; raises NotFoundError for one that is not published."""
+        """Make a version (0: the base model) the serving one. Raises NotFoundError for an unpublished version."""
         if number:
             self.version(project_id, number)
         self.pointers.point("serving", project_id, number)
 
     def shown(self, project_id: int) -> int | None:
-        """Return the version that we last pointed Label Studio's queue at; None: not known."""
+        """Return the version that Label Studio's queue was last set to; None: not known."""
         return self.pointers.pointed("shown", project_id) if self.pointers.place("shown", project_id) else None
 
     def note_shown(self, project_id: int, number: int) -> None:
-        """Keep that Label Studio's queue is pointed at a version: until then the push of a version is not over."""
+        """Record that Label Studio's queue was set to a version; this completes the push of the version."""
         if self.shown(project_id) != number:
             self.pointers.point("shown", project_id, number)
 
     def weights(self, version: ModelVersion, tag: str) -> Path:
-        """Return a local file of the weights of a tag, checked against the manifest; raises ModelError.
+        """Return a local file with a tag's weights, checked against the manifest. Raises ModelError if there is none.
 
-        `tag` is its name in the version, which may be the new one of a tag that was renamed since.
+        `tag` is the name in `version`; for a tag that was renamed since the training, it may be the new name.
         """
         key = version.key_of(tag)
         stored = self.version(version.project_id, version.number)
@@ -238,31 +242,29 @@ class Store:
         return local
 
     def prune(self, project_id: int, keep: int) -> None:
-        """Delete weights, pools and rankings of all but the newest `keep` promoted versions.
+        """Delete the weights, pools and rankings of all versions except the newest `keep` promoted ones.
 
-        Manifests stay, and so does all of the current and of the serving version.
+        All manifests stay. The current version and the serving version stay complete.
         """
         versions = self.versions(project_id)
         promoted = [version.number for version in versions if version.promoted]
-        pointers = {self.pointers.pointed(name, project_id) for name in ("current", "serving")}
-        kept = pointers | set(promoted[max(len(promoted) - keep, 0) :])
+        in_use = {self.pointers.pointed(name, project_id) for name in ("current", "serving")}
+        numbers_to_keep = in_use | set(promoted[max(len(promoted) - keep, 0) :])
         newest = max((version.number for version in versions), default=0)
         for number in numbers_in(self._files, versions_folder(project_id)):
-            if number not in kept and number < newest:  # a higher number is a training under way
+            if number not in numbers_to_keep and number < newest:  # a higher number belongs to a training in progress
                 self.pools.clear(project_id, number)
                 for folder in version_folders(self._files, project_id, number):
                     for name in self._files.entries(folder):
                         if name not in ("manifest.json", "reserved", LABELED, TAGS):
                             self._files.remove(f"{folder}/{name}")
 
-    # Inside
-
     def _manifest(self, project_id: int, number: int) -> ModelVersion | None:
         if (project_id, number) not in self._manifests:
-            found = self._read_manifest(project_id, number)
-            if found is None:
+            file = self._read_manifest(project_id, number)
+            if file is None:
                 return None
-            self._manifests[project_id, number] = with_basis(found.version)
+            self._manifests[project_id, number] = with_basis(file.version)
         return self._manifests[project_id, number]
 
     def _read_manifest(self, project_id: int, number: int) -> ManifestFile | None:
@@ -270,5 +272,5 @@ class Store:
         try:
             return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
         except ModelError:
-            migrate_project(self._files, project_id)  # it may be from the backup of an earlier release
+            migrate_project(self._files, project_id)  # it may come from a backup of an earlier release
             return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
