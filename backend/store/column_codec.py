@@ -1,4 +1,4 @@
-"""Columns as arrays of a shard, of k images with m boxes in all, and back; `types.COLUMNS` says which there are."""
+"""The columns of `types.COLUMNS` as arrays of a shard, for k images with m boxes in all, and back."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ Predictions = Sequence[Prediction | None]  # k; None: the task failed
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the values of a column become arrays of a shard, and how that of one image comes back."""
+    """How the values of a column become arrays of a shard, and how the value of one image is read back."""
 
     arrays: Callable[[Column], tuple[str, ...]]  # their names
     encode: Callable[[Column, Predictions], dict[str, Array]]
-    decode: Callable[[Column, Arrays, int, slice], Any]  # of the image in this row, with these boxes; None: it has none
+    # (column, arrays, row of the image, rows of its boxes) -> value, None without one
+    decode: Callable[[Column, Arrays, int, slice], Any]
 
 
 def names(columns: Sequence[Column]) -> tuple[str, ...]:
-    """Return the names of the arrays that hold columns."""
+    """Return the names of the arrays that hold these columns."""
     return tuple(dict.fromkeys(name for column in columns for name in _FORMS[column.form].arrays(column)))
 
 
 def encode(columns: Sequence[Column], predictions: Predictions) -> dict[str, Array]:
-    """Return the arrays of columns."""
+    """Return the arrays that hold these columns of k predictions."""
     encoded = (_FORMS[column.form].encode(column, predictions) for column in columns)
     return {name: array for arrays in encoded for name, array in arrays.items()}
 
 
 def decode(columns: Sequence[Column], arrays: Arrays, row: int, boxes: slice) -> dict[str, Any]:
-    """Return the fields of the Prediction in a row; an earlier release wrote no array of a column that it lacked."""
+    """Return the fields of the Prediction in a row; a column without an array, as in old shards, is left out."""
     values = {
         column.name: _FORMS[column.form].decode(column, arrays, row, boxes)
         for column in columns
@@ -58,12 +59,12 @@ def _encode_array(column: Column, predictions: Predictions) -> dict[str, Array]:
 
 
 def _of_images(column: Column, predictions: Predictions, values: Sequence[Array | None]) -> Array:
-    """Return one row for each image, (k, 0) or (0,) where one has none; a task that failed has zeros."""
-    known = [value for value in values if value is not None]
-    succeeded = sum(prediction is not None for prediction in predictions)
-    if column.missing is None and (len(known) < succeeded or not known):
+    """Return one row per image, or an array (k, 0) or (0,) if an image lacks the column; failed tasks have zeros."""
+    present = [value for value in values if value is not None]
+    scored = sum(prediction is not None for prediction in predictions)
+    if column.missing is None and (len(present) < scored or not present):
         return np.zeros((len(values), 0) if column.shape else 0, column.dtype)
-    shape = known[0].shape if known else column.lengths(0)
+    shape = present[0].shape if present else column.lengths(0)
     array = np.full((len(values), *shape), 0 if column.missing is None else column.missing, column.dtype)
     for row, value in enumerate(values):
         if value is not None:
@@ -72,7 +73,7 @@ def _of_images(column: Column, predictions: Predictions, values: Sequence[Array 
 
 
 def _of_boxes(column: Column, predictions: Predictions, values: Sequence[Array | None]) -> Array:
-    """Return one row for each box; no rows, or empty ones, where the boxes of an image have none."""
+    """Return one row per box; no rows, or empty rows, if the boxes of an image lack the column."""
     counts = [0 if prediction is None else len(prediction.boxes) for prediction in predictions]
     lengths = column.lengths(0)
     parts = [
@@ -80,9 +81,9 @@ def _of_boxes(column: Column, predictions: Predictions, values: Sequence[Array |
         for count, value in zip(counts, values, strict=True)
         if count
     ]
-    known = [part for part in parts if part is not None]
-    if known and len(known) == len(parts):
-        return np.concatenate(known).astype(column.dtype, copy=False)
+    present = [part for part in parts if part is not None]
+    if present and len(present) == len(parts):
+        return np.concatenate(present).astype(column.dtype, copy=False)
     vectors_of_any_length = len(lengths) == 1 and isinstance(column.shape[0], str)
     return np.zeros((sum(counts) if vectors_of_any_length else 0, *lengths), column.dtype)
 
@@ -90,8 +91,8 @@ def _of_boxes(column: Column, predictions: Predictions, values: Sequence[Array |
 def _decode_array(column: Column, arrays: Arrays, row: int, boxes: slice) -> Any:
     array = arrays[column.table]
     if column.per == "box":
-        known = bool(arrays[column.flags][row]) if column.flags else len(array) > 0
-        return array[boxes] if known else None
+        has_values = bool(arrays[column.flags][row]) if column.flags else len(array) > 0
+        return array[boxes] if has_values else None
     if not array.size or (column.missing is not None and np.isnan(array[row])):
         return None
     return array[row] if column.shape else array[row].item()
@@ -102,12 +103,16 @@ def _ring_names(column: Column) -> tuple[str, ...]:
 
 
 def _encode_rings(column: Column, predictions: Predictions) -> dict[str, Array]:
-    """Return the points of all rings (p, 2), where each ring begins (r + 1,), and where each box's rings do (m + 1,).
+    """Return the points of all rings (p, 2), where each ring begins (r + 1,), and where each box's rings begin (m + 1,).
 
-    The last is (1,) where the boxes have none.
+    The last array is (1,) if the boxes have no outlines.
     """
-    known = [value for one in predictions if one is not None and (value := getattr(one, column.name)) is not None]
-    outlines: list[Outline] = [outline for value in known for outline in value]
+    shapes = [
+        value
+        for prediction in predictions
+        if prediction is not None and (value := getattr(prediction, column.name)) is not None
+    ]
+    outlines: list[Outline] = [outline for value in shapes for outline in value]
     rings = [ring for outline in outlines for ring in outline]
     points = np.concatenate([np.zeros((0, 2), np.float32), *rings]).astype(np.float32, copy=False)
     ends = [np.cumsum([0, *map(len, parts)], dtype=np.int64) for parts in (rings, outlines)]
@@ -124,7 +129,7 @@ def _decode_rings(column: Column, arrays: Arrays, _row: int, boxes: slice) -> tu
     )
 
 
-_CLOCKS = "clocks"  # (k, 2) length in frames, frames per second; 0 of an image
+_CLOCKS = "clocks"  # (k, 2) length in frames, frames per second; 0 for an image
 
 
 def _video_names(column: Column) -> tuple[str, ...]:
@@ -132,10 +137,10 @@ def _video_names(column: Column) -> tuple[str, ...]:
 
 
 def _encode_tracks(column: Column, predictions: Predictions) -> dict[str, Array]:
-    """Return the frame, the object and whether it is seen, of each box of a video (m, 3), and the clocks."""
+    """Return frame, object and visibility of each box (m, 3), and the clocks of the videos (k, 2)."""
     tracks = [None if prediction is None else prediction.tracks for prediction in predictions]
-    rows = [np.stack([one.frames, one.objects, one.enabled], axis=1) for one in tracks if one is not None]
-    clocks = [(0.0, 0.0) if one is None else (one.length, one.rate) for one in tracks]
+    rows = [np.stack([track.frames, track.objects, track.enabled], axis=1) for track in tracks if track is not None]
+    clocks = [(0.0, 0.0) if track is None else (track.length, track.rate) for track in tracks]
     return {
         column.table: np.concatenate([np.zeros((0, 3), column.dtype), *rows]).astype(column.dtype, copy=False),
         _CLOCKS: np.array(clocks, np.float64).reshape(-1, 2),
@@ -151,7 +156,7 @@ def _decode_tracks(column: Column, arrays: Arrays, row: int, boxes: slice) -> Tr
 
 
 def _encode_frames(column: Column, predictions: Predictions) -> dict[str, Array]:
-    """Return frames of each video (k, `shape`), 0 where there are no more."""
+    """Return the frames of each video (k, `shape`), padded with 0."""
     table = np.zeros((len(predictions), *column.lengths(0)), column.dtype)
     for row, prediction in zip(table, predictions, strict=True):
         frames = None if prediction is None else getattr(prediction, column.name)

@@ -1,6 +1,6 @@
-"""The store's files with messages that people can act on: a fault of a disk or an object store is a StoreError.
+"""The store's files with errors that people can act on: a fault of a disk or an object store becomes a StoreError.
 
-FileNotFoundError passes where something is read: that is an answer.
+A FileNotFoundError passes through when a file is read, because callers handle it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXTRAS = {
     **dict.fromkeys(("gs", "gcs"), "gcs"),
     **dict.fromkeys(("az", "adl", "abfs", "abfss"), "azure"),
 }
-# What the libraries behind fsspec raise beside OSError; a library that was not imported has raised nothing.
+# Errors of the libraries behind fsspec other than OSError. A library that is not imported cannot have raised any.
 _LIBRARY_ERRORS = {
     "botocore.exceptions": "BotoCoreError",
     "google.auth.exceptions": "GoogleAuthError",
@@ -47,14 +47,14 @@ _PROBE = ".probe"
 
 
 def cure_of(error: OSError) -> str:
-    """Return how to mend what the system refuses."""
+    """Return the cure for an error of the operating system."""
     return _CURES.get(error.errno or 0, "check the disk and the network")
 
 
 def open_store_files(root: str, cache: Path, prepare: Callable[[Files], None] | None = None) -> Files:
-    """Return the files under `root`; raises StoreError for an address that no installed library can open.
+    """Return the files under `root`. Raises StoreError for an address that no installed library can open.
 
-    `prepare` runs once, before their first use, and may use them.
+    `prepare` runs once, before the first use of the files, and gets them as its argument.
     """
     protocol = root.partition("://")[0]
     try:
@@ -71,67 +71,78 @@ def open_store_files(root: str, cache: Path, prepare: Callable[[Files], None] | 
 
 
 def library_errors() -> tuple[type[Exception], ...]:
-    """Return what a store's library may raise: OSError, ValueError for a setting, and the errors of those in use."""
+    """Return the errors that a store may raise: OSError, ValueError (a bad setting), and those of imported libraries."""
     modules = ((sys.modules.get(module), name) for module, name in _LIBRARY_ERRORS.items())
     return (OSError, ValueError, *(getattr(module, name) for module, name in modules if module is not None))
 
 
 def check(files: Files) -> None:
-    """Write a file and remove it. Raises StoreError."""
+    """Check that files can be written, by writing and removing one. Raises StoreError."""
     files.write(_PROBE, b"")
     files.remove(_PROBE)
 
 
 class GuardedFiles:
-    """Files whose faults are StoreErrors that name the file."""
+    """Files that raise StoreError, naming the file, for every fault of the disk or the object store."""
 
     def __init__(self, files: Files, prepare: Callable[[Files], None] | None = None) -> None:
-        """Guard `files`; `prepare` runs once, before their first use, and may use them."""
+        """Guard `files`; `prepare` runs once, before their first use, and gets them as its argument."""
         self._files = files
         self._prepare = prepare
         self._lock = threading.Lock()
 
     def where(self, path: str) -> str:
+        """Return the full path, for messages."""
         return self._files.where(path)
 
     def open(self, path: str) -> BinaryIO:
-        with self._told(path):
+        """Open a file for reading. Raises FileNotFoundError."""
+        with self._guarded(path):
             return self._files.open(path)
 
     def write(self, path: str, data: bytes) -> None:
-        with self._told(path, writes=True):
+        """Write or replace a file, atomically."""
+        with self._guarded(path, writes=True):
             self._files.write(path, data)
 
     def create(self, path: str, data: bytes, **options: bool) -> bool:
-        with self._told(path, writes=True):
+        """Write a file unless it exists; return whether this call created it."""
+        with self._guarded(path, writes=True):
             return self._files.create(path, data, **options)
 
     def put(self, source: Path, path: str) -> None:
-        with self._told(path, writes=True):
+        """Copy a local file to `path`, atomically."""
+        with self._guarded(path, writes=True):
             self._files.put(source, path)
 
     def move(self, source: str, path: str) -> None:
-        with self._told(path, writes=True):
+        """Move a file; a missing source is no error."""
+        with self._guarded(path, writes=True):
             self._files.move(source, path)
 
     def remove(self, path: str) -> None:
-        with self._told(path):
+        """Delete a file; a missing one is no error."""
+        with self._guarded(path):
             self._files.remove(path)
 
     def entries(self, folder: str) -> dict[str, str]:
-        with self._told(folder):
+        """Return name -> signature of a folder's entries."""
+        with self._guarded(folder):
             return self._files.entries(folder)
 
     def stamp(self, path: str) -> object:
-        with self._told(path):
+        """Return a value that changes with the folder's entries or the file; None: unknown."""
+        with self._guarded(path):
             return self._files.stamp(path)
 
     def local(self, path: str, sha256: str) -> Path:
-        with self._told(path):
+        """Return a local copy of a file. Raises FileNotFoundError."""
+        with self._guarded(path):
             return self._files.local(path, sha256)
 
     def fetch(self, path: str, target: Path) -> None:
-        with self._told(path):
+        """Make `target` a copy of a file, or remove it if the file is gone."""
+        with self._guarded(path):
             self._files.fetch(path, target)
 
     def _prepared(self) -> None:
@@ -141,15 +152,15 @@ class GuardedFiles:
                 self._prepare = None
 
     @contextmanager
-    def _told(self, path: str, *, writes: bool = False) -> Iterator[None]:
+    def _guarded(self, path: str, *, writes: bool = False) -> Iterator[None]:
         if self._prepare is not None:
             self._prepared()
         try:
             yield
         except FileNotFoundError as error:
             if not writes:
-                raise  # that is an answer
-            raise _fault(error, self.where(path)) from error  # no place to write to, or no such bucket
+                raise  # callers handle it
+            raise _fault(error, self.where(path)) from error  # no folder to write to, or no such bucket
         except library_errors() as error:
             raise _fault(error, self.where(path)) from error
 

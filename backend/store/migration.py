@@ -1,4 +1,4 @@
-"""A store of an earlier release gets the layout of today, once, before its first use.
+"""Migration of an earlier release's store to the current layout, once, before its first use.
 
 Earlier releases kept the first control tag apart: its weights and pools lay in the version's own folder, the fields of
 its model stood on the version itself, and other files called it "". Now every tag has a folder and a name.
@@ -51,19 +51,19 @@ Fields = dict[str, Any]  # of a JSON file
 
 
 def migrate(files: Files) -> None:
-    """Bring a store to the layout of today, unless that was done before. Raises StoreError."""
+    """Migrate a store to the current layout, unless that was done before. Raises StoreError."""
     if _read(files, LAYOUT) is not None:
         return
     projects = numbers_in(files, "projects")
     for project_id in projects:
         migrate_project(files, project_id)
     if projects:
-        with suppress(StoreError):  # who may not write can still read a store that needed no migration
+        with suppress(StoreError):  # without the right to write, the migrated store can still be read
             files.create(LAYOUT, _CURRENT, shared=True)
 
 
 def migrate_project(files: Files, project_id: int) -> None:
-    """Bring a project to the layout of today. A damaged version stays as it is: its reader says what to do."""
+    """Migrate a project to the current layout. A damaged version stays as it is; its reader reports the cure."""
     if "versions" not in files.entries(project_folder(project_id)):
         return  # nothing was scored yet
     config_tag = cache(partial(_config_tag, files, project_id))
@@ -74,7 +74,7 @@ def migrate_project(files: Files, project_id: int) -> None:
 
 
 def _migrate_version(files: Files, project_id: int, number: int, config_tag: Callable[[], str | None]) -> str | None:
-    """Bring a version to the layout of today. Return the name of its first tag, None where nothing tells it."""
+    """Migrate a version to the current layout. Return the name of its first tag, None if it is not known."""
     path, manifest = manifest_file(project_id, number), None
     if number == 0:
         name = config_tag()  # the base model has no manifest
@@ -109,7 +109,7 @@ def _move(files: Files, project_id: int, number: int, name: str) -> None:
 
 
 def _replace(files: Files, old: str, new: str, convert: Callable[[Fields], None]) -> None:
-    """Make a JSON file under its name of today, and remove the old one. What is damaged stays damaged."""
+    """Write a JSON file under its current name, and remove the old one. A damaged file is copied unchanged."""
     data = _read(files, old)
     if data is None:
         return
@@ -122,15 +122,15 @@ def _replace(files: Files, old: str, new: str, convert: Callable[[Fields], None]
 
 
 def _with_models(content: Fields, name: str) -> Fields:
-    """Return a manifest of today: all that an earlier one tells of its first tag is a model like the others."""
+    """Return a manifest in the current format: the fields of the first tag become a model like the others."""
     version, others = dict(content["version"]), content["version"].get("others", [])
     first = {field: version[field] for field in _OF_A_MODEL if field in version}
     first |= {"from_name": name, "task": first.get("task", "detect")}
     if others:  # the version's reason is that of all tags, joined
-        rest = "".join(f"; {model['from_name']}: {model['reason']}" for model in others)
-        first["reason"] = version["reason"].removeprefix(f"{name}: ").removesuffix(rest)
-    kept = {field: value for field, value in version.items() if field not in {*_OF_A_MODEL, "others"} - {"reason"}}
-    return {"format": 2, "version": {**kept, "models": [first, *others]}}
+        other_reasons = "".join(f"; {model['from_name']}: {model['reason']}" for model in others)
+        first["reason"] = version["reason"].removeprefix(f"{name}: ").removesuffix(other_reasons)
+    remaining = {field: value for field, value in version.items() if field not in {*_OF_A_MODEL, "others"} - {"reason"}}
+    return {"format": 2, "version": {**remaining, "models": [first, *others]}}
 
 
 def _name_keys(name: str, content: Fields) -> None:

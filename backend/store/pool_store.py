@@ -1,4 +1,4 @@
-"""Scored pools and rankings of each version, version 0 being the base model: `projects/<id>/versions/<n>/*.npz`."""
+"""Scored pools and rankings as npz files, by folder, with indexes and recently used shards in memory."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Where each task of a pool is; of a task in several shards the one with the highest index counts."""
+    """The place of each task of a pool; if several shards hold a task, the shard with the highest index counts."""
 
-    stamp: object  # of the folder; None: look again next time
+    stamp: object  # of the folder; None: list the folder again next time
     signatures: dict[str, str]  # shard file -> signature
-    headers: dict[str, ShardHeader]  # by index, not by the clock: that may be set back
-    kept: dict[str, BoolArray]  # which rows of each shard count
+    headers: dict[str, ShardHeader]  # ordered by shard index; the clock may be set back
+    is_newest: dict[str, BoolArray]  # which rows of each shard count: those that no later shard holds
     task_ids: IntArray  # (n,) sorted
-    rows: IntArray  # (n,) row of each in all shards laid end to end
+    rows: IntArray  # (n,) row of each task in the concatenated shards
 
     def find(self, task_id: int) -> tuple[str, int] | None:
-        """Return the shard file and the row of a task."""
-        at = int(np.searchsorted(self.task_ids, task_id))
-        if at == len(self.task_ids) or self.task_ids[at] != task_id:
+        """Return the shard file and the row of a task, None if no shard holds it."""
+        place = int(np.searchsorted(self.task_ids, task_id))
+        if place == len(self.task_ids) or self.task_ids[place] != task_id:
             return None
-        row = int(self.rows[at])
+        row = int(self.rows[place])
         for name, header in self.headers.items():
             if row < len(header.task_ids):
                 return name, row
@@ -62,18 +62,22 @@ class PoolStore:
         self._rankings: OrderedDict[str, tuple[object, Ranking | None]] = OrderedDict()
 
     def save_shard(self, folder: str, shard: PoolShard) -> None:
+        """Write one shard, replacing the shard with the same index."""
         self._files.write(f"{folder}/pool-{shard.index:06d}.npz", shard_codec.encode(shard))
-        self._look_again(folder)
+        self._invalidate(folder)
 
     def next_shard(self, folder: str) -> int:
+        """Return an index above those of all stored shards."""
         return max((int(name[5:-4]) for name in self._shard_files(folder)), default=-1) + 1
 
     def clear(self, folder: str) -> None:
+        """Delete the shards, the votes and the ranking in a folder."""
         for name in ("ranking.npz", *self._shard_files(folder), *self._shard_files(folder, "votes-")):
             self._files.remove(f"{folder}/{name}")
-        self._look_again(folder)
+        self._invalidate(folder)
 
     def save_votes(self, folder: str, index: int, task_ids: IntArray, votes: Committee) -> None:
+        """Write the predictions of a committee for one shard."""
         self._files.write(f"{folder}/votes-{index:06d}.npz", shard_codec.encode_votes(task_ids, votes))
 
     def votes(self, folder: str) -> Iterator[tuple[IntArray, Committee]]:
@@ -86,35 +90,37 @@ class PoolStore:
     def load_pool(
         self, folder: str, class_weights: FloatArray | None, needs: frozenset[str] = frozenset()
     ) -> tuple[Pool, tuple[int, ...]]:
+        """Return the scored tasks as a pool, and the ids of the tasks that failed; see `ScoredPools.load_pool`."""
         index = self._index(folder)
-        scored = {name: keep & ~index.headers[name].failed for name, keep in index.kept.items()}
-        failed = [header.task_ids[index.kept[name] & header.failed] for name, header in index.headers.items()]
+        scored = {name: is_newest & ~index.headers[name].failed for name, is_newest in index.is_newest.items()}
+        failed = [header.task_ids[index.is_newest[name] & header.failed] for name, header in index.headers.items()]
         counts = [np.diff(header.offsets)[scored[name]] for name, header in index.headers.items()]
         offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
         ids = np.concatenate([_NO_IDS, *(header.task_ids[scored[name]] for name, header in index.headers.items())])
-        # Filled shard by shard, so that the pool is in memory once.
+        # The arrays are filled shard by shard, so that the pool is in memory only once.
         classes = max((header.classes for header in index.headers.values()), default=0)
         probs = np.empty((int(offsets[-1]), classes), dtype=np.float32)
         wanted, rows = pooled(needs), {"image": len(ids), "box": len(probs)}
         fillings = {column: Filling(column, rows[column.per]) for column in wanted}
         row = 0
-        for name, keep in scored.items():
-            end = row + int(keep.sum())
+        for name, is_newest in scored.items():
+            end = row + int(is_newest.sum())
             if row < end:
                 arrays = self._read(folder, name, index.headers[name], wanted)
-                boxes = np.repeat(keep, np.diff(arrays.header.offsets))
+                boxes = np.repeat(is_newest, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
                 for column, filling in fillings.items():
                     if column.per == "image" or boxes.any():
-                        filling.add(arrays.part(column, keep))
+                        filling.add(arrays.part(column, is_newest))
             row = end
         columns = gathered({column.table: filling.array() for column, filling in fillings.items()})
         return Pool(ids, offsets, probs, columns, class_weights), tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 
     def shards(self, folder: str) -> Iterator[PoolShard]:
+        """Yield the scored tasks shard by shard, each task once."""
         index = self._index(folder)
-        for name, keep in index.kept.items():
-            rows = np.flatnonzero(keep)
+        for name, is_newest in index.is_newest.items():
+            rows = np.flatnonzero(is_newest)
             if len(rows):
                 arrays = self._read(folder, name, index.headers[name])
                 predictions = tuple(arrays.prediction(int(row)) for row in rows)
@@ -123,41 +129,47 @@ class PoolStore:
     def of_tasks(
         self, folder: str, task_ids: Iterable[int], sources: Mapping[int, int]
     ) -> Iterator[tuple[int, Prediction]]:
-        """Yield what is stored of some tasks but those that failed, each shard read once; `sources` as in `find`."""
+        """Yield the stored predictions of some tasks, without failed ones; each shard is read once. `sources` as in `find`."""
         index, wanted = self._index(folder), np.array(list(task_ids), dtype=np.int64)
-        for name, keep in index.kept.items():
+        for name, is_newest in index.is_newest.items():
             header = index.headers[name]
-            rows = np.flatnonzero(keep & ~header.failed & np.isin(header.task_ids, wanted))
+            rows = np.flatnonzero(is_newest & ~header.failed & np.isin(header.task_ids, wanted))
             arrays = self._read(folder, name, header) if len(rows) else None
             for row in rows.tolist():
                 task_id = int(header.task_ids[row])
-                found = arrays.prediction(row) if arrays and _is_of(header, row, sources.get(task_id)) else None
-                if found is not None:
-                    yield task_id, found
+                prediction = (
+                    arrays.prediction(row) if arrays and _has_source(header, row, sources.get(task_id)) else None
+                )
+                if prediction is not None:
+                    yield task_id, prediction
 
     def sources(self, folder: str) -> dict[int, int]:
-        """Return what each stored answer is of, by task; those that failed too."""
+        """Return the source of each stored prediction by task id, including tasks that failed."""
         index = self._index(folder)
         pairs = (
-            (index.headers[name].task_ids[keep], index.headers[name].sources[keep]) for name, keep in index.kept.items()
+            (index.headers[name].task_ids[is_newest], index.headers[name].sources[is_newest])
+            for name, is_newest in index.is_newest.items()
         )
         return {
             task: source for ids, sources in pairs for task, source in zip(ids.tolist(), sources.tolist(), strict=True)
         }
 
     def written(self, folder: str) -> list[tuple[int, IntArray]]:
-        """Return of each shard when it was written, in ns since 1970, and the tasks whose answers count (k,)."""
+        """Return when each shard was written, in ns since 1970, and the ids of its tasks that count (k,)."""
         index = self._index(folder)
-        return [(index.headers[name].written, index.headers[name].task_ids[keep]) for name, keep in index.kept.items()]
+        return [
+            (index.headers[name].written, index.headers[name].task_ids[is_newest])
+            for name, is_newest in index.is_newest.items()
+        ]
 
     def find(self, folder: str, task_id: int, source: int | None = None) -> tuple[ShardArrays, int] | None:
-        """Return the shard and the row of a task, None where it is not stored, or of another source than this one."""
+        """Return the shard and the row of a task; None if it is not stored, or if its source differs from this one."""
         index = self._index(folder)
-        found = index.find(task_id)
-        if found is None:
+        place = index.find(task_id)
+        if place is None:
             return None
-        name, row = found
-        if not _is_of(index.headers[name], row, source):
+        name, row = place
+        if not _has_source(index.headers[name], row, source):
             return None
         key = (f"{folder}/{name}", index.signatures[name])
         with self._lock:
@@ -166,25 +178,27 @@ class PoolStore:
             try:
                 arrays = self._read(folder, name, index.headers[name])
             except BusyError:
-                return None  # replaced this very moment: the caller predicts the task itself
+                return None  # it was replaced meanwhile; the caller predicts the task itself
         self._remember(self._opened, key, arrays)
         return arrays, row
 
     def save_ranking(self, folder: str, ranking: Ranking) -> None:
+        """Write the ranking, replacing the one before."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: np.asarray(getattr(ranking, name)) for name in _RANKING})
         self._files.write(f"{folder}/ranking.npz", buffer.getvalue())
-        self._look_again(folder)
+        self._invalidate(folder)
 
     def ranking(self, folder: str) -> Ranking | None:
+        """Return the stored ranking, None without one. Raises ModelError for a damaged file."""
         path = f"{folder}/ranking.npz"
         stamp = self._files.stamp(path)
-        known = self._rankings.get(folder)
-        if known is not None and stamp is not None and known[0] == stamp:
-            return known[1]
-        found = self._read_ranking(path)
-        self._remember(self._rankings, folder, (stamp, found))
-        return found
+        cached = self._rankings.get(folder)
+        if cached is not None and stamp is not None and cached[0] == stamp:
+            return cached[1]
+        ranking = self._read_ranking(path)
+        self._remember(self._rankings, folder, (stamp, ranking))
+        return ranking
 
     def _read_ranking(self, path: str) -> Ranking | None:
         try:
@@ -204,7 +218,7 @@ class PoolStore:
     def _read(
         self, folder: str, name: str, expected: ShardHeader, columns: Sequence[Column] = OF_PREDICTIONS
     ) -> ShardArrays:
-        """Read a shard that the index describes; raises BusyError if it has been replaced or deleted since."""
+        """Read a shard that the index describes. Raises BusyError if it was replaced or deleted meanwhile."""
         path = f"{folder}/{name}"
         try:
             with self._files.open(path) as file:
@@ -218,20 +232,20 @@ class PoolStore:
     def _index(self, folder: str) -> Index:
         """Return the index of a folder, reading the headers of new and changed shards only."""
         stamp = self._files.stamp(folder)  # before the listing, so that a later change shows
-        known = self._indexes.get(folder)
-        if known is not None and stamp is not None and known.stamp == stamp:
-            return known
+        cached = self._indexes.get(folder)
+        if cached is not None and stamp is not None and cached.stamp == stamp:
+            return cached
         signatures = self._shard_files(folder)
-        if known is not None and known.signatures == signatures:
-            index = replace(known, stamp=stamp)
+        if cached is not None and cached.signatures == signatures:
+            index = replace(cached, stamp=stamp)
         else:
-            headers = self._headers(folder, signatures, known)
+            headers = self._headers(folder, signatures, cached)
             index = _index_of(stamp, {name: signatures[name] for name in headers}, headers)
         self._remember(self._indexes, folder, index)
         return index
 
-    def _look_again(self, folder: str) -> None:
-        """Distrust what is remembered: we changed the folder, and a remote one's stamp only moves with the clock."""
+    def _invalidate(self, folder: str) -> None:
+        """Invalidate the cached index and ranking of a folder: the stamp of a remote folder only follows the clock."""
         with self._lock:
             self._rankings.pop(folder, None)
             if folder in self._indexes:
@@ -244,11 +258,11 @@ class PoolStore:
             while len(cache) > _REMEMBERED:
                 cache.popitem(last=False)
 
-    def _headers(self, folder: str, signatures: dict[str, str], known: Index | None) -> dict[str, ShardHeader]:
+    def _headers(self, folder: str, signatures: dict[str, str], cached: Index | None) -> dict[str, ShardHeader]:
         headers = {}
         for name, signature in signatures.items():
-            if known is not None and known.signatures.get(name) == signature:
-                headers[name] = known.headers[name]
+            if cached is not None and cached.signatures.get(name) == signature:
+                headers[name] = cached.headers[name]
                 continue
             try:
                 with self._files.open(f"{folder}/{name}") as file:
@@ -258,8 +272,8 @@ class PoolStore:
         return dict(sorted(headers.items()))
 
 
-def _is_of(header: ShardHeader, row: int, source: int | None) -> bool:
-    """Return whether an answer is of this source, as far as both are known."""
+def _has_source(header: ShardHeader, row: int, source: int | None) -> bool:
+    """Return whether a stored prediction has this source; an unknown source matches any."""
     stored = int(header.sources[row])
     return source is None or stored in (0, source)
 
@@ -268,14 +282,14 @@ def _index_of(stamp: object, signatures: dict[str, str], headers: dict[str, Shar
     ids = np.concatenate([_NO_IDS, *(header.task_ids for header in headers.values())])
     unique, from_the_end = np.unique(ids[::-1], return_index=True)
     rows = len(ids) - 1 - from_the_end
-    keep = np.zeros(len(ids), dtype=np.bool_)
-    keep[rows] = True
+    is_newest = np.zeros(len(ids), dtype=np.bool_)
+    is_newest[rows] = True
     ends = np.cumsum([len(header.task_ids) for header in headers.values()], dtype=np.int64)
-    kept = dict(zip(headers, np.split(keep, ends[:-1]), strict=True)) if headers else {}
-    return Index(stamp, signatures, headers, kept, unique, rows)
+    by_shard = dict(zip(headers, np.split(is_newest, ends[:-1]), strict=True)) if headers else {}
+    return Index(stamp, signatures, headers, by_shard, unique, rows)
 
 
 def _probs(arrays: ShardArrays, boxes: BoolArray, classes: int) -> FloatArray:
-    """Return the class probabilities of the kept boxes; without any a shard may not know the classes."""
+    """Return the class probabilities of some boxes; a shard without boxes may not know the number of classes."""
     probs = arrays.class_probs[boxes]
     return probs if len(probs) else np.zeros((0, classes), dtype=np.float32)

@@ -138,6 +138,7 @@ def with_basis(version: ModelVersion) -> ModelVersion:
         return version
 
     def with_held_out(metrics: Metrics | None) -> Metrics | None:
+        """Return the metrics with `held_out` set."""
         return metrics if metrics is None or metrics.held_out is not None else replace(metrics, held_out=False)
 
     models = tuple(replace(model, metrics=with_held_out(model.metrics)) for model in version.models)

@@ -1,7 +1,7 @@
-"""Which `yolo-backend run` works on an object store: a record there, renewed while it runs.
+"""The record of the `yolo-backend run` that uses an object store; it is renewed while the run lasts.
 
-A local folder has a lock of the system instead, see `embedded`. Each run makes the next number in a folder, and
-`Files.create` gives a number to one caller only: of two runs that start in the same moment one is refused.
+A local folder has a lock of the operating system instead, see `embedded`. Each run creates the next number in a folder.
+`Files.create` gives a number to one caller only, so one of two runs that start at the same moment is refused.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from backend.store.paths import RUNS
 log = logging.getLogger(__name__)
 
 RENEW_S = 60.0
-STALE_S = 300.0  # a record that nobody renewed for so long is of a run that was killed; clocks may differ by less
+STALE_S = 300.0  # a record that is older belongs to a killed run; clocks must differ by less than this
 
 
 class Holder(BaseModel, frozen=True):
-    """Who runs on the store, and when it last said so."""
+    """The process that uses the store, and when it last renewed its record."""
 
     run: str  # a name that no other run has
     host: str
@@ -59,7 +59,7 @@ class RunRecord:
         self._renew_at = time.monotonic() + RENEW_S
 
     def take(self) -> None:
-        """Make the record. Raises BackendError, with who it is, while another run is at work."""
+        """Create the record. Raises BackendError, naming the other run, if one is using the store."""
         numbers = self._numbers()
         self._refuse(self._holder_of(numbers))
         self._number = max(numbers, default=0) + 1
@@ -70,9 +70,9 @@ class RunRecord:
             self._files.remove(self._path(number))
 
     def look(self) -> None:
-        """Renew the record when it is time. Raises BackendError if another run has taken over meanwhile.
+        """Renew the record when it is due. Raises BackendError if another run took over meanwhile.
 
-        A store that does not answer costs a line of log: whoever took over is seen when it answers again.
+        If the store does not answer, this only logs a warning; the next call checks again.
         """
         if time.monotonic() < self._renew_at:
             return
@@ -92,7 +92,7 @@ class RunRecord:
         )
 
     def release(self) -> None:
-        """Let others run here at once; without the store they wait until the record is stale."""
+        """Remove the record, so that another run can start. If the store fails, it must wait until the record is stale."""
         try:
             holder = self._holder_of(self._numbers())
             if holder is not None and holder.run == self._holder.run:
@@ -101,7 +101,7 @@ class RunRecord:
             log.warning("the record of this run stays for %.0f s: %s", STALE_S, error)
 
     def _refuse(self, holder: Holder | None) -> None:
-        """Raise BackendError if `holder` is at work."""
+        """Raise BackendError if `holder` is using the store."""
         if holder is None or holder.age_s() >= STALE_S:
             return
         raise BackendError(
@@ -115,7 +115,7 @@ class RunRecord:
         return self._holder.model_copy(update={"renewed": datetime.now(UTC)}).model_dump_json().encode()
 
     def _holder_of(self, numbers: list[int]) -> Holder | None:
-        """Return who made the newest of these records; None: it is gone, or nobody can read it."""
+        """Return the holder in the newest of these records; None if it is gone or damaged."""
         if not numbers:
             return None
         try:
@@ -134,7 +134,7 @@ class RunRecord:
 
 @contextmanager
 def recorded(files: Files) -> Iterator[RunRecord]:
-    """Keep a record of this run in the store while the block runs; BackendError if another run is at work."""
+    """Hold the record of this run while the block runs. Raises BackendError if another run uses the store."""
     record = RunRecord(files)
     record.take()
     try:

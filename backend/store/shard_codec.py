@@ -18,14 +18,14 @@ from backend.errors import ModelError
 from backend.store import column_codec
 from backend.types import COLUMNS, BoolArray, Column, FloatArray, IntArray, Prediction
 
-OF_PREDICTIONS = tuple(column for column in COLUMNS if column.pooled != "needed")  # the others are large
+OF_PREDICTIONS = tuple(column for column in COLUMNS if column.pooled != "needed")  # "needed" columns are large
 _HEADER = ("written", "task_ids", "failed", "offsets", "shape")
-SHARD_TASKS = 256  # of a scored pool: so many are predicted, and asked of Label Studio, at a time
+SHARD_TASKS = 256  # tasks per shard, which are fetched from Label Studio and predicted together
 
 
 @dataclass(frozen=True, slots=True)
 class PoolShard:
-    """k scored tasks of a pool; a prediction of None: the task could not be scored."""
+    """k scored tasks of a pool; the prediction of a task that could not be scored is None."""
 
     index: int
     task_ids: IntArray  # (k,)
@@ -41,14 +41,14 @@ class PoolShard:
 
 @dataclass(frozen=True, slots=True)
 class ShardHeader:
-    """Which tasks a shard holds, and how many boxes of each: box rows of task i are offsets[i]:offsets[i + 1]."""
+    """The tasks of a shard, and the boxes of each: box rows of task i are offsets[i]:offsets[i + 1]."""
 
     written: int  # ns since 1970
     task_ids: IntArray  # (k,)
     failed: BoolArray  # (k,)
     offsets: IntArray  # (k + 1,)
     classes: int
-    sources: IntArray  # (k,) what each answer is of, 0: not known
+    sources: IntArray  # (k,) `ControlTag.source` of each task when it was scored, 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class ShardArrays:
         )
 
     def part(self, column: Column, images: BoolArray) -> Array | None:
-        """Return a column's rows of some images (k,), or of their boxes; None where one of them has none."""
+        """Return a column's rows of some images (k,), or of their boxes; None if one of the images lacks the column."""
         counts = np.diff(self.header.offsets)
         rows = images if column.per == "image" else np.repeat(images, counts)
         array = self.columns.get(column.table)
@@ -90,14 +90,14 @@ class ShardArrays:
 
 def encode(shard: PoolShard) -> bytes:
     """Return the npz file of a shard."""
-    known = [prediction for prediction in shard.predictions if prediction is not None]
+    scored = [prediction for prediction in shard.predictions if prediction is not None]
     failed = np.array([prediction is None for prediction in shard.predictions], dtype=np.bool_)
     counts, sizes = np.zeros(len(failed), dtype=np.int64), np.zeros((len(failed), 2), dtype=np.int64)
-    if known:
-        counts[~failed] = [len(prediction.boxes) for prediction in known]
-        sizes[~failed] = [(prediction.width, prediction.height) for prediction in known]
-    classes = max((prediction.class_probs.shape[1] for prediction in known), default=0)
-    dimensions = max((len(prediction.embedding) for prediction in known), default=0)
+    if scored:
+        counts[~failed] = [len(prediction.boxes) for prediction in scored]
+        sizes[~failed] = [(prediction.width, prediction.height) for prediction in scored]
+    classes = max((prediction.class_probs.shape[1] for prediction in scored), default=0)
+    dimensions = max((len(prediction.embedding) for prediction in scored), default=0)
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -109,21 +109,21 @@ def encode(shard: PoolShard) -> bytes:
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         shape=np.array([classes, dimensions], dtype=np.int64),
         sizes=sizes,
-        boxes=_stack([prediction.boxes for prediction in known], 4),
-        class_probs=_stack([prediction.class_probs for prediction in known], classes),
-        confidence=_stack([prediction.confidence[:, None] for prediction in known], 1)[:, 0],
+        boxes=_stack([prediction.boxes for prediction in scored], 4),
+        class_probs=_stack([prediction.class_probs for prediction in scored], classes),
+        confidence=_stack([prediction.confidence[:, None] for prediction in scored], 1)[:, 0],
         **column_codec.encode(COLUMNS, shard.predictions),
     )
     return buffer.getvalue()
 
 
 def read_header(file: BinaryIO, where: str) -> ShardHeader:
-    """Return a shard's header without reading its boxes; raises ModelError naming the file if it is damaged."""
+    """Return a shard's header without reading its boxes. Raises ModelError naming a damaged file."""
     return _header(_load(file, where, _HEADER))
 
 
 def read(file: BinaryIO, where: str, columns: Sequence[Column] = OF_PREDICTIONS) -> ShardArrays:
-    """Return a shard with some columns; raises ModelError naming the file if it is damaged."""
+    """Return a shard with some columns. Raises ModelError naming a damaged file."""
     core, names = ("sizes", "boxes", "class_probs", "confidence"), column_codec.names(columns)
     arrays = _load(file, where, (*_HEADER, *core), names)
     stored = {name: arrays[name] for name in names if name in arrays}
@@ -131,7 +131,7 @@ def read(file: BinaryIO, where: str, columns: Sequence[Column] = OF_PREDICTIONS)
 
 
 def encode_votes(task_ids: IntArray, votes: Committee) -> bytes:
-    """Return the npz file of what a committee says of k tasks."""
+    """Return the npz file of a committee's predictions for k tasks."""
     variance = votes.member_variance
     buffer = io.BytesIO()
     np.savez(
@@ -147,7 +147,7 @@ def encode_votes(task_ids: IntArray, votes: Committee) -> bytes:
 
 
 def read_votes(file: BinaryIO, where: str) -> tuple[IntArray, Committee]:
-    """Return the tasks and the votes of a file; raises ModelError naming it if it is damaged."""
+    """Return the task ids (k,) and the votes of a file. Raises ModelError naming a damaged file."""
     arrays = _load(file, where, ("task_ids", "offsets", "probs", "boxes", "variance"))
     variance = arrays["variance"] if len(arrays["variance"]) else None
     return arrays["task_ids"], Committee(arrays["offsets"], arrays["probs"], arrays["boxes"], variance)
@@ -156,9 +156,9 @@ def read_votes(file: BinaryIO, where: str) -> tuple[IntArray, Committee]:
 def load_arrays(
     file: BinaryIO, where: str, names: Sequence[str], fix: str, optional: Sequence[str] = ()
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return the named arrays of an npz file, never unpickling; raises ModelError naming the file if it is damaged.
+    """Return the named arrays of an npz file, never unpickling. Raises ModelError naming a damaged file.
 
-    The optional ones are left out where an earlier release wrote none.
+    Optional arrays are left out if the file, written by an earlier release, lacks them.
     """
     try:
         with np.load(file, allow_pickle=False) as stored:
@@ -182,6 +182,6 @@ def _header(arrays: Arrays) -> ShardHeader:
 
 
 def _stack(arrays: Sequence[FloatArray], width: int) -> FloatArray:
-    """Join (n_i, width) arrays; an empty one may have any width, for a model without boxes may not know it."""
-    kept = [array for array in arrays if len(array)]
-    return np.concatenate([np.zeros((0, width), dtype=np.float32), *kept]).astype(np.float32, copy=False)
+    """Join (n_i, width) arrays; an empty one may have any width, as a prediction without boxes may not know it."""
+    filled = [array for array in arrays if len(array)]
+    return np.concatenate([np.zeros((0, width), dtype=np.float32), *filled]).astype(np.float32, copy=False)

@@ -140,9 +140,8 @@ class Store:
         folder = version_folder(version.project_id, version.number)
         data = ManifestFile(version=version).encode()
         published = self._manifest(version.project_id, version.number)
-        if (
-            published is not None and ManifestFile(version=published).encode() != data
-        ):  # compared as text, because NaN != NaN
+        # Compared as text, because NaN != NaN.
+        if published is not None and ManifestFile(version=published).encode() != data:
             raise ModelError(f"{published.name} is published already", where=folder, fix="reserve another number")
         parent = version.parent or 0
         if version.promoted:
