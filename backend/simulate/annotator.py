@@ -1,4 +1,4 @@
-"""The scripted annotator: knows the true labels of a data set's images and answers tasks with them."""
+"""The scripted annotator, which labels tasks with the true labels of a data set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backend.types import ControlTag, Json, Keypoint, LabeledBox, Task
 from backend.yolo.decoding import smallest_rectangle
 
 Size = tuple[int, int]
-_EXCHANGED = 5  # from this orientation of EXIF on width and height are exchanged
+_EXCHANGED = 5  # lowest EXIF orientation that exchanges width and height
 
 
 class Oracle:
@@ -28,7 +28,7 @@ class Oracle:
         self._files = {file.path.name: file for file in files}
 
     def answer(self, tag: ControlTag, task: Task) -> list[Json]:
-        """Return the annotation result an honest annotator would submit for `task`."""
+        """Return the annotation result with the true labels of `task`."""
         return annotated(tag, self._file(tag, task))
 
     def boxes(self, tag: ControlTag, task: Task) -> tuple[LabeledBox, ...]:
@@ -45,22 +45,22 @@ class Oracle:
 
 
 def annotated(tag: ControlTag, file: LabeledFile) -> list[Json]:
-    """Return an image's true labels as the annotation result of an honest annotator; the image must be readable."""
+    """Return the annotation result with the true labels of an image; for rotated boxes the image is opened."""
     return as_result(tag, file.boxes, _size(file.path) if tag.task == "obb" else None)
 
 
 def as_result(tag: ControlTag, boxes: Iterable[LabeledBox], size: Size | None = None) -> list[Json]:
-    """Return labels as the regions Label Studio's editor would submit, coordinates in percent.
+    """Return labels as regions in the format of Label Studio's editor, with coordinates in percent.
 
-    `size`, width and height of the image, is needed for rotated boxes: Label Studio turns them in pixels.
+    Rotated boxes need `size`, width and height of the image, because Label Studio rotates in pixels.
     """
     if tag.task == "classify":
         chosen = [box.label for box in boxes]
         return [_region(tag, {tag.kind: chosen})] if chosen else []
     if tag.task == "pose":
         return [region for box in boxes for region in _with_points(tag, box)]
-    beside = {} if size is None else {"original_width": size[0], "original_height": size[1]}
-    return [_region(tag, _value(tag, box, size) | {tag.kind: [box.label]}) | beside for box in boxes]
+    size_fields = {} if size is None else {"original_width": size[0], "original_height": size[1]}
+    return [_region(tag, _value(tag, box, size) | {tag.kind: [box.label]}) | size_fields for box in boxes]
 
 
 def _value(tag: ControlTag, box: LabeledBox, size: Size | None) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _upright(box: LabeledBox) -> dict[str, Any]:
 
 
 def _turned(box: LabeledBox, size: Size) -> dict[str, Any]:
-    """Return the smallest rectangle around the corners: Label Studio knows no other quadrilaterals."""
+    """Return the smallest rectangle around the corners, because Label Studio has no other quadrilaterals."""
     rotated = smallest_rectangle(np.array(box.outline[0]) * size).astype(np.float64)
     x, y = 100 * coordinates.corners_of(rotated)[0, 0] / size
     width, height = 100 * rotated[2:4] / size
@@ -85,17 +85,17 @@ def _turned(box: LabeledBox, size: Size) -> dict[str, Any]:
 
 
 def _with_points(tag: ControlTag, box: LabeledBox) -> list[Json]:
-    """Return an object's box and under it the points that can be told."""
+    """Return the region of an object's box, and those of its labeled points as its children."""
     parent = _region(tag, _upright(box) | {"rectanglelabels": [box.label]})
     parent |= {"type": "rectanglelabels", "from_name": tag.parent}
     points = zip(tag.points, box.keypoints, strict=True)
-    return [parent, *(_point(tag, parent["id"], *each) for each in points if each[1][2])]
+    return [parent, *(_point(tag, parent["id"], *named_point) for named_point in points if named_point[1][2])]
 
 
 def _point(tag: ControlTag, parent: str, name: str, point: Keypoint) -> Json:
-    x, y, seen = point
+    x, y, visibility = point
     region = _region(tag, {"x": 100 * x, "y": 100 * y, "width": 1, tag.kind: [name]})
-    return region | {"parentID": parent, "hidden": seen == 1}
+    return region | {"parentID": parent, "hidden": visibility == 1}
 
 
 def _region(tag: ControlTag, value: Mapping[str, Any]) -> Json:
@@ -110,7 +110,7 @@ def _region(tag: ControlTag, value: Mapping[str, Any]) -> Json:
 
 
 def _size(path: Path) -> Size:
-    """Return width and height of an image as it is shown."""
+    """Return width and height of an image in its EXIF orientation."""
     with Image.open(path) as image:
         width, height = image.size
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _EXCHANGED

@@ -1,4 +1,4 @@
-"""Line charts as SVG text: no library, no script, nothing to load."""
+"""Line charts as SVG text, without a library, a script or anything to load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44  # margins
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line with the band that its repetitions span."""
+    """One line, with the band between the lowest and the highest of its repetitions."""
 
     name: str
     colour: str
@@ -30,7 +30,7 @@ class Line:
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Return round numbers from within low … high, about that many.
+    """Return about this many round numbers between low and high.
 
     >>> ticks(0.0, 0.83), ticks(60, 300)
     ([0.0, 0.2, 0.4, 0.6, 0.8], [100.0, 150.0, 200.0, 250.0, 300.0])
@@ -43,7 +43,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Return an <svg> of the lines; the vertical axis starts at 0."""
+    """Return the lines as an <svg> element; the vertical axis starts at 0."""
     xs = np.concatenate([line.x for line in lines])
     top = max(float(np.concatenate([line.high for line in lines]).max()), 0.05)
     box = _Box(float(xs.min()), max(float(xs.max()), float(xs.min()) + 1), top * 1.05)
@@ -61,19 +61,22 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """Where values lie on the canvas."""
+    """The mapping of values to positions on the canvas."""
 
     left: float
     right: float
     top: float
 
     def x(self, value: float) -> float:
+        """Return the horizontal position of a value, in pixels."""
         return _LEFT + (value - self.left) / (self.right - self.left) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
+        """Return the vertical position of a value, in pixels."""
         return _HEIGHT - _BOTTOM - value / self.top * (_HEIGHT - _TOP - _BOTTOM)
 
     def points(self, x: Floats, y: Floats) -> str:
+        """Return the points of a polyline, in the syntax of SVG."""
         return " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
 
 

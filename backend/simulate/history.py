@@ -1,4 +1,4 @@
-"""What one strategy with one seed has behind it: its finished rounds on disk, and what they leave to the next one."""
+"""The finished rounds of one strategy with one seed, on disk, and what the next round needs from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRESS_FILE = "progress.txt"
 
 
 class History:
-    """The finished rounds of a unit; the first is the training that all strategies of a seed share."""
+    """The finished rounds of a unit; the first round is the training that all strategies of a seed share."""
 
     def __init__(self, folder: Path, strategy: str, seed: int, settings: Settings) -> None:
         self._unit = records.unit_folder(folder, strategy, seed)
@@ -34,13 +34,13 @@ class History:
 
     @property
     def champion(self) -> int:
-        """The round whose version serves, 0 before there is one."""
+        """The round whose version serves, 0 if there is none yet."""
         return self.last.champion if self._rounds else 0
 
     @property
     def picks(self) -> tuple[Pick, ...]:
         """All images labeled so far."""
-        return tuple(pick for one in self._rounds for pick in one.picked)
+        return tuple(pick for finished in self._rounds for pick in finished.picked)
 
     def weights(self, number: int) -> Path:
         """Return the weights of a round."""
@@ -49,7 +49,7 @@ class History:
     def learned(self, number: int, learns: Callable[[Sequence[Pick]], frozenset[int]]) -> frozenset[int]:
         """Return the tasks that the weights of a round have ever learned from.
 
-        `learns` tells which tasks a training on all these picks learns from.
+        `learns` returns the tasks from which a training on these picks learns.
         """
         learned = learns([pick for finished in self._rounds[:number] for pick in finished.picked])
         start = self._rounds[number - 1].started_from
@@ -62,26 +62,27 @@ class History:
         return tuple(published[place] for place in chosen)
 
     def older_versions(self) -> tuple[int, ...]:
-        """Return the rounds before the newest published one whose pools production still keeps, newest first."""
+        """Return the earlier published rounds whose pools the live loop would still keep, newest first."""
         published = [finished.round for finished in self._rounds if finished.published]
         return tuple(reversed(published[-1 - versions_kept(self._settings) : -1]))
 
     def losses(self, number: int) -> dict[int, float]:
-        """Return the losses by a round's version of the tasks that were labeled from its queue."""
+        """Return the losses of a round's version on the tasks that were labeled from its queue, by task id."""
         picks = (pick for last, then in pairwise(self._rounds) if last.champion == number for pick in then.picked)
         return {pick.id: pick.loss for pick in picks if pick.loss is not None}
 
     def begin(self) -> None:
-        """Take over the shared training."""
+        """Copy the shared training as the first round."""
         self._add(records.load_rounds(self._shared)[0])
 
     def keep(self, finished: Round, weights: Path) -> None:
-        """Move a finished round's weights to their place and write it down; let go of what no later round needs."""
-        weights.replace(records.weights_of(self._unit, finished.round))  # before the record, which makes it count
+        """Store a finished round and its weights, and delete weights that no later round needs."""
+        # Before the record: a round with a record is finished.
+        weights.replace(records.weights_of(self._unit, finished.round))
         self._add(finished)
 
     def report(self, share: float) -> None:
-        """Leave the number of finished rounds, with the share of the one under way, for the progress bar."""
+        """Write the number of finished rounds plus the share of the current one, for the progress bar."""
         LocalFiles(self._unit).write(PROGRESS_FILE, f"{len(self) + share:.4f}".encode())
 
     def _add(self, finished: Round) -> None:

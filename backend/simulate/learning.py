@@ -1,4 +1,4 @@
-"""Whether the models of an experiment learned anything: without that nothing can be said of strategies."""
+"""Whether the models of an experiment learned anything; otherwise its strategies cannot be compared."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from backend.datasets.reader import LabeledFile
 from backend.simulate.curves import Curve
 from backend.simulate.records import Plan, Results
 
-LEAST = 0.01  # mAP50 that no model has by learning
+LEAST = 0.01  # mAP50 of a model that learned nothing, at most
 
 
 def floor(plan: Plan, test: Sequence[LabeledFile]) -> float:
-    """Return the quality that a model has which learned nothing: of classes, that of always naming the commonest."""
+    """Return the quality of a model that learned nothing; for classes, of one that always answers the most frequent."""
     if plan.task != "classify":
         return LEAST
     counts = Counter(label for file in test for label in {box.label for box in file.boxes})
@@ -21,7 +21,7 @@ def floor(plan: Plan, test: Sequence[LabeledFile]) -> float:
 
 
 def nothing_learned(results: Results, lowest: float) -> str:
-    """Return what to change where no model of an experiment is above the floor; empty where one is."""
+    """Return advice if no model of an experiment is better than `lowest`, else an empty text."""
     best = max((row.map50 for row in results.rows), default=0.0)
     if best > lowest:
         return ""
@@ -36,6 +36,6 @@ def nothing_learned(results: Results, lowest: float) -> str:
 
 
 def gained_by_labels(curve: Curve, lowest: float) -> bool:
-    """Return whether more labels made the models better: else any share of them "reaches" the last quality."""
+    """Return whether more labels improved the models; otherwise any number of labels "reaches" the last quality."""
     means = curve.quality.mean(axis=0)
     return bool(means[-1] > max(means[0], lowest))

@@ -18,7 +18,7 @@ THUMBNAIL_PX = 72
 
 @dataclass(frozen=True, slots=True)
 class RoundPicks:
-    """What a strategy picked for one round, as far as it is shown."""
+    """The shown part of a strategy's picks for one round."""
 
     title: str
     images: tuple[str, ...]
@@ -26,7 +26,7 @@ class RoundPicks:
 
 @dataclass(frozen=True, slots=True)
 class StrategyPicks:
-    """What a strategy picked, round by round."""
+    """The picks of a strategy, round by round."""
 
     name: str
     rounds: tuple[RoundPicks, ...]
@@ -34,15 +34,15 @@ class StrategyPicks:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What the strategies picked, and the pictures of it: each is in the page once."""
+    """The picks of all strategies, and their thumbnails; each thumbnail is in the page once."""
 
     strategies: tuple[StrategyPicks, ...]
-    pictures: tuple[str, ...]  # data addresses
-    places: Mapping[str, int]  # of images among the pictures
+    pictures: tuple[str, ...]  # data URLs of thumbnails
+    places: Mapping[str, int]  # image -> index in `pictures`
 
 
 def gallery(names: Sequence[str], rows: Sequence[Row], paths: Mapping[str, Path]) -> Gallery:
-    """Return what the first seed of each strategy picked; `paths` are the images' files, by name."""
+    """Return the picks of each strategy's first seed; `paths` maps the names of images to their files."""
     strategies = []
     for name in names:
         first_seed = sorted((row for row in rows if row.strategy == name and row.seed == 0), key=lambda row: row.round)
@@ -59,7 +59,7 @@ def _round(row: Row) -> RoundPicks:
 
 
 def _thumbnail(path: Path) -> str:
-    """Return a small JPEG of an image as a data address."""
+    """Return a small JPEG of an image as a data URL."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
         small = ImageOps.exif_transpose(image).convert("RGB")

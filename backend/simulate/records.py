@@ -1,10 +1,10 @@
-"""What an experiment is and what it gives: its frozen plan, a record of each round, and how both lie on disk.
+"""The records of an experiment: its frozen plan, one record per round, the results, and their files.
 
-DIR/plan.json                            the plan; another one in the same folder is refused
-DIR/data/                                generated scenes, where there is no data set
+DIR/plan.json                            the plan; a different plan for the same folder is refused
+DIR/data/                                generated scenes, if there is no data set
 DIR/seed-<n>/initial/round-001.json      the training on the images drawn at random, shared by all strategies
-DIR/seed-<n>/<strategy>/round-<k>.json   a finished round; it does not exist before it is finished
-DIR/seed-<n>/<strategy>/weights-<k>.pt   kept while a later round needs them
+DIR/seed-<n>/<strategy>/round-<k>.json   a finished round; written when it is finished
+DIR/seed-<n>/<strategy>/weights-<k>.pt   its weights, while a later round needs them
 DIR/results.json, DIR/report.html
 """
 
@@ -25,32 +25,32 @@ from backend.settings import PROJECT_SETTINGS, Settings
 from backend.storage import LocalFiles
 from backend.types import YoloTask
 
-INITIAL = "initial"  # stands for all strategies before the first ranking
-_GIVEN = ("strategy", "seed")  # settings that the plan has lists of
+INITIAL = "initial"  # in place of a strategy: the training that all strategies of a seed share
+_LISTED = ("strategy", "seed")  # settings that the plan holds as lists
 
 
 class Frozen(BaseModel):
-    """A JSON object of ours; a field that it does not know is refused."""
+    """A frozen JSON object that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Base(Frozen):
-    """Where a first training starts: a weights file and its sha256, or an architecture to train from scratch."""
+    """The start of the first training: a weights file and its sha256, or an architecture to train from scratch."""
 
     source: str
     sha256: str = ""
 
 
 class Project(Frozen):
-    """A live project whose chance an experiment repeats: production draws by hashes of these ids."""
+    """A live project whose random draws an experiment repeats: the live loop draws by hashes of these ids."""
 
     id: int
     task_ids: tuple[int, ...]  # of the pool's images, in their order
 
 
 class Plan(Frozen):
-    """What is compared, on which data, under which settings."""
+    """The plan of an experiment: strategies, data and settings."""
 
     data: str  # absolute path of data.yaml, or of a folder of classes
     data_sha256: str
@@ -65,15 +65,15 @@ class Plan(Frozen):
     base: Base
     settings: dict[str, Any]  # the settings a project learns with, and the device
     software: dict[str, str]
-    project: Project | None = None  # None: one for each seed, that does not exist
+    project: Project | None = None  # None: an imaginary project for each seed
     task: YoloTask = "detect"
-    quality: str = "mAP50"  # what stands under map50
+    quality: str = "mAP50"  # name of the quality in `map50`
 
     def without_paths(self) -> Plan:
-        """Return the plan as it may be shown to others: files by their names."""
+        """Return the plan without folders, so that it can be published."""
         base = self.base.model_copy(update={"source": Path(self.base.source).name})
         data = Path(self.data)
-        shown = f"{data.parent.name}/{data.name}" if data.suffix else data.name  # of a folder its own name says enough
+        shown = f"{data.parent.name}/{data.name}" if data.suffix else data.name  # the name of a folder suffices
         return self.model_copy(update={"data": shown, "base": base})
 
     def settings_for(self, seed: int) -> Settings:
@@ -81,19 +81,19 @@ class Plan(Frozen):
         return Settings.model_validate(self.settings | {"seed": seed, "retrain_every": self.batch})
 
     def differs(self, other: Plan) -> str:
-        """Return what makes results under the other plan incomparable with ours, empty if nothing does.
+        """Return the difference that makes results of the other plan incomparable with ours, empty if there is none.
 
-        More strategies, seeds or rounds do not: what is finished stays as it would have been.
+        More strategies, seeds or rounds are no such difference: they do not change finished rounds.
         """
         for name in ("data_sha256", "classes", "initial", "batch", "software", "project", "task"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                return f"{name} was {mine}, now {theirs}"
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                return f"{name} was {ours}, now {theirs}"
         if (self.base.sha256 or self.base.source) != (other.base.sha256 or other.base.source):
             return f"trainings began with {self.base.source}, now with {other.base.source}"
-        mine, theirs = self.settings_for(0).model_dump(), other.settings_for(0).model_dump()
-        changed = [name for name in mine if mine[name] != theirs[name]]
-        return f"{changed[0].upper()} was {mine[changed[0]]}, now {theirs[changed[0]]}" if changed else ""
+        ours, theirs = self.settings_for(0).model_dump(), other.settings_for(0).model_dump()
+        changed = [name for name in ours if ours[name] != theirs[name]]
+        return f"{changed[0].upper()} was {ours[changed[0]]}, now {theirs[changed[0]]}" if changed else ""
 
 
 class Pick(Frozen):
@@ -101,27 +101,27 @@ class Pick(Frozen):
 
     id: int  # the simulated task's
     image: str  # its path, relative to data.yaml's folder
-    random: bool  # chance chose it, so it may be held out for validation
-    loss: float | None = None  # of the version that put it to the front, where the strategy learns from losses
+    random: bool  # drawn at random, so it may be held out for validation
+    loss: float | None = None  # of the version that ranked it, if the strategy learns from losses
 
 
 class Round(Frozen):
-    """One finished round: which images were annotated, and how good the training on all so far is."""
+    """One finished round: the images annotated for it, and the quality of the training on all images so far."""
 
     round: int  # 1 is the training on the initial images
     images: int  # labeled so far
     boxes: int  # labels in them
     picked: tuple[Pick, ...]  # for this round
     metrics: Metrics  # of this training, on the test split
-    validation: Metrics  # on the held-out part of the labeled images: all that a strategy may know
-    held_out: bool  # False: too few images, validation is the train set
-    published: bool  # as production decides; if not, the queue keeps its order
+    validation: Metrics  # on the held-out labeled images; strategies may read only these metrics
+    held_out: bool  # False: too few images, so the train set is also the validation set
+    published: bool  # decided as in the live loop; if False, the queue keeps its order
     reason: str
     champion: int  # the round whose version serves after this one, 0: none
     started_from: int = 0  # the round whose weights the training went on from, 0: the base weights
-    order: tuple[int, ...]  # the queue behind these picks, which lasts until a version is published
-    explored: tuple[int, ...]  # the tasks in it that chance placed
-    losses: dict[int, float]  # of the tasks in it, where the strategy learns from losses
+    order: tuple[int, ...]  # the queue after these picks, until the next version is published
+    explored: tuple[int, ...]  # the tasks in `order` that were placed at random
+    losses: dict[int, float]  # of the tasks in `order`, if the strategy learns from losses
     unranked: str = ""  # why the strategy could not rank before this round
     train_s: float
     score_s: float
@@ -129,7 +129,7 @@ class Round(Frozen):
 
 
 class Row(Frozen):
-    """One line of the metrics table."""
+    """One row of the metrics table."""
 
     strategy: str
     seed: int
@@ -145,11 +145,13 @@ class Row(Frozen):
     score_s: float
     rank_s: float
     picked: tuple[str, ...]
-    interval: tuple[float, float] | None = None  # of map50, 95%, over the test images; None: results from before
+    interval: tuple[float, float] | None = (
+        None  # 95% interval of map50 over the test images; None: results of earlier releases
+    )
 
 
 class Results(Frozen):
-    """What an experiment gave."""
+    """The results of an experiment."""
 
     plan: Plan
     date: datetime
@@ -158,12 +160,12 @@ class Results(Frozen):
 
 
 def learning_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings that decide what a project learns: no addresses, no keys."""
-    return {name: getattr(settings, name) for name in (*PROJECT_SETTINGS, "device") if name not in _GIVEN}
+    """Return the settings that influence learning, without addresses and keys."""
+    return {name: getattr(settings, name) for name in (*PROJECT_SETTINGS, "device") if name not in _LISTED}
 
 
 def software() -> dict[str, str]:
-    """Return the versions on which the numbers depend."""
+    """Return the versions of the software on which the results depend."""
     return {name: version for name, version in software_versions().items() if name != "label-studio-sdk"}
 
 
@@ -173,17 +175,17 @@ def machine() -> str:
 
 
 def unit_folder(folder: Path, strategy: str, seed: int) -> Path:
-    """Return where the rounds of one strategy and seed lie."""
+    """Return the folder with the rounds of one strategy and seed."""
     return folder / f"seed-{seed}" / strategy
 
 
 def weights_of(unit: Path, number: int) -> Path:
-    """Return the weights of a round."""
+    """Return the file with the weights of a round."""
     return unit / f"weights-{number:03d}.pt"
 
 
 def save_plan(folder: Path, plan: Plan) -> None:
-    """Keep the plan; raises SettingError if the folder holds results of one that does not compare with it."""
+    """Write the plan. Raises SettingError if the folder holds results that are not comparable with it."""
     if (folder / "plan.json").exists() and (difference := load_plan(folder).differs(plan)):
         raise SettingError(
             f"this folder holds another experiment: {difference}", where=str(folder), fix="name another --out folder"
@@ -192,7 +194,7 @@ def save_plan(folder: Path, plan: Plan) -> None:
 
 
 def load_plan(folder: Path) -> Plan:
-    """Return the plan; raises NotFoundError if there is none."""
+    """Return the plan. Raises NotFoundError if there is none."""
     if not (folder / "plan.json").is_file():
         raise NotFoundError("no experiment here", where=str(folder), fix="run `yolo-backend simulate` with this --out")
     plan: Plan = _read(folder / "plan.json", Plan)
@@ -205,38 +207,38 @@ def load_rounds(unit: Path) -> tuple[Round, ...]:
 
 
 def load_round(path: Path) -> Round:
-    """Return a finished round; raises DataError for a damaged file."""
+    """Return a finished round. Raises DataError for a damaged file."""
     finished: Round = _read(path, Round)
     return finished
 
 
 def save_round(unit: Path, finished: Round) -> None:
-    """Keep a finished round: the last write of it, whole or not at all."""
+    """Write the record of a finished round atomically; it is the last file of the round."""
     write(unit, f"round-{finished.round:03d}.json", finished)
 
 
 def rows_of(folder: Path, strategy: str, seed: int, rounds: int) -> tuple[Row, ...]:
-    """Return the lines of the metrics table that a unit has so far."""
+    """Return the rows of the metrics table of a unit, up to a number of rounds."""
     return tuple(
         Row(
             strategy=strategy,
             seed=seed,
-            round=one.round,
-            images=one.images,
-            boxes=one.boxes,
-            map50=one.metrics.map50,
-            map50_95=one.metrics.map50_95,
-            class_ap50=dict(one.metrics.class_ap50),
-            published=one.published,
-            unranked=one.unranked,
-            train_s=one.train_s,
-            score_s=one.score_s,
-            rank_s=one.rank_s,
-            picked=tuple(pick.image for pick in one.picked),
-            interval=one.metrics.interval,
+            round=finished.round,
+            images=finished.images,
+            boxes=finished.boxes,
+            map50=finished.metrics.map50,
+            map50_95=finished.metrics.map50_95,
+            class_ap50=dict(finished.metrics.class_ap50),
+            published=finished.published,
+            unranked=finished.unranked,
+            train_s=finished.train_s,
+            score_s=finished.score_s,
+            rank_s=finished.rank_s,
+            picked=tuple(pick.image for pick in finished.picked),
+            interval=finished.metrics.interval,
         )
-        for one in load_rounds(unit_folder(folder, strategy, seed))
-        if one.round <= rounds
+        for finished in load_rounds(unit_folder(folder, strategy, seed))
+        if finished.round <= rounds
     )
 
 
@@ -246,7 +248,7 @@ def write(folder: Path, name: str, value: BaseModel) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """Return the results of an experiment; raises DataError for a damaged file."""
+    """Return the results of an experiment. Raises DataError for a damaged file."""
     results: Results = _read(path, Results)
     return results
 

@@ -1,4 +1,4 @@
-"""The page of an experiment: one HTML file that loads nothing, with null results shown as such."""
+"""The page of an experiment: one HTML file that loads nothing; strategies without a gain are shown as such."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GREY = "#555555"
 
 
 def render(results: Results, data: SimulationData) -> str:
-    """Return the page; `data` gives the pictures and the true classes of what was picked."""
+    """Return the page; `data` provides the picked images and their true classes."""
     plan = results.plan
     if plan.test < basis.MIN_JUDGED_IMAGES:
         return _template().render(not_judged=_not_judged(plan), origin=_origin(results))
@@ -44,8 +44,8 @@ def render(results: Results, data: SimulationData) -> str:
         missing = "Random selection is not among the strategies, so nothing can be said of labels saved."
     else:
         missing = ""
-    colours = {name: _GREY if name == RANDOM else _COLOURS[at % len(_COLOURS)] for at, name in enumerate(names)}
-    paths = {data.name(at): file.path for at, file in enumerate(data.pool)}
+    colours = {name: _GREY if name == RANDOM else _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    paths = {data.name(index): file.path for index, file in enumerate(data.pool)}
     return _template().render(
         not_judged="",
         summary=_summary(plan),
@@ -86,7 +86,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _not_judged(plan: Plan) -> str:
-    """Return why no figure is shown: the test split is too small for any to tell something."""
+    """Return the reason why no figure is shown: the test split is too small."""
     return (
         f"{basis.NOT_JUDGED.capitalize()}: the test split has {plan.test} images, and "
         f"{basis.MIN_JUDGED_IMAGES} are needed. Put more into it; results.json has the figures all the same."
@@ -110,7 +110,7 @@ def _line(rows: StrategyRows, over: str, colours: dict[str, str]) -> Line:
 
 
 def _of_a_class(quality: str) -> str:
-    """Return the quality of one class: mAP is a mean over classes.
+    """Return the name of the quality of a single class; mAP is a mean over classes.
 
     >>> _of_a_class("mask mAP50"), _of_a_class("top-1 accuracy")
     ('mask AP50', 'top-1 accuracy')
@@ -119,7 +119,7 @@ def _of_a_class(quality: str) -> str:
 
 
 def _irregular(results: Results) -> list[str]:
-    """Name the rounds in which the loop did not take its usual course."""
+    """Return a sentence about the rounds in which no version was published or the strategy could not rank."""
     refused = Counter(row.strategy for row in results.rows if not row.published)
     unable = Counter((row.strategy, row.unranked) for row in results.rows if row.unranked)
     lines = [
@@ -129,7 +129,7 @@ def _irregular(results: Results) -> list[str]:
 
 
 def _origin(results: Results) -> list[str]:
-    """Say how the numbers came about, so that they can be had again."""
+    """Return the date, the data, the settings and the software, so that the results can be reproduced."""
     plan, settings = results.plan, results.plan.settings
     names = "imgsz train_steps min_epochs max_epochs batch train_from explore_share protocol tolerance"
     return [

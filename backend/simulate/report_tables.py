@@ -38,7 +38,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the first name of the head stands above the names of the rows."""
+    """A table; the first entry of the head is the heading of the column with the names of the rows."""
 
     head: tuple[str, ...]
     rows: tuple[TableRow, ...]
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the page says of a strategy; `word` is "better" or "worse" where it differs from random beyond noise."""
+    """The sentence about a strategy; `word` is "better" or "worse" if it differs significantly from random."""
 
     strategy: str
     word: str
@@ -71,13 +71,13 @@ class StrategyRows:
 
     @property
     def final(self) -> Interval:
-        """The quality after the last round; of one seed the interval is that over the test images."""
+        """The quality after the last round; with one seed, its interval is over the test images."""
         over_seeds = curves.compare(self.curve("images"), self.curve("images")).final
         ends = max(self.rows, key=lambda row: row.round).interval
         return replace(over_seeds, low=ends[0], high=ends[1]) if len(self.quality) < 2 and ends else over_seeds
 
     def class_ap(self, name: str) -> Interval:
-        """Return the mean quality of a class after the last round, NaN where the test split has none of it."""
+        """Return the mean quality of a class after the last round, NaN if the test split lacks the class."""
         last = max(row.round for row in self.rows)
         values = np.array([row.class_ap50[name] for row in self.rows if row.round == last and name in row.class_ap50])
         if not len(values):
@@ -138,7 +138,7 @@ def against_random(strategies: Mapping[str, StrategyRows], plan: Plan, lowest: f
 
 
 def noise(seeds: int) -> str:
-    """Return what the intervals of the table are."""
+    """Return the sentences that explain the intervals of the table."""
     if seeds < 2:
         return (
             "One seed: any difference may be noise. Below the last figure stands its 95% bootstrap interval over the "
@@ -151,8 +151,8 @@ def noise(seeds: int) -> str:
 
 
 def class_shares(strategies: Mapping[str, StrategyRows], plan: Plan, data: SimulationData) -> Table:
-    """Return which share of the labels of picked images each class has, and that of the whole pool."""
-    labels_in = {data.name(at): Counter(box.label for box in file.boxes) for at, file in enumerate(data.pool)}
+    """Return the share of each class in the labels of the picked images, and in those of the whole pool."""
+    labels_in = {data.name(index): Counter(box.label for box in file.boxes) for index, file in enumerate(data.pool)}
     rows = [TableRow("whole pool", _shares(sum(labels_in.values(), Counter[str]()), plan.classes))]
     for name, strategy in strategies.items():
         counts = Counter[str]()
@@ -163,7 +163,7 @@ def class_shares(strategies: Mapping[str, StrategyRows], plan: Plan, data: Simul
 
 
 def class_quality(strategies: Mapping[str, StrategyRows], plan: Plan) -> Table:
-    """Return how well each class is found after the last round."""
+    """Return the quality of each class after the last round."""
     rows = (
         TableRow(name, tuple(_number(strategy.class_ap(label)) for label in plan.classes))
         for name, strategy in strategies.items()
@@ -183,6 +183,7 @@ def _gain(interval: Interval) -> Cell:
 
 def _share(interval: Interval) -> Cell:
     def word(value: float) -> str:
+        """Return a share in percent, or "not reached"."""
         return "not reached" if math.isinf(value) else f"{value:.0%}"
 
     certain = math.isnan(interval.low) or interval.low == interval.high

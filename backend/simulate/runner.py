@@ -1,4 +1,4 @@
-"""`yolo-backend simulate`: plan an experiment, run its units here or on rq workers, show progress, write it up."""
+"""`yolo-backend simulate`: plan an experiment, run its units here or on rq workers, and write the report."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from backend.yolo import base_weights
 from backend.yolo.runtime import select_device
 from backend.yolo.tasks import RECIPES, quality
 
-# name of the generated data -> its long tail, how often each scene is in the pool, share of scenes that do not belong
+# name of generated data -> exponent of the long tail, copies of each scene in the pool, share of foreign scenes
 SCENES = {"scenes": (1.3, 1, 0.0), "scenes-balanced": (0.0, 1, 0.0), "scenes-repeated": (1.3, 5, 0.05)}
 POOL, TEST = 1000, 150  # generated scenes
 POLL_S = 0.5
-_LONG_S = 24 * 3600.0  # the ETA looks at all that was done, not at the last half minute
+_LONG_S = 24 * 3600.0  # the ETA uses the whole run, not only the last half minute
 
 Unit = tuple[str, int]  # strategy and seed
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the command line asked for."""
+    """The arguments of the command line."""
 
     data: str  # a data.yaml, a folder of classes, or a name in SCENES
     strategies: tuple[str, ...]
@@ -52,13 +52,13 @@ class Order:
     rounds: int
     out: Path
     jobs: int
-    project: Project | None = None  # not from there: a live project to be repeated
+    project: Project | None = None  # a live project to repeat; not from the command line
 
 
 def run(order: Order, settings: Settings, console: Console) -> Results:
-    """Run the experiment, or what is missing of it, and write results.json and report.html; return the results.
+    """Run the missing rounds of an experiment, write results.json and report.html, and return the results.
 
-    Raises SettingError and DataError before anything is trained, BackendError naming the unit that failed.
+    Raises SettingError and DataError before the first training, and BackendError naming a unit that failed.
     """
     plan = make_plan(order, settings, console)
     folder = order.out.resolve()
@@ -79,7 +79,7 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
 
 
 def collect(folder: Path, plan: Plan) -> Results:
-    """Return what is finished of an experiment."""
+    """Return the results of the finished rounds."""
     rows = [
         row
         for name in plan.strategies
@@ -90,7 +90,7 @@ def collect(folder: Path, plan: Plan) -> Results:
 
 
 def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
-    """Check everything that can be checked before a training, and return the plan."""
+    """Check the order, the data and the settings before any training, and return the plan."""
     for name in order.strategies:
         acquisition.get(name)
     ranking.protocol(settings.protocol, batch=order.batch)
@@ -130,8 +130,8 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
 
 def _task(order: Order, settings: Settings) -> tuple[YoloTask, str]:
     """Return the task and the name of its base weights; raises SettingError for strategies that do not suit it."""
-    told = "detect" if order.data in SCENES else simulation_data.told(Path(order.data))
-    task, weights = simulation_task.choose(told, settings.base_model, Path(settings.model_dir).resolve())
+    data_task = "detect" if order.data in SCENES else simulation_data.task_by_data(Path(order.data))
+    task, weights = simulation_task.choose(data_task, settings.base_model, Path(settings.model_dir).resolve())
     simulation_task.check(order.strategies, task)
     return task, weights
 
@@ -158,7 +158,7 @@ def parse_strategies(text: str) -> tuple[str, ...]:
 
 
 def generated(name: str, folder: Path, pool: int = POOL) -> Path:
-    """Return the data.yaml of a set of SCENES with so many in its pool, generated once in `folder`."""
+    """Return the data.yaml of a set of SCENES with `pool` images, generated once in `folder`."""
     if not (folder / "data.yaml").is_file():  # written last
         tail, copies, foreign = SCENES[name]
         synthetic.generate(folder, pool=pool, test=TEST, seed=0, tail=tail, copies=copies, foreign=foreign)
@@ -169,9 +169,10 @@ Show = Callable[[], None]
 
 
 def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
-    """Return how to run units on this machine, `jobs` at a time."""
+    """Return a function that runs units on this machine, `jobs` at a time."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        """Run the unfinished units, and call `show` again and again meanwhile. Raises BackendError."""
         waiting = [unit for unit in units if not is_done(folder, unit)]
         running: list[tuple[Unit, Popen[bytes]]] = []
         with ExitStack() as stack:
@@ -183,7 +184,7 @@ def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
                     running.append((unit, process))
                 time.sleep(POLL_S)
                 ended = [(unit, process) for unit, process in running if process.poll() is not None]
-                running = [each for each in running if each not in ended]
+                running = [unit_and_process for unit_and_process in running if unit_and_process not in ended]
                 for unit, process in ended:
                     if process.returncode:
                         raise failed(folder, unit, unit_process.reason_of(folder, *unit, process.returncode))
@@ -198,9 +199,10 @@ def _end(process: Popen[bytes]) -> None:
 
 
 def _on_workers(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
-    """Return how to have units run by rq workers, which must see the same folder."""
+    """Return a function that has units run by rq workers, which must have access to the same folder."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
+        """Run the unfinished units, and call `show` again and again meanwhile. Raises BackendError."""
         with Redis.from_url(redis_url) as redis:
             jobs = Jobs(redis)
             waiting = [unit for unit in units if not is_done(folder, unit)]
@@ -236,19 +238,20 @@ def failed(folder: Path, unit: Unit, reason: str) -> BackendError:
 
 @contextmanager
 def progress_bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
-    """Show how many rounds are finished, with an ETA, and a line for each one that was finished meanwhile."""
+    """Show the number of finished rounds with an ETA, and print a line for each newly finished round."""
     units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
     columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
         task = bar.add_task("", total=plan.seeds * (1 + len(plan.strategies) * (plan.rounds - 1)))
-        told = {path for name, seed in units for path in _round_files(folder, name, seed)}
+        printed = {path for name, seed in units for path in _round_files(folder, name, seed)}
 
         def show() -> None:
+            """Update the bar, and print a line for each newly finished round."""
             bar.update(task, completed=sum(_finished(folder, unit) for unit in units))
             for name, seed in units:
                 for path in _round_files(folder, name, seed):
-                    if path not in told:
-                        told.add(path)
+                    if path not in printed:
+                        printed.add(path)
                         bar.console.print(_line(name, seed, plan, records.load_round(path)))
 
         show()
@@ -256,22 +259,22 @@ def progress_bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
 
 
 def _round_files(folder: Path, name: str, seed: int) -> list[Path]:
-    """Return the files of the rounds that a unit has done itself: the first one is done once for all strategies."""
-    found = sorted(records.unit_folder(folder, name, seed).glob("round-*.json"))
-    return found if name == INITIAL else found[1:]
+    """Return the files of the rounds that a unit did itself; the first round is shared by all strategies."""
+    files = sorted(records.unit_folder(folder, name, seed).glob("round-*.json"))
+    return files if name == INITIAL else files[1:]
 
 
-def _line(name: str, seed: int, plan: Plan, done: Round) -> str:
+def _line(name: str, seed: int, plan: Plan, finished: Round) -> str:
     labels = RECIPES[plan.task].labels
     return (
-        f"{name:20} seed {seed}  round {done.round}  {done.images:5d} images {done.boxes:6d} {labels}  "
-        f"{plan.quality} {basis.on_test(done.metrics)}  "
-        f"{done.train_s + done.score_s + done.rank_s:.0f} s"
+        f"{name:20} seed {seed}  round {finished.round}  {finished.images:5d} images {finished.boxes:6d} {labels}  "
+        f"{plan.quality} {basis.on_test(finished.metrics)}  "
+        f"{finished.train_s + finished.score_s + finished.rank_s:.0f} s"
     )
 
 
 def _finished(folder: Path, unit: Unit) -> float:
-    """Return how many rounds a unit has done itself, with the share of the one under way."""
+    """Return the number of rounds that a unit did itself, plus the share of the current one."""
     path = records.unit_folder(folder, *unit) / PROGRESS_FILE
     done = float(path.read_text() or 0) if path.is_file() else 0.0
     return done if unit[0] == INITIAL else max(done - 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""A data set as an experiment sees it: a pool to label from and a test split, all of it checked before any training."""
+"""The data set of an experiment: a pool of images to label and a test split, checked before any training."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _KINDS: Mapping[YoloTask, str] = {
 class SimulationData:
     """The pool, which is the train split, and the images that the reported metrics are measured on."""
 
-    tag: ControlTag  # under which a project would have these labels
+    tag: ControlTag  # the control tag that a project with these labels would have
     pool: tuple[LabeledFile, ...]
     test: tuple[LabeledFile, ...]  # the test split, or val where there is none
     root: Path  # images are named relative to it
-    notes: tuple[str, ...]  # what was left out
-    details: Mapping[str, Any] = field(default_factory=dict)  # what else data.yaml says of the task
+    notes: tuple[str, ...]  # about labels that were left out
+    details: Mapping[str, Any] = field(default_factory=dict)  # further fields of data.yaml for the task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,16 +51,16 @@ class SimulationData:
         return Path(os.path.relpath(self.pool[image].path, self.root)).as_posix()
 
     def labeled(self, image: int, task_id: int, *, random: bool) -> LabeledImage:
-        """Return an image of the pool with its true labels, as they come back from Label Studio.
+        """Return an image of the pool with its true labels, in the precision that they have after Label Studio.
 
-        It keeps percent, rectangles where boxes are rotated, and no places of points that cannot be told.
+        Label Studio stores percent and, for rotated boxes, rectangles. It does not store unlabeled points.
         """
         file = self.pool[image]
         boxes = tags.decode(self.tag, annotator.annotated(self.tag, file))
         return LabeledImage(task_id, file.path, boxes, random)
 
     def sha256(self) -> str:
-        """Return a sum over classes, images by name and size, labels, and what else the task takes."""
+        """Return the sha256 of the classes, the names and sizes of the images, the labels and the further fields."""
         parts = hashlib.sha256(repr(self.classes).encode())
         parts.update("".join(repr(entry) for entry in sorted(self.details.items())).encode())
         for split in (self.pool, self.test):
@@ -84,12 +84,12 @@ def read(place: Path, task: YoloTask = "detect") -> SimulationData:
         data = image_folder.read(place)
     tag = _tag(data, task)
     root = place if place.is_dir() else place.parent
-    known = {"flip_idx": list(data.mirrored)} if data.mirrored else {}
-    return SimulationData(tag, data.train, data.test or data.val, root, data.notes, {**details(tag), **known})
+    further = {"flip_idx": list(data.mirrored)} if data.mirrored else {}
+    return SimulationData(tag, data.train, data.test or data.val, root, data.notes, {**details(tag), **further})
 
 
-def told(place: Path) -> YoloTask | None:
-    """Return the task that a data set can only be for, None where its base weights must tell.
+def task_by_data(place: Path) -> YoloTask | None:
+    """Return the only task that fits a data set, None if the base weights must decide.
 
     Raises DataError for a file that is no data.yaml.
     """
@@ -105,7 +105,7 @@ def _with_yaml(place: Path) -> Path:
 
 
 def check(data: SimulationData, budget: int) -> None:
-    """Raise DataError for a pool under `budget` images, a split without labels, and an image that cannot be used."""
+    """Raise DataError for a pool with fewer than `budget` images, a split without labels, or an unusable image."""
     where = str(data.root)
     if len(data.pool) < budget:
         raise DataError(
@@ -130,9 +130,9 @@ def check(data: SimulationData, budget: int) -> None:
 
 
 def task_ids(data: SimulationData, seed: int) -> IntArray:
-    """Return the ids (n,) that the images have as tasks of the simulated project: 1 … n in an order of the seed's own.
+    """Return the task ids (n,) of the images in the simulated project: 1 … n, in a random order of the seed.
 
-    Production draws the initial images, the explored ones and the validation set by hashes of ids.
+    The live loop draws the initial images, the explored tasks and the validation set by hashes of task ids.
     """
     return np.random.default_rng((seed, len(data.pool))).permutation(len(data.pool)) + 1
 

@@ -1,4 +1,4 @@
-"""Which task an experiment is of, and which base weights it starts from."""
+"""The task of an experiment, and its base weights."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from backend.yolo.runtime import load_model, task_of
 from backend.yolo.tasks import RECIPES, example, task_named, weights_name
 
 
-def choose(told: YoloTask | None, base_model: str, model_dir: Path) -> tuple[YoloTask, str]:
-    """Return the task, and the name of the weights to start from: the data's task if it is told, else that of the base.
+def choose(data_task: YoloTask | None, base_model: str, model_dir: Path) -> tuple[YoloTask, str]:
+    """Return the task of the data, else that of the base weights, and the name of the weights to start from.
 
-    For data of another task weights for boxes stand for their counterpart, as in production. Raises SettingError for
-    other weights, and ModelError for a damaged file.
+    If the data is for another task, weights for boxes are replaced by their counterpart for it, as in the live loop.
+    Raises SettingError for other weights that do not fit, and ModelError for a damaged file.
     """
-    found = _task_of(base_model, model_dir)
-    if found == "semantic":
+    base_task = _task_of(base_model, model_dir)
+    if base_task == "semantic":
         raise SettingError(
-            f"BASE_MODEL={base_model} is a {RECIPES[found].noun} model, and simulate has no experiments with those",
+            f"BASE_MODEL={base_model} is a {RECIPES[base_task].noun} model, and simulate has no experiments with those",
             where="BASE_MODEL",
             fix=f"use weights like {example('segment')}: outlines are learned from the same labels",
         )
-    if told in (None, found):
-        return found, base_model
-    if found == "detect":
-        return told, weights_name(base_model, told)
+    if data_task in (None, base_task):
+        return base_task, base_model
+    if base_task == "detect":
+        return data_task, weights_name(base_model, data_task)
+    model, data = RECIPES[base_task].noun, RECIPES[data_task].noun
     raise SettingError(
-        f"BASE_MODEL={base_model} is a {RECIPES[found].noun} model, and the data set is for {RECIPES[told].noun}",
+        f"BASE_MODEL={base_model} is a {model} model, and the data set is for {data}",
         where="BASE_MODEL",
-        fix=f"use weights like {example(told)}",
+        fix=f"use weights like {example(data_task)}",
     )
 
 
 def check(strategies: Iterable[str], task: YoloTask) -> None:
-    """Raise SettingError for a strategy that needs what models of the task cannot give."""
-    lacks = RECIPES[task].lacks | {"video_doubt"}  # experiments are of images
+    """Raise SettingError for a strategy with a need that models of the task cannot meet."""
+    lacks = RECIPES[task].lacks | {"video_doubt"}  # there are no experiments with videos
     for name in strategies:
         if missing := sorted(acquisition.get(name).needs & lacks):
             good = [other for other in acquisition.names() if not acquisition.get(other).needs & lacks]
@@ -51,7 +52,7 @@ def check(strategies: Iterable[str], task: YoloTask) -> None:
 
 
 def _task_of(base_model: str, model_dir: Path) -> YoloTask:
-    """Return the task of the weights in `model_dir`, else the one they have by their name."""
+    """Return the task of the weights in `model_dir`, else the task by their name."""
     for path in (model_dir / base_model, model_dir / "base" / base_model):
         if is_weights_name(base_model) and path.is_file():
             return task_of(load_model(path)) or "detect"

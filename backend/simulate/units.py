@@ -1,7 +1,7 @@
-"""Offline pool-based experiments: production's ranking, inference and training, with the true labels for an annotator.
+"""Offline pool-based experiments: the live loop's ranking, inference and training, with true labels as the annotator.
 
-A unit is one strategy with one seed. Its state is its history, which lies on disk, so a unit that was killed goes on
-where it was. Every unit runs in a process of its own with one thread, so that nothing but the plan decides its numbers.
+A unit is one strategy with one seed. Its state is its history on disk, so a unit that was killed continues where it
+stopped. Every unit runs in its own process with one thread, so that its results depend on the plan only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from backend.settings import Settings
 from backend.simulate import records, simulation_data
 from backend.simulate.history import History
 from backend.simulate.records import INITIAL, Pick, Plan, Project, Round
-from backend.simulate.simulated_pool import Known, PastLosses, gather
+from backend.simulate.simulated_pool import Knowledge, PastLosses, gather
 from backend.simulate.simulation_data import SimulationData
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
@@ -40,7 +40,7 @@ from backend.yolo.training import EpochReport
 
 log = logging.getLogger(__name__)
 
-THREADS = 1  # per unit; with more of them the sums of a training depend on the machine
+THREADS = 1  # per unit; with more threads, the sums of a training depend on the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the evaluation gave."""
+    """The measurements of a round, and whether its version is published."""
 
     test: Metrics
     validation: Metrics
@@ -66,9 +66,9 @@ class Judged:
 
 
 def run_unit(folder: Path, strategy: str, seed: int) -> None:
-    """Run what is missing of a unit; INITIAL stands for the training that all strategies of a seed share.
+    """Run the missing rounds of a unit; INITIAL is the training that all strategies of a seed share.
 
-    Raises what the parts raise. Waits while another process works on it.
+    Waits while another process runs the same unit.
     """
     unit = records.unit_folder(folder, strategy, seed)
     unit.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def run_unit(folder: Path, strategy: str, seed: int) -> None:
 
 
 class Unit:
-    """One strategy with one seed, between its finished rounds and the plan's last one."""
+    """One strategy with one seed, from its last finished round to the last round of the plan."""
 
     def __init__(self, folder: Path, strategy: str, seed: int) -> None:
         self._plan: Plan = records.load_plan(folder)
@@ -91,14 +91,14 @@ class Unit:
         self._history = History(folder, strategy, seed, self._settings)
         self._work = records.unit_folder(folder, strategy, seed) / "work"
         project = _project(self._plan, self._data, seed)
-        self._project_id = project.id  # decides who is held out, as in production
+        self._project_id = project.id  # decides which images are held out, as in the live loop
         self._ids = np.array(project.task_ids, dtype=np.int64)
         self._image_of = {task_id: image for image, task_id in enumerate(self._ids.tolist())}
 
     def run(self) -> None:
-        """Finish the rounds that are missing."""
+        """Run the missing rounds."""
         fix_threads(THREADS)
-        shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves it half done
+        shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves an incomplete folder
         last = 1 if self._strategy == INITIAL else self._plan.rounds
         if not self._history and self._strategy != INITIAL:
             self._history.begin()
@@ -106,7 +106,7 @@ class Unit:
             self._history.keep(*self._round(len(self._history) + 1))
 
     def _round(self, number: int) -> tuple[Round, Path]:
-        """Return a finished round and its weights."""
+        """Run a round; return its record and its weights."""
         self._history.report(0.0)
         queue = self.queue(number)
         count = self._plan.batch if number > 1 else self._plan.initial
@@ -140,34 +140,34 @@ class Unit:
         return finished, weights
 
     def queue(self, number: int) -> Queue:
-        """Return the tasks that are not labeled yet in the order of the queue, as production would have it."""
-        if number == 1:  # before the first training nothing tells one image from another
+        """Return the unlabeled tasks in the order of the queue, as in the live loop."""
+        if number == 1:  # before the first training, the order is random
             order = self._ids[ranking.shuffled(self._ids)].tolist()
             return Queue(tuple(order), frozenset(order))
-        before = self._history.last
-        kept = Queue(before.order, frozenset(before.explored), before.losses)
-        return self._ranked(before, kept) if before.published else kept
+        last_round = self._history.last
+        unchanged = Queue(last_round.order, frozenset(last_round.explored), last_round.losses)
+        return self._ranked(last_round, unchanged) if last_round.published else unchanged
 
-    def _ranked(self, before: Round, kept: Queue) -> Queue:
-        """Return the queue after a ranking by the version of round `before`; the one kept if it cannot rank."""
+    def _ranked(self, before: Round, unchanged: Queue) -> Queue:
+        """Return the queue as ranked by the version of round `before`; the unchanged queue if that cannot rank."""
         settings = self._settings
         started = time.perf_counter()
-        losses = kept.losses
+        losses = unchanged.losses
         try:
-            scored = gather(self._known(before), self._strategy, settings)
+            scored = gather(self._knowledge(before), self._strategy, settings)
             losses, ended = scored.losses, time.perf_counter()
-            found = ranking.rank(
+            ranked = ranking.rank(
                 scored.pool,
                 self._strategy,
                 explore_share=settings.explore_share,
                 rng=queue_order.chance(settings, self._project_id, before.round),
                 protocol=queue_order.protocol(settings),
             )
-        except ModelError as error:  # production keeps the order, too, and says why on the status page
+        except ModelError as error:  # the live loop keeps the order too, and shows the reason on the status page
             log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
-            return replace(kept, losses=losses, unranked=str(error), score_s=time.perf_counter() - started)
-        order = found.task_ids[np.argsort(found.priority, kind="stable")].tolist()
-        explored = frozenset(found.task_ids[found.explored].tolist())
+            return replace(unchanged, losses=losses, unranked=str(error), score_s=time.perf_counter() - started)
+        order = ranked.task_ids[np.argsort(ranked.priority, kind="stable")].tolist()
+        explored = frozenset(ranked.task_ids[ranked.explored].tolist())
         return Queue(
             tuple(order),
             explored,
@@ -176,9 +176,9 @@ class Unit:
             rank_s=time.perf_counter() - ended,
         )
 
-    def _known(self, before: Round) -> Known:
-        """Return what the project knows after round `before`, whose version serves."""
-        return Known(
+    def _knowledge(self, before: Round) -> Knowledge:
+        """Return the knowledge of the project after round `before`, whose version serves."""
+        return Knowledge(
             versions=tuple(self._history.weights(number) for number in self._history.voters()),
             unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(before.order)),
             split=self._split(self._labeled(self._history.picks)),
@@ -192,7 +192,7 @@ class Unit:
         )
 
     def _start(self, split: Split) -> int:
-        """Return the round whose weights a training goes on from, 0: it starts from the base weights."""
+        """Return the round whose weights a training starts from, 0: the base weights."""
         champion = self._history.champion
         continues = starts_from_served(
             Origin(self._data.classes, self._plan.base.source, self._learned(champion)) if champion else None,
@@ -209,26 +209,27 @@ class Unit:
 
     def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
-        begin = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
+        base_weights = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
         if start:
-            begin = replace(begin, source=str(self._history.weights(start)), pretrained=True)
+            base_weights = replace(base_weights, source=str(self._history.weights(start)), pretrained=True)
         hyper = hyper_parameters(len(split.train), settings)
 
         def on_epoch(report: EpochReport) -> None:
+            """Report the progress of the training."""
             self._history.report(report.epoch / report.epochs)
 
-        done = training.train(data_yaml, begin, hyper, self._work / "run", on_epoch)
-        self._finite = done.losses_finite
-        return done.weights, done.seconds
+        trained = training.train(data_yaml, base_weights, hyper, self._work / "run", on_epoch)
+        self._finite = trained.losses_finite
+        return trained.weights, trained.seconds
 
     def _judge(self, weights: Path, data_yaml: Path, split: Split) -> Judged:
-        """Measure on the test split, and decide by the validation set alone, as production does."""
+        """Measure on the test split, and decide by the validation set alone, as the live loop does."""
         size, device = self._settings.imgsz, self._settings.device
         test = evaluate.evaluate(weights, self._test_set(), size, device)
         models = [weights]
         if number := self._history.champion:
             models.append(self._history.weights(number))
-        judged = judge_challenger(
+        outcome = judge_challenger(
             self._measured(models, data_yaml),
             lambda: self._on_labels(models, split),
             held_out=split.held_out,
@@ -236,27 +237,27 @@ class Unit:
             tolerance=self._settings.tolerance,
             quality=self._plan.quality,
         )
-        return Judged(test, judged.challenger, judged.promoted, judged.reason)
+        return Judged(test, outcome.challenger, outcome.promoted, outcome.reason)
 
     def _measured(self, models: Sequence[Path], data_yaml: Path) -> list[Measured]:
         settings = self._settings
         return [evaluate.measure(weights, data_yaml, settings.imgsz, settings.device) for weights in models]
 
     def _on_labels(self, models: Sequence[Path], split: Split) -> list[Measured]:
-        """Measure the models on all labels there are."""
+        """Measure the models on all labeled images."""
         folder, data = self._work / "labels", self._data
         data_yaml = writer.write(split.whole(), data.classes, folder, self._plan.task, data.details)
         return self._measured(models, data_yaml)
 
     def _test_set(self) -> Path:
-        """Return the test split's data.yaml, written once: of a large one that takes a while."""
+        """Return the data.yaml of the test split, written once, because that takes long for a large split."""
         root, data = self._work / "test", self._data
         if (root / "data.yaml").is_file():
             return root / "data.yaml"
         return writer.write_test_set(data.test, data.classes, root, self._plan.task, data.details)
 
     def _labeled(self, picks: Sequence[Pick]) -> tuple[LabeledImage, ...]:
-        """Return picked images with their labels, by task id as Label Studio gives them."""
+        """Return picked images with their labels, ordered by task id as Label Studio does."""
         return tuple(self._task(pick.id, random=pick.random) for pick in sorted(picks, key=lambda pick: pick.id))
 
     def _split(self, images: Sequence[LabeledImage]) -> Split:
@@ -278,15 +279,15 @@ def _data(plan: Plan) -> SimulationData:
 
 
 def _project(plan: Plan, data: SimulationData, seed: int) -> Project:
-    """Return the plan's project, else one of the seed's own."""
+    """Return the plan's project, else an imaginary project of the seed."""
     return plan.project or Project(id=seed + 1, task_ids=tuple(simulation_data.task_ids(data, seed).tolist()))
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Wait for the folder's lock and hold it; it ends with the process.
+    """Hold the folder's lock while the block runs; wait for it if needed. It ends with the process.
 
-    A command that was killed leaves a unit behind for a moment, or for longer where workers do the work.
+    The unit of a killed command runs on for a moment, or for longer on a worker.
     """
     with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

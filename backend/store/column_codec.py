@@ -103,7 +103,7 @@ def _ring_names(column: Column) -> tuple[str, ...]:
 
 
 def _encode_rings(column: Column, predictions: Predictions) -> dict[str, Array]:
-    """Return the points of all rings (p, 2), where each ring begins (r + 1,), and where each box's rings begin (m + 1,).
+    """Return the points of all rings (p, 2), the start of each ring (r + 1,) and of each box's rings (m + 1,).
 
     The last array is (1,) if the boxes have no outlines.
     """

@@ -71,7 +71,7 @@ def open_store_files(root: str, cache: Path, prepare: Callable[[Files], None] | 
 
 
 def library_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that a store may raise: OSError, ValueError (a bad setting), and those of imported libraries."""
+    """Return the errors that a store may raise: OSError, ValueError (bad settings), and those of imported libraries."""
     modules = ((sys.modules.get(module), name) for module, name in _LIBRARY_ERRORS.items())
     return (OSError, ValueError, *(getattr(module, name) for module, name in modules if module is not None))
 

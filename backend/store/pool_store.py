@@ -129,7 +129,7 @@ class PoolStore:
     def of_tasks(
         self, folder: str, task_ids: Iterable[int], sources: Mapping[int, int]
     ) -> Iterator[tuple[int, Prediction]]:
-        """Yield the stored predictions of some tasks, without failed ones; each shard is read once. `sources` as in `find`."""
+        """Yield the stored predictions of some tasks, reading each shard once; `sources` as in `find`."""
         index, wanted = self._index(folder), np.array(list(task_ids), dtype=np.int64)
         for name, is_newest in index.is_newest.items():
             header = index.headers[name]

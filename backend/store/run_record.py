@@ -92,7 +92,7 @@ class RunRecord:
         )
 
     def release(self) -> None:
-        """Remove the record, so that another run can start. If the store fails, it must wait until the record is stale."""
+        """Remove the record, so that another run can start. If that fails, others wait until it is stale."""
         try:
             holder = self._holder_of(self._numbers())
             if holder is not None and holder.run == self._holder.run:

@@ -15,7 +15,7 @@ from backend.model_versions import Metrics
 from backend.sampling import ranking
 from backend.settings import Settings
 from backend.simulate import simulated_pool
-from backend.simulate.simulated_pool import Known, PastLosses
+from backend.simulate.simulated_pool import Knowledge, PastLosses
 from backend.types import LabeledBox, Ranking, YoloTask
 from backend.yolo.classifier import Classifier
 from backend.yolo.predictors import load_predictor
@@ -42,18 +42,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabeledImage, ...]
 
 
 @pytest.fixture(scope="module")
-def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFactory) -> Known:
+def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
     """Five images to choose from, four learned from, three held out; two versions."""
     folder = tmp_path_factory.mktemp("versions")
     versions = tuple(tiny_yolo(folder / f"{seed}.pt", seed=seed) for seed in range(2))
     split = Split(images[5:9], images[9:], held_out=True)
     past = (PastLosses(frozenset(), {6: 0.5}),)
-    return Known(versions, images[:5], split, frozenset(range(6, 10)), past, VALIDATION, threads=1)
+    return Knowledge(versions, images[:5], split, frozenset(range(6, 10)), past, VALIDATION, threads=1)
 
 
 # "learning_loss" wants more labels than there are here, "shape" a model of masks or points, "video" videos.
 @pytest.mark.parametrize("strategy", sorted(set(acquisition.names()) - {"learning_loss", "shape", "video"}))
-def test_every_strategy_gets_what_it_needs(strategy: str, known: Known) -> None:
+def test_every_strategy_gets_what_it_needs(strategy: str, known: Knowledge) -> None:
     scored = simulated_pool.gather(known, strategy, SETTINGS)
     order = ranking.rank(scored.pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
     assert sorted(order.task_ids.tolist()) == [1, 2, 3, 4, 5]
@@ -61,7 +61,7 @@ def test_every_strategy_gets_what_it_needs(strategy: str, known: Known) -> None:
 
 
 @pytest.mark.parametrize("task", ["obb", "segment", "pose", "classify"])
-def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, tmp_path: Path) -> None:
+def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Knowledge, tmp_path: Path) -> None:
     mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
     able = [name for name in ("ppal", "bald", "localization") if not acquisition.get(name).needs & RECIPES[task].lacks]
     assert len(able) == (2 if task == "classify" else 3)
@@ -77,18 +77,18 @@ def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Known, 
 @pytest.mark.parametrize(
     ("strategy", "reason"), [("box_disagreement", "predicts whole images"), ("localization", "needs box_variance")]
 )
-def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Known, tmp_path: Path) -> None:
+def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Knowledge, tmp_path: Path) -> None:
     mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))
     with pytest.raises(ModelError, match=reason):
         rank_by(strategy, mine)
 
 
-def rank_by(strategy: str, known: Known) -> Ranking:
+def rank_by(strategy: str, known: Knowledge) -> Ranking:
     pool = simulated_pool.gather(known, strategy, SETTINGS).pool
     return ranking.rank(pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
 
 
-def test_a_strategy_is_told_of_the_validation_images_alone(known: Known) -> None:
+def test_a_strategy_is_told_of_the_validation_images_alone(known: Knowledge) -> None:
     pool = simulated_pool.gather(known, "auto", SETTINGS).pool
     assert pool.map50 == 0.25
     assert pool.class_weights is not None
@@ -100,7 +100,7 @@ def test_a_strategy_is_told_of_the_validation_images_alone(known: Known) -> None
     assert pool.labeled_thumbnails.shape == (7, 192)
 
 
-def test_losses_are_of_images_the_version_had_not_learned_from(known: Known) -> None:
+def test_losses_are_of_images_the_version_had_not_learned_from(known: Knowledge) -> None:
     scored = simulated_pool.gather(known, "learning_loss", SETTINGS)
     losses = scored.pool.labeled_losses
     assert losses is not None
@@ -112,7 +112,7 @@ def test_losses_are_of_images_the_version_had_not_learned_from(known: Known) -> 
         ranking.rank(scored.pool, "learning_loss", explore_share=0, rng=np.random.default_rng(0))
 
 
-def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(known: Known) -> None:
+def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(known: Knowledge) -> None:
     everything = (*known.split.train, *known.split.val)
     split, learned = Split(everything, everything, held_out=False), frozenset(range(6, 13))
     cold = replace(known, split=split, learned=learned, past=())
@@ -123,7 +123,7 @@ def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(know
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_each_of_several_labels_is_calibrated(multiple: bool, known: Known, tmp_path: Path) -> None:
+def test_each_of_several_labels_is_calibrated(multiple: bool, known: Knowledge, tmp_path: Path) -> None:
     detector = load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="classify"), IMGSZ, "cpu")
     assert isinstance(detector, Classifier)
     detector.multiple = multiple
@@ -132,31 +132,31 @@ def test_each_of_several_labels_is_calibrated(multiple: bool, known: Known, tmp_
 
 
 @pytest.mark.parametrize(("kind", "members"), [("augmented", 3), ("perturbed", 3), ("snapshots", 2)])
-def test_the_committee_is_the_one_of_the_settings(kind: str, members: int, known: Known) -> None:
+def test_the_committee_is_the_one_of_the_settings(kind: str, members: int, known: Knowledge) -> None:
     settings = SETTINGS.model_copy(update={"committee": kind})
     committee = simulated_pool.gather(known, "bald", settings).pool.committee
     assert committee is not None
     assert len(committee.member_probs) == members
 
 
-def test_snapshots_take_two_versions(known: Known) -> None:
+def test_snapshots_take_two_versions(known: Knowledge) -> None:
     young = replace(known, versions=known.versions[:1])
     with pytest.raises(ModelError, match="two published versions"):
         simulated_pool.gather(young, "bald", SETTINGS.model_copy(update={"committee": "snapshots"}))
 
 
-def test_chance_costs_no_prediction(known: Known) -> None:
+def test_chance_costs_no_prediction(known: Knowledge) -> None:
     blind = replace(known, versions=(Path("no-such-weights.pt"),))
     pool = simulated_pool.gather(blind, "random", SETTINGS).pool
     assert pool.task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_a_quality_that_is_not_known_is_none(known: Known) -> None:
+def test_a_quality_that_is_not_known_is_none(known: Knowledge) -> None:
     unknown = replace(known, validation=Metrics(math.nan, 0, {}, 0, 0, 0))
     assert simulated_pool.gather(unknown, "entropy", SETTINGS).pool.map50 is None
 
 
-def test_the_settings_choose_class_weights_and_what_nothing_counts_as(known: Known) -> None:
+def test_the_settings_choose_class_weights_and_what_nothing_counts_as(known: Knowledge) -> None:
     pools = {}
     for kind in ("long_tail", "ppal", "none"):
         settings = SETTINGS.model_copy(update={"class_weights": kind, "empty": "lowest"})

@@ -209,11 +209,11 @@ def test_a_folder_of_classes_is_a_data_set(tmp_path: Path) -> None:
 
 
 def test_some_data_sets_tell_their_task(tmp_path: Path) -> None:
-    assert simulation_data.told(tmp_path) == "classify"
-    assert simulation_data.told(write_for(tmp_path / "pose", "pose")) == "pose"
-    assert simulation_data.told(write(tmp_path / "boxes")) is None
+    assert simulation_data.task_by_data(tmp_path) == "classify"
+    assert simulation_data.task_by_data(write_for(tmp_path / "pose", "pose")) == "pose"
+    assert simulation_data.task_by_data(write(tmp_path / "boxes")) is None
     with pytest.raises(DataError, match="no such file"):
-        simulation_data.told(tmp_path / "nowhere.yaml")
+        simulation_data.task_by_data(tmp_path / "nowhere.yaml")
 
 
 # An export of Label Studio
@@ -243,7 +243,7 @@ def test_an_export_of_label_studio_is_a_data_set(tmp_path: Path, task: YoloTask)
     assert sorted(len(file.boxes) for file in (*data.pool, *data.test)) == [0, *[1] * 9]
     assert data.notes == (f"{folder}: an export has no splits, so 2 of its 10 images are the test split",)
     assert simulation_data.read(folder, task).pool == data.pool
-    assert simulation_data.told(folder) is None
+    assert simulation_data.task_by_data(folder) is None
 
 
 def test_an_export_without_images_names_the_one_with_images(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_an_export_without_images_names_the_one_with_images(tmp_path: Path) -> N
 
 def test_a_folder_with_a_data_yaml_is_that_data_set(tmp_path: Path) -> None:
     assert simulation_data.read(write(tmp_path).parent) == simulation_data.read(tmp_path / "data.yaml")
-    assert simulation_data.told(tmp_path) is None
+    assert simulation_data.task_by_data(tmp_path) is None
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="YOLO export of Label Studio"):
         simulation_data.read(tmp_path / "empty", "classify")
