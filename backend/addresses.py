@@ -1,4 +1,4 @@
-"""Web addresses: whether a text is one, and what site it is of."""
+"""Web addresses: their validation, and their origin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def require_web_address(name: str, address: str, example: str) -> None:
 
 
 def origin_of(address: str | httpx.URL) -> Origin | None:
-    """Return the scheme, host and port of a web address, None for what is none.
+    """Return the scheme, host and port of a web address, None for other texts.
 
     >>> origin_of("HTTPS://Example.org/a"), origin_of("/data/a.jpg")
     (('https', 'example.org', 443), None)

@@ -1,4 +1,4 @@
-"""Which software a version was made with."""
+"""The versions of the software that trains models."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _PACKAGES = ("yolo-backend", "ultralytics", "torch", "numpy", "label-studio-sdk"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide what a training gives."""
+    """Return the software versions on which the result of a training depends, by name."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}

@@ -1,35 +1,35 @@
 """One error tree: every error says what is wrong, where, and how to fix it, and knows its HTTP status.
 
-BackendError                    500  something of ours broke
-├── RequestError                400  the caller sent something we cannot use
-│   ├── SettingError            400  an unknown setting, or a value out of range
-│   ├── TooLargeError           413  more was sent than we take
-│   ├── ContentTypeError        415  a body that does not call itself JSON
-│   ├── DataError               400  a data set on disk that cannot be read
-│   ├── RegionError             400  a region of an annotation that cannot be read
-│   └── LabelConfigError        400  the label config has nothing we can predict, or is not XML
-├── AuthError                   401  missing or wrong credentials
-├── ForbiddenError              403  a page of another site asks, or somebody by a name that is not ours
-├── NotFoundError               404  no such project or version
-├── MediaError                  422  a task's media cannot be fetched, or is not an image we can read
-├── TrainingError               422  the labels do not allow a training
-├── BusyError                   409  another job holds the project, or a lock was lost
-├── ModelError                  409  weights are missing, damaged, not ours, or lack what was asked for
-├── MachineError                503  this machine lacks room, memory or rights: no task is to blame, and it is retried
-│   └── StoreError              503  MODEL_DIR cannot be read or written
-├── RedisDownError              503  redis does not answer: nothing can be queued now
-├── OverloadedError             503  too much is asked at once
-└── LabelStudioError            502  Label Studio refused, or did not answer
-    ├── LabelStudioAuthError    502  the token is missing, expired or of the wrong kind
-    ├── LabelStudioRefusedError 502  what was sent does not pass Label Studio's validation
-    └── LabelStudioBlockedError 502  Label Studio refuses private addresses (its SSRF protection)
+BackendError                    500
+├── RequestError                400
+│   ├── SettingError            400
+│   ├── TooLargeError           413
+│   ├── ContentTypeError        415
+│   ├── DataError               400
+│   ├── RegionError             400
+│   └── LabelConfigError        400
+├── AuthError                   401
+├── ForbiddenError              403
+├── NotFoundError               404
+├── MediaError                  422
+├── TrainingError               422
+├── BusyError                   409
+├── ModelError                  409
+├── MachineError                503
+│   └── StoreError              503
+├── RedisDownError              503
+├── OverloadedError             503
+└── LabelStudioError            502
+    ├── LabelStudioAuthError    502
+    ├── LabelStudioRefusedError 502
+    └── LabelStudioBlockedError 502
 """
 
 from __future__ import annotations
 
 
 class BackendError(Exception):
-    """An error with its place (`where`), its cure (`fix`) and the HTTP status it maps to."""
+    """Something is wrong (`what`), with its place (`where`), its cure (`fix`) and its HTTP status."""
 
     status = 500
 
@@ -46,7 +46,7 @@ class BackendError(Exception):
 
 
 def one_line(text: str) -> str:
-    r"""Return `text` with line breaks and other characters that cannot be printed as their escapes.
+    r"""Return `text` with line breaks and other unprintable characters as escapes.
 
     >>> one_line("a.png\n2026-01-01 ERROR forged")
     'a.png\\n2026-01-01 ERROR forged'
@@ -59,47 +59,59 @@ def one_line(text: str) -> str:
 
 
 class RequestError(BackendError):
+    """The caller sent something that cannot be used."""
+
     status = 400
 
 
 class SettingError(RequestError):
-    pass
+    """A setting is unknown, or its value is not allowed."""
 
 
 class TooLargeError(RequestError):
+    """The request is larger than the limit."""
+
     status = 413
 
 
 class ContentTypeError(RequestError):
+    """The Content-Type of the request is not JSON."""
+
     status = 415
 
 
 class DataError(RequestError):
-    pass
+    """A data set on disk cannot be read."""
 
 
 class RegionError(RequestError):
-    pass
+    """A region of an annotation cannot be read."""
 
 
 class LabelConfigError(RequestError):
-    pass
+    """The label config is not XML, or has no tag that can be predicted."""
 
 
 class AuthError(BackendError):
+    """Credentials are missing or wrong."""
+
     status = 401
 
 
 class ForbiddenError(BackendError):
+    """The request comes from a page of another site, or names a host that is not ours."""
+
     status = 403
 
 
 class NotFoundError(BackendError):
+    """There is no such project or version."""
+
     status = 404
 
 
 class MediaError(BackendError):
-    """An error of one task's media; it is one line, for addresses and file names are what somebody typed."""
+    """A task's media cannot be fetched or read. Users typed addresses and file names, so line breaks are escaped."""
 
     status = 422
 
@@ -108,47 +120,61 @@ class MediaError(BackendError):
 
 
 class TrainingError(BackendError):
+    """The labels do not allow a training."""
+
     status = 422
 
 
 class BusyError(BackendError):
+    """Another job holds the project, or a lock was lost."""
+
     status = 409
 
 
 class ModelError(BackendError):
+    """Weights are missing, damaged, not ours, or cannot do what was requested."""
+
     status = 409
 
 
 class MachineError(BackendError):
+    """This machine lacks disk space, memory or rights; no task is at fault, and the job is retried."""
+
     status = 503
 
 
 class RedisDownError(BackendError):
+    """redis does not answer, so nothing can be queued."""
+
     status = 503
 
 
 class StoreError(MachineError):
-    pass
+    """MODEL_DIR cannot be read or written."""
 
 
 class OverloadedError(BackendError):
+    """There are too many requests at once."""
+
     status = 503
 
 
 class LabelStudioError(BackendError):
+    """Label Studio refused a request, or did not answer."""
+
     status = 502
 
 
 class LabelStudioAuthError(LabelStudioError):
-    pass
+    """The token is missing, expired or of the wrong kind."""
 
 
 class LabelStudioBlockedError(LabelStudioError):
-    pass
+    """Label Studio refuses private addresses (its SSRF protection)."""
 
 
 class LabelStudioRefusedError(LabelStudioError):
-    """Carries Label Studio's `problems`, word for word, and nothing was written."""
+    """The data failed Label Studio's validation, so nothing was written; `problems` are its messages."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(what, where=where, fix=fix)

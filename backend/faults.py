@@ -1,4 +1,4 @@
-"""Whose fault an error is: the machine's, so that it is tried again, or that of what was read."""
+"""Errors by their cause: the machine, so that a job is retried, or the data."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _GPU_FIX = "lower IMGSZ, choose a smaller BASE_MODEL, or end what else uses the 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether Python or OpenCV could not get the memory that they asked for."""
+    """Return whether Python or OpenCV ran out of memory."""
     if isinstance(error, MemoryError):
         return True
     return type(error).__module__ == "cv2" and getattr(error, "code", None) == _CV_NO_MEMORY
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Tell whether the system refused to read or write; decoders raise OSError too, without its number."""
+    """Return whether the system failed to read or write; an OSError of a decoder has no errno."""
     return isinstance(error, OSError) and error.errno is not None
 
 
 def is_out_of_sockets(error: BaseException | None) -> bool:
-    """Tell whether an error, or the one behind it, says that this machine can open no more connections."""
+    """Return whether an error, or one of its causes, is that this machine can open no more connections."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _NO_SOCKETS:
             return True
@@ -45,7 +45,7 @@ def is_out_of_sockets(error: BaseException | None) -> bool:
 
 
 def machine_fault(error: BaseException) -> MachineError | None:
-    """Return the machine's fault behind an error, None if it is of another kind."""
+    """Return the fault of the machine that caused an error, None if the machine is not the cause."""
     for cause in _causes(error):
         if isinstance(cause, MachineError):
             return cause
@@ -55,7 +55,7 @@ def machine_fault(error: BaseException) -> MachineError | None:
 
 
 def out_of_gpu_memory(error: BaseException) -> bool:
-    """Return whether a GPU had too little memory for what was asked of it: less may fit."""
+    """Return whether a GPU ran out of memory, so that a smaller batch may fit."""
     return isinstance(error, RuntimeError) and any(
         words in str(error)
         for words in ("CUDA out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -63,7 +63,7 @@ def out_of_gpu_memory(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, outermost first."""
+    """Yield an error and its causes, outermost first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -79,7 +79,7 @@ def _of_system(error: BaseException) -> MachineError | None:
 
 
 def _of_text(error: BaseException) -> MachineError | None:
-    """Read what torch tells in words alone."""
+    """Return the fault that a message of torch describes; torch has no error classes for these."""
     if out_of_gpu_memory(error):
         return MachineError("the GPU has no memory left", fix=_GPU_FIX)
     text = str(error) if isinstance(error, RuntimeError) else ""

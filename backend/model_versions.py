@@ -1,4 +1,4 @@
-"""What a training leaves behind: a model version, what it was made of, and how good it is."""
+"""Model versions: the result of a training, its labels and its quality."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WEIGHTS_NAME = re.compile(r"\w[\w.-]*\.pt", re.ASCII)
 
 
 def is_weights_name(name: str) -> bool:
-    """Return whether `name` is that of a weights file without any folder.
+    """Return whether `name` is the name of a weights file, without a folder.
 
     >>> is_weights_name("yolo11n.pt"), is_weights_name("../yolo11n.pt")
     (True, False)
@@ -25,56 +25,56 @@ def is_weights_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSnapshot:
-    """The labels one training was made of; `annotations` maps annotation id to its updated_at."""
+    """The labels of one training; `annotations` maps the id of an annotation to its updated_at."""
 
     project_id: int
     label_config_hash: str
     annotations: Mapping[int, str]
     train_tasks: tuple[int, ...]
     val_tasks: tuple[int, ...]
-    random_tasks: tuple[int, ...] = ()  # labeled tasks that chance chose, not a strategy: the validation set's source
+    random_tasks: tuple[int, ...] = ()  # labeled tasks drawn at random, the source of the validation set
 
     @property
     def learned_tasks(self) -> int:
-        """How many tasks the training learned or was judged by; labels of others were left out of it."""
+        """The number of tasks in the train set and the validation set; labels of other tasks were left out."""
         return len({*self.train_tasks, *self.val_tasks})
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Quality on one validation set, of what the task finds: boxes, rotated boxes, masks, points or classes."""
+    """The quality on one validation set, of boxes, rotated boxes, masks, points or classes, depending on the task."""
 
     map50: float
     map50_95: float
     class_ap50: Mapping[str, float]
     images: int
     boxes: int
-    detections: int  # kept boxes; 0 means the model collapsed
-    interval: tuple[float, float] | None = None  # of map50, 95%, by a bootstrap over images; None: not known
+    detections: int  # number of detected boxes; 0: the model collapsed
+    interval: tuple[float, float] | None = None  # 95% bootstrap interval of map50 over images; None: not known
     interval_50_95: tuple[float, float] | None = None  # of map50_95
-    gained: tuple[float, float] | None = None  # 95% interval of map50 over the champion's; None: not compared
-    held_out: bool | None = None  # False: the model has learned from these images; None: a manifest from before
+    gained: tuple[float, float] | None = None  # 95% interval of map50 minus the champion's; None: not compared
+    held_out: bool | None = None  # False: the model learned from these images; None: manifest of an earlier release
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The temperature of one model version, and what it was fitted on."""
+    """The temperature of a model, and its fit."""
 
     temperature: float = 1.0
-    detections: int = 0  # of a model that gives an image several labels: each label of each image
+    detections: int = 0  # number of detections; for multi-label images, every label of every image
     nll_before: float = 0.0  # mean negative log-likelihood at T = 1, nats
     nll_after: float = 0.0
-    reason: str = ""  # why the temperature is 1, empty where it was fitted
+    reason: str = ""  # why the temperature is 1, empty if it was fitted
 
 
 @dataclass(frozen=True, slots=True)
 class TagModel:
-    """What a version has for one control tag: a model of its own, its parent's carried over, or none yet."""
+    """The model of a version for one control tag: its own, one carried over from its parent, or none yet."""
 
-    from_name: str  # of the tag
+    from_name: str  # name of the control tag
     task: YoloTask
     classes: tuple[str, ...]
-    sha256: str  # of its weights; "": it has none yet
+    sha256: str  # of the weights; "": there are none yet
     base_model: str
     metrics: Metrics | None
     champion_metrics: Metrics | None
@@ -82,13 +82,13 @@ class TagModel:
     reason: str  # why it was, or was not, accepted
     calibration: Calibration = Calibration()
     class_quality: Mapping[str, float] = field(default_factory=dict)
-    carried: bool = False  # its weights are the parent's
-    learned: tuple[int, ...] | None = None  # the tasks that its weights have ever learned from, None: not known
-    lesson: str = ""  # a hash of what it was trained on and how, "": not known
+    carried: bool = False  # the weights are the parent's
+    learned: tuple[int, ...] | None = None  # all tasks from which the weights ever learned, None: not known
+    lesson: str = ""  # a hash of its training data and settings, "": not known
 
     @property
     def temperature(self) -> float:
-        """Of its confidences; 1 for a tag without a model of its own, which its base weights answer."""
+        """The temperature of its confidences; 1 without own weights, because the base weights are not calibrated."""
         return self.calibration.temperature if self.sha256 else 1.0
 
 
@@ -107,31 +107,31 @@ class ModelVersion:
     promoted: bool
     reason: str  # why it was, or was not, promoted
     models: tuple[TagModel, ...]  # one for each control tag, in the config's order
-    stored_names: Mapping[str, str] = field(default_factory=dict)  # of tags that were renamed since: name -> old name
+    stored_names: Mapping[str, str] = field(default_factory=dict)  # name -> old name, for tags renamed since
 
     def model_of(self, tag: ControlTag) -> TagModel | None:
-        """Return the model for a tag, None where there is none, or for another task."""
+        """Return the model for a tag, None if there is none or if it is for another task."""
         models = (model for model in self.models if model.from_name == tag.from_name)
         return next((model for model in models if model.sha256 and model.task == tag.task), None)
 
     def key_of(self, from_name: str) -> str:
-        """Return the name under which the store keeps what this version has of a tag."""
+        """Return the name of a tag in the store's files for this version."""
         return self.stored_names.get(from_name, from_name)
 
     def learned_task_ids(self, from_name: str) -> frozenset[int]:
-        """Return the tasks that a tag's model has ever learned from.
+        """Return the ids of all tasks from which a tag's model ever learned.
 
-        Where the manifest does not say, those of the version's own training.
+        If the manifest does not tell, these are the tasks of the version's own training.
         """
         learned = next((model.learned for model in self.models if model.from_name == from_name), None)
         return frozenset(self.snapshot.train_tasks if learned is None else learned)
 
 
 def renamed(version: ModelVersion, tags: Sequence[ControlTag]) -> ModelVersion:
-    """Return a version whose models have the names of the label config's tags.
+    """Return the version with its models renamed to the current tags of the label config.
 
-    A tag that the version does not know takes the model of a tag that is gone: one of the same task with a label in
-    common, where there is one such model and no other tag that it fits.
+    A new tag takes the model of a removed tag if both have the same task and a label in common, and if this pairing is
+    the only possible one for the tag and for the model.
     """
     names = {model.from_name for model in version.models}
     controls = {name for tag in tags for name in (tag.from_name, *tag.controls)}

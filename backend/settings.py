@@ -166,7 +166,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where they are no answer: pydantic would take them for 1 and 0."""
+        """Refuse true and false for numbers, because pydantic would read them as 1 and 0."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("switch", "Input should be a number or a text, not true or false")
         return value
@@ -179,22 +179,22 @@ class Settings(BaseModel):
         return name
 
 
-_REMEMBERED = 32  # texts of projects
+_REMEMBERED = 32  # extra params of projects whose settings are cached
 _EXTRA_PARAMS = "extra params of the ML backend"
-_LONGEST = 100_000  # characters of a project's extra params
+_LONGEST = 100_000  # highest number of characters of extra params
 _EXAMPLE = 'write an object like {"RETRAIN_EVERY": 20}'
 PROJECT_SETTINGS = tuple(Settings.model_fields)[tuple(Settings.model_fields).index("base_model") :]  # see above
 
 
-def from_env(environ: Mapping[str, str], **given: Any) -> Settings:
-    """Return the settings of an environment; `given` values (command line options) win over it.
+def from_env(environ: Mapping[str, str], **options: Any) -> Settings:
+    """Return the settings of an environment; `options` of the command line override it.
 
     Raises SettingError naming the variable and its allowed values.
     """
     values: dict[str, Any] = {
         name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper(), "") != ""
     }
-    values |= {name: value for name, value in given.items() if value is not None}
+    values |= {name: value for name, value in options.items() if value is not None}
     settings = _validated(values, where="environment", spell=str.upper)
     if settings.label_studio_url:
         require_web_address("LABEL_STUDIO_URL", settings.label_studio_url, "http://localhost:8080")
@@ -204,7 +204,7 @@ def from_env(environ: Mapping[str, str], **given: Any) -> Settings:
 def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:
     """Return the settings with one project's overrides applied.
 
-    `extra_params` is what Label Studio sends with /setup: JSON text or an already parsed object; names in any case.
+    `extra_params` comes from Label Studio's /setup request: a JSON text or a parsed object, with names in any case.
     Raises SettingError for text that is not a JSON object, an unknown name, or a value out of range.
     """
     if not extra_params:
@@ -216,7 +216,7 @@ def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None
 
 @functools.lru_cache(_REMEMBERED)
 def _for_text(settings: Settings, extra_params: str) -> Settings:
-    """Return what a text makes of the settings, once for each: every request asks for it several times."""
+    """Return the settings for a text; cached, because every request needs them several times."""
     return _overridden(settings, _parsed(extra_params, _EXTRA_PARAMS))
 
 
@@ -232,7 +232,7 @@ def _overridden(settings: Settings, params: object) -> Settings:
 
 
 def _parsed(text: str, where: str) -> Any:
-    """Return what a JSON text says. Raises SettingError for one that is none, too long or too deep."""
+    """Return the value of a JSON text. Raises SettingError if it is not JSON, too long or nested too deeply."""
     if len(text) > _LONGEST:
         raise SettingError(f"{len(text)} characters, and at most {_LONGEST} are read", where=where, fix=_EXAMPLE)
     try:
@@ -244,19 +244,19 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _nearest(name: str) -> str:
-    """Return the cure of an unknown name: the names that look most like it."""
-    names = [each.upper() for each in PROJECT_SETTINGS]
+    """Return the cure for an unknown name: the most similar names."""
+    names = [setting.upper() for setting in PROJECT_SETTINGS]
     near = difflib.get_close_matches(name.upper()[:80], names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else "see the settings of a project in docs/settings.md"
 
 
 def versions_kept(settings: Settings) -> int:
-    """Return of how many published versions weights and scored pools are kept."""
+    """Return the number of published versions whose weights and scored pools are kept."""
     return max(3, settings.committee_size)
 
 
 def allowed(name: str) -> str:
-    """Return the values a setting may have, in words.
+    """Return the allowed values of a setting, in words.
 
     >>> allowed("val_share"), allowed("protocol"), allowed("strategy")
     ('number > 0, < 1', 'top, datahunt1, datahunt2', 'text')
@@ -281,12 +281,12 @@ def _validated(values: dict[str, Any], *, where: str, spell: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0])
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
         name = spell(field)
-        known = f"allowed: {allowed(field)}; " if field in Settings.model_fields else ""
+        range_of_values = f"allowed: {allowed(field)}; " if field in Settings.model_fields else ""
         raise SettingError(
-            f"{name}={reprlib.repr(first.get('input'))}: {first['msg']}",
+            f"{name}={reprlib.repr(problem.get('input'))}: {problem['msg']}",
             where=where,
-            fix=f"{known}see {name} in docs/settings.md",
+            fix=f"{range_of_values}see {name} in docs/settings.md",
         ) from None

@@ -1,4 +1,4 @@
-"""Files under a root that is a local folder or an fsspec URL: written whole or not at all."""
+"""Files under a root, a local folder or an fsspec URL; every write is atomic."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-_LOOK_S = 10.0  # between two looks at a file of an object store that has a local copy
-_FRESH_NS = 50_000_000  # a folder's clock ticks every few ms: a change this young may hide a second one
+_LOOK_S = 10.0  # least time between two checks of a remote file that has a local copy
+_FRESH_NS = 50_000_000  # file times have ticks of some ms, so after such a recent change a second one may go unnoticed
 
 
 class Files(Protocol):
-    """What the store asks of a file system; paths are relative to the root, with slashes."""
+    """The file system as the store uses it; paths are relative to the root, with slashes."""
 
     def where(self, path: str) -> str:
         """Return the full path, for messages."""
@@ -34,28 +34,28 @@ class Files(Protocol):
         """Write or replace a file, atomically."""
 
     def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:
-        """Write a file unless it exists; return whether this call made it. Unless `shared`, only its owner reads it."""
+        """Write a file unless it exists; return whether this call did. Unless `shared`, only its owner can read it."""
 
     def put(self, source: Path, path: str) -> None:
         """Copy a local file to `path`, atomically."""
 
     def move(self, source: str, path: str) -> None:
-        """Give a file another path; one that is gone is fine: somebody else has moved it."""
+        """Move a file; a missing source is no error, because another process may have moved it."""
 
     def remove(self, path: str) -> None:
-        """Delete a file; one that is gone is fine."""
+        """Delete a file; a missing one is no error."""
 
     def entries(self, folder: str) -> dict[str, str]:
-        """Return name -> signature of what a folder holds; the signature changes with the content."""
+        """Return name -> signature of a folder's entries; a signature changes with the content."""
 
     def stamp(self, path: str) -> object:
-        """Return a value that changes when the folder's entries or the file change; None: always look."""
+        """Return a value that changes with the folder's entries or the file; None: unknown, so read again."""
 
     def local(self, path: str, sha256: str) -> Path:
-        """Return a local copy of a file, which may be kept under its sha256; raises FileNotFoundError."""
+        """Return a local copy of a file, which may be cached by its sha256. Raises FileNotFoundError."""
 
     def fetch(self, path: str, target: Path) -> None:
-        """Make `target` a copy of a file, or remove the copy where the file is gone; a local root has no copies."""
+        """Make `target` a copy of a file, or remove the copy if the file is gone; a local root needs no copies."""
 
 
 def open_files(root: str, cache: Path) -> Files:
@@ -65,14 +65,15 @@ def open_files(root: str, cache: Path) -> Files:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal; a file that has not changed since is not read again.
+    """Return the sha256 of a file, hexadecimal; cached while the file does not change.
 
     Weights are checked at every request, and hashing those of a large model takes a quarter of a second.
     """
     stat = path.stat()
     if time.time_ns() - stat.st_ctime_ns < _FRESH_NS:
         return _sha256(path)
-    return _sha256_of(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns))  # nobody can set a ctime
+    # Unlike the mtime, the ctime cannot be set by anybody.
+    return _sha256_of(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns))
 
 
 def _sha256(path: Path) -> str:
@@ -81,29 +82,33 @@ def _sha256(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _sha256_of(path: Path, mark: tuple[int, ...]) -> str:  # noqa: ARG001 - the mark tells one content from the next
+def _sha256_of(path: Path, mark: tuple[int, ...]) -> str:  # noqa: ARG001 - the mark is part of the cache's key
     return _sha256(path)
 
 
 class LocalFiles:
-    """A local folder: temporary name, fsync, rename."""
+    """A local folder; files are written under a temporary name, synced and renamed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def where(self, path: str) -> str:
+        """Return the full path."""
         return str(self._root / path)
 
     def open(self, path: str) -> BinaryIO:
+        """Open a file for reading. Raises FileNotFoundError."""
         return (self._root / path).open("rb")
 
     def write(self, path: str, data: bytes) -> None:
+        """Write or replace a file, by a rename."""
         with self._draft(path, 0o666) as (draft, file):
             file.write(data)
             _sync(file)
             draft.replace(self._root / path)
 
     def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:
+        """Write a file unless it exists, by a hard link; return whether this call created it."""
         with self._draft(path, 0o666 if shared else 0o600) as (draft, file):
             file.write(data)
             _sync(file)
@@ -114,6 +119,7 @@ class LocalFiles:
         return True
 
     def put(self, source: Path, path: str) -> None:
+        """Copy a local file to `path`, by a rename."""
         with self._draft(path, 0o666) as (draft, file):
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file, 1 << 20)
@@ -121,6 +127,7 @@ class LocalFiles:
             draft.replace(self._root / path)
 
     def move(self, source: str, path: str) -> None:
+        """Move a file by a rename; a missing source is no error."""
         old, new = self._root / source, self._root / path
         new.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -129,18 +136,21 @@ class LocalFiles:
         _sync_folder(old.parent)
 
     def remove(self, path: str) -> None:
+        """Delete a file; a missing one is no error."""
         (self._root / path).unlink(missing_ok=True)
 
     def entries(self, folder: str) -> dict[str, str]:
-        found = {}
+        """Return name -> inode, modification time and size."""
+        signatures = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # deleted while we look
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     stat = entry.stat()
-                    found[entry.name] = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}"
-        return found
+                    signatures[entry.name] = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}"
+        return signatures
 
     def stamp(self, path: str) -> object:
+        """Return inode and modification time; None if the last change is too recent to tell a further one."""
         try:
             stat = (self._root / path).stat()
         except FileNotFoundError:
@@ -148,17 +158,18 @@ class LocalFiles:
         return None if time.time_ns() - stat.st_mtime_ns < _FRESH_NS else (stat.st_ino, stat.st_mtime_ns)
 
     def local(self, path: str, sha256: str) -> Path:  # noqa: ARG002 - the file is its own local copy
-        found = self._root / path
-        if not found.is_file():
-            raise FileNotFoundError(found)
-        return found
+        """Return the path itself. Raises FileNotFoundError."""
+        file_path = self._root / path
+        if not file_path.is_file():
+            raise FileNotFoundError(file_path)
+        return file_path
 
     def fetch(self, path: str, target: Path) -> None:
-        pass  # the folder of the copies is the root itself
+        """Do nothing: the folder of the copies is the root itself."""
 
     @contextlib.contextmanager
     def _draft(self, path: str, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
-        """Yield a new hidden file beside `path`; afterwards it is gone and the folder is synced."""
+        """Yield a new hidden file beside `path`; afterwards delete what is left of it, and sync the folder."""
         folder = (self._root / path).parent
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{uuid.uuid4().hex}.tmp"
@@ -171,25 +182,29 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """An fsspec file system, as a rule an object store, where an object appears whole or not at all."""
+    """An fsspec file system, usually an object store, in which an object appears whole or not at all."""
 
     def __init__(self, system: Any, root: str, cache: Path) -> None:
         self._system = system
         self._root = root.rstrip("/")
         self._cache = cache
-        self._looked: dict[str, float] = {}  # when a file was compared with its copy
+        self._looked: dict[str, float] = {}  # path -> when the file was last compared with its copy
 
     def where(self, path: str) -> str:
+        """Return the full URL."""
         return str(self._system.unstrip_protocol(f"{self._root}/{path}"))
 
     def open(self, path: str) -> BinaryIO:
+        """Read a file into memory. Raises FileNotFoundError."""
         return io.BytesIO(self._system.cat_file(f"{self._root}/{path}"))
 
     def write(self, path: str, data: bytes) -> None:
+        """Write or replace a file in one request."""
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         self._system.pipe_file(f"{self._root}/{path}", data)
 
     def create(self, path: str, data: bytes, *, shared: bool = False) -> bool:  # noqa: ARG002 - the store has its own rights
+        """Write a file unless it exists; return whether this call created it."""
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         try:
             self._system.pipe_file(f"{self._root}/{path}", data, mode="create")
@@ -198,34 +213,40 @@ class RemoteFiles:
         return True
 
     def put(self, source: Path, path: str) -> None:
+        """Upload a local file."""
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         self._system.put_file(str(source), f"{self._root}/{path}")
 
     def move(self, source: str, path: str) -> None:
+        """Copy a file and delete the source; a missing source is no error."""
         self._system.makedirs(f"{self._root}/{path}".rpartition("/")[0], exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self._system.cp_file(f"{self._root}/{source}", f"{self._root}/{path}")
         self.remove(source)
 
     def remove(self, path: str) -> None:
+        """Delete a file; a missing one is no error."""
         with contextlib.suppress(FileNotFoundError):
             self._system.rm_file(f"{self._root}/{path}")
 
     def entries(self, folder: str) -> dict[str, str]:
+        """Return name -> size and the provider's ETag or time."""
         try:
-            found = self._system.ls(f"{self._root}/{folder}", detail=True)
+            listing = self._system.ls(f"{self._root}/{folder}", detail=True)
         except FileNotFoundError:
             return {}
-        marks = ("ETag", "mtime", "LastModified", "updated", "created")  # each provider has one of them
+        stamps = ("ETag", "mtime", "LastModified", "updated", "created")  # each provider has one of them
         return {
-            entry["name"].rstrip("/").rpartition("/")[2]: "-".join(str(entry.get(mark)) for mark in ("size", *marks))
-            for entry in found
+            entry["name"].rstrip("/").rpartition("/")[2]: "-".join(str(entry.get(stamp)) for stamp in ("size", *stamps))
+            for entry in listing
         }
 
     def stamp(self, path: str) -> object:  # noqa: ARG002 - object stores do not date a folder
-        return int(time.monotonic())  # so it is listed again at most once a second
+        """Return a value that changes every second, because object stores do not date a folder."""
+        return int(time.monotonic())
 
     def local(self, path: str, sha256: str) -> Path:
+        """Return the local copy with this sha256, downloaded if needed. Raises FileNotFoundError."""
         copy = self._cache / f"{sha256}{Path(path).suffix}"
         if copy.is_file() and file_sha256(copy) == sha256:
             return copy
@@ -239,12 +260,13 @@ class RemoteFiles:
         return copy
 
     def fetch(self, path: str, target: Path) -> None:
+        """Update `target` from a file, at most every _LOOK_S seconds; delete the copy if the file is gone."""
         now = time.monotonic()
         if now - self._looked.get(path, -_LOOK_S) < _LOOK_S:
             return
         folder, _, name = path.rpartition("/")
         signature = self.entries(folder).get(name)
-        mark = target.with_name(f".{target.name}.copied")  # a file without it was put there by somebody else
+        mark = target.with_name(f".{target.name}.copied")  # a file without this mark is not our copy
         if signature is None and mark.is_file():
             target.unlink(missing_ok=True)
             mark.unlink()

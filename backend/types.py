@@ -17,17 +17,17 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
 Json = dict[str, Any]
-Outcomes = Literal["objects", "one", "several"]  # what class scores are of: boxes, a choice, or several at once
+Outcomes = Literal["objects", "one", "several"]  # class scores are of boxes, a single choice, or several labels
 YoloTask = Literal["detect", "obb", "segment", "semantic", "pose", "classify"]
 Point = tuple[float, float]
 Ring = tuple[Point, ...]  # a closed line; its last point is not the first again
 Keypoint = tuple[float, float, int]  # x, y as shares of the image; 0 not labeled, 1 covered, 2 visible
-Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels: parts and holes of one object, none where nothing is seen
-VideoOptions = Mapping[str, float | bool | str]  # the attributes of a tag that decide how a video is looked at
+Outline = tuple[FloatArray, ...]  # rings (k, 2) in pixels, the parts and holes of one object; () for an empty mask
+VideoOptions = Mapping[str, float | bool | str]  # attributes of a tag that decide how a video is analysed
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the box of an image, as LabeledBox.xywh
-FRAME_STEP = 5  # the frames of a timeline that are looked at are so far apart, where its tag does not say
-THUMBNAIL_SIDE = 8  # pixels: by fewer different images are alike, by more a picture moved a little is another
-DOUBTED_FRAMES = 10  # so many frames of a video are named to people
+FRAME_STEP = 5  # default distance of the analysed frames of a timeline
+THUMBNAIL_SIDE = 8  # pixels; with fewer, different images look alike, with more, shifted copies look different
+DOUBTED_FRAMES = 10  # highest number of uncertain frames that are listed per video
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +37,38 @@ class ControlTag:
     kind: str  # LS result type, e.g. "rectanglelabels"
     from_name: str
     to_name: str
-    data_key: str  # the task data field the object tag shows, e.g. "image"
+    data_key: str  # the field of the task's data that the object tag shows, e.g. "image"
     labels: tuple[str, ...]  # as written in the config, in its order
     class_to_label: Mapping[str, str]  # casefolded model class name -> label
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
-    model_path: str | None = None  # weights the config asks for, a file in MODEL_DIR
-    attributes: Mapping[str, str] = field(default_factory=dict)  # remaining model_* attributes, lower-cased names
-    task: YoloTask = "detect"  # what its models do
-    points: tuple[str, ...] = ()  # pose: labels of the points, in the skeleton's order; `labels` are those of the boxes
+    model_path: str | None = None  # weights file in MODEL_DIR that the config names
+    attributes: Mapping[str, str] = field(default_factory=dict)  # other model_* attributes, by lower-case name
+    task: YoloTask = "detect"  # task of its models
+    points: tuple[str, ...] = ()  # pose: labels of the points, in the skeleton's order; `labels` are of the boxes
     parent: str = ""  # pose: from_name of the boxes
     multiple: bool = False  # classify: an image may have several labels at once
-    frame_rate: float = 0.0  # of a video, as Label Studio counts its frames, per second; 0: the tag is of images
-    trainable: bool = True  # False: it keeps the model that it has
-    controls: Mapping[str, str] = field(default_factory=dict)  # of the whole config, name -> tag in lower case
+    frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
+    trainable: bool = True  # False: its model is never trained
+    controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
 
     @property
     def outcomes(self) -> Outcomes:
-        """What the class scores of its models are of; the frames of a video are no images of a pool."""
+        """The meaning of its models' class scores; "objects" for videos, whose frames are not images of a pool."""
         if self.task != "classify" or self.frame_rate:
             return "objects"
         return "several" if self.multiple else "one"
 
     def source(self, task: Task) -> int:
-        """Return a hash of what the tag shows of a task, never 0: an answer is of that, and not of the task's id."""
+        """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only."""
         shown = json.dumps(task.shown(self.data_key), sort_keys=True, default=str)
         return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1
 
 
 @dataclass(frozen=True, slots=True)
 class LstmOptions:
-    """The sizes of an LSTM over frames, and when its training ends; the defaults are Label Studio's example's."""
+    """The sizes of an LSTM over frames, and the end of its training; the defaults are from Label Studio's example."""
 
-    sequence_size: int = 16  # frames that it sees at once
+    sequence_size: int = 16  # frames per sequence
     hidden_size: int = 32
     num_layers: int = 1
     epochs: int = 1000  # at most; fewer once both thresholds are reached on the training sequences
@@ -77,7 +77,7 @@ class LstmOptions:
 
 
 def frame_step(attributes: Mapping[str, str]) -> int:
-    """Return how many frames further on the next one of a timeline is looked at, by the attributes of its tag."""
+    """Return the distance of the analysed frames of a timeline, by the attributes of its tag."""
     return max(1, int(float(attributes.get("model_every", FRAME_STEP))))
 
 
@@ -116,17 +116,17 @@ class Region:
 class LabeledBox:
     """One training label: a label of the config and a box (x centre, y centre, width, height), all in [0, 1].
 
-    What a task knows beyond the box stands beside it: the box is its upright hull inside the image.
+    The other fields hold more exact shapes for some tasks. Then the box is the upright hull of the shape in the image.
     """
 
     label: str
     xywh: tuple[float, float, float, float]
-    # As shares of the image, may leave it. obb: one ring, the four corners; masks: parts and holes, by even and odd.
+    # As shares of the image, possibly outside of it. obb: one ring of four corners; masks: parts and holes (even-odd).
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
-    frame: int = 0  # of a video, as Label Studio counts them, from 1; 0: an image
-    last: int = 0  # of a timeline, from `frame` to this one; 0: a single frame
-    note: str = ""  # how it differs from what was drawn, in the plural, e.g. "turned boxes learned as ..."
+    frame: int = 0  # frame of a video as Label Studio counts, from 1; 0: an image
+    last: int = 0  # timeline: last frame of the range that begins at `frame`; 0: a single frame
+    note: str = ""  # difference from the drawn shape, in the plural, e.g. "turned boxes learned as ..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +138,18 @@ class EmptyRegion:
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """What makes n boxes the key frames of objects in a video, all in the frames that Label Studio counts from 1."""
+    """The video, the objects and the frames of n boxes that are key frames; frames count from 1, as in Label Studio."""
 
-    frames: IntArray  # (n,) where each box is
-    objects: IntArray  # (n,) whose box it is, ascending from 0; frames ascend within each object
-    enabled: BoolArray  # (n,) False: it is not seen in the frames after this one
-    length: int  # of the video, frames
+    frames: IntArray  # (n,) frame of each box
+    objects: IntArray  # (n,) object of each box, ascending from 0; frames ascend within each object
+    enabled: BoolArray  # (n,) False: the object is not visible after this frame
+    length: int  # frames of the video
     rate: float  # frames per second
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of one image, or of one video: n boxes, C classes, D embedding dimensions."""
+    """A model's prediction for one image or video: n boxes, C classes, D embedding dimensions."""
 
     width: int
     height: int
@@ -161,11 +161,11 @@ class Prediction:
     box_embeddings: FloatArray | None = None  # (n, D)
     rotated: FloatArray | None = None  # obb: (n, 5) x centre, y centre, width, height in pixels, radians clockwise
     outlines: tuple[Outline, ...] | None = None  # segment: n
-    keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, how sure it is to be seen
-    tracks: Tracks | None = None  # of a video, whose boxes are key frames; None: an image
+    keypoints: FloatArray | None = None  # pose: (n, K, 3) x, y in pixels, probability to be visible
+    tracks: Tracks | None = None  # video: the boxes are key frames of these tracks; None: an image
     shape_confidence: FloatArray | None = None  # segment, semantic, pose: (n,) in [0, 1], of mask or points
-    doubted_frames: IntArray | None = None  # of a video: (<= 10,) frames, the one with the highest entropy first
-    video_doubt: float | None = None  # of a video, nats: mean entropy of its frames, more where objects come and go
+    doubted_frames: IntArray | None = None  # video: (<= 10,) frames by falling entropy
+    video_doubt: float | None = None  # video: mean entropy of its frames in nats, raised if objects come and go
     thumbnail: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))  # (192,) 8 x 8 colours, (0,) not known
 
 
@@ -175,30 +175,30 @@ Pooled = Literal["always", "needed", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One thing that a model may say beside boxes and classes: a row of COLUMNS.
+    """The description of an optional field of Prediction, as a row of COLUMNS.
 
-    Shards, pools, parts of pools and tests read the rows. A new row needs its field in Prediction and code that
-    fills it, nothing else.
+    Shards, pools, parts of pools and tests read the rows. A new column needs a row, a field in Prediction and code that
+    fills the field, nothing else.
     """
 
     name: str  # the field of Prediction
     per: Literal["image", "box"]
-    shape: tuple[int | str, ...]  # of one image or one box; a letter is a length that the model decides
+    shape: tuple[int | str, ...]  # of one image or one box; a letter is a length that depends on the model
     dtype: type[np.generic]  # in a shard; half precision is read as float32
-    pooled: Pooled = "never"  # who needs it: every pool, the pools of strategies that ask for it, or the tags alone
-    many: str = ""  # name of the array of many images in shards and pools, where it differs from `name`
-    form: Form = "array"  # how a shard holds it: as one array, or as one of the forms of `store.column_codec`
-    missing: float | None = None  # what stands in the array for an image without it; None: all have it, or none has it
-    flags: str = ""  # name of an array in a shard that says which images have it; "": all have it, or none has it
-    empty: bool = True  # whether a pool without images, or without boxes, has it, with no rows
+    pooled: Pooled = "never"  # which pools hold it: all, those of strategies that need it, or none
+    many: str = ""  # name of the array for many images in shards and pools, if it differs from `name`
+    form: Form = "array"  # how a shard stores it: as one array, or in another form of `store.column_codec`
+    missing: float | None = None  # value for an image without it; None: either all images have it, or none has
+    flags: str = ""  # array in a shard that tells which images have it; "": either all images have it, or none has
+    empty: bool = True  # whether a pool without images or boxes has it, with no rows
 
     @property
     def table(self) -> str:
-        """The name of the array of many images."""
+        """The name of the array for many images."""
         return self.many or self.name
 
     def lengths(self, free: int) -> tuple[int, ...]:
-        """Return the shape with a length in the place of letters."""
+        """Return the shape with the length `free` in place of letters."""
         return tuple(free if isinstance(length, str) else length for length in self.shape)
 
 
@@ -248,17 +248,17 @@ class Task:
     data: Mapping[str, Any]
 
     def shown(self, key: str) -> Any:
-        """Return what an object tag shows of it, None for nothing: a field, or as in "meta.image" one inside another.
+        """Return the data that an object tag shows, None if missing; `key` is a field, or a path like "meta.image".
 
         >>> Task(1, {"meta": {"image": "a.png"}}).shown("meta.image"), Task(1, {"a.b": 1}).shown("a.b")
         ('a.png', 1)
         """
         if key in self.data:
             return self.data[key]
-        found: Any = self.data
+        value: Any = self.data
         for name in key.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The error tree is what its drawing says."""
+"""The classes of errors, as the drawing in their module shows them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def test_the_drawing_shows_every_error_with_its_parent_and_status() -> None:
     drawn: dict[str, tuple[str, int]] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"([│├└─ ]*)(\w+Error)\s+(\d{3})  \S", line)
-        if found:
-            depth = len(found[1]) // 4
-            path[depth:] = [found[2]]
-            drawn[found[2]] = (path[depth - 1] if depth else "Exception", int(found[3]))
+        match = re.match(r"([│├└─ ]*)(\w+Error)\s+(\d{3})$", line)
+        if match:
+            depth = len(match[1]) // 4
+            path[depth:] = [match[2]]
+            drawn[match[2]] = (path[depth - 1] if depth else "Exception", int(match[3]))
     real = {
         name: (kind.__base__.__name__, kind.status)
         for name, kind in vars(errors).items()
