@@ -1,8 +1,8 @@
-"""Does a version that goes on from the last one get over labels that were wrong, and are corrected now?
+"""Do wrong labels, corrected later, harm a version that continues from the last one?
 
-`python -m tests.benchmarks.corrections FOLDER` trains on random scenes with a long tail, writes
-docs/experiments/corrections.json, and goes on after a kill with the same folder. Before the second round every wrong
-label of the first one is corrected.
+`python -m tests.benchmarks.corrections FOLDER` trains on random scenes with a long tail and writes
+docs/experiments/corrections.json. With the same folder it continues after a kill. Before the second round, all wrong
+labels of the first round are corrected.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETTINGS = Settings(base_model=base.NAME, imgsz=base.SIZE, train_steps=150, min_
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One line: whether its first labels are wrong in part, and where its later trainings start."""
+    """One line: whether some of its first labels are wrong, and where its later trainings start."""
 
     name: str
     mistakes: bool
@@ -61,7 +61,7 @@ class Round(records.Frozen):
 
 
 def run(folder: Path) -> Table:
-    """Train what is missing, and return the learning curves."""
+    """Run the missing trainings, and return the learning curves."""
     fix_threads(1)
     weights = folder / "base" / base.NAME
     if not weights.is_file():
@@ -69,14 +69,19 @@ def run(folder: Path) -> Table:
     data = simulation_data.read(runner.generated("scenes", folder / "data" / "scenes"))
     lines = []
     for arm in ARMS:
-        found = [rounds(data, arm, seed, weights, folder / NAME) for seed in range(SEEDS)]
+        by_seed = [rounds(data, arm, seed, weights, folder / NAME) for seed in range(SEEDS)]
         lines.append(
             Line(
                 name=arm.name,
-                images=tuple(tuple(map(float, IMAGES)) for _ in found),
-                boxes=tuple(tuple(float(one.boxes) for one in each) for each in found),
-                quality=tuple(tuple(round(one.metrics.map50, 4) for one in each) for each in found),
-                map50_95=tuple(tuple(round(one.metrics.map50_95, 4) for one in each) for each in found),
+                images=tuple(tuple(map(float, IMAGES)) for _ in by_seed),
+                boxes=tuple(tuple(float(finished.boxes) for finished in rounds_of_seed) for rounds_of_seed in by_seed),
+                quality=tuple(
+                    tuple(round(finished.metrics.map50, 4) for finished in rounds_of_seed) for rounds_of_seed in by_seed
+                ),
+                map50_95=tuple(
+                    tuple(round(finished.metrics.map50_95, 4) for finished in rounds_of_seed)
+                    for rounds_of_seed in by_seed
+                ),
             )
         )
     facts = (
@@ -94,7 +99,7 @@ def run(folder: Path) -> Table:
 
 
 def rounds(data: SimulationData, arm: Arm, seed: int, base_weights: Path, folder: Path) -> list[Round]:
-    """Return the rounds of an arm with a seed; what two arms have in common, the first training, is made once."""
+    """Return the rounds of an arm with a seed; arms with the same first training share it."""
     order = np.random.default_rng(seed).permutation(len(data.pool))
     done: list[Round] = []
     start = base_weights
@@ -113,7 +118,7 @@ def rounds(data: SimulationData, arm: Arm, seed: int, base_weights: Path, folder
 
 
 def _spoiled(image: LabeledImage, classes: Sequence[str], rng: np.random.Generator) -> LabeledImage:
-    """Return an image with WRONG of its boxes, by chance, given another class."""
+    """Return an image in which each box gets a wrong class with probability WRONG."""
     boxes = tuple(
         replace(box, label=str(rng.choice([name for name in classes if name != box.label])))
         if rng.random() < WRONG
@@ -124,7 +129,7 @@ def _spoiled(image: LabeledImage, classes: Sequence[str], rng: np.random.Generat
 
 
 def _fit(data: SimulationData, images: Sequence[LabeledImage], start: Path, seed: int, place: Path) -> None:
-    """Train and measure; the record is written last and makes it count."""
+    """Train and measure; the record is written last, and marks the training as finished."""
     shutil.rmtree(place, ignore_errors=True)
     every = tuple(images)
     train_set = writer.write(Split(every, every, held_out=False), data.classes, place / "data")

@@ -1,7 +1,7 @@
 """The experiments of docs/results.md: `python -m tests.benchmarks.experiments NAME --out FOLDER` runs one, resumable.
 
-An experiment is one or more arms, each a `yolo-backend simulate` of its own with something changed. What all arms have
-in common, the base weights, the data and the trainings on the initial images, is made once and kept in FOLDER.
+An experiment has one or more arms. Each arm is a run of `yolo-backend simulate` with some changed settings. All arms
+share the base weights, the data and the trainings on the initial images, which are made once and stored in FOLDER.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _COMMON = {
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One run of `yolo-backend simulate`; `settings` are what it changes."""
+    """One run of `yolo-backend simulate`; `settings` are the changed ones."""
 
-    name: str  # of its line, unless it has several strategies: each is a line then
+    name: str  # of its line in the table; with several strategies, each is a line with its own name
     strategies: tuple[str, ...] = (PLAIN,)
     batch: int = 60
     rounds: int = 3
@@ -57,23 +57,23 @@ class Experiment:
     data: str = "scenes"  # a generated set, or "bccd"
     seeds: int = 2
     initial: int = 60
-    control: str = RANDOM  # the line that others are held against
-    judged: str = DEFAULT  # the line that has to meet what follows
-    target: float | None = None  # most labels that it may need to the control's final mAP50, as a share
-    behind: float | None = None  # most mAP50 that it may end behind the control, beyond noise
+    control: str = RANDOM  # the line with which the others are compared
+    judged: str = DEFAULT  # the line that must meet the target
+    target: float | None = None  # highest share of the control's labels to the control's final mAP50
+    behind: float | None = None  # highest mAP50 by which it may be significantly below the control
 
 
-# One strategy of every family that is not in each comparison anyway.
+# One strategy of every family that is not in all comparisons.
 _FAMILIES = (
     *("entropy", "localization", "bald", "core_set", "max_herding", "information_density", "kmeans", "ppal"),
     "learning_loss",
 )
-_UNIQUE = "class_entropy_unique"  # where nothing is there twice its picks are those of PLAIN
-_SIZES = {"bccd": {"imgsz": 192}}  # a platelet is 8 pixels wide in a picture of 128: it is never found
-_LONGER = {"bccd": {"train_steps": 300}}  # with 150 random's own curve falls: see schedule-bccd
-_FREE = {"min_epochs": 1, "max_epochs": 999}  # as many steps as asked for
+_UNIQUE = "class_entropy_unique"  # without copies in the pool, it picks as PLAIN
+_SIZES = {"bccd": {"imgsz": 192}}  # at 128 px a platelet is 8 pixels wide, and is never detected
+_LONGER = {"bccd": {"train_steps": 300}}  # with 150 steps, the curve of random falls: see schedule-bccd
+_FREE = {"min_epochs": 1, "max_epochs": 999}  # exactly the set number of steps
 _GOES_ON = {"train_from": "last"}
-_PURE = {"explore_share": 0.0}  # no picks by chance but those that the arm is about
+_PURE = {"explore_share": 0.0}  # no random picks except those of the arm
 
 
 def _heuristics(
@@ -92,7 +92,7 @@ def _datahunt(data: str, *, initial: int, batch: int) -> Experiment:
         Arm("method 1", (PLAIN,), batch, 5, settings=pure | {"protocol": "datahunt1"}),
         Arm("method 2", (PLAIN,), batch, 5, settings=pure | {"protocol": "datahunt2"}),
     )
-    question = f"DataHunt's table on {data}: 2% of the pool, then 10% a round"
+    question = f"DataHunt's table on {data}: 2% of the pool, then 10% per round"
     return Experiment(f"datahunt-{data}", question, arms, data=data, seeds=1, initial=initial)
 
 
@@ -133,7 +133,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     _heuristics(
         "heuristics-repeated",
-        "The heuristics where every scene is there five times, and 5% do not belong",
+        "The heuristics on a pool with five copies of each scene and 5% images that do not belong",
         _UNIQUE,
         "auto",
         *_FAMILIES,
@@ -149,7 +149,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "heuristics-distinct",
-        "The scenes of the smaller one, each once, and nothing that does not belong",
+        "The scenes of the smaller pool, each once, without images that do not belong",
         (Arm("", (RANDOM, PLAIN)),),
         data=DISTINCT,
         seeds=3,
@@ -165,7 +165,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "explore",
-        "The share of the queue drawn by chance",
+        "The share of the queue drawn at random",
         tuple(_explore(share) for share in (0.0, 0.1, 0.2, 0.5)),
         control="20%",
     ),
@@ -178,14 +178,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "continue",
-        "From the base weights every time, or on from the last version",
+        "Restart from the base weights, or continue from the last version?",
         (Arm("restart"), Arm("continue", settings=_GOES_ON)),
         seeds=2,
         control="restart",
     ),
     Experiment(
         "continue-long",
-        "The same with trainings that are long enough",
+        "The same question with longer trainings",
         (
             Arm("restart", settings=_FREE | {"train_steps": 450}),
             Arm("continue", settings=_FREE | _GOES_ON | {"train_steps": 450}),
@@ -195,13 +195,13 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "goes-on",
-        "Does the sampler gain where trainings go on, too?",
+        "Does the sampler gain if trainings continue from the last version?",
         (Arm("", (RANDOM, PLAIN), settings=_GOES_ON),),
         seeds=3,
     ),
     Experiment(
         "schedule",
-        "How should the steps of a training grow? The same random images, another number of steps",
+        "How should the steps of a training grow with the images? Random images",
         (
             _schedule("150 steps", 150, 0.0),
             _schedule("300 steps", 300, 0.0),
@@ -222,29 +222,31 @@ EXPERIMENTS: tuple[Experiment, ...] = (
 
 
 def by_name(name: str) -> Experiment:
-    """Return an experiment; raises typer.BadParameter that lists them."""
-    found = {one.name: one for one in EXPERIMENTS}
-    if name not in found:
-        raise typer.BadParameter(f"unknown experiment {name!r}, known: {', '.join(found)}")
-    return found[name]
+    """Return an experiment. Raises typer.BadParameter that lists the valid names."""
+    known = {experiment.name: experiment for experiment in EXPERIMENTS}
+    if name not in known:
+        raise typer.BadParameter(f"unknown experiment {name!r}, known: {', '.join(known)}")
+    return known[name]
 
 
-def run(what: Experiment, folder: Path, jobs: int, console: Console) -> Table:
-    """Run what is missing of an experiment in `folder`."""
+def run(experiment: Experiment, folder: Path, jobs: int, console: Console) -> Table:
+    """Run the missing rounds of an experiment in `folder`."""
     weights = folder / "base" / base.NAME
     if not weights.is_file():
         base.train(weights.parent)
-    data = _data(what.data, folder / "data")
+    data = _data(experiment.data, folder / "data")
     lines: list[Line] = []
     plans = []
-    for number, arm in enumerate(what.arms, 1):
+    for number, arm in enumerate(experiment.arms, 1):
         settings = Settings(model_dir=str(weights.parent), **_COMMON | dict(arm.settings))
-        out = folder / what.name / f"arm-{number}"
-        shared = folder / "initial" / f"{what.data}-{settings.imgsz}-{what.initial}-{settings.train_steps}"
-        copy_initial(shared, out, what.seeds)
-        order = runner.Order(str(data), arm.strategies, what.seeds, what.initial, arm.batch, arm.rounds, out, jobs)
+        out = folder / experiment.name / f"arm-{number}"
+        shared = folder / "initial" / f"{experiment.data}-{settings.imgsz}-{experiment.initial}-{settings.train_steps}"
+        copy_initial(shared, out, experiment.seeds)
+        order = runner.Order(
+            str(data), arm.strategies, experiment.seeds, experiment.initial, arm.batch, arm.rounds, out, jobs
+        )
         results = runner.run(order, settings, console)
-        copy_initial(out, shared, what.seeds)
+        copy_initial(out, shared, experiment.seeds)
         plans.append(results.plan)
         lines += [
             line_of(arm.name or name, [row for row in results.rows if row.strategy == name]) for name in arm.strategies
@@ -270,7 +272,7 @@ def _data(name: str, folder: Path) -> Path:
 
 
 def distinct(repeated: Path) -> Path:
-    """Return a data.yaml beside that of the repeated scenes, with each scene once and nothing that does not belong."""
+    """Return a data.yaml beside that of the repeated scenes, with each scene once and no foreign images."""
     _, copies, foreign = runner.SCENES[REPEATED]
     pool = (repeated.parent / "pool.txt").read_text(encoding="utf-8").splitlines()
     belong = pool[: len(pool) - round(len(pool) * foreign)]
@@ -281,7 +283,7 @@ def distinct(repeated: Path) -> Path:
 
 
 def copy_initial(source: Path, target: Path, seeds: int) -> None:
-    """Take over trainings on the initial images that are finished: weights first, the record makes them count."""
+    """Copy finished trainings on the initial images: first the weights, then the record that marks them as finished."""
     for seed in range(seeds):
         unit, copy = records.unit_folder(source, INITIAL, seed), records.unit_folder(target, INITIAL, seed)
         if (unit / "round-001.json").is_file() and not (copy / "round-001.json").is_file():
@@ -292,7 +294,7 @@ def copy_initial(source: Path, target: Path, seeds: int) -> None:
 
 def main(
     name: Annotated[str, typer.Argument(help="of the experiment")],
-    out: Annotated[Path, typer.Option(help="where it is run; go on after a kill with the same folder")],
+    out: Annotated[Path, typer.Option(help="folder of the run; use the same folder to continue after a kill")],
     jobs: Annotated[int, typer.Option(help="units at a time")] = 1,
 ) -> None:
     """Run an experiment, and write its results into docs/experiments."""

@@ -1,12 +1,11 @@
-"""Who decides while hardly any image is held out, with YOLO?
+"""Which rule should decide while hardly any image is held out? The question of few_labels.py, for YOLO.
 
 `python -m tests.benchmarks.few_boxes FOLDER SEEDS [--crossed]`; the option adds cross-validation, which trains thrice.
 
-few_labels.py asks it of small networks and digits. Here a project has generated scenes, and is run by the parts that
-`yolo-backend simulate` consists of: its task ids, its queue before the first version, its held-out images, its
-trainings and its measuring. Each training starts from letters.pt (base.py), so that what a rule decided changes no
-later training, and all rules share them. Only what the models find is kept in FOLDER; a killed run goes on there. It
-writes docs/few-boxes.json; `proof` puts that into docs/results.md.
+A project has generated scenes. It uses the parts of `yolo-backend simulate`: task ids, the queue before the first
+version, held-out images, trainings and measurements. Each training starts from letters.pt (base.py). So the decision of
+a rule changes no later training, and all rules share the trainings. FOLDER only keeps the models' matches; a killed run
+continues there. The run writes docs/few-boxes.json; `proof` writes the results into docs/results.md.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _FIRST = 10_000  # row 0 as a task id: all rows have as many digits, so that the
 
 
 def run(folder: Path, seeds: int, *, crossed: bool) -> Table:
-    """Train what is missing, and return what the rules lose."""
+    """Run the missing trainings, and return the losses of the rules."""
     fix_threads(1)
     weights = folder / "base" / base.NAME
     if not weights.is_file():
@@ -69,7 +68,7 @@ def run(folder: Path, seeds: int, *, crossed: bool) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """The trainings of one seed; the rows of their matches are the labeled images, then those of the test."""
+    """The trainings of one seed; the rows of their matches are first the labeled images, then the test images."""
 
     data: SimulationData
     seed: int
@@ -78,14 +77,14 @@ class Trainings:
     crossed: bool
 
     def project(self) -> Project:
-        """Return the rounds, trained where they are not yet."""
+        """Return the rounds, after running the missing trainings."""
         images = self._queue()
         rounds = [self._round(number, images) for number in range(1, ROUNDS + 1)]
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         return Project(rounds, np.arange(LABELS, LABELS + TEST))
 
     def _queue(self) -> tuple[LabeledImage, ...]:
-        """Return the images that get labels, in the order in which `simulate` hands them out before any version."""
+        """Return the images that get labels, in the queue order of `simulate` before the first version."""
         ids = simulation_data.task_ids(self.data, self.seed)
         order = ranking.shuffled(ids)[:LABELS]
         return tuple(self.data.labeled(int(row), int(ids[row]), random=True) for row in order)
@@ -111,14 +110,14 @@ class Trainings:
         return Round(held if split.held_out else held[:0], np.arange(len(labeled)), halves, challengers)
 
     def _matches(self, name: str, images: Sequence[LabeledImage], rows: IntArray, settings: Settings) -> Matches:
-        """Train on some rows, and return what the model finds in all images; what is kept is not trained again."""
-        kept = self.folder / f"{name}.npz"
-        if not kept.is_file():
+        """Train on some rows, and return the model's matches in all images; read them from the file if it exists."""
+        file_path = self.folder / f"{name}.npz"
+        if not file_path.is_file():
             weights = self._train([images[row] for row in rows], settings)
             sample = evaluate.measure(weights, self._everything(images), settings.imgsz, settings.device).sample
-            _keep(kept, cast("Matches", sample))  # boxes are measured by their matches
+            _keep(file_path, cast("Matches", sample))  # boxes are measured by their matches
             print(self.folder.name, name, flush=True)
-        with np.load(kept) as arrays:
+        with np.load(file_path) as arrays:
             return Matches(**arrays)
 
     def _train(self, images: Sequence[LabeledImage], settings: Settings) -> Path:
@@ -130,7 +129,7 @@ class Trainings:
         return training.train(data_yaml, start, hyper, work / "run", lambda _: None).weights
 
     def _everything(self, images: Sequence[LabeledImage]) -> Path:
-        """Return the data set of all rows, which is written once."""
+        """Return the data.yaml of all rows, written once."""
         root = self.folder / "work" / "everything"
         if (root / "data.yaml").is_file():
             return root / "data.yaml"
@@ -139,36 +138,37 @@ class Trainings:
         return writer.write(Split(rows, rows, held_out=False), self.data.classes, root)
 
 
-def _keep(path: Path, found: Matches) -> None:
+def _keep(path: Path, matches: Matches) -> None:
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays,
-        images=found.images,
-        classes=found.classes,
-        confidence=found.confidence,
-        right=found.right,
-        labels=found.labels,
+        images=matches.images,
+        classes=matches.classes,
+        confidence=matches.confidence,
+        right=matches.right,
+        labels=matches.labels,
     )
     LocalFiles(path.parent).write(path.name, arrays.getvalue())
 
 
 def section() -> str:
-    """Return the part of docs/results.md."""
+    """Return this experiment's part of docs/results.md."""
     results = Table.model_validate_json(KEPT.read_bytes())
     crossed = " --crossed" if any(line.rule == "cross-validation" for line in results.lines) else ""
     software = ", ".join(f"{name} {number}" for name, number in results.software.items())
-    good, spoiled = (", ".join(f"{value:.3f}" for value in each) for each in (results.good, results.spoiled))
+    good, spoiled = (", ".join(f"{value:.3f}" for value in values) for values in (results.good, results.spoiled))
+    held_out = f"{results.held_out[0]:.1f} to {results.held_out[-1]:.1f}"
     return f"""
-## Who decides while hardly any image is held out? The same with YOLO
+## Which rule should decide while hardly any image is held out? The same with YOLO
 
 `python -m tests.benchmarks.few_boxes FOLDER {results.seeds}{crossed}`
 
 {results.seeds} seeds, {software}.
-YOLO11n on generated scenes of {SIZE} px, fine-tuned each time from weights that found letters for {BASE_STEPS} steps;
-{results.labels[0]} labels in the first round, {results.labels[-1]} in the last; on average {results.held_out[0]:.1f} to
-{results.held_out[-1]:.1f} of them are held out. Trainings as they should be, of {STEPS} steps, have a mAP50 of {good},
-round by round, on {TEST} test images; spoiled ones, with `TRAIN_STEPS={SPOILED}`, {spoiled}.
-The rules are those above, and the table has what they lose.
+YOLO11n learns generated scenes of {SIZE} px. Each training starts from weights that learned to detect letters in
+{BASE_STEPS} steps. There are {results.labels[0]} labels in the first round and {results.labels[-1]} in the last one;
+on average, {held_out} of them are held out. Good trainings have {STEPS} steps. Their mAP50 in the
+rounds is {good}, on {TEST} test images. Spoiled trainings have `TRAIN_STEPS={SPOILED}`, and an mAP50 of {spoiled}.
+The table shows the losses of the rules above.
 
 {losses(results)}
 {FINDING}

@@ -1,9 +1,9 @@
-"""Who decides while hardly any image is held out? `python -m tests.benchmarks.few_labels` measures six rules.
+"""Which rule should decide while hardly any image is held out? `python -m tests.benchmarks.few_labels` measures six.
 
-A project of scikit-learn's digits gets ten labels a round, drawn by chance. Each round trains two challengers, small
-neural networks: one as it should be, and a spoiled one that ends after three epochs, as with a wrong setting.
-promotion.py has the rules. A network's answer is taken as a detection, so that the quality is a mean average precision
-as of boxes. It takes minutes and writes docs/few-labels.json; `proof` puts that into docs/results.md.
+A project with scikit-learn's digits gets ten random labels per round. Each round trains two challengers, small neural
+networks: a good one, and a spoiled one that ends after three epochs, as with a wrong setting. promotion.py has the
+rules. The answer of a network counts as a detection, so that the quality is a mean average precision as for boxes. The
+run takes minutes and writes docs/few-labels.json; `proof` writes the results into docs/results.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EPOCHS, SPOILED = 100, 3
 VAL_SHARE = 0.2
 CLASSES = 10
 KEPT = Path(__file__).parents[2] / "docs" / "few-labels.json"
-QUESTION = "Who decides while hardly any image is held out?"
+QUESTION = "Which rule should decide while hardly any image is held out?"
 
 
 def project_of_digits(seed: int) -> Project:
@@ -45,7 +45,7 @@ def project_of_digits(seed: int) -> Project:
 
 @dataclass(frozen=True, slots=True)
 class _Digits:
-    """The images of one seed: those that get labels in their order, then those of the test."""
+    """The images of one seed: first those that get labels, in labeling order, then the test images."""
 
     pixels: npt.NDArray[Any]
     digits: IntArray
@@ -68,7 +68,7 @@ class _Digits:
         return Round(labeled[held[labeled]], labeled, halves, challengers)
 
     def _matches(self, rows: IntArray, epochs: int, number: int) -> Matches:
-        """Train on some rows, and return what the network says of all."""
+        """Train on some rows, and return the network's answers for all rows."""
         net = MLPClassifier((32,), max_iter=epochs, random_state=1000 * self.seed + number, learning_rate_init=0.01)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -85,29 +85,34 @@ class _Digits:
 
 
 def section() -> str:
-    """Return the part of docs/results.md."""
+    """Return this experiment's part of docs/results.md."""
     results = Table.model_validate_json(KEPT.read_bytes())
     software = ", ".join(f"{name} {number}" for name, number in results.software.items())
     quality = ", ".join(f"{value:.3f}" for value in results.good)
     spoiled = f"{min(results.spoiled):.3f} to {max(results.spoiled):.3f}"
+    held_out = f"{results.held_out[0]:.1f} to {results.held_out[-1]:.1f}"
     return f"""
 ## {QUESTION}
 
 `python -m tests.benchmarks.few_labels`
 
-{results.seeds} seeds, {software}. Small networks on scikit-learn's digits, {results.labels[0]} labels a round up to
-{results.labels[-1]}; on average {results.held_out[0]:.1f} to {results.held_out[-1]:.1f} of them are held out.
-Trainings as they should be have a mAP50 of {quality}, round by round, on {TEST} test images;
-spoiled ones, of {SPOILED} epochs, {spoiled}.
-The table has what a rule loses against one that knows the test images: mAP50 of the version that serves, the mean over
-the rounds, with the 95% bootstrap interval over seeds.
+{results.seeds} seeds, {software}.
+Small networks learn scikit-learn's digits, with {results.labels[0]} new labels per round, up to {results.labels[-1]};
+on average, {held_out} of them are held out. Good trainings have {EPOCHS} epochs at most. Their mAP50 in the rounds is
+{quality}, on {TEST} test images. Spoiled trainings have {SPOILED} epochs, and an mAP50 of {spoiled}.
+The table shows the loss of each rule against a rule that knows the test images. The loss is in mAP50 of the serving
+version, the mean over the rounds, with the 95% bootstrap interval over seeds.
 
 {losses(results)}
-"publish" is the rule that was: anything that detects something. "held out" is the rule for ten images and more.
-"cross-validation" trains twice more, each time without one half of the new labels. What these two models find in the
-half that they lack stands beside what the champion finds there. "all labels" measures both models on all labels, though
-they have learned most of them. It loses least where a training may be spoiled, and needs no further training, so it
-decides. With YOLO the next table has it. Not measured: boxes in photographs, and labels that are wrong.
+- "publish" was the rule before: it publishes every version that detects something.
+- "held out" is the rule for ten and more held-out images.
+- "cross-validation" trains two more models, each without one half of the new labels. Their detections on the half that
+  they have not learned are compared with the champion's.
+- "all labels" measures both models on all labeled images, although they have learned most of these.
+- "clearly better" publishes only if 97.5% of the bootstrap draws prefer the challenger.
+
+"all labels" loses least if a training may be spoiled, and needs no further training. So it is the rule for few held-out
+images. The next table has the same question for YOLO. We did not measure boxes in photographs or wrong labels.
 """
 
 

@@ -1,99 +1,104 @@
-"""What the tables of docs/results.md show, in words: written by hand after a run, beside the numbers."""
+"""The sentences below the tables of docs/results.md, written by hand after the runs."""
 
 from __future__ import annotations
 
 FINDINGS: dict[str, str] = {
     "scenes": """\
-With its first batch the default passes the mAP50 that random has at the end, at both seeds. The three strategies are
-alike. Their curves fall at the end, because every training had 500 steps however many labels there were. The schedule
-below mends this, and it is the default now. `information_density_unique` ran a day later than the others, on the same
-machine, images, splits and settings. `auto` ran when near-copies were found by embeddings.""",
+At both seeds, the first batch of the default already passes the last mAP50 of random. The three strategies are
+alike. Their curves fall at the end because every training had 500 steps, however many labels there were. A schedule
+with more steps for more images prevents this (see below), and it is the default now. `information_density_unique` ran
+one day after the others, on the same machine, with the same images, splits and settings. When `auto` ran, it still
+compared embeddings to find near-copies.""",
     "heuristics-scenes": """\
 Strategies that look for uncertain classes gain at every seed. `information_density`, `entropy`, `class_entropy` and
-similar strategies are alike within noise. `information_density_unique` needs the fewest images and boxes. It also
-works where others do not (every scene five times, below), so it is the default. By boxes the gain is smaller, because
-uncertain images hold more boxes. `max_herding`, `localization` and `learning_loss` are no different from random beyond
-noise. `core_set` is worse. So is `bald`, whose committee is one model on changed images (`COMMITTEE=augmented`).
-`class_entropy_unique` finds no near-copies here, so it picks the same images as `class_entropy`. `auto` ran when
-near-copies were found by embeddings.""",
+similar strategies do not differ significantly. `information_density_unique` needs the fewest images and boxes. It also
+works on pools where others fail (every scene five times, below), so it is the default. The gain by boxes is smaller,
+because uncertain images hold more boxes. `max_herding`, `localization` and `learning_loss` do not differ significantly
+from random. `core_set` is worse than random. `bald` is worse too; its committee was one model on changed images
+(`COMMITTEE=augmented`). `class_entropy_unique` finds no near-copies here, so it picks the same images as
+`class_entropy`. When `auto` ran, it still compared embeddings to find near-copies.""",
     "heuristics-bccd": """\
-Both strategies are ahead at every seed, `class_entropy` by more. Random rises from 20 to 40 images and no further, so
-its last value is soon reached. With 150 steps instead of 300, in an earlier run, random's curve fell: see the steps of
-few images below. The next table has the other families.""",
+Both strategies are better than random at every seed, `class_entropy` by more. Random improves from 20 to 40 images and
+not afterwards, so other strategies soon reach its last value. In an earlier run with 150 steps instead of 300, the
+curve of random fell; see "How many steps do few images need?" below. The next table has the other strategies.""",
     "families-bccd": """\
-This is one batch of 20: the first batch of the table before. `ppal`, `entropy` and `class_entropy` are ahead of random
-at every seed. For all others, including the default, the interval contains 0. Three seeds of one batch on 72 test
-images show no more. The default gains with its second batch, above.""",
+This is one batch of 20 images, the first batch of the previous table. `ppal`, `entropy` and `class_entropy` are better
+than random at every seed. For all others, including the default, the interval contains 0. Three seeds of one batch on
+72 test images cannot show more. The default gains with its second batch, in the previous table.""",
     "heuristics-balanced": """\
-Uncertain images help more here too, although no class is rare. They hold more boxes, and by boxes most intervals reach
-the control's. `ppal`, `information_density`, `class_entropy`, `auto`, `entropy` and `kmeans` are alike within noise,
-and ahead of random at every seed. `core_set` is ahead too, although it is worse than random where classes are rare.
-`localization`, `bald`, `max_herding` and `learning_loss` are no different from random. The default gains less than
-`class_entropy` at every seed, and less than `information_density`. The typicality of an image has the power 1 there
-and the power 4 in the default: where all images belong, such a strong preference for typical images only costs. It is
-the default all the same, because real pools have copies and images that do not belong: see every scene five times,
-below. If you have chosen your images with care, use `class_entropy_unique`, which equals `class_entropy` here. `auto`
-ran when near-copies were found by embeddings.""",
+Uncertain images help here too, although no class is rare. They hold more boxes. By boxes, most intervals include the
+control. `ppal`, `information_density`, `class_entropy`, `auto`, `entropy` and `kmeans` do not differ significantly, and
+are better than random at every seed. `core_set` is better than random too, although it is worse where classes are rare.
+`localization`, `bald`, `max_herding` and `learning_loss` do not differ significantly from random. The default gains
+less than `class_entropy` at every seed, and less than `information_density`. The reason is the weight of typicality:
+`information_density` uses its power 1, and the default its power 4. If all images belong to the project, such a strong
+preference for typical images costs labels. It is still the default, because real pools have copies and images that do
+not belong (every scene five times, below). If you have selected your images with care, use `class_entropy_unique`,
+which equals `class_entropy` here. When `auto` ran, it still compared embeddings to find near-copies.""",
     "heuristics-repeated": """\
-The default misses the target, and strategies that avoid copies miss it more clearly. There are 190 scenes. The 120
-labels of `class_entropy` hold 52 of them and 16 images that do not belong (random 88 and 5), those of
-`class_entropy_unique` 88 and 19, those of the default 96 and 12. With the first 60 labels these are nearly all scenes,
-including easy ones, and where all are labeled no choice is left: the default ends with .589, and random with .593 where
-each scene is there once (below). One more copy of a hard scene helps more than that. So this pool is too small for the
-question, and the next pool has five times as many scenes. `python -m tests.benchmarks.picks FOLDER` counts scenes and
-images that do not belong.""",
+The default misses the target. So do strategies that avoid copies, by more. The pool has 190 scenes. Of the 120 labels
+of `class_entropy`, 52 are different scenes and 16 are images that do not belong (random: 88 and 5). For
+`class_entropy_unique` the numbers are 88 and 19, for the default 96 and 12. Together with the first 60 labels these are
+nearly all scenes, including easy ones. Once all scenes are labeled, there is no choice left: the default ends with
+.589, and random ends with .593 if each scene is in the pool once (below). One more copy of a hard scene helps more. So
+this pool is too small for the question, and the next pool has five times as many scenes.
+`python -m tests.benchmarks.picks FOLDER` counts the scenes and the images that do not belong.""",
     "heuristics-repeated-many": """\
-The target is met, although the interval reaches beyond it. The 120 labels of the default hold 108 scenes and 7 images
-that do not belong (random 109 and 6), those of `class_entropy` 65 and 16, those of `class_entropy_unique` 92 and 23.
-Without copies there is more room for images that do not belong; with one of three seeds they took half of a batch. The
-power of typicality in the default, 4, was chosen by the picks that the first versions of these three seeds would have
-made, before anything was trained on them. So this table is no blind test of it. The other tables are.""",
+The target is met, although part of the interval lies above it. Of the 120 labels of the default, 108 are different
+scenes and 7 are images that do not belong (random: 109 and 6). For `class_entropy` the numbers are 65 and 16, for
+`class_entropy_unique` 92 and 23. Without copies, more images that do not belong enter a batch; at one of three seeds
+they filled half of it. We chose the power 4 of typicality by looking at the picks of the first versions of these three
+seeds, before any training on the picks. So this table is no blind test of the default. The other tables are.""",
     "heuristics-distinct": """\
-With 180 of 190 scenes labeled all lines must meet. Above, the lines that take no scene twice meet in the same way.""",
+With 180 of 190 scenes labeled, all curves must meet. In the table with five copies of each scene, the strategies that
+avoid copies meet in the same way.""",
     "datahunt-scenes": """\
-One seed. Both methods end ahead of random, and the order between them changes from round to round.""",
+One seed. Both methods end better than random. Which of the two is better changes from round to round.""",
     "datahunt-bccd": """\
-One seed. Both methods are ahead from their first batch on. Random's own curve hardly rises, so the shares of images
-mean little: a training either learns platelets or does not.""",
+One seed. Both methods are better than random from their first batch on. The curve of random hardly rises, so the shares
+of images mean little: a training either learns to detect platelets or does not.""",
     "share-scenes": """\
-One seed. The gain grows with the share up to 70% and stays there. DataHunt's half gives .059 of its .105.""",
+One seed. The gain grows with the share up to 70%, and then stays the same. DataHunt's share of one half gives .059 of
+the full gain of .105.""",
     "explore": """\
-An explore share of up to 20% costs nothing that two seeds could show; 50% costs something. It provides the held-out
-images and the live control, so 20% stays.""",
+With two seeds, an explore share of up to 20% has no visible cost; 50% has one. The explored images are needed as
+held-out images and for the live control, so the default stays 20%.""",
     "batch": """\
-One seed. At 260 labels no batch size from 10 to 200 stands out. Each small batch costs a training: 20 trainings for the
-smallest size, one for the largest. From one training to the next, 10 labels apart, the smallest size moves by .016 on
-average from 140 labels on, up or down. This is more than the difference between the sizes.""",
+One seed. At 260 labels, no batch size from 10 to 200 is clearly better. Small batches need more trainings: 20 for the
+smallest size, one for the largest. From 140 labels on, the mAP50 of the smallest size changes by .016 on average, up or
+down, between two trainings that are 10 labels apart. This is more than the difference between the batch sizes.""",
     "continue": """\
-Continuing is far ahead, at the same number of steps per round. At 180 labels its weights have had the steps of all
-three trainings, about 640; a restart has had those of the last training, about 270.""",
+Continuing from the last version is far better with the same number of steps per round. At 180 labels, its weights have
+had the steps of all three trainings, about 640. A restart has had only the steps of the last training, about 270.""",
     "continue-long": """\
-One seed. Continuing is still ahead with three times the steps, though by less. For the same work in a round, it is
-worth more here than starting anew. It has been the default since (`TRAIN_FROM`). Three rounds are few.""",
+One seed. With three times the steps, continuing is still better, but by less. For the same work per round, continuing
+is worth more than a restart here. It is the default since then (`TRAIN_FROM`). Three rounds are few.""",
     "goes-on": """\
-At the end `class_entropy` gains as much as where every training starts anew (+0.063), on a level that is .18 higher. By
-images the gain is smaller, 79% where it was 62%, and by boxes there is none: here every round adds steps of training,
-and so quality, whatever was labeled.""",
+At the end, `class_entropy` gains as much as with restarts (+0.063), at an mAP50 that is .18 higher. By images the gain
+is smaller: 79% are needed instead of 62%. By boxes there is no gain: here every round adds training steps, and so
+quality, whatever was labeled.""",
     "corrections": """\
-One version was taught a wrong class in 30% of its boxes. Continuing from it ends where continuing from clean labels
-ends, and far ahead of starting anew, at every seed: the next training removes what was wrong. So continuing is the
-default. Many rounds, and labels that were removed, were not measured.""",
+The first version learned a wrong class for 30% of its boxes. At every seed, continuing from this version ends as well
+as continuing from clean labels, and far better than a restart. So the next training removes the errors, and continuing
+is the default. We did not measure many rounds, or labels that were removed.""",
     "schedule": """\
-With a fixed number of steps the curve falls or stands still: at 300 images each image is seen a fifth as often. With
-steps that grow with the root of the images the curve rises. That is the default (`STEPS_GROWTH`), together with
-`TRAIN_STEPS`.""",
+With a fixed number of steps, the curve falls or stays flat: at 300 images, each image is seen a fifth as often as at
+60. If the steps grow with the square root of the number of images, the curve rises. This is the default
+(`STEPS_GROWTH`, together with `TRAIN_STEPS`).""",
     "schedule-bccd": """\
-One seed. Random's curve falls on BCCD not because of the growth of the steps, but because of the 150 steps from which
-it starts. With twice as many steps no curve falls, and 20 images give more than 60 did. The default of `TRAIN_STEPS` is
-500.""",
+One seed. On BCCD, the curve of random falls because training starts with only 150 steps, not because of the growth of
+the steps. With twice as many steps no curve falls, and 20 images give more than 60 images gave before. The default of
+`TRAIN_STEPS` is 500.""",
     "choice-digits": """\
 With the textbook's entropy of all classes, least confidence and variance, the first batches help less than random ones.
-Images that resemble none of the ten classes come first, and the model only gains from them after it knows the classes.
-`margin` looks at the two likeliest classes, and `class_entropy` asks whether the likeliest one is right. Both are ahead
-of random at each of 20 seeds, on average over the rounds. So the default and similar strategies also ask whether the
-likeliest choice is right. The other measures do what their names say; of these, choose `margin`. "As of a box" means
-that an image may also be nothing. With that, `least_confidence` is ahead of random too, although it puts the least
-uncertain of the three worked examples of a distribution first. Photographs and fewer classes were not measured.""",
+These measures first pick images that resemble none of the ten classes, and the model profits from such images only
+after it knows the classes. `margin` compares the two most likely classes, and `class_entropy` asks whether the most
+likely class is right. On average over the rounds, both are better than random at each of 20 seeds. So the default and
+similar strategies also ask whether the most likely choice is right. The other measures do what their names say; of
+these, choose `margin`. "As of a box" adds the outcome "nothing" to the classes. With it, `least_confidence` is better
+than random too, but of the three worked examples of distributions it then ranks the least uncertain one first. We did
+not measure photographs or fewer classes.""",
     "share-digits": """\
-The larger the share of a batch that margin picks the better, up to 100%. On CIFAR-10 the talk saw no such gain.""",
+The larger the share of a batch that `margin` picks, the better, up to 100%. The CIFAR-10 talk did not see such a
+gain.""",
 }

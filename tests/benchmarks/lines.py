@@ -1,4 +1,4 @@
-"""The committed form of an experiment: a learning curve of every seed for each line of its table."""
+"""The committed results of an experiment: for each line of its table, the learning curve of every seed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Grid = tuple[tuple[float, ...], ...]  # a row per seed, a column per round
 
 
 class Line(Frozen):
-    """One line of the table; the metric is mAP50, or accuracy where images are classified."""
+    """One line of the table; the quality is mAP50, or accuracy for classification."""
 
     name: str
     images: Grid
     quality: Grid
     boxes: Grid = ()
     map50_95: Grid = ()
-    refused: int = 0  # versions that the gate did not publish
+    refused: int = 0  # versions that were not published
 
     @property
     def curve(self) -> Curve:
@@ -33,12 +33,12 @@ class Line(Frozen):
 
     @property
     def by_boxes(self) -> Curve | None:
-        """Return the quality over boxes, None where images are classified."""
+        """Return the quality over boxes, None for classification."""
         return Curve(np.array(self.boxes), np.array(self.quality)) if self.boxes else None
 
 
 class Table(Frozen):
-    """The lines of one experiment, and what it ran on."""
+    """The lines of one experiment, with its data, machine and software."""
 
     lines: tuple[Line, ...]
     facts: str  # pool, test set, training, in words
@@ -47,8 +47,8 @@ class Table(Frozen):
     software: dict[str, str]
 
     def line(self, name: str) -> Line:
-        """Return a line; raises KeyError for a name that is none."""
-        return {one.name: one for one in self.lines}[name]
+        """Return a line. Raises KeyError for an unknown name."""
+        return {line.name: line for line in self.lines}[name]
 
 
 def line_of(name: str, rows: Sequence[Row]) -> Line:
@@ -57,22 +57,22 @@ def line_of(name: str, rows: Sequence[Row]) -> Line:
     by_seed = [sorted((row for row in rows if row.seed == seed), key=lambda row: row.round) for seed in seeds]
     return Line(
         name=name,
-        images=tuple(tuple(float(row.images) for row in each) for each in by_seed),
-        boxes=tuple(tuple(float(row.boxes) for row in each) for each in by_seed),
-        quality=tuple(tuple(round(row.map50, 4) for row in each) for each in by_seed),
-        map50_95=tuple(tuple(round(row.map50_95, 4) for row in each) for each in by_seed),
+        images=tuple(tuple(float(row.images) for row in rounds) for rounds in by_seed),
+        boxes=tuple(tuple(float(row.boxes) for row in rounds) for rounds in by_seed),
+        quality=tuple(tuple(round(row.map50, 4) for row in rounds) for rounds in by_seed),
+        map50_95=tuple(tuple(round(row.map50_95, 4) for row in rounds) for rounds in by_seed),
         refused=sum(not row.published for row in rows),
     )
 
 
 def facts_of(plans: Sequence[Plan]) -> str:
-    """Return what the numbers rest on, in words; what the plans do not have in common is left to the lines' names."""
+    """Return the settings of the plans in words; settings in which the plans differ are in the names of the lines."""
     plan = plans[0]
     start = f"{'fine-tuned from' if plan.base.sha256 else 'from scratch:'} {Path(plan.base.source).name}"
     facts = [f"Pool of {plan.pool} images, {plan.test} test images, {plan.settings['imgsz']} px, {start}"]
-    for told in (_steps, _chance):
-        if len({told(each) for each in plans}) == 1:
-            facts.append(told(plan))
+    for describe in (_steps, _chance):
+        if len({describe(other) for other in plans}) == 1:
+            facts.append(describe(plan))
     return ", ".join(facts) + "."
 
 

@@ -1,4 +1,4 @@
-"""How many scenes and strangers the labels of an experiment on repeated scenes hold.
+"""The number of different scenes, and of images that do not belong, among the labels of an experiment.
 
 `python -m tests.benchmarks.picks FOLDER/heuristics-repeated-many/arm-1`, the folder of a finished arm.
 """
@@ -18,7 +18,7 @@ from tests.benchmarks.experiments import REPEATED
 
 
 def count(images: Sequence[str], pool: int) -> tuple[int, int]:
-    """Return the different scenes among images of a pool of repeated scenes, and the images that do not belong."""
+    """Return the number of different scenes among images of a pool with copies, and of images that do not belong."""
     _, copies, foreign = runner.SCENES[REPEATED]
     belong = pool - round(pool * foreign)
     places = [int(Path(image).stem) for image in images]
@@ -26,17 +26,17 @@ def count(images: Sequence[str], pool: int) -> tuple[int, int]:
 
 
 def main(folder: Annotated[Path, typer.Argument(help="of a finished arm")]) -> None:
-    """Print the mean over seeds, without the images that all strategies begin with."""
+    """Print the mean over seeds, without the initial images, which all strategies share."""
     results = records.load_results(folder / "results.json")
     picked: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in results.rows:
         if row.round > 1:
             picked[row.strategy][row.seed] += row.picked
     for strategy, seeds in picked.items():
-        found = [count(images, results.plan.pool) for images in seeds.values()]
-        scenes, strangers = (sum(each) / len(found) for each in zip(*found, strict=True))
+        counts = [count(images, results.plan.pool) for images in seeds.values()]
+        scenes, strangers = (sum(column) / len(counts) for column in zip(*counts, strict=True))
         labels = len(next(iter(seeds.values())))
-        Console().print(f"{strategy}: {labels} labels, {scenes:.1f} scenes, {strangers:.1f} strangers")
+        Console().print(f"{strategy}: {labels} labels, {scenes:.1f} scenes, {strangers:.1f} images that do not belong")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Rules that say whether a challenger takes the champion's place while hardly any image is held out, side by side.
+"""Comparison of rules that decide whether a challenger replaces the champion while hardly any image is held out.
 
-Every rule decides the same sequences of trainings, so that nothing differs but the judging. A project has some rounds
-of labels; each round trains two challengers, one as it should be and a spoiled one. few_labels.py and few_boxes.py
-train them.
+Every rule decides on the same sequences of trainings, so that only the decisions differ. A project has some rounds of
+labels. Each round trains two challengers, a good one and a spoiled one; few_labels.py and few_boxes.py train them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TOLERANCE, DRAWS = 0.02, 60
 
 @dataclass(frozen=True, slots=True)
 class Challenger:
-    """A training of one round on all its labels, and two more that left out one half of the new ones each."""
+    """A training on all labels of a round, and two more, each without one half of the new labels."""
 
     whole: Matches
     without: tuple[Matches, ...]  # () in a first round, which has no champion
@@ -41,12 +40,12 @@ class Round:
 
 
 Version = tuple[int, str]  # the number of its round, "good" or "spoiled"
-# Whether a challenger takes the place of the champion, from what production may know in that round.
+# Whether a challenger replaces the champion, decided from what the live loop may know in that round.
 Rule = Callable[[Round, Challenger, Matches], bool]
 
 
 class Project:
-    """The rounds of one seed, whose images are the rows of the matches; no rule sees the test images."""
+    """The rounds of one seed; images are the rows of the matches. No rule has access to the test images."""
 
     def __init__(self, rounds: Sequence[Round], test: IntArray) -> None:
         self.rounds, self.test = tuple(rounds), test
@@ -59,7 +58,7 @@ class Project:
 
     @cache  # noqa: B019 as above
     def decides(self, rule: Rule, champion: Version, challenger: Version) -> bool:
-        """Return whether a rule lets a training take the place of an earlier one."""
+        """Return whether a rule replaces an earlier training by a later one."""
         now, before = self.rounds[challenger[0] - 1], self.rounds[champion[0] - 1]
         return rule(now, now.challengers[challenger[1]], before.challengers[champion[1]].whole)
 
@@ -69,20 +68,24 @@ def halves_of(fresh: IntArray) -> tuple[IntArray, IntArray]:
     return fresh[::2], fresh[1::2]
 
 
-def quality(found: Matches, rows: IntArray) -> float:
+def quality(matches: Matches, rows: IntArray) -> float:
     """Return the mAP50 on some of the images."""
-    counts = np.zeros((1, found.size), dtype=np.int64)
+    counts = np.zeros((1, matches.size), dtype=np.int64)
     counts[0, rows] = 1
-    return float(np.nan_to_num(found.quality(counts))[0])
+    return float(np.nan_to_num(matches.quality(counts))[0])
 
 
-def part(found: Matches, rows: IntArray) -> Matches:
+def part(matches: Matches, rows: IntArray) -> Matches:
     """Return the matches on some of the images."""
-    place = np.full(found.size, -1)
+    place = np.full(matches.size, -1)
     place[rows] = np.arange(len(rows))
-    kept = place[found.images] >= 0
+    is_selected = place[matches.images] >= 0
     return Matches(
-        place[found.images[kept]], found.classes[kept], found.confidence[kept], found.right[kept], found.labels[rows]
+        place[matches.images[is_selected]],
+        matches.classes[is_selected],
+        matches.confidence[is_selected],
+        matches.right[is_selected],
+        matches.labels[rows],
     )
 
 
@@ -98,19 +101,19 @@ def joined(first: Matches, second: Matches) -> Matches:
 
 
 def publish(_: Round, challenger: Challenger, champion: Matches) -> bool:
-    """Always, as long as it has not collapsed: the rule so far."""
+    """Publish every challenger that has not collapsed, the rule of earlier releases."""
     return bool((challenger.whole.confidence >= 0.05).any())
 
 
 def held_out(now: Round, challenger: Challenger, champion: Matches) -> bool:
-    """If it is not worse on the held-out images, few as they are."""
+    """Publish a challenger that is not worse on the few held-out images."""
     if not len(now.held):
         return True
     return quality(challenger.whole, now.held) >= quality(champion, now.held) - TOLERANCE
 
 
 def clearly(now: Round, challenger: Challenger, champion: Matches) -> bool:
-    """If 97.5% of draws of the held-out images find it better."""
+    """Publish a challenger that is better in 97.5% of the draws of the held-out images."""
     if not len(now.held):
         return False
     ours, theirs = part(challenger.whole, now.held), part(champion, now.held)
@@ -119,19 +122,19 @@ def clearly(now: Round, challenger: Challenger, champion: Matches) -> bool:
 
 
 def crossed(now: Round, challenger: Challenger, champion: Matches) -> bool:
-    """If by cross-validation it is not worse on the labels that are new: half of them train, the other half judges."""
-    first, second = (part(one, rows) for one, rows in zip(challenger.without, now.halves, strict=True))
-    found, rows = joined(first, second), np.concatenate(now.halves)
-    return quality(found, np.arange(found.size)) >= quality(champion, rows) - TOLERANCE
+    """Publish a challenger whose recipe is not worse on the new labels, by cross-validation over two halves."""
+    first, second = (part(matches, rows) for matches, rows in zip(challenger.without, now.halves, strict=True))
+    both, rows = joined(first, second), np.concatenate(now.halves)
+    return quality(both, np.arange(both.size)) >= quality(champion, rows) - TOLERANCE
 
 
 def labels(now: Round, challenger: Challenger, champion: Matches) -> bool:
-    """If it is not worse on all labels there are, those that it has learned from as well."""
+    """Publish a challenger that is not worse on all labeled images, including learned ones."""
     return quality(challenger.whole, now.labeled) >= quality(champion, now.labeled) - TOLERANCE
 
 
 def clearly_on_labels(now: Round, challenger: Challenger, champion: Matches) -> bool:
-    """If 97.5% of draws of all labels there are find it better."""
+    """Publish a challenger that is better in 97.5% of the draws of all labeled images."""
     ours, theirs = part(challenger.whole, now.labeled), part(champion, now.labeled)
     span = bootstrap.difference(ours, theirs, np.random.default_rng(0), DRAWS)
     return span is not None and span[0] > 0
@@ -148,9 +151,15 @@ RULES: Mapping[str, Rule] = {
 
 
 def rules_of(projects: Sequence[Project]) -> Mapping[str, Rule]:
-    """Return the rules that can be asked: not cross-validation where its trainings were not run."""
-    later = [one for project in projects for now in project.rounds[1:] for one in now.challengers.values()]
-    return {name: rule for name, rule in RULES.items() if rule is not crossed or all(one.without for one in later)}
+    """Return the rules that can decide; cross-validation only if its trainings were run."""
+    later = [
+        challenger for project in projects for now in project.rounds[1:] for challenger in now.challengers.values()
+    ]
+    return {
+        name: rule
+        for name, rule in RULES.items()
+        if rule is not crossed or all(challenger.without for challenger in later)
+    }
 
 
 def served(project: Project, kinds: Sequence[str], rule: Rule) -> float:
@@ -170,40 +179,40 @@ def best(project: Project) -> Rule:
 
 
 class Line(BaseModel):
-    """What a rule loses against the rule that knows the test images, in mAP50: the mean over seeds."""
+    """The loss of a rule against the rule that knows the test images, in mAP50, the mean over seeds."""
 
     rule: str
     scenario: str
     loss: float
     low: float  # 95% bootstrap interval over seeds
     high: float
-    served: float  # mAP50 of what serves
+    served: float  # mAP50 of the serving versions
 
 
 class Table(BaseModel):
-    """The results, and what they are of."""
+    """The results, and the setup of the experiment."""
 
     seeds: int
     labels: list[int]
     held_out: list[float]  # images, mean over seeds
-    good: list[float]  # mAP50 of the trainings as they should be, mean over seeds
+    good: list[float]  # mAP50 of the good trainings, mean over seeds
     spoiled: list[float]
     lines: list[Line]
     software: dict[str, str]
 
 
 def lines_of(projects: Sequence[Project]) -> Iterator[Line]:
-    """Yield what each rule loses: where all trainings are well, and where one of them is spoiled."""
+    """Yield the loss of each rule: with good trainings only, and with one spoiled training."""
     most_of = {project: best(project) for project in projects}
     sequences = list(product(("good", "spoiled"), repeat=len(projects[0].rounds) - 1))
     for scenario, spoiled in {"none spoiled": 0, "one spoiled": 1}.items():
         chosen = [kinds for kinds in sequences if kinds.count("spoiled") == spoiled]
-        most = np.array([np.mean([served(p, kinds, most_of[p]) for kinds in chosen]) for p in projects])
+        best_scores = np.array([np.mean([served(p, kinds, most_of[p]) for kinds in chosen]) for p in projects])
         for name, rule in rules_of(projects).items():
-            got = np.array([np.mean([served(p, kinds, rule) for kinds in chosen]) for p in projects])
-            draws = np.random.default_rng(0).integers(0, len(got), (2000, len(got)))
-            low, high = np.quantile((most - got)[draws].mean(axis=1), [0.025, 0.975]).tolist()
-            loss, mean = float((most - got).mean()), float(got.mean())
+            scores = np.array([np.mean([served(p, kinds, rule) for kinds in chosen]) for p in projects])
+            draws = np.random.default_rng(0).integers(0, len(scores), (2000, len(scores)))
+            low, high = np.quantile((best_scores - scores)[draws].mean(axis=1), [0.025, 0.975]).tolist()
+            loss, mean = float((best_scores - scores).mean()), float(scores.mean())
             yield Line(rule=name, scenario=scenario, loss=loss, low=low, high=high, served=mean)
 
 
@@ -216,7 +225,7 @@ def table(projects: Sequence[Project], software: Mapping[str, str]) -> Table:
 
     return Table(
         seeds=len(projects),
-        labels=[len(one.labeled) for one in projects[0].rounds],
+        labels=[len(round_.labeled) for round_ in projects[0].rounds],
         held_out=[float(np.mean([len(project.rounds[n].held) for project in projects])) for n in rounds],
         good=means("good"),
         spoiled=means("spoiled"),
@@ -226,7 +235,7 @@ def table(projects: Sequence[Project], software: Mapping[str, str]) -> Table:
 
 
 def losses(results: Table) -> str:
-    """Return the table of what each rule loses, in Markdown."""
+    """Return the table of the losses in Markdown."""
     cells = {(line.rule, line.scenario): f"{line.loss:.3f} [{line.low:.3f}, {line.high:.3f}]" for line in results.lines}
     scenarios = tuple(dict.fromkeys(line.scenario for line in results.lines))
     rules = dict.fromkeys(line.rule for line in results.lines)

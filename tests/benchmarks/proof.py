@@ -1,6 +1,6 @@
-"""Does the sampler save labels? The committed tables of docs/experiments, held against their controls.
+"""Does the sampler save labels? The committed tables of docs/experiments, compared with their controls.
 
-`python -m tests.benchmarks.proof` writes docs/results.md from them; `make bench` holds them against their targets.
+`python -m tests.benchmarks.proof` writes docs/results.md from them; `make bench` compares them with their targets.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ _INTRODUCTION = """# Does the sampler save labels?
 `python -m tests.benchmarks.proof` writes this page from the files in `docs/experiments/`. `yolo-backend simulate`
 and the commands below have written these files.
 
-- Brackets hold the 95% bootstrap interval over seeds, paired by seed. A gain whose interval contains 0 is no
-  difference beyond noise. With one seed there is no interval.
-- "Images needed" is the share of the control's images at which a line reaches what the control ends with. "Boxes
-  needed" is the same share of the boxes that were drawn.
-- "Refused" counts versions that were worse on the held-out images, so that the queue kept its order.
-- Every training starts from the base weights, except where a table says that trainings go on. This is no longer the
-  default.
+- Brackets hold the 95% bootstrap interval over seeds, paired by seed. If the interval of a gain contains 0, the gain is
+  not significant. With one seed there is no interval.
+- "Images needed" is the number of images with which a strategy reaches the last value of the control, as a share of the
+  control's images. "Boxes needed" is the same share of the drawn boxes.
+- "Refused" counts versions that were worse on the held-out images. They were not published, and the queue kept its
+  order.
+- Every training starts from the base weights, unless the table says that trainings continue from the last version.
+  Continuing is the default now.
 - [Simulate](simulate.md) explains how an experiment runs. `pytest tests/loop/test_live_simulation.py` runs one
-  through Label Studio beside its simulation, and both pick the same images in the same order.
-- No weights could be downloaded where these experiments ran. `letters.pt` is YOLO11n that has learned to find
-  letters (`python -m tests.benchmarks.base FOLDER`). `yolo11n.yaml` starts from nothing.
+  experiment in Label Studio and in the simulation, and both pick the same images in the same order.
+- No weights could be downloaded on the machine of these experiments. `letters.pt` is a YOLO11n that was trained to
+  detect letters (`python -m tests.benchmarks.base FOLDER`). `yolo11n.yaml` is trained from scratch.
 """
 
 # Experiments with a command of their own.
@@ -41,9 +42,12 @@ _SCRATCH = Experiment("scenes", "The default on scenes with a long tail, from sc
 _DIGITS = Experiment(
     digits.SHARE, "The share of a batch picked by margin, scikit-learn's digits as classification", (), control="0%"
 )
-_CHOICE = Experiment(digits.CHOICE, "How uncertain is a choice among ten classes? The same digits", ())
+_CHOICE = Experiment(digits.CHOICE, "How uncertain is a choice among ten classes? scikit-learn's digits again", ())
 _CORRECTIONS = Experiment(
-    corrections.NAME, "Do trainings that go on get over labels that were wrong?", (), control=corrections.ARMS[0].name
+    corrections.NAME,
+    "Do wrong labels harm versions that continue from the last one?",
+    (),
+    control=corrections.ARMS[0].name,
 )
 _COMMANDS = {
     _CORRECTIONS.name: "python -m tests.benchmarks.corrections FOLDER",
@@ -57,32 +61,47 @@ SECTIONS = (_SCRATCH, *EXPERIMENTS, _CORRECTIONS, _DIGITS, _CHOICE)
 
 def committed() -> tuple[Experiment, ...]:
     """Return the experiments that have results."""
-    return tuple(one for one in SECTIONS if (COMMITTED / f"{one.name}.json").is_file())
+    return tuple(experiment for experiment in SECTIONS if (COMMITTED / f"{experiment.name}.json").is_file())
 
 
 def run(_folder: Path) -> list[Result]:
-    """Return the experiments with a target: the labels the default needs, or how far it ends behind the control."""
-    found = []
-    for one in committed():
-        against = comparison(one, load(one.name), one.judged) if (one.target, one.behind) != (None, None) else None
-        if against is not None and one.target is not None:
+    """Return the results of the experiments with a target: the labels that the default needs, or its largest loss."""
+    results = []
+    for experiment in committed():
+        against = (
+            comparison(experiment, load(experiment.name), experiment.judged)
+            if (experiment.target, experiment.behind) != (None, None)
+            else None
+        )
+        if against is not None and experiment.target is not None:
             share = against.share
             value = share.value if math.isfinite(share.value) else 9.99  # JSON knows no infinity
-            what = f"{one.name}: labels to random's final mAP50, {one.judged} vs random"
-            found.append(Result("proof", what, value, one.target, "x", at_most=True, details=_details(share)))
-        if against is not None and one.behind is not None:
-            what = f"{one.name}: most mAP50 behind random beyond noise, {one.judged}"
-            found.append(Result("proof", what, behind(one, load(one.name)), one.behind, "mAP50", at_most=True))
-    return found
+            promise = f"{experiment.name}: labels to random's final mAP50, {experiment.judged} vs random"
+            results.append(
+                Result("proof", promise, value, experiment.target, "x", at_most=True, details=_details(share))
+            )
+        if against is not None and experiment.behind is not None:
+            promise = f"{experiment.name}: most mAP50 behind random beyond noise, {experiment.judged}"
+            results.append(
+                Result(
+                    "proof",
+                    promise,
+                    behind(experiment, load(experiment.name)),
+                    experiment.behind,
+                    "mAP50",
+                    at_most=True,
+                )
+            )
+    return results
 
 
 def comparison(experiment: Experiment, table: Table, name: str) -> Comparison:
-    """Return a line against the experiment's control, by images."""
+    """Return the comparison of a line with the experiment's control, by images."""
     return compare(table.line(name).curve, table.line(experiment.control).curve)
 
 
 def behind(experiment: Experiment, table: Table) -> float:
-    """Return the most mAP50 that the judged line is behind the control at any round, with its whole interval."""
+    """Return the largest mAP50 by which the judged line is significantly below the control, over all rounds."""
     ours, control = table.line(experiment.judged).curve, table.line(experiment.control).curve
     rounds = range(1, ours.labels.shape[1] + 1)
     gains = [compare(_until(ours, last), _until(control, last)).final_gain for last in rounds]
@@ -96,9 +115,12 @@ def _until(curve: Curve, last: int) -> Curve:
 def page() -> str:
     """Return docs/results.md."""
     done = committed()
-    parts = [_INTRODUCTION, *(part for one in done for part in _section(one, load(one.name)))]
-    if missing := [one for one in SECTIONS if one not in done]:
-        parts += ["\n## Not run yet\n\n", *(f"- {one.question}: `{_command(one)}`\n" for one in missing)]
+    parts = [_INTRODUCTION, *(part for experiment in done for part in _section(experiment, load(experiment.name)))]
+    if missing := [experiment for experiment in SECTIONS if experiment not in done]:
+        parts += [
+            "\n## Not run yet\n\n",
+            *(f"- {experiment.question}: `{_command(experiment)}`\n" for experiment in missing),
+        ]
     parts += [few_labels.section(), few_boxes.section()]
     return "".join(parts)
 
@@ -116,14 +138,14 @@ def _section(experiment: Experiment, table: Table) -> Iterator[str]:
         yield f"\nTarget for `{experiment.judged}`: {wanted}: **{verdict}**.\n"
     if experiment.behind is not None:
         verdict = "met" if behind(experiment, table) <= experiment.behind else "missed"
-        wanted = f"never over {experiment.behind} behind random beyond noise"
+        wanted = f"never significantly more than {experiment.behind} mAP50 below random"
         yield f"\nTarget for `{experiment.judged}`: {wanted}: **{verdict}**.\n"
     if experiment.name in FINDINGS:
         yield f"\n{FINDINGS[experiment.name]}\n"
 
 
 def _rows(experiment: Experiment, table: Table) -> Iterator[str]:
-    """Yield the table: the mean over seeds at every round, or at the last where lines have rounds of their own."""
+    """Yield the table: the mean over seeds at every round, or only at the last if the rounds of the lines differ."""
     steps = {line.images[0] for line in table.lines}
     counts = [f"{count:.0f}" for count in table.lines[0].images[0]] if len(steps) == 1 else ["at the end"]
     yield "| line | " + " | ".join(counts) + " | gain at the end | images needed | boxes needed | refused |\n"
@@ -159,7 +181,7 @@ def _gain(gain: Interval) -> str:
 
 def _share(share: Interval) -> str:
     low, high, value = (
-        f"{one:.0%}" if math.isfinite(one) else "not reached" for one in (share.low, share.high, share.value)
+        f"{part:.0%}" if math.isfinite(part) else "not reached" for part in (share.low, share.high, share.value)
     )
     return value if math.isnan(share.low) else f"{value} [{low}, {high}]"
 
