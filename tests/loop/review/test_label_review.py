@@ -1,4 +1,4 @@
-"""Wrong labels, planted on purpose: found, marked in a real Label Studio, listed by its tab, and mended."""
+"""The label review finds planted wrong labels; tested with a real Label Studio, its marks and its tab."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ HERE, THERE, ASIDE = (10.0, 20.0, 30.0, 40.0), (60.0, 60.0, 80.0, 90.0), (25.0, 
 CAT, DOG = 0, 1
 
 
-def seen(*found: tuple[tuple[float, float, float, float], int]) -> Prediction:
-    """Return what a sure version says of an image of 200 x 100: boxes in percent, each of a class."""
-    probs = np.full((len(found), 2), 0.001, dtype=np.float32)
-    probs[np.arange(len(found)), [kind for _, kind in found]] = 0.99
-    boxes = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
+def predicted(*objects: tuple[tuple[float, float, float, float], int]) -> Prediction:
+    """Return a confident prediction of an image of 200 x 100 pixels: boxes in percent, each with a class."""
+    probs = np.full((len(objects), 2), 0.001, dtype=np.float32)
+    probs[np.arange(len(objects)), [class_id for _, class_id in objects]] = 0.99
+    boxes = np.array([box for box, _ in objects], dtype=np.float32).reshape(-1, 4)
     boxes[:, ::2] *= 2
     embedding, thumbnail = np.ones(2, dtype=np.float32), np.zeros(192, dtype=np.uint8)
     return Prediction(200, 100, boxes, probs, probs.max(axis=1, initial=0.0), embedding, thumbnail=thumbnail)
 
 
-def human(*found: tuple[tuple[float, float, float, float], str], tag: str = "label") -> tuple[Json, ...]:
-    """Return an annotation's result, by one tag."""
+def human(*objects: tuple[tuple[float, float, float, float], str], tag: str = "label") -> tuple[Json, ...]:
+    """Return the result of an annotation with one tag: boxes in percent, each with a label."""
     return tuple(
         {
             "id": f"{tag}{number}",
@@ -69,16 +69,16 @@ def human(*found: tuple[tuple[float, float, float, float], str], tag: str = "lab
                 "rectanglelabels": [label],
             },
         }
-        for number, ((x1, y1, x2, y2), label) in enumerate(found)
+        for number, ((x1, y1, x2, y2), label) in enumerate(objects)
     )
 
 
 RIGHT = human((HERE, "cat"), (THERE, "dog"))
-BOTH = seen((HERE, CAT), (THERE, DOG))
-# name -> labels, what the version says, the suspicion and the label it is about; worst last
+BOTH = predicted((HERE, CAT), (THERE, DOG))
+# name -> labels, the version's prediction, the suspicion and its label; the worst last
 PLANTED: dict[str, tuple[tuple[Json, ...], Prediction | None, str, str]] = {
     "right": (RIGHT, BOTH, "", ""),
-    "background": ((), seen(), "", ""),
+    "background": ((), predicted(), "", ""),
     "moved": (human((ASIDE, "cat"), (THERE, "dog")), BOTH, "misplaced", "cat"),
     "swapped": (human((HERE, "cat"), (THERE, "cat")), BOTH, "swapped", "cat"),
     "missing": (human((HERE, "cat")), BOTH, "overlooked", "dog"),
@@ -103,32 +103,32 @@ def test_a_pair_is_in_percent() -> None:
 
 
 def test_a_pair_of_nothing() -> None:
-    pair = label_verdicts.labels_and_predictions(TAG, CLASSES, annotated([]), seen())
+    pair = label_verdicts.labels_and_predictions(TAG, CLASSES, annotated([]), predicted())
     assert pair is not None
     assert (pair.labels.shape, pair.predictions.shape, pair.confidence.shape) == ((0, 4), (0, 4), (0,))
 
 
-def test_a_label_that_the_version_never_learned_is_not_judged() -> None:
-    assert label_verdicts.labels_and_predictions(TAG, ("cat",), annotated(RIGHT), seen((HERE, CAT))) is None
+def test_a_label_of_a_class_that_the_model_lacks_is_not_judged() -> None:
+    assert label_verdicts.labels_and_predictions(TAG, ("cat",), annotated(RIGHT), predicted((HERE, CAT))) is None
 
 
-def test_predictions_of_a_label_that_the_config_lost_accuse_nobody() -> None:
+def test_predictions_of_a_removed_label_are_left_out() -> None:
     only_cats = label_config.parse(CONFIG.replace('<Label value="dog"/>', ""))[0]
     pair = label_verdicts.labels_and_predictions(only_cats, CLASSES, annotated(RIGHT), BOTH)
     assert pair is not None
     assert (len(pair.labels), pair.predicted_classes.tolist()) == (1, [CAT])
 
 
-def test_what_another_label_config_or_another_image_shows_is_not_judged() -> None:
-    """A prediction would look like an object that the annotator overlooked."""
+def test_a_result_of_another_label_config_or_another_image_is_not_judged() -> None:
+    """Otherwise each prediction would look like an object that the annotator overlooked."""
     imported = human((HERE, "cat"), tag="bbox")
     turned = [item | {"original_width": 100, "original_height": 200} for item in human((HERE, "cat"))]
     for result in (imported, turned):
         assert label_verdicts.labels_and_predictions(TAG, CLASSES, annotated(result), BOTH) is None
 
 
-def test_regions_of_one_class_of_pixels_are_one_label() -> None:
-    """The model answers with one object for both of them: beside either alone it would look misplaced."""
+def test_semantic_regions_of_one_class_are_one_label() -> None:
+    """The model predicts one object for both regions. Beside one of them alone, it would look misplaced."""
     pixels = replace(TAG, task="semantic")
     pair = label_verdicts.labels_and_predictions(
         pixels, CLASSES, annotated(human((HERE, "cat"), (THERE, "cat"), (ASIDE, "dog"))), BOTH
@@ -150,19 +150,19 @@ def issue(task_id: int, score: float) -> LabelIssue:
 
 @pytest.fixture
 def reviewed(context: Context, tiny_weights: Path) -> Context:
-    """Project 7, whose version 1 finds an issue in one label of two."""
+    """Project 7, whose version 1 has found an issue in one of two labels."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     context.store.state.save_review(7, 1, Review((issue(5, 0.2), issue(6, 0.9))))
     return context
 
 
-def test_the_store_keeps_them_as_they_were(reviewed: Context) -> None:
+def test_the_store_returns_the_saved_issues(reviewed: Context) -> None:
     assert reviewed.store.state.label_issues(7, 1) == (issue(5, 0.2), issue(6, 0.9))
     assert reviewed.store.state.label_issues(7, 2) == ()
 
 
-def test_the_status_counts_them(reviewed: Context) -> None:
+def test_the_status_counts_the_issues(reviewed: Context) -> None:
     status = projects.status(reviewed, 7)
     out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (2, 1)
@@ -181,18 +181,18 @@ def test_an_unknown_project_is_named(context: Context) -> None:
         assert (answer.status_code, answer.json()["error"]) == (404, "project 9 was never set up")
 
 
-def test_before_the_first_review_there_is_nothing_to_ask_label_studio(context: Context) -> None:
+def test_before_the_first_review_no_request_is_sent_to_label_studio(context: Context) -> None:
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     assert label_review.current_issues(context, 7) == ()
     assert not label_review.outdated(context, 7)
 
 
 @pytest.mark.parametrize(("serving", "number"), [(1, 2), (1, 0), (0, 0)])
-def test_a_review_by_the_base_model_or_one_that_no_longer_serves_is_moot(
+def test_a_review_by_the_base_model_or_by_a_version_that_no_longer_serves_does_nothing(
     reviewed: Context, serving: int, number: int
 ) -> None:
     reviewed.store.activate(7, serving)
-    cycle_of(reviewed).review_labels(7, number)  # it would need the Label Studio that is not there
+    cycle_of(reviewed).review_labels(7, number)  # it would fail without Label Studio
     assert reviewed.store.state.label_issues(7, number) == ()
 
 
@@ -208,13 +208,13 @@ def test_a_review_waits_while_predictions_are_pushed(reviewed: Context, redis: R
 
 @dataclass(frozen=True)
 class Studio:
-    """A project with planted errors, three unlabeled tasks in its queue, and one whose image failed."""
+    """A project with planted errors, three unlabeled tasks in its queue, and a task whose image failed."""
 
     context: Context
     project: int
-    tasks: dict[str, int]  # name of PLANTED -> task
-    annotations: dict[int, int]  # task -> annotation
-    queue: list[int]  # unlabeled tasks, next first
+    tasks: dict[str, int]  # name of PLANTED -> task id
+    annotations: dict[int, int]  # task id -> annotation id
+    queue: list[int]  # ids of the unlabeled tasks, the next one first
 
     @property
     def client(self) -> LabelStudioClient:
@@ -225,15 +225,15 @@ class Studio:
 
     def marks(self, name: str) -> list[float]:
         """Return the scores of a task's predictions."""
-        found = self.client.predictions.of_task(self.tasks[name])
-        assert all(one.version == "yolo11n-v1" for one in found)
-        return [round(one.score or 0, 4) for one in found]
+        predictions = self.client.predictions.of_task(self.tasks[name])
+        assert all(prediction.version == "yolo11n-v1" for prediction in predictions)
+        return [round(prediction.score or 0, 4) for prediction in predictions]
 
     def tab(self) -> list[str]:
-        """Return what the Data Manager's tab lists, in its order."""
+        """Return the names of the tasks in the Data Manager's tab, in its order."""
         views = self.client.http.get("/api/dm/views/", project=self.project)
-        view = next(each["id"] for each in views if each["data"]["title"] == DOUBTS_TAB)
-        listed = self.client.http.get("/api/tasks", view=view, include="id")["tasks"]
+        view_id = next(view["id"] for view in views if view["data"]["title"] == DOUBTS_TAB)
+        listed = self.client.http.get("/api/tasks", view=view_id, include="id")["tasks"]
         names = {task: name for name, task in self.tasks.items()}
         return [names[task["id"]] for task in listed]
 
@@ -259,8 +259,8 @@ def studio(
         publish(context.store, project, tiny_weights, train_tasks=learned)
         pool = PoolShard(0, np.array(queue), (BOTH,) * len(queue))
         context.store.pools.save_shard(project, 1, pool, tag="label")
-        said = [*(PLANTED[name][1] for name in tasks), None]
-        labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(said))
+        predictions = [*(PLANTED[name][1] for name in tasks), None]
+        labeled = PoolShard(1, np.array([*tasks.values(), failed]), tuple(predictions))
         context.store.pools.save_shard(project, 1, labeled, labeled=True, tag="label")
         cycle.rank_push_and_flip(context, project, 1)
         client.projects.set_sampling(project)
@@ -296,14 +296,14 @@ def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(
 
 
 @pytest.mark.label_studio
-def test_a_mended_label_is_acquitted(studio: Studio, redis: Redis) -> None:
-    """First it is not accused any longer; the next check has it reviewed anew, and it leaves the tab."""
+def test_a_corrected_label_is_no_longer_marked(studio: Studio, redis: Redis) -> None:
+    """Its issue is dropped at once. The next check starts a review, and the task leaves the tab."""
     context, project = studio.context, studio.project
     studio.review()
     assert not label_review.outdated(context, project)
     studio.client.annotations.update(studio.annotations[studio.tasks["swapped"]], RIGHT)
-    standing = {issue.task_id for issue in label_review.current_issues(context, project)}
-    assert standing == set(studio.tasks.values()) - {studio.tasks["swapped"]}
+    current = {issue.task_id for issue in label_review.current_issues(context, project)}
+    assert current == set(studio.tasks.values()) - {studio.tasks["swapped"]}
     cycle_of(context).check(project)
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
@@ -326,14 +326,14 @@ def test_a_mark_that_somebody_deletes_or_changes_is_written_again(studio: Studio
     assert label_marks.are_missing(studio.context, studio.project)
     assert studio.review() == 1
     assert not label_marks.are_missing(studio.context, studio.project)
-    (again,) = studio.client.predictions.of_task(studio.tasks["swapped"])
-    assert again.result == mark.result
-    assert again.score == pytest.approx(mark.score)
+    (restored,) = studio.client.predictions.of_task(studio.tasks["swapped"])
+    assert restored.result == mark.result
+    assert restored.score == pytest.approx(mark.score)
 
 
 @pytest.mark.label_studio
 def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at_its_front(studio: Studio) -> None:
-    """Nobody has answered the webhook yet: the mark stands, and the queue still starts as it did."""
+    """The webhook has not been handled yet: the mark is still there, and the queue starts with the same task."""
     studio.review()
     for name in WRONG:
         studio.client.annotations.delete(studio.annotations[studio.tasks[name]])
@@ -353,8 +353,8 @@ def test_a_task_whose_wrong_labels_are_deleted_is_back_in_the_queue_and_never_at
 
 
 @pytest.mark.label_studio
-def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studio: Studio) -> None:
-    """Nothing but its score tells that it never had one: it would wait at the queue's end for the next version."""
+def test_a_task_that_lost_its_mark_gets_a_place_once_its_labels_are_deleted(studio: Studio) -> None:
+    """It was never ranked. Without a place it would stay at the end of the queue until the next version."""
     studio.review()
     annotation = studio.annotations[studio.tasks["swapped"]]
     studio.client.annotations.update(annotation, RIGHT)
@@ -371,7 +371,7 @@ def test_a_task_that_was_acquitted_has_a_place_once_its_labels_are_deleted(studi
 
 @pytest.mark.label_studio
 def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_studio: LabelStudioProcess) -> None:
-    """A labeled task is not handed out at all, whatever its score."""
+    """A labeled task is not handed out, whatever its score."""
     studio.review()
     login = {"email": "reviewer@example.com", "password": "another-password"}
     sign_up(studio.client, **login)
@@ -384,8 +384,8 @@ def test_a_colleagues_queue_starts_with_the_same_task(studio: Studio, label_stud
 
 
 @pytest.mark.label_studio
-def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio: Studio) -> None:
-    """Its prediction is in Label Studio already, with a place in the queue: that one becomes the mark."""
+def test_a_task_labeled_after_the_scoring_is_judged_by_its_prediction_in_the_pool(studio: Studio) -> None:
+    """Label Studio has its prediction already, with a place in the queue. This prediction becomes the mark."""
     task = studio.queue[0]
     studio.client.annotations.create(task, PLANTED["nothing"][0])
     assert studio.review() == len(WRONG) + 1
@@ -394,8 +394,8 @@ def test_a_task_labeled_after_the_scoring_is_judged_by_what_the_pool_says(studio
 
 
 @pytest.mark.label_studio
-def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(studio: Studio) -> None:
-    """Its task is in the queue with a prediction already, which the labeled tasks do not show: never two of them."""
+def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_no_mark(studio: Studio) -> None:
+    """Its task is in the queue and has a prediction there. The list of labeled tasks does not show this prediction."""
     task = studio.queue[0]
     annotation = studio.client.annotations.create(task, PLANTED["nothing"][0])
     issues = label_review.examine(studio.context, studio.project)
@@ -408,16 +408,16 @@ def test_a_label_that_is_deleted_between_the_verdict_and_the_mark_gets_none(stud
 
 @pytest.mark.label_studio
 def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever Label Studio lists as labeled while people label: here, nothing."""
+    """Label Studio's list of labeled tasks may lack tasks while people label; here it is empty."""
     task = studio.queue[0]
     studio.client.annotations.create(task, PLANTED["nothing"][0])
     issues = label_review.examine(studio.context, studio.project)
     original = Predictions.stamps
 
-    def late(predictions: Predictions, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
+    def none_labeled(predictions: Predictions, *args: Any, **options: Any) -> Iterator[PredictionStamp]:
         return iter(()) if LABELED in args else original(predictions, *args, **options)
 
-    monkeypatch.setattr(Predictions, "stamps", late)
+    monkeypatch.setattr(Predictions, "stamps", none_labeled)
     label_marks.mark(studio.context, studio.project, issues)
     (stored,) = studio.client.predictions.of_task(task)
     assert (stored.score or 0) > 0.5
@@ -427,12 +427,12 @@ def test_a_mark_never_becomes_a_second_prediction(studio: Studio, monkeypatch: p
 def test_only_the_worst_are_marked(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.review()
     monkeypatch.setattr(label_marks, "MARKED", 2)
-    assert studio.review() == len(WRONG) - 2, "the others are taken back"
+    assert studio.review() == len(WRONG) - 2, "the other marks are removed"
     assert len(studio.tab()) == 2
 
 
 @pytest.mark.label_studio
-def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> None:
+def test_without_a_version_or_a_prediction_there_are_no_issues(studio: Studio) -> None:
     studio.context.store.pools.clear(studio.project, 1)
     assert label_review.examine(studio.context, studio.project) == ()
     assert studio.review() == 0
@@ -441,15 +441,15 @@ def test_without_a_version_or_a_prediction_nobody_is_accused(studio: Studio) -> 
 
 
 @pytest.mark.label_studio
-def test_the_api_lists_them_worst_first_and_the_tab_is_made_once(studio: Studio) -> None:
+def test_the_api_lists_the_worst_issues_first_and_the_tab_is_made_once(studio: Studio) -> None:
     studio.review()
     assert not studio.client.tabs.ensure_doubts(studio.project, SUSPECT)
     with serve(studio.context) as client:
         listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
         counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
     assert counted == {"judged": len(PLANTED), "suspicious": len(WRONG)}
-    assert [one["score"] for one in listed] == sorted(one["score"] for one in listed)
-    missing = next(one for one in listed if one["task"] == studio.tasks["missing"])
+    assert [row["score"] for row in listed] == sorted(row["score"] for row in listed)
+    missing = next(row for row in listed if row["task"] == studio.tasks["missing"])
     assert (missing["suspicion"], missing["label"], missing["suspicious"]) == ("overlooked", "dog", True)
     assert missing["box"] == pytest.approx(THERE)
     assert missing["annotation"] == studio.annotations[studio.tasks["missing"]]
@@ -460,7 +460,7 @@ SWAPPED, MISSING, MOVED = (PLANTED[name][0] for name in ("swapped", "missing", "
 
 @pytest.mark.label_studio
 def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: Studio, redis: Redis) -> None:
-    """Nine labels that were right when they were reviewed, and a new one: the check finds what a scoring finds."""
+    """Nine labels were right at the review, and one is new. The check finds the same issues as a full review."""
     context, project, client = studio.context, studio.project, studio.client
     client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}] * 9)
     tasks = sorted(task.id for task in client.tasks.unlabeled(project))[-9:]
@@ -478,7 +478,7 @@ def test_labels_made_wrong_after_a_review_are_found_at_the_next_check(studio: St
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
     assert [(job.func_name, job.args) for job in waiting] == [("backend.worker.jobs.review_labels", [project, 1])]
     cycle_of(context).review_labels(project, 1)
-    found = {issue.task_id for issue in context.store.state.label_issues(project, 1) if issue.suspicious}
-    assert found >= {*tasks, studio.queue[0]}
-    assert found == {issue.task_id for issue in label_review.examine(context, project) if issue.suspicious}
+    suspicious = {issue.task_id for issue in context.store.state.label_issues(project, 1) if issue.suspicious}
+    assert suspicious >= {*tasks, studio.queue[0]}
+    assert suspicious == {issue.task_id for issue in label_review.examine(context, project) if issue.suspicious}
     assert not label_review.outdated(context, project)

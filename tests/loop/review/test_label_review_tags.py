@@ -1,4 +1,4 @@
-"""Labels of several control tags: each reviewed by its own model, one list and one mark of a task for all of them."""
+"""The label review with several control tags: each tag's model judges its labels; a task has one mark for all tags."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord, Store
 from backend.types import Json, Prediction
 from backend.web import status_schemas
-from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, seen
+from tests.loop.review.test_label_review import ASIDE, BOTH, HERE, RIGHT, THERE, Studio, human, predicted
 from tests.support import TWO_TAGS, ImageSite, open_context, publish, serve, with_model
 
 QUALITY = '<Choices name="quality" toName="image"><Choice value="good"/><Choice value="bad"/></Choices>'
 SCHEMA = TWO_TAGS.replace("</View>", QUALITY + "</View>")
-TURNED = ("dog", "cat")  # the second tag's model counts its classes the other way round
-SECOND_SEES = seen((ASIDE, TURNED.index("cat")))
-SURE_OF_GOOD = seen(((0.0, 0.0, 100.0, 100.0), 0))
+TURNED = ("dog", "cat")  # the second tag's model has its classes in the other order
+SECOND_PREDICTION = predicted((ASIDE, TURNED.index("cat")))
+SURE_OF_GOOD = predicted(((0.0, 0.0, 100.0, 100.0), 0))
 SECOND_RIGHT = human((ASIDE, "cat"), tag="second")
 SWAPPED = human((HERE, "cat"), (THERE, "cat"))
 # name -> labels of both tags, and the tags that are wrong
@@ -55,7 +55,7 @@ def issue(task_id: int, score: float, tag: str) -> LabelIssue:
 ISSUES = (issue(6, 0.1, "second"), issue(5, 0.2, "label"), issue(6, 0.4, "label"), issue(5, 0.9, "second"))
 
 
-def test_a_tasks_verdict_is_that_of_its_worst_tag() -> None:
+def test_the_verdict_on_a_task_is_the_verdict_on_its_worst_tag() -> None:
     assert by_task(ISSUES) == ISSUES[:2]
     assert by_task([]) == ()
 
@@ -74,7 +74,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
     assert "second" in shown
 
 
-def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
+def test_a_review_of_a_release_without_tags_is_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.state.save_review(7, 1, Review(ISSUES[:1]))
     path = tmp_path / "projects/7/versions/1/label_review.json"
@@ -84,13 +84,13 @@ def test_a_review_from_before_there_were_tags_is_read(tmp_path: Path) -> None:
     assert store.state.label_issues(7, 1) == (replace(ISSUES[0], tag=""),)
 
 
-def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) -> None:
-    knows = TagModel(
+def test_each_tags_model_has_its_own_learned_tasks(context: Context, tiny_weights: Path) -> None:
+    second = TagModel(
         "second", "detect", TURNED, file_sha256(tiny_weights), "yolo11n.pt", None, None, {}, "", learned=(3,)
     )
-    version = publish(context.store, 7, tiny_weights, train_tasks=(1, 2), others=[(knows, tiny_weights)])
+    version = publish(context.store, 7, tiny_weights, train_tasks=(1, 2), others=[(second, tiny_weights)])
     assert [sorted(version.learned_task_ids(name)) for name in ("label", "second")] == [[1, 2], [3]]
-    old = with_model(version, replace(knows, learned=None), learned=(9,))
+    old = with_model(version, replace(second, learned=None), learned=(9,))
     assert [sorted(old.learned_task_ids(name)) for name in ("label", "second")] == [[9], [1, 2]]
 
 
@@ -101,7 +101,7 @@ def test_what_each_tags_model_has_learned(context: Context, tiny_weights: Path) 
 def studio(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> Iterator[Studio]:
-    """A project of two tags of boxes and a choice that nobody made, with labels of either tag wrong."""
+    """A project with two tags of boxes, some of their labels wrong, and a choice that nobody has made."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
@@ -119,8 +119,8 @@ def studio(
         ]
         others = [(model, tiny_weights) for model in beside]
         publish(context.store, project, tiny_weights, train_tasks=(tasks["both"],), others=others)
-        said: list[tuple[str, Prediction]] = [("label", BOTH), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)]
-        for tag, prediction in said:
+        by_tag: dict[str, Prediction] = {"label": BOTH, "second": SECOND_PREDICTION, "quality": SURE_OF_GOOD}
+        for tag, prediction in by_tag.items():
             shard = PoolShard(0, np.array([*tasks.values()]), (prediction,) * len(tasks))
             context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
             context.store.pools.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
@@ -133,69 +133,77 @@ def studio(
 def test_each_tags_labels_are_judged_by_its_own_model(studio: Studio) -> None:
     issues = label_review.examine(studio.context, studio.project)
     assert studio.context.store.state.label_issues(studio.project, 1) == issues
-    assert [one.score for one in issues] == sorted(one.score for one in issues)
+    assert [label_issue.score for label_issue in issues] == sorted(label_issue.score for label_issue in issues)
     names = {task: name for name, task in studio.tasks.items()}
-    assert sorted((names[one.task_id], one.tag) for one in issues) == sorted(
+    assert sorted((names[label_issue.task_id], label_issue.tag) for label_issue in issues) == sorted(
         (name, tag) for name in PLANTED for tag in ("label", "second")
     )
-    wrong = {(names[one.task_id], one.tag): (one.suspicion, one.label) for one in issues if one.suspicious}
+    wrong = {
+        (names[label_issue.task_id], label_issue.tag): (label_issue.suspicion, label_issue.label)
+        for label_issue in issues
+        if label_issue.suspicious
+    }
     assert wrong == {
         ("first", "label"): ("swapped", "cat"),
         ("both", "label"): ("overlooked", "dog"),
         ("second", "second"): ("overlooked", "cat"),
         ("both", "second"): ("overlooked", "cat"),
     }
-    learned = {(names[one.task_id], one.tag) for one in issues if one.learned}
+    learned = {(names[label_issue.task_id], label_issue.tag) for label_issue in issues if label_issue.learned}
     assert learned == {("both", "label"), ("first", "second")}
 
 
 @pytest.mark.label_studio
-def test_a_choice_is_judged_where_somebody_made_one(studio: Studio) -> None:
-    """Nobody chose on the other tasks, and beside boxes that is no error."""
+def test_a_choice_is_judged_if_somebody_has_made_one(studio: Studio) -> None:
+    """The other tasks have no choice. With several tags that is no error."""
     right = studio.tasks["right"]
     bad = {"id": "q", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["bad"]}}
     studio.client.annotations.update(studio.annotations[right], (*PLANTED["right"][0], bad))
-    (issue,) = (one for one in label_review.examine(studio.context, studio.project) if one.tag == "quality")
+    (issue,) = (
+        label_issue
+        for label_issue in label_review.examine(studio.context, studio.project)
+        if label_issue.tag == "quality"
+    )
     assert (issue.task_id, issue.suspicion, issue.label, issue.suspicious) == (right, "swapped", "bad", True)
     assert studio.review() == 4
     assert "right" in studio.tab()
 
 
 @pytest.mark.label_studio
-def test_a_task_is_marked_once_with_what_its_worst_tag_says(studio: Studio) -> None:
+def test_a_task_has_one_mark_with_the_score_of_its_worst_tag(studio: Studio) -> None:
     issues = label_review.examine(studio.context, studio.project)
-    worst = [one for one in by_task(issues) if one.suspicious]
+    worst = [label_issue for label_issue in by_task(issues) if label_issue.suspicious]
     assert label_marks.mark(studio.context, studio.project, issues) == len(worst) == 3
     names = {task: name for name, task in studio.tasks.items()}
-    assert studio.tab() == [names[one.task_id] for one in worst]
-    for one in worst:
-        wrong = 1 - one.score
-        assert studio.marks(names[one.task_id]) == [pytest.approx(wrong, abs=1e-4)]
+    assert studio.tab() == [names[label_issue.task_id] for label_issue in worst]
+    for label_issue in worst:
+        wrong = 1 - label_issue.score
+        assert studio.marks(names[label_issue.task_id]) == [pytest.approx(wrong, abs=1e-4)]
     (stored,) = studio.client.predictions.of_task(studio.tasks["both"])
     assert {region["from_name"] for region in stored.result} == {"label", "second", "quality"}
     assert studio.review() == 0, "a second review writes nothing"
 
 
 @pytest.mark.label_studio
-def test_tasks_are_counted_not_verdicts(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two worst verdicts are of one task, and two tasks may be marked."""
+def test_the_limit_of_marks_counts_tasks_not_verdicts(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two worst verdicts are on one task, and two tasks may be marked."""
     issues = label_review.examine(studio.context, studio.project)
-    both = [one for one in issues if one.task_id == studio.tasks["both"]]
-    ordered = (*both, *(one for one in issues if one not in both))
+    both = [label_issue for label_issue in issues if label_issue.task_id == studio.tasks["both"]]
+    ordered = (*both, *(label_issue for label_issue in issues if label_issue not in both))
     monkeypatch.setattr(label_marks, "MARKED", 2)
     assert label_marks.mark(studio.context, studio.project, ordered) == 2
     assert len(studio.tab()) == 2
 
 
 @pytest.mark.label_studio
-def test_the_api_names_the_tag_and_a_mended_label_clears_it(studio: Studio) -> None:
+def test_the_api_names_the_tag_and_a_corrected_label_removes_the_issue(studio: Studio) -> None:
     studio.review()
     with serve(studio.context) as client:
         listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
         counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]
     assert counted == {"judged": 4, "suspicious": 3}
-    found = {(one["task"], one["tag"]) for one in listed if one["suspicious"]}
-    assert found == {(studio.tasks[name], tag) for name, (_, tags) in PLANTED.items() for tag in tags}
+    suspicious = {(row["task"], row["tag"]) for row in listed if row["suspicious"]}
+    assert suspicious == {(studio.tasks[name], tag) for name, (_, tags) in PLANTED.items() for tag in tags}
     assert not label_review.outdated(studio.context, studio.project)
     studio.client.annotations.update(studio.annotations[studio.tasks["second"]], PLANTED["right"][0])
     assert label_review.outdated(studio.context, studio.project)

@@ -1,4 +1,4 @@
-"""What rounds of labels were worth: disagreement with the human, signs of the pool, and the recommendation."""
+"""The gain of a round of labels: disagreement with the annotator, signs of the pool, and the recommendation."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from tests.support import CONFIG, ROOT, open_context, publish, with_model
 IDS = np.arange(10, 15)
 
 
-def prediction(*found: tuple[float, int]) -> Prediction:
-    """Return boxes of 20 px at x in an image of 100 x 50, each of a class, with confidence .9."""
-    probs = np.zeros((len(found), 2), dtype=np.float32)
-    for row, (_, kind) in enumerate(found):
-        probs[row, kind] = 0.9
-    boxes = np.array([[x, 0, x + 20, 20] for x, _ in found], dtype=np.float32).reshape(-1, 4)
+def prediction(*objects: tuple[float, int]) -> Prediction:
+    """Return boxes of 20 px at x in an image of 100 x 50 px, each with a class and confidence .9."""
+    probs = np.zeros((len(objects), 2), dtype=np.float32)
+    for row, (_, class_id) in enumerate(objects):
+        probs[row, class_id] = 0.9
+    boxes = np.array([[x, 0, x + 20, 20] for x, _ in objects], dtype=np.float32).reshape(-1, 4)
     return Prediction(100, 50, boxes, probs, probs.max(axis=1, initial=0.0), np.ones(2, dtype=np.float32))
 
 
 def human(x: float, label: str) -> LabeledBox:
-    """Return the same box as a label: its centre and size in shares of the image."""
+    """Return the same box as a label, with its centre and size as shares of the image."""
     return LabeledBox(label, ((x + 10) / 100, 0.2, 0.2, 0.4))
 
 
@@ -61,7 +61,7 @@ def test_disagreement_is_one_less_f1(boxes: list[LabeledBox], expected: float) -
     assert round_value.disagreement(prediction((0, 0), (50, 1)), boxes, ("cat", "dog")) == pytest.approx(expected)
 
 
-def test_two_who_say_nothing_agree() -> None:
+def test_an_empty_prediction_agrees_with_an_empty_label() -> None:
     assert round_value.disagreement(prediction(), [], ("cat",)) == 0.0
 
 
@@ -92,37 +92,38 @@ def test_signs_of_the_first_version_and_the_next(project: Context) -> None:
 
 
 def test_videos_have_their_sign_of_stability(project: Context) -> None:
-    """An object in all frames, by the next version in the first half alone: 2 · 25 of 75."""
+    """The first version predicts an object in all frames, the next one in the first half: 2 · 25 of 75."""
     videos = (ROOT / "label_config/videorectangle.xml").read_text(encoding="utf-8")
     videos = videos.replace('name="box"', 'name="label"')
     project.store.save_project(ProjectRecord(7, videos, "", "", "", ""))
     for number, last in ((1, 50), (2, 25)):
         tracks = Tracks(np.array([1, last]), np.array([0, 0]), np.array([True, False]), 50, 25.0)
-        seen = replace(prediction((0, 0), (0, 0)), tracks=tracks, video_doubt=0.5)
-        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
+        video = replace(prediction((0, 0), (0, 0)), tracks=tracks, video_doubt=0.5)
+        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (video,) * 5), tag="label")
     (first,), (second,) = round_value.observe(project, 7, 1), round_value.observe(project, 7, 2)
     assert first.stability is None
     assert second.stability == pytest.approx(2 * 25 / 75)
 
 
 def test_timelines_have_their_sign_of_stability(project: Context, tiny_weights: Path) -> None:
-    """Both labels in all frames, then one of them."""
+    """One version predicts both labels in all frames, the next one only one of them."""
     labels = (ROOT / "label_config/timelinelabels.xml").read_text(encoding="utf-8")
     labels = labels.replace('name="event"', 'name="label"')
     project.store.save_project(ProjectRecord(7, labels, "", "", "", ""))
     before = with_model(replace(project.store.version(7, 1), number=2), task="classify")
-    for sure in (0.9, 0.1):
+    for second in (0.9, 0.1):
         number = project.store.reserve_number(7)
         before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
         project.store.publish(before, {"label": tiny_weights})
         tracks = Tracks(np.array([1, 6]), np.array([0, 0]), np.array([True, True]), 10, 25.0)
-        seen = replace(prediction((0, 0), (0, 0)), class_probs=np.array([[0.8, sure]] * 2, np.float32), tracks=tracks)
-        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (seen,) * 5), tag="label")
+        probs = np.array([[0.8, second]] * 2, np.float32)
+        video = replace(prediction((0, 0), (0, 0)), class_probs=probs, tracks=tracks)
+        project.store.pools.save_shard(7, number, PoolShard(0, IDS, (video,) * 5), tag="label")
     (signs,) = round_value.observe(project, 7, before.number)
     assert signs.stability == pytest.approx(2 / 3)
 
 
-def test_signs_of_nothing(project: Context) -> None:
+def test_the_base_model_has_no_signs(project: Context) -> None:
     assert round_value.observe(project, 7, 0) == ()
     assert project.store.state.signs(7) == ()
 
@@ -131,17 +132,19 @@ def test_the_boxes_of_a_round_are_counted_and_compared(project: Context) -> None
     value = {"x": 0, "y": 0, "width": 20, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]}
     result = ({"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value},)
     tasks = [AnnotatedTask(Task(n, {}), n, "", result) for n in (10, 99)]
-    (count, disagreed), (_, unseen) = round_value.labels_and_disagreement(project, project.store.version(7, 1), tasks)
+    (count, disagreed), (_, without_prediction) = round_value.labels_and_disagreement(
+        project, project.store.version(7, 1), tasks
+    )
     assert count == 1
     assert disagreed == pytest.approx(1 / 3)
-    assert unseen is None
+    assert without_prediction is None
 
 
-def test_a_gain_that_cannot_be_told_is_no_reward(project: Context) -> None:
+def test_a_gain_that_cannot_be_measured_is_no_reward(project: Context) -> None:
     version = project.store.version(7, 2)
     unmeasured = with_model(version, metrics=None), with_model(version, champion_metrics=None)
-    for untold in (replace(version, parent=None), *unmeasured):
-        assert round_value.reward(project, untold) is None
+    for without_gain in (replace(version, parent=None), *unmeasured):
+        assert round_value.reward(project, without_gain) is None
 
 
 def test_a_gain_on_training_images_is_no_reward(project: Context) -> None:
@@ -159,30 +162,30 @@ def of_tag(
     images: int = 12,
     gained: tuple[float, float] | None = None,
 ) -> TagModel:
-    """Return what a version has for one tag."""
-    quality, held = (
-        Metrics(map50, 0.2, {}, images, 20, 30, interval=(0.2, 0.8), gained=gained),
-        None if before is None else Metrics(before, 0.2, {}, 12, 20, 30),
-    )
-    return TagModel(name, "detect", ("cat",), "1234", "yolo11n.pt", quality, held, {}, "", carried=carried)
+    """Return a version's model for one tag, with its mAP50 and that of its champion (`before`)."""
+    metrics = Metrics(map50, 0.2, {}, images, 20, 30, interval=(0.2, 0.8), gained=gained)
+    champion = None if before is None else Metrics(before, 0.2, {}, 12, 20, 30)
+    return TagModel(name, "detect", ("cat",), "1234", "yolo11n.pt", metrics, champion, {}, "", carried=carried)
 
 
 @pytest.mark.parametrize(
     ("others", "expected"),
     [
-        ([], 0.1),  # the first tag's own: .5 after .4
+        ([], 0.1),  # the gain of the first tag: .5 after .4
         ([of_tag("kind", 0.9, 0.6)], 0.2),
-        ([of_tag("kind", 0.9, 0.6, carried=True)], 0.05),  # it gained that in an earlier round
-        ([of_tag("kind", 0.9, None)], 0.1),  # its first model: nobody knows what it gained
+        ([of_tag("kind", 0.9, 0.6, carried=True)], 0.05),  # that gain belongs to an earlier round
+        ([of_tag("kind", 0.9, None)], 0.1),  # its first model has no gain
         ([of_tag("kind", 0.9, 0.6, images=3)], 0.1),
     ],
 )
-def test_a_version_gains_what_its_tags_gain(project: Context, others: list[TagModel], expected: float) -> None:
+def test_the_gain_of_a_version_is_the_mean_over_its_tags(
+    project: Context, others: list[TagModel], expected: float
+) -> None:
     version = with_model(project.store.version(7, 2), *others)
     assert round_value.gain(version) == pytest.approx(expected)
 
 
-def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) -> None:
+def test_a_version_of_carried_models_has_no_gain_and_no_quality(project: Context) -> None:
     old = with_model(project.store.version(7, 2), carried=True)
     assert (round_value.gain(old), round_value.quality(old)) == (None, None)
     half = with_model(old, of_tag("kind", 0.9, 0.6))
@@ -196,7 +199,7 @@ def test_a_version_of_old_models_has_no_gain_and_no_quality(project: Context) ->
         ([], (0.0, 0.2)),
         ([of_tag("kind", 0.9, 0.6, gained=(0.2, 0.4))], (0.1, 0.3)),
         ([of_tag("kind", 0.9, 0.6, carried=True, gained=(0.2, 0.4))], (0.0, 0.1)),
-        ([of_tag("kind", 0.9, 0.6)], None),  # from before there were intervals
+        ([of_tag("kind", 0.9, 0.6)], None),  # a manifest of a release without intervals
     ],
 )
 def test_a_gain_has_an_interval(project: Context, others: list[TagModel], expected: tuple[float, float] | None) -> None:
@@ -208,7 +211,7 @@ def test_a_gain_has_an_interval(project: Context, others: list[TagModel], expect
 
 
 def test_the_recommendation_names_the_newest_quality_with_its_basis(project: Context, tiny_weights: Path) -> None:
-    """Before: "the last 3 rounds changed mAP50 by +0.000 on 12 held-out images", however little these tell."""
+    """The reason also names the interval, because a few held-out images say little."""
     before = project.store.version(7, 2)
     metrics = before.models[0].metrics
     assert metrics is not None
@@ -217,7 +220,7 @@ def test_the_recommendation_names_the_newest_quality_with_its_basis(project: Con
         name = f"yolo11n-v{project.store.reserve_number(7)}"
         made = replace(before, number=number, name=name, parent=number - 1)
         project.store.publish(made, {"label": tiny_weights})
-    (plateau,) = [one for one in round_value.recommendation(project, 7, budget=0).signs if one.name == "plateau"]
+    (plateau,) = [sign for sign in round_value.recommendation(project, 7, budget=0).signs if sign.name == "plateau"]
     assert plateau.reason == (
         "the last 3 rounds changed mAP50 by +0.000; it is now 0.500 [0.300, 0.700] on 12 held-out images"
     )
@@ -227,7 +230,7 @@ def test_the_recommendation_names_the_newest_quality_with_its_basis(project: Con
 def test_a_round_of_labels_is_rewarded(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path
 ) -> None:
-    """Version 3 gained .1 by two labels that version 2 lacked; it had found all of the first, and one box too many."""
+    """Version 3 gained .1 from two new labels; version 2 predicted one image right, the other with an extra box."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys)) as context:
         client = context.label_studio
@@ -238,7 +241,7 @@ def test_a_round_of_labels_is_rewarded(
         tag = label_config.parse(CONFIG)[0]
         boxes = [[human(0, "cat"), human(50, "dog")], [human(0, "cat")], [human(0, "dog")]]
         annotations = [
-            client.annotations.create(task, as_result(tag, each)) for task, each in zip(tasks, boxes, strict=False)
+            client.annotations.create(task, as_result(tag, labels)) for task, labels in zip(tasks, boxes, strict=False)
         ]
         stamps = client.annotations.stamps(project_id)
         first = publish(context.store, project_id, tiny_weights)
@@ -262,20 +265,20 @@ def test_a_round_of_labels_is_rewarded(
         pool, _ = context.store.pools.load_pool(project_id, parent.number, None, tag="label")
         order = ranking.rank(pool, "margin", explore_share=0.0, rng=np.random.default_rng(0))
         context.store.pools.save_ranking(project_id, parent.number, order)
-        found = round_value.reward(context, child)
-        assert found is not None
-        assert (found.version, found.strategy, found.images, found.boxes) == (3, "margin", 2, 3)
-        assert found.gain == pytest.approx(0.1)
-        assert (found.interval, found.judged_on) == ((0.02, 0.2), 12)
-        assert found.disagreement == pytest.approx((0 + 1 / 3) / 2)
-        assert context.store.state.rewards(project_id) == (found,)
+        reward = round_value.reward(context, child)
+        assert reward is not None
+        assert (reward.version, reward.strategy, reward.images, reward.boxes) == (3, "margin", 2, 3)
+        assert reward.gain == pytest.approx(0.1)
+        assert (reward.interval, reward.judged_on) == ((0.02, 0.2), 12)
+        assert reward.disagreement == pytest.approx((0 + 1 / 3) / 2)
+        assert context.store.state.rewards(project_id) == (reward,)
         assert round_value.reward(context, replace(child, snapshot=replace(old, val_tasks=(999,)))) is None, (
             "no new label"
         )
 
 
-def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
-    """Two strokes of a class are two labels to draw, and one answer of a model of pixels, which has it all right."""
+def test_semantic_classes_are_compared_as_one_object(project: Context) -> None:
+    """Two strokes of one class count as two labels of work, but the model predicts both as one right object."""
     brushes = CONFIG.replace("<RectangleLabels", '<BrushLabels model_semantic="true"').replace("Rectangle", "Brush")
     project.store.save_project(ProjectRecord(7, brushes, "", "", "", ""))
     strokes = np.zeros((2, 50, 100), dtype=np.bool_)
@@ -295,7 +298,7 @@ def test_classes_of_pixels_are_compared_whole(project: Context) -> None:
     tasks = [AnnotatedTask(Task(10, {}), 10, "", result)]
     version = with_model(project.store.version(7, 1), task="semantic")
     assert round_value.labels_and_disagreement(project, version, tasks) == [(2, 0.0)]
-    other = with_model(version, task="detect")  # from before the tag said that it wants pixels
+    other = with_model(version, task="detect")  # a version from before the tag became semantic
     assert round_value.labels_and_disagreement(project, other, tasks) == [(2, None)]
 
 
@@ -311,26 +314,25 @@ def test_the_labels_of_all_tags_count_as_work(project: Context) -> None:
         project, project.store.version(7, 1), [AnnotatedTask(Task(10, {}), 10, "", result)]
     )
     assert count == 2
-    assert disagreed == pytest.approx(1 / 3)  # of the boxes
+    assert disagreed == pytest.approx(1 / 3)  # of the boxes alone
 
 
 @pytest.mark.parametrize("turned", [0, 30, 90])
 def test_a_turned_box_in_a_video_is_a_label(project: Context, turned: float) -> None:
-    """As a turned one in an image; Label Studio's editor does not say how large a video is."""
+    """It counts like a turned box in an image. Label Studio's editor does not store the size of a video."""
     videos = (ROOT / "label_config/videorectangle.xml").read_text(encoding="utf-8")
     (tag,) = label_config.parse(videos)
     project.store.save_project(ProjectRecord(7, videos, "", "", "", ""))
     key = {"x": 30, "y": 30, "width": 20, "height": 40, "rotation": turned, "enabled": True}
     value = {"sequence": [key | {"frame": 1}, key | {"frame": 9}], "labels": [tag.labels[0]]}
     drawn = {"type": "videorectangle", "from_name": tag.from_name, "to_name": tag.to_name, "value": value}
-    asked = [AnnotatedTask(Task(10, {}), 10, "", (drawn,))]
-    assert [count for count, _ in round_value.labels_and_disagreement(project, project.store.version(7, 1), asked)] == [
-        2
-    ]
+    tasks = [AnnotatedTask(Task(10, {}), 10, "", (drawn,))]
+    [(count, _)] = round_value.labels_and_disagreement(project, project.store.version(7, 1), tasks)
+    assert count == 2
 
 
-def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:
-    """The first tag's model stays for four versions, which agree with each other; the second's grows all the time."""
+def test_the_gain_of_a_second_tag_is_a_reason_to_go_on(project: Context, tiny_weights: Path) -> None:
+    """The first tag's model is carried over for four versions, while the second's mAP50 grows."""
     before = with_model(project.store.version(7, 2), carried=True)
     for number, map50 in enumerate((0.5, 0.6, 0.7, 0.8), 3):
         kind = replace(of_tag("kind", map50, map50 - 0.1), sha256=file_sha256(tiny_weights))
@@ -342,13 +344,13 @@ def test_what_a_second_tag_still_gains_is_a_reason_to_go_on(project: Context, ti
         )
         project.store.publish(made, {"label": tiny_weights, "kind": tiny_weights})
         project.store.state.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
-    found = round_value.recommendation(project, 7, budget=0)
-    assert not [sign.name for sign in found.signs if sign.met]
-    assert "+0.150" in next(sign.reason for sign in found.signs if sign.name == "plateau")
+    recommendation = round_value.recommendation(project, 7, budget=0)
+    assert not [sign.name for sign in recommendation.signs if sign.met]
+    assert "+0.150" in next(sign.reason for sign in recommendation.signs if sign.name == "plateau")
 
 
 def test_a_tag_that_gets_its_first_model_is_no_sign_to_stop(project: Context, tiny_weights: Path) -> None:
-    """The mean over the tags falls with it, and says nothing beside the rounds of one tag."""
+    """The mean over the tags falls with it, and cannot be compared with the rounds of one tag."""
     before, sha256 = project.store.version(7, 2), file_sha256(tiny_weights)
     for number, map50 in enumerate((0.1, 0.2, 0.3), 3):
         made = replace(
@@ -365,7 +367,7 @@ def test_a_tag_that_gets_its_first_model_is_no_sign_to_stop(project: Context, ti
 
 @pytest.mark.parametrize("carried", [True, False])
 def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_weights: Path, carried: bool) -> None:
-    """Three versions as good as their parents, which they agree with: those of a model that stayed say nothing."""
+    """Three versions are as good as their parents and agree with them, because their model may be carried over."""
     before = project.store.version(7, 2)
     for number in range(3, 7):
         made = replace(
@@ -376,16 +378,15 @@ def test_a_model_that_was_not_trained_is_no_sign_to_stop(project: Context, tiny_
         )
         project.store.publish(made, {"label": tiny_weights})
         project.store.state.save_signs(7, PoolSigns(number, uncertainty=0.5, stability=1.0, tag="label"))
-    found = round_value.recommendation(project, 7, budget=0)
-    assert [sign.name for sign in found.signs if sign.met] == ([] if carried else ["plateau", "stability"])
+    recommendation = round_value.recommendation(project, 7, budget=0)
+    assert [sign.name for sign in recommendation.signs if sign.met] == ([] if carried else ["plateau", "stability"])
 
 
 def test_the_status_shows_all_of_it(project: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"BANDIT": "ucb1", "BANDIT_ARMS": "entropy,margin", "BUDGET": 10}', "", "", "")
     project.store.save_project(record)
-    project.store.state.save_reward(
-        7, Reward(1, "margin", 20, 100, 0.7, 0.25)
-    )  # judged on nobody knows how many images
+    # Of a release that did not record the number of held-out images.
+    project.store.state.save_reward(7, Reward(1, "margin", 20, 100, 0.7, 0.25))
     project.store.state.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
     project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
     out = status_schemas.project_out(projects.status(project, 7))
@@ -415,5 +416,6 @@ def test_the_table_of_strategies_leaves_nothing_out_on_80_columns() -> None:
     assert "…" not in shown
     words = " ".join(shown.replace("│", " ").split())
     for name in acquisition.names():
-        one = acquisition.get(name)
-        assert all(text in words for text in (one.name, one.asks, one.cost, one.when, one.paper))
+        strategy = acquisition.get(name)
+        columns = (strategy.name, strategy.asks, strategy.cost, strategy.when, strategy.paper)
+        assert all(text in words for text in columns)

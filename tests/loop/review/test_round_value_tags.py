@@ -1,4 +1,4 @@
-"""What rounds of labels were worth with several control tags: the mean over those that have something to say."""
+"""The gain of a round of labels with several control tags: the mean over the tags with a prediction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
 from backend.store.store import PoolSigns
 from backend.types import AnnotatedTask, Json, Outcomes, Task
-from tests.loop.review.test_label_review import HERE, RIGHT, human, seen
-from tests.loop.review.test_label_review_tags import SCHEMA, SECOND_RIGHT, SECOND_SEES, SURE_OF_GOOD, TURNED
+from tests.loop.review.test_label_review import HERE, RIGHT, human, predicted
+from tests.loop.review.test_label_review_tags import SCHEMA, SECOND_PREDICTION, SECOND_RIGHT, SURE_OF_GOOD, TURNED
 from tests.loop.test_tags_together import (
     BOXES_AND_CHOICE,
     RENAMED,
@@ -49,42 +49,42 @@ def beside(name: str, weights: Path, classes: tuple[str, ...] = ("cat", "dog")) 
 
 
 def follow(context: Context, parent: ModelVersion, models: Sequence[TagModel], weights: Sequence[Path]) -> ModelVersion:
-    """Publish and serve the next version, whose tags have these models, all measured on images held out."""
+    """Publish and serve the next version, whose tags have these models, all measured on held-out images."""
     number = context.store.reserve_number(7)
     files = dict(zip([model.from_name for model in models], weights, strict=True))
-    made_of = [replace(model, sha256=file_sha256(files[model.from_name]), metrics=QUALITY) for model in models]
-    made = replace(
+    measured = [replace(model, sha256=file_sha256(files[model.from_name]), metrics=QUALITY) for model in models]
+    version = replace(
         parent,
         number=number,
         name=f"yolo11n-v{number}",
         parent=parent.number,
         snapshot=TrainingSnapshot(7, "hash", dict.fromkeys(range(20 * number), ""), (1,), (2,)),
-        models=tuple(made_of),
+        models=tuple(measured),
     )
-    context.store.publish(made, files)
+    context.store.publish(version, files)
     context.store.activate(7, number)
-    return made
+    return version
 
 
 def observe(context: Context, version: ModelVersion, tasks: Sequence[Task]) -> dict[str, PoolSigns]:
-    """Score a pool with the served version and return what it says, by the tag's name in the store."""
+    """Score a pool with the served version and return its signs, by the tag's name in the store."""
     rank(context, tasks)
-    return {one.tag: one for one in round_value.observe(context, 7, version.number)}
+    return {signs.tag: signs for signs in round_value.observe(context, 7, version.number)}
 
 
-def told(context: Context, name: str) -> stopping.Sign:
-    """Return one of the signs to stop."""
+def stopping_sign(context: Context, name: str) -> stopping.Sign:
+    """Return the sign to stop with this name."""
     return next(sign for sign in round_value.recommendation(context, 7, budget=0).signs if sign.name == name)
 
 
-# Signs of the pool, by real models
+# Signs of the pool, with real models
 
 
 @pytest.mark.parametrize("learning", [False, True])
-def test_of_a_tag_that_was_carried_over_nothing_is_heard_but_of_the_other_one(
+def test_the_stability_of_a_carried_model_is_ignored_and_that_of_the_other_tag_counts(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite, tmp_path: Path, learning: bool
 ) -> None:
-    """The boxes stay for three versions; the choices agree with themselves, or the second version's differ."""
+    """The model of the boxes is carried over for three versions. That of the choices is the same, or changes once."""
     setup(context, BOXES_AND_CHOICE)
     version, tasks = publish_both(context, tiny_weights, classifier), pool(images, 8)
     observe(context, version, tasks)
@@ -95,23 +95,23 @@ def test_of_a_tag_that_was_carried_over_nothing_is_heard_but_of_the_other_one(
         assert observe(context, version, tasks)["label"].stability == 1.0
     answers = [
         [
-            found.class_probs.argmax()
-            for n in (2, 3)
-            if (found := context.store.pools.prediction(7, n, task.id, tag="quality"))
+            prediction.class_probs.argmax()
+            for number in (2, 3)
+            if (prediction := context.store.pools.prediction(7, number, task.id, tag="quality"))
         ]
         for task in tasks
     ]
-    same = float(np.mean([one == two for one, two in answers]))
+    same = float(np.mean([earlier == later for earlier, later in answers]))
     assert (same < 0.98) is learning
-    stability = told(context, "stability")
+    stability = stopping_sign(context, "stability")
     assert stability.met is not learning
     assert f"at least F1 {same:.3f} over 3 rounds" in stability.reason
 
 
-def test_how_sure_a_version_is_is_the_mean_over_its_tags(
+def test_the_uncertainty_of_a_version_is_the_mean_over_its_tags(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
-    """Each by its own temperature; a model that was carried over is heard too, for it is unsure all the same."""
+    """Each tag has its own temperature. A model that was carried over counts too, because it may be unsure."""
     setup(context, BOXES_AND_CHOICE)
     label, choices = publish_both(context, tiny_weights, classifier).models
     models = [
@@ -121,20 +121,20 @@ def test_how_sure_a_version_is_is_the_mean_over_its_tags(
     version = follow(context, context.store.version(7, 1), models, (tiny_weights, classifier))
     signs = observe(context, version, pool(images, 6))
     expected = []
-    said: tuple[tuple[str, float, Outcomes], ...] = (("label", 3.0, "objects"), ("quality", 0.5, "one"))
-    for tag, temperature, outcomes in said:
-        seen_by, _ = context.store.pools.load_pool(7, version.number, None, tag=tag)
-        sure = stopping.mean_uncertainty(calibrated(seen_by, temperature, outcomes))
-        assert sure is not None
-        assert signs[tag].uncertainty == sure
-        expected.append(sure)
+    calibrations: tuple[tuple[str, float, Outcomes], ...] = (("label", 3.0, "objects"), ("quality", 0.5, "one"))
+    for tag, temperature, outcomes in calibrations:
+        stored_pool, _ = context.store.pools.load_pool(7, version.number, None, tag=tag)
+        uncertainty = stopping.mean_uncertainty(calibrated(stored_pool, temperature, outcomes))
+        assert uncertainty is not None
+        assert signs[tag].uncertainty == uncertainty
+        expected.append(uncertainty)
     assert f"{expected[0]:.2f}" != f"{expected[1]:.2f}"
-    assert told(context, "uncertainty").reason.startswith(
+    assert stopping_sign(context, "uncertainty").reason.startswith(
         f"the mean uncertainty of the pool is {np.mean(expected):.2f}"
     )
 
 
-def test_base_weights_have_no_say_and_nothing_to_be_compared_with(
+def test_base_weights_have_no_signs_and_are_not_compared(
     context: Context, tiny_weights: Path, images: ImageSite
 ) -> None:
     setup(context, TWO_BOXES)
@@ -145,7 +145,7 @@ def test_base_weights_have_no_say_and_nothing_to_be_compared_with(
     assert observe(context, first, tasks).keys() == {"label"}
     models = [replace(first.models[0], from_name="label"), beside("second", tiny_weights)]
     signs = observe(context, follow(context, first, models, (tiny_weights, tiny_weights)), tasks)
-    assert {tag: one.stability for tag, one in signs.items()} == {"label": 1.0, "second": None}
+    assert {tag: tag_signs.stability for tag, tag_signs in signs.items()} == {"label": 1.0, "second": None}
     assert signs["label"].uncertainty == signs["second"].uncertainty
 
 
@@ -162,31 +162,31 @@ def test_a_tag_is_compared_with_itself_whatever_its_name_and_place(
     models = {model.from_name: model for model in before.models}
     version, tasks = follow(context, before, before.models, (tiny_weights, other)), pool(images, 4)
     signs = observe(context, version, tasks)
-    assert signs["second"].stability is None, "nobody has scored a pool before"
+    assert signs["second"].stability is None, "no earlier version has scored a pool"
     setup(context, schema)
-    made = [replace(models.get(name, models["label"]), from_name=name) for name in names]
-    signs = observe(context, follow(context, version, made, [weights[name] for name in names]), tasks)
-    assert {tag: one.stability for tag, one in signs.items()} == dict.fromkeys(names, 1.0)
+    tag_models = [replace(models.get(name, models["label"]), from_name=name) for name in names]
+    signs = observe(context, follow(context, version, tag_models, [weights[name] for name in names]), tasks)
+    assert {tag: tag_signs.stability for tag, tag_signs in signs.items()} == dict.fromkeys(names, 1.0)
 
 
-def test_what_was_found_of_the_first_tag_alone_still_counts(context: Context, tiny_weights: Path) -> None:
+def test_stored_signs_of_the_first_tag_alone_still_count(context: Context, tiny_weights: Path) -> None:
     setup(context, TWO_BOXES)
     version = two_boxes(context, tiny_weights)
     for number in range(2, 5):
         version = follow(context, version, version.models, (tiny_weights, tiny_weights))
         context.store.state.save_signs(7, PoolSigns(number, 0.05, 0.99, tag="label"))
-    assert told(context, "uncertainty").met
-    assert told(context, "stability").met
+    assert stopping_sign(context, "uncertainty").met
+    assert stopping_sign(context, "stability").met
     context.store.state.save_signs(7, PoolSigns(4, 0.25, 0.75, "second"))
-    assert told(context, "uncertainty").reason.startswith("the mean uncertainty of the pool is 0.15")
-    assert "at least F1 0.870" in told(context, "stability").reason
+    assert stopping_sign(context, "uncertainty").reason.startswith("the mean uncertainty of the pool is 0.15")
+    assert "at least F1 0.870" in stopping_sign(context, "stability").reason
 
 
 # Annotators and models
 
 
 def chosen(*labels: str) -> tuple[Json, ...]:
-    """Return an annotation's result of the choice, none where nothing was chosen."""
+    """Return an annotation's result with these choices; without a choice it is empty."""
     value = {"choices": list(labels)}
     return ({"type": "choices", "from_name": "quality", "to_name": "image", "value": value},) if labels else ()
 
@@ -195,9 +195,9 @@ def chosen(*labels: str) -> tuple[Json, ...]:
     ("result", "expected"),
     [
         (RIGHT + SECOND_RIGHT + chosen("good"), (4, 0.0)),
-        (RIGHT + chosen("good"), (3, 1 / 3)),  # the second tag's box is one too many
+        (RIGHT + chosen("good"), (3, 1 / 3)),  # the second tag's model predicts an extra box
         (human((HERE, "cat")) + SECOND_RIGHT + chosen("bad"), (3, (1 / 3 + 0 + 1) / 3)),
-        (RIGHT, (2, 1 / 2)),  # that nobody chose is no error
+        (RIGHT, (2, 1 / 2)),  # a missing choice is no error
         ((), (0, 1.0)),
     ],
 )
@@ -208,18 +208,18 @@ def test_disagreement_is_the_mean_over_the_tags(
     quality = replace(beside("quality", tiny_weights, ("good", "bad")), task="classify")
     others = [(beside("second", tiny_weights, TURNED), tiny_weights), (quality, tiny_weights)]
     parent = publish(context.store, 7, tiny_weights, others=others)
-    both = seen((HERE, 0), ((60.0, 60.0, 80.0, 90.0), 1))
-    for tag, said in (("label", both), ("second", SECOND_SEES), ("quality", SURE_OF_GOOD)):
-        shard = PoolShard(0, np.array([5, 6]), (said, said if tag == "second" else None))
+    both = predicted((HERE, 0), ((60.0, 60.0, 80.0, 90.0), 1))
+    for tag, prediction in (("label", both), ("second", SECOND_PREDICTION), ("quality", SURE_OF_GOOD)):
+        shard = PoolShard(0, np.array([5, 6]), (prediction, prediction if tag == "second" else None))
         context.store.pools.save_shard(7, 1, shard, tag=tag)
-    asked = [AnnotatedTask(Task(task, {}), task, "", result) for task in (5, 6, 7)]
-    (count, disagreed), (_, of_second), (_, unseen) = round_value.labels_and_disagreement(context, parent, asked)
+    tasks = [AnnotatedTask(Task(task, {}), task, "", result) for task in (5, 6, 7)]
+    (count, disagreed), (_, of_second), (_, without) = round_value.labels_and_disagreement(context, parent, tasks)
     assert (count, disagreed) == pytest.approx(expected)
-    assert of_second == (0.0 if SECOND_RIGHT[0] in result else 1.0), "the others could not predict it"
-    assert unseen is None
+    assert of_second == (0.0 if SECOND_RIGHT[0] in result else 1.0), "the other tags have no prediction"
+    assert without is None
 
 
-def test_who_accepts_what_was_predicted_agrees(
+def test_an_annotator_who_accepts_the_prediction_agrees_with_it(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
@@ -227,22 +227,20 @@ def test_who_accepts_what_was_predicted_agrees(
     rank(context, tasks)
     accepted, corrected = [], []
     for task, shown in zip(tasks, predict(context, BOXES_AND_CHOICE, *tasks), strict=True):
-        sure = [each for each in shown.regions if each["score"] >= agreement.SHOWN]
-        boxes, (choice,) = [[each for each in sure if (each["from_name"] == "quality") is one] for one in (False, True)]
+        visible = [region for region in shown.regions if region["score"] >= agreement.SHOWN]
+        boxes = [region for region in visible if region["from_name"] != "quality"]
+        (choice,) = [region for region in visible if region["from_name"] == "quality"]
         (label,) = choice["value"]["choices"]
-        accepted.append(AnnotatedTask(task, task.id, "", tuple(sure)))
-        mended = chosen("dog" if label == "cat" else "cat")
-        corrected.append(AnnotatedTask(task, task.id, "", (*boxes, *mended)))
-    assert [one for _, one in round_value.labels_and_disagreement(context, version, accepted)] == pytest.approx(
-        [0.0] * 3
-    )
-    assert [one for _, one in round_value.labels_and_disagreement(context, version, corrected)] == pytest.approx(
-        [0.5] * 3
-    )
+        accepted.append(AnnotatedTask(task, task.id, "", tuple(visible)))
+        other_choice = chosen("dog" if label == "cat" else "cat")
+        corrected.append(AnnotatedTask(task, task.id, "", (*boxes, *other_choice)))
+    for annotated, expected in ((accepted, 0.0), (corrected, 0.5)):
+        pairs = round_value.labels_and_disagreement(context, version, annotated)
+        assert [disagreed for _, disagreed in pairs] == pytest.approx([expected] * 3)
 
 
 def publish_several(context: Context, weights: Path) -> tuple[ModelVersion, ...]:
-    """Publish three versions: one that is sure of two labels of three, one of the first alone, and one of none."""
+    """Publish three versions. Of three labels, they predict the first two, the first alone, and none."""
     setup(context, SEVERAL)
     before = publish(
         *(context.store, 7, weights), classes=("good", "bad", "dull"), from_name="quality", task="classify"
@@ -252,8 +250,8 @@ def publish_several(context: Context, weights: Path) -> tuple[ModelVersion, ...]
         number, table = context.store.reserve_number(7), np.array([probs], np.float32)
         before = replace(before, number=number, name=f"yolo11n-v{number}", parent=before.number)
         context.store.publish(before, {"quality": weights})
-        said = replace(SURE_OF_GOOD, class_probs=table, confidence=table.max(axis=1))
-        context.store.pools.save_shard(7, number, PoolShard(0, np.array([5]), (said,)), tag="quality")
+        prediction = replace(SURE_OF_GOOD, class_probs=table, confidence=table.max(axis=1))
+        context.store.pools.save_shard(7, number, PoolShard(0, np.array([5]), (prediction,)), tag="quality")
         versions.append(before)
     return tuple(versions)
 
@@ -266,8 +264,8 @@ def test_annotators_are_compared_by_each_label_of_an_image(
     context: Context, tiny_weights: Path, labels: tuple[str, ...], expected: float
 ) -> None:
     version, *_ = publish_several(context, tiny_weights)
-    asked = AnnotatedTask(Task(5, {}), 5, "", chosen(*labels))
-    ((count, disagreed),) = round_value.labels_and_disagreement(context, version, [asked])
+    task = AnnotatedTask(Task(5, {}), 5, "", chosen(*labels))
+    ((count, disagreed),) = round_value.labels_and_disagreement(context, version, [task])
     assert count == len(labels)
     assert disagreed == pytest.approx(expected)
 

@@ -1,4 +1,4 @@
-"""Tasks that come after the ranking: their place, the stream rule's front, and what is remembered of them."""
+"""Tasks that come after the ranking: their place in it, and stream admission to its front."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.support import CONFIG, ImageSite, model_for, open_context, publish
 IDS = np.arange(100, 150)
 
 
-def seen(score: float) -> Prediction:
-    """Return one box of that score."""
+def predicted(score: float) -> Prediction:
+    """Return a prediction with one box of that score."""
     probs = np.array([[score, 0.0]], dtype=np.float32)
     box = np.array([[0, 0, 10, 10]], dtype=np.float32)
     return Prediction(64, 64, box, probs, probs[:, 0], np.array([score, 1 - score], dtype=np.float32))
@@ -34,10 +34,12 @@ def seen(score: float) -> Prediction:
 
 @pytest.fixture
 def served(context: Context, tiny_weights: Path) -> Context:
-    """Project 7 with version 1, its scored pool of 50 tasks, the last one the most uncertain, and their ranking."""
+    """Project 7 with version 1, its scored pool of 50 tasks, and their ranking; the last task is the most uncertain."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
-    context.store.pools.save_shard(7, 1, PoolShard(0, IDS, tuple(seen(0.01 * (n + 1)) for n in range(50))), tag="label")
+    context.store.pools.save_shard(
+        7, 1, PoolShard(0, IDS, tuple(predicted(0.01 * (n + 1)) for n in range(50))), tag="label"
+    )
     pool, _ = context.store.pools.load_pool(7, 1, None, tag="label")
     rng = np.random.default_rng(0)
     context.store.pools.save_ranking(7, 1, ranking.rank(pool, "class_entropy", explore_share=0.2, rng=rng))
@@ -45,7 +47,7 @@ def served(context: Context, tiny_weights: Path) -> Context:
 
 
 def admitted(context: Context, places: list[float], rate: str) -> list[float]:
-    shard = PoolShard(1, np.arange(200, 200 + len(places)), (seen(0.5),) * len(places))
+    shard = PoolShard(1, np.arange(200, 200 + len(places)), (predicted(0.5),) * len(places))
     order = context.store.pools.ranking(7, 1)
     assert order is not None
     return late_tasks.admitted_priorities(context, Settings(rate=rate), 7, order, shard, places)
@@ -55,8 +57,8 @@ def test_without_a_rate_a_task_takes_its_place(served: Context) -> None:
     assert admitted(served, [0.0, 0.3, 1.0], "") == [0.0, 0.3, 1.0]
 
 
-def test_what_the_rule_queries_enters_the_front(served: Context) -> None:
-    """τ = .8: a place of .1 is a score of .9; then τ = .8 + .05 · .8 = .84, and .01 less after each pass."""
+def test_a_task_that_stream_admission_queries_goes_to_the_front(served: Context) -> None:
+    """τ = .8, and a place of .1 is a score of .9. Then τ = .8 + .05 · .8 = .84, and .01 less after each pass."""
     scores = admitted(served, [0.1, 0.9, 0.2, 0.05], "20%")
     second = 1 / 49
     assert scores[1:3] == [0.9, 0.2]
@@ -73,18 +75,18 @@ def test_the_quota_holds_over_several_jobs(served: Context) -> None:
 def test_a_task_that_failed_is_not_offered(served: Context) -> None:
     order = served.store.pools.ranking(7, 1)
     assert order is not None
-    shard = PoolShard(1, np.array([200, 201]), (None, seen(0.5)))
+    shard = PoolShard(1, np.array([200, 201]), (None, predicted(0.5)))
     assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
     assert served.store.state.stream(7).arrived == 1
 
 
-def test_a_task_picked_from_the_stream_does_not_pass_for_a_random_one(served: Context) -> None:
+def test_a_task_queried_from_the_stream_does_not_count_as_random(served: Context) -> None:
     order = served.store.pools.ranking(7, 1)
     assert order is not None
-    shard = PoolShard(1, np.array([200, 201]), (seen(0.5), None))
-    joined = late_tasks.extended_ranking(order, shard, [0.0, 1.0], [0.001, 1.0])
-    assert joined.task_ids.tolist() == [*IDS.tolist(), 200]
-    assert not joined.explored[-1]
+    shard = PoolShard(1, np.array([200, 201]), (predicted(0.5), None))
+    extended = late_tasks.extended_ranking(order, shard, [0.0, 1.0], [0.001, 1.0])
+    assert extended.task_ids.tolist() == [*IDS.tolist(), 200]
+    assert not extended.explored[-1]
 
 
 # The preview
@@ -95,14 +97,14 @@ def test_a_preview_writes_nothing_and_orders_by_the_strategy(served: Context, tm
         return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "models/projects").rglob("*.*")}
 
     before = files()
-    found = pool_ranking.preview(served, 7, "least_confidence")
+    preview = pool_ranking.preview(served, 7, "least_confidence")
     assert files() == before
-    chosen = found.task_ids[np.argsort(found.priority)][~found.explored[np.argsort(found.priority)]]
+    chosen = preview.task_ids[np.argsort(preview.priority)][~preview.explored[np.argsort(preview.priority)]]
     assert chosen.tolist() == sorted(chosen.tolist(), reverse=True)
-    assert found.strategy == "least_confidence"
+    assert preview.strategy == "least_confidence"
 
 
-def test_a_preview_names_what_is_wrong(served: Context) -> None:
+def test_a_preview_fails_with_the_reason(served: Context) -> None:
     with pytest.raises(SettingError, match="unknown strategy 'best'"):
         pool_ranking.preview(served, 7, "best")
     served.store.save_project(ProjectRecord(7, CONFIG, '{"COMMITTEE": "snapshots"}', "", "", ""))
@@ -116,13 +118,13 @@ def test_a_preview_names_what_is_wrong(served: Context) -> None:
 def test_the_settings_choose_the_protocol(served: Context, protocol: str) -> None:
     extra = json.dumps({"PROTOCOL": protocol, "EXPLORE_SHARE": 0, "RETRAIN_EVERY": 4})
     served.store.save_project(ProjectRecord(7, CONFIG, extra, "", "", ""))
-    found = pool_ranking.preview(served, 7, "entropy")
-    queue = found.task_ids[np.argsort(found.priority)].tolist()
+    preview = pool_ranking.preview(served, 7, "entropy")
+    queue = preview.task_ids[np.argsort(preview.priority)].tolist()
     assert (queue == sorted(queue, reverse=True)) is (protocol == "top")
     assert (queue[:10] == sorted(queue[:10], reverse=True)) is (protocol != "datahunt2")
 
 
-def test_a_batch_of_most_of_the_pool_is_warned_of(served: Context, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_of_a_large_part_of_the_pool_logs_a_warning(served: Context, caplog: pytest.LogCaptureFixture) -> None:
     pool_ranking.preview(served, 7, "entropy")
     assert "a batch of 20 out of 50 candidates" in caplog.text
 
@@ -135,7 +137,7 @@ def test_the_bandit_chooses_the_strategy(served: Context) -> None:
     assert pool_ranking.strategy_for(served, Settings(strategy="entropy"), model) == "entropy"
 
 
-def test_a_strategy_that_lacks_something_leaves_ranking_and_serving_alone(served: Context) -> None:
+def test_a_ranking_that_fails_leaves_the_stored_ranking_and_the_served_version(served: Context) -> None:
     record = ProjectRecord(7, CONFIG, '{"STRATEGY": "bald", "COMMITTEE": "snapshots"}', "", "", "")
     served.store.save_project(record)
     before = served.store.pools.ranking(7, 1)
@@ -160,7 +162,7 @@ def test_a_new_task_is_scored_at_once_and_next(
     images: ImageSite,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Four ranked tasks, and two that come later: with a rate of 100% both are next behind the first."""
+    """There are four ranked tasks and two late ones. With a rate of 100% both late tasks come next, after the first."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"rate": "100%", "retrain_every": 1})) as context:
         client = context.label_studio
@@ -190,17 +192,17 @@ def test_a_new_task_is_scored_at_once_and_next(
         assert sorted(handed[1:]) == late
         annotated = tuple(AnnotatedTask(Task(n, {}), n, "", ()) for n in late)
         assert not set(late) & snapshot.chance_tasks(context, project, annotated)
-        # As if they had lost a label between two of Label Studio's lists.
+        # As if Label Studio's list of scores lacked tasks for a moment.
         monkeypatch.setattr(Predictions, "queue_scores", lambda *_: {})
         assert late_tasks.score_new(context, project) == 0
         assert [len(client.predictions.of_task(task.id)) for task in client.tasks.unlabeled(project)] == [1] * 3
 
 
 @pytest.mark.label_studio
-def test_an_image_that_cannot_be_read_is_not_put_to_the_vote(
+def test_the_committee_does_not_vote_on_an_image_that_cannot_be_read(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> None:
-    """It costs its own task the place, not the shard its votes."""
+    """Only its own task has no votes; the other tasks of the shard have them."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"strategy": "bald"})) as context:
         client = context.label_studio

@@ -29,7 +29,7 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking, Task
 from tests import clips
-from tests.loop.review.test_label_review import ASIDE, HERE, human, seen
+from tests.loop.review.test_label_review import ASIDE, HERE, human, predicted
 from tests.loop.test_tags_together import BOXES_AND_CHOICE, CHOICES, TWO_IMAGES, pool, publish_both, served
 from tests.loop.test_video_tasks import CONFIG as VIDEO
 from tests.loop.test_video_tasks import MOVERS
@@ -197,7 +197,7 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
     setup(context, TWO_TAGS)
     two_tags(context, 7, tiny_weights, learned=(2,))
     two_tags(context, 7, tiny_weights, learned=(2, 3))
-    said: dict[str, Prediction] = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
+    said: dict[str, Prediction] = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
     for tag, prediction in said.items():
         context.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2, 3]), (prediction,) * 3), tag=tag)
     label, second = served(context)
@@ -255,7 +255,7 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         assert anew is not None
         np.testing.assert_allclose(anew.member_probs, asked.member_probs, atol=1e-5)
         assert pool_ranking.preview(context, project, "bald").strategy == "bald"
-        said = {"label": seen((HERE, 0)), "second": seen((ASIDE, TURNED.index("cat")))}
+        said = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
         for tag, prediction in said.items():
             shard = PoolShard(0, np.array([labeled]), (prediction,))
             context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
