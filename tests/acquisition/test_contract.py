@@ -418,6 +418,7 @@ def test_says_what_it_asks_needs_and_costs(name: str) -> None:
     assert entry.asks
     assert entry.cost
     assert entry.paper
+    assert entry.when, "people choose a strategy by this text"
 
 
 @pytest.mark.parametrize(
