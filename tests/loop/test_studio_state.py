@@ -1,4 +1,4 @@
-"""What the status says of Label Studio: when it answered, its webhook and its sampling, seen by a reconcile."""
+"""The state of Label Studio in the status: when it answered, the project's webhook and its sampling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAMPLING = "Uncertainty sampling"
 
 @dataclass
 class Studio:
-    """A project that is configured, with a webhook to a backend."""
+    """A configured project with a webhook to a backend."""
 
     context: Context
     project: int
@@ -63,20 +63,20 @@ def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Stu
         yield studio
 
 
-def test_before_the_first_reconcile_nothing_is_known(studio: Studio) -> None:
+def test_before_the_first_reconcile_the_state_is_empty(studio: Studio) -> None:
     state = projects.status(studio.context, studio.project).label_studio
     assert state == studio_state.StudioState()
     assert state.warnings == ()
 
 
-def test_all_is_well(studio: Studio) -> None:
+def test_a_project_in_order_has_no_warnings(studio: Studio) -> None:
     state = studio.reconcile()
     assert (state.webhook, state.sampling, state.error) == ("on", SAMPLING, "")
     assert state.reached
     assert state.warnings == ()
 
 
-def test_a_webhook_that_is_off_or_gone(studio: Studio) -> None:
+def test_a_webhook_that_is_off_or_missing(studio: Studio) -> None:
     studio.client.http.send("PATCH", f"/api/webhooks/{studio.hook}/", {"is_active": False})
     state = studio.reconcile()
     assert (state.webhook, len(state.warnings)) == ("off", 1)
@@ -87,8 +87,8 @@ def test_a_webhook_that_is_off_or_gone(studio: Studio) -> None:
     assert "Settings > Model" in state.warnings[0]
 
 
-def test_a_sampling_that_somebody_chose_stands_until_they_choose_again(studio: Studio) -> None:
-    """Neither a reconcile nor a cleared model version brings ours back."""
+def test_a_sampling_that_somebody_chose_stays_until_they_choose_again(studio: Studio) -> None:
+    """Neither a reconcile nor a cleared model version sets ours again."""
     assert studio.client.projects.get(studio.project).sampling == SAMPLING
     studio.change(sampling="Sequential sampling")
     studio.change(model_version="")
@@ -101,10 +101,10 @@ def test_a_sampling_that_somebody_chose_stands_until_they_choose_again(studio: S
     assert studio.reconcile().warnings == ()
 
 
-def test_a_revoked_token_is_in_the_status_until_another_one_works(
+def test_the_status_shows_a_revoked_token_until_another_token_works(
     studio: Studio, label_studio: LabelStudioProcess
 ) -> None:
-    seen = studio.reconcile()
+    before = studio.reconcile()
     login = {"email": "revoked@example.com", "password": "another-password"}
     sign_up(studio.client, **login)
     token = personal_access_token(label_studio.url, **login)
@@ -113,8 +113,8 @@ def test_a_revoked_token_is_in_the_status_until_another_one_works(
     with LabelStudioClient(label_studio.url, token) as client:
         studio.context = replace(right, label_studio=client)
         state = studio.reconcile()
-    assert state.reached == seen.reached
-    assert state.webhook == "on", "what was known is still shown"
+    assert state.reached == before.reached
+    assert state.webhook == "on", "the last known state is still shown"
     assert "refuses the token" in state.warnings[0]
     assert "LABEL_STUDIO_API_KEY" in state.warnings[0]
     shown = project_out(projects.status(studio.context, studio.project)).label_studio
@@ -127,7 +127,7 @@ def test_a_revoked_token_is_in_the_status_until_another_one_works(
 
 
 def test_two_installations_on_one_project_warn_each_other(studio: Studio, settings: Settings, tmp_path: Path) -> None:
-    """Their versions have the same names, and each would take the other's predictions for its own."""
+    """Their versions have the same names, so each would mistake the other's predictions for its own."""
     elsewhere = "http://127.0.0.1:10"
     studio.client.http.send("POST", "/api/webhooks/", {"project": studio.project, "url": f"{elsewhere}/webhook"})
     assert studio.reconcile().warnings == (), "a webhook of somebody else"

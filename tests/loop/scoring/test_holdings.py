@@ -1,4 +1,4 @@
-"""What Label Studio holds of the served version is what it should hold, whatever became of it there."""
+"""Label Studio's predictions of the served version are repaired after any change there."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.label_studio
 
 
 def held(studio: Studio) -> dict[int, StoredPrediction]:
-    """Return the served version's one prediction of each task that is handed out."""
+    """Return the prediction of the served version for each task in the queue; assert that there is one per task."""
     version = studio.client.projects.get(studio.project).model_version
-    found = {
+    by_task = {
         task.id: [row for row in studio.client.predictions.of_task(task.id) if row.version == version]
         for task in studio.client.tasks.unlabeled(studio.project)
     }
-    assert {task_id: len(several) for task_id, several in found.items()} == dict.fromkeys(found, 1)
-    return {task_id: prediction for task_id, (prediction,) in found.items()}
+    assert {task_id: len(predictions) for task_id, predictions in by_task.items()} == dict.fromkeys(by_task, 1)
+    return {task_id: prediction for task_id, (prediction,) in by_task.items()}
 
 
 def reconcile(studio: Studio) -> None:
@@ -54,7 +54,7 @@ def change(client: LabelStudioClient, task_id: int, **data: str) -> None:
 
 
 def answer(studio: Studio, task_id: int) -> tuple[object, ...]:
-    """Return the regions of /predict."""
+    """Return the regions that /predict answers for a task."""
     record = served_models.project_record(studio.context, studio.project)
     task = studio.client.tasks.get(task_id)
     (result,) = serving.predict(studio.context, studio.project, record.label_config, [task])
@@ -77,7 +77,7 @@ def test_a_task_that_shows_another_image_gets_its_regions_and_its_place(studio: 
     studio.assert_in_order("class_entropy")
 
 
-def test_a_new_image_that_cannot_be_read_costs_the_task_its_place(studio: Studio) -> None:
+def test_a_task_with_a_new_image_that_cannot_be_read_goes_to_the_end(studio: Studio) -> None:
     changed = min(held(studio))
     change(studio.client, changed, image=f"{studio.images.url}/missing.png")
     reconcile(studio)
@@ -87,7 +87,7 @@ def test_a_new_image_that_cannot_be_read_costs_the_task_its_place(studio: Studio
     assert held(studio) == writes
 
 
-def test_a_pool_that_changes_while_it_is_scored_is_pushed_with_the_answers_of_today(studio: Studio) -> None:
+def test_a_task_that_changes_while_the_pool_is_scored_is_pushed_with_its_new_prediction(studio: Studio) -> None:
     changed = min(held(studio))
     cycle_of(studio.context).start_scoring(studio.project)
     studio.work("score")
@@ -97,7 +97,7 @@ def test_a_pool_that_changes_while_it_is_scored_is_pushed_with_the_answers_of_to
     studio.assert_in_order("class_entropy")
 
 
-def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_that(studio: Studio) -> None:
+def test_a_labeled_task_that_shows_another_image_is_predicted_again(studio: Studio) -> None:
     labeled = min(held(studio))
     (before,) = studio.client.predictions.of_task(labeled)
     studio.client.annotations.create(labeled, [])
@@ -111,11 +111,11 @@ def test_a_labeled_task_that_shows_another_image_is_judged_by_what_is_said_of_th
     assert sources == {labeled: tag.source(studio.client.tasks.get(labeled))}
 
 
-# Predictions that went, or were changed by hand
+# Predictions that were deleted, or changed by hand
 
 
 def delete_predictions(studio: Studio, *task_ids: int) -> None:
-    """Do what the Data Manager's "Delete predictions" does."""
+    """Delete the predictions of tasks as "Delete predictions" in the Data Manager does."""
     chosen = {"all": False, "included": list(task_ids)}
     body = {"project": studio.project, "selectedItems": chosen}
     studio.client.http.send("POST", f"/api/dm/actions?id=delete_tasks_predictions&project={studio.project}", body)
@@ -128,15 +128,15 @@ def test_deleted_predictions_come_back_from_the_store(
     reconcile(studio)
     before = held(studio)
     delete_predictions(studio, *sorted(before)[:count])
-    monkeypatch.setattr(ServedModel, "predict", None)  # nothing is predicted anew
+    monkeypatch.setattr(ServedModel, "predict", None)  # nothing is predicted again
     reconcile(studio)
     after = held(studio)
-    shown = [[(found[task].score, found[task].result) for task in sorted(before)] for found in (before, after)]
-    assert shown[0] == shown[1]
+    contents = [[(held_by[task].score, held_by[task].result) for task in sorted(before)] for held_by in (before, after)]
+    assert contents[0] == contents[1]
     studio.assert_in_order("class_entropy")
 
 
-def test_a_score_changed_by_hand_is_mended(studio: Studio) -> None:
+def test_a_score_that_was_changed_by_hand_is_restored(studio: Studio) -> None:
     reconcile(studio)
     before = held(studio)
     first, second, *_ = before.values()
@@ -146,13 +146,13 @@ def test_a_score_changed_by_hand_is_mended(studio: Studio) -> None:
     assert held(studio) == before
 
 
-def test_what_is_in_order_is_not_asked_for_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_in_order_is_not_compared_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         reconcile(studio)
-    writes: list[str] = []
-    monkeypatch.setattr(holdings, "gaps", lambda *_: writes.append("looked"))
+    comparisons: list[str] = []
+    monkeypatch.setattr(holdings, "gaps", lambda *_: comparisons.append("compared"))
     reconcile(studio)
-    assert writes == []
+    assert comparisons == []
 
 
 # Two annotations of each task
@@ -167,10 +167,10 @@ def colleague(label_studio: LabelStudioProcess, studio: Studio) -> Iterator[Labe
         yield client
 
 
-def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_version(
+def test_a_task_that_needs_a_second_annotation_gets_the_prediction_of_the_next_version(
     studio: Studio, colleague: LabelStudioClient, tiny_weights: Path
 ) -> None:
-    """All tasks have one annotation of two; then a version comes, and a colleague gets each of them with its answer."""
+    """Three tasks have one of two annotations. A colleague gets all tasks with the predictions of the new version."""
     studio.client.http.send("PATCH", f"/api/projects/{studio.project}/", {"maximum_annotations": 2})
     ids = sorted(held(studio))
     for task_id in ids[:3]:
@@ -182,13 +182,13 @@ def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_ve
     order = studio.context.store.pools.ranking(studio.project, 2)
     assert order is not None
     assert sorted(order.task_ids.tolist()) == ids
-    handed = []
+    handed_out = []
     for _ in ids:
         task = colleague.tasks.next(studio.project)
         assert task is not None
-        handed.append(task.id)
+        handed_out.append(task.id)
         colleague.annotations.create(task.id, [])
-    assert sorted(handed[:3]) == ids[:3]  # Label Studio hands out first what somebody has begun
+    assert sorted(handed_out[:3]) == ids[:3]  # Label Studio hands out tasks with an annotation first
     assert [task.id for task in studio.client.tasks.unlabeled(studio.project)] == ids[3:]
     tab = next(view for view in _tabs(studio) if view["data"]["title"] == QUEUE_TAB)
     listed = studio.client.http.get("/api/tasks", view=tab["id"], include="id")["tasks"]
@@ -199,15 +199,15 @@ def test_a_task_that_wants_a_second_annotation_has_the_prediction_of_the_next_ve
 
 def _tabs(studio: Studio) -> list[Json]:
     studio.client.tabs.ensure_queue(studio.project)
-    found: list[Json] = studio.client.http.get("/api/dm/views/", project=studio.project)
-    return found
+    views: list[Json] = studio.client.http.get("/api/dm/views/", project=studio.project)
+    return views
 
 
-# How much is asked
+# The number of requests
 
 
 def requests_of(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> int:
-    """Return how many requests go to Label Studio meanwhile."""
+    """Return how many requests `work` sends to Label Studio."""
     sent: list[str] = []
     request = LabelStudioHTTP.request
 
@@ -221,10 +221,8 @@ def requests_of(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> in
     return len(sent)
 
 
-def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One request tells of all webhooks, one of up to a hundred projects."""
+def test_a_reconcile_sends_one_request_per_unchanged_project(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more request lists all webhooks, and one lists up to a hundred projects."""
     empty = [studio.client.projects.create(f"empty {number}", CONFIG) for number in range(10)]
     for project in empty:
         studio.context.store.save_project(ProjectRecord(project, CONFIG, "", "", "", ""))
@@ -239,8 +237,8 @@ def test_a_reconcile_asks_once_for_each_project_in_which_nothing_happened(
 
 
 @pytest.mark.slow
-def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request per project, one for all webhooks, and one for each hundred projects; a label costs a few more."""
+def test_the_requests_of_a_reconcile_of_101_projects(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request per project, one for all webhooks, and one per hundred projects; a new label needs a few more."""
     client, images = studio.client, [{"image": studio.images.add("same.png")}] * 3
     others = [client.projects.create(f"other {number}", CONFIG) for number in range(100)]
     for project in others:
@@ -259,7 +257,7 @@ def test_what_a_reconcile_of_101_projects_costs(studio: Studio, monkeypatch: pyt
 
 
 def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Label Studio shows the backend's title as its model version, as no task has a prediction of ours."""
+    """Label Studio shows the backend's title as its model version, because no task has a prediction of ours."""
     with serve(studio.context) as backend:
         project = studio.client.projects.create("all done", CONFIG)
         studio.client.projects.attach_backend(project, str(backend.base_url).rstrip("/"), "a title")
@@ -275,7 +273,7 @@ def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monk
 # A lost store
 
 
-def test_a_project_of_a_lost_store_is_taken_up_and_no_number_is_used_twice(studio: Studio, tmp_path: Path) -> None:
+def test_a_project_of_a_lost_store_is_recovered_and_no_number_is_used_twice(studio: Studio, tmp_path: Path) -> None:
     project = studio.client.projects.create("kept", CONFIG)
     with serve(studio.context) as backend:
         url = str(backend.base_url).rstrip("/")
@@ -308,7 +306,7 @@ BOX = {
 
 
 def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: Studio, tmp_path: Path) -> None:
-    """MODEL_DIR is empty: versions, records, the webhook's secret and the media cache are gone at once."""
+    """MODEL_DIR is empty: versions, records, the webhook's secret and the media cache are lost at the same time."""
     with serve(studio.context) as backend:
         studio.client.projects.attach_backend(studio.project, str(backend.base_url).rstrip("/"), "yolo")
         reconcile(studio)

@@ -1,4 +1,4 @@
-"""Old versions' predictions: they stay while people annotate, and go afterwards, in a real Label Studio on SQLite."""
+"""Predictions of old versions stay while people annotate, and go afterwards; with a real Label Studio on SQLite."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ class Studio:
     context: Context
     project: int
     tasks: list[int]
-    colleague: LabelStudioClient  # annotates, as another user
+    colleague: LabelStudioClient  # another user who annotates
 
     @property
     def client(self) -> LabelStudioClient:
         return self.context.label_studio
 
     def old(self) -> int:
-        """Return how many old predictions are left."""
+        """Return the number of old predictions."""
         return self.client.predictions.versions(self.project).get(OLD, 0)
 
     def delete(self) -> None:
-        """Run the job once, whenever it is due."""
+        """Run the job once, even if it is not due."""
         cycle_of(self.context).delete_old(self.project)
 
     def settle(self) -> None:
-        """Let Label Studio's first answer count as activity, and wait until nobody has annotated for long enough."""
+        """Run the job, for which Label Studio's first answer counts as activity, and wait until it counts no longer."""
         self.delete()
         assert self.old() == TASKS
         time.sleep(QUIET_S + 0.2)
@@ -92,7 +92,7 @@ def studio(
         yield Studio(context, project, tasks, colleague)
 
 
-def test_they_go_once_nobody_annotates_and_nothing_else_goes(studio: Studio) -> None:
+def test_only_old_predictions_are_deleted_once_nobody_annotates(studio: Studio) -> None:
     studio.settle()
     studio.delete()
     assert studio.old() == TASKS - old_versions.AT_ONCE
@@ -100,7 +100,7 @@ def test_they_go_once_nobody_annotates_and_nothing_else_goes(studio: Studio) -> 
     assert studio.client.predictions.versions(studio.project) == {SERVED: TASKS, "somebody-elses": TASKS}
 
 
-def test_the_job_comes_again_until_nothing_is_left(studio: Studio, redis: Redis) -> None:
+def test_the_job_is_enqueued_again_until_nothing_is_left(studio: Studio, redis: Redis) -> None:
     waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).scheduled_job_registry
     studio.delete()
     assert waiting.count == 1, "it waits for people to stop"
@@ -109,21 +109,24 @@ def test_the_job_comes_again_until_nothing_is_left(studio: Studio, redis: Redis)
         studio.delete()
         assert waiting.count == count
     studio.delete()
-    assert waiting.count == 3, "nothing is left to come again for"
+    assert waiting.count == 3, "nothing is left to delete"
 
 
-@pytest.mark.parametrize("what", ["label", "label of our own user", "change", "skip", "draft", "draft of our own user"])
-def test_they_stay_while_somebody_works(studio: Studio, what: str) -> None:
-    """No webhook tells of any of it."""
-    client = studio.client if "our own" in what else studio.colleague
+ACTIVITIES = ["label", "label of our own user", "change", "skip", "draft", "draft of our own user"]
+
+
+@pytest.mark.parametrize("kind", ACTIVITIES)
+def test_nothing_is_deleted_while_somebody_annotates(studio: Studio, kind: str) -> None:
+    """There is no webhook, so only Label Studio's answers show the activity."""
+    client = studio.client if "our own" in kind else studio.colleague
     annotation = client.annotations.create(studio.tasks[0], [])
     studio.settle()
-    if what.startswith("draft"):
+    if kind.startswith("draft"):
         client.http.send("POST", f"/api/tasks/{studio.tasks[1]}/drafts", {"result": [], "lead_time": 1})
-    elif what == "change":
+    elif kind == "change":
         client.annotations.update(annotation, [])
     else:
-        client.annotations.create(studio.tasks[1], [], was_cancelled=what == "skip")
+        client.annotations.create(studio.tasks[1], [], was_cancelled=kind == "skip")
     studio.delete()
     assert studio.old() == TASKS
     time.sleep(QUIET_S + 0.2)
@@ -131,7 +134,7 @@ def test_they_stay_while_somebody_works(studio: Studio, what: str) -> None:
     assert studio.old() == TASKS - old_versions.AT_ONCE
 
 
-def test_a_webhook_of_any_project_keeps_them(studio: Studio) -> None:
+def test_a_webhook_of_any_project_counts_as_activity(studio: Studio) -> None:
     studio.settle()
     with serve(studio.context) as backend:
         event = {"action": "ANNOTATION_CREATED", "project": {"id": studio.project + 1000}}
@@ -141,7 +144,7 @@ def test_a_webhook_of_any_project_keeps_them(studio: Studio) -> None:
     assert studio.old() == TASKS
 
 
-def test_somebody_who_comes_back_stops_it_at_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_stops_as_soon_as_somebody_annotates_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.settle()
     original = Predictions.delete
 
@@ -154,9 +157,7 @@ def test_somebody_who_comes_back_stops_it_at_once(studio: Studio, monkeypatch: p
     assert studio.old() == TASKS - 1
 
 
-def test_a_project_without_any_pause_loses_them_one_by_one_after_a_day(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_day_of_activity_they_are_deleted_one_by_one(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.settle()
     monkeypatch.setattr(old_versions, "LONGEST_WAIT_S", 0.0)
     activity.note(studio.context.redis)
@@ -175,16 +176,16 @@ def test_a_prediction_that_somebody_else_deleted_is_no_failure(studio: Studio, m
     studio.settle()
     original = Predictions.ids
 
-    def gone(predictions: Predictions, *args: int | str) -> list[int]:
+    def with_deleted(predictions: Predictions, *args: int | str) -> list[int]:
         return [10**6, *original(predictions, *args)]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Predictions, "ids", gone)
+    monkeypatch.setattr(Predictions, "ids", with_deleted)
     studio.delete()
     assert studio.old() == TASKS - old_versions.AT_ONCE
 
 
-def test_annotators_have_no_failed_request_beside_it(studio: Studio, label_studio: LabelStudioProcess) -> None:
-    """Two annotators empty the queue while the job runs again and again."""
+def test_no_request_of_an_annotator_fails_because_of_the_job(studio: Studio, label_studio: LabelStudioProcess) -> None:
+    """Two annotators empty the queue while the job runs repeatedly."""
     failed: list[str] = []
 
     def work(client: LabelStudioClient) -> None:

@@ -1,4 +1,4 @@
-"""A Label Studio that validates predictions refuses a whole import for one of them: each costs its task alone."""
+"""A Label Studio that validates predictions refuses a whole import for one of them; the others are imported anyway."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def region(label: str) -> Region:
     return Region("r1", "rectanglelabels", "label", "image", value, 0.5, 100, 100)
 
 
-def test_refused_predictions_cost_their_tasks_alone(client: LabelStudioClient, project: int, context: Context) -> None:
+def test_a_refused_prediction_affects_only_its_own_task(
+    client: LabelStudioClient, project: int, context: Context
+) -> None:
     ids = add_tasks(client, project, 40)
     bad = {ids[3], ids[20], ids[39]}
     rows = [PredictionRow(task, 0.5, (region("gone" if task in bad else "cat"),)) for task in ids]
@@ -58,23 +60,23 @@ def test_refused_predictions_cost_their_tasks_alone(client: LabelStudioClient, p
     )
     with_studio = replace(context, label_studio=client)
     assert push.write_predictions(with_studio, model, iter(rows), [], push.no_check) == len(ids)
-    regions = {task: [len(one.result) for one in client.predictions.of_task(task)] for task in ids}
+    regions = {task: [len(prediction.result) for prediction in client.predictions.of_task(task)] for task in ids}
     assert regions == {task: [0 if task in bad else 1] for task in ids}
     failures = context.progress.failures(project)
     assert set(failures) == bad
     assert all("gone" in reason for reason in failures.values())
 
 
-def test_tasks_that_are_gone_and_refused_ones_in_one_batch(client: LabelStudioClient, project: int) -> None:
+def test_deleted_tasks_and_refused_predictions_in_one_batch(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 6)
     client.http.send("DELETE", f"/api/tasks/{ids[2]}/")
     rows = [PredictionRow(task, 0.5, (region("gone" if task == ids[4] else "cat"),)) for task in ids]
-    told: dict[int, str] = {}
-    assert client.prediction_import.run(project, "v1", rows, told.__setitem__) == 5
-    assert set(told) == {ids[4]}
+    refused: dict[int, str] = {}
+    assert client.prediction_import.run(project, "v1", rows, refused.__setitem__) == 5
+    assert set(refused) == {ids[4]}
 
 
-def test_where_most_are_refused_nothing_is_written(client: LabelStudioClient, project: int) -> None:
+def test_if_most_are_refused_nothing_is_written(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 2)
     rows = [PredictionRow(task, 0.5, (region("gone"),)) for task in ids]
     with pytest.raises(LabelStudioError):
@@ -83,16 +85,16 @@ def test_where_most_are_refused_nothing_is_written(client: LabelStudioClient, pr
 
 
 def test_a_refused_change_of_one_prediction_leaves_it_without_regions(client: LabelStudioClient, project: int) -> None:
-    """A Label Studio that does not validate takes anything there."""
+    """A Label Studio that does not validate accepts any prediction."""
     (task,) = add_tasks(client, project, 1)
-    told: dict[int, str] = {}
+    refused: dict[int, str] = {}
     client.predictions.create("v1", PredictionRow(task, 0.5, (region("cat"),)))
     (stored,) = client.predictions.of_task(task)
-    client.predictions.update(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)), told.__setitem__)
+    client.predictions.update(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)), refused.__setitem__)
     (stored,) = client.predictions.of_task(task)
-    assert (stored.score, len(stored.result)) == (0.25, 1 - len(told))
-    if told:
-        assert "gone" in told[task]
+    assert (stored.score, len(stored.result)) == (0.25, 1 - len(refused))
+    if refused:
+        assert "gone" in refused[task]
         with pytest.raises(LabelStudioRefusedError, match="gone"):
             client.predictions.update(stored.id, "v1", PredictionRow(task, 0.25, (region("gone"),)))
 
@@ -113,7 +115,7 @@ def listed(client: LabelStudioClient, project: int) -> list[int]:
 
 
 def old_tab(client: LabelStudioClient, project: int, *more: Json) -> None:
-    """Make the tab as earlier releases did."""
+    """Make the tab as an earlier release did."""
     suspicious = condition("predictions_score", "greater", "Number", 1.25)
     data = {
         "title": DOUBTS_TAB,
@@ -124,7 +126,7 @@ def old_tab(client: LabelStudioClient, project: int, *more: Json) -> None:
     client.http.send("POST", "/api/dm/views/", view)
 
 
-def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioClient, project: int) -> None:
+def test_the_tab_lists_the_annotations_with_issues_worst_first(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
     client.prediction_import.run(
         project, "v1", [PredictionRow(task, score) for task, score in zip(ids, (0.5, 0.9, 0.1, 0.7, 0.8), strict=True)]
@@ -132,9 +134,9 @@ def test_the_tab_lists_the_doubted_annotations_worst_first(client: LabelStudioCl
     client.projects.set_model_version(project, "v1")
     annotations = [client.annotations.create(task, []) for task in ids]
     assert client.tabs.ensure_doubts(project, SUSPECT)
-    assert listed(client, project) == [], "nobody is doubted before the first review"
+    assert listed(client, project) == [], "there are no issues before the first review"
     assert client.tabs.set_label_issues(project, annotations[:3])
-    assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others are not doubted"
+    assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others have no issue"
     assert not client.tabs.set_label_issues(project, annotations[:3])
     client.annotations.delete(annotations[1])
     assert listed(client, project) == [ids[0]]

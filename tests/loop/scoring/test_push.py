@@ -1,4 +1,4 @@
-"""What is pushed into Label Studio, and what it refuses."""
+"""Which predictions a push writes to Label Studio, and which Label Studio refuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def region(label: str) -> Region:
     return Region("r1", "rectanglelabels", "label", "image", value, 0.5, 100, 100)
 
 
-def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
+def test_a_refused_prediction_is_listed_and_the_others_are_written(
     label_studio: LabelStudioProcess, context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tag,) = label_config.parse(CONFIG)
@@ -38,11 +38,11 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
         with_studio = replace(context, label_studio=client)
         assert push.write_predictions(with_studio, model, iter(rows), [], push.no_check) == 3
         present = client.predictions.stamps(project, model.name)
-        assert (
-            push.write_predictions(with_studio, model, iter(rows), present, push.no_check) == 0
-        )  # once more changes nothing
+        assert push.write_predictions(with_studio, model, iter(rows), present, push.no_check) == 0, (
+            "nothing has changed"
+        )
         held = [client.predictions.of_task(task) for task in ids]
-    assert [[len(one.result) for one in found] for found in held] == [[1], [0], [1]]
+    assert [[len(prediction.result) for prediction in predictions] for predictions in held] == [[1], [0], [1]]
     failures = context.progress.failures(project)
     assert set(failures) == {ids[1]}
     assert "gone" in failures[ids[1]]
@@ -50,23 +50,23 @@ def test_a_refused_prediction_is_listed_and_the_rest_goes_in(
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_prediction_with_the_same_place_is_left_alone_unless_all_are_made_anew(
+def test_a_prediction_with_the_same_score_stays_unless_all_are_written_again(
     label_studio: LabelStudioProcess, anew: bool
 ) -> None:
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.projects.create("anew", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}])
         (task,) = client.tasks.unlabeled(project)
-        for label, again in (("cat", False), ("dog", anew)):
+        for label, write_all in (("cat", False), ("dog", anew)):
             present = list(client.predictions.stamps(project, "yolo11n-v1"))
             rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
-            push.import_or_update(client, project, "yolo11n-v1", rows, present, anew=again)
+            push.import_or_update(client, project, "yolo11n-v1", rows, present, anew=write_all)
         (held,) = client.predictions.of_task(task.id)
-    assert [one["value"]["rectanglelabels"] for one in held.result] == [["dog" if anew else "cat"]]
+    assert [region["value"]["rectanglelabels"] for region in held.result] == [["dog" if anew else "cat"]]
 
 
-def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStudioProcess) -> None:
-    """Whatever wrote the others: the queue would go by any of them, and every push would mend only one."""
+def test_of_several_predictions_of_a_version_one_stays(label_studio: LabelStudioProcess) -> None:
+    """Otherwise the queue could go by any of them, and a push would update only one."""
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.projects.create("twice", CONFIG)
         images = [{"image": f"http://images.example/{n}.png"} for n in range(2)]
@@ -79,6 +79,6 @@ def test_of_several_predictions_of_a_version_one_is_left(label_studio: LabelStud
         present = client.predictions.stamps(project, "yolo11n-v1")
         assert push.import_or_update(client, project, "yolo11n-v1", iter(rows), present) == 1
         held = {task: client.predictions.of_task(task) for task in (twice, once)}
-    scores = {task: [(one.version, one.score) for one in found] for task, found in held.items()}
+    scores = {task: [(pred.version, pred.score) for pred in predictions] for task, predictions in held.items()}
     assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]
     assert scores[once] == [("yolo11n-v0", 0.4), ("yolo11n-v1", 0.4)]

@@ -1,4 +1,4 @@
-"""Label Studio's own queue under every family of strategies: /next hands out tasks in the order of their scores."""
+"""Label Studio's queue hands out tasks in the order of their scores, under every family of strategies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAMILIES: dict[str, dict[str, str | int]] = {
 
 
 @dataclass(frozen=True)
-class Story:
+class QueueProject:
     """A project with two versions and some labels."""
 
     world: World
@@ -48,7 +48,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def queue_project(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueProject]:
     folder = tmp_path_factory.mktemp("queue-order")
     data_yaml = synthetic.generate(folder / "scenes", pool=POOL, test=2, seed=1)
     settings = {"IMGSZ": "64", "RETRAIN_EVERY": "1000", "MODEL_SCORE_THRESHOLD": "0.05", "EXPLORE_SHARE": "0"}
@@ -64,36 +64,43 @@ def story(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
             weights = tiny_yolo(folder / f"{seed}.pt", world.data.classes, seed)
             publish(world.store, project, weights, classes=world.data.classes)
         await_shown(world, project, f"yolo11n-v{LATEST}")
-        yield Story(world, project, backend)
+        yield QueueProject(world, project, backend)
 
 
-def choose(story: Story, **extra: str | int) -> None:
+def choose(queue_project: QueueProject, **extra: str | int) -> None:
     """Write the extra params of the backend, as an admin does in Label Studio's settings."""
-    form = {"project": story.project, "url": story.world.url, "title": "yolo", "extra_params": json.dumps(extra)}
-    story.world.client.http.send("PATCH", f"/api/ml/{story.backend}", form)
+    form = {
+        "project": queue_project.project,
+        "url": queue_project.world.url,
+        "title": "yolo",
+        "extra_params": json.dumps(extra),
+    }
+    queue_project.world.client.http.send("PATCH", f"/api/ml/{queue_project.backend}", form)
 
 
-def ranked(story: Story, strategy: str, version: int = LATEST) -> bool:
-    """Return whether the scores in Label Studio are those of a ranking by `strategy`."""
-    order = story.world.store.pools.ranking(story.project, version)
-    if order is None or order.strategy != strategy or story.world.status(story.project).scoring.total:
+def ranked(queue_project: QueueProject, strategy: str, version: int = LATEST) -> bool:
+    """Return whether Label Studio has the scores of a ranking by `strategy`."""
+    order = queue_project.world.store.pools.ranking(queue_project.project, version)
+    if order is None or order.strategy != strategy or queue_project.world.status(queue_project.project).scoring.total:
         return False
-    stored = story.world.scores(story.project)
-    wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
-    return stored.keys() == wanted.keys() and all(
-        scores == [pytest.approx(wanted[one])] for one, scores in stored.items()
+    stored = queue_project.world.scores(queue_project.project)
+    expected = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    return stored.keys() == expected.keys() and all(
+        scores == [pytest.approx(expected[task_id])] for task_id, scores in stored.items()
     )
 
 
-def await_ranked(story: Story, strategy: str, version: int = LATEST) -> None:
-    """Wait until the scores in Label Studio are those of a ranking by `strategy`; else say what they are."""
-    what = f"a ranking of version {version} by {strategy}"
-    await_true(lambda: ranked(story, strategy, version), what, PATIENCE_S, lambda: standing(story, version))
+def await_ranked(queue_project: QueueProject, strategy: str, version: int = LATEST) -> None:
+    """Wait until Label Studio has the scores of a ranking by `strategy`; fail with a description of the state."""
+    goal = f"a ranking of version {version} by {strategy}"
+    await_true(
+        lambda: ranked(queue_project, strategy, version), goal, PATIENCE_S, lambda: described(queue_project, version)
+    )
 
 
-def standing(story: Story, version: int) -> str:
-    """Return what may keep a ranking from being in Label Studio, in words."""
-    world, project = story.world, story.project
+def described(queue_project: QueueProject, version: int) -> str:
+    """Return a description of the ranking in the store and of the predictions in Label Studio."""
+    world, project = queue_project.world, queue_project.project
     order, status = world.store.pools.ranking(project, version), world.status(project)
     wanted = {} if order is None else dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     unlabeled = {task.id for task in world.client.tasks.unlabeled(project)}
@@ -103,64 +110,65 @@ def standing(story: Story, version: int) -> str:
         f"{status.scoring!r}, ranking_error={status.ranking_error!r}, failures={status.failures}",
     ]
     for task in sorted(unlabeled | wanted.keys()):
-        held = [(one.id, one.version, one.score) for one in world.client.predictions.of_task(task)]
+        held = [(pred.id, pred.version, pred.score) for pred in world.client.predictions.of_task(task)]
         where = "in the queue" if task in unlabeled else "labeled"
         lines.append(f"task {task}, {where}: wanted {wanted.get(task)}, held (id, version, score) {held}")
     return "\n".join(lines)
 
 
-def handed_out(story: Story) -> list[int]:
-    """Take every task from the queue; afterwards all are unlabeled again."""
-    client = story.world.client
-    order, made = [], []
-    while (task := client.tasks.next(story.project)) is not None:
+def handed_out(queue_project: QueueProject) -> list[int]:
+    """Return the order in which the queue hands out all tasks; afterwards they are unlabeled again."""
+    client = queue_project.world.client
+    order, annotations = [], []
+    while (task := client.tasks.next(queue_project.project)) is not None:
         order.append(task.id)
-        made.append(client.annotations.create(task.id, []))
-    for annotation in made:
+        annotations.append(client.annotations.create(task.id, []))
+    for annotation in annotations:
         client.annotations.delete(annotation)
     return order
 
 
-def test_every_module_of_strategies_is_here() -> None:
+def test_every_module_of_strategies_has_a_family() -> None:
     modules = {acquisition.get(name).function.__module__ for name in acquisition.names()}
-    # These want a model of masks or points, see tests/acquisition/test_mask_uncertainty.py, and videos, see
-    # tests/loop/test_video_loop.py.
+    # tests/acquisition/test_mask_uncertainty.py and tests/loop/test_video_loop.py test these two with other models.
     of_boxes = modules - {"backend.acquisition.mask_uncertainty", "backend.acquisition.video_uncertainty"}
     assert {acquisition.get(name).function.__module__ for name in FAMILIES} == of_boxes
 
 
 @pytest.mark.parametrize("strategy", FAMILIES)
-def test_the_queue_is_in_the_order_of_the_scores(story: Story, strategy: str) -> None:
-    choose(story, STRATEGY=strategy, **FAMILIES[strategy])
-    story.world.command("score", story.project)
-    await_ranked(story, strategy)
-    order = story.world.store.pools.ranking(story.project, LATEST)
+def test_the_queue_is_in_the_order_of_the_scores(queue_project: QueueProject, strategy: str) -> None:
+    choose(queue_project, STRATEGY=strategy, **FAMILIES[strategy])
+    queue_project.world.command("score", queue_project.project)
+    await_ranked(queue_project, strategy)
+    order = queue_project.world.store.pools.ranking(queue_project.project, LATEST)
     assert order is not None
     by_score = [task for _, task in sorted(zip(order.priority.tolist(), order.task_ids.tolist(), strict=True))]
     assert len(by_score) == POOL - LABELED
-    assert handed_out(story) == by_score
-    if strategy != "random":  # each of them tells images apart
+    assert handed_out(queue_project) == by_score
+    if strategy != "random":  # each of them gives images different values
         assert len(set(order.acquisition.tolist())) > 1
 
 
-def test_a_preview_under_any_strategy_writes_nothing(story: Story) -> None:
-    choose(story, STRATEGY="entropy")
-    story.world.command("score", story.project)
-    await_ranked(story, "entropy")
-    before = story.world.scores(story.project)
+def test_a_preview_under_any_strategy_writes_nothing(queue_project: QueueProject) -> None:
+    choose(queue_project, STRATEGY="entropy")
+    queue_project.world.command("score", queue_project.project)
+    await_ranked(queue_project, "entropy")
+    before = queue_project.world.scores(queue_project.project)
     for strategy in ("bald", "ppal", "learning_loss"):
-        shown = story.world.command("rank", story.project, "--strategy", strategy, "--dry-run")
+        shown = queue_project.world.command("rank", queue_project.project, "--strategy", strategy, "--dry-run")
         assert all(str(task) in shown for task in before)
-    assert story.world.scores(story.project) == before
-    assert ranked(story, "entropy")
+    assert queue_project.world.scores(queue_project.project) == before
+    assert ranked(queue_project, "entropy")
 
 
-def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, tmp_path: Path) -> None:
-    """YOLO26 has no DFL: its version waits with the reason on the status page, then takes another strategy."""
-    world, project = story.world, story.project
-    choose(story, STRATEGY="localization")
+def test_the_queue_keeps_its_order_while_the_model_lacks_what_the_strategy_needs(
+    queue_project: QueueProject, tmp_path: Path
+) -> None:
+    """YOLO26 has no DFL. Its version waits, and the status page shows the reason; then the strategy is changed."""
+    world, project = queue_project.world, queue_project.project
+    choose(queue_project, STRATEGY="localization")
     world.command("score", project)
-    await_ranked(story, "localization")
+    await_ranked(queue_project, "localization")
     before = world.scores(project)
     weights = tiny_yolo(tmp_path / "26.pt", world.data.classes, 0, "yolo26n")
     publish(world.store, project, weights, classes=world.data.classes)
@@ -171,15 +179,15 @@ def test_what_the_model_lacks_keeps_the_order_until_it_is_mended(story: Story, t
     assert "yolo11n.pt" in error
     assert world.shown_version(project) == f"yolo11n-v{LATEST}"
     assert world.scores(project) == before
-    choose(story, STRATEGY="entropy")
-    await_ranked(story, "entropy", LATEST + 1)
+    choose(queue_project, STRATEGY="entropy")
+    await_ranked(queue_project, "entropy", LATEST + 1)
     await_shown(world, project, f"yolo11n-v{LATEST + 1}")
     assert world.status(project).ranking_error == ""
 
 
-def test_a_label_that_is_gone_brings_its_task_back(story: Story) -> None:
-    """Not only the pool of the ranking: a labeled task that loses its label is in the queue again."""
-    world, project = story.world, story.project
+def test_a_task_whose_label_is_deleted_is_back_in_the_queue(queue_project: QueueProject) -> None:
+    """It was not in the pool of the ranking, because it was labeled."""
+    world, project = queue_project.world, queue_project.project
     labeled = next(iter(world.client.annotations.annotated_tasks(project)))
     world.client.annotations.delete(labeled.annotation_id)
     task: Task = labeled.task

@@ -1,4 +1,4 @@
-"""Stored predictions are those that the label config asks for, and a changed one predicts the pool anew by itself."""
+"""Stored predictions match the label config: when it asks for other answers, the pool is predicted again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMELINE = (
     '<View><Video name="video" value="$video" frameRate="25"/><TimelineLabels name="event" toName="video">'
     '<Label value="cat"/></TimelineLabels></View>'
 )
-SURE = VIDEO.replace('new_track_thresh="0.05"', 'new_track_thresh="1"')  # of less
+STRICT = VIDEO.replace('new_track_thresh="0.05"', 'new_track_thresh="1"')  # fewer tracks
 (TAG,) = label_config.parse(VIDEO)
 MOVERS = [Mover("red", (0, 10), (2, 0), (40, 30)), Mover("blue", (100, 60), (-1, 0.5), (30, 40))]
 
@@ -47,7 +47,7 @@ def clip(site: ImageSite, name: str) -> str:
 
 
 def add(config: str, attribute: str) -> str:
-    """Return a config with one more attribute on its last control tag, or another value of it."""
+    """Return the config with an attribute added to its control tag, or with another value of that attribute."""
     name, kind = attribute.partition("=")[0], ("VideoRectangle", "TimelineLabels", "RectangleLabels")
     without = re.sub(rf' {name}="[^"]*"', "", config)
     return re.sub(rf"<({'|'.join(kind)}) ", rf"<\1 {attribute} ", without)
@@ -62,7 +62,7 @@ def served(context: Context, record: ProjectRecord) -> tuple[ServedModel, ...]:
 
 
 def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> list[Prediction | None]:
-    """Score tasks as a run does, as far as the store knows."""
+    """Score tasks into the store as a run does, without Label Studio."""
     models = served(context, record)
     context.store.pools.clear(7, models[0].number)
     stored_answers.of(context, models).begin(models)
@@ -75,7 +75,7 @@ def store_pool(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -
 
 @pytest.fixture
 def trained(context: Context, tiny_weights: Path) -> Context:
-    """Project 7 of videos with a published and served version."""
+    """Project 7 with videos and a published and served version."""
     setup(context, VIDEO)
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     return context
@@ -103,8 +103,8 @@ def trained(context: Context, tiny_weights: Path) -> Context:
         (CONFIG, 'model_obb="true"'),
     ],
 )
-def test_what_the_model_is_asked_changes_the_key(context: Context, config: str, attribute: str) -> None:
-    before = next(one for one in (VIDEO, TIMELINE, CONFIG) if one[:25] == config[:25])
+def test_options_of_the_prediction_change_the_key(context: Context, config: str, attribute: str) -> None:
+    before = next(original for original in (VIDEO, TIMELINE, CONFIG) if original[:25] == config[:25])
     if attribute:
         before, config = config, add(config, attribute)
     assert keys_of(context, before) != keys_of(context, config)
@@ -114,12 +114,12 @@ def test_what_the_model_is_asked_changes_the_key(context: Context, config: str, 
     ("config", "attribute"),
     [
         (VIDEO, 'model_score_threshold="0.5"'),
-        (VIDEO, 'model_every="5"'),  # of a training
+        (VIDEO, 'model_every="5"'),  # an option of trainings
         (VIDEO, 'model_trainable="false"'),
         (VIDEO, 'model_conf="0.050"'),
         (VIDEO, 'model_iou="0.7"'),
         (VIDEO, 'model_tracker="ByteTrack "'),
-        (VIDEO, 'botsort_track_buffer="60"'),  # of the other tracker
+        (VIDEO, 'botsort_track_buffer="60"'),  # an option of the other tracker
         (VIDEO, 'botsort_with_reid="false"'),
         (VIDEO, 'strokeWidth="3"'),
         (add(VIDEO, 'model_tracker="botsort"'), 'botsort_proximity_thresh="0.1"'),
@@ -132,7 +132,7 @@ def test_what_the_model_is_asked_changes_the_key(context: Context, config: str, 
         (CONFIG.replace('value="cat"', 'value="cat" predicted_values="bus"'), ""),
     ],
 )
-def test_what_only_shows_or_teaches_does_not(context: Context, config: str, attribute: str) -> None:
+def test_options_of_the_display_or_the_training_do_not(context: Context, config: str, attribute: str) -> None:
     before, after = (config, add(config, attribute)) if attribute else (CONFIG, config)
     assert before != after
     assert keys_of(context, before) == keys_of(context, after)
@@ -142,13 +142,13 @@ def keys_of(context: Context, config: str, extra_params: str = "") -> dict[str, 
     return served_models.pool_keys(context, ProjectRecord(7, config, extra_params, "", "", ""))
 
 
-def test_every_attribute_of_a_tracker_is_asked_for_or_has_no_effect() -> None:
+def test_every_attribute_of_a_tracker_is_an_answer_option() -> None:
     numbers, switches = videorectangle.TAG.numbers, videorectangle.TAG.attributes
-    seen: set[str] = set()
+    options: set[str] = set()
     for tracker in videorectangle.TRACKERS:
-        given = {**dict.fromkeys(numbers, "1"), **{name: values[0] for name, values in switches.items()}}
-        seen |= videorectangle.answer_options({**given, "model_tracker": tracker}).keys()
-    assert seen == {*numbers, *switches} - {"model_every"}
+        attributes = {**dict.fromkeys(numbers, "1"), **{name: values[0] for name, values in switches.items()}}
+        options |= videorectangle.answer_options({**attributes, "model_tracker": tracker}).keys()
+    assert options == {*numbers, *switches} - {"model_every"}
     assert videorectangle.IOU == detector.IOU
     (tag,) = label_config.parse(TIMELINE)
     assert tags.answer_options(tag) == {"model_every": 5}
@@ -157,15 +157,15 @@ def test_every_attribute_of_a_tracker_is_asked_for_or_has_no_effect() -> None:
 def test_until_there_is_a_version_the_base_weights_change_the_key(context: Context, tiny_weights: Path) -> None:
     named = [add(CONFIG, f'model_path="{name}.pt"') for name in ("one", "two")]
     settings = [f'{{"BASE_MODEL": "{name}.pt"}}' for name in ("one", "two")]
-    listed = [keys_of(context, CONFIG, one)["label"] for one in ("", *settings)]
-    assert len(set(listed)) == 3
-    assert [keys_of(context, one)["label"] for one in named] == listed[1:]
+    base_keys = [keys_of(context, CONFIG, extra)["label"] for extra in ("", *settings)]
+    assert len(set(base_keys)) == 3
+    assert [keys_of(context, config)["label"] for config in named] == base_keys[1:]
     publish(context.store, 7, tiny_weights)
     assert keys_of(context, named[0]) == keys_of(context, CONFIG)
-    assert keys_of(context, CONFIG)["label"] not in listed
+    assert keys_of(context, CONFIG)["label"] not in base_keys
 
 
-def test_each_tag_has_its_own(trained: Context) -> None:
+def test_each_tag_has_its_own_key(trained: Context) -> None:
     both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
     before, after = keys_of(trained, both), keys_of(trained, add(both, 'model_iou="0.6" model_every="5"'))
     assert before.keys() == after.keys() == {"label", "event"}
@@ -177,52 +177,52 @@ def test_each_tag_has_its_own(trained: Context) -> None:
 # Stored answers
 
 
-def test_predict_gives_no_answer_that_was_asked_with_something_else(trained: Context, images: ImageSite) -> None:
+def test_predict_does_not_use_stored_predictions_with_other_options(trained: Context, images: ImageSite) -> None:
     task = Task(1, {"video": clip(images, "a.avi")})
-    (seen,) = store_pool(trained, setup(trained, VIDEO), [task])
-    assert seen is not None
-    trained.store.pools.save_shard(
-        7, 1, PoolShard(0, np.array([1]), (replace(seen, boxes=seen.boxes + 1),)), tag="label"
-    )  # would show
+    (prediction,) = store_pool(trained, setup(trained, VIDEO), [task])
+    assert prediction is not None
+    # The stored boxes are moved, so that they can be recognised.
+    moved = PoolShard(0, np.array([1]), (replace(prediction, boxes=prediction.boxes + 1),))
+    trained.store.pools.save_shard(7, 1, moved, tag="label")
 
     def shown(config: str) -> list[Json]:
         (answer,) = serving.predict(trained, 7, config, [task])
-        return [dict(one) for one in answer.regions]
+        return [dict(region) for region in answer.regions]
 
-    def encoded(found: Prediction | None) -> list[Json]:
-        assert found is not None
-        return [one.as_json() for one in tags.encode(TAG, found, CLASSES, 0.05, "1/yolo11n-v1")]
+    def encoded(prediction: Prediction | None) -> list[Json]:
+        assert prediction is not None
+        return [region.as_json() for region in tags.encode(TAG, prediction, CLASSES, 0.05, "1/yolo11n-v1")]
 
-    kept = shown(VIDEO)
-    assert len(kept) == len(encoded(seen))
-    assert kept != encoded(seen)
-    assert shown(add(VIDEO, 'model_every="5"')) == kept
-    models_ = served(trained, replace(setup(trained, VIDEO), label_config=SURE))
-    ((surer,),), _ = scoring.predict_all(trained, models_, [task])
-    assert shown(SURE) == encoded(surer) != encoded(seen)
-    assert shown(VIDEO) == kept
+    stored = shown(VIDEO)
+    assert len(stored) == len(encoded(prediction))
+    assert stored != encoded(prediction)
+    assert shown(add(VIDEO, 'model_every="5"')) == stored
+    strict_models = served(trained, replace(setup(trained, VIDEO), label_config=STRICT))
+    ((strict,),), _ = scoring.predict_all(trained, strict_models, [task])
+    assert shown(STRICT) == encoded(strict) != encoded(prediction)
+    assert shown(VIDEO) == stored
 
 
-def test_a_changed_config_makes_the_pool_due_whoever_looks_and_until_it_is_scored(
+def test_a_changed_config_makes_the_pool_due_until_it_is_scored(
     trained: Context, settings: Settings, images: ImageSite
 ) -> None:
     record = setup(trained, VIDEO)
     tasks = [Task(1, {"video": clip(images, "a.avi")})]
-    assert push.is_pending(trained, record)  # was never scored
+    assert push.is_pending(trained, record)  # it was never scored
     store_pool(trained, record, tasks)
-    for config, due in ((VIDEO, False), (add(VIDEO, 'model_score_threshold="0.5"'), False), (SURE, True)):
+    for config, due in ((VIDEO, False), (add(VIDEO, 'model_score_threshold="0.5"'), False), (STRICT, True)):
         setup(trained, config)
         with open_context(settings) as restarted:
             assert push.is_pending(restarted, replace(record, label_config=config)) is due
     run = trained.progress.start_scoring(7, 1, 1, 1)
-    assert not push.is_pending(trained, replace(record, label_config=SURE))
+    assert not push.is_pending(trained, replace(record, label_config=STRICT))
     trained.progress.end_scoring(7, run)
-    store_pool(trained, setup(trained, SURE), tasks)
-    assert not push.is_pending(trained, replace(record, label_config=SURE))
+    store_pool(trained, setup(trained, STRICT), tasks)
+    assert not push.is_pending(trained, replace(record, label_config=STRICT))
     assert push.is_pending(trained, record)
 
 
-def test_what_an_earlier_release_stored_counts_as_asked_by_the_config_it_had(
+def test_predictions_of_an_earlier_release_count_as_those_of_the_config_at_the_update(
     trained: Context, images: ImageSite
 ) -> None:
     record, path = setup(trained, VIDEO), trained.work_dir / "projects/7/versions/1/answer_keys.json"
@@ -231,16 +231,18 @@ def test_what_an_earlier_release_stored_counts_as_asked_by_the_config_it_had(
     path.unlink()
     (before,) = serving.predict(trained, 7, VIDEO, [task])
     assert before.regions
-    assert not push.is_pending(trained, replace(record, label_config=SURE))  # nobody knows what was asked
+    assert not push.is_pending(
+        trained, replace(record, label_config=STRICT)
+    )  # the options of the stored predictions are unknown
     stored_answers.of_accepted(trained, 7).adopt(record)
     assert not push.is_pending(trained, record)
-    assert push.is_pending(trained, replace(record, label_config=SURE))
+    assert push.is_pending(trained, replace(record, label_config=STRICT))
     path.unlink()
-    setup(trained, SURE)  # the config that is replaced by the first /setup after the update
-    assert push.is_pending(trained, replace(record, label_config=SURE))
+    setup(trained, STRICT)  # this first /setup after the update replaces the config
+    assert push.is_pending(trained, replace(record, label_config=STRICT))
 
 
-def test_a_tag_that_is_added_asks_for_nothing_anew_until_it_changes(trained: Context, images: ImageSite) -> None:
+def test_a_tag_that_is_added_causes_no_scoring_until_it_changes(trained: Context, images: ImageSite) -> None:
     store_pool(trained, setup(trained, VIDEO), [Task(1, {"video": clip(images, "a.avi")})])
     both = VIDEO.replace("</View>", TIMELINE[TIMELINE.index("<TimelineLabels") :])
     record = setup(trained, both)
@@ -252,7 +254,7 @@ def test_a_tag_that_is_added_asks_for_nothing_anew_until_it_changes(trained: Con
 
 
 @pytest.mark.parametrize("config", ["<View/>", "not xml", ""])
-def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, config: str) -> None:
+def test_a_stored_config_that_is_no_longer_valid_is_ignored(trained: Context, config: str) -> None:
     ids, values = np.array([1]), np.zeros(1, np.float32)
     trained.store.pools.save_ranking(7, 1, Ranking(ids, values, values, np.array([False]), "random"))
     trained.store.save_project(ProjectRecord(7, config, "", "", "", ""))
@@ -261,9 +263,9 @@ def test_a_config_that_an_earlier_release_took_is_no_obstacle(trained: Context, 
     assert not push.is_pending(trained, record)
 
 
-def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Context, images: ImageSite) -> None:
+def test_predictions_of_a_run_that_another_run_has_replaced_are_not_stored(trained: Context, images: ImageSite) -> None:
     tasks = [Task(1, {"video": clip(images, "a.avi")})]
-    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
+    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, STRICT))
     stored_answers.of(trained, old).begin(old)
     shards = scoring.predict_shards(trained, old, 0, tasks)
     stored_answers.of(trained, new).begin(new)
@@ -272,17 +274,17 @@ def test_answers_of_a_run_that_another_one_overtook_are_not_kept(trained: Contex
     assert scoring.save_shards(trained, new, scoring.predict_shards(trained, new, 0, tasks))
 
 
-def test_what_label_studio_holds_is_outdated_until_a_push_is_through(trained: Context) -> None:
-    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, SURE))
+def test_predictions_in_label_studio_are_outdated_until_a_push_is_complete(trained: Context) -> None:
+    old, new = (served(trained, setup(trained, config)) for config in (VIDEO, STRICT))
 
-    def begin(of: Sequence[ServedModel]) -> bool:
-        stored_answers.of(trained, of).begin(of)
+    def begin(models: Sequence[ServedModel]) -> bool:
+        stored_answers.of(trained, models).begin(models)
         return trained.store.state.pool_keys(7, 1).outdated
 
     assert [begin(old), begin(old), begin(new), begin(new)] == [False, False, True, True]
     pushed = trained.store.state.pool_keys(7, 1)
     begin(old)
-    stored_answers.of(trained, new).end(pushed)  # a newer run began meanwhile
+    stored_answers.of(trained, new).end(pushed)  # a newer run has begun meanwhile
     assert trained.store.state.pool_keys(7, 1).outdated
     stored_answers.of(trained, old).end(trained.store.state.pool_keys(7, 1))
     assert begin(old) is False

@@ -1,4 +1,4 @@
-"""A label config changed in the real Label Studio: what the queue shows is predicted anew, where it must be."""
+"""The label config is changed in a real Label Studio; the queue's predictions are made again if they must be."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CONFIG = (
     '<Video name="video" value="$video" frameRate="25"/><VideoRectangle name="box" toName="video" '
     f'model_tracker="bytetrack" model_conf="0.05" model_score_threshold="0.05" {LAX}/></View>'
 )
-SURER = CONFIG.replace('new_track_thresh="0.05"', 'new_track_thresh="1"')
+STRICT = CONFIG.replace('new_track_thresh="0.05"', 'new_track_thresh="1"')
 MOVERS = [Mover("red", (0, 10), (2, 0), (40, 30)), Mover("blue", (100, 60), (-1, 0.5), (30, 40))]
 SETTINGS = {"ALLOWED_HOSTS": "127.0.0.1", "IMGSZ": str(IMGSZ), "DEVICE": "cpu"}
 Shown = Mapping[int, tuple[Any, ...]]  # the regions of each task
 
 
 def new_project(client: LabelStudioClient, images: ImageSite) -> int:
-    """Make a project of two videos."""
+    """Create a project with two videos."""
     project = client.projects.create("videos", CONFIG)
     for name in ("a.avi", "b.avi"):
         add_video(client, project, images, name)
@@ -54,10 +54,10 @@ def change(client: LabelStudioClient, project: int, config: str) -> None:
 
 
 def regions(servers: Servers, project: int) -> Shown:
-    """Return what the queue shows: every task has one prediction of the one version."""
-    found = servers.predictions(project)
-    assert {len(each) for each in found.values()} == {1}
-    return {task: tuple(one.result) for task, (one,) in found.items()}
+    """Return the regions of each task in the queue; assert that each task has one prediction."""
+    by_task = servers.predictions(project)
+    assert {len(predictions) for predictions in by_task.values()} == {1}
+    return {task: tuple(prediction.result) for task, (prediction,) in by_task.items()}
 
 
 def await_other(servers: Servers, project: int, before: Shown) -> Shown:
@@ -81,17 +81,17 @@ def test_the_queue_shows_what_the_label_config_asks_for(
         await_shown(servers, project, "yolo11n-v1")
         first = regions(servers, project)
         assert all(first.values())
-        change(client, project, SURER)
+        change(client, project, STRICT)
         tasks = list(client.tasks.unlabeled(project))
-        asked = {
+        request = {
             "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
             "project": str(project),
-            "label_config": SURER,
+            "label_config": STRICT,
         }
-        answer = httpx.post(f"{servers.url}/predict", json=asked, timeout=60).json()["results"]
-        client.projects.backends(project)  # as whoever opens Settings: Label Studio calls /setup
+        answer = httpx.post(f"{servers.url}/predict", json=request, timeout=60).json()["results"]
+        client.projects.backends(project)  # Label Studio calls /setup, as when somebody opens its settings
         second = await_other(servers, project, first)
-        assert [one["result"] for one in answer] == [list(second[task.id]) for task in tasks]
+        assert [prediction["result"] for prediction in answer] == [list(second[task.id]) for task in tasks]
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         change(client, project, CONFIG)  # while the backend is down
     with open_servers(label_studio, folder, SETTINGS | {"RECONCILE_S": "2"}) as servers:
@@ -105,20 +105,22 @@ def test_the_queue_shows_what_the_label_config_asks_for(
             return len(servers.scores(project)) == 3 and all(servers.scores(project).values())
 
         await_true(placed, "the place of the new task", patience_s=120)
-        servers.redis.delete(f"memo:placed:{project}")  # so that the next look is after a reconcile, and the change
+        servers.redis.delete(
+            f"memo:placed:{project}"
+        )  # so that the next score_new comes after a reconcile and the change
 
-        def looked() -> bool:
+        def reconciled() -> bool:
             return (
                 bool(servers.redis.exists(f"memo:placed:{project}"))
                 and not servers.status(project).scoring.total
                 and all(servers.scores(project).values())
             )
 
-        await_true(looked, "the reconcile", patience_s=120)
+        await_true(reconciled, "the reconcile", patience_s=120)
         assert pool.stat().st_mtime_ns == scored
 
 
-def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew(
+def test_a_changed_config_ends_the_run_and_the_next_run_writes_all_predictions_again(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> None:
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
@@ -136,7 +138,7 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
 
         def push_all() -> list[tuple[Any, ...]]:
             assert scoring.start(context, Jobs(context.redis), project) == 2
-            assert not run(older=1)  # a job that the run before has left
+            assert not run(older=1)  # a job of the run before
             assert context.store.pools.prediction(project, 1, tasks[0], tag="label") is None
             assert run()
             assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=2, failed=0)
@@ -146,21 +148,20 @@ def test_a_run_that_a_new_config_overtakes_ends_and_the_next_one_writes_all_anew
         before = push_all()
         assert not push.is_pending(context, project_record(context, project))
         scoring.start(context, Jobs(context.redis), project)
-        change(client, project, SURER)
+        change(client, project, STRICT)
         assert not run()
         assert context.store.pools.prediction(project, 1, tasks[0], tag="label") is None
         assert push.is_pending(context, project_record(context, project))
         after = push_all()
-        assert all(one != other for one, other in zip(before, after, strict=True))
-        assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed(
-            "yolo11n-v1", created=0, failed=0
-        )  # once more changes nothing
+        assert all(old != new for old, new in zip(before, after, strict=True))
+        repeated = cycle.rank_push_and_flip(context, project, 1)
+        assert repeated == push.Pushed("yolo11n-v1", created=0, failed=0)
         assert not push.is_pending(context, project_record(context, project))
         change(client, project, CONFIG)
         assert push_all() == before
-        change(client, project, SURER)
+        change(client, project, STRICT)
         add_video(client, project, images, "c.avi")
-        assert late_tasks.score_new(context, project) == 0  # nothing is placed among what is outdated
+        assert late_tasks.score_new(context, project) == 0  # the ranking is outdated, so nothing is placed in it
         assert context.store.pools.next_shard(project, 1, tag="label") == 1
         change(client, project, CONFIG)
         assert late_tasks.score_new(context, project) == 1

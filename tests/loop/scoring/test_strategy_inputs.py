@@ -1,4 +1,4 @@
-"""What strategies get beside the boxes of a stored pool: votes, losses, labeled images, calibrated confidences."""
+"""The inputs of a strategy beside the boxes of a stored pool: votes, losses, labeled images, calibrated confidences."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
 IDS = np.array([10, 11, 12])
 
 
-def seen(score: float, kind: int = 0) -> Prediction:
-    """Return one box of the left half of an image of 100 x 50."""
+def predicted(score: float, class_id: int = 0) -> Prediction:
+    """Return a prediction with one box, the left half of an image of 100 x 50 px."""
     probs = np.zeros((1, 2), dtype=np.float32)
-    probs[0, kind] = score
+    probs[0, class_id] = score
     box = np.array([[0, 0, 50, 50]], dtype=np.float32)
     embedding = np.array([score, 1 - score], dtype=np.float32)
     thumbnail, vectors = np.full(192, round(score * 100), dtype=np.uint8), embedding[None] * 3
@@ -38,7 +38,7 @@ def seen(score: float, kind: int = 0) -> Prediction:
 
 
 def votes(*values: float, members: int = 2) -> Committee:
-    """Return one anchor per image; member t gives it the value plus t/10."""
+    """Return the votes on one anchor per image; member t votes the value plus t/10."""
     n = len(values)
     probs = np.array([[[value + t / 10] for value in values] for t in range(members)], dtype=np.float32)
     return Committee(np.arange(n + 1), probs, np.zeros((members, n, 4), np.float32))
@@ -50,14 +50,14 @@ def project(context: Context, tiny_weights: Path) -> Context:
     context.store.save_project(RECORD)
     publish(context.store, 7, tiny_weights)
     context.store.pools.save_shard(
-        7, 1, PoolShard(0, IDS, tuple(seen(score) for score in (0.2, 0.5, 0.9))), tag="label"
+        7, 1, PoolShard(0, IDS, tuple(predicted(score) for score in (0.2, 0.5, 0.9))), tag="label"
     )
-    context.store.pools.save_shard(7, 1, PoolShard(1, np.array([1]), (seen(0.7),)), labeled=True, tag="label")
+    context.store.pools.save_shard(7, 1, PoolShard(1, np.array([1]), (predicted(0.7),)), labeled=True, tag="label")
     return context
 
 
 def recalibrated(context: Context, weights: Path, temperature: float) -> ModelVersion:
-    """Publish version 2 with that temperature, and the pool of version 1."""
+    """Publish version 2 with another temperature and the pool of version 1."""
     first = context.store.version(7, 1)
     number = context.store.reserve_number(7)
     calibrated = with_model(first, sha256=file_sha256(weights), calibration=Calibration(temperature, 50))
@@ -81,7 +81,7 @@ def test_the_pool_comes_with_quality_and_labeled_images(project: Context) -> Non
     assert "box_embeddings" not in pool.columns
 
 
-def test_box_embeddings_come_where_the_strategy_needs_them(project: Context) -> None:
+def test_the_pool_has_box_embeddings_if_the_strategy_needs_them(project: Context) -> None:
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "ppal")
     np.testing.assert_allclose(pool.columns["box_embeddings"][:, 0], [0.6, 1.5, 2.7], atol=1e-2)
 
@@ -95,10 +95,10 @@ def test_confidences_are_calibrated(project: Context, tiny_weights: Path, temper
     assert pool.class_probs[2, 0] == pytest.approx(expected)
 
 
-def test_votes_stand_in_the_order_of_the_pool(project: Context) -> None:
-    """Of two shards; task 11 has no votes, task 99 is no longer in the pool."""
-    for index, (ids, each) in enumerate([([12, 99], votes(0.3, 0.4)), ([10], votes(0.1))]):
-        project.store.pools.save_votes(7, 1, index, np.array(ids), each, tag="label")
+def test_votes_are_in_the_order_of_the_pool(project: Context) -> None:
+    """The votes of two shards are joined; task 11 has no votes, task 99 is no longer in the pool."""
+    for index, (ids, shard_votes) in enumerate([([12, 99], votes(0.3, 0.4)), ([10], votes(0.1))]):
+        project.store.pools.save_votes(7, 1, index, np.array(ids), shard_votes, tag="label")
     pool = strategy_inputs.pool_for(project, RECORD, model_for(project, RECORD, accepted=True), "bald")
     assert pool.committee is not None
     assert pool.committee.offsets.tolist() == [0, 1, 1, 2]
@@ -113,7 +113,7 @@ def test_votes_of_different_committees_are_refused(project: Context) -> None:
 
 
 @pytest.mark.parametrize("stored", [[], [(IDS[:0], votes())]])
-def test_a_committee_that_saw_nothing_says_nothing(stored: list[tuple[IntArray, Committee]]) -> None:
+def test_without_votes_no_image_has_any(stored: list[tuple[IntArray, Committee]]) -> None:
     assert strategy_inputs.joined_votes(stored, IDS).offsets.tolist() == [0, 0, 0, 0]
 
 
@@ -128,39 +128,43 @@ def left_half(label: str) -> tuple[LabeledBox, ...]:
     return (LabeledBox(label, (0.25, 0.5, 0.5, 1.0)),)
 
 
-def arrays(kind: int) -> tuple[FloatArray, IntArray]:
-    return np.array([[0, 0, 50, 50]], dtype=np.float32), np.array([kind])
+def arrays(class_id: int) -> tuple[FloatArray, IntArray]:
+    return np.array([[0, 0, 50, 50]], dtype=np.float32), np.array([class_id])
 
 
 def past(*versions: ModelVersion) -> list[PastModel]:
-    """Return what the first tag's models of these versions were."""
-    return [PastModel(7, one.number, "label", one.models[0].classes, one.learned_task_ids("label")) for one in versions]
+    """Return the first tag's models of these versions."""
+    return [
+        PastModel(7, version.number, "label", version.models[0].classes, version.learned_task_ids("label"))
+        for version in versions
+    ]
 
 
-def test_a_loss_is_that_of_the_newest_version_that_has_not_learned_the_image(
+def test_the_loss_is_that_of_the_newest_version_that_has_not_learned_from_the_task(
     project: Context, tiny_weights: Path
 ) -> None:
-    """Version 1 learned task 1 alone; version 2, task 10 too. Task 10 was in the pool of version 1, task 11 of both."""
+    """Version 1 learned from task 1, version 2 also from 10. Task 10 was in the pool of version 1, task 11 in both."""
     second = recalibrated(project, tiny_weights, 1.0)
     second = replace(second, snapshot=replace(second.snapshot, train_tasks=(1, 10)))
     versions = past(second, project.store.version(7, 1))
-    project.store.pools.save_shard(7, 2, PoolShard(0, np.array([11]), (seen(0.4, kind=1),)), labeled=True, tag="label")
-    cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
-    shown = dict.fromkeys(cats, 1)
-    found = strategy_inputs.losses_of_labels(project, versions, cats, shown)
-    assert found.keys() == {10, 11}
-    assert found[10] == pytest.approx(image_loss(seen(0.2), *arrays(0))) == pytest.approx(0.8)
-    assert found[11] == pytest.approx(image_loss(seen(0.4, kind=1), *arrays(0))) == pytest.approx(1.4)
-    went_on = with_model(second, learned=(1, 10, 11))  # from a version that had learned task 11
-    assert strategy_inputs.losses_of_labels(project, [*past(went_on), versions[1]], cats, shown)[11] != pytest.approx(
-        found[11]
+    project.store.pools.save_shard(
+        7, 2, PoolShard(0, np.array([11]), (predicted(0.4, class_id=1),)), labeled=True, tag="label"
     )
+    cats = dict.fromkeys((1, 10, 11, 99), left_half("cat"))
+    sources = dict.fromkeys(cats, 1)
+    losses = strategy_inputs.losses_of_labels(project, versions, cats, sources)
+    assert losses.keys() == {10, 11}
+    assert losses[10] == pytest.approx(image_loss(predicted(0.2), *arrays(0))) == pytest.approx(0.8)
+    assert losses[11] == pytest.approx(image_loss(predicted(0.4, class_id=1), *arrays(0))) == pytest.approx(1.4)
+    continued = with_model(second, learned=(1, 10, 11))  # it started from a version that had learned from task 11
+    others = strategy_inputs.losses_of_labels(project, [*past(continued), versions[1]], cats, sources)
+    assert others[11] != pytest.approx(losses[11])
 
 
-def test_a_label_that_the_version_never_knew_is_none_of_its_mistakes(project: Context) -> None:
+def test_a_label_of_a_class_that_the_model_lacks_costs_no_loss(project: Context) -> None:
     versions = past(project.store.version(7, 1))
-    found = strategy_inputs.losses_of_labels(project, versions, {10: left_half("horse")}, {10: 1})
-    assert found == {10: pytest.approx(0.2)}  # its box is one too many
+    losses = strategy_inputs.losses_of_labels(project, versions, {10: left_half("horse")}, {10: 1})
+    assert losses == {10: pytest.approx(0.2)}  # only its extra box costs
 
 
 @pytest.mark.parametrize(("kind", "size", "members"), [("augmented", 2, 2), ("augmented", 8, 4), ("perturbed", 3, 3)])
@@ -187,9 +191,9 @@ def test_snapshots_are_the_newest_versions_up_to_the_models_own(project: Context
     assert len(served_models.committee_for(project, settings, model)) == 2
 
 
-def test_without_a_model_there_is_nobody_to_ask(context: Context) -> None:
-    nobody = served_models.ServedModel(
+def test_without_weights_there_is_no_committee(context: Context) -> None:
+    without_weights = served_models.ServedModel(
         7, 0, "yolo11n-v0", (), None, 1.0, None, 64, "cpu", label_config.parse(CONFIG)[0], "label"
     )
     with pytest.raises(ModelError, match="needs a trained version"):
-        served_models.committee_for(context, context.settings, nobody)
+        served_models.committee_for(context, context.settings, without_weights)

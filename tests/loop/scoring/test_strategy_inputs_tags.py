@@ -1,4 +1,4 @@
-"""Committees and out-of-fold losses of several control tags: each votes by its own models, on its own labels."""
+"""Committees and losses with several control tags: each tag has its own committee, and losses on its own labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.loop.test_video_tasks import CONFIG as VIDEO
 from tests.loop.test_video_tasks import MOVERS
 from tests.support import CLASSES, TWO_TAGS, ImageSite, open_context, publish, tiny_yolo
 
-TURNED = ("dog", "cat")  # the second tag's model counts its classes the other way round
+TURNED = ("dog", "cat")  # the second tag's model has its classes in the other order
 
 
 def setup(context: Context, schema: str, **extra: str | int) -> ProjectRecord:
@@ -46,23 +46,23 @@ def setup(context: Context, schema: str, **extra: str | int) -> ProjectRecord:
 
 
 def score(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> tuple[ServedModel, ...]:
-    """Predict a pool of one shard and put it to the vote, as the job does."""
-    found = served(context)
-    shards = scoring.predict_shards(context, found, 0, tasks)
-    scoring.save_shards(context, found, shards)
-    scoring.save_committee_votes(context, record, found, shards, tasks)
-    return found
+    """Predict a pool of one shard and save the committees' votes, as the job does."""
+    models = served(context)
+    shards = scoring.predict_shards(context, models, 0, tasks)
+    scoring.save_shards(context, models, shards)
+    scoring.save_committee_votes(context, record, models, shards, tasks)
+    return models
 
 
 def rank(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> dict[str, Ranking]:
-    """Return how each tag ranks a pool by itself."""
-    found = score(context, record, tasks)
-    pool_ranking.rank_pool(context, record, found)
-    return late_tasks.tag_rankings(context, found)
+    """Return each tag's own ranking of a pool."""
+    models = score(context, record, tasks)
+    pool_ranking.rank_pool(context, record, models)
+    return late_tasks.tag_rankings(context, models)
 
 
-def again(context: Context, version: ModelVersion, quality: Path, *, carried: bool) -> ModelVersion:
-    """Publish and serve the next version, with other weights for the choices or, carried over, the same ones."""
+def publish_next(context: Context, version: ModelVersion, quality: Path, *, carried: bool) -> ModelVersion:
+    """Publish and serve the next version, with new weights for the choices, or the same ones if `carried`."""
     number = context.store.reserve_number(7)
     choices = replace(version.models[1], sha256=file_sha256(quality), carried=carried)
     following = replace(
@@ -97,12 +97,12 @@ def test_every_tag_is_ranked_by_its_own_committee(
         bald = acquisition.get("bald").function(alone, np.random.default_rng(0))
         part = parts[model.tag.from_name]
         values[model.tag.from_name] = dict(zip(ids.tolist(), bald.tolist(), strict=True))
-        found = dict(zip(part.task_ids.tolist(), part.acquisition.tolist(), strict=True))
-        assert found == pytest.approx(values[model.tag.from_name], abs=1e-6)
+        ranked = dict(zip(part.task_ids.tolist(), part.acquisition.tolist(), strict=True))
+        assert ranked == pytest.approx(values[model.tag.from_name], abs=1e-6)
     assert values["label"] != pytest.approx(values["quality"])
 
 
-def test_what_one_tag_could_not_predict_the_other_votes_on(
+def test_a_tag_votes_on_a_task_that_another_tag_could_not_predict(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     record = setup(context, TWO_IMAGES, STRATEGY="bald", COMMITTEE_SIZE=2)
@@ -122,31 +122,31 @@ def test_a_committee_of_whole_images_has_no_boxes_to_disagree_about(
     assert {name: part.strategy for name, part in parts.items()} == {"label": "box_disagreement", "quality": STAND_IN}
 
 
-def test_snapshots_are_of_each_tags_own_models(
+def test_each_tags_committee_of_snapshots_has_its_own_models(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite, tmp_path: Path
 ) -> None:
-    """A model that was carried over is the same member twice, and counts once; after a training there are two."""
+    """A model that was carried over counts once, because it would be the same member twice."""
     record = setup(context, BOXES_AND_CHOICE, STRATEGY="bald", COMMITTEE="snapshots", COMMITTEE_SIZE=3)
     first = publish_both(context, tiny_weights, classifier)
-    second = again(context, first, classifier, carried=True)
-    members = {
-        one.tag.from_name: voters for one, voters in strategy_inputs.committees(context, record, served(context))
-    }
-    assert {name: len(voters) for name, voters in members.items()} == {"label": 2}
+    second = publish_next(context, first, classifier, carried=True)
+    assert committee_sizes(context, record) == {"label": 2}
     parts = rank(context, record, pool(images, 3))
     assert {name: part.strategy for name, part in parts.items()} == {"label": "bald", "quality": STAND_IN}
-    again(context, second, tiny_yolo(tmp_path / "other.pt", seed=3, task="classify"), carried=False)
+    publish_next(context, second, tiny_yolo(tmp_path / "other.pt", seed=3, task="classify"), carried=False)
     label, quality = served(context)
     assert [version.number for version, _ in served_models.voting_models(context, label, 9)] == [3, 2, 1]
     assert [version.number for version, _ in served_models.voting_models(context, quality, 9)] == [3, 2]
-    assert [known.task for _, known in served_models.voting_models(context, quality, 9)] == ["classify", "classify"]
-    members = {
-        one.tag.from_name: voters for one, voters in strategy_inputs.committees(context, record, served(context))
-    }
-    assert {name: len(voters) for name, voters in members.items()} == {"label": 3, "quality": 2}
+    assert [model.task for _, model in served_models.voting_models(context, quality, 9)] == ["classify", "classify"]
+    assert committee_sizes(context, record) == {"label": 3, "quality": 2}
 
 
-def test_a_first_tag_without_a_committee_is_told_of(context: Context, tiny_weights: Path, classifier: Path) -> None:
+def committee_sizes(context: Context, record: ProjectRecord) -> dict[str, int]:
+    """Return the number of committee members by tag."""
+    committees = strategy_inputs.committees(context, record, served(context))
+    return {model.tag.from_name: len(members) for model, members in committees}
+
+
+def test_a_first_tag_without_a_committee_is_an_error(context: Context, tiny_weights: Path, classifier: Path) -> None:
     record = setup(context, BOXES_AND_CHOICE, STRATEGY="bald", COMMITTEE="snapshots")
     publish_both(context, tiny_weights, classifier)
     with pytest.raises(ModelError, match="needs two published versions, there are 1"):
@@ -158,7 +158,7 @@ def test_a_first_tag_without_a_committee_is_told_of(context: Context, tiny_weigh
 def test_a_video_beside_an_image_has_no_vote(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
-    """As the first tag it is refused, as a further one it is ranked by what its frames show."""
+    """If the first tag is of videos, that is an error. A further one is ranked by another strategy."""
     schema = VIDEO.replace("</View>", '<Image name="image" value="$image"/>' + CHOICES + "</View>")
     record = setup(context, schema, STRATEGY="bald", COMMITTEE_SIZE=2)
     beside = TagModel(
@@ -184,21 +184,21 @@ def test_a_video_beside_an_image_has_no_vote(
 
 
 def two_tags(context: Context, project: int, weights: Path, *, learned: tuple[int, ...]) -> None:
-    """Publish and serve a version whose model of `second` has learned these tasks, and that of `label` task 1."""
+    """Publish and serve a version; its model of `second` has learned from `learned`, that of `label` from task 1."""
     sha256 = file_sha256(weights)
     second = TagModel("second", "detect", TURNED, sha256, "yolo11n.pt", None, None, {}, "", learned=learned)
     version = publish(context.store, project, weights, train_tasks=(1,), others=[(second, weights)])
     context.store.activate(project, version.number)
 
 
-def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
+def test_the_loss_of_a_tag_comes_from_its_own_predictions_of_unlearned_tasks(
     context: Context, tiny_weights: Path
 ) -> None:
     setup(context, TWO_TAGS)
     two_tags(context, 7, tiny_weights, learned=(2,))
     two_tags(context, 7, tiny_weights, learned=(2, 3))
-    said: dict[str, Prediction] = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
-    for tag, prediction in said.items():
+    by_tag: dict[str, Prediction] = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
+    for tag, prediction in by_tag.items():
         context.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2, 3]), (prediction,) * 3), tag=tag)
     label, second = served(context)
     (cat,) = tags.decode(second.tag, human((ASIDE, "cat"), tag="second"))
@@ -210,10 +210,12 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
         for model in (label, second)
     }
     box = np.array([ASIDE], dtype=np.float32) * np.array([2, 1, 2, 1], dtype=np.float32)
-    missed, found = (image_loss(said[tag], box, np.array([kind])) for tag, kind in (("label", 0), ("second", 1)))
-    assert missed > found
+    missed, hit = (
+        image_loss(by_tag[tag], box, np.array([class_id])) for tag, class_id in (("label", 0), ("second", 1))
+    )
+    assert missed > hit
     assert losses["label"] == {2: pytest.approx(missed), 3: pytest.approx(missed)}
-    assert losses["second"] == {1: pytest.approx(found), 3: pytest.approx(found)}
+    assert losses["second"] == {1: pytest.approx(hit), 3: pytest.approx(hit)}
     assert [past.learned for past in past_models(context, second)] == [{2, 3}, {2}]
     assert [past.number for past in past_models(context, replace(second, number=1))] == [1]
 
@@ -222,10 +224,10 @@ def test_a_tags_loss_is_of_its_own_predictions_and_of_what_it_had_not_learned(
 
 
 @pytest.mark.label_studio
-def test_a_shard_is_put_to_the_vote_of_every_tag(
+def test_every_tags_committee_votes_on_a_shard(
     label_studio: LabelStudioProcess, settings: Settings, tiny_weights: Path, images: ImageSite
 ) -> None:
-    """And the labeled tasks' losses are of each tag's own labels; what has no votes yet is asked for a preview."""
+    """The losses are also of each tag's own labels. A preview asks the committee if there are no stored votes."""
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update=keys | {"strategy": "bald", "committee_size": 2})) as context:
         client = context.label_studio
@@ -239,25 +241,25 @@ def test_a_shard_is_put_to_the_vote_of_every_tag(
         run = context.progress.start_scoring(project, 1, 1, len(ids))
         assert scoring.score_shard(context, project, run, 0, False, ids) == 1
         voted = {
-            tag: [each.tolist() for each, _ in context.store.pools.votes(project, 1, tag=tag)]
+            tag: [ids.tolist() for ids, _ in context.store.pools.votes(project, 1, tag=tag)]
             for tag in ("label", "second")
         }
         assert voted == {"label": [ids], "second": [ids]}
         record = context.store.project(project)
         assert record is not None
-        found = served_models.models_for(context, record, accepted=True)
-        pool_ranking.rank_pool(context, record, found)
-        asked = strategy_inputs.pool_for(context, record, found[1], "bald").committee
+        models = served_models.models_for(context, record, accepted=True)
+        pool_ranking.rank_pool(context, record, models)
+        stored = strategy_inputs.pool_for(context, record, models[1], "bald").committee
         for path in Path(context.settings.model_dir).rglob("votes-*.npz"):
             path.unlink()
-        anew = strategy_inputs.pool_for(context, record, found[1], "bald").committee
-        assert asked is not None
-        assert anew is not None
-        np.testing.assert_allclose(anew.member_probs, asked.member_probs, atol=1e-5)
+        fresh = strategy_inputs.pool_for(context, record, models[1], "bald").committee
+        assert stored is not None
+        assert fresh is not None
+        np.testing.assert_allclose(fresh.member_probs, stored.member_probs, atol=1e-5)
         assert pool_ranking.preview(context, project, "bald").strategy == "bald"
-        said = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
-        for tag, prediction in said.items():
+        by_tag = {"label": predicted((HERE, 0)), "second": predicted((ASIDE, TURNED.index("cat")))}
+        for tag, prediction in by_tag.items():
             shard = PoolShard(0, np.array([labeled]), (prediction,))
             context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
-        losses = [strategy_inputs.fair_losses(context, model, np.array([labeled])).tolist() for model in found]
+        losses = [strategy_inputs.fair_losses(context, model, np.array([labeled])).tolist() for model in models]
         assert losses == [[pytest.approx(0.01, abs=1e-3)]] * 2
