@@ -127,14 +127,14 @@ def validating_label_studio(
 def fresh_label_studio(binary: Path, config: pytest.Config) -> Path:
     """Return a data directory right after the first start, kept in pytest's cache: migrations take half a minute."""
     assert config.cache is not None
-    kept = config.cache.mkdir("label-studio") / f"{binary.stat().st_ino}-{binary.stat().st_mtime_ns}"
-    if not kept.is_dir():
-        made = Path(tempfile.mkdtemp(dir=kept.parent))
+    template = config.cache.mkdir("label-studio") / f"{binary.stat().st_ino}-{binary.stat().st_mtime_ns}"
+    if not template.is_dir():
+        made = Path(tempfile.mkdtemp(dir=template.parent))
         with start_label_studio(binary, made, **LOGIN):
             pass
         with suppress(OSError):  # another session was faster
-            made.rename(kept)
-    return kept
+            made.rename(template)
+    return template
 
 
 @pytest.fixture(scope="session")

@@ -156,12 +156,12 @@ def answered(context: Context, config: str, tasks: Sequence[Task], url: str, hom
 
 def files(home: Path) -> Json:
     """Return a store's files by their path, without what is random in them."""
-    kept = {}
+    digests = {}
     for path in sorted(home.rglob("*")):
         name = str(path.relative_to(home))
         if path.is_file() and path.suffix in (".json", ".npz") and not name.startswith(("media", ".")):
-            kept[_DIGEST.sub("*", name)] = contents(path)
-    return kept
+            digests[_DIGEST.sub("*", name)] = contents(path)
+    return digests
 
 
 def contents(path: Path) -> Json:
@@ -172,8 +172,8 @@ def contents(path: Path) -> Json:
 
 
 def _fingerprint(name: str, array: np.ndarray[Any, Any]) -> str:
-    told = "" if name in _BY_CHANCE else hashlib.sha256(array.tobytes()).hexdigest()[:16]
-    return f"{array.dtype} {array.shape} {told}"
+    digest = "" if name in _BY_CHANCE else hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return f"{array.dtype} {array.shape} {digest}"
 
 
 def settled(value: Any) -> Any:
@@ -203,15 +203,15 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
 def main() -> int:
     """Compare with the file named on the command line, and record into it what it lacks."""
     path, changed = Path(sys.argv[1]), 0
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    recorded = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for name, now in parts(Path(folder)):
             now = json.loads(json.dumps(now))
-            lines = list(differences(kept[name], now)) if name in kept else [": recorded"]
-            changed += name in kept and bool(lines)
+            lines = list(differences(recorded[name], now)) if name in recorded else [": recorded"]
+            changed += name in recorded and bool(lines)
             print("\n".join(f"{name}{line}" for line in lines) or f"{name}: equal", flush=True)
-            kept.setdefault(name, now)
-            path.write_text(json.dumps(kept, indent=1, sort_keys=True))
+            recorded.setdefault(name, now)
+            path.write_text(json.dumps(recorded, indent=1, sort_keys=True))
     return min(changed, 1)
 
 

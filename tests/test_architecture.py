@@ -130,9 +130,9 @@ def violations(module: str, source: str) -> list[str]:
     package = ".".join(["backend", *module.split(".")[:-1]])
     wrong = []
     for imported in imports(source, package):
-        top, _, rest = imported.target.partition(".")
-        if top == "backend" and rest and rest != "__version__":
-            theirs = room(rest)
+        top, _, inner = imported.target.partition(".")
+        if top == "backend" and inner and inner != "__version__":
+            theirs = room(inner)
             if theirs and theirs != mine and theirs not in ROOMS.get(mine, ()):
                 wrong.append(f"line {imported.line}: {mine or 'the root'} may not import {theirs}")
         homes = HOMES.get(top)

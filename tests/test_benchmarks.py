@@ -54,7 +54,7 @@ def test_the_file_holds_results_and_where_they_are_from(tmp_path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     assert {"date", "software", "machine", "results"} == set(document)
     assert document["machine"]["cores"] >= 1
-    assert [(one["benchmark"], one["value"], one["met"]) for one in document["results"]] == [
+    assert [(result["benchmark"], result["value"], result["met"]) for result in document["results"]] == [
         ("predict", 1.235, True),
         ("latency", 250.0, False),
     ]
@@ -74,7 +74,7 @@ def test_contenders_take_turns_and_the_first_round_does_not_count() -> None:
     order: list[str] = []
     seconds = timing.interleaved(2, lambda: order.append("a"), lambda: order.append("b"))
     assert order == ["b", "a", "a", "b", "b", "a"]
-    assert [len(each) for each in seconds] == [2, 2]
+    assert [len(rounds) for rounds in seconds] == [2, 2]
 
 
 def test_a_partial_run_keeps_the_file(
@@ -100,20 +100,20 @@ def test_the_page_of_results_is_that_of_the_committed_experiments() -> None:
 
 
 def test_every_committed_experiment_is_known_and_complete() -> None:
-    known = {one.name: one for one in proof.SECTIONS}
-    assert len(known) == len(proof.SECTIONS)
+    experiments = {experiment.name: experiment for experiment in proof.SECTIONS}
+    assert len(experiments) == len(proof.SECTIONS)
     for path in COMMITTED.glob("*.json"):
         table = load(path.stem)
         names = [line.name for line in table.lines]
-        assert known[path.stem].control in names
+        assert experiments[path.stem].control in names
         assert len(set(names)) == len(names)
         assert {len(line.images) for line in table.lines} == {len(table.lines[0].images)}  # seeds
 
 
 def test_the_distinct_scenes_are_the_repeated_ones_each_once(tmp_path: Path) -> None:
     data = synthetic.generate(tmp_path, pool=20, test=1, seed=0, copies=5, foreign=0.05)
-    found = simulation_data.read(distinct(data))
-    assert [found.name(image) for image in range(len(found.pool))] == [
+    distinct_data = simulation_data.read(distinct(data))
+    assert [distinct_data.name(image) for image in range(len(distinct_data.pool))] == [
         f"images/pool/{place:05d}.jpg" for place in (0, 5, 10, 15)
     ]
 
@@ -132,12 +132,12 @@ def test_an_experiment_has_a_line_for_every_strategy_and_arm() -> None:
 
 
 def test_the_share_of_labels_is_held_against_the_target(tmp_path: Path) -> None:
-    wanted = [one for one in proof.committed() if one.target is not None]
-    found = [one for one in proof.run(tmp_path) if one.unit == "x"]
-    assert [one.target for one in found] == [one.target for one in wanted]
-    for one, result in zip(wanted, found, strict=True):
-        table = load(one.name)
-        curve, random = (table.line(name).curve for name in (one.judged, one.control))
+    wanted = [entry for entry in proof.committed() if entry.target is not None]
+    results = [entry for entry in proof.run(tmp_path) if entry.unit == "x"]
+    assert [entry.target for entry in results] == [entry.target for entry in wanted]
+    for entry, result in zip(wanted, results, strict=True):
+        table = load(entry.name)
+        curve, random = (table.line(name).curve for name in (entry.judged, entry.control))
         seeds = np.arange(len(random.labels))
         needed = labels_to_target(*curve.mean(seeds), float(random.quality[:, -1].mean()))
         expected = needed / random.labels[0, -1]
@@ -176,7 +176,7 @@ def test_a_shared_first_training_is_taken_over_once_it_is_finished(tmp_path: Pat
 
 def test_the_committed_results_are_of_every_benchmark() -> None:
     document = json.loads(bench.RESULTS.read_text(encoding="utf-8"))
-    assert {one["benchmark"] for one in document["results"]} == set(bench.BENCHMARKS)
+    assert {result["benchmark"] for result in document["results"]} == set(bench.BENCHMARKS)
 
 
 @pytest.mark.parametrize("right", [0.2, 0.55, 0.6, 0.65, 0.9])
@@ -187,8 +187,8 @@ def test_the_rule_of_all_labels_is_productions(right: float) -> None:
     now = promotion.Round(rows[:0], rows, (rows[:0], rows[:0]), {})
     decided = promotion.labels(now, promotion.Challenger(challenger, ()), champion)
     ours, theirs = (
-        Measured(Metrics(promotion.quality(each, rows), 0.1, {}, 8, 16, 24, held_out=False), each)
-        for each in (challenger, champion)
+        Measured(Metrics(promotion.quality(model, rows), 0.1, {}, 8, 16, 24, held_out=False), model)
+        for model in (challenger, champion)
     )
     published, reason = judge(ours, theirs, finite=True, tolerance=promotion.TOLERANCE, on_labels=Contest(ours, theirs))
     assert "all 8 labeled images" in reason

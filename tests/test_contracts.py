@@ -48,8 +48,8 @@ def test_a_name_that_nobody_promised_is_there(module: str, name: str, parameters
         assert hasattr(value, part), f"backend/{room} needs {module}.{name}"
         value = inspect.getattr_static(value, part)
     if parameters:
-        given = list(inspect.signature(value).parameters)
-        assert given[: len(parameters)] == parameters, f"backend/{room} calls or overrides {module}.{name}"
+        actual = list(inspect.signature(value).parameters)
+        assert actual[: len(parameters)] == parameters, f"backend/{room} calls or overrides {module}.{name}"
 
 
 @pytest.mark.torch

@@ -63,7 +63,7 @@ def test_no_page_has_a_phrase_that_is_hard_to_read(path: Path) -> None:
 def test_no_help_of_a_setting_or_a_command_has_one() -> None:
     helps = [field.description or "" for field in Settings.model_fields.values()]
     for command in typer.main.get_group(app).commands.values():
-        helps += [command.help or "", *(getattr(given, "help", "") or "" for given in command.params)]
+        helps += [command.help or "", *(getattr(parameter, "help", "") or "" for parameter in command.params)]
     assert len(helps) > 80
     assert [text for text in helps if HARD.search(text)] == []
 
@@ -132,19 +132,22 @@ def test_each_make_target_exists(path: Path) -> None:
 
 def options() -> dict[str, set[str]]:
     """Return the options of each command of yolo-backend."""
-    found = typer.main.get_group(app).commands
-    return {name: {option for given in command.params for option in given.opts} for name, command in found.items()}
+    commands = typer.main.get_group(app).commands
+    return {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in commands.items()
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=each_page)
 def test_each_command_and_its_options_exist(path: Path) -> None:
-    known = options()
+    commands = options()
     for line in code_of(path):
         for call in re.findall(r"yolo-backend ([a-z].*)", line):
             words = call.split("#")[0].replace(",", " ").split()
-            assert words[0] in known, line
+            assert words[0] in commands, line
             named = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
-            assert named <= known[words[0]] | {"--help"}, line
+            assert named <= commands[words[0]] | {"--help"}, line
 
 
 @pytest.mark.parametrize("path", PAGES, ids=each_page)
@@ -161,9 +164,9 @@ def test_each_setting_that_is_given_a_value_exists(path: Path) -> None:
     of_tests = {"NAME", "LABELING_MINUTES", "WITHOUT_DEBIAN", "REQUIRE_ALL"}
     build = text_of(ROOT / "Makefile") + text_of(ROOT / "docker-compose.yml")
     of_build = set(re.findall(r"\$[({]([A-Z_]+)", build))
-    known = {name.upper() for name in Settings.model_fields} | others | of_tests | of_build
+    settings = {name.upper() for name in Settings.model_fields} | others | of_tests | of_build
     for line in code_of(path):
-        assert set(re.findall(r"(?<![\w$-])([A-Z][A-Z_]{3,})=", line)) <= known, line
+        assert set(re.findall(r"(?<![\w$-])([A-Z][A-Z_]{3,})=", line)) <= settings, line
 
 
 @cache

@@ -49,8 +49,8 @@ def test_no_message_has_what_looks_like_a_tag_and_each_has_a_cure(path: Path) ->
         assert not TAG.search(words(call)), place
         assert not HARD.search(words(call)), place
         name = call.func.id if isinstance(call.func, ast.Name) else ""
-        given = {keyword.arg for keyword in call.keywords}
-        has_fix = "fix" in given or (name == "refuse" and len(call.args) == 5)
+        arguments = {keyword.arg for keyword in call.keywords}
+        has_fix = "fix" in arguments or (name == "refuse" and len(call.args) == 5)
         assert has_fix or name not in ANSWERED, place
 
 

@@ -60,8 +60,8 @@ def test_what_is_lacking_is_named_in_the_last_line_and_in_a_file(tmp_path: Path)
         "4 tests were skipped for want of chromium, docker-compose (Debian: apt-get install chromium docker-compose): "
         "the data set is not there"
     )
-    kept = tmp_path / ".pytest_cache/d/needs/lacking.txt"
-    assert kept.read_text().splitlines() == [
+    written = tmp_path / ".pytest_cache/d/needs/lacking.txt"
+    assert written.read_text().splitlines() == [
         "test_suite.py::test_that_needs_a_browser",
         "test_suite.py::test_that_needs_compose[1]",
         "test_suite.py::test_that_needs_compose[2]",

@@ -103,7 +103,12 @@ def test_numbers_refuse_nan_and_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if FIELDS[name].annotation in (int, float)])
 def test_every_number_has_both_bounds(name: str) -> None:
-    limits = [bound for bound in ("ge", "gt", "le", "lt") for each in FIELDS[name].metadata if hasattr(each, bound)]
+    limits = [
+        bound
+        for bound in ("ge", "gt", "le", "lt")
+        for constraint in FIELDS[name].metadata
+        if hasattr(constraint, bound)
+    ]
     assert len(set(limits) & {"ge", "gt"}) == 1
     assert len(set(limits) & {"le", "lt"}) == 1
     for value in ("-1e30", "1e30", -math.inf, math.inf, True):

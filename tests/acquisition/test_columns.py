@@ -32,22 +32,22 @@ def ids(column: Column) -> str:
     return column.name
 
 
-def stored(folder: Path, seen: Sequence[Prediction | None]) -> list[PoolShard]:
+def stored(folder: Path, predictions: Sequence[Prediction | None]) -> list[PoolShard]:
     """Write predictions as a shard, and read them."""
     store = PoolStore(LocalFiles(folder))
-    store.save_shard("pool", PoolShard(0, np.arange(len(seen)), tuple(seen)))
+    store.save_shard("pool", PoolShard(0, np.arange(len(predictions)), tuple(predictions)))
     return list(store.shards("pool"))
 
 
-def made(by_way_of: str, folder: Path, seen: Sequence[Prediction | None]) -> Pool:
+def made(by_way_of: str, folder: Path, predictions: Sequence[Prediction | None]) -> Pool:
     """Return the pool of predictions, at once or by way of two shards."""
-    ids = np.arange(len(seen), dtype=np.int64)
+    ids = np.arange(len(predictions), dtype=np.int64)
     if by_way_of == "predictions":
-        return pool_of(ids, seen, None, NEEDS)
+        return pool_of(ids, predictions, None, NEEDS)
     store = PoolStore(LocalFiles(folder))
     store.clear("pool")
     for index, rows in enumerate(np.array_split(ids, 2)):
-        store.save_shard("pool", PoolShard(index, rows, tuple(seen[row] for row in rows)))
+        store.save_shard("pool", PoolShard(index, rows, tuple(predictions[row] for row in rows)))
     return store.load_pool("pool", None, NEEDS)[0]
 
 
@@ -60,33 +60,33 @@ def test_the_table_has_a_row_for_each_optional_field_of_a_prediction() -> None:
 @pytest.mark.parametrize("column", COLUMNS, ids=ids)
 def test_a_shard_keeps_a_column(column: Column, tmp_path: Path) -> None:
     """It comes back with the same values and types, also beside a task that failed, and an image without boxes."""
-    seen = (prediction(3, column), None, prediction(0, column), prediction(2, column))
-    (kept,) = stored(tmp_path, seen)
-    for before, after in zip(seen, kept.predictions, strict=True):
-        if before is None or after is None:
-            assert before is after
+    predictions = (prediction(3, column), None, prediction(0, column), prediction(2, column))
+    (shard,) = stored(tmp_path, predictions)
+    for prediction_before, prediction_after in zip(predictions, shard.predictions, strict=True):
+        if prediction_before is None or prediction_after is None:
+            assert prediction_before is prediction_after
         elif column.pooled == "needed":
-            assert getattr(after, column.name) is None, "it is read by pools alone"
+            assert getattr(prediction_after, column.name) is None, "it is read by pools alone"
         else:
-            columns.assert_same(getattr(after, column.name), getattr(before, column.name))
+            columns.assert_same(getattr(prediction_after, column.name), getattr(prediction_before, column.name))
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=ids)
 def test_a_shard_knows_who_lacks_a_column(column: Column, tmp_path: Path) -> None:
-    (kept,) = stored(tmp_path, (prediction(2), None, prediction(1)))
-    (one, _, other) = kept.predictions
-    for after in (one, other):
-        assert after is not None
-        columns.assert_same(getattr(after, column.name), getattr(BLANK, column.name))
+    (shard,) = stored(tmp_path, (prediction(2), None, prediction(1)))
+    (first, _, last) = shard.predictions
+    for decoded in (first, last):
+        assert decoded is not None
+        columns.assert_same(getattr(decoded, column.name), getattr(BLANK, column.name))
 
 
 @pytest.mark.parametrize("column", IN_POOLS, ids=ids)
 @pytest.mark.parametrize("by_way_of", ["predictions", "shards"])
 def test_a_pool_has_a_column(column: Column, by_way_of: str, tmp_path: Path) -> None:
-    said = [prediction(n, column) for n in (3, 0, 2)]
+    predictions = [prediction(n, column) for n in (3, 0, 2)]
     without_boxes = [prediction(0)] if column.per == "box" else []  # has no row to lack it in
-    pool = made(by_way_of, tmp_path, (said[0], None, *said[1:], *without_boxes))
-    values = [np.asarray(getattr(one, column.name)) for one in said]
+    pool = made(by_way_of, tmp_path, (predictions[0], None, *predictions[1:], *without_boxes))
+    values = [np.asarray(getattr(scored, column.name)) for scored in predictions]
     expected = np.stack(values) if column.per == "image" else np.concatenate(values)
     np.testing.assert_array_equal(pool.columns[column.table], expected)
 
@@ -94,16 +94,16 @@ def test_a_pool_has_a_column(column: Column, by_way_of: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("column", IN_POOLS, ids=ids)
 @pytest.mark.parametrize("by_way_of", ["predictions", "shards"])
 def test_a_pool_lacks_a_column_that_one_image_lacks(column: Column, by_way_of: str, tmp_path: Path) -> None:
-    for seen in ((prediction(3, column), prediction(1)), (prediction(1), prediction(3, column))):
-        assert column.table not in made(by_way_of, tmp_path, seen).columns
+    for predictions in ((prediction(3, column), prediction(1)), (prediction(1), prediction(3, column))):
+        assert column.table not in made(by_way_of, tmp_path, predictions).columns
 
 
 @pytest.mark.parametrize("column", [column for column in IN_POOLS if column.pooled == "needed"], ids=ids)
 def test_a_pool_has_a_large_column_where_it_is_needed_alone(column: Column, tmp_path: Path) -> None:
-    seen = (prediction(3, column),)
-    assert pool_of(np.arange(1), seen, None).columns == {}
+    predictions = (prediction(3, column),)
+    assert pool_of(np.arange(1), predictions, None).columns == {}
     store = PoolStore(LocalFiles(tmp_path))
-    store.save_shard("pool", PoolShard(0, np.arange(1), seen))
+    store.save_shard("pool", PoolShard(0, np.arange(1), predictions))
     assert store.load_pool("pool", None)[0].columns == {}
 
 
@@ -143,7 +143,7 @@ def test_a_column_that_is_not_in_the_table_is_refused() -> None:
 def test_pools_of_nothing_have_what_a_strategy_may_ask_of_them(tmp_path: Path) -> None:
     expected = {column.table for column in pooled(NEEDS) if column.empty}
     for by_way_of in ("predictions", "shards"):
-        for seen in ((), (None, None)):
-            pool = made(by_way_of, tmp_path, seen)
+        for predictions in ((), (None, None)):
+            pool = made(by_way_of, tmp_path, predictions)
             assert set(pool.columns) == expected
             assert all(len(array) == 0 for array in pool.columns.values())

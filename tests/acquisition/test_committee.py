@@ -40,9 +40,13 @@ def make_committee(counts: list[int], classes: int = 4, members: int = 3, seed: 
 
 
 def agreeing(counts: list[int], classes: int = 4, members: int = 3, seed: int = 0) -> Committee:
-    one = make_committee(counts, classes, 2, seed)
+    committee = make_committee(counts, classes, 2, seed)
     return Committee(
-        one.offsets, *(np.repeat(each[:1], members, axis=0) for each in (one.member_probs, one.member_boxes))
+        committee.offsets,
+        *(
+            np.repeat(member_array[:1], members, axis=0)
+            for member_array in (committee.member_probs, committee.member_boxes)
+        ),
     )
 
 
@@ -159,9 +163,9 @@ def test_rounding_is_no_outlier() -> None:
     ],
 )
 def test_one_finite_value_per_image(name: str, committee: Committee) -> None:
-    found = values(name, committee)
-    assert found.shape == (len(committee.offsets) - 1,)
-    assert np.isfinite(found).all()
+    scores = values(name, committee)
+    assert scores.shape == (len(committee.offsets) - 1,)
+    assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("name", DISAGREEMENTS)
@@ -199,9 +203,9 @@ def test_the_image_where_members_differ_comes_first(name: str) -> None:
     differ = [[[0.9, 0.1], [0.1, 0.1]], [[0.3, 0.1], [0.1, 0.1]]]
     near = [[[0.6, 0.1], [0.1, 0.1]], [[0.55, 0.1], [0.1, 0.1]]]
     agree = [[[0.7, 0.1]], [[0.7, 0.1]]]
-    found = values(name, opinions(near, differ, agree))
-    assert found.argmax() == 1
-    assert found[2] <= found[0]
+    scores = values(name, opinions(near, differ, agree))
+    assert scores.argmax() == 1
+    assert scores[2] <= scores[0]
 
 
 def test_image_bald_is_the_largest_of_classes_and_anchors() -> None:
@@ -232,17 +236,17 @@ def test_choi_finds_what_is_unusual_in_any_of_the_four() -> None:
         }
         parts[field] = parts[field].copy()
         parts[field][0, 6] += 0.05 if field == "member_probs" else 20.0
-        found = values("choi", Committee(plain.offsets, **parts))
-        assert found.argmax() == 3, field
+        scores = values("choi", Committee(plain.offsets, **parts))
+        assert scores.argmax() == 3, field
 
 
 def test_consistency_asks_for_doubt_and_for_change() -> None:
     doubt_only = [[[0.5]], [[0.5]]]
     change_only = [[[1.0]], [[0.8]]]
     both = [[[0.5]], [[0.3]]]
-    found = values("consistency", opinions(doubt_only, change_only, both))
-    assert found[:2] == pytest.approx([0.0, 0.0], abs=1e-4)
-    assert found[2] == pytest.approx(np.log(2) * divergence([0.5], [0.3]), rel=1e-5)
+    scores = values("consistency", opinions(doubt_only, change_only, both))
+    assert scores[:2] == pytest.approx([0.0, 0.0], abs=1e-4)
+    assert scores[2] == pytest.approx(np.log(2) * divergence([0.5], [0.3]), rel=1e-5)
 
 
 def test_boxes_that_move_count_by_how_sure_the_object_is() -> None:

@@ -426,8 +426,8 @@ def test_says_what_it_asks_needs_and_costs(name: str) -> None:
 )
 @pytest.mark.parametrize("classes", [1, 3])
 def test_undecided_before_certain_before_noise(strategy: str, classes: int) -> None:
-    rest = [0.01] * (classes - 1)
-    undecided, certain, noise = values(strategy, boxes([[0.5, *rest]], [[0.97, *rest]], [[0.01, *rest]]))
+    others = [0.01] * (classes - 1)
+    undecided, certain, noise = values(strategy, boxes([[0.5, *others]], [[0.97, *others]], [[0.01, *others]]))
     assert undecided > certain
     assert undecided > noise
 

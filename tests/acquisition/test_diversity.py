@@ -24,12 +24,12 @@ NOTHING = np.zeros((0, 1))
 def embedded(embeddings: Points, labeled: Points | None = None, batch: int = 10, **changes: Any) -> Pool:
     """Return a pool of images with these embeddings; task ids 1, 2, ..."""
     pool = make_pool(images=len(embeddings))
-    known = np.zeros((0, embeddings.shape[1])) if labeled is None else labeled
+    labeled_points = np.zeros((0, embeddings.shape[1])) if labeled is None else labeled
     return replace(
         pool,
         task_ids=np.arange(1, len(pool) + 1),
         columns={**pool.columns, "embeddings": embeddings.astype(np.float32)},
-        labeled_embeddings=known.astype(np.float32),
+        labeled_embeddings=labeled_points.astype(np.float32),
         labeled_losses=None,
         batch=batch,
         **changes,
@@ -79,8 +79,8 @@ def test_half_spread_is_that_of_all_pairs() -> None:
 def loop_k_center(points: Points, labeled: Points, batch: int) -> list[int]:
     picks: list[int] = []
     for _ in range(batch):
-        known = np.concatenate([labeled, points[picks]]).astype(np.float64)
-        near = np.linalg.norm(points[:, None].astype(np.float64) - known, axis=2).min(axis=1)
+        centres = np.concatenate([labeled, points[picks]]).astype(np.float64)
+        near = np.linalg.norm(points[:, None].astype(np.float64) - centres, axis=2).min(axis=1)
         near[picks] = -1
         picks.append(int(near.argmax()))
     return picks
@@ -121,9 +121,9 @@ def test_the_rest_of_core_set_is_ordered_by_distance() -> None:
     pool = embedded(clustered(200), clustered(5, seed=1), batch=20)
     order = first("core_set", pool, 200)
     points = unit(pool.columns["embeddings"])
-    known = np.concatenate([unit(pool.labeled_embeddings), points[order[:20]]])  # type: ignore[arg-type]
-    assert order[:20] == loop_k_center(points, known[:5], 20)
-    assert (np.diff(nearest(points, known)[order[20:]]) <= 0).all()
+    centres = np.concatenate([unit(pool.labeled_embeddings), points[order[:20]]])  # type: ignore[arg-type]
+    assert order[:20] == loop_k_center(points, centres[:5], 20)
+    assert (np.diff(nearest(points, centres)[order[20:]]) <= 0).all()
 
 
 # Clusters
@@ -137,7 +137,7 @@ def test_kmeans_takes_one_of_each_cluster() -> None:
     assert sorted(which[order[:5]].tolist()) == [0, 1, 2, 3, 4]
     assert sorted(which[order[5:]].tolist()) == [0, 1, 2, 3, 4]
     scores = values("class_entropy", pool)
-    best = [int(np.flatnonzero(which == one)[scores[which == one].argmax()]) for one in range(5)]
+    best = [int(np.flatnonzero(which == cluster)[scores[which == cluster].argmax()]) for cluster in range(5)]
     assert order[:5].tolist() == sorted(best, key=lambda row: -scores[row])
 
 
@@ -146,8 +146,8 @@ def test_kmeans_takes_one_of_each_cluster() -> None:
 
 def loop_herd(points: Points, weights: Points, labeled: Points, batch: int) -> list[int]:
     kernel = np.exp(-((points[:, None].astype(np.float64) - points) ** 2).sum(axis=2))
-    known = np.exp(-((points[:, None].astype(np.float64) - labeled) ** 2).sum(axis=2))
-    covered = known.max(axis=1, initial=0.0)
+    labeled_kernel = np.exp(-((points[:, None].astype(np.float64) - labeled) ** 2).sum(axis=2))
+    covered = labeled_kernel.max(axis=1, initial=0.0)
     picks: list[int] = []
     for _ in range(batch):
         gain = weights @ np.maximum(kernel - covered[:, None], 0.0)
@@ -191,9 +191,9 @@ def test_a_large_pool_is_sampled_and_still_covers_all_clusters(monkeypatch: pyte
 
 def test_typical_is_what_is_like_the_others() -> None:
     pool = embedded(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
-    found = density.typicality(pool, np.random.default_rng(0))
-    assert found == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
-    wanted = np.argsort(-found * values("class_entropy", pool), kind="stable")
+    similarity = density.typicality(pool, np.random.default_rng(0))
+    assert similarity == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
+    wanted = np.argsort(-similarity * values("class_entropy", pool), kind="stable")
     assert first("information_density", pool, 4) == wanted.tolist()
 
 
@@ -254,8 +254,8 @@ def test_ppal_takes_uncertain_images_that_show_different_things() -> None:
     [(None, None, True), (None, 0.1, True), (None, 0.2, False), (49, 0.9, True), (50, 0.1, True), (50, None, False)],
 )
 def test_when_a_model_is_cold(labels: int | None, map50: float | None, cold: bool) -> None:
-    known = None if labels is None else np.ones((labels, 8), np.float32)
-    assert auto.is_cold(replace(make_pool(), labeled_embeddings=known, labeled_losses=None, map50=map50)) is cold
+    embeddings = None if labels is None else np.ones((labels, 8), np.float32)
+    assert auto.is_cold(replace(make_pool(), labeled_embeddings=embeddings, labeled_losses=None, map50=map50)) is cold
 
 
 def test_auto_herds_a_cold_pool_whatever_its_boxes_say() -> None:
@@ -270,8 +270,8 @@ def test_auto_takes_from_the_uncertain_once_warm() -> None:
     picks = first("auto", pool, 10)
     assert set(picks) <= set(top[:40].tolist())
     assert picks != top[:10].tolist()
-    rest = [row for row in top.tolist() if row not in picks]
-    assert first("auto", pool, 300)[10:] == rest
+    others = [row for row in top.tolist() if row not in picks]
+    assert first("auto", pool, 300)[10:] == others
 
 
 @pytest.mark.parametrize(("n", "batch", "count"), [(0, 5, 0), (3, 5, 3), (100, 5, 20), (30, 5, 15), (8, 5, 5)])

@@ -35,8 +35,8 @@ def nearly_alike(points: Points, seed: int = 1) -> Points:
 
 def pictured(points: Points, labeled: Points | None = None, map50: float | None = None) -> Pool:
     """Return a pool of images with these thumbnails, which a model tells apart by them, too."""
-    known = None if labeled is None else labeled.astype(np.float64)
-    pool = embedded(points.astype(np.float64), known, map50=map50)
+    labeled_points = None if labeled is None else labeled.astype(np.float64)
+    pool = embedded(points.astype(np.float64), labeled_points, map50=map50)
     return replace(with_columns(pool, thumbnails=points), labeled_thumbnails=labeled)
 
 
@@ -66,8 +66,8 @@ def repeated(points: Points, labeled: Points | None = None) -> list[bool]:
     """Return which images are set back, if earlier ones are better."""
     pool = pictured(points, labeled)
     better = -np.arange(len(points), dtype=np.float64)
-    found: list[bool] = duplicates.repeats(pool, np.arange(len(points)), better, np.random.default_rng(0)).tolist()
-    return found
+    flags: list[bool] = duplicates.repeats(pool, np.arange(len(points)), better, np.random.default_rng(0)).tolist()
+    return flags
 
 
 def test_near_copies_are_found_and_different_images_are_not() -> None:

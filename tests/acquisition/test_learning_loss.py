@@ -31,17 +31,17 @@ def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
 
 
-def make_pool(known: int = 40, unknown: int = 5, images: int = 60) -> Pool:
+def make_pool(with_loss: int = 40, without_loss: int = 5, images: int = 60) -> Pool:
     """Return a pool with labeled images, some of which the model has learned from."""
-    x, loss = scene(3, known + unknown + images, 16, bent=False)
-    losses = loss[: known + unknown].copy()
-    losses[:unknown] = np.nan
+    x, loss = scene(3, with_loss + without_loss + images, 16, bent=False)
+    losses = loss[: with_loss + without_loss].copy()
+    losses[:without_loss] = np.nan
     return Pool(
         np.arange(images),
         np.zeros(images + 1, np.int64),
         np.zeros((0, 2), np.float32),
-        {"embeddings": x[known + unknown :]},
-        labeled_embeddings=x[: known + unknown],
+        {"embeddings": x[with_loss + without_loss :]},
+        labeled_embeddings=x[: with_loss + without_loss],
         labeled_losses=losses,
     )
 
@@ -180,8 +180,8 @@ def test_a_task_alone_gets_the_value_it_has_in_the_pool() -> None:
 
 def test_too_few_images_with_a_loss() -> None:
     with pytest.raises(ModelError, match=rf"labeled_losses of {ENOUGH} .* there are 9"):
-        values(make_pool(known=9, unknown=30))
-    assert len(values(make_pool(known=10))) == 60
+        values(make_pool(with_loss=9, without_loss=30))
+    assert len(values(make_pool(with_loss=10))) == 60
 
 
 def test_what_it_lacks_is_named() -> None:

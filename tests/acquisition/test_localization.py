@@ -25,8 +25,8 @@ def pool_of(images: list[list[tuple[float, float]]], classes: int = 1) -> Pool:
 
 
 def values(pool: Pool) -> list[float]:
-    found: list[float] = acquisition.get("localization")(pool, np.random.default_rng(0)).tolist()
-    return found
+    scores: list[float] = acquisition.get("localization")(pool, np.random.default_rng(0)).tolist()
+    return scores
 
 
 def test_variance_of_known_distributions() -> None:

@@ -28,10 +28,10 @@ def pool(*images: list[tuple[float, float]]) -> Pool:
 
 
 def test_unsure_shapes_of_likely_objects_come_first() -> None:
-    found = acquisition.get("shape")(
+    scores = acquisition.get("shape")(
         pool([(0.9, 1.0)], [(0.9, 0.5)], [(0.1, 0.5)], [(0.9, 0.5), (0.8, 0.25)], []), np.random.default_rng(0)
     )
-    np.testing.assert_allclose(found, [0, 0.45, 0.05, 1.05, 0.25], atol=1e-6)
+    np.testing.assert_allclose(scores, [0, 0.45, 0.05, 1.05, 0.25], atol=1e-6)
 
 
 def test_a_model_of_boxes_has_no_shapes() -> None:
@@ -53,8 +53,8 @@ def test_masks_are_looked_at_within_their_boxes() -> None:
     protos[1] = np.log(3)  # p = 3/4 everywhere
     coefficients = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.0]])
     boxes = torch.tensor([[16, 8, 32, 16], [16, 8, 32, 24], [0, 0, 64, 32], [70, 40, 99, 50], [17, 9, 17, 9]]).float()
-    found = mask_confidence(protos, coefficients, boxes, (32, 64))
-    np.testing.assert_allclose(found, [1, 0.5, 0.5, 0.5, 1], atol=1e-5)
+    confidence = mask_confidence(protos, coefficients, boxes, (32, 64))
+    np.testing.assert_allclose(confidence, [1, 0.5, 0.5, 0.5, 1], atol=1e-5)
     assert mask_confidence(protos, coefficients[:0], boxes[:0], (32, 64)).shape == (0,)
 
 
@@ -77,11 +77,11 @@ def test_models_of_masks_and_points_say_how_sure_they_are(tmp_path: Path, task: 
         branch[-1].bias.data.fill_(0.0)  # sure enough to be kept
     torch.save({"model": made, "train_args": {}}, tmp_path / "tiny.pt")
     images = drawings.pictures(tmp_path / "pictures", drawings.donut, 2, seed=0)
-    for found in load_detector(tmp_path / "tiny.pt", 64, "cpu").predict([image.path for image in images]):
-        assert len(found.boxes)
+    for prediction in load_detector(tmp_path / "tiny.pt", 64, "cpu").predict([image.path for image in images]):
+        assert len(prediction.boxes)
         if task == "obb":
-            assert found.shape_confidence is None
+            assert prediction.shape_confidence is None
             continue
-        assert found.shape_confidence is not None
-        assert found.shape_confidence.shape == (len(found.boxes),)
-        assert ((found.shape_confidence >= 0) & (found.shape_confidence <= 1)).all()
+        assert prediction.shape_confidence is not None
+        assert prediction.shape_confidence.shape == (len(prediction.boxes),)
+        assert ((prediction.shape_confidence >= 0) & (prediction.shape_confidence <= 1)).all()

@@ -13,17 +13,17 @@ from backend.evaluation.agreement import label_objects, stability
 from backend.types import Prediction, Tracks
 
 
-def prediction(*found: tuple[float, int, float]) -> Prediction:
+def prediction(*detections: tuple[float, int, float]) -> Prediction:
     """Return boxes of 10 px at x, with a class of three and a confidence."""
-    probs = np.zeros((len(found), 3), dtype=np.float32)
-    for row, (_, kind, sure) in enumerate(found):
+    probs = np.zeros((len(detections), 3), dtype=np.float32)
+    for row, (_, kind, sure) in enumerate(detections):
         probs[row, kind] = sure
     return Prediction(
         100,
         100,
-        np.array([[x, 0, x + 10, 10] for x, _, _ in found], dtype=np.float32).reshape(-1, 4),
+        np.array([[x, 0, x + 10, 10] for x, _, _ in detections], dtype=np.float32).reshape(-1, 4),
         probs,
-        np.array([sure for *_, sure in found], dtype=np.float32),
+        np.array([sure for *_, sure in detections], dtype=np.float32),
         np.zeros(0, dtype=np.float32),
     )
 
@@ -46,8 +46,8 @@ def test_stability_is_f1(after: list[tuple[float, int, float]], f1: float) -> No
 
 
 def test_stability_counts_boxes_over_all_images() -> None:
-    one, two = prediction((0, 0, 0.9)), prediction((0, 0, 0.9), (30, 0, 0.9), (60, 0, 0.9))
-    assert stability([one, two], [prediction(), two]) == pytest.approx(6 / 7)
+    single, triple = prediction((0, 0, 0.9)), prediction((0, 0, 0.9), (30, 0, 0.9), (60, 0, 0.9))
+    assert stability([single, triple], [prediction(), triple]) == pytest.approx(6 / 7)
 
 
 def test_silence_is_no_agreement() -> None:
@@ -60,10 +60,10 @@ def test_silence_is_no_agreement() -> None:
 LENGTH = 50
 
 
-def film(*found: tuple[float, int, float, int, int], length: int = LENGTH, rate: float = 25.0) -> Prediction:
+def film(*drawn: tuple[float, int, float, int, int], length: int = LENGTH, rate: float = 25.0) -> Prediction:
     """Return a video with boxes of 10 px at x, a class of three and a confidence, from one frame to another."""
-    still = prediction(*(found_[:3] for one in found for found_ in (one, one)))
-    frames = np.array([frame for *_, first, last in found for frame in (first, last)], np.int64)
+    still = prediction(*(each_object[:3] for each_object in drawn for _ in range(2)))
+    frames = np.array([frame for *_, first, last in drawn for frame in (first, last)], np.int64)
     objects, enabled = np.arange(len(frames)) // 2, np.arange(len(frames)) % 2 == 0
     return Prediction(
         *(still.width, still.height, still.boxes, still.class_probs, still.confidence, still.embedding),
@@ -145,13 +145,13 @@ BOTH, FIRST, NONE = (0.9, 0.8), (0.7, 0.1), (0.1, 0.1)
 )
 def test_labels_of_a_timeline_are_compared_frame_by_frame(after: list[tuple[float, float]], f1: float) -> None:
     """Of 15 frames 1, 6 and 11 are looked at."""
-    one, other = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*after))
-    assert stability([one], [other]) == pytest.approx(f1)
+    earlier, later = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*after))
+    assert stability([earlier], [later]) == pytest.approx(f1)
 
 
 def test_a_timeline_looked_at_more_closely_says_the_same() -> None:
-    one, other = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*[BOTH] * 15, every=1))
-    agreed = stability([one], [other])
+    earlier, later = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*[BOTH] * 15, every=1))
+    agreed = stability([earlier], [later])
     assert agreed == pytest.approx(2 * 22 / (22 + 30))  # nothing is known after the last frame that was looked at
 
 

@@ -33,7 +33,7 @@ def shown(context: Context) -> str:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "told"),
+    ("metrics", "text"),
     [
         (FEW, "not judged yet (4 held-out images, 19 labels; 10 images are needed)"),
         (replace(MANY, held_out=False), "not judged yet (no held-out images; 10 images are needed)"),
@@ -41,17 +41,17 @@ def shown(context: Context) -> str:
     ],
 )
 def test_table_and_api_tell_a_figure_with_its_basis(
-    context: Context, tiny_weights: Path, metrics: Metrics, told: str
+    context: Context, tiny_weights: Path, metrics: Metrics, text: str
 ) -> None:
     """Before: "0.924", of 4 images and 19 boxes; and in the API `images: 60` (labels) beside `boxes: 19`."""
     first = publish(context.store, 7, tiny_weights)
     version = replace(first, number=context.store.reserve_number(7), name="yolo11n-v2", parent=1)
     context.store.publish(with_model(version, metrics=metrics), {"label": tiny_weights})
-    assert told in shown(context)
+    assert text in shown(context)
     out = status_schemas.version_out(context.store.version(7, 2))
     judged = basis.is_judged(metrics)
     assert (out.map50, out.tags[0].map50) == ((0.924, 0.924) if judged else (None, None))
-    assert (out.judged_on.interval, out.judged_on.quality) == ((0.8, 1.0) if judged else None, told)
+    assert (out.judged_on.interval, out.judged_on.quality) == ((0.8, 1.0) if judged else None, text)
     assert (out.map50_95, out.judged_on.interval_50_95) == ((0.7, (0.6, 0.8)) if judged else (None, None))
     assert (out.labels, out.judged_on.images) == (1, basis.held_out_images(metrics))
 

@@ -27,22 +27,22 @@ def matches(rng: np.random.Generator, images: int, right: float = 0.6) -> Matche
 
 
 def test_what_it_resamples_is_what_ultralytics_measures(learned: Learned) -> None:
-    found = evaluate.measure(learned.trained.weights, learned.data_yaml, IMGSZ, "cpu")
-    once = np.ones((1, found.sample.size), dtype=np.int64)
-    assert found.sample.quality(once)[0] == pytest.approx(found.metrics.map50, abs=1e-6)
-    assert found.metrics.interval is not None
-    low, high = found.metrics.interval
-    assert low <= found.metrics.map50 <= high
-    assert found.metrics.interval_50_95 is not None
-    low, high = found.metrics.interval_50_95
-    assert low <= found.metrics.map50_95 <= high
-    assert high < found.metrics.interval[1]
+    measurement = evaluate.measure(learned.trained.weights, learned.data_yaml, IMGSZ, "cpu")
+    once = np.ones((1, measurement.sample.size), dtype=np.int64)
+    assert measurement.sample.quality(once)[0] == pytest.approx(measurement.metrics.map50, abs=1e-6)
+    assert measurement.metrics.interval is not None
+    low, high = measurement.metrics.interval
+    assert low <= measurement.metrics.map50 <= high
+    assert measurement.metrics.interval_50_95 is not None
+    low, high = measurement.metrics.interval_50_95
+    assert low <= measurement.metrics.map50_95 <= high
+    assert high < measurement.metrics.interval[1]
 
 
 def test_a_mean_of_samples_is_drawn_as_one() -> None:
     """mAP50-95 is the mean over ten overlaps on the same images."""
-    known = np.ones(2, dtype=np.int64)
-    both = Mean((Answers(np.array([1, 0]), known), Answers(np.array([0, 0]), known)))
+    labeled = np.ones(2, dtype=np.int64)
+    both = Mean((Answers(np.array([1, 0]), labeled), Answers(np.array([0, 0]), labeled)))
     assert both.quality(np.array([[1, 1], [2, 0]])).tolist() == [0.25, 0.5]
     assert both.size == 2
 

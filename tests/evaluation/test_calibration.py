@@ -30,9 +30,9 @@ def test_worked_example() -> None:
 @given(st.lists(st.floats(0, 1), max_size=6), st.floats(COLDEST, HOTTEST))
 @settings(max_examples=80, deadline=None)
 def test_scaling_is_never_nan_keeps_the_order_and_stays_a_probability(p: list[float], temperature: float) -> None:
-    found = scaled(np.sort(p), temperature)
-    assert ((found >= 0) & (found <= 1)).all()
-    assert (np.diff(found) >= 0).all()
+    scaled_p = scaled(np.sort(p), temperature)
+    assert ((scaled_p >= 0) & (scaled_p <= 1)).all()
+    assert (np.diff(scaled_p) >= 0).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
@@ -43,34 +43,34 @@ def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 0.8, 2.0, 3.0])
 def test_the_temperature_is_found(temperature: float) -> None:
-    found = fit(*detections(temperature))
-    assert found.temperature == pytest.approx(temperature, rel=0.1)
-    assert found.nll_after < found.nll_before
-    assert found.detections == 4000
-    assert found.reason == ""
+    fitted = fit(*detections(temperature))
+    assert fitted.temperature == pytest.approx(temperature, rel=0.1)
+    assert fitted.nll_after < fitted.nll_before
+    assert fitted.detections == 4000
+    assert fitted.reason == ""
 
 
 def test_no_other_temperature_is_better() -> None:
     p, true = detections(1.7, n=300)
-    found = fit(p, true)
+    fitted = fit(p, true)
 
     def nll(temperature: float) -> float:
         q = scaled(p, temperature)
         return float(-np.log(np.clip(np.where(true, q, 1 - q), 1e-12, None)).mean())
 
-    assert found.nll_before == pytest.approx(nll(1.0))
-    assert found.nll_after == pytest.approx(nll(found.temperature))
+    assert fitted.nll_before == pytest.approx(nll(1.0))
+    assert fitted.nll_after == pytest.approx(nll(fitted.temperature))
     for other in np.geomspace(COLDEST, HOTTEST, 50):
-        assert nll(float(other)) >= found.nll_after - 1e-12
+        assert nll(float(other)) >= fitted.nll_after - 1e-12
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_fitting_is_never_nan(rows: list[tuple[float, bool]]) -> None:
-    found = fit([p for p, _ in rows], [true for _, true in rows])
-    assert COLDEST <= found.temperature <= HOTTEST
-    assert math.isfinite(found.nll_after)
-    assert found.nll_after <= found.nll_before
+    fitted = fit([p for p, _ in rows], [true for _, true in rows])
+    assert COLDEST <= fitted.temperature <= HOTTEST
+    assert math.isfinite(fitted.nll_after)
+    assert fitted.nll_after <= fitted.nll_before
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_fitting_is_never_nan(rows: list[tuple[float, bool]]) -> None:
     ],
 )
 def test_too_few_detections_leave_it_at_one(confidence: list[float], correct: list[bool]) -> None:
-    found = fit(confidence, correct)
-    assert found.temperature == 1.0
-    assert f"{len(confidence)} validation detections" in found.reason
+    fitted = fit(confidence, correct)
+    assert fitted.temperature == 1.0
+    assert f"{len(confidence)} validation detections" in fitted.reason
 
 
 def test_where_nothing_helps_it_stays_at_one() -> None:
-    found = fit([0.5] * 40, [True, False] * 20)
-    assert found == Calibration(1.0, 40, found.nll_before, found.nll_before, "no other temperature is better")
-    assert found.nll_before == pytest.approx(math.log(2))
+    fitted = fit([0.5] * 40, [True, False] * 20)
+    assert fitted == Calibration(1.0, 40, fitted.nll_before, fitted.nll_before, "no other temperature is better")
+    assert fitted.nll_before == pytest.approx(math.log(2))
 
 
 def test_scores_that_tell_perfectly_go_to_the_limit_and_no_further() -> None:
-    found = fit([0.9] * 20 + [0.1] * 20, [True] * 20 + [False] * 20)
-    assert found.temperature == pytest.approx(COLDEST)
+    fitted = fit([0.9] * 20 + [0.1] * 20, [True] * 20 + [False] * 20)
+    assert fitted.temperature == pytest.approx(COLDEST)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, 1.1])
@@ -113,11 +113,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("classes", [0, 1, 80])
 def test_a_calibrated_pool(classes: int) -> None:
     pool = Pool(np.arange(2), np.array([0, 3, 3]), np.full((3, classes), 0.9, np.float32))
-    found = calibrated(pool, 2.0, "objects")
-    assert found.class_probs.dtype == np.float32
-    assert found.class_probs == pytest.approx(np.full((3, classes), 0.75))
+    result = calibrated(pool, 2.0, "objects")
+    assert result.class_probs.dtype == np.float32
+    assert result.class_probs == pytest.approx(np.full((3, classes), 0.75))
     assert (pool.class_probs == np.float32(0.9)).all()
-    assert (found.offsets == pool.offsets).all()
+    assert (result.offsets == pool.offsets).all()
 
 
 # A choice among classes
@@ -133,26 +133,26 @@ def choices(temperature: float, n: int = 4000, classes: int = 5) -> tuple[npt.ND
 
 @pytest.mark.parametrize("temperature", [0.5, 0.8, 2.0, 3.0])
 def test_the_temperature_of_a_choice_is_found(temperature: float) -> None:
-    probs, given = choices(temperature)
-    found = fit_choice(probs, given)
-    assert found.temperature == pytest.approx(temperature, rel=0.05)
-    assert found.nll_after < found.nll_before
-    assert found.detections == 4000
+    probs, chosen = choices(temperature)
+    fitted = fit_choice(probs, chosen)
+    assert fitted.temperature == pytest.approx(temperature, rel=0.05)
+    assert fitted.nll_after < fitted.nll_before
+    assert fitted.detections == 4000
 
 
 def test_two_classes_are_calibrated_as_one_and_its_opposite() -> None:
-    probs, given = choices(2.0, n=500, classes=2)
-    found, other = fit_choice(probs, given), fit(probs[:, 0], given == 0)
-    assert found.temperature == pytest.approx(other.temperature, rel=1e-3)
+    probs, chosen = choices(2.0, n=500, classes=2)
+    fitted, as_detections = fit_choice(probs, chosen), fit(probs[:, 0], chosen == 0)
+    assert fitted.temperature == pytest.approx(as_detections.temperature, rel=1e-3)
     assert softened(probs, 2.0)[:, 0] == pytest.approx(scaled(probs[:, 0], 2.0), abs=1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 1, 29])
 def test_too_few_choices_are_told(n: int) -> None:
-    probs, given = choices(2.0, n=50)
-    found = fit_choice(probs[:n], given[:n])
-    assert (found.temperature, found.detections) == (1.0, n)
-    assert "it takes 30 and 5" in found.reason
+    probs, chosen = choices(2.0, n=50)
+    fitted = fit_choice(probs[:n], chosen[:n])
+    assert (fitted.temperature, fitted.detections) == (1.0, n)
+    assert "it takes 30 and 5" in fitted.reason
 
 
 def test_choices_that_do_not_fit_are_refused() -> None:
@@ -164,17 +164,17 @@ def test_choices_that_do_not_fit_are_refused() -> None:
 @settings(max_examples=80, deadline=None)
 def test_softened_choices_keep_their_order_and_add_up_to_one(p: list[float], temperature: float) -> None:
     rows = np.sort(np.array(p) + 1e-9)[None]
-    found = softened(rows / rows.sum(), temperature)
-    assert found.sum() == pytest.approx(1)
-    assert (np.diff(found[0]) >= -1e-12).all()
+    result = softened(rows / rows.sum(), temperature)
+    assert result.sum() == pytest.approx(1)
+    assert (np.diff(result[0]) >= -1e-12).all()
 
 
 def test_a_pool_of_choices() -> None:
     pool = Pool(np.arange(2), np.arange(3), np.array([[0.9, 0.1, 0], [0.5, 0.3, 0.2]], np.float32))
-    found = calibrated(pool, 2.0, "one")
-    assert found.exclusive
-    assert found.class_probs.dtype == np.float32
-    assert found.class_probs == pytest.approx(softened(pool.class_probs, 2.0))
+    result = calibrated(pool, 2.0, "one")
+    assert result.exclusive
+    assert result.class_probs.dtype == np.float32
+    assert result.class_probs == pytest.approx(softened(pool.class_probs, 2.0))
     assert calibrated(pool, 1.0, "one").class_probs == pytest.approx(pool.class_probs)
 
 
@@ -183,12 +183,12 @@ def test_where_an_image_may_have_several_labels_each_of_them_is_a_row() -> None:
     embeddings = np.arange(6, dtype=np.float32).reshape(3, 2)
     columns = {"embeddings": embeddings, "box_embeddings": embeddings}
     pool = Pool(np.arange(3), np.arange(4), scores, columns)
-    found = calibrated(pool, 1.0, "several")
-    assert found.offsets.tolist() == [0, 2, 3, 6]
+    result = calibrated(pool, 1.0, "several")
+    assert result.offsets.tolist() == [0, 2, 3, 6]
     rows = [[0.9, 0, 0], [0, 0.5, 0], [0, 0, 0.03], [0.3, 0, 0], [0, 0.9, 0], [0, 0, 0.2]]
-    np.testing.assert_allclose(found.class_probs, np.array(rows, np.float32))
-    assert found.columns["box_embeddings"][:, 0].tolist() == [0, 0, 2, 4, 4, 4]
-    assert not found.exclusive
+    np.testing.assert_allclose(result.class_probs, np.array(rows, np.float32))
+    assert result.columns["box_embeddings"][:, 0].tolist() == [0, 0, 2, 4, 4, 4]
+    assert not result.exclusive
     soft = calibrated(pool, 2.0, "several")
     assert soft.class_probs[:2].max(axis=1) == pytest.approx([0.75, 0.5])
 

@@ -20,14 +20,14 @@ SURE_A, SURE_B, UNSURE = (0.9, 0.1), (0.2, 0.8), (0.55, 0.45)
 A, B, BOTH, NONE = (1, 0), (0, 1), (1, 1), (0, 0)
 
 
-def quality(said: Sequence[tuple[float, ...]], given: Sequence[tuple[int, ...]], *, multiple: bool = False) -> Floats:
+def quality(probs: Sequence[tuple[float, ...]], chosen: Sequence[tuple[int, ...]], *, multiple: bool = False) -> Floats:
     """Return the quality of the choices about images that the model had not learned from."""
-    return measured(np.array(said), np.array(given, dtype=bool), np.ones(len(said), bool), multiple=multiple)
+    return measured(np.array(probs), np.array(chosen, dtype=bool), np.ones(len(probs), bool), multiple=multiple)
 
 
-def measured(probs: Floats, given: BoolArray, fair: BoolArray, *, multiple: bool) -> Floats:
+def measured(probs: Floats, chosen: BoolArray, is_fair: BoolArray, *, multiple: bool) -> Floats:
     """Return the quality of choices by thresholds that are measured on the same choices."""
-    return choice_quality(probs, given, choice_thresholds(probs, given, fair), multiple=multiple)
+    return choice_quality(probs, chosen, choice_thresholds(probs, chosen, is_fair), multiple=multiple)
 
 
 @pytest.mark.parametrize("multiple", [False, True])
@@ -38,23 +38,23 @@ def test_of_nothing_there_is_nothing_wrong(multiple: bool) -> None:
 
 def test_a_choice_is_wrong_where_another_label_is_sure() -> None:
     """A is sure from .8, the mean of .9 and .7 where it was chosen."""
-    said = [SURE_A, (0.7, 0.3), SURE_B, SURE_B, SURE_B, (0.85, 0.15)]
-    found = quality(said, [A, A, B, B, B, B])
-    assert found[5] == pytest.approx([1, 0.3])
-    assert (found[:5] == 1).all()
-    assert (quality([*said[:5], (0.75, 0.25)], [A, A, B, B, B, B]) == 1).all(), "under .8 it is not sure"
+    probs = [SURE_A, (0.7, 0.3), SURE_B, SURE_B, SURE_B, (0.85, 0.15)]
+    scores = quality(probs, [A, A, B, B, B, B])
+    assert scores[5] == pytest.approx([1, 0.3])
+    assert (scores[:5] == 1).all()
+    assert (quality([*probs[:5], (0.75, 0.25)], [A, A, B, B, B, B]) == 1).all(), "under .8 it is not sure"
 
 
-def test_an_unsure_model_accuses_nobody() -> None:
+def test_an_unsure_model_contradicts_no_label() -> None:
     """Its mean where A was chosen is .4: the label that accuses is likelier than not all the same."""
     three = [(0.4, 0.3, 0.3), (0.4, 0.3, 0.3), (0.45, 0.3, 0.25)]
     assert (quality(three, [(1, 0, 0), (1, 0, 0), (0, 1, 0)]) == 1).all()
     assert quality([*three[:2], (0.55, 0.3, 0.15)], [(1, 0, 0), (1, 0, 0), (0, 1, 0)])[2] == pytest.approx([1, 0.75, 1])
 
 
-def test_a_model_too_sure_of_itself_accuses_from_95_hundredths() -> None:
-    said = [(0.9999, 0.0001), (0.0001, 0.9999), (0.96, 0.04)]
-    assert quality(said, [A, B, B])[2] == pytest.approx([1, 0.08])
+def test_a_model_too_sure_of_itself_contradicts_labels_from_95_hundredths() -> None:
+    probs = [(0.9999, 0.0001), (0.0001, 0.9999), (0.96, 0.04)]
+    assert quality(probs, [A, B, B])[2] == pytest.approx([1, 0.08])
 
 
 def test_the_likelier_label_is_right() -> None:
@@ -63,21 +63,21 @@ def test_the_likelier_label_is_right() -> None:
 
 
 def test_an_image_without_any_choice_lacks_the_sure_one() -> None:
-    found = quality([SURE_A, SURE_B, SURE_A, UNSURE], [A, B, NONE, NONE])
-    assert found[2] == pytest.approx([0.1, 1])
-    assert (found[3] == 1).all()
+    scores = quality([SURE_A, SURE_B, SURE_A, UNSURE], [A, B, NONE, NONE])
+    assert scores[2] == pytest.approx([0.1, 1])
+    assert (scores[3] == 1).all()
 
 
 def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
     """Learned images have .99; of those it had not seen, .8 is sure of A."""
-    said, given = np.array([(0.99, 0.01)] * 9 + [SURE_B, (0.8, 0.2), (0.85, 0.15)]), np.array([A] * 9 + [B, A, B]) > 0
-    fair = np.array([False] * 9 + [True] * 3)
-    assert measured(said, given, fair, multiple=False)[-1] == pytest.approx([1, 0.3])
-    assert (measured(said, given, np.ones(12, bool), multiple=False) == 1).all()
+    probs, chosen = np.array([(0.99, 0.01)] * 9 + [SURE_B, (0.8, 0.2), (0.85, 0.15)]), np.array([A] * 9 + [B, A, B]) > 0
+    is_fair = np.array([False] * 9 + [True] * 3)
+    assert measured(probs, chosen, is_fair, multiple=False)[-1] == pytest.approx([1, 0.3])
+    assert (measured(probs, chosen, np.ones(12, bool), multiple=False) == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("said", "given", "expected"),
+    ("probs", "chosen", "expected"),
     [
         (SURE_A, A, (1, 1)),
         ((0.9, 0.8), BOTH, (1, 1)),
@@ -89,28 +89,28 @@ def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
     ],
 )
 def test_of_several_choices_each_is_a_question_of_its_own(
-    said: tuple[float, ...], given: tuple[int, ...], expected: tuple[float, ...]
+    probs: tuple[float, ...], chosen: tuple[int, ...], expected: tuple[float, ...]
 ) -> None:
     """Present is sure from about .9 of the first and .8 of the second, absent of both from about .85."""
     others = [SURE_A, SURE_B, (0.91, 0.8), (0.1, 0.2)] * 20
-    found = quality([*others, said], [*[A, B, BOTH, NONE] * 20, given], multiple=True)
-    assert found[-1] == pytest.approx(expected)
-    assert (found[:-1] == 1).all()
+    scores = quality([*others, probs], [*[A, B, BOTH, NONE] * 20, chosen], multiple=True)
+    assert scores[-1] == pytest.approx(expected)
+    assert (scores[:-1] == 1).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("multiple", [False, True])
 def test_a_real_classifier_finds_planted_wrong_choices(tmp_path: Path, multiple: bool) -> None:
     """It learns 60 pictures and is asked about 24 others, four of them with wrong choices."""
-    learned, asked = (pictures(tmp_path / "p", count, seed, multiple) for count, seed in ((60, 3), (24, 4)))
-    weights, _, _ = train(Split(learned, asked, held_out=True), tmp_path, multiple, epochs=50)
-    predictions = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in asked])
-    said = np.concatenate([one.class_probs for one in predictions]).astype(np.float64)
-    given = np.array([[label in {box.label for box in image.boxes} for label in LABELS] for image in asked])
+    learned, reviewed = (pictures(tmp_path / "p", count, seed, multiple) for count, seed in ((60, 3), (24, 4)))
+    weights, _, _ = train(Split(learned, reviewed, held_out=True), tmp_path, multiple, epochs=50)
+    predictions = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in reviewed])
+    probs = np.concatenate([prediction.class_probs for prediction in predictions]).astype(np.float64)
+    chosen = np.array([[label in {box.label for box in image.boxes} for label in LABELS] for image in reviewed])
     planted = (1, 6, 11, 20)
     for row in planted:
-        given[row] = ~given[row] if multiple else np.roll(given[row], 1)
-    scores = measured(said, given, np.ones(len(asked), bool), multiple=multiple).min(axis=1)
+        chosen[row] = ~chosen[row] if multiple else np.roll(chosen[row], 1)
+    scores = measured(probs, chosen, np.ones(len(reviewed), bool), multiple=multiple).min(axis=1)
     worst = np.argsort(scores, kind="stable")[: len(planted)].tolist()
     print(f"worst {worst} of {np.flatnonzero(scores < SUSPECT).tolist()}")
     assert sorted(worst) == list(planted)

@@ -16,13 +16,17 @@ HERE, AWAY = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]
 
 
 def image(
-    labels: list[list[float]], classes: list[int], predictions: list[list[float]], found: list[int], sure: list[float]
+    labels: list[list[float]],
+    classes: list[int],
+    predictions: list[list[float]],
+    predicted_classes: list[int],
+    sure: list[float],
 ) -> Reviewed:
     return Reviewed(
         np.array(labels, dtype=np.float64).reshape(-1, 4),
         np.array(classes, dtype=np.int64),
         np.array(predictions, dtype=np.float64).reshape(-1, 4),
-        np.array(found, dtype=np.int64),
+        np.array(predicted_classes, dtype=np.int64),
         np.array(sure, dtype=np.float64),
     )
 
@@ -65,9 +69,9 @@ def test_a_swapped_class() -> None:
     assert quality.suspicion == "swapped"
 
 
-@pytest.mark.parametrize(("found", "sure"), [(0, 0.5), (1, 0.95)])
-def test_unsure_predictions_accuse_nobody(found: int, sure: float) -> None:
-    (quality,) = label_quality([image([HERE], [0], [[5.0, 0.0, 15.0, 10.0]], [found], [sure])])
+@pytest.mark.parametrize(("kind", "sure"), [(0, 0.5), (1, 0.95)])
+def test_unsure_predictions_contradict_no_label(kind: int, sure: float) -> None:
+    (quality,) = label_quality([image([HERE], [0], [[5.0, 0.0, 15.0, 10.0]], [kind], [sure])])
     assert quality.score == pytest.approx(1.0)
 
 
@@ -98,19 +102,19 @@ def test_nothing_at_all() -> None:
 def noisy_set(images: int = 60, classes: int = CLASSES) -> list[Reviewed]:
     """Return images whose annotator overlooks, shifts and swaps about an eighth of the boxes."""
     rng = np.random.default_rng(0)
-    found = []
+    reviewed = []
     for _ in range(images):
         n = int(rng.integers(1, 6))
         corners, sizes = rng.uniform(0, 70, (n, 2)), rng.uniform(8, 28, (n, 2))
         boxes, kinds = np.concatenate([corners, corners + sizes], axis=1), rng.integers(0, classes, n)
-        kept = rng.random(n) > 0.12
-        k = int(kept.sum())
-        labels = boxes[kept] + rng.normal(0, 1, (k, 4)) + (rng.random((k, 1)) < 0.12) * rng.uniform(-7, 7, (k, 4))
+        is_labeled = rng.random(n) > 0.12
+        k = int(is_labeled.sum())
+        labels = boxes[is_labeled] + rng.normal(0, 1, (k, 4)) + (rng.random((k, 1)) < 0.12) * rng.uniform(-7, 7, (k, 4))
         labels[:, 2:] = np.maximum(labels[:, 2:], labels[:, :2] + 1)
-        given = np.where(rng.random(k) < 0.12, (kinds[kept] + 1) % classes, kinds[kept])
+        noisy_classes = np.where(rng.random(k) < 0.12, (kinds[is_labeled] + 1) % classes, kinds[is_labeled])
         predictions, confidence = boxes + rng.normal(0, 0.7, boxes.shape), rng.uniform(0.3, 1, n) ** 0.3
-        found.append(Reviewed(labels, given, predictions, kinds, confidence))
-    return found
+        reviewed.append(Reviewed(labels, noisy_classes, predictions, kinds, confidence))
+    return reviewed
 
 
 def by_class(reviewed: Reviewed, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -149,12 +153,14 @@ def test_scores_are_those_of_cleanlab() -> None:
         ([image([HERE], [0], [HERE, AWAY], [0, 0], [0.7, 0.1]), image([AWAY], [1], [AWAY], [1], [0.5])], 0.6),
     ],
 )
-def test_a_model_accuses_once_it_is_as_sure_as_where_labels_agree(images: list[Reviewed], expected: float) -> None:
+def test_a_model_contradicts_labels_once_it_is_as_sure_as_where_labels_agree(
+    images: list[Reviewed], expected: float
+) -> None:
     (sure,) = thresholds(images).sure
     assert sure == pytest.approx(expected)
 
 
-def test_a_model_that_is_never_sure_accuses_by_its_own_measure() -> None:
+def test_a_model_that_is_never_sure_contradicts_labels_by_its_own_measure() -> None:
     images = [image([HERE], [0], [HERE], [0], [0.5]), image([], [], [HERE], [0], [0.6])]
     assert label_quality(images)[1].score == 1
     assert label_quality(images, *thresholds(images).sure)[1].suspicion == "overlooked"

@@ -29,25 +29,25 @@ def prediction(boxes: list[list[float]], classes: list[int], confidence: list[fl
 
 
 def test_true_and_false_positives() -> None:
-    found = prediction(
+    detected = prediction(
         [[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [50, 50, 60, 60], [80, 80, 90, 90]],
         [0, 0, 0, 1, 1],
         [0.6, 0.9, 0.8, 0.7, 0.95],
     )
     labels = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
-    assert matched(found, labels, np.array([0, 1])).tolist() == pytest.approx([0, 0.9, 0, 1, 0])
+    assert matched(detected, labels, np.array([0, 1])).tolist() == pytest.approx([0, 0.9, 0, 1, 0])
 
 
 def test_a_detection_takes_the_label_it_overlaps_most() -> None:
-    found = prediction([[0, 0, 10, 10], [0, 0, 10, 8]], [0, 0], [0.9, 0.8])
+    detected = prediction([[0, 0, 10, 10], [0, 0, 10, 8]], [0, 0], [0.9, 0.8])
     labels = np.array([[0, 0, 10, 7], [0, 0, 10, 10]], np.float32)
-    assert matched(found, labels, np.array([0, 0])).tolist() == pytest.approx([1, 0.875])
+    assert matched(detected, labels, np.array([0, 0])).tolist() == pytest.approx([1, 0.875])
 
 
 @pytest.mark.parametrize(("width", "overlap"), [(10, 1.0), (5, 0.5), (4.9, 0.0)])
 def test_half_the_overlap_is_enough(width: float, overlap: float) -> None:
-    found = prediction([[0, 0, width, 10]], [0], [0.9])
-    assert matched(found, np.array([[0, 0, 10, 10]], np.float32), np.array([0])).tolist() == pytest.approx([overlap])
+    detected = prediction([[0, 0, width, 10]], [0], [0.9])
+    assert matched(detected, np.array([[0, 0, 10, 10]], np.float32), np.array([0])).tolist() == pytest.approx([overlap])
 
 
 def test_no_labels_and_no_detections() -> None:
@@ -60,9 +60,9 @@ def test_no_labels_and_no_detections() -> None:
 
 def test_the_detections_of_all_images_stand_in_one_row() -> None:
     left = LabeledBox("dog", (0.25, 0.5, 0.5, 1.0))
-    found = prediction([[0, 0, 50, 100], [50, 0, 100, 100]], [1, 0], [0.9, 0.4])
+    detected = prediction([[0, 0, 50, 100], [50, 0, 100, 100]], [1, 0], [0.9, 0.4])
     all_of_them = detections(
-        [(found, (left,)), (prediction([], [], []), (left,)), (found, ())], ("cat", "dog"), "detect"
+        [(detected, (left,)), (prediction([], [], []), (left,)), (detected, ())], ("cat", "dog"), "detect"
     )
     assert all_of_them.confidence.tolist() == pytest.approx([0.9, 0.4, 0.9, 0.4])
     assert all_of_them.classes.tolist() == [1, 0, 1, 0]
@@ -81,8 +81,8 @@ def test_no_images(task: YoloTask) -> None:
 
 def answered(*probs: float) -> Prediction:
     """Return what a classifier says of an image."""
-    said = np.array([probs], np.float32)
-    return replace(prediction([[0, 0, 100, 100]], [0], [max(probs)], of=len(probs)), class_probs=said)
+    class_probs = np.array([probs], np.float32)
+    return replace(prediction([[0, 0, 100, 100]], [0], [max(probs)], of=len(probs)), class_probs=class_probs)
 
 
 def chosen(*labels: str) -> list[LabeledBox]:
@@ -91,11 +91,11 @@ def chosen(*labels: str) -> list[LabeledBox]:
 
 def test_each_label_of_an_image_is_a_question() -> None:
     images = [(answered(0.9, 0.4), chosen("dog", "cat")), (answered(0.2, 0.7), chosen("cat", "horse"))]
-    found = detections(images, ("cat", "dog"), "classify", multiple=True)
-    assert found.confidence.tolist() == pytest.approx([0.9, 0.4, 0.2, 0.7])
-    assert found.classes.tolist() == [0, 1, 0, 1]
-    assert found.overlap.tolist() == [1, 1, 1, 0]
-    assert class_quality(found, ("cat", "dog")) == pytest.approx({"cat": (0.9**0.6 + 0.2**0.6) / 2, "dog": 0.4**0.6})
+    answers = detections(images, ("cat", "dog"), "classify", multiple=True)
+    assert answers.confidence.tolist() == pytest.approx([0.9, 0.4, 0.2, 0.7])
+    assert answers.classes.tolist() == [0, 1, 0, 1]
+    assert answers.overlap.tolist() == [1, 1, 1, 0]
+    assert class_quality(answers, ("cat", "dog")) == pytest.approx({"cat": (0.9**0.6 + 0.2**0.6) / 2, "dog": 0.4**0.6})
     alone = detections(images, ("cat", "dog"), "classify")
     assert (alone.classes.tolist(), alone.overlap.tolist()) == ([0, 1], [1, 0])
 
@@ -104,10 +104,10 @@ def overconfident(images: int, temperature: float) -> list[tuple[Prediction, lis
     """Return images of a first label that is always there, and three that a model is too sure of."""
     rng = np.random.default_rng(0)
     honest = np.column_stack([np.full(images, 0.999), rng.uniform(0.05, 0.95, (images, 3))])
-    there = rng.random(honest.shape) < honest
-    there[:, 0] = True
-    said = scaled(honest, 1 / temperature)
-    return [(answered(*p), chosen(*np.array(LABELS)[t])) for p, t in zip(said.tolist(), there, strict=True)]
+    labels = rng.random(honest.shape) < honest
+    labels[:, 0] = True
+    probs = scaled(honest, 1 / temperature)
+    return [(answered(*p), chosen(*np.array(LABELS)[t])) for p, t in zip(probs.tolist(), labels, strict=True)]
 
 
 def gap(p: FloatArray, right: BoolArray) -> float:
@@ -124,20 +124,20 @@ def test_the_second_and_the_third_label_are_calibrated_too() -> None:
     fitted = fit(every.confidence, every.overlap > 0).temperature
     assert fitted == pytest.approx(3.0, rel=0.1)
     others = every.classes > 0
-    said, right = every.confidence[others], every.overlap[others] > 0
-    print(f"gap of the others: {gap(said, right):.3f}, calibrated {gap(scaled(said, fitted), right):.3f}")
-    assert gap(scaled(said, fitted), right) < 0.05 < 0.15 < gap(said, right)
+    confidence, right = every.confidence[others], every.overlap[others] > 0
+    print(f"gap of the others: {gap(confidence, right):.3f}, calibrated {gap(scaled(confidence, fitted), right):.3f}")
+    assert gap(scaled(confidence, fitted), right) < 0.05 < 0.15 < gap(confidence, right)
 
 
 def test_a_choice_is_calibrated_by_the_images_of_which_somebody_made_one() -> None:
-    said = [(answered(0.6, 0.3, 0.1, 0.0), chosen(*given)) for given in ((LABELS[1],), (), ("gone",), (LABELS[0],))]
-    found = detections(said, LABELS, "classify")
-    assert found.choices is not None
-    assert found.choices.chosen.tolist() == [1, 0]
-    assert found.choices.probs.shape == (2, 4)
-    assert len(found.confidence) == 4
-    assert found.calibration().detections == 2
-    assert detections(said, LABELS, "classify", multiple=True).choices is None
+    images = [(answered(0.6, 0.3, 0.1, 0.0), chosen(*labels)) for labels in ((LABELS[1],), (), ("gone",), (LABELS[0],))]
+    answers = detections(images, LABELS, "classify")
+    assert answers.choices is not None
+    assert answers.choices.chosen.tolist() == [1, 0]
+    assert answers.choices.probs.shape == (2, 4)
+    assert len(answers.confidence) == 4
+    assert answers.calibration().detections == 2
+    assert detections(images, LABELS, "classify", multiple=True).choices is None
     nobody = detections([], LABELS, "classify")
     assert nobody.choices is not None
     assert nobody.choices.probs.shape == (0, 4)
@@ -147,8 +147,8 @@ def test_the_temperature_of_a_choice_is_that_of_its_softmax() -> None:
     rng = np.random.default_rng(0)
     honest = rng.dirichlet(np.full(4, 0.7), 600)
     true = (rng.random((600, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=3)
-    said = [(answered(*row), chosen(LABELS[given])) for row, given in zip(softened(honest, 1 / 3), true, strict=True)]
-    assert detections(said, LABELS, "classify").calibration().temperature == pytest.approx(3.0, rel=0.1)
+    images = [(answered(*row), chosen(LABELS[label])) for row, label in zip(softened(honest, 1 / 3), true, strict=True)]
+    assert detections(images, LABELS, "classify").calibration().temperature == pytest.approx(3.0, rel=0.1)
 
 
 # Classes of pixels
@@ -160,17 +160,17 @@ def ring(left: float, top: float, right: float, bottom: float) -> Ring:
 
 
 def drawn(label: str, *rings: Ring) -> LabeledBox:
-    points = np.array([point for one in rings for point in one])
+    points = np.array([point for ring in rings for point in ring])
     low, high = points.min(axis=0), points.max(axis=0)
     return LabeledBox(label, (*((low + high) / 2).tolist(), *(high - low).tolist()), outline=rings)
 
 
-def painted(*found: tuple[int, float, tuple[Ring, ...]]) -> Prediction:
+def painted(*objects: tuple[int, float, tuple[Ring, ...]]) -> Prediction:
     """Return what is seen of each class in an image of 100 x 100: its number, its confidence and its parts."""
-    outlines = tuple(tuple(np.array(one, np.float32) * 100 for one in rings) for _, _, rings in found)
+    outlines = tuple(tuple(np.array(ring, np.float32) * 100 for ring in rings) for _, _, rings in objects)
     points = [np.concatenate(outline) for outline in outlines]
-    hulls = [[*each.min(axis=0).tolist(), *each.max(axis=0).tolist()] for each in points]
-    whole = prediction(hulls, [kind for kind, _, _ in found], [sure for _, sure, _ in found])
+    hulls = [[*object_points.min(axis=0).tolist(), *object_points.max(axis=0).tolist()] for object_points in points]
+    whole = prediction(hulls, [kind for kind, _, _ in objects], [sure for _, sure, _ in objects])
     return replace(whole, outlines=outlines)
 
 
@@ -179,7 +179,7 @@ ROAD, FRAME = painted((0, 0.9, (LEFT, RIGHT))), (ring(0, 0, 1, 1), ring(0.1, 0.1
 
 
 @pytest.mark.parametrize(
-    ("found", "labels", "overlap", "of_boxes"),
+    ("predicted", "labels", "overlap", "of_boxes"),
     [
         # Right, and no box says so: two regions of one class, whose hull is the image.
         (ROAD, [drawn("cat", LEFT), drawn("cat", RIGHT)], [1.0], [0.0]),
@@ -194,11 +194,11 @@ ROAD, FRAME = painted((0, 0.9, (LEFT, RIGHT))), (ring(0, 0, 1, 1), ring(0.1, 0.1
     ],
 )
 def test_classes_of_pixels_are_paired_by_their_pixels(
-    found: Prediction, labels: list[LabeledBox], overlap: list[float], of_boxes: list[float]
+    predicted: Prediction, labels: list[LabeledBox], overlap: list[float], of_boxes: list[float]
 ) -> None:
     classes = ("cat", "dog")
-    assert detections([(found, labels)], classes, "semantic").overlap == pytest.approx(overlap)
-    assert detections([(found, labels)], classes, "detect").overlap == pytest.approx(of_boxes)
+    assert detections([(predicted, labels)], classes, "semantic").overlap == pytest.approx(overlap)
+    assert detections([(predicted, labels)], classes, "detect").overlap == pytest.approx(of_boxes)
 
 
 def test_the_smaller_label_lies_on_top() -> None:

@@ -17,9 +17,9 @@ GOOD = Metrics(0.5, 0.3, {"cat": 0.5}, images=20, boxes=40, detections=50, held_
 
 def of(metrics: Metrics = GOOD, **changed: Any) -> Measured:
     """Return a measurement in which the share of right images is the metrics' quality."""
-    found = replace(metrics, **changed)
-    right = np.arange(found.images) < round(found.map50 * found.images)
-    return measured(found, Answers(right.astype(np.int64), np.ones(found.images, dtype=np.int64)))
+    changed_metrics = replace(metrics, **changed)
+    right = np.arange(changed_metrics.images) < round(changed_metrics.map50 * changed_metrics.images)
+    return measured(changed_metrics, Answers(right.astype(np.int64), np.ones(changed_metrics.images, dtype=np.int64)))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def of(metrics: Metrics = GOOD, **changed: Any) -> Measured:
     ],
 )
 def test_judge(challenger: Measured, champion: Measured | None, finite: bool, promoted: bool, reason: str) -> None:
-    verdict, said = judge(challenger, champion, finite=finite, tolerance=0.02)
-    assert (verdict, reason in said) == (promoted, True), said
+    verdict, explanation = judge(challenger, champion, finite=finite, tolerance=0.02)
+    assert (verdict, reason in explanation) == (promoted, True), explanation
 
 
 def few(map50: float, **changed: Any) -> Measured:
@@ -52,27 +52,27 @@ def test_without_enough_held_out_images_all_labels_decide(
 ) -> None:
     """A spoiled training took the place of a good version: "too small to judge, no collapse"."""
     on_labels = Contest(*(of(map50=map50, images=40, held_out=False) for map50 in (challenger, champion)))
-    found, before = few(0.9, held_out=held_out), few(0.1, held_out=held_out)
-    assert needs_labels(found, before)
-    verdict, said = judge(found, before, finite=True, tolerance=0.02, on_labels=on_labels)
-    assert verdict == promoted, said
-    assert "mAP50 is not judged yet" in said
-    assert "on all 40 labeled images" in said
-    assert "0.900 on" not in said
+    better, worse = few(0.9, held_out=held_out), few(0.1, held_out=held_out)
+    assert needs_labels(better, worse)
+    verdict, reason = judge(better, worse, finite=True, tolerance=0.02, on_labels=on_labels)
+    assert verdict == promoted, reason
+    assert "mAP50 is not judged yet" in reason
+    assert "on all 40 labeled images" in reason
+    assert "0.900 on" not in reason
 
 
 @pytest.mark.parametrize(("images", "promoted"), [(40, False), (400, True)])
 def test_a_version_that_somebody_rolled_back_to_is_replaced_by_a_better_one_alone(images: int, promoted: bool) -> None:
     """0.84 against 0.8 may be chance on 40 images, and is none on 400."""
     contest = Contest(*(of(map50=map50, images=images, held_out=False) for map50 in (0.84, 0.8)))
-    verdict, said = judge(few(0.9), few(0.1), finite=True, tolerance=0.02, on_labels=contest, chosen=True)
-    assert (verdict, "rolled back" in said) == (promoted, not promoted), said
+    verdict, explanation = judge(few(0.9), few(0.1), finite=True, tolerance=0.02, on_labels=contest, chosen=True)
+    assert (verdict, "rolled back" in explanation) == (promoted, not promoted), explanation
 
 
 @pytest.mark.parametrize(("map50", "promoted"), [(0.49, False), (0.5, True), (0.55, True)])
 def test_there_is_no_tolerance_against_a_version_that_somebody_rolled_back_to(map50: float, promoted: bool) -> None:
-    verdict, said = judge(of(map50=map50), of(), finite=True, tolerance=0.02, chosen=True)
-    assert verdict == promoted, said
+    verdict, explanation = judge(of(map50=map50), of(), finite=True, tolerance=0.02, chosen=True)
+    assert verdict == promoted, explanation
 
 
 def test_enough_held_out_images_need_no_other_labels() -> None:
@@ -81,6 +81,6 @@ def test_enough_held_out_images_need_no_other_labels() -> None:
 
 
 def test_the_reason_speaks_of_the_tasks_own_metric_and_of_what_it_was_measured_on() -> None:
-    _, said = judge(of(), of(), finite=True, tolerance=0.02, quality="top-1 accuracy")
+    _, reason = judge(of(), of(), finite=True, tolerance=0.02, quality="top-1 accuracy")
     figure = "0.500 [0.300, 0.726]"
-    assert said == f"published: top-1 accuracy {figure} against {figure} on 20 held-out images, 40 labels"
+    assert reason == f"published: top-1 accuracy {figure} against {figure} on 20 held-out images, 40 labels"

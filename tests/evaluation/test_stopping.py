@@ -11,41 +11,41 @@ RISING = [Round(20, 0.2), Round(40, 0.35), Round(60, 0.45), Round(80, 0.52)]
 FLAT = [Round(20, 0.2), Round(40, 0.5), Round(60, 0.5), Round(80, 0.505), Round(100, 0.5)]
 
 
-def met(found: Recommendation) -> list[str]:
-    return [sign.name for sign in found.signs if sign.met]
+def met(recommendation: Recommendation) -> list[str]:
+    return [sign.name for sign in recommendation.signs if sign.met]
 
 
 def test_nothing_is_known_yet() -> None:
-    found = recommend([], labels=0)
-    assert not found.stop
-    assert met(found) == []
-    assert all(sign.reason for sign in found.signs)
+    recommendation = recommend([], labels=0)
+    assert not recommendation.stop
+    assert met(recommendation) == []
+    assert all(sign.reason for sign in recommendation.signs)
 
 
 def test_a_rising_curve_goes_on() -> None:
-    found = recommend(RISING, labels=80)
-    assert not found.stop
-    assert met(found) == []
+    recommendation = recommend(RISING, labels=80)
+    assert not recommendation.stop
+    assert met(recommendation) == []
 
 
 def test_a_flat_curve_is_reason_to_stop() -> None:
-    found = recommend(FLAT, labels=100)
-    assert met(found) == ["plateau", "extrapolation"]
-    assert found.stop
+    recommendation = recommend(FLAT, labels=100)
+    assert met(recommendation) == ["plateau", "extrapolation"]
+    assert recommendation.stop
 
 
 @pytest.mark.parametrize(("labels", "stop"), [(99, False), (100, True), (101, True)])
 def test_a_spent_budget_is_enough(labels: int, stop: bool) -> None:
-    found = recommend(RISING, labels=labels, budget=100)
-    assert found.stop is stop
-    assert found.signs[0].reason == f"{labels} of 100 labels are used"
+    recommendation = recommend(RISING, labels=labels, budget=100)
+    assert recommendation.stop is stop
+    assert recommendation.signs[0].reason == f"{labels} of 100 labels are used"
 
 
 def test_one_sign_alone_is_not_enough() -> None:
-    rounds = [Round(one.labels, one.map50, uncertainty=0.05) for one in RISING]
-    found = recommend(rounds, labels=80)
-    assert met(found) == ["uncertainty"]
-    assert not found.stop
+    rounds = [Round(measured.labels, measured.map50, uncertainty=0.05) for measured in RISING]
+    recommendation = recommend(rounds, labels=80)
+    assert met(recommendation) == ["uncertainty"]
+    assert not recommendation.stop
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_one_sign_alone_is_not_enough() -> None:
     [([0.99, 0.98, 0.985], True), ([0.99, 0.979, 0.99], False), ([None, 0.99, 0.99], False), ([0.5, 1, 1, 1], True)],
 )
 def test_stability_takes_three_rounds(agreed: list[float | None], is_met: bool) -> None:
-    rounds = [Round(20 * (place + 1), 0.1 * place, stability=one) for place, one in enumerate(agreed)]
+    rounds = [Round(20 * (place + 1), 0.1 * place, stability=stability) for place, stability in enumerate(agreed)]
     assert ("stability" in met(recommend(rounds, labels=0))) is is_met
 
 
 def test_uncertainty_and_stability_together() -> None:
-    rounds = [Round(one.labels, one.map50, uncertainty=0.09, stability=0.99) for one in RISING]
+    rounds = [Round(measured.labels, measured.map50, uncertainty=0.09, stability=0.99) for measured in RISING]
     assert met(recommend(rounds, labels=80)) == ["uncertainty", "stability"]
     assert recommend(rounds, labels=80).stop
 

@@ -55,7 +55,7 @@ def test_finds_the_best_arm(method: Method) -> None:
     for version in range(200):
         chosen = choose(history, list(means), method, rng)
         history.append(reward(chosen, rng.normal(means[chosen], 0.002), version))
-    picks = [one.strategy for one in history[50:]]
+    picks = [past.strategy for past in history[50:]]
     assert picks.count("good") > 0.5 * len(picks)
     assert picks.count("good") > picks.count("fair") > picks.count("bad") or picks.count("good") > 0.8 * len(picks)
 

@@ -70,10 +70,13 @@ def test_priorities_are_distinct_quantiles(strategy: str, n: int) -> None:
 def test_permuting_the_pool_permutes_the_ranking(strategy: str, protocol: Protocol) -> None:
     pool = make_pool(images=60, weights=[1, 2, 1, 1, 1])
     order = np.random.default_rng(2).permutation(60)
-    one, other = rank(pool, strategy, protocol=protocol), rank(permuted(pool, order), strategy, protocol=protocol)
-    assert (other.task_ids == one.task_ids[order]).all()
-    assert (other.priority == one.priority[order]).all()
-    assert (other.explored == one.explored[order]).all()
+    ranked, of_permuted = (
+        rank(pool, strategy, protocol=protocol),
+        rank(permuted(pool, order), strategy, protocol=protocol),
+    )
+    assert (of_permuted.task_ids == ranked.task_ids[order]).all()
+    assert (of_permuted.priority == ranked.priority[order]).all()
+    assert (of_permuted.explored == ranked.explored[order]).all()
 
 
 def test_ties_fall_to_the_lower_task_id() -> None:
@@ -243,19 +246,19 @@ def test_a_pool_limit_ranks_some_and_scores_the_rest_behind() -> None:
 
 
 def test_the_strategy_sees_the_candidates_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[int]] = []
+    pools: list[list[int]] = []
     monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
 
     def look(pool: Pool, rng: np.random.Generator) -> FloatArray:
-        seen.append(sorted(pool.task_ids.tolist()))
+        pools.append(sorted(pool.task_ids.tolist()))
         assert len(pool.class_probs) == int(pool.offsets[-1])
         assert (pool.class_probs[:, 0] == np.repeat(0.5 * pool.task_ids / 30, 1).astype(np.float32)).all()
         return np.zeros(len(pool), dtype=np.float32)
 
     acquisition.acquisition("looks", asks="?", cost="none", paper="none")(look)
     rank(by_value(30), "looks", protocol=Protocol(limit=10))
-    assert [len(one) for one in seen] == [10, 20]
-    assert sorted(seen[0] + seen[1]) == list(range(1, 31))
+    assert [len(ids) for ids in pools] == [10, 20]
+    assert sorted(pools[0] + pools[1]) == list(range(1, 31))
 
 
 def test_explored_tasks_stay_the_same_under_every_protocol() -> None:

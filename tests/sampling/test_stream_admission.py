@@ -16,8 +16,8 @@ def run(
 ) -> tuple[StreamState, list[bool]]:
     state, queried = StreamState(threshold), []
     for place, score in enumerate(scores):
-        state, one = offer(state, score, rate, place * every_s, eta=eta)
-        queried.append(one)
+        state, admitted = offer(state, score, rate, place * every_s, eta=eta)
+        queried.append(admitted)
     return state, queried
 
 

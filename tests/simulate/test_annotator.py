@@ -56,25 +56,25 @@ def test_rotated_boxes_come_back(degrees: int) -> None:
     middle = np.array([200, 50])
     corners = np.array([middle - across - down, middle + across - down, middle + across + down, middle - across + down])
     outline = tuple((float(x), float(y)) for x, y in corners / SIZE)
-    (found,) = back("obb", dataclasses.replace(BOX, outline=(outline,)))
-    assert found.label == "blue"
-    distances = np.linalg.norm(corners[:, None] - (np.array(found.outline[0]) * SIZE)[None], axis=2)
+    (label,) = back("obb", dataclasses.replace(BOX, outline=(outline,)))
+    assert label.label == "blue"
+    distances = np.linalg.norm(corners[:, None] - (np.array(label.outline[0]) * SIZE)[None], axis=2)
     assert distances.min(axis=0).max() < 1e-3  # pixels; in another order perhaps
     assert distances.min(axis=1).max() < 1e-3
 
 
 def test_another_quadrilateral_becomes_the_smallest_rectangle_around_it() -> None:
     crooked = ((0.25, 0.25), (0.5, 0.25), (0.5, 0.75), (0.3, 0.75))
-    (found,) = back("obb", dataclasses.replace(BOX, outline=(crooked,)))
-    np.testing.assert_allclose(found.xywh, (0.375, 0.5, 0.25, 0.5), atol=1e-5)
-    assert len(found.outline[0]) == 4
+    (label,) = back("obb", dataclasses.replace(BOX, outline=(crooked,)))
+    np.testing.assert_allclose(label.xywh, (0.375, 0.5, 0.25, 0.5), atol=1e-5)
+    assert len(label.outline[0]) == 4
 
 
 def test_outlines_come_back() -> None:
     ring = ((0.1, 0.2), (0.6, 0.2), (0.6, 0.9), (0.3, 0.4))
-    (found,) = back("segment", dataclasses.replace(BOX, outline=(ring,)))
-    np.testing.assert_allclose(found.outline[0], ring)
-    np.testing.assert_allclose(found.xywh, (0.35, 0.55, 0.5, 0.7))
+    (label,) = back("segment", dataclasses.replace(BOX, outline=(ring,)))
+    np.testing.assert_allclose(label.outline[0], ring)
+    np.testing.assert_allclose(label.xywh, (0.35, 0.55, 0.5, 0.7))
 
 
 def test_points_come_back_under_their_own_boxes() -> None:
@@ -102,14 +102,14 @@ def test_a_rotated_box_is_drawn_on_the_image_as_it_is_shown(turned: bool, tmp_pa
     (region, _) = annotator.annotated(tag("obb"), LabeledFile(path, picture.boxes))
     assert (region["original_width"], region["original_height"]) == drawings.SIZE
     true = np.array(picture.boxes[0].outline[0]) * drawings.SIZE
-    found = np.array(tags.decode(tag("obb"), [region])[0].outline[0]) * drawings.SIZE
-    assert np.linalg.norm(true[:, None] - found[None], axis=2).min(axis=1).max() < 1e-3
+    corners = np.array(tags.decode(tag("obb"), [region])[0].outline[0]) * drawings.SIZE
+    assert np.linalg.norm(true[:, None] - corners[None], axis=2).min(axis=1).max() < 1e-3
 
 
 def test_tasks_are_known_by_file_name() -> None:
-    known = Oracle([LabeledFile(Path("pool/a.png"), (BOX,))])
+    oracle = Oracle([LabeledFile(Path("pool/a.png"), (BOX,))])
     task = Task(7, {"image": "/data/upload/1/0a1b2c3d-a.png"})
-    assert known.boxes(TAG, task) == (BOX,)
-    assert tags.decode(TAG, known.answer(TAG, task)) == (BOX,)
+    assert oracle.boxes(TAG, task) == (BOX,)
+    assert tags.decode(TAG, oracle.answer(TAG, task)) == (BOX,)
     with pytest.raises(NotFoundError, match=r"no true labels are known for b\.png"):
-        known.answer(TAG, Task(8, {"image": "/data/b.png"}))
+        oracle.answer(TAG, Task(8, {"image": "/data/b.png"}))

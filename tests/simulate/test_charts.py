@@ -31,6 +31,6 @@ def test_a_chart_is_an_svg_with_every_point_on_the_canvas(values: tuple[float, .
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (60, 61), (0, 1e-6), (10, 100_000), (0, 0)])
 def test_ticks_are_few_and_within(low: float, high: float) -> None:
-    found = charts.ticks(low, high)
-    assert len(found) <= 8
-    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    ticks = charts.ticks(low, high)
+    assert len(ticks) <= 8
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)

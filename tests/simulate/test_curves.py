@@ -19,41 +19,46 @@ RANDOM = curve([0.4, 0.5, 0.6], [0.4, 0.52, 0.58], [0.4, 0.48, 0.62])
 
 
 def test_a_strategy_that_is_better_in_every_seed() -> None:
-    found = curves.compare(curve([0.4, 0.7, 0.8], [0.4, 0.7, 0.8], [0.4, 0.7, 0.8]), RANDOM)
-    assert found.final.value == pytest.approx(0.8)
-    assert found.final_gain.value == pytest.approx(0.2)
-    assert found.final_gain.sign == 1
-    assert found.area.value == pytest.approx((0.55 + 0.75) / 2)
-    assert found.area_gain.value == pytest.approx(0.65 - 0.5)
-    assert found.share.value == pytest.approx(100 / 180)  # mean of random ends at .6: two thirds of the way to 120
-    assert found.share.low <= found.share.value <= found.share.high < 1
+    comparison = curves.compare(curve([0.4, 0.7, 0.8], [0.4, 0.7, 0.8], [0.4, 0.7, 0.8]), RANDOM)
+    assert comparison.final.value == pytest.approx(0.8)
+    assert comparison.final_gain.value == pytest.approx(0.2)
+    assert comparison.final_gain.sign == 1
+    assert comparison.area.value == pytest.approx((0.55 + 0.75) / 2)
+    assert comparison.area_gain.value == pytest.approx(0.65 - 0.5)
+    assert comparison.share.value == pytest.approx(100 / 180)  # mean of random ends at .6: two thirds of the way to 120
+    assert comparison.share.low <= comparison.share.value <= comparison.share.high < 1
 
 
 def test_random_against_itself_is_no_difference() -> None:
-    found = curves.compare(RANDOM, RANDOM)
-    assert (found.final_gain.value, found.final_gain.low, found.final_gain.high, found.final_gain.sign) == (0, 0, 0, 0)
-    assert (found.share.value, found.share.low, found.share.high) == (1, 1, 1)
+    comparison = curves.compare(RANDOM, RANDOM)
+    assert (
+        comparison.final_gain.value,
+        comparison.final_gain.low,
+        comparison.final_gain.high,
+        comparison.final_gain.sign,
+    ) == (0, 0, 0, 0)
+    assert (comparison.share.value, comparison.share.low, comparison.share.high) == (1, 1, 1)
 
 
 def test_a_gain_in_some_seeds_only_is_noise() -> None:
-    found = curves.compare(curve([0.4, 0.6, 0.7], [0.4, 0.5, 0.5], [0.4, 0.6, 0.7]), RANDOM)
-    assert found.final_gain.value > 0
-    assert found.final_gain.low < 0 < found.final_gain.high
-    assert found.final_gain.sign == 0
+    comparison = curves.compare(curve([0.4, 0.6, 0.7], [0.4, 0.5, 0.5], [0.4, 0.6, 0.7]), RANDOM)
+    assert comparison.final_gain.value > 0
+    assert comparison.final_gain.low < 0 < comparison.final_gain.high
+    assert comparison.final_gain.sign == 0
 
 
 def test_a_target_that_is_never_reached() -> None:
-    found = curves.compare(curve([0.4, 0.4, 0.4], [0.4, 0.4, 0.4], [0.4, 0.4, 0.4]), RANDOM)
-    assert math.isinf(found.share.value)
-    assert math.isinf(found.share.high)
-    assert found.final_gain.sign == -1
+    comparison = curves.compare(curve([0.4, 0.4, 0.4], [0.4, 0.4, 0.4], [0.4, 0.4, 0.4]), RANDOM)
+    assert math.isinf(comparison.share.value)
+    assert math.isinf(comparison.share.high)
+    assert comparison.final_gain.sign == -1
 
 
 def test_one_seed_has_no_interval() -> None:
-    found = curves.compare(curve([0.4, 0.7, 0.8]), curve([0.4, 0.5, 0.6]))
-    assert math.isnan(found.final_gain.low)
-    assert found.final_gain.sign == 0
-    assert found.share.value == pytest.approx(100 / 180)
+    comparison = curves.compare(curve([0.4, 0.7, 0.8]), curve([0.4, 0.5, 0.6]))
+    assert math.isnan(comparison.final_gain.low)
+    assert comparison.final_gain.sign == 0
+    assert comparison.share.value == pytest.approx(100 / 180)
 
 
 def test_many_seeds_are_resampled_and_always_the_same() -> None:

@@ -16,19 +16,19 @@ CHAMPIONS = (1, 2, 2, 4, 5, 6, 7)  # the third was not published
 def done(number: int, champion: int, **changed: Any) -> Round:
     """Return a round whose one pick is the image of its own number."""
     pick = Pick(id=number, image="", random=False, loss=number / 10)
-    known = {"picked": (pick,), "published": champion == number, "champion": champion, **changed}
-    return finished(number).model_copy(update=known)
+    fields = {"picked": (pick,), "published": champion == number, "champion": champion, **changed}
+    return finished(number).model_copy(update=fields)
 
 
 def history(folder: Path, champions: Sequence[int] = CHAMPIONS, **settings: Any) -> History:
     """Return what seven rounds leave behind, the first of which all strategies share."""
     save(records.unit_folder(folder, INITIAL, 0), 1)
     records.save_round(records.unit_folder(folder, INITIAL, 0), done(1, champions[0]))
-    found = History(folder, "entropy", 0, Settings(**settings))
-    found.begin()
+    filled = History(folder, "entropy", 0, Settings(**settings))
+    filled.begin()
     for number, champion in enumerate(champions[1:], 2):
-        found.keep(done(number, champion), save(folder / "work", number))
-    return found
+        filled.keep(done(number, champion), save(folder / "work", number))
+    return filled
 
 
 def save(folder: Path, number: int) -> Path:
@@ -47,24 +47,24 @@ def test_nothing_is_behind_a_new_unit(tmp_path: Path) -> None:
 def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
     written = history(tmp_path)
     read = History(tmp_path, "entropy", 0, Settings())
-    for found in (written, read):
-        assert (len(found), found.champion, found.last.round) == (7, 7, 7)
-        assert [pick.id for pick in found.picks] == [1, 2, 3, 4, 5, 6, 7]
+    for rounds in (written, read):
+        assert (len(rounds), rounds.champion, rounds.last.round) == (7, 7, 7)
+        assert [pick.id for pick in rounds.picks] == [1, 2, 3, 4, 5, 6, 7]
     assert (records.unit_folder(tmp_path, "entropy", 0) / PROGRESS_FILE).read_text() == "7.0000"
 
 
 def test_losses_are_forgotten_with_the_pools_that_production_deletes(tmp_path: Path) -> None:
     """Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each."""
-    found = history(tmp_path)
-    assert [found.losses(number) for number in found.older_versions()] == [{7: 0.7}, {6: 0.6}, {5: 0.5}]
+    rounds = history(tmp_path)
+    assert [rounds.losses(number) for number in rounds.older_versions()] == [{7: 0.7}, {6: 0.6}, {5: 0.5}]
 
 
 def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> None:
-    found = history(tmp_path, (1, 2, 2, 4), committee_size=3)
-    assert found.voters() == (4, 2, 1)
-    assert [found.weights(number).read_text() for number in (1, 2, 4)] == ["1", "2", "4"]
-    assert not found.weights(3).exists()
-    assert found.weights(1).parent.name == INITIAL
+    rounds = history(tmp_path, (1, 2, 2, 4), committee_size=3)
+    assert rounds.voters() == (4, 2, 1)
+    assert [rounds.weights(number).read_text() for number in (1, 2, 4)] == ["1", "2", "4"]
+    assert not rounds.weights(3).exists()
+    assert rounds.weights(1).parent.name == INITIAL
 
 
 def test_weights_have_learned_what_their_start_had(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_weights_have_learned_what_their_start_had(tmp_path: Path) -> None:
         learned = frozenset(pick.id for pick in picks)
         return learned - {3} if len(picks) == 3 else learned
 
-    found = history(tmp_path, (1,))
-    found.keep(done(2, 2, started_from=1), save(tmp_path / "work", 2))
-    found.keep(done(3, 3), save(tmp_path / "work", 3))
-    found.keep(done(4, 4, started_from=3), save(tmp_path / "work", 4))
-    assert [sorted(found.learned(number, learns)) for number in (1, 2, 3, 4)] == [[1], [1, 2], [1, 2], [1, 2, 3, 4]]
+    rounds = history(tmp_path, (1,))
+    rounds.keep(done(2, 2, started_from=1), save(tmp_path / "work", 2))
+    rounds.keep(done(3, 3), save(tmp_path / "work", 3))
+    rounds.keep(done(4, 4, started_from=3), save(tmp_path / "work", 4))
+    assert [sorted(rounds.learned(number, learns)) for number in (1, 2, 3, 4)] == [[1], [1, 2], [1, 2], [1, 2, 3, 4]]

@@ -11,10 +11,10 @@ from backend.simulate.records import Row
 
 
 def row(strategy: str, number: int, images: tuple[str, ...], seed: int = 0) -> Row:
-    told = {"map50": 0.5, "map50_95": 0.4, "class_ap50": {}, "published": True, "unranked": ""}
+    quality = {"map50": 0.5, "map50_95": 0.4, "class_ap50": {}, "published": True, "unranked": ""}
     took = {"train_s": 1, "score_s": 1, "rank_s": 1}
     where = {"strategy": strategy, "seed": seed, "round": number, "images": 2, "boxes": 2}
-    return Row.model_validate({**where, **told, **took, "picked": images})
+    return Row.model_validate({**where, **quality, **took, "picked": images})
 
 
 def test_each_picture_is_in_the_page_once(tmp_path: Path) -> None:

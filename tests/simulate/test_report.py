@@ -94,8 +94,8 @@ def cells(page: str, heading: str, name: str) -> list[str]:
 
 
 def sentence(page: str, name: str) -> str:
-    (found,) = re.findall(rf"<li><b>{name}</b>: (.*?)</li>", page)
-    return str(found)
+    (text,) = re.findall(rf"<li><b>{name}</b>: (.*?)</li>", page)
+    return str(text)
 
 
 def test_null_results_are_shown_as_such(data: SimulationData) -> None:
@@ -129,9 +129,9 @@ def test_curves_go_over_images_and_over_boxes_with_their_spread(data: Simulation
     assert "better: 0.800 at 70" in over_boxes
     for chart in (over_images, over_boxes):
         assert chart.count("<polygon") == len(CURVES)
-    one = report.render(results({name: values[:1] for name, values in CURVES.items()}), data)
-    assert sentence(one, "better").startswith("one seed says nothing of noise")
-    assert "…" not in "".join(cells(one, "Against random", "better"))
+    page_of_one_seed = report.render(results({name: values[:1] for name, values in CURVES.items()}), data)
+    assert sentence(page_of_one_seed, "better").startswith("one seed says nothing of noise")
+    assert "…" not in "".join(cells(page_of_one_seed, "Against random", "better"))
 
 
 def test_classes_and_images_that_were_picked_are_shown(data: SimulationData) -> None:
@@ -178,8 +178,8 @@ def test_where_nothing_was_learned_the_page_says_what_to_change(data: Simulation
 
 def test_of_a_handful_of_test_images_nothing_is_said(data: SimulationData) -> None:
     """Before: nine test images gave figures with three digits."""
-    found = results(CURVES)
-    page = report.render(found.model_copy(update={"plan": found.plan.model_copy(update={"test": 9})}), data)
+    measured = results(CURVES)
+    page = report.render(measured.model_copy(update={"plan": measured.plan.model_copy(update={"test": 9})}), data)
     assert "Not judged yet: the test split has 9 images, and 10 are needed." in page
     assert "Against random" not in page
     assert "0.800" not in page
@@ -198,9 +198,9 @@ def test_a_classifier_that_names_one_class_always_has_learned_nothing(
         LabeledFile(file.path, (LabeledBox(CLASSES[place % 2], BOX),)) for place, file in enumerate(data.pool)
     )
     of_classes = dataclasses.replace(data, pool=halves, test=halves[:2])
-    found = results(dict.fromkeys(("random", "better"), ((0.4, 0.4, last),)))
-    found = found.model_copy(update={"plan": found.plan.model_copy(update={"task": "classify"})})
-    assert ("Nothing was learned" in report.render(found, of_classes)) is not learned
+    measured = results(dict.fromkeys(("random", "better"), ((0.4, 0.4, last),)))
+    measured = measured.model_copy(update={"plan": measured.plan.model_copy(update={"task": "classify"})})
+    assert ("Nothing was learned" in report.render(measured, of_classes)) is not learned
 
 
 def test_where_random_gained_nothing_by_its_labels_no_share_of_them_is_named(data: SimulationData) -> None:

@@ -32,17 +32,17 @@ VALIDATION = Metrics(0.25, 0.1, {"cat": 0.5}, 4, 4, 10)
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabeledImage, ...]:
     """Twelve images of blobs with a box each."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    found = []
+    labeled = []
     for task_id in range(1, 13):
         path = folder / f"{task_id}.png"
         small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
         small.resize((IMGSZ, IMGSZ), Image.Resampling.BICUBIC).save(path)
-        found.append(LabeledImage(task_id, path, (LabeledBox("cat", (0.5, 0.5, 0.5, 0.5)),), random=True))
-    return tuple(found)
+        labeled.append(LabeledImage(task_id, path, (LabeledBox("cat", (0.5, 0.5, 0.5, 0.5)),), random=True))
+    return tuple(labeled)
 
 
 @pytest.fixture(scope="module")
-def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
+def knowledge(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
     """Five images to choose from, four learned from, three held out; two versions."""
     folder = tmp_path_factory.mktemp("versions")
     versions = tuple(tiny_yolo(folder / f"{seed}.pt", seed=seed) for seed in range(2))
@@ -53,16 +53,16 @@ def known(images: tuple[LabeledImage, ...], tmp_path_factory: pytest.TempPathFac
 
 # "learning_loss" wants more labels than there are here, "shape" a model of masks or points, "video" videos.
 @pytest.mark.parametrize("strategy", sorted(set(acquisition.names()) - {"learning_loss", "shape", "video"}))
-def test_every_strategy_gets_what_it_needs(strategy: str, known: Knowledge) -> None:
-    scored = simulated_pool.gather(known, strategy, SETTINGS)
+def test_every_strategy_gets_what_it_needs(strategy: str, knowledge: Knowledge) -> None:
+    scored = simulated_pool.gather(knowledge, strategy, SETTINGS)
     order = ranking.rank(scored.pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
     assert sorted(order.task_ids.tolist()) == [1, 2, 3, 4, 5]
     assert scored.pool.batch == 3
 
 
 @pytest.mark.parametrize("task", ["obb", "segment", "pose", "classify"])
-def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Knowledge, tmp_path: Path) -> None:
-    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
+def test_models_of_other_tasks_give_what_they_can(task: YoloTask, knowledge: Knowledge, tmp_path: Path) -> None:
+    mine = replace(knowledge, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
     able = [name for name in ("ppal", "bald", "localization") if not acquisition.get(name).needs & RECIPES[task].lacks]
     assert len(able) == (2 if task == "classify" else 3)
     for strategy in able:
@@ -77,19 +77,21 @@ def test_models_of_other_tasks_give_what_they_can(task: YoloTask, known: Knowled
 @pytest.mark.parametrize(
     ("strategy", "reason"), [("box_disagreement", "predicts whole images"), ("localization", "needs box_variance")]
 )
-def test_models_of_whole_images_lack_something(strategy: str, reason: str, known: Knowledge, tmp_path: Path) -> None:
-    mine = replace(known, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))
+def test_models_of_whole_images_lack_something(
+    strategy: str, reason: str, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    mine = replace(knowledge, versions=(tiny_yolo(tmp_path / "tiny.pt", task="classify"),))
     with pytest.raises(ModelError, match=reason):
         rank_by(strategy, mine)
 
 
-def rank_by(strategy: str, known: Knowledge) -> Ranking:
-    pool = simulated_pool.gather(known, strategy, SETTINGS).pool
+def rank_by(strategy: str, knowledge: Knowledge) -> Ranking:
+    pool = simulated_pool.gather(knowledge, strategy, SETTINGS).pool
     return ranking.rank(pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
 
 
-def test_a_strategy_is_told_of_the_validation_images_alone(known: Knowledge) -> None:
-    pool = simulated_pool.gather(known, "auto", SETTINGS).pool
+def test_a_strategy_is_told_of_the_validation_images_alone(knowledge: Knowledge) -> None:
+    pool = simulated_pool.gather(knowledge, "auto", SETTINGS).pool
     assert pool.map50 == 0.25
     assert pool.class_weights is not None
     assert pool.class_weights.tolist() == [1, 3]  # dog is not among them: unseen means rare
@@ -100,8 +102,8 @@ def test_a_strategy_is_told_of_the_validation_images_alone(known: Knowledge) -> 
     assert pool.labeled_thumbnails.shape == (7, 192)
 
 
-def test_losses_are_of_images_the_version_had_not_learned_from(known: Knowledge) -> None:
-    scored = simulated_pool.gather(known, "learning_loss", SETTINGS)
+def test_losses_are_of_images_the_version_had_not_learned_from(knowledge: Knowledge) -> None:
+    scored = simulated_pool.gather(knowledge, "learning_loss", SETTINGS)
     losses = scored.pool.labeled_losses
     assert losses is not None
     assert losses[0] == 0.5  # learned from since, and scored before that
@@ -112,10 +114,10 @@ def test_losses_are_of_images_the_version_had_not_learned_from(known: Knowledge)
         ranking.rank(scored.pool, "learning_loss", explore_share=0, rng=np.random.default_rng(0))
 
 
-def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(known: Knowledge) -> None:
-    everything = (*known.split.train, *known.split.val)
+def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(knowledge: Knowledge) -> None:
+    everything = (*knowledge.split.train, *knowledge.split.val)
     split, learned = Split(everything, everything, held_out=False), frozenset(range(6, 13))
-    cold = replace(known, split=split, learned=learned, past=())
+    cold = replace(knowledge, split=split, learned=learned, past=())
     pool = simulated_pool.gather(cold, "learning_loss", SETTINGS).pool
     assert pool.labeled_losses is not None
     assert len(pool.labeled_losses) == 7
@@ -123,44 +125,44 @@ def test_without_held_out_images_nothing_is_calibrated_and_no_loss_is_known(know
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_each_of_several_labels_is_calibrated(multiple: bool, known: Knowledge, tmp_path: Path) -> None:
+def test_each_of_several_labels_is_calibrated(multiple: bool, knowledge: Knowledge, tmp_path: Path) -> None:
     detector = load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="classify"), IMGSZ, "cpu")
     assert isinstance(detector, Classifier)
     detector.multiple = multiple
-    found = simulated_pool.predicted_alone(detector, known.split.val)
-    assert len(found.confidence) == len(known.split.val) * (2 if multiple else 1)
+    answers = simulated_pool.predicted_alone(detector, knowledge.split.val)
+    assert len(answers.confidence) == len(knowledge.split.val) * (2 if multiple else 1)
 
 
 @pytest.mark.parametrize(("kind", "members"), [("augmented", 3), ("perturbed", 3), ("snapshots", 2)])
-def test_the_committee_is_the_one_of_the_settings(kind: str, members: int, known: Knowledge) -> None:
+def test_the_committee_is_the_one_of_the_settings(kind: str, members: int, knowledge: Knowledge) -> None:
     settings = SETTINGS.model_copy(update={"committee": kind})
-    committee = simulated_pool.gather(known, "bald", settings).pool.committee
+    committee = simulated_pool.gather(knowledge, "bald", settings).pool.committee
     assert committee is not None
     assert len(committee.member_probs) == members
 
 
-def test_snapshots_take_two_versions(known: Knowledge) -> None:
-    young = replace(known, versions=known.versions[:1])
+def test_snapshots_take_two_versions(knowledge: Knowledge) -> None:
+    young = replace(knowledge, versions=knowledge.versions[:1])
     with pytest.raises(ModelError, match="two published versions"):
         simulated_pool.gather(young, "bald", SETTINGS.model_copy(update={"committee": "snapshots"}))
 
 
-def test_chance_costs_no_prediction(known: Knowledge) -> None:
-    blind = replace(known, versions=(Path("no-such-weights.pt"),))
+def test_chance_costs_no_prediction(knowledge: Knowledge) -> None:
+    blind = replace(knowledge, versions=(Path("no-such-weights.pt"),))
     pool = simulated_pool.gather(blind, "random", SETTINGS).pool
     assert pool.task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_a_quality_that_is_not_known_is_none(known: Knowledge) -> None:
-    unknown = replace(known, validation=Metrics(math.nan, 0, {}, 0, 0, 0))
+def test_a_quality_that_is_not_known_is_none(knowledge: Knowledge) -> None:
+    unknown = replace(knowledge, validation=Metrics(math.nan, 0, {}, 0, 0, 0))
     assert simulated_pool.gather(unknown, "entropy", SETTINGS).pool.map50 is None
 
 
-def test_the_settings_choose_class_weights_and_what_nothing_counts_as(known: Knowledge) -> None:
+def test_the_settings_choose_class_weights_and_what_nothing_counts_as(knowledge: Knowledge) -> None:
     pools = {}
     for kind in ("long_tail", "ppal", "none"):
         settings = SETTINGS.model_copy(update={"class_weights": kind, "empty": "lowest"})
-        pools[kind] = simulated_pool.gather(known, "class_entropy", settings).pool
+        pools[kind] = simulated_pool.gather(knowledge, "class_entropy", settings).pool
     assert pools["none"].class_weights is None
     assert {pool.empty for pool in pools.values()} == {"lowest"}
     long_tail, ppal = pools["long_tail"].class_weights, pools["ppal"].class_weights

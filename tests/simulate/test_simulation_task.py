@@ -12,7 +12,7 @@ from tests.support import tiny_yolo
 
 
 @pytest.mark.parametrize(
-    ("told", "base", "task", "weights"),
+    ("data_task", "base", "task", "weights"),
     [
         (None, "yolo11n.pt", "detect", "yolo11n.pt"),
         (None, "yolo11n-obb.pt", "obb", "yolo11n-obb.pt"),
@@ -24,24 +24,24 @@ from tests.support import tiny_yolo
     ],
 )
 def test_the_base_model_tells_the_task_unless_the_data_does(
-    told: YoloTask | None, base: str, task: YoloTask, weights: str, tmp_path: Path
+    data_task: YoloTask | None, base: str, task: YoloTask, weights: str, tmp_path: Path
 ) -> None:
-    assert simulation_task.choose(told, base, tmp_path) == (task, weights)
+    assert simulation_task.choose(data_task, base, tmp_path) == (task, weights)
 
 
-@pytest.mark.parametrize("told", ["detect", "pose", "classify"])
-def test_weights_of_a_third_task_are_refused(told: YoloTask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data_task", ["detect", "pose", "classify"])
+def test_weights_of_a_third_task_are_refused(data_task: YoloTask, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"BASE_MODEL=yolo11n-seg.pt is a segmentation model") as caught:
-        simulation_task.choose(told, "yolo11n-seg.pt", tmp_path)
+        simulation_task.choose(data_task, "yolo11n-seg.pt", tmp_path)
     assert "yolo11n" in caught.value.fix
 
 
-@pytest.mark.parametrize("told", [None, "pose", "classify"])
+@pytest.mark.parametrize("data_task", [None, "pose", "classify"])
 @pytest.mark.parametrize("base", ["yolo26n-sem.pt", "plain.pt"])
-def test_there_are_no_experiments_with_classes_of_pixels(told: YoloTask | None, base: str, tmp_path: Path) -> None:
+def test_there_are_no_experiments_with_classes_of_pixels(data_task: YoloTask | None, base: str, tmp_path: Path) -> None:
     tiny_yolo(tmp_path / "plain.pt", task="semantic")
     with pytest.raises(SettingError, match="semantic segmentation model, and simulate has no experiments"):
-        simulation_task.choose(told, base, tmp_path)
+        simulation_task.choose(data_task, base, tmp_path)
 
 
 def test_a_file_is_what_it_holds_whatever_its_name(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ def test_a_unit_is_told_to_compute_with_one_thread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("output", "reason"),
     [
         ("Traceback ...\nerror: no such file [x] Fix: y\n", "no such file [x] Fix: y"),
         ("  \n", "its process ended with status 3"),
     ],
 )
-def test_the_last_thing_a_unit_says_is_why_it_ended(said: str, reason: str, tmp_path: Path) -> None:
+def test_the_last_thing_a_unit_says_is_why_it_ended(output: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "seed-0/random").mkdir(parents=True)
-    (tmp_path / "seed-0/random" / unit_process.LOG_FILE).write_text(said)
+    (tmp_path / "seed-0/random" / unit_process.LOG_FILE).write_text(output)
     assert unit_process.reason_of(tmp_path, "random", 0, 3) == reason

@@ -56,14 +56,14 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """No redis, and base weights that find boxes after an epoch."""
     models = tmp_path_factory.mktemp("models")
     tiny_yolo(models / "tiny.pt")
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     learning = {"BASE_MODEL": "tiny.pt", "MODEL_DIR": str(models), "MIN_EPOCHS": "1", "DEVICE": "cpu"}
-    return {**kept, **learning, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    return {**inherited, **learning, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 
 
 def command(data: Path | str, out: Path, **options: object) -> list[str]:
-    given = {"data": data, "out": out, "imgsz": IMGSZ, **OPTIONS, **options}
-    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = {"data": data, "out": out, "imgsz": IMGSZ, **OPTIONS, **options}
+    words = [word for name, value in arguments.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     return [sys.executable, "-m", "backend.cli", "simulate", *words]
 
 
@@ -97,8 +97,8 @@ def results(out: Path) -> Results:
 
 
 def test_there_is_a_row_for_every_strategy_and_round(results: Results) -> None:
-    found = [(row.strategy, row.seed, row.round, row.images) for row in results.rows]
-    assert found == [(name, 0, number + 1, START + number * BATCH) for name in STRATEGIES for number in range(3)]
+    units = [(row.strategy, row.seed, row.round, row.images) for row in results.rows]
+    assert units == [(name, 0, number + 1, START + number * BATCH) for name in STRATEGIES for number in range(3)]
     for row in results.rows:
         assert len(row.picked) == (START if row.round == 1 else BATCH)
         assert row.boxes == row.images  # one box each
@@ -109,22 +109,22 @@ def test_there_is_a_row_for_every_strategy_and_round(results: Results) -> None:
 
 def test_no_image_is_picked_twice_and_all_begin_alike(results: Results) -> None:
     rows = {name: [row for row in results.rows if row.strategy == name] for name in STRATEGIES}
-    for found in rows.values():
-        picked = [image for row in found for image in row.picked]
+    for unit_rows in rows.values():
+        picked = [image for row in unit_rows for image in row.picked]
         assert len(set(picked)) == len(picked) == START + 2 * BATCH
-    first, second = ([row.model_dump(exclude={"strategy"}) for row in found] for found in rows.values())
+    first, second = ([row.model_dump(exclude={"strategy"}) for row in unit_rows] for unit_rows in rows.values())
     assert first[0] == second[0]
     assert rows["class_entropy"][1].picked != rows["random"][1].picked
 
 
 def test_only_images_that_chance_chose_are_held_out(out: Path) -> None:
     rounds = records.load_rounds(records.unit_folder(out, "class_entropy", 0))
-    assert [one.round for one in rounds] == [1, 2, 3]
-    assert all(one.published for one in rounds)  # so that the strategy did rank
+    assert [finished.round for finished in rounds] == [1, 2, 3]
+    assert all(finished.published for finished in rounds)  # so that the strategy did rank
     assert all(pick.random for pick in rounds[0].picked)
-    for one in rounds[1:]:
-        assert not all(pick.random for pick in one.picked)
-        assert one.score_s > 0
+    for finished in rounds[1:]:
+        assert not all(pick.random for pick in finished.picked)
+        assert finished.score_s > 0
     assert rounds[0].validation != rounds[0].metrics  # a strategy is told of other images than those reported
 
 
@@ -132,11 +132,17 @@ def test_a_training_goes_on_from_the_version_that_serves(
     environ: dict[str, str], data_yaml: Path, out: Path, tmp_path: Path
 ) -> None:
     simulate(environ, data_yaml, tmp_path / "anew", strategies="random", train_from="base")
-    anew, on = (records.load_rounds(records.unit_folder(each, "random", 0)) for each in (tmp_path / "anew", out))
-    assert [one.started_from for one in anew] == [0, 0, 0]
-    assert [one.started_from for one in on] == [0, *(one.champion for one in on[:-1])]
-    assert [one.picked for one in on] == [one.picked for one in anew]
-    assert [one.metrics == other.metrics for one, other in zip(on, anew, strict=True)] == [True, False, False]
+    anew, continued = (
+        records.load_rounds(records.unit_folder(folder, "random", 0)) for folder in (tmp_path / "anew", out)
+    )
+    assert [finished.started_from for finished in anew] == [0, 0, 0]
+    assert [finished.started_from for finished in continued] == [0, *(finished.champion for finished in continued[:-1])]
+    assert [finished.picked for finished in continued] == [finished.picked for finished in anew]
+    assert [finished.metrics == restarted.metrics for finished, restarted in zip(continued, anew, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(("val_share", "started_from"), [(0.86, [0, 0, 2]), (0.45, [0, 1, 2])])
@@ -144,8 +150,8 @@ def test_no_training_goes_on_from_what_has_learned_the_held_out_images(
     environ: dict[str, str], data_yaml: Path, tmp_path: Path, val_share: float, started_from: list[int]
 ) -> None:
     """Of the first two images both or none are held out later; each time the first training has learned from both."""
-    given = {"strategies": "random", "train_from": "last", "initial": 2, "batch": 7, "explore_share": 1.0}
-    simulate({**environ, "VAL_SHARE": str(val_share)}, data_yaml, tmp_path, **given)
+    options = {"strategies": "random", "train_from": "last", "initial": 2, "batch": 7, "explore_share": 1.0}
+    simulate({**environ, "VAL_SHARE": str(val_share)}, data_yaml, tmp_path, **options)
     rounds = records.load_rounds(records.unit_folder(tmp_path, "random", 0))
     assert [finished.champion for finished in rounds] == [1, 2, 3]
     assert [finished.held_out for finished in rounds] == [False, True, True]
@@ -180,11 +186,11 @@ def test_a_killed_experiment_goes_on_where_it_was(
         time.sleep(0.02)
     process.kill()
     process.wait()
-    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("seed-*/*/round-*.json")}
-    assert len(kept) >= 3
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("seed-*/*/round-*.json")}
+    assert len(before) >= 3
     assert not (folder / "results.json").exists()
     assert simulate(environ, data_yaml, folder, jobs=2).returncode == 0  # at a time: the numbers stay the same
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert table(folder) == table(out)
 
 
@@ -291,9 +297,9 @@ def test_a_data_set_that_changed_since_is_refused(out: Path, tmp_path: Path) -> 
 
 def test_the_report_opens_and_asks_for_nothing(out: Path) -> None:
     with chromium_page() as page:
-        asked: list[str] = []
+        requested: list[str] = []
         complaints: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.goto((out / "report.html").as_uri())
         text = page.inner_text("body")
@@ -301,7 +307,7 @@ def test_the_report_opens_and_asks_for_nothing(out: Path) -> None:
         shown = page.locator(".picks i").count()
         backgrounds = page.evaluate("getComputedStyle(document.querySelector('.picks i')).backgroundImage")
         charts = page.locator("svg circle").count()
-    assert [url for url in asked if not url.startswith("data:")] == [(out / "report.html").as_uri()]
+    assert [url for url in requested if not url.startswith("data:")] == [(out / "report.html").as_uri()]
     assert complaints == []
     assert "Nothing was learned: the best mAP50 of all 6 trainings is 0.000." in text  # of one step each
     assert charts == 2 * 2 * 3  # two charts, two strategies, three rounds

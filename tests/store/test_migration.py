@@ -71,37 +71,37 @@ def paths_of(root: str) -> set[str]:
 def contents(root: str) -> dict[str, bytes]:
     """Return the content of each file by its path, but for drafts of processes that were killed."""
     system, base = fsspec.core.url_to_fs(root)
-    found = {path.removeprefix(base).lstrip("/"): path for path in system.find(base)}
-    return {name: system.cat_file(path) for name, path in found.items() if not name.endswith(".tmp")}
+    paths = {path.removeprefix(base).lstrip("/"): path for path in system.find(base)}
+    return {name: system.cat_file(path) for name, path in paths.items() if not name.endswith(".tmp")}
 
 
 def everything(store: Store) -> list[Any]:
     """Return all that a store knows, as text where it holds NaN or arrays."""
-    found: list[Any] = [store.project_ids()]
+    values: list[Any] = [store.project_ids()]
     for project_id, numbers in ((7, (0, 1, 2, 3)), (8, (1,))):
         current, serving = store.current(project_id), store.serving(project_id)
-        found += [repr(store.versions(project_id)), current and current.number, serving and serving.number]
-        found += [store.pointers.is_chosen(project_id), store.shown(project_id), store.state.signs(project_id)]
+        values += [repr(store.versions(project_id)), current and current.number, serving and serving.number]
+        values += [store.pointers.is_chosen(project_id), store.shown(project_id), store.state.signs(project_id)]
         for number in numbers:
-            found += [store.state.pool_keys(project_id, number), store.state.review(project_id, number)]
-            found += [store.state.marks(project_id, number), repr(store.pools.ranking(project_id, number))]
+            values += [store.state.pool_keys(project_id, number), store.state.review(project_id, number)]
+            values += [store.state.marks(project_id, number), repr(store.pools.ranking(project_id, number))]
             for tag in TAGS:
                 place = project_id, number
-                found.append(repr(store.pools.ranking(*place, tag=tag)))
-                found.append(repr([votes for _, votes in store.pools.votes(*place, tag=tag)]))
+                values.append(repr(store.pools.ranking(*place, tag=tag)))
+                values.append(repr([votes for _, votes in store.pools.votes(*place, tag=tag)]))
                 for labeled in (False, True):
-                    found += [repr(shard) for shard in store.pools.shards(*place, labeled=labeled, tag=tag)]
+                    values += [repr(shard) for shard in store.pools.shards(*place, labeled=labeled, tag=tag)]
         for version in store.versions(project_id):
             for model in version.models if version.promoted else ():
-                found.append(store.weights(version, model.from_name).read_bytes())
-    return found
+                values.append(store.weights(version, model.from_name).read_bytes())
+    return values
 
 
 def shown_width(store: Store, number: int, tag: str, *, labeled: bool = False) -> int:
     """Return the width of the images that a version's tag was asked about."""
     task = 200 if labeled else 100
-    (found,) = store.pools.predictions(7, number, [task], labeled=labeled, tag=tag)
-    return found[1].width
+    (stored,) = store.pools.predictions(7, number, [task], labeled=labeled, tag=tag)
+    return stored[1].width
 
 
 def test_the_versions_are_found(root: str, tmp_path: Path) -> None:
@@ -307,10 +307,10 @@ def test_whoever_is_slow_undoes_nothing_that_a_faster_one_did(root: str, tmp_pat
 
 def read_all(root: str, tmp_path: Path, barrier: Any, answers: Any) -> None:
     barrier.wait()
-    found = []
+    values = []
     with suppress(BaseException):
-        found = everything(opened(root, tmp_path))
-    answers.put(repr(found))
+        values = everything(opened(root, tmp_path))
+    answers.put(repr(values))
 
 
 def test_processes_that_open_it_at_the_same_time_all_find_all(tmp_path: Path) -> None:
@@ -324,10 +324,10 @@ def test_processes_that_open_it_at_the_same_time_all_find_all(tmp_path: Path) ->
         children = [FORK.Process(target=read_all, args=(root, tmp_path, barrier, answers)) for _ in range(4)]
         for child in children:
             child.start()
-        found = [answers.get(timeout=60) for _ in children]
+        results = [answers.get(timeout=60) for _ in children]
         for child in children:
             child.join()
-        assert found == [expected] * 4
+        assert results == [expected] * 4
         assert paths_of(root) == paths_of(whole)
 
 

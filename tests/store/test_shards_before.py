@@ -39,7 +39,11 @@ def test_its_box_embeddings_are_read_for_pools() -> None:
         arrays = shard_codec.read(file, "boxes", pooled(frozenset({"box_embeddings"})))
     (column,) = (column for column in COLUMNS if column.name == "box_embeddings")
     part = arrays.part(column, ~arrays.header.failed)
-    expected = [one.box_embeddings for one in shard.predictions if one is not None and one.box_embeddings is not None]
+    expected = [
+        prediction.box_embeddings
+        for prediction in shard.predictions
+        if prediction is not None and prediction.box_embeddings is not None
+    ]
     np.testing.assert_array_equal(part, np.concatenate(expected))
 
 
@@ -57,11 +61,11 @@ def test_the_same_arrays_are_written_today(name: str) -> None:
 def test_a_shard_without_an_array_of_a_column_has_none_of_it() -> None:
     """As of a release that did not know the column yet."""
     before = np.load(shards_before.FOLDER / "outlines.npz")
-    kept = {name: before[name] for name in before.files if name not in ("thumbnails", "shape_confidence")}
+    arrays = {name: before[name] for name in before.files if name not in ("thumbnails", "shape_confidence")}
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **kept)
+    np.savez(file, allow_pickle=False, **arrays)
     file.seek(0)
-    found = shard_codec.read(file, "outlines").prediction(0)
-    assert found is not None
-    assert (found.shape_confidence, found.thumbnail.shape) == (None, (0,))
-    assert found.outlines is not None
+    prediction = shard_codec.read(file, "outlines").prediction(0)
+    assert prediction is not None
+    assert (prediction.shape_confidence, prediction.thumbnail.shape) == (None, (0,))
+    assert prediction.outlines is not None

@@ -107,12 +107,12 @@ def make_prediction(n: int, seed: int = 0, *, variance: bool = True) -> Predicti
     )
 
 
-def same(one: Prediction | None, other: Prediction | None) -> bool:
-    if one is None or other is None:
-        return one is other
+def same(first: Prediction | None, second: Prediction | None) -> bool:
+    if first is None or second is None:
+        return first is second
     fields = ("boxes", "class_probs", "confidence", "embedding", "box_variance", "shape_confidence", "thumbnail")
-    pairs = [(getattr(one, field), getattr(other, field)) for field in fields]
-    return (one.width, one.height) == (other.width, other.height) and all(
+    pairs = [(getattr(first, field), getattr(second, field)) for field in fields]
+    return (first.width, first.height) == (second.width, second.height) and all(
         (a is None and b is None) or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
         for a, b in pairs
     )
@@ -129,14 +129,14 @@ def make_ranking(n: int = 4, explored: tuple[int, ...] = (1,), first: int = 100)
     return Ranking(np.arange(first, first + n), numbers, numbers * np.float32(3), marks, "entropy")
 
 
-def equal(one: Ranking | None, other: Ranking) -> bool:
+def equal(first: Ranking | None, second: Ranking) -> bool:
     fields = ("task_ids", "priority", "acquisition", "explored")
     return (
-        one is not None
-        and one.strategy == other.strategy
+        first is not None
+        and first.strategy == second.strategy
         and all(
-            getattr(one, field).dtype == getattr(other, field).dtype
-            and np.array_equal(getattr(one, field), getattr(other, field))
+            getattr(first, field).dtype == getattr(second, field).dtype
+            and np.array_equal(getattr(first, field), getattr(second, field))
             for field in fields
         )
     )
@@ -210,27 +210,27 @@ def test_two_processes_share_a_secret_and_no_number(tmp_path: Path) -> None:
     workers = [context.Process(target=_ask, args=(str(tmp_path / "m"), start, answers)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    (one, first), (other, second) = answers.get(timeout=60), answers.get(timeout=60)
+    (secret, first), (other_secret, second) = answers.get(timeout=60), answers.get(timeout=60)
     for worker in workers:
         worker.join(60)
-    assert one == other
+    assert secret == other_secret
     assert sorted(first + second) == list(range(1, 41))
 
 
 def test_many_threads_share_a_secret(local: Store) -> None:
-    barrier, found = threading.Barrier(8), []
+    barrier, secrets_read = threading.Barrier(8), []
 
     def ask() -> None:
         barrier.wait()
-        found.append(local.secret())
+        secrets_read.append(local.secret())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(secrets_read) == 8
+    assert len(set(secrets_read)) == 1
 
 
 # Versions
@@ -257,11 +257,11 @@ def test_numbers_are_never_used_twice(store: Store, reopen: Callable[[], Store],
 
 def test_a_manifest_survives_the_round_trip(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
     version = publish(store, tmp_path)
-    found = reopen().version(7, 1)
-    assert repr(found.models[0].metrics) == repr(version.models[0].metrics)  # NaN is not equal to itself
-    assert with_model(found, metrics=None) == with_model(version, metrics=None)
-    assert found.created.utcoffset() == timedelta(0)
-    assert repr(reopen().current(7)) == repr(found) == repr(reopen().versions(7)[0])
+    reread = reopen().version(7, 1)
+    assert repr(reread.models[0].metrics) == repr(version.models[0].metrics)  # NaN is not equal to itself
+    assert with_model(reread, metrics=None) == with_model(version, metrics=None)
+    assert reread.created.utcoffset() == timedelta(0)
+    assert repr(reopen().current(7)) == repr(reread) == repr(reopen().versions(7)[0])
 
 
 def test_times_are_kept_in_utc(store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_version_without_a_manifest_does_not_exist(local: Store, tmp_path: Pat
     version = publish(local, tmp_path)
     number = local.reserve_number(7)
     of_tag(local, "weights.pt", number).write_bytes(b"killed between weights and manifest")
-    assert [found.number for found in local.versions(7)] == [1]
+    assert [published.number for published in local.versions(7)] == [1]
     assert local.current(7) is not None
     with pytest.raises(NotFoundError, match=r"no version 2.*published versions: 1"):
         local.version(7, 2)
@@ -470,15 +470,17 @@ def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Stor
     assert reopen().pools.prediction(7, 0, 104, tag="label") is None
     (shard,) = reopen().pools.shards(7, 0, tag="label")
     assert shard.task_ids.tolist() == [100, 101, 102, 103]
-    assert all(same(one, other) for one, other in zip(shard.predictions, predictions, strict=True))
+    assert all(same(stored, original) for stored, original in zip(shard.predictions, predictions, strict=True))
 
 
 def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the tasks lie about: asked for one at a time they read nearly a shard each."""
-    one, other = make_prediction(1), make_prediction(2, 2)
+    usual, replaced = make_prediction(1), make_prediction(2, 2)
     for index in range(12):
-        store.pools.save_shard(7, 0, PoolShard(index, np.arange(index, 48, 12), (one, None, one, one)), tag="label")
-    store.pools.save_shard(7, 0, PoolShard(12, np.array([5]), (other,)), tag="label")
+        store.pools.save_shard(
+            7, 0, PoolShard(index, np.arange(index, 48, 12), (usual, None, usual, usual)), tag="label"
+        )
+    store.pools.save_shard(7, 0, PoolShard(12, np.array([5]), (replaced,)), tag="label")
     opened: list[str] = []
 
     def read(file: BinaryIO, where: str, columns: Sequence[Column]) -> ShardArrays:
@@ -486,10 +488,10 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
         return read_shard(file, where, columns)
 
     monkeypatch.setattr(shard_codec, "read", read)
-    found = dict(store.pools.predictions(7, 0, [*range(40), 99], tag="label"))
-    assert found.keys() == {*range(12), *range(24, 40)}
-    assert same(found[5], other)
-    assert same(found[4], one)
+    stored = dict(store.pools.predictions(7, 0, [*range(40), 99], tag="label"))
+    assert stored.keys() == {*range(12), *range(24, 40)}
+    assert same(stored[5], replaced)
+    assert same(stored[4], usual)
     assert len(opened) == len(set(opened)) == 13
     assert (
         dict(store.pools.predictions(7, 0, [], tag="label"))
@@ -499,16 +501,16 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
 
 
 def test_load_pool_merges_the_shards(store: Store) -> None:
-    one, two, three = make_prediction(3, 1), make_prediction(0, 2), make_prediction(2, 3)
-    store.pools.save_shard(7, 4, make_shard(0, one, None, first=100), tag="label")
-    store.pools.save_shard(7, 4, make_shard(1, two, three, None, first=200), tag="label")
+    first, second, third = make_prediction(3, 1), make_prediction(0, 2), make_prediction(2, 3)
+    store.pools.save_shard(7, 4, make_shard(0, first, None, first=100), tag="label")
+    store.pools.save_shard(7, 4, make_shard(1, second, third, None, first=200), tag="label")
     weights = np.array([1, 2, 3], dtype=np.float32)
     pool, failed = store.pools.load_pool(7, 4, weights, tag="label")
     assert failed == (101, 202)
     assert pool.task_ids.tolist() == [100, 200, 201]
     assert pool.offsets.tolist() == [0, 3, 3, 5]
-    assert np.array_equal(pool.class_probs, np.concatenate([one.class_probs, three.class_probs]))
-    assert np.array_equal(pool.columns["embeddings"], [one.embedding, two.embedding, three.embedding])
+    assert np.array_equal(pool.class_probs, np.concatenate([first.class_probs, third.class_probs]))
+    assert np.array_equal(pool.columns["embeddings"], [first.embedding, second.embedding, third.embedding])
     assert pool.class_weights is weights
 
 
@@ -785,7 +787,7 @@ def test_of_two_successors_of_one_version_the_first_is_accepted(store: Store, tm
     current = store.current(7)
     assert current is not None
     assert current.number == 3
-    assert [found.number for found in store.versions(7)] == [1, 3]
+    assert [published.number for published in store.versions(7)] == [1, 3]
 
 
 def test_the_loser_of_the_last_moment_leaves_no_version(
@@ -806,7 +808,7 @@ def test_the_loser_of_the_last_moment_leaves_no_version(
         patched.setattr(store._files, "write", overtaken)
         with pytest.raises(BusyError, match="was accepted while"):
             store.publish(version, {"label": late})
-    assert [found.number for found in store.versions(7)] == [1, 3]
+    assert [published.number for published in store.versions(7)] == [1, 3]
     current = store.current(7)
     assert current is not None
     assert current.number == 3

@@ -85,11 +85,11 @@ def test_a_tag_may_have_no_model_yet(store: Store, tmp_path: Path) -> None:
     assert store.rollback(7, 1).number == 1
 
 
-@pytest.mark.parametrize("given", ["nothing", "another file"])
-def test_weights_that_are_not_the_manifests_are_refused(store: Store, tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize("files_of", ["nothing", "another file"])
+def test_weights_that_are_not_the_manifests_are_refused(store: Store, tmp_path: Path, files_of: str) -> None:
     first = weights_file(tmp_path)
     version = with_model(make_version(first, 1), tag_model("0" * 64))
-    files = {"label": first} if given == "nothing" else {"label": first, "second": first}
+    files = {"label": first} if files_of == "nothing" else {"label": first, "second": first}
     with pytest.raises(ModelError, match="do not have the sha256 of their manifest"):
         store.publish(version, files)
     assert store.versions(7) == ()
@@ -128,12 +128,12 @@ def test_each_tag_has_its_pool_and_ranking(store: Store, tmp_path: Path) -> None
         store.pools.save_shard(7, 1, shard(22), labeled=labeled, tag="second")
     for tag, width in (("label", 11), ("second", 22)):
         for labeled in (False, True):
-            found = store.pools.prediction(7, 1, 100, labeled=labeled, tag=tag)
-            assert found is not None
-            assert found.width == width
+            prediction = store.pools.prediction(7, 1, 100, labeled=labeled, tag=tag)
+            assert prediction is not None
+            assert prediction.width == width
             assert len(store.pools.load_pool(7, 1, None, labeled=labeled, tag=tag)[0]) == 1
-    one = np.zeros(1, np.float32)
-    store.pools.save_ranking(7, 1, Ranking(np.array([100]), one, one, one > 0, "random"), tag="second")
+    values = np.zeros(1, np.float32)
+    store.pools.save_ranking(7, 1, Ranking(np.array([100]), values, values, values > 0, "random"), tag="second")
     assert store.pools.ranking(7, 1) is None
     assert store.pools.ranking(7, 1, tag="second") is not None
     store.pools.save_votes(7, 1, 0, np.array([100]), nobody(1), tag="second")
