@@ -1,4 +1,4 @@
-"""What went wrong once, family by family, and the tests that keep it from coming back.
+"""Past faults, family by family, and the tests that prevent them from coming back.
 
 Each `<family>.toml` beside this file is one row of docs/reliability.md.
 `python -m tests.reliability` writes that page anew.
@@ -17,27 +17,27 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 _SECTIONS = {
     "A": "The test command",
-    "B": "What is learned and shown",
-    "C": "The loop goes on",
+    "B": "Learning and display",
+    "C": "The loop continues after faults",
     "D": "Hostile input and limits",
     "E": "Messages and first steps",
     "F": "Fuzzing",
 }
 _HEAD = """# Reliability
 
-The product was tried for a day as its users, admins and attackers would try it. This page lists what went wrong, what
-the tests measure since the repair, and the command that runs these tests. `python -m tests.reliability` writes this
-page from the files in `tests/reliability/`. A test fails when a row names a test that does not exist, or when the page
-is older than its rows.
+For one day the product was tested from the views of its users, admins and attackers. This page lists the faults of that
+day, the measurements of today's tests, and the commands that run these tests. `python -m tests.reliability` writes this
+page from the files in `tests/reliability/`. A test fails if a row names a test that does not exist, or if the page is
+older than its rows.
 
-Figures come from machines with 2 cores and no GPU. A figure in the column "before" that no test can measure any more is
-the report of the day.
+The figures come from machines with 2 cores and no GPU. Some figures in the column "before" cannot be measured any more;
+they come from the report of that day.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family of faults: what users ran into, and what the tests measure now."""
+    """One family of faults: the fault, its effect before the repair, and the measurements now."""
 
     name: str
     fault: str
@@ -52,7 +52,7 @@ class Family:
 
 
 def families() -> list[Family]:
-    """Read every family, in the order of their names: letter first, then number."""
+    """Return all families, ordered by name: first by letter, then by number."""
     return sorted((_read(path) for path in FOLDER.glob("*.toml")), key=lambda family: _order(family.name))
 
 
@@ -67,7 +67,7 @@ def _order(name: str) -> tuple[str, int, str]:
 
 
 def missing_tests(family: Family) -> list[str]:
-    """Return the node ids of a family that name no test in the tree."""
+    """Return the node ids of a family that name no existing test."""
     return [node for node in family.tests if not _exists(node)]
 
 
