@@ -1,1 +1,1 @@
-"""What the backend promises about speed and memory, measured side by side on this machine: `make bench`."""
+"""Benchmarks of the promised speed and memory, measured on this machine: `make bench`."""

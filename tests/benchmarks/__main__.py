@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [name ...]`: run the benchmarks, all or those named; a full run is kept."""
+"""`python -m tests.benchmarks [name ...]`: run all benchmarks, or some; only a full run is written to results.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "sampler": sampler.run,
     "proof": proof.run,
 }
-ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {"warmth": warmth.run}  # by name, not of a full run
+ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {"warmth": warmth.run}  # run only by name
 RESULTS = Path(__file__).parent / "results.json"
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             with console.status(f"measuring {name} ..."):
                 results += {**BENCHMARKS, **ALONE}[name](Path(folder))
     console.print(report.table(results))
-    if chosen == list(BENCHMARKS):  # numbers of different runs are not comparable, so only a full run is kept
+    if chosen == list(BENCHMARKS):  # results of different runs cannot be compared, so only a full run is written
         report.write(results, RESULTS)
         console.print(f"written to {RESULTS}")
     return 0 if all(result.met for result in results) else 1

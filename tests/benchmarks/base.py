@@ -1,7 +1,7 @@
-"""The weights that experiments start from, since none can be downloaded: YOLO11n that has learned to find letters.
+"""The base weights of the experiments, because none can be downloaded: a YOLO11n trained to detect letters.
 
-`python -m tests.benchmarks.base FOLDER` writes FOLDER/letters.pt. Fine-tuning is what users do. The letters share
-the scenes' style, no digit.
+`python -m tests.benchmarks.base FOLDER` writes FOLDER/letters.pt. Fine-tuning from it resembles what users do. The
+letters have the style of the scenes, but no digit is among them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a committee costs: asking K members against K scorings of the same images."""
+"""The cost of a committee of K members, compared with K scorings of the same images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 5
 
 
 def run(folder: Path) -> list[Result]:
-    """Compare each kind of committee with as many scorings; at most 1, for reading the images is paid once."""
+    """Compare each kind of committee with as many scorings. At most 1, as images are read once."""
     trained = parts.weights(folder)
     files = parts.images(folder / "images", IMAGES, PIXELS)
     detectors = [load_detector(trained, IMGSZ, "cpu") for _ in range(3)]
@@ -31,8 +31,10 @@ def run(folder: Path) -> list[Result]:
 
 def _against(name: str, members: tuple[Member, ...], files: Sequence[Path]) -> Result:
     detector, size = members[0].detector, len(members)
-    asked, scored = interleaved(ROUNDS, lambda: list(consult(members, files)), lambda: list(detector.predict(files)))
-    value = median(one / (size * other) for one, other in zip(asked, scored, strict=True))
-    what = f"{name} of {size}, {IMAGES} images at {IMGSZ} px, vs {size} scorings"
-    details = {"committee s": median(asked), "one scoring s": median(scored)}
-    return Result("committee", what, value, 1.0, "x", at_most=True, details=details)
+    committee_s, single_s = interleaved(
+        ROUNDS, lambda: list(consult(members, files)), lambda: list(detector.predict(files))
+    )
+    value = median(together / (size * alone) for together, alone in zip(committee_s, single_s, strict=True))
+    title = f"{name} of {size}, {IMAGES} images at {IMGSZ} px, vs {size} scorings"
+    details = {"committee s": median(committee_s), "one scoring s": median(single_s)}
+    return Result("committee", title, value, 1.0, "x", at_most=True, details=details)

@@ -223,10 +223,10 @@ EXPERIMENTS: tuple[Experiment, ...] = (
 
 def by_name(name: str) -> Experiment:
     """Return an experiment. Raises typer.BadParameter that lists the valid names."""
-    known = {experiment.name: experiment for experiment in EXPERIMENTS}
-    if name not in known:
-        raise typer.BadParameter(f"unknown experiment {name!r}, known: {', '.join(known)}")
-    return known[name]
+    experiments = {experiment.name: experiment for experiment in EXPERIMENTS}
+    if name not in experiments:
+        raise typer.BadParameter(f"unknown experiment {name!r}, known: {', '.join(experiments)}")
+    return experiments[name]
 
 
 def run(experiment: Experiment, folder: Path, jobs: int, console: Console) -> Table:

@@ -1,4 +1,4 @@
-"""How fast the server answers Label Studio while the same machine trains, and whether any webhook gets lost."""
+"""The latency of the server's answers to Label Studio while the same machine trains, and lost webhooks."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _results(idle: Sequence[Answer], training: Sequence[Answer]) -> Iterator[Res
             "idle p99 ms": percentile(before, 99),
             "requests": float(len(meanwhile)),
         }
-        what = f"p99 of {path} at {RATE:g} requests/s during a training"
-        yield Result("latency", what, percentile(meanwhile, 99), limit, "ms", at_most=True, details=details)
+        title = f"p99 of {path} at {RATE:g} requests/s during a training"
+        yield Result("latency", title, percentile(meanwhile, 99), limit, "ms", at_most=True, details=details)
 
 
 class _Bench:
@@ -107,7 +107,7 @@ class _Bench:
             for place, offset in enumerate(due):
                 time.sleep(max(start + offset - time.perf_counter(), 0))
                 waiting.append(pool.submit(_send, host, calls[place % len(calls)], start + offset))
-            answers = [each.result() for each in waiting]
+            answers = [request.result() for request in waiting]
         middle.join()
         return answers
 
@@ -130,8 +130,8 @@ class _Bench:
     def lost(self, answers: Sequence[Answer]) -> Result:
         """Count requests without a good answer, and require that the hints made the backend see every label."""
         self._await(lambda status: status.counts is not None and status.counts.labeled == self._labels, "labels unseen")
-        seen = httpx.get(f"{self._url}/metrics", timeout=30).text.splitlines()
-        counted = sum(float(line.split()[-1]) for line in seen if _HINTS in line)
+        lines = httpx.get(f"{self._url}/metrics", timeout=30).text.splitlines()
+        counted = sum(float(line.split()[-1]) for line in lines if _HINTS in line)
         sent = Counter(answer.path for answer in answers)["/webhook"]
         failed = sum(not 200 <= answer.status < 300 for answer in answers)
         details = {"requests": float(len(answers)), "failed": float(failed), "webhooks": sent, "counted": counted}

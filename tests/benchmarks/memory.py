@@ -1,4 +1,4 @@
-"""Memory: of a server that keeps predicting, and of scoring a small and a large pool."""
+"""The memory of a server that keeps predicting, and of scoring a small and a large pool."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _server(folder: Path, files: tuple[Path, ...], trained: Path) -> Result:
             parts.predict(client, body)
             sizes.append(psutil.Process(served.pid).memory_info().rss / 1e9)
     details = {"after the first round GB": sizes[0], "largest GB": max(sizes)}
-    what = f"server's memory after {ROUNDS} x /predict of {IMAGES} images"
-    return Result("memory", what, sizes[-1], SERVER_GB, "GB", at_most=True, details=details)
+    title = f"server's memory after {ROUNDS} x /predict of {IMAGES} images"
+    return Result("memory", title, sizes[-1], SERVER_GB, "GB", at_most=True, details=details)
 
 
 def _pool(folder: Path, files: tuple[Path, ...], trained: Path) -> Result:
@@ -54,8 +54,8 @@ def _pool(folder: Path, files: tuple[Path, ...], trained: Path) -> Result:
             _peak(folder / f"scoring-{count}", redis.url, origin, files, trained, count) for count in (SMALL, LARGE)
         )
     details = {f"{SMALL} tasks GB": small, f"{LARGE} tasks GB": large}
-    what = f"peak memory of scoring {LARGE:,} tasks vs {SMALL}"
-    return Result("memory", what, large / small, GROWTH, "x", at_most=True, details=details)
+    title = f"peak memory of scoring {LARGE:,} tasks vs {SMALL}"
+    return Result("memory", title, large / small, GROWTH, "x", at_most=True, details=details)
 
 
 def _peak(folder: Path, redis_url: str, origin: str, files: tuple[Path, ...], trained: Path, count: int) -> float:

@@ -1,4 +1,4 @@
-"""The real parts that benchmarks run against: images, trained weights, and a backend server beside an image server."""
+"""The real parts of the benchmarks: images, trained weights, and a backend server beside an image server."""
 
 from __future__ import annotations
 

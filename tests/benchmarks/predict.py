@@ -1,4 +1,4 @@
-"""POST /predict on 64 images against ultralytics itself, in one batched call and as the peer calls it."""
+"""POST /predict on 64 images, compared with ultralytics: in batches, and image by image as another backend does."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run(folder: Path) -> list[Result]:
     """Compare with `YOLO.predict` of the list of files, in batches as large as ours."""
 
     def rival(model: Any, files: list[str], imgsz: int) -> None:
-        found = model.predict(files, batch=BATCH, conf=KEEP_CONFIDENCE, imgsz=imgsz, device="cpu", verbose=False)
-        assert len(found) == len(files)
+        results = model.predict(files, batch=BATCH, conf=KEEP_CONFIDENCE, imgsz=imgsz, device="cpu", verbose=False)
+        assert len(results) == len(files)
 
     return [
         against(
@@ -47,12 +47,14 @@ def run_single(folder: Path) -> list[Result]:
         for file in files:
             model.predict(file, conf=KEEP_CONFIDENCE, imgsz=imgsz, device="cpu", verbose=False)[0].plot()
 
-    what = "/predict of {} at {} px vs single YOLO.predict(path) + plot()"
-    return [against(folder, "predict_single", what.format(IMAGES, imgsz), rival, SINGLE, imgsz) for imgsz in (640, 320)]
+    title = "/predict of {} at {} px vs single YOLO.predict(path) + plot()"
+    return [
+        against(folder, "predict_single", title.format(IMAGES, imgsz), rival, SINGLE, imgsz) for imgsz in (640, 320)
+    ]
 
 
 def against(
-    folder: Path, name: str, what: str, rival: Callable[[Any, list[str], int], None], target: float, imgsz: int
+    folder: Path, name: str, title: str, rival: Callable[[Any, list[str], int], None], target: float, imgsz: int
 ) -> Result:
     """Return the throughput of a real server over HTTP, its media cache warm, as a multiple of the rival's."""
     trained = parts.weights(folder)
@@ -75,4 +77,4 @@ def against(
         "theirs images/s": IMAGES / median(theirs),
         "regions": float(sum(len(result["result"]) for result in results)),
     }
-    return Result(name, what, speedup(ours, theirs), target, "x", details=details)
+    return Result(name, title, speedup(ours, theirs), target, "x", details=details)

@@ -1,4 +1,4 @@
-"""Writing predictions into a real Label Studio: our import in batches against one POST each."""
+"""Writing predictions into a real Label Studio: our import in batches, compared with one POST each."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def run(folder: Path) -> list[Result]:
     assert written == {"batched-v1": PREDICTIONS, "single-v1": BATCHES * SINGLES}
     ours, theirs = sum(batched) / BATCHES, sum(single) / BATCHES
     details = {"ours predictions/s": 1 / ours, "theirs predictions/s": 1 / theirs}
-    what = f"importing {PREDICTIONS:,} predictions vs one POST each"
-    return [Result("push", what, theirs / ours, TARGET, "x", details=details)]
+    title = f"importing {PREDICTIONS:,} predictions vs one POST each"
+    return [Result("push", title, theirs / ours, TARGET, "x", details=details)]
 
 
 def _post(client: LabelStudioClient, row: PredictionRow) -> None:

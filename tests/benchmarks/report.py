@@ -1,4 +1,4 @@
-"""Results of benchmarks, as a table for people and a small JSON file for the next comparison."""
+"""Results of benchmarks, as a table for the terminal and as a small JSON file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Result:
     """One measured promise: `value` must be at least `target`, or at most, if `at_most`."""
 
     benchmark: str
-    what: str
+    title: str
     value: float
     target: float
     unit: str  # "x" for a ratio
     at_most: bool = False
-    details: Mapping[str, float] = field(default_factory=dict)  # what the value was made of
+    details: Mapping[str, float] = field(default_factory=dict)  # measurements behind the value
 
     @property
     def met(self) -> bool:
-        """Whether the promise holds; NaN meets nothing.
+        """Whether the promise holds; never for NaN.
 
         >>> Result("predict", "speed", 0.9, 0.9, "x").met, Result("memory", "growth", 1.2, 1.15, "x", True).met
         (True, False)
@@ -46,7 +46,7 @@ def table(results: Sequence[Result]) -> Table:
         sign = "≤" if result.at_most else "≥"
         shown.add_row(
             result.benchmark,
-            result.what,
+            result.title,
             f"{result.value:.3g} {result.unit}",
             f"{sign} {result.target:g} {result.unit}",
             "[green]yes[/]" if result.met else "[red]NO[/]",
@@ -56,7 +56,7 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Write the results with the date, the software and the machine they hold for."""
+    """Write the results with the date, the software and the machine."""
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": versions(),
@@ -67,7 +67,7 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def machine() -> dict[str, str | int | float]:
-    """Return what of the machine the numbers depend on."""
+    """Return the properties of the machine on which the results depend."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count() or 1,
@@ -78,7 +78,7 @@ def machine() -> dict[str, str | int | float]:
 def _as_json(result: Result) -> dict[str, object]:
     return {
         "benchmark": result.benchmark,
-        "what": result.what,
+        "what": result.title,
         "value": _rounded(result.value),
         "unit": result.unit,
         "target": result.target,

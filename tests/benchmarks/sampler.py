@@ -1,4 +1,4 @@
-"""The sampler: seconds and memory on 100,000 images, growth from 10,000, and k-center against scikit-activeml's."""
+"""Time and memory of the sampler on 100,000 images, growth from 10,000, and k-center compared with scikit-activeml."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _case(case: str, images: int) -> tuple[str, Pool]:
 
 def _seconds(case: str) -> list[float]:
     """Return the best of three runs on each size of pool."""
-    found = []
+    fastest = []
     for images in SIZES:
         name, made = _case(case, images)
         times = []
@@ -85,22 +85,22 @@ def _seconds(case: str) -> list[float]:
             started = time.perf_counter()
             acquisition.get(name)(made, np.random.default_rng(0))
             times.append(time.perf_counter() - started)
-        found.append(min(times))
-    return found
+        fastest.append(min(times))
+    return fastest
 
 
 def _details(seconds: list[float]) -> dict[str, float]:
     return {f"{images:,} s": value for images, value in zip(SIZES, seconds, strict=True)}
 
 
-def _limit(case: str, seconds: list[float], target: float, what: str) -> Result:
-    what = f"{case}, {SIZES[-1]:,} images, {what}"
-    return Result("sampler", what, seconds[-1], target, "s", at_most=True, details=_details(seconds))
+def _limit(case: str, seconds: list[float], target: float, title: str) -> Result:
+    title = f"{case}, {SIZES[-1]:,} images, {title}"
+    return Result("sampler", title, seconds[-1], target, "s", at_most=True, details=_details(seconds))
 
 
 def _growth(case: str, seconds: list[float]) -> Result:
-    what = f"{case}, 100,000 images vs 10,000"
-    return Result("sampler", what, seconds[-1] / seconds[-2], GROWTH, "x", at_most=True, details=_details(seconds))
+    title = f"{case}, 100,000 images vs 10,000"
+    return Result("sampler", title, seconds[-1] / seconds[-2], GROWTH, "x", at_most=True, details=_details(seconds))
 
 
 def _peak(case: str) -> float:
@@ -130,21 +130,21 @@ def _rival() -> Result:
 
     rng = np.random.default_rng(0)
     points = unit(rng.standard_normal((RIVAL_IMAGES, DIMENSIONS), dtype=np.float32))
-    known = 100
+    labeled = 100
     labels = np.full(RIVAL_IMAGES, np.nan)
-    labels[:known] = 0
+    labels[:labeled] = 0
     picks: dict[str, list[int]] = {}
 
     def ours() -> None:
-        picks["ours"] = k_center(points[known:], points[:known], CENTERS).tolist()
+        picks["ours"] = k_center(points[labeled:], points[:labeled], CENTERS).tolist()
 
     def theirs() -> None:
-        found = CoreSet(random_state=0).query(points, labels, batch_size=CENTERS)
-        picks["theirs"] = (found - known).tolist()
+        rows = CoreSet(random_state=0).query(points, labels, batch_size=CENTERS)
+        picks["theirs"] = (rows - labeled).tolist()
 
     ours_s, theirs_s = interleaved(ROUNDS, ours, theirs)
     if picks["ours"] != picks["theirs"]:
         raise RuntimeError("k_center and scikit-activeml's CoreSet pick different images")
     details = {"ours s": min(ours_s), "scikit-activeml s": min(theirs_s)}
-    what = f"k-center, {CENTERS:,} of {RIVAL_IMAGES:,} images, vs scikit-activeml's CoreSet"
-    return Result("sampler", what, speedup(ours_s, theirs_s), TARGET, "x", details=details)
+    title = f"k-center, {CENTERS:,} of {RIVAL_IMAGES:,} images, vs scikit-activeml's CoreSet"
+    return Result("sampler", title, speedup(ours_s, theirs_s), TARGET, "x", details=details)

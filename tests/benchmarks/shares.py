@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.shares`: how long a small scoring takes beside a long one of another project, and alone.
+"""`python -m tests.benchmarks.shares`: the time of a small scoring, alone and beside a long one of another project.
 
-Real parts: Label Studio, redis, and one `yolo-backend worker`. A scoring is over when its predictions are in Label
-Studio. The scorings alone come before and after those beside the long one, so that a busy machine slows both alike.
+Label Studio, redis and one `yolo-backend worker` are real. A scoring ends when its predictions are in Label Studio. The
+scorings alone run before and after those beside the long one, so that a busy machine slows both alike.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def run(folder: Path) -> list[Result]:
         "scorings beside": len(beside),
         f"all {LONG:,} and these s": whole,
     }
-    what = f"scoring {SMALL} tasks alone vs beside {LONG:,} of another project"
-    return [Result("shares", what, median(alone) / median(beside), SHARE, "x", details=details)]
+    title = f"scoring {SMALL} tasks alone vs beside {LONG:,} of another project"
+    return [Result("shares", title, median(alone) / median(beside), SHARE, "x", details=details)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Timing side by side: contenders take turns, so that a busy machine slows all of them alike."""
+"""Timing of contenders that take turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 def interleaved(rounds: int, *contenders: Callable[[], object]) -> list[list[float]]:
     """Return the seconds of each contender in each round, after one round that does not count.
 
-    Every other round runs in the opposite order, so that none always follows the same neighbour.
+    Every other round runs in the opposite order, so that no contender always follows the same one.
     """
     seconds: list[list[float]] = [[] for _ in contenders]
     for number in range(rounds + 1):
@@ -26,7 +26,7 @@ def interleaved(rounds: int, *contenders: Callable[[], object]) -> list[list[flo
 
 
 def speedup(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return how many times faster ours is: the median of the rounds' own ratios.
+    """Return how many times faster ours is, as the median of the ratios of the rounds.
 
     >>> speedup([1.0, 1.0, 2.0], [2.0, 2.0, 2.0])
     2.0

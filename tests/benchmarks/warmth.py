@@ -1,4 +1,4 @@
-"""The first POST /predict of a server that has just started, and of one that has loaded its models meanwhile."""
+"""The first POST /predict of a server that has just started, and of one that has already loaded its models."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.benchmarks.report import Result
 
 ROUNDS = 3
 PATIENCE_S = 300.0
-TARGET = 3.0  # so many times as fast
+TARGET = 3.0  # least speedup
 
 
 def run(folder: Path) -> list[Result]:
-    """Start a server twice a round, alternately: with nothing loaded, and with the project's model loaded."""
+    """Start a server twice per round: once without a loaded model, and once with the project's model loaded."""
     files = parts.images(folder / "images", 1, 640)
     trained = _weights(folder / "weights")
     seconds: dict[bool, list[float]] = {True: [], False: []}
