@@ -249,3 +249,12 @@ def test_finds_what_is_wrong(module: str, source: str, complaint: str) -> None:
 )
 def test_lets_the_rest_pass(module: str, source: str) -> None:
     assert violations(module, source) == []
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "backend").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert {name: lines for name, lines in places.items() if len(lines) > 1} == {}

@@ -20,7 +20,7 @@ ENOUGH_SIGNS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class RoundMeasurements:
     """The measurements after one training; None: not measured."""
 
     labels: int  # annotated images
@@ -48,7 +48,7 @@ class Recommendation:
     signs: tuple[Sign, ...]
 
 
-def recommend(rounds: Sequence[Round], *, labels: int, budget: int = 0) -> Recommendation:
+def recommend(rounds: Sequence[RoundMeasurements], *, labels: int, budget: int = 0) -> Recommendation:
     """Return whether to stop after these rounds (oldest first) with this number of labels; budget 0: no budget."""
     rounds = [round_ for round_ in rounds if math.isfinite(round_.map50)]
     spent = _budget(labels, budget)
@@ -62,7 +62,7 @@ def _budget(labels: int, budget: int) -> Sign:
     return Sign("budget", labels >= budget, f"{labels} of {budget} labels are used")
 
 
-def _plateau(rounds: Sequence[Round]) -> Sign:
+def _plateau(rounds: Sequence[RoundMeasurements]) -> Sign:
     if len(rounds) <= PLATEAU_ROUNDS:
         return Sign("plateau", False, f"{len(rounds)} rounds are too few, {PLATEAU_ROUNDS + 1} are needed")
     best_before = max(round_.map50 for round_ in rounds[:-PLATEAU_ROUNDS])
@@ -71,21 +71,21 @@ def _plateau(rounds: Sequence[Round]) -> Sign:
     return Sign("plateau", gain < PLATEAU_GAIN, reason)
 
 
-def _on(last: Round) -> str:
+def _on(last: RoundMeasurements) -> str:
     """Return the newest mAP50 with its interval and its basis, "" if these are not known."""
     if not last.judged_on:
         return ""
     return f"; it is now {last.map50:.3f}{basis.span(last.interval)} on {last.judged_on} held-out images"
 
 
-def _certain(rounds: Sequence[Round]) -> Sign:
+def _certain(rounds: Sequence[RoundMeasurements]) -> Sign:
     value = rounds[-1].uncertainty if rounds else None
     if value is None:
         return Sign("uncertainty", False, "the uncertainty of the unlabeled images is unknown")
     return Sign("uncertainty", value < CERTAIN, f"the mean uncertainty of the pool is {value:.2f}, limit {CERTAIN}")
 
 
-def _stable(rounds: Sequence[Round]) -> Sign:
+def _stable(rounds: Sequence[RoundMeasurements]) -> Sign:
     stabilities = [round_.stability for round_ in rounds[-STABLE_ROUNDS:] if round_.stability is not None]
     if len(stabilities) < STABLE_ROUNDS:
         return Sign("stability", False, f"{STABLE_ROUNDS} comparable rounds are needed, there are {len(stabilities)}")
@@ -94,7 +94,7 @@ def _stable(rounds: Sequence[Round]) -> Sign:
     return Sign("stability", lowest >= STABLE_F1, reason)
 
 
-def _extrapolated(rounds: Sequence[Round]) -> Sign:
+def _extrapolated(rounds: Sequence[RoundMeasurements]) -> Sign:
     if len({round_.labels for round_ in rounds}) < 4:
         return Sign("extrapolation", False, "4 rounds with different numbers of labels are needed to fit a curve")
     curve = fit_power_law([round_.labels for round_ in rounds], [round_.map50 for round_ in rounds])

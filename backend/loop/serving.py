@@ -127,7 +127,7 @@ def _priorities(
     """Return each task's priority in the last ranking of this version; a task that is not ranked is placed in it."""
     order = context.store.pools.ranking(models[0].project_id, models[0].number)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    rankings = late_tasks.Rankings(order, late_tasks.tag_rankings(context, models))
+    rankings = late_tasks.PoolRankings(order, late_tasks.tag_rankings(context, models))
     scores = late_tasks.priorities(settings, models, rankings, ids, predictions)
     if order is None:
         return scores

@@ -29,7 +29,7 @@ _BATCH = 64  # files deleted at a time, while no file can be touched
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _CachedFile:
     path: Path
     size: int
     used_ns: int
@@ -94,7 +94,7 @@ class CacheSpace:
             log.warning("the media cache is larger than MEDIA_CACHE_GB, as %d bytes of it are in use", total - deleted)
         return deleted
 
-    def _delete(self, files: Sequence[_File], surplus: int) -> int:
+    def _delete(self, files: Sequence[_CachedFile], surplus: int) -> int:
         """Delete files that are not in use until `surplus` bytes are deleted; no file can be touched meanwhile."""
         deleted = 0
         with self._lock(fcntl.LOCK_EX):
@@ -117,9 +117,9 @@ class CacheSpace:
                 else:
                     path.unlink()
 
-    def _files(self) -> list[_File]:
+    def _files(self) -> list[_CachedFile]:
         """Return all finished files; remove half-written files of killed processes."""
-        files: list[_File] = []
+        files: list[_CachedFile] = []
         if not self._root.is_dir():
             return files
         with os.scandir(self._root) as entries:
@@ -129,7 +129,7 @@ class CacheSpace:
                     if entry.name.startswith(".") and time.time() - status.st_mtime > STALE_S:
                         Path(entry.path).unlink()
                     elif entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
-                        files.append(_File(Path(entry.path), status.st_size, status.st_mtime_ns))
+                        files.append(_CachedFile(Path(entry.path), status.st_size, status.st_mtime_ns))
         return files
 
     @contextmanager

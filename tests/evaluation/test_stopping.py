@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from backend.evaluation.stopping import Recommendation, Round, fit_power_law, mean_uncertainty, recommend
+from backend.evaluation.stopping import Recommendation, RoundMeasurements, fit_power_law, mean_uncertainty, recommend
 from tests.acquisition.test_contract import boxes
 
-RISING = [Round(20, 0.2), Round(40, 0.35), Round(60, 0.45), Round(80, 0.52)]
-FLAT = [Round(20, 0.2), Round(40, 0.5), Round(60, 0.5), Round(80, 0.505), Round(100, 0.5)]
+RISING = [
+    RoundMeasurements(20, 0.2),
+    RoundMeasurements(40, 0.35),
+    RoundMeasurements(60, 0.45),
+    RoundMeasurements(80, 0.52),
+]
+FLAT = [
+    RoundMeasurements(20, 0.2),
+    RoundMeasurements(40, 0.5),
+    RoundMeasurements(60, 0.5),
+    RoundMeasurements(80, 0.505),
+    RoundMeasurements(100, 0.5),
+]
 
 
 def met(recommendation: Recommendation) -> list[str]:
@@ -42,7 +53,7 @@ def test_a_spent_budget_is_enough(labels: int, stop: bool) -> None:
 
 
 def test_one_sign_alone_is_not_enough() -> None:
-    rounds = [Round(measured.labels, measured.map50, uncertainty=0.05) for measured in RISING]
+    rounds = [RoundMeasurements(measured.labels, measured.map50, uncertainty=0.05) for measured in RISING]
     recommendation = recommend(rounds, labels=80)
     assert met(recommendation) == ["uncertainty"]
     assert not recommendation.stop
@@ -53,18 +64,18 @@ def test_one_sign_alone_is_not_enough() -> None:
     [([0.99, 0.98, 0.985], True), ([0.99, 0.979, 0.99], False), ([None, 0.99, 0.99], False), ([0.5, 1, 1, 1], True)],
 )
 def test_stability_takes_three_rounds(agreed: list[float | None], is_met: bool) -> None:
-    rounds = [Round(20 * (place + 1), 0.1 * place, stability=stability) for place, stability in enumerate(agreed)]
+    rounds = [RoundMeasurements(20 * (place + 1), 0.1 * place, stability=stability) for place, stability in enumerate(agreed)]
     assert ("stability" in met(recommend(rounds, labels=0))) is is_met
 
 
 def test_uncertainty_and_stability_together() -> None:
-    rounds = [Round(measured.labels, measured.map50, uncertainty=0.09, stability=0.99) for measured in RISING]
+    rounds = [RoundMeasurements(measured.labels, measured.map50, uncertainty=0.09, stability=0.99) for measured in RISING]
     assert met(recommend(rounds, labels=80)) == ["uncertainty", "stability"]
     assert recommend(rounds, labels=80).stop
 
 
 def test_rounds_without_a_measure_are_left_out() -> None:
-    assert recommend([*RISING, Round(100, float("nan"))], labels=100) == recommend(RISING, labels=100)
+    assert recommend([*RISING, RoundMeasurements(100, float("nan"))], labels=100) == recommend(RISING, labels=100)
 
 
 @pytest.mark.parametrize(("limit", "scale", "power"), [(0.9, 2.0, 0.5), (0.6, 30.0, 1.4), (0.95, 0.8, 0.1)])

@@ -349,7 +349,7 @@ def test_a_late_task_is_placed_by_the_tag_that_wants_it_most(
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 12))
     parts = late_tasks.tag_rankings(context, models)
-    known = late_tasks.Rankings(order, parts)
+    known = late_tasks.PoolRankings(order, parts)
     late = pool(images, 3, first=50)
     found, _ = scoring.predict_all(context, models, late)
     ids = np.array([task.id for task in late])

@@ -218,7 +218,7 @@ def recommendation(context: Context, project_id: int, budget: int) -> stopping.R
             continue
         labels, mean_signs = version.snapshot.learned_tasks, _mean_signs(version, signs)
         judged_on, interval = _judged_on(version), _interval(version)
-        rounds.append(stopping.Round(labels, map50, *mean_signs, judged_on=judged_on, interval=interval))
+        rounds.append(stopping.RoundMeasurements(labels, map50, *mean_signs, judged_on=judged_on, interval=interval))
     counts = context.progress.counts(project_id)
     return stopping.recommend(rounds, labels=counts.labeled if counts else 0, budget=budget)
 

@@ -94,7 +94,7 @@ def _score(
         return 0
     model, settings = models[0], context.project_settings(record)
     indices = count(context.store.pools.next_shard(model.project_id, model.number, tag=model.key))
-    rankings = _comparable(context, record, models, Rankings(order, tag_rankings(context, models)))
+    rankings = _comparable(context, record, models, PoolRankings(order, tag_rankings(context, models)))
     created = 0
     size = shard_size(models)
     for begin in range(0, len(tasks), size):
@@ -151,7 +151,7 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
 
 
 @dataclass(frozen=True, slots=True)
-class Rankings:
+class PoolRankings:
     """The rankings that late tasks are placed in."""
 
     order: Ranking | None  # of the version
@@ -164,7 +164,9 @@ def tag_rankings(context: Context, models: Sequence[ServedModel]) -> dict[str, R
     return {key: part for key, part in parts.items() if part is not None}
 
 
-def _comparable(context: Context, record: ProjectRecord, models: Sequence[ServedModel], rankings: Rankings) -> Rankings:
+def _comparable(
+    context: Context, record: ProjectRecord, models: Sequence[ServedModel], rankings: PoolRankings
+) -> PoolRankings:
     """Return the rankings with values that can be computed for a single task.
 
     Some strategies can only rank a whole pool. Their values are replaced by those of ranking.STAND_IN.
@@ -179,15 +181,15 @@ def _comparable(context: Context, record: ProjectRecord, models: Sequence[Served
     if rankings.order is None:
         return rankings
     if not rankings.parts:
-        return Rankings(comparable(models[0], rankings.order), {})
+        return PoolRankings(comparable(models[0], rankings.order), {})
     by_key = {model.key: model for model in models}
-    return Rankings(rankings.order, {key: comparable(by_key[key], part) for key, part in rankings.parts.items()})
+    return PoolRankings(rankings.order, {key: comparable(by_key[key], part) for key, part in rankings.parts.items()})
 
 
 def priorities(
     settings: Settings,
     models: Sequence[ServedModel],
-    rankings: Rankings,
+    rankings: PoolRankings,
     task_ids: IntArray,
     predictions: Sequence[Sequence[Prediction | None]],
 ) -> list[float]:
