@@ -1,4 +1,4 @@
-"""Scripted annotators who label through Label Studio's own requests, as its editor sends them from a browser."""
+"""Scripted annotators. They label through the same requests that Label Studio's editor sends from a browser."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import httpx
 from backend.simulate.annotator import Oracle
 from backend.types import ControlTag, Json, Task
 
-PATIENCE_S = 60.0  # a browser waits longer, its user does not
+PATIENCE_S = 60.0  # a browser would wait longer, but its user would not
 
 
 @dataclass(slots=True)
 class Diary:
-    """What an annotator's requests came to."""
+    """The results of an annotator's requests."""
 
     labels: int = 0
     requests: int = 0
@@ -29,7 +29,7 @@ class Diary:
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """A signed-in user who knows the true labels; none of the requests is sent twice."""
+    """A signed-in user who knows the true labels; it sends no request twice."""
 
     browser: httpx.Client
     project_id: int
@@ -41,10 +41,10 @@ class Annotator:
     def work(self, end: threading.Event) -> None:
         """Label task after task until `end` is set, or the queue is empty."""
         while not end.wait(self.pause_s):
-            found = self._send("GET", f"/api/projects/{self.project_id}/next/")
-            if found is None:
+            payload = self._send("GET", f"/api/projects/{self.project_id}/next/")
+            if payload is None:
                 continue
-            task = Task(found["id"], found["data"])
+            task = Task(payload["id"], payload["data"])
             regions: list[Json] = self.oracle.answer(self.tag, task)
             seconds = {"lead_time": 3.0}
             # The editor saves a draft on the way.
@@ -55,7 +55,7 @@ class Annotator:
             self._send("GET", f"/api/tasks/{task.id}/{query}")
 
     def _send(self, method: str, path: str, body: Json | None = None) -> Any:
-        """Return the answer; a request that fails goes into the diary."""
+        """Return the answer, None for a request that fails; the diary records it."""
         diary, started = self.diary, time.monotonic()
         diary.requests += 1
         try:
@@ -72,7 +72,7 @@ class Annotator:
 
 @contextmanager
 def browser_of(url: str, email: str, password: str) -> Iterator[httpx.Client]:
-    """Give a client that is logged in with a cookie."""
+    """Yield a client that is logged in with a cookie."""
     with httpx.Client(base_url=url, timeout=PATIENCE_S, headers={"Referer": url}) as browser:
         browser.get("/user/login/").raise_for_status()
         form = {"email": email, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}

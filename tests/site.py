@@ -1,4 +1,4 @@
-"""A web server on loopback with canned replies, which plays Label Studio, other hosts and attackers."""
+"""A web server on loopback with canned replies, in the role of Label Studio, of other hosts and of attackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 class _Quiet(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients hang up on purpose."""
+        """Print nothing: clients hang up on purpose."""
 
 
 class Site:
@@ -18,14 +18,14 @@ class Site:
 
     def __init__(self) -> None:
         self.replies: dict[str, Reply] = {}
-        self.seen: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                site.seen.append((self.path, self.headers["Authorization"]))
+                site.requests.append((self.path, self.headers["Authorization"]))
                 status, headers, body = site.replies.get(self.path, (404, {}, b"nothing here"))
                 self.send_response(status)
                 length = {} if "Transfer-Encoding" in headers else {"Content-Length": str(len(body))}

@@ -1,4 +1,4 @@
-"""What several test modules need."""
+"""Helpers that several test modules share: image servers, contexts, tiny models and versions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TWO_TAGS = CONFIG.replace(
 
 @dataclass(frozen=True)
 class ImageSite:
-    """A folder and the address under which a web server shows it."""
+    """A folder and the address of the web server that serves it."""
 
     folder: Path
     url: str
@@ -71,7 +71,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve_images(folder: Path) -> Iterator[ImageSite]:
-    """Make a folder and serve the files that are put into it."""
+    """Make a folder and serve its files."""
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -91,7 +91,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_program(name: str) -> Path:
-    """Return one of Debian's programs, see `needs.PACKAGES`; without it skip, or with REQUIRE_ALL=1 fail."""
+    """Return the path of a program of Debian, see `needs.PACKAGES`; without it skip, or with REQUIRE_ALL=1 fail."""
     program = needs.find(name)
     if program is None:
         if needs.hidden():
@@ -102,7 +102,7 @@ def require_program(name: str) -> Path:
 
 
 def sign_up(client: LabelStudioClient, email: str, password: str) -> None:
-    """Make a user of the same Label Studio by its invite link, as a new colleague does."""
+    """Make a user in the same Label Studio by its invite link, as a new colleague does."""
     page = client.http.get("/api/invite")["invite_url"]
     with httpx.Client(base_url=client.url, headers={"Referer": client.url}) as browser:
         browser.get(page).raise_for_status()
@@ -121,14 +121,14 @@ def open_context(settings: Settings) -> Iterator[Context]:
 
 
 def cycle_of(context: Context) -> Cycle:
-    """Return the steps of the loop as a worker takes them, in this process."""
+    """Return the loop's steps, to run them in this process in place of a worker."""
     return Cycle(context, Jobs(context.redis))
 
 
 @contextmanager
 def serve(context: Context) -> Iterator[httpx.Client]:
-    """Serve a context by uvicorn on a free port; gives a client of it."""
-    # By name: else asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for the client's acknowledgement.
+    """Serve a context by uvicorn on a free port; yield a client of it."""
+    # With `proto` named: else asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         server = listener.server(context)
@@ -153,7 +153,7 @@ def tiny_yolo(
     task: YoloTask = "detect",
     **options: Any,
 ) -> Path:
-    """Save untrained weights that find many objects, different ones on different images."""
+    """Save untrained weights that detect many objects, different ones in different images."""
     quiet_ultralytics()
     import torch
     from ultralytics.nn import tasks
@@ -167,7 +167,7 @@ def tiny_yolo(
     model.names = dict(enumerate(names))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average: batch norm learns what is usual in a few passes
+            module.momentum = None  # a plain average, so that batch norm learns its statistics in a few passes
     with torch.no_grad():
         model.train()
         for _ in range(3):
@@ -177,13 +177,13 @@ def tiny_yolo(
         elif task == "semantic":
             model.model[-1].classifier[-1].weight.normal_(0, 0.2)
         else:
-            _make_curious(model.model[-1])
+            _detect_everywhere(model.model[-1])
     torch.save({"model": model, "train_args": {}}, path)
     return path
 
 
-def _make_curious(head: Any) -> None:
-    """Let a head find objects everywhere."""
+def _detect_everywhere(head: Any) -> None:
+    """Change a head's weights so that it detects objects everywhere."""
     for branch in head.cv3:
         branch[-1].weight.normal_(0, 0.2)
         branch[-1].bias.fill_(-2.0)
@@ -192,7 +192,7 @@ def _make_curious(head: Any) -> None:
     if hasattr(head, "kpt_shape"):
         for branch in head.cv4:
             branch[-1].weight.normal_(0, 0.1)
-            branch[-1].bias.fill_(2.0)  # points that are seen, near the middle of their box
+            branch[-1].bias.fill_(2.0)  # visible points, near the middle of their box
 
 
 def publish(
@@ -207,7 +207,7 @@ def publish(
     from_name: str = "label",
     task: YoloTask = "detect",
 ) -> ModelVersion:
-    """Publish weights as the next version of a project, as a training does; `others` are those of further tags."""
+    """Publish weights as the next version of a project; `others` are the models and weights of further tags."""
     number = store.reserve_number(project_id)
     metrics = Metrics(
         *(0.5, 0.3, dict.fromkeys(classes, 0.5)),
@@ -240,9 +240,9 @@ def publish(
 
 
 def with_model(version: ModelVersion, *others: TagModel, **changes: Any) -> ModelVersion:
-    """Return a version whose first model has changes; `others` replace its further models, if there are any."""
-    first, *rest = version.models
-    models = (replace(first, **changes), *(others or rest))
+    """Return a version with changes to its first model; `others`, if given, replace its further models."""
+    first, *further = version.models
+    models = (replace(first, **changes), *(others or further))
     return replace(version, models=models)
 
 

@@ -50,5 +50,5 @@ def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask
     page.get_by_test_id("bottombar-submit-button").click()
     await_true(lambda: any(client.annotations.task_ids(project)), "the annotation", patience_s=120)
     page.goto("about:blank")
-    (found,) = client.annotations.annotated_tasks(project)
-    return found
+    (annotated,) = client.annotations.annotated_tasks(project)
+    return annotated

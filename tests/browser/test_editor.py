@@ -40,18 +40,18 @@ def test_a_pre_annotation_goes_through_the_editor(
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
     sent, done = through_the_editor(label_studio, page, kind, picture, kinds.prediction(tag, kinds.drawn(tag, picture)))
-    assert {each["type"] for each in sent} == set(kind.types)
-    assert sorted(each["type"] for each in done) == sorted(each["type"] for each in sent)
+    assert {item["type"] for item in sent} == set(kind.types)
+    assert sorted(item["type"] for item in done) == sorted(item["type"] for item in sent)
     assert tags.explain(tag, done) == ()
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
 
 
 def through_the_editor(
-    label_studio: LabelStudioProcess, page: Page, kind: Kind, picture: LabeledImage, found: Prediction
+    label_studio: LabelStudioProcess, page: Page, kind: Kind, picture: LabeledImage, predicted: Prediction
 ) -> tuple[list[Json], tuple[Mapping[str, Any], ...]]:
     """Return a prediction's regions as they are sent, and as the editor submits them."""
     tag = kind.tag()
-    regions = tags.encode(tag, found, tag.labels, 0.5, "1")
+    regions = tags.encode(tag, predicted, tag.labels, 0.5, "1")
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
@@ -82,7 +82,7 @@ def test_a_rotated_box_that_leaves_the_image_goes_through_the_editor(
     kind = KINDS["RectangleLabels model_obb"]
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
-    found = kinds.prediction(tag, kinds.drawn(tag, picture)[:1])
-    found = replace(found, rotated=np.array([box], dtype=np.float32))
-    sent, done = through_the_editor(label_studio, page, kind, picture, found)
+    predicted = kinds.prediction(tag, kinds.drawn(tag, picture)[:1])
+    predicted = replace(predicted, rotated=np.array([box], dtype=np.float32))
+    sent, done = through_the_editor(label_studio, page, kind, picture, predicted)
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))

@@ -99,10 +99,10 @@ class Editor:
 
 
 @contextmanager
-def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, found: Prediction) -> Iterator[Editor]:
+def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, predicted: Prediction) -> Iterator[Editor]:
     """Open a video with what was found in it, as an annotator does."""
     (tag,) = label_config.parse(config)
-    sent = tags.encode(tag, found, tag.labels, 0.5, "1")
+    sent = tags.encode(tag, predicted, tag.labels, 0.5, "1")
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     with LabelStudioClient(studio.url, studio.api_key) as client:
@@ -156,10 +156,10 @@ def labels_shown(page: Page) -> list[str]:
 
 def assert_kept(tag: ControlTag, sent: list[Json], done: tuple[Mapping[str, Any], ...]) -> None:
     """What is submitted says what was sent, to the editor, to us and to our training."""
-    assert [each["value"] for each in done] == [each["value"] for each in sent]
+    assert [item["value"] for item in done] == [item["value"] for item in sent]
     for key in ("id", "type", "from_name", "to_name", "score"):
-        assert [each[key] for each in done] == [each[key] for each in sent]
-    assert all("original_width" not in each for each in done)
+        assert [item[key] for item in done] == [item[key] for item in sent]
+    assert all("original_width" not in item for item in done)
     assert tags.explain(tag, done) == ()
     assert tags.decode(tag, done) == tags.decode(tag, sent)
 
@@ -170,7 +170,7 @@ def test_objects_go_through_the_editor(label_studio: LabelStudioProcess, page: P
     with opened(label_studio, page, BOXES, clip, tracks()) as editor:
         expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {FRAMES}", timeout=PATIENCE_MS)
         assert labels_shown(page) == ["Vehicle", "Person"]
-        red, blue = (each["id"] for each in editor.sent)
+        red, blue = (item["id"] for item in editor.sent)
         assert page.evaluate(KEYS) == {red: [[1, FRAMES]], blue: [[5, 14], [17, 19]]}
         for number in (2, 21, FRAMES - 1):
             editor.go(number)
@@ -236,7 +236,7 @@ def test_an_annotator_who_does_not_wait_for_the_video(
         loading.wait_for_function("document.querySelector('video').duration > 0")
         done = editor.submit()
     loading.close()
-    assert [(each["value"]["framesCount"], each["value"]["duration"]) for each in done] == [(1, 1.6)] * 2
+    assert [(item["value"]["framesCount"], item["value"]["duration"]) for item in done] == [(1, 1.6)] * 2
     assert tags.explain(tag, done) == ()
     assert tags.decode(tag, done) == tags.decode(tag, editor.sent)
 
@@ -247,7 +247,7 @@ def test_events_go_through_the_editor(label_studio: LabelStudioProcess, page: Pa
         expect(page.locator(".lsf-frames-control")).to_have_text(f"1 of {FRAMES}", timeout=PATIENCE_MS)
         assert labels_shown(page) == ["Ball in play", "Goal"]
         spans = {box.label: (box.frame, box.last) for box in tags.decode(tag, editor.sent)}
-        ids = {each["value"]["timelinelabels"][0]: each["id"] for each in editor.sent}
+        ids = {item["value"]["timelinelabels"][0]: item["id"] for item in editor.sent}
         assert page.evaluate(RANGES) == {ids[label]: list(span) for label, span in spans.items()}
         done = editor.submit()
     assert_kept(tag, editor.sent, done)

@@ -112,7 +112,7 @@ def test_the_frames_of_a_video_to_label_first(
         watched, failed = sorted(task.id for task in client.tasks.unlabeled(project))
     set_up(context, project)
     context.store.activate(project, publish(context.store, project, tiny_weights).number)
-    seen = Prediction(
+    predicted = Prediction(
         width=160,
         height=120,
         boxes=np.zeros((1, 4), np.float32),
@@ -122,7 +122,9 @@ def test_the_frames_of_a_video_to_label_first(
         tracks=Tracks(np.array([1]), np.array([0]), np.array([False]), 60, 25.0),
         doubted_frames=np.array([26, 1]),
     )
-    context.store.pools.save_shard(project, 1, PoolShard(0, np.array([watched, failed]), (seen, None)), tag="label")
+    context.store.pools.save_shard(
+        project, 1, PoolShard(0, np.array([watched, failed]), (predicted, None)), tag="label"
+    )
     done = cli(environ, "frames", str(project), str(watched))
     assert (done.returncode, done.stdout) == (0, "26, 1\n"), done.stderr
     done = cli(environ, "frames", str(project), str(failed))
@@ -137,8 +139,8 @@ def test_status(environ: dict[str, str], context: Context, tiny_weights: Path) -
     context.progress.note_failures(7, [5], {5: "answered 404"})
     done = cli(environ, "status", "7")
     assert done.returncode == 0
-    told = ("yolo11n-v0", "yolo11n-v1", "30 of 100 tasks", "4 of 20", "information_density_unique", "task 5")
-    for text in (*told, "answered 404"):
+    facts = ("yolo11n-v0", "yolo11n-v1", "30 of 100 tasks", "4 of 20", "information_density_unique", "task 5")
+    for text in (*facts, "answered 404"):
         assert text in done.stdout
 
 
@@ -193,10 +195,10 @@ def test_the_server_starts_without_label_studio_and_says_so(environ: dict[str, s
             assert awaited(f"http://127.0.0.1:{port}/health", child)
         finally:
             child.send_signal(signal.SIGTERM)
-            _, said = child.communicate(timeout=60)
-    assert f"{studio}" in said
-    assert "starts anyway" in said
-    assert "Traceback" not in said
+            _, log = child.communicate(timeout=60)
+    assert f"{studio}" in log
+    assert "starts anyway" in log
+    assert "Traceback" not in log
 
 
 def awaited(url: str, child: subprocess.Popen[str], limit_s: float = 60) -> bool:

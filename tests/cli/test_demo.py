@@ -59,9 +59,9 @@ def test_a_second_demo_in_a_folder_is_refused_and_touches_nothing(tmp_path: Path
 def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
     """Also one where somebody keeps a folder that is called as one of ours is."""
     (tmp_path / "label-studio").mkdir()
-    mine = tmp_path / "thesis.tex"
-    mine.write_text("mine")
-    for folder in (tmp_path, mine):
+    own_file = tmp_path / "thesis.tex"
+    own_file.write_text("mine")
+    for folder in (tmp_path, own_file):
         with pytest.raises(BackendError, match="not a demo's folder"), demo_folder.locked(folder):
             pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["label-studio", "thesis.tex"]
@@ -81,17 +81,17 @@ def test_a_new_demo_has_the_ports_of_the_last_one_and_nothing_else_of_it(tmp_pat
 
 
 def test_a_port_that_is_taken_is_not_used(tmp_path: Path) -> None:
-    with demo_folder.locked(tmp_path), socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        kept = DemoRecord(label_studio_port=port, backend_port=free_port(), project_id=1)
-        demo_folder.write(tmp_path, kept)
+    with demo_folder.locked(tmp_path), socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        record = DemoRecord(label_studio_port=port, backend_port=free_port(), project_id=1)
+        demo_folder.write(tmp_path, record)
         with pytest.raises(BackendError, match=f"port {port} of the demo is in use"):
             demo_folder.reopen(tmp_path)
         fresh = demo_folder.renew(tmp_path)
     assert fresh.label_studio_port != port
-    assert fresh.backend_port == kept.backend_port
+    assert fresh.backend_port == record.backend_port
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"label_studio_port": 1, "backend_port": 2}'])
@@ -107,19 +107,19 @@ def test_there_must_be_a_demo_to_open_again(tmp_path: Path, content: str | None)
 
 def test_without_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_display, "LINE_S", 0.0)
-    shown = io.StringIO()
-    with Display(Console(file=shown)).progress("training") as report:
+    output = io.StringIO()
+    with Display(Console(file=output)).progress("training") as report:
         for done, total in ((0, 0), (1, 4), (1, 4), (4, 4)):
             report(done, total)
-    assert shown.getvalue().splitlines() == ["training ...", "training: 1 of 4", "training: 4 of 4"]
+    assert output.getvalue().splitlines() == ["training ...", "training: 1 of 4", "training: 4 of 4"]
 
 
 def test_plain_lines_are_few() -> None:
-    shown = io.StringIO()
-    with Display(Console(file=shown)).progress("training") as report:
+    output = io.StringIO()
+    with Display(Console(file=output)).progress("training") as report:
         for done in range(1000):
             report(done, 1000)
-    assert shown.getvalue().splitlines() == ["training ..."]
+    assert output.getvalue().splitlines() == ["training ..."]
 
 
 # The whole demo
@@ -215,12 +215,12 @@ def test_a_demo_without_a_published_version_ends_well_and_opens_again_as_it_was(
     data_yaml = synthetic.generate(tmp_path / "scenes", pool=10, test=4, seed=0)
     with demo(folder, "--exit", "--rounds", "1", "--data", str(data_yaml), environ=TINY) as first:
         assert first.await_end() == 0
-        said = first.text()
-    lines = said.splitlines()
+        output = first.text()
+    lines = output.splitlines()
     assert all(line.strip() for line in lines)
     assert [word in lines[0] for word in (EMAIL, PASSWORD)] == [True, True]
-    assert "not published" in said
-    assert "labels=4 version=none map50=none first_map50=none" in said
+    assert "not published" in output
+    assert "labels=4 version=none map50=none first_map50=none" in output
     record = demo_folder.read(folder)
     assert record is not None
     assert record.label_studio_url in lines[0]

@@ -76,10 +76,10 @@ class Run:
         return self.child(name)
 
 
-def await_true(condition: Callable[[], bool], what: str) -> None:
+def await_true(condition: Callable[[], bool], event: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"no {what}"
+        assert time.monotonic() < deadline, f"no {event}"
         time.sleep(0.05)
 
 

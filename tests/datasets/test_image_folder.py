@@ -20,8 +20,8 @@ def test_classes_are_folders_by_name(tmp_path: Path) -> None:
     files = ("train/dog/2.jpg", "train/dog/more/1.PNG", "train/cat/1.jpg", "val/cat/3.jpg", "test/dog/4.jpg")
     data = image_folder.read(write(tmp_path, *files, "train/cat/notes.txt", "train/.cache/x.jpg"))
     assert data.classes == ("cat", "dog")
-    found = [(file.path.relative_to(tmp_path).as_posix(), file.boxes[0].label) for file in data.train]
-    assert found == [("train/cat/1.jpg", "cat"), ("train/dog/2.jpg", "dog"), ("train/dog/more/1.PNG", "dog")]
+    train = [(file.path.relative_to(tmp_path).as_posix(), file.boxes[0].label) for file in data.train]
+    assert train == [("train/cat/1.jpg", "cat"), ("train/dog/2.jpg", "dog"), ("train/dog/more/1.PNG", "dog")]
     assert all(len(file.boxes) == 1 and file.boxes[0].xywh == WHOLE for file in data.train)
     assert [(len(split), split[0].boxes[0].label) for split in (data.val, data.test)] == [(1, "cat"), (1, "dog")]
     assert data.notes == ()

@@ -19,54 +19,54 @@ def lines(task: YoloTask, kpt_shape: tuple[int, int] = (2, 3)) -> Lines:
 
 
 def test_a_rotated_box_keeps_its_corners() -> None:
-    found = parse(DIAMOND, lines("obb"), "")
-    assert found is not None
-    assert found.label == "cat"
-    assert found.outline == (((0.5, 0.3), (0.7, 0.5), (0.5, 0.7), (0.3, 0.5)),)
-    assert found.xywh == pytest.approx((0.5, 0.5, 0.4, 0.4))
+    label = parse(DIAMOND, lines("obb"), "")
+    assert label is not None
+    assert label.label == "cat"
+    assert label.outline == (((0.5, 0.3), (0.7, 0.5), (0.5, 0.7), (0.3, 0.5)),)
+    assert label.xywh == pytest.approx((0.5, 0.5, 0.4, 0.4))
 
 
 def test_a_corner_may_lie_a_little_outside_but_the_hull_does_not() -> None:
-    found = parse("0 -0.01 0.3 0.2 0.5 0 0.7 -0.01 0.5", lines("obb"), "")
-    assert found is not None
-    assert found.outline[0][0] == (-0.01, 0.3)
-    assert found.xywh[0] - found.xywh[2] / 2 == pytest.approx(0)
+    label = parse("0 -0.01 0.3 0.2 0.5 0 0.7 -0.01 0.5", lines("obb"), "")
+    assert label is not None
+    assert label.outline[0][0] == (-0.01, 0.3)
+    assert label.xywh[0] - label.xywh[2] / 2 == pytest.approx(0)
 
 
 def test_an_outline_is_cut_off_at_the_border() -> None:
-    found = parse(TRIANGLE.replace("0.6", "1.01"), lines("segment"), "")
-    assert found is not None
-    assert found.label == "dog"
-    assert max(y for _, y in found.outline[0]) == 1
-    assert found.xywh[1] + found.xywh[3] / 2 == pytest.approx(1)
-    assert 0.15 < ring_area(found.outline[0]) < 0.17
+    label = parse(TRIANGLE.replace("0.6", "1.01"), lines("segment"), "")
+    assert label is not None
+    assert label.label == "dog"
+    assert max(y for _, y in label.outline[0]) == 1
+    assert label.xywh[1] + label.xywh[3] / 2 == pytest.approx(1)
+    assert 0.15 < ring_area(label.outline[0]) < 0.17
 
 
 def test_an_outline_may_have_any_number_of_points() -> None:
     ring = [(0.5 + 0.3 * math.cos(a / 9), 0.5 + 0.3 * math.sin(a / 9)) for a in range(56)]
-    found = parse("0 " + " ".join(f"{x:.6f} {y:.6f}" for x, y in ring), lines("segment"), "")
-    assert found is not None
-    assert len(found.outline[0]) == 56
-    assert found.xywh == pytest.approx((0.5, 0.5, 0.6, 0.6), abs=0.01)
+    label = parse("0 " + " ".join(f"{x:.6f} {y:.6f}" for x, y in ring), lines("segment"), "")
+    assert label is not None
+    assert len(label.outline[0]) == 56
+    assert label.xywh == pytest.approx((0.5, 0.5, 0.6, 0.6), abs=0.01)
 
 
 def test_points_that_are_not_labeled_have_no_place() -> None:
-    found = parse("0 0.5 0.5 0.4 0.4 0.4 1.005 2 7 -7 0", lines("pose"), "")
-    assert found is not None
-    assert found.keypoints == ((0.4, 1.0, 2), (0.0, 0.0, 0))
-    assert found.xywh == pytest.approx((0.5, 0.5, 0.4, 0.4))
+    label = parse("0 0.5 0.5 0.4 0.4 0.4 1.005 2 7 -7 0", lines("pose"), "")
+    assert label is not None
+    assert label.keypoints == ((0.4, 1.0, 2), (0.0, 0.0, 0))
+    assert label.xywh == pytest.approx((0.5, 0.5, 0.4, 0.4))
 
 
 def test_points_of_two_numbers_are_visible_unless_they_are_negative() -> None:
-    found = parse("0 0.5 0.5 0.4 0.4 0.4 0.6 -0.005 0.3", lines("pose", (2, 2)), "")
-    assert found is not None
-    assert found.keypoints == ((0.4, 0.6, 2), (0.0, 0.0, 0))
+    label = parse("0 0.5 0.5 0.4 0.4 0.4 0.6 -0.005 0.3", lines("pose", (2, 2)), "")
+    assert label is not None
+    assert label.keypoints == ((0.4, 0.6, 2), (0.0, 0.0, 0))
 
 
 def test_a_class_is_of_the_whole_image() -> None:
-    found = parse(" 1 ", lines("classify"), "")
-    assert found is not None
-    assert (found.label, found.xywh) == ("dog", WHOLE)
+    label = parse(" 1 ", lines("classify"), "")
+    assert label is not None
+    assert (label.label, label.xywh) == ("dog", WHOLE)
 
 
 @pytest.mark.parametrize(

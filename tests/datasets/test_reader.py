@@ -124,7 +124,7 @@ def test_notes_a_box_without_an_area(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "problem"),
     [
         ("2 0.5 0.5 0.1 0.1", "no class 2 .*use 0 to 1"),
         ("-1 0.5 0.5 0.1 0.1", "no class -1"),
@@ -138,9 +138,9 @@ def test_notes_a_box_without_an_area(tmp_path: Path) -> None:
         ("0 0.5 nan 0.1 0.1", "leaves the image"),
     ],
 )
-def test_bad_label_lines_are_named(tmp_path: Path, line: str, what: str) -> None:
+def test_bad_label_lines_are_named(tmp_path: Path, line: str, problem: str) -> None:
     yaml = write(tmp_path, FOLDERS, labels=f"{LINE}\n{line}\n")
-    with pytest.raises(DataError, match=what) as caught:
+    with pytest.raises(DataError, match=problem) as caught:
         read(yaml)
     assert caught.value.where == f"{tmp_path / 'labels/train/a.txt'}, line 3"
     assert caught.value.fix
@@ -148,7 +148,7 @@ def test_bad_label_lines_are_named(tmp_path: Path, line: str, what: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("yaml", "what"),
+    ("yaml", "problem"),
     [
         ("", "not a data set"),
         ("- train\n", "not a data set"),
@@ -169,11 +169,11 @@ def test_bad_label_lines_are_named(tmp_path: Path, line: str, what: str) -> None
         (FOLDERS.replace("images/train", "bad.txt"), "no image .*missing.jpg .*bad.txt, line 2"),
     ],
 )
-def test_bad_data_yaml_is_named(tmp_path: Path, yaml: str, what: str) -> None:
+def test_bad_data_yaml_is_named(tmp_path: Path, yaml: str, problem: str) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "bad.txt").write_text("images/train/a.jpg\nimages/train/missing.jpg\n")
     path = write(tmp_path, yaml)
-    with pytest.raises(DataError, match=what) as caught:
+    with pytest.raises(DataError, match=problem) as caught:
         read(path)
     assert str(tmp_path) in caught.value.where
     assert caught.value.fix
@@ -246,7 +246,7 @@ def test_a_skeleton_is_in_the_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "what"),
+    ("lines", "problem"),
     [
         ("", "kpt_shape is None"),
         ("kpt_shape: 17", "kpt_shape is 17"),
@@ -260,9 +260,9 @@ def test_a_skeleton_is_in_the_yaml(tmp_path: Path) -> None:
         ("kpt_shape: [2, 3]\nflip_idx: 1", "flip_idx is 1"),
     ],
 )
-def test_a_bad_skeleton_is_named(tmp_path: Path, lines: str, what: str) -> None:
+def test_a_bad_skeleton_is_named(tmp_path: Path, lines: str, problem: str) -> None:
     yaml = alike(tmp_path, f"{FOLDERS}{lines}\n", OBJECT)
-    with pytest.raises(DataError, match=what) as caught:
+    with pytest.raises(DataError, match=problem) as caught:
         read(yaml, "pose")
     assert caught.value.where == str(yaml)
 

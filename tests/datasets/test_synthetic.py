@@ -49,11 +49,11 @@ def test_images_have_the_size_asked_for(data: YoloData) -> None:
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    first, second, other = (
+    first, second, other_seed = (
         _bytes(generate(tmp_path / name, pool=3, test=2, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == second
-    assert first != other
+    assert first != other_seed
 
 
 def test_near_copies_and_strangers(tmp_path: Path) -> None:
@@ -66,17 +66,17 @@ def test_near_copies_and_strangers(tmp_path: Path) -> None:
     same = np.arange(18)[:, None] // 3 == np.arange(18) // 3
     assert alike[same].min() > alike[~same].max()
     for first, *others in (data.train[begin : begin + 3] for begin in range(0, 18, 3)):
-        for other in others:
-            assert [box.label for box in other.boxes] == [box.label for box in first.boxes]
-            moved = np.array([box.xywh for box in other.boxes]) - [box.xywh for box in first.boxes]
+        for copy in others:
+            assert [box.label for box in copy.boxes] == [box.label for box in first.boxes]
+            moved = np.array([box.xywh for box in copy.boxes]) - [box.xywh for box in first.boxes]
             assert np.abs(moved * 160).max() <= 2.01
 
 
 def test_what_a_copy_pushes_over_the_edge_is_no_label() -> None:
     scene = Scene(np.zeros((160, 160, 3), np.uint8), (1, 2), ((0, 0, 4, 30), (50, 50, 80, 80)))
-    found = [near_copy(scene, np.random.default_rng(seed)) for seed in range(20)]
-    assert {one.classes for one in found} == {(1, 2), (2,)}
-    assert all(0 <= edge <= 160 for one in found for box in one.boxes for edge in box)
+    copies = [near_copy(scene, np.random.default_rng(seed)) for seed in range(20)]
+    assert {copy.classes for copy in copies} == {(1, 2), (2,)}
+    assert all(0 <= edge <= 160 for copy in copies for box in copy.boxes for edge in box)
 
 
 def test_a_copy_of_nothing_is_nothing() -> None:
@@ -100,9 +100,9 @@ def test_tail_zero_is_flat(tmp_path: Path) -> None:
 def test_pool_and_test_share_no_digit() -> None:
     pool, test = _split_digits(np.random.default_rng(0))
     assert sum(map(len, pool)) + sum(map(len, test)) == 1797
-    for mine, theirs in zip(pool, test, strict=True):
-        assert len(theirs) > 30
-        assert not {scan.tobytes() for scan in mine} & {scan.tobytes() for scan in theirs}
+    for pool_scans, test_scans in zip(pool, test, strict=True):
+        assert len(test_scans) > 30
+        assert not {scan.tobytes() for scan in pool_scans} & {scan.tobytes() for scan in test_scans}
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -22,7 +22,7 @@ def image(task_id: int, *boxes: LabeledBox, random: bool = True, path: Path = Pa
 
 
 def ids(images: Sequence[LabeledImage]) -> set[int]:
-    return {each.task_id for each in images}
+    return {image.task_id for image in images}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_only_random_images_are_held_out_and_about_the_share_asked_for() -> None
     images = [image(number, BOX, random=number % 2 == 0) for number in range(1000)]
     split = writer.split(images, val_share=0.2, project_id=1)
     assert split.held_out
-    assert all(each.random for each in split.val)
+    assert all(image.random for image in split.val)
     assert 70 < len(split.val) < 130  # 100 of 500 are expected
     assert ids(split.train) | ids(split.val) == set(range(1000))
     assert not ids(split.train) & ids(split.val)
@@ -53,15 +53,15 @@ def test_labeling_more_moves_no_image_to_the_other_side() -> None:
 
 def test_projects_draw_differently_and_processes_alike() -> None:
     images = [image(number, BOX) for number in range(100)]
-    one, two = (ids(writer.split(images, val_share=0.2, project_id=number).val) for number in (1, 2))
-    assert one != two
+    first, second = (ids(writer.split(images, val_share=0.2, project_id=number).val) for number in (1, 2))
+    assert first != second
     code = (
         "from pathlib import Path; from backend.datasets.writer import *; from backend.types import LabeledBox;"
         "images = [LabeledImage(n, Path('x'), (LabeledBox('cat', (.5, .5, .2, .4)),), True) for n in range(100)];"
         "print(sorted(i.task_id for i in split(images, val_share=0.2, project_id=1).val))"
     )
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(elsewhere.stdout) == sorted(one)
+    assert json.loads(elsewhere.stdout) == sorted(first)
 
 
 @pytest.mark.parametrize(

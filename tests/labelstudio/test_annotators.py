@@ -50,7 +50,7 @@ def annotated(kind: Kind, folder: Path, seed: int = 3) -> tuple[ControlTag, tupl
 
 def beside(result: list[Json], *more: Json) -> list[Json]:
     """Return a result with other items before, between and behind its own."""
-    return [*more, *(each for item in result for each in (item, *more))]
+    return [*more, *(part for item in result for part in (item, *more))]
 
 
 def per_region(result: list[Json]) -> list[Json]:
@@ -107,8 +107,8 @@ HABITS: list[Habit] = [per_region, related, rated, with_unknown_tags, with_meta,
 def test_it_does_no_harm(kind: Kind, habit: Habit, tmp_path: Path) -> None:
     tag, shapes, result = annotated(kind, tmp_path)
     if habit is hidden:  # an annotator hides points that are covered
-        seen = [tuple((x, y, 1) for x, y, _ in shape.keypoints) for shape in shapes]
-        shapes = tuple(dataclasses.replace(shape, keypoints=ps) for shape, ps in zip(shapes, seen, strict=True))
+        visible = [tuple((x, y, 1) for x, y, _ in shape.keypoints) for shape in shapes]
+        shapes = tuple(dataclasses.replace(shape, keypoints=ps) for shape, ps in zip(shapes, visible, strict=True))
     done = habit(copy.deepcopy(result))
     assert_same(tags.decode(tag, done), shapes)
     assert tags.explain(tag, done) == ()
@@ -121,9 +121,9 @@ def test_a_region_with_two_labels_is_one_of_each(of_objects: Kind, tmp_path: Pat
     for item in result:
         if item["from_name"] == key:
             item["value"][label] = list(both)
-    found = tags.decode(tag, result)
-    assert [box.label for box in found] == list(both) * len(shapes)
-    assert_same(found[::2], [dataclasses.replace(shape, label=both[0]) for shape in shapes])
+    decoded = tags.decode(tag, result)
+    assert [box.label for box in decoded] == list(both) * len(shapes)
+    assert_same(decoded[::2], [dataclasses.replace(shape, label=both[0]) for shape in shapes])
     assert tags.explain(tag, result) == ()
 
 
@@ -253,15 +253,15 @@ def test_what_leaves_the_image_is_clipped(of_objects: Kind, tmp_path: Path) -> N
             value["points"] = [[3 * x - 100, y] for x, y in value["points"]]
         elif "x" in value:
             value["x"] -= 30
-    found = tags.decode(tag, result)
+    decoded = tags.decode(tag, result)
     assert tags.unreadable(tag, result) == ()
-    for box in found:
+    for box in decoded:
         x, y, width, height = box.xywh
         assert min(width, height) > 0
         assert min(x - width / 2, y - height / 2) >= -1e-9
         assert max(x + width / 2, y + height / 2) <= 1 + 1e-9
         assert all(0 <= share <= 1 for x, y, _ in box.keypoints for share in (x, y))
-    assert found
+    assert decoded
 
 
 @pytest.mark.parametrize(("rotation", "note"), [(0, ""), (90, ""), (-180, ""), (30, rectanglelabels.TURNED)])
@@ -281,27 +281,30 @@ def test_a_box_that_loses_its_angle_says_so(rotation: float, note: str) -> None:
 
 def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
     """Return results of a kind that cannot be learned from, by what their reason says."""
-    first, *rest = copy.deepcopy(result)
+    first, *others = copy.deepcopy(result)
     value = first["value"]
     if tag.task == "classify":
         gone = {tag.kind: [["Gone"]] if tag.kind == "taxonomy" else ["Gone"]}
         return {"the label 'Gone', which is not in the label config": [first | {"value": gone}]}
     label = rectanglelabels.KIND if tag.parent else tag.kind
-    found = {
-        "the label 'Gone', which is not in the label config": [first | {"value": value | {label: ["Gone"]}}, *rest]
+    by_reason = {
+        "the label 'Gone', which is not in the label config": [first | {"value": value | {label: ["Gone"]}}, *others]
     }
     if name == "PolygonLabels":
-        found["has fewer than 3 points"] = [first | {"value": value | {"points": value["points"][:2]}}, *rest]
+        by_reason["has fewer than 3 points"] = [first | {"value": value | {"points": value["points"][:2]}}, *others]
     elif tag.kind == "brushlabels":
-        found["cannot be learned: the brush mask cannot be read"] = [
+        by_reason["cannot be learned: the brush mask cannot be read"] = [
             first | {"value": value | {"rle": [1, 2, 3]}},
-            *rest,
+            *others,
         ]
     elif name == "KeyPointLabels":
-        found["is a point without a box"] = [*result, rest[0] | {"id": "lone", "parentID": None}]
+        by_reason["is a point without a box"] = [*result, others[0] | {"id": "lone", "parentID": None}]
     else:
-        found["has no usable x, y, width, height or rotation"] = [first | {"value": value | {"width": None}}, *rest]
-    return found
+        by_reason["has no usable x, y, width, height or rotation"] = [
+            first | {"value": value | {"width": None}},
+            *others,
+        ]
+    return by_reason
 
 
 def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
@@ -309,7 +312,7 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
 ) -> None:
     """Learned without the region, its image would teach that there is nothing."""
     tag, shapes, result = annotated(kind, tmp_path)
-    name = next(name for name, one in KINDS.items() if one is kind)
+    name = next(name for name, registered in KINDS.items() if registered is kind)
     bad = spoilt(name, tag, result)
     results = [result, *bad.values(), result]
     labeled = tuple(
@@ -317,14 +320,14 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
             Task(number, {tag.data_key: images.add(f"{number}.png", size=SIZE)}),
             number,
             "2026-01-01T00:00:00Z",
-            tuple(one),
+            tuple(items),
         )
-        for number, one in enumerate(results)
+        for number, items in enumerate(results)
     )
     (read,) = snapshot.labeled_images(context, 7, (tag,), labeled, frozenset())
-    found = read.images
-    assert [image.task_id for image in found] == [0, len(results) - 1]
-    for image in found:
+    images_read = read.images
+    assert [image.task_id for image in images_read] == [0, len(results) - 1]
+    for image in images_read:
         assert_same(image.boxes, shapes)
     failures = context.progress.failures(7)
     assert sorted(failures) == list(range(1, len(results) - 1))

@@ -22,8 +22,8 @@ EXAMPLES = ("videorectangle.xml", "timelinelabels.xml")
 
 @pytest.fixture(params=EXAMPLES)
 def tag(request: pytest.FixtureRequest) -> ControlTag:
-    (found,) = label_config.parse((ROOT / "label_config" / request.param).read_text(encoding="utf-8"))
-    return found
+    (parsed,) = label_config.parse((ROOT / "label_config" / request.param).read_text(encoding="utf-8"))
+    return parsed
 
 
 def key(frame: int, x: float, *, enabled: bool = True) -> Json:
@@ -58,11 +58,11 @@ def test_a_region_with_two_labels_is_one_of_each(tag: ControlTag) -> None:
     first, _ = result(tag)
     name = "labels" if tag.kind == "videorectangle" else tag.kind
     first["value"][name] = list(tag.labels[:2])
-    found = tags.decode(tag, [first])
-    drawn = {label: [(box.frame, box.last, box.xywh) for box in found if box.label == label] for label in tag.labels}
-    one, other = (drawn[label] for label in tag.labels[:2])
-    assert one
-    assert one == other
+    decoded = tags.decode(tag, [first])
+    drawn = {label: [(box.frame, box.last, box.xywh) for box in decoded if box.label == label] for label in tag.labels}
+    first_label, second_label = (drawn[label] for label in tag.labels[:2])
+    assert first_label
+    assert first_label == second_label
     assert tags.explain(tag, [first]) == ()
 
 
@@ -72,8 +72,8 @@ def spoilt(tag: ControlTag) -> dict[str, list[Json]]:
     labels, frames = ("labels", "sequence") if video else (tag.kind, "ranges")
 
     def with_value(**value: object) -> list[Json]:
-        first, *rest = result(tag)
-        return [first | {"value": first["value"] | value}, *rest]
+        first, *others = result(tag)
+        return [first | {"value": first["value"] | value}, *others]
 
     return {
         "has the label 'Gone', which is not in the label config": with_value(**{labels: ["Gone"]}),
@@ -90,9 +90,9 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
     results = [result(tag), *bad.values(), result(tag)]
     annotated = tuple(
         AnnotatedTask(
-            Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "2026-01-01T00:00:00Z", tuple(one)
+            Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "2026-01-01T00:00:00Z", tuple(spoilt_result)
         )
-        for number, one in enumerate(results)
+        for number, spoilt_result in enumerate(results)
     )
     (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {0, len(results) - 1}
@@ -111,8 +111,8 @@ def test_what_is_no_region_costs_its_own_task_alone(
     clips.write(images.folder / "clip.avi", [Mover("red", (0, 10), (2, 0), (40, 30))], FRAMES, SIZE)
     results = [result(tag), [*result(tag), item]]
     annotated = tuple(
-        AnnotatedTask(Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "", tuple(one))  # type: ignore[arg-type]
-        for number, one in enumerate(results)
+        AnnotatedTask(Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "", tuple(spoilt_result))  # type: ignore[arg-type]
+        for number, spoilt_result in enumerate(results)
     )
     (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {0}

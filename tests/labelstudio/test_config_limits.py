@@ -22,11 +22,11 @@ def calls(work: Callable[[], object]) -> int:
     """Return how many functions are called while `work` runs: what a profiler sees, on any machine the same."""
     count = 0
 
-    def seen(_frame: FrameType, event: str, _argument: Any) -> None:
+    def count_call(_frame: FrameType, event: str, _argument: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    sys.setprofile(seen)
+    sys.setprofile(count_call)
     try:
         work()
     finally:

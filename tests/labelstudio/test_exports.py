@@ -56,8 +56,8 @@ def studio(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFa
                 Image.new("RGB", size).save(path)
             project = client.projects.create("images", '<View><Image name="image" value="$image"/></View>')
             client.tasks.upload_images(project, paths)
-            held = [str(task.data["image"]) for task in client.tasks.unlabeled(project)]
-            images[size] = sorted(held, key=number_of)
+            addresses = [str(task.data["image"]) for task in client.tasks.unlabeled(project)]
+            images[size] = sorted(addresses, key=number_of)
         yield Studio(client, images)
 
 
@@ -85,9 +85,9 @@ def imported(studio: Studio, config: str, results: Results) -> tuple[int, list[l
         for image, result in zip(studio.images[size], results, strict=False)
     ]
     client.http.send("POST", f"/api/projects/{project}/import", tasks)
-    held = [list(map(dict, one.result)) for one in client.annotations.annotated_tasks(project)]
-    assert len(held) == len(results)
-    return project, held
+    stored = [list(map(dict, annotated.result)) for annotated in client.annotations.annotated_tasks(project)]
+    assert len(stored) == len(results)
+    return project, stored
 
 
 def export(studio: Studio, project: int, kind: str, **more: str) -> Export:
@@ -105,25 +105,25 @@ def yolo_lines(files: Export, number: int) -> list[tuple[str, list[float]]]:
     names = files["classes.txt"].decode().split("\n")
     (content,) = (files[name] for name in files if name.startswith("labels/") and number_of(name) == number)
     lines = [line.split() for line in content.decode().splitlines()]
-    return [(names[int(line[0])], [float(each) for each in line[1:]]) for line in lines]
+    return [(names[int(line[0])], [float(field) for field in line[1:]]) for line in lines]
 
 
 def coco_objects(files: Export) -> tuple[dict[int, list[tuple[str, Json]]], Json]:
     """Return the label and the annotation of each object by the number of its image, and all of the file."""
     (content,) = (content for name, content in files.items() if PurePath(name).suffix == ".json")
-    found = json.loads(content)
-    names = {each["id"]: each["name"] for each in found["categories"]}
-    numbers = {each["id"]: number_of(each["file_name"]) for each in found["images"]}
+    coco = json.loads(content)
+    names = {entry["id"]: entry["name"] for entry in coco["categories"]}
+    numbers = {entry["id"]: number_of(entry["file_name"]) for entry in coco["images"]}
     objects = defaultdict(list)
-    for each in found["annotations"]:
-        objects[numbers[each["image_id"]]].append((names[each["category_id"]], each))
-    return objects, found
+    for entry in coco["annotations"]:
+        objects[numbers[entry["image_id"]]].append((names[entry["category_id"]], entry))
+    return objects, coco
 
 
 def region(tag: ControlTag, number: int, size: tuple[int, int], value: Json, kind: str = "", **more: Any) -> Json:
-    found = {"id": f"r{number}", "type": kind or tag.kind, "from_name": tag.from_name, "to_name": tag.to_name}
+    item = {"id": f"r{number}", "type": kind or tag.kind, "from_name": tag.from_name, "to_name": tag.to_name}
     sizes = {"original_width": size[0], "original_height": size[1], "image_rotation": 0}
-    return found | sizes | {"value": value} | more
+    return item | sizes | {"value": value} | more
 
 
 def some_labels(tag: ControlTag, rng: np.random.Generator) -> list[str]:
@@ -156,8 +156,8 @@ def clipped(xywh: Sequence[float]) -> coordinates.Box:
 def assert_boxes(theirs: Sequence[tuple[str, Sequence[float]]], ours: Sequence[LabeledBox]) -> None:
     """Both have the same labels and boxes, but that theirs may leave the image."""
     assert [label for label, _ in theirs] == [box.label for box in ours]
-    found = np.array([clipped(box) for _, box in theirs]).reshape(-1, 4)
-    np.testing.assert_allclose(found, np.array([box.xywh for box in ours]).reshape(-1, 4), rtol=0, atol=1e-9)
+    converted = np.array([clipped(box) for _, box in theirs]).reshape(-1, 4)
+    np.testing.assert_allclose(converted, np.array([box.xywh for box in ours]).reshape(-1, 4), rtol=0, atol=1e-9)
 
 
 # Boxes
@@ -167,10 +167,10 @@ def assert_boxes(theirs: Sequence[tuple[str, Sequence[float]]], ours: Sequence[L
 def test_boxes_are_those_of_the_yolo_export(studio: Studio, size: tuple[int, int]) -> None:
     """Both write a region with two labels twice. Theirs leave the image where the annotator drew past its border."""
     tag = tag_of("rectanglelabels.xml")
-    project, held = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
+    project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
     files = export(studio, project, "YOLO")
     left = 0
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         theirs = yolo_lines(files, number)
         assert_boxes(theirs, tags.decode(tag, result))
         left += sum(clipped(box) != pytest.approx(box, abs=1e-9) for _, box in theirs)
@@ -180,7 +180,7 @@ def test_boxes_are_those_of_the_yolo_export(studio: Studio, size: tuple[int, int
 def test_simulate_reads_the_yolo_export_with_images(studio: Studio, tmp_path: Path) -> None:
     """Boxes that leave the image are cut off, as they are where they are learned."""
     tag, size = tag_of("rectanglelabels.xml"), SIZES["wide"]
-    project, held = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
+    project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
     for name, content in export(studio, project, "YOLO_WITH_IMAGES").items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -188,7 +188,7 @@ def test_simulate_reads_the_yolo_export_with_images(studio: Studio, tmp_path: Pa
     simulation_data.check(data, 10)
     files = {number_of(file.path.name): file for file in (*data.pool, *data.test)}
     assert sorted(files) == list(range(TASKS))
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         theirs, ours = (
             sorted((box.label, *box.xywh) for box in boxes) for boxes in (files[number].boxes, tags.decode(tag, result))
         )
@@ -227,16 +227,16 @@ def test_boxes_are_those_of_the_coco_export(studio: Studio, size: tuple[int, int
     A box turned in percent is what turns on a square image, so the hull on one is compared.
     """
     tag = tag_of("rectanglelabels.xml")
-    project, held = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned))
+    project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned))
     objects, _ = coco_objects(export(studio, project, "COCO"))
     apart = 0.0
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         first = [{**item, "value": item["value"] | {tag.kind: item["value"][tag.kind][:1]}} for item in result]
         theirs = [(label, in_shares(each["bbox"], size)) for label, each in objects[number]]
         on_a_square = [item | {"original_width": 100, "original_height": 100} for item in first]
         assert_boxes(theirs, tags.decode(tag, on_a_square))
-        same, other = ([box.xywh for box in tags.decode(tag, each)] for each in (first, on_a_square))
-        apart = max(apart, float(np.abs(np.subtract(same, other)).max()))
+        upright, on_square = ([box.xywh for box in tags.decode(tag, each)] for each in (first, on_a_square))
+        apart = max(apart, float(np.abs(np.subtract(upright, on_square)).max()))
     assert (apart > 0.01) == (turned and size[0] != size[1])
 
 
@@ -249,9 +249,9 @@ def in_shares(bbox: Sequence[float], size: tuple[int, int]) -> coordinates.Box:
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_turned_boxes_are_those_of_the_obb_export(studio: Studio, size: tuple[int, int]) -> None:
     tag = tag_of("rectanglelabels-obb.xml")
-    project, held = imported(studio, "rectanglelabels-obb.xml", some_boxes(tag, size, turned=True))
+    project, stored = imported(studio, "rectanglelabels-obb.xml", some_boxes(tag, size, turned=True))
     files = export(studio, project, "YOLO_OBB")
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         theirs, ours = yolo_lines(files, number), tags.decode(tag, result)
         assert [label for label, _ in theirs] == [box.label for box in ours]
         corners = np.array([numbers for _, numbers in theirs]).reshape(-1, 1, 4, 2)
@@ -277,9 +277,9 @@ def some_polygons(tag: ControlTag, size: tuple[int, int]) -> list[list[Json]]:
 
 def test_outlines_are_those_of_the_yolo_export(studio: Studio) -> None:
     tag = tag_of("polygonlabels.xml")
-    project, held = imported(studio, "polygonlabels.xml", some_polygons(tag, SIZES["wide"]))
+    project, stored = imported(studio, "polygonlabels.xml", some_polygons(tag, SIZES["wide"]))
     files = export(studio, project, "YOLO")
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         theirs, ours = yolo_lines(files, number), tags.decode(tag, result)
         assert [label for label, _ in theirs] == [box.label for box in ours]
         for (_, numbers), box in zip(theirs, ours, strict=True):
@@ -290,17 +290,17 @@ def test_outlines_are_those_of_the_yolo_export(studio: Studio) -> None:
 def test_outlines_are_those_of_the_coco_export(studio: Studio) -> None:
     """It knows the first label of a region only, and its boxes leave the image with their outlines."""
     tag, size = tag_of("polygonlabels.xml"), SIZES["wide"]
-    project, held = imported(studio, "polygonlabels.xml", some_polygons(tag, size))
+    project, stored = imported(studio, "polygonlabels.xml", some_polygons(tag, size))
     objects, _ = coco_objects(export(studio, project, "COCO"))
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         assert len(objects[number]) == len(result)
-        for item, (label, each) in zip(result, objects[number], strict=True):
+        for item, (label, entry) in zip(result, objects[number], strict=True):
             box, *_ = tags.decode(tag, [item])
             assert box.label == label
             ring = np.array(box.outline[0]) * size
-            np.testing.assert_allclose(np.reshape(each["segmentation"], (-1, 2)), ring, atol=1e-6)
-            assert each["area"] == pytest.approx(coordinates.ring_area(as_ring(ring)), rel=1e-6)
-            assert_boxes([(label, in_shares(each["bbox"], size))], [box])
+            np.testing.assert_allclose(np.reshape(entry["segmentation"], (-1, 2)), ring, atol=1e-6)
+            assert entry["area"] == pytest.approx(coordinates.ring_area(as_ring(ring)), rel=1e-6)
+            assert_boxes([(label, in_shares(entry["bbox"], size))], [box])
 
 
 def as_ring(points: Any) -> Ring:
@@ -348,11 +348,11 @@ def filled(box: LabeledBox, size: tuple[int, int]) -> BoolArray:
 
 def test_masks_are_those_of_the_numpy_export(studio: Studio) -> None:
     tag, size = tag_of("brushlabels.xml"), SIZES["wide"]
-    project, held = imported(studio, "brushlabels.xml", some_masks(tag, size))
+    project, stored = imported(studio, "brushlabels.xml", some_masks(tag, size))
     files = export(studio, project, "BRUSH_TO_NUMPY")
-    tasks = [one.task.id for one in studio.client.annotations.annotated_tasks(project)]
+    tasks = [annotated.task.id for annotated in studio.client.annotations.annotated_tasks(project)]
     compared = 0
-    for task, result in zip(tasks, held, strict=True):
+    for task, result in zip(tasks, stored, strict=True):
         ours = tags.decode(tag, result)
         for label in tag.labels:
             theirs = sorted(name for name in files if name.startswith(f"task-{task}-") and f"-{label}-" in name)
@@ -366,20 +366,20 @@ def test_masks_are_those_of_the_numpy_export(studio: Studio) -> None:
 def test_the_coco_export_of_masks_has_the_parts_alone_and_no_holes(studio: Studio) -> None:
     """Its outlines run through the centres of the border's pixels, so what they fill is the parts, holes and all."""
     tag, size = tag_of("brushlabels.xml"), SIZES["wide"]
-    project, held = imported(studio, "brushlabels.xml", [result[:1] for result in some_masks(tag, size)])
+    project, stored = imported(studio, "brushlabels.xml", [result[:1] for result in some_masks(tag, size)])
     objects, _ = coco_objects(export(studio, project, "BRUSH_TO_COCO"))
     holes = parts = 0
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         (box,) = tags.decode(tag, result)
         theirs = np.zeros((size[1], size[0]), dtype=np.uint8)
-        for label, each in objects[number]:
+        for label, entry in objects[number]:
             assert label == box.label
-            cv2.fillPoly(theirs, [np.reshape(each["segmentation"], (-1, 1, 2))], 1)
+            cv2.fillPoly(theirs, [np.reshape(entry["segmentation"], (-1, 1, 2))], 1)
         ours = filled(box, size)
         contours, _ = cv2.findContours(ours.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         whole = cv2.drawContours(np.zeros_like(theirs), contours, -1, 1, cv2.FILLED)
         assert np.array_equal(theirs, whole)
-        corners = np.array([each["bbox"] for _, each in objects[number]])
+        corners = np.array([entry["bbox"] for _, entry in objects[number]])
         low, high = corners[:, :2].min(axis=0), (corners[:, :2] + corners[:, 2:]).max(axis=0)
         assert box.xywh == pytest.approx(in_shares((*low, *(high - low)), size))
         holes += bool((theirs > ours).any())
@@ -391,13 +391,13 @@ def test_the_coco_export_of_masks_has_the_parts_alone_and_no_holes(studio: Studi
 # Key points
 
 
-def some_skeletons(tag: ControlTag, size: tuple[int, int], each: int) -> list[list[Json]]:
+def some_skeletons(tag: ControlTag, size: tuple[int, int], count: int) -> list[list[Json]]:
     """Return annotations of boxes with one or two points; every fourth point is hidden."""
     rng = np.random.default_rng(10)
     drawn, points = [], 0
     for _ in range(TASKS):
         regions = []
-        for number in range(each):
+        for number in range(count):
             x, y, width, height = rng.uniform((5, 5, 10, 10), (60, 60, 30, 30)).tolist()
             value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": ["Fish"]}
             regions.append(region(tag, number, size, value, "rectanglelabels") | {"from_name": tag.parent})
@@ -414,10 +414,10 @@ def some_skeletons(tag: ControlTag, size: tuple[int, int], each: int) -> list[li
 def test_skeletons_are_those_of_the_yolo_export(studio: Studio) -> None:
     """It takes a hidden point for a visible one; here it counts as covered."""
     tag = tag_of("keypointlabels.xml")
-    project, held = imported(studio, "keypointlabels.xml", some_skeletons(tag, SIZES["wide"], 2))
+    project, stored = imported(studio, "keypointlabels.xml", some_skeletons(tag, SIZES["wide"], 2))
     files = export(studio, project, "YOLO")
     covered = 0
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         theirs, ours = yolo_lines(files, number), tags.decode(tag, result)
         assert_boxes([(label, numbers[:4]) for label, numbers in theirs], ours)
         for (_, numbers), box in zip(theirs, ours, strict=True):
@@ -431,17 +431,17 @@ def test_skeletons_are_those_of_the_yolo_export(studio: Studio) -> None:
 def test_the_coco_export_has_one_skeleton_of_an_image(studio: Studio) -> None:
     """Its points are whole pixels, hidden ones visible, and stand beside the box; those of two boxes are mixed."""
     tag, size = tag_of("keypointlabels.xml"), SIZES["wide"]
-    project, held = imported(studio, "keypointlabels.xml", some_skeletons(tag, size, 1))
+    project, stored = imported(studio, "keypointlabels.xml", some_skeletons(tag, size, 1))
     objects, _ = coco_objects(export(studio, project, "COCO"))
-    for number, result in enumerate(held):
+    for number, result in enumerate(stored):
         (box,) = tags.decode(tag, result)
         (label, boxed), (_, skeleton) = objects[number]
         assert_boxes([(label, in_shares(boxed["bbox"], size))], [box])
         theirs = np.reshape(skeleton["keypoints"], (-1, 3))
         points = np.array(box.keypoints)
-        seen = points[:, 2] > 0
-        assert (theirs[:, 2] > 0).tolist() == seen.tolist()
-        np.testing.assert_allclose(theirs[seen, :2], points[seen, :2] * size, rtol=0, atol=0.5)
+        visible = points[:, 2] > 0
+        assert (theirs[:, 2] > 0).tolist() == visible.tolist()
+        np.testing.assert_allclose(theirs[visible, :2], points[visible, :2] * size, rtol=0, atol=0.5)
 
 
 # Videos
@@ -454,12 +454,12 @@ def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) ->
     drawn = [{"data": {"video": "http://videos.example/1.mp4"}, "annotations": [{"result": some_tracks(tag)}]}]
     project = studio.client.projects.create("video exports", config)
     studio.client.http.send("POST", f"/api/projects/{project}/import", drawn)
-    (held,) = studio.client.annotations.annotated_tasks(project)
+    (annotated,) = studio.client.annotations.annotated_tasks(project)
     files = export(studio, project, "JSON", interpolate_key_frames="true")
     (task,) = json.loads(files["result.json"])
     theirs = {item["id"]: item for item in task["annotations"][0]["result"]}
     between = 0
-    for item in held.result:
+    for item in annotated.result:
         alone = [box for box in tags.decode(tag, [item]) if box.label == item["value"]["labels"][0]]
         frames = {key["frame"]: key for key in theirs[str(item["id"])]["value"]["sequence"]}
         between += sum(bool(key.get("auto")) for key in frames.values())
@@ -473,7 +473,7 @@ def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) ->
 def some_tracks(tag: ControlTag) -> list[Json]:
     """Return objects at random key frames of a video of 100 frames; some end before it, some leave and come back."""
     rng = np.random.default_rng(11)
-    found = []
+    tracks = []
     for number in range(8):
         keys = []
         for frame in sorted(rng.choice(np.arange(1, 101), rng.integers(1, 6), replace=False).tolist()):
@@ -481,5 +481,5 @@ def some_tracks(tag: ControlTag) -> list[Json]:
             enabled = bool(rng.random() < 0.7)
             keys.append(box | {"frame": frame, "rotation": 0, "enabled": enabled, "time": frame / 25})
         value = {"framesCount": 100, "duration": 4.0, "sequence": keys, "labels": some_labels(tag, rng)}
-        found.append(region(tag, number, SIZES["wide"], value))
-    return found
+        tracks.append(region(tag, number, SIZES["wide"], value))
+    return tracks

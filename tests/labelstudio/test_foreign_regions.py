@@ -162,23 +162,23 @@ def of_objects(request: pytest.FixtureRequest) -> Kind:
 
 
 def left_out(
-    context: Context, images: ImageSite, kind: Kind, folder: Path, said: tuple[int, int], shown: tuple[int, int]
+    context: Context, images: ImageSite, kind: Kind, folder: Path, stated: tuple[int, int], actual: tuple[int, int]
 ) -> str:
-    """Return why a task is left out whose regions say one size and whose image has another; empty where it is not."""
+    """Return why a task is left out whose regions state one size and whose image has another; empty where it is not."""
     tag = kind.tag()
     (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, 3)
     result = kind.annotate(tag, kinds.drawn(tag, picture))
-    result = [item | {"original_width": said[0], "original_height": said[1]} for item in result]
+    result = [item | {"original_width": stated[0], "original_height": stated[1]} for item in result]
     tasks = [
         AnnotatedTask(Task(number, {tag.data_key: images.add(f"{number}.png", size=size)}), number, "then", regions)
-        for number, (size, regions) in enumerate([(shown, tuple(result)), (SIZE, ())])
+        for number, (size, regions) in enumerate([(actual, tuple(result)), (SIZE, ())])
     ]
     snapshot.labeled_images(context, 7, (tag,), tuple(tasks), frozenset())
     return context.progress.failures(7).get(0, "")
 
 
 def test_a_turned_image_is_not_learned(of_objects: Kind, context: Context, images: ImageSite, tmp_path: Path) -> None:
-    reason = left_out(context, images, of_objects, tmp_path, said=SIZE, shown=SIZE[::-1])
+    reason = left_out(context, images, of_objects, tmp_path, stated=SIZE, actual=SIZE[::-1])
     assert reason.startswith("left out of training: region ")
     assert (
         f"drawn on {SIZE[0]} x {SIZE[1]} pixels, and the image has {SIZE[1]} x {SIZE[0]}: one of the two is" in reason
@@ -189,22 +189,22 @@ def test_a_turned_image_is_not_learned(of_objects: Kind, context: Context, image
 def test_a_mask_with_width_and_height_exchanged_is_not_learned(
     of_objects: Kind, context: Context, images: ImageSite, tmp_path: Path
 ) -> None:
-    assert left_out(context, images, of_objects, tmp_path, said=SIZE[::-1], shown=SIZE)
+    assert left_out(context, images, of_objects, tmp_path, stated=SIZE[::-1], actual=SIZE)
 
 
 def test_an_image_of_its_own_size_is_learned(
     of_objects: Kind, context: Context, images: ImageSite, tmp_path: Path
 ) -> None:
-    assert left_out(context, images, of_objects, tmp_path, said=SIZE, shown=SIZE) == ""
+    assert left_out(context, images, of_objects, tmp_path, stated=SIZE, actual=SIZE) == ""
 
 
 @pytest.mark.parametrize("scale", [0.5, 2, 3.01])
 def test_percent_fit_the_same_image_in_any_size_and_a_mask_its_own(
     of_objects: Kind, scale: float, context: Context, images: ImageSite, tmp_path: Path
 ) -> None:
-    shown = (round(SIZE[0] * scale), round(SIZE[1] * scale))
+    actual = (round(SIZE[0] * scale), round(SIZE[1] * scale))
     is_mask = of_objects.tag().kind == "brushlabels"
-    assert bool(left_out(context, images, of_objects, tmp_path, said=SIZE, shown=shown)) == is_mask
+    assert bool(left_out(context, images, of_objects, tmp_path, stated=SIZE, actual=actual)) == is_mask
 
 
 def test_an_image_that_exif_turns_is_learned_as_the_editor_shows_it(context: Context, images: ImageSite) -> None:

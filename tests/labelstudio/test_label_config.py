@@ -91,18 +91,18 @@ def test_a_bad_threshold_names_tag_attribute_and_value(name: str, value: str) ->
 
 
 @pytest.mark.parametrize(
-    ("given", "bad", "range_"),
+    ("attribute", "bad", "range_"),
     [
         ('model_point_threshold="0.5"', 'model_point_threshold="half"', "from 0 to 1"),
         ('model_point_threshold="0.5"', 'model_point_threshold="1.5"', "from 0 to 1"),
         ('model_point_threshold="0.5"', 'model_point_size="-1"', "from 0 to 100"),
     ],
 )
-def test_a_bad_number_of_a_key_point_tag_is_refused(given: str, bad: str, range_: str) -> None:
+def test_a_bad_number_of_a_key_point_tag_is_refused(attribute: str, bad: str, range_: str) -> None:
     example = (EXAMPLES / "keypointlabels.xml").read_text(encoding="utf-8")
-    assert given in example
+    assert attribute in example
     with pytest.raises(LabelConfigError) as caught:
-        label_config.parse(example.replace(given, bad))
+        label_config.parse(example.replace(attribute, bad))
     assert bad in caught.value.what
     assert range_ in caught.value.what
 

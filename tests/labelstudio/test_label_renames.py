@@ -36,18 +36,18 @@ def test_several_and_none() -> None:
 def test_a_task_has_the_names_of_today() -> None:
     items = (result("kitten"), result("dog"), result(["Animals", "Cat"], "taxonomy"), None, {"value": None})
     task = AnnotatedTask(Task(1, {}), 1, "then", items)  # type: ignore[arg-type]  # Label Studio imports anything
-    first, second, third, *rest = label_renames.in_task(task, RENAMES).result
+    first, second, third, *others = label_renames.in_task(task, RENAMES).result
     assert first["value"]["rectanglelabels"] == ["cat"]
     assert second["value"]["rectanglelabels"] == ["dog"]
     assert third["value"]["taxonomy"] == [["Animals", "Cats"]]
-    assert rest == [None, {"value": None}]
+    assert others == [None, {"value": None}]
     assert items[0]["value"]["rectanglelabels"] == ["kitten"], "what was read is left as it is"
     assert label_renames.in_task(task, {}) is task
 
 
 def test_a_renamed_label_is_learned(context: Context, images: ImageSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = AnnotatedTask(Task(1, {"image": images.add("1.png")}), 1, "then", (result("kitten"),))
-    monkeypatch.setattr(Annotations, "annotated_tasks", lambda *_: iter([found]))
+    task = AnnotatedTask(Task(1, {"image": images.add("1.png")}), 1, "then", (result("kitten"),))
+    monkeypatch.setattr(Annotations, "annotated_tasks", lambda *_: iter([task]))
     (tag,) = label_config.parse(CONFIG)
 
     def learned(extra_params: str) -> list[str]:

@@ -36,7 +36,7 @@ def changed(kind: Kind, attributes: dict[str, str], on_label: bool = False) -> s
     return ET.tostring(root, encoding="unicode")
 
 
-def seen(kind: Kind, folder: Path) -> Prediction:
+def confident_prediction(kind: Kind, folder: Path) -> Prediction:
     """Return what a model is 90% sure of."""
     tag = kind.tag()
     (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, seed=3)
@@ -44,18 +44,18 @@ def seen(kind: Kind, folder: Path) -> Prediction:
     return kinds.prediction(tag, shapes)
 
 
-def sent(tag: ControlTag, found: Prediction, classes: Sequence[str] = ()) -> tuple[Region, ...]:
-    return tags.encode(tag, found, classes or tag.labels, 0.5, "k")
+def encode(tag: ControlTag, predicted: Prediction, classes: Sequence[str] = ()) -> tuple[Region, ...]:
+    return tags.encode(tag, predicted, classes or tag.labels, 0.5, "k")
 
 
 @pytest.mark.parametrize("attribute", ["model_score_threshold", "score_threshold"])
 def test_the_threshold_is_honoured(kind: Kind, attribute: str, tmp_path: Path) -> None:
-    found = seen(kind, tmp_path)
+    predicted = confident_prediction(kind, tmp_path)
     (low,) = label_config.parse(changed(kind, {attribute: "0.85"}))
     (high,) = label_config.parse(changed(kind, {attribute: "0.95"}))
-    assert sent(low, found)
-    assert sent(high, found) == ()
-    assert tags.encode(low, found, low.labels, 0.95, "k")  # the tag's own wins over the setting
+    assert encode(low, predicted)
+    assert encode(high, predicted) == ()
+    assert tags.encode(low, predicted, low.labels, 0.95, "k")  # the tag's own wins over the setting
 
 
 def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
@@ -66,7 +66,7 @@ def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "trained"),
+    ("attributes", "trained"),
     [
         ({}, True),
         ({"model_trainable": "TRUE"}, True),
@@ -74,9 +74,9 @@ def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
         ({"model_trainable": "no"}, False),
     ],
 )
-def test_a_tag_may_say_that_it_is_not_to_be_trained(kind: Kind, given: dict[str, str], trained: bool) -> None:
+def test_a_tag_may_say_that_it_is_not_to_be_trained(kind: Kind, attributes: dict[str, str], trained: bool) -> None:
     """The peer asks that of timelines alone."""
-    (tag,) = label_config.parse(changed(kind, given))
+    (tag,) = label_config.parse(changed(kind, attributes))
     assert tag.trainable is trained
     with pytest.raises(LabelConfigError, match='model_trainable="maybe" is neither true nor false'):
         label_config.parse(changed(kind, {"model_trainable": "maybe"}))
@@ -93,12 +93,12 @@ def test_the_weights_of_the_config_are_asked_for(kind: Kind) -> None:
 def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -> None:
     """In any case, and with spaces between."""
     (tag,) = label_config.parse(changed(kind, {"predicted_values": "gizmo, Gadget"}, on_label=True))
-    found = seen(kind, tmp_path)
+    predicted = confident_prediction(kind, tmp_path)
     others = [f"other {number}" for number in range(len(tag.labels) - 1)]
-    wanted = sent(tag, found)
+    expected = encode(tag, predicted)
     for name in ("GADGET", "gizmo"):
-        assert sent(tag, found, [name, *others]) == wanted
-    assert sent(tag, found, ["thing", *others]) == ()
+        assert encode(tag, predicted, [name, *others]) == expected
+    assert encode(tag, predicted, ["thing", *others]) == ()
 
 
 def test_the_points_of_a_skeleton_say_what_object_they_are_of() -> None:
@@ -120,7 +120,7 @@ def test_yes_and_no_are_written_in_three_ways(value: str, yes: bool) -> None:
     assert label_config.parse(boxes)[0].task == ("obb" if yes else "detect")
     (points,) = label_config.parse(changed(KINDS["KeyPointLabels"], {"model_add_bboxes": value}))
     seen_box = replace(drawings.prediction(1, 10, 10), class_probs=np.full((1, 1), 0.9, np.float32))
-    assert bool(sent(points, seen_box)) == yes
+    assert bool(encode(points, seen_box)) == yes
     masks = changed(KINDS["BrushLabels"], {"model_semantic": value})
     assert label_config.parse(masks)[0].task == ("semantic" if yes else "segment")
 
@@ -133,7 +133,7 @@ def test_tags_of_videos_take_them_too(example: str) -> None:
     text = (ROOT / "label_config" / example).read_text(encoding="utf-8")
     (plain,) = label_config.parse(text)
 
-    def given(**attributes: str) -> str:
+    def with_attributes(**attributes: str) -> str:
         root = ET.fromstring(text)
         (element,) = (node for node in root.iter() if node.get("name") == plain.from_name)
         element.attrib.pop("model_score_threshold", None)
@@ -141,12 +141,12 @@ def test_tags_of_videos_take_them_too(example: str) -> None:
         return ET.tostring(root, encoding="unicode")
 
     assert plain.trainable
-    assert not label_config.parse(given(model_trainable="false"))[0].trainable
-    assert label_config.parse(given(model_path="own.pt"))[0].model_path == "own.pt"
+    assert not label_config.parse(with_attributes(model_trainable="false"))[0].trainable
+    assert label_config.parse(with_attributes(model_path="own.pt"))[0].model_path == "own.pt"
     for name in ("model_score_threshold", "score_threshold"):
-        assert label_config.parse(given(**{name: "0.4"}))[0].score_threshold == 0.4
+        assert label_config.parse(with_attributes(**{name: "0.4"}))[0].score_threshold == 0.4
     with pytest.raises(LabelConfigError, match=r"skipped|no control tag"):
-        label_config.parse(given(model_skip="true"))
+        label_config.parse(with_attributes(model_skip="true"))
 
 
 # Trees
@@ -176,7 +176,9 @@ def test_of_leaves_alone_no_branch_is_a_label(attributes: str, labels: tuple[str
 @pytest.mark.parametrize(("most", "answered"), [("", 3), ("2", 2), ("1", 1), ("9", 3)])
 def test_no_more_choices_than_may_be_used(most: str, answered: int) -> None:
     (tag,) = label_config.parse(TREE.format('leafsOnly="true"' + (f' maxUsages="{most}"' if most else "")))
-    found = drawings.prediction(1, 10, 10)
-    found = replace(found, class_probs=found.class_probs[:, [0, 0, 0]] * np.array([0.8, 1.0, 0.9], np.float32))
-    (region,) = sent(tag, found)
+    predicted = drawings.prediction(1, 10, 10)
+    predicted = replace(
+        predicted, class_probs=predicted.class_probs[:, [0, 0, 0]] * np.array([0.8, 1.0, 0.9], np.float32)
+    )
+    (region,) = encode(tag, predicted)
     assert region.value["taxonomy"] == [["Animals", "Cats"], ["Plants"], ["Animals", "Birds"]][:answered]

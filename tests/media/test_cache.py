@@ -128,7 +128,7 @@ def failure(cache: MediaCache, uri: object, task_id: int | None = None) -> Media
 def test_root_relative_paths_come_from_label_studio_with_the_token(make: Make, studio: Site, path: str) -> None:
     studio.put(path, encoded(noise(3, 5)))
     assert make().fetch(path).width == 5
-    assert studio.seen == [(path, TOKEN["Authorization"])]
+    assert studio.requests == [(path, TOKEN["Authorization"])]
 
 
 def test_a_path_with_spaces_and_accents_is_percent_encoded(make: Make, studio: Site) -> None:
@@ -144,15 +144,15 @@ def test_cloud_uris_go_through_label_studio(make: Make, studio: Site, other: Sit
     resolve = f"/tasks/7/resolve/?fileuri={quote(uri, safe='')}"
     studio.put(resolve, status=303, Location=signed)
     assert make(allowed_hosts=f"127.0.0.1:{other.port}").fetch(uri, 7).width == 5
-    assert studio.seen == [(resolve, TOKEN["Authorization"])]
-    assert other.seen == [("/a.png?X-Amz-Signature=secret", None)]
+    assert studio.requests == [(resolve, TOKEN["Authorization"])]
+    assert other.requests == [("/a.png?X-Amz-Signature=secret", None)]
 
 
 @pytest.mark.parametrize("scheme", ["data:image/png;base64,", "DATA:image/png;name=a;base64,"])
 def test_inline_images(make: Make, studio: Site, scheme: str) -> None:
     payload = base64.b64encode(encoded(noise(3, 5))).decode()
     assert make().fetch(scheme + payload[:8] + "\n" + quote(payload[8:])).width == 5
-    assert studio.seen == []
+    assert studio.requests == []
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_addresses_that_cannot_be_fetched(make: Make, studio: Site, uri: object,
     error = failure(make(), uri, 5)
     assert what in error.what
     assert error.where.startswith("task 5")
-    assert studio.seen == []
+    assert studio.requests == []
 
 
 def test_a_path_without_a_label_studio(make: Make) -> None:
@@ -246,7 +246,7 @@ def test_private_addresses_are_refused(make: Make, other: Site, host: str) -> No
     other.put("/a.png", encoded(noise(3, 5)))
     error = failure(make(), f"http://{host}:{other.port}/a.png")
     assert "private address" in error.what or "no address found" in error.what
-    assert other.seen == []
+    assert other.requests == []
 
 
 def test_the_fix_for_a_private_address_works(make: Make, other: Site) -> None:
@@ -281,7 +281,7 @@ def test_the_checked_address_is_the_one_connected_to(make: Make, other: Site, mo
     monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: next(answers))
     monkeypatch.setattr(safe_http, "is_public", lambda address: True)
     assert make().fetch(f"http://rebind.example:{other.port}/a.png").width == 5  # 127.0.0.9 refuses, the next answers
-    assert other.seen == [("/a.png", None)]
+    assert other.requests == [("/a.png", None)]
 
 
 def test_an_unknown_host(make: Make) -> None:
@@ -293,13 +293,13 @@ def test_a_redirect_to_a_private_address_is_refused(make: Make, studio: Site, ot
     other.put("/a.png", encoded(noise(3, 5)))
     studio.put("/data/a.png", status=302, Location=location.format(other=f"127.0.0.1:{other.port}"))
     assert "private address" in failure(make(), "/data/a.png").what
-    assert other.seen == []
+    assert other.requests == []
 
 
 def test_a_path_with_two_slashes_names_another_host(make: Make, other: Site) -> None:
     other.put("/a.png", encoded(noise(3, 5)))
     assert "private address" in failure(make(), f"//127.0.0.1:{other.port}/a.png").what
-    assert other.seen == []
+    assert other.requests == []
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://example.org/a"])
@@ -315,15 +315,15 @@ def test_the_token_stays_with_label_studio_and_redirects_are_followed(make: Make
     studio.put("/data/3", status=308, Location="4.png")
     studio.put("/data/4.png", encoded(noise(3, 5)))
     assert make(allowed_hosts="127.0.0.1").fetch("/data/1").width == 5
-    assert {sent for _, sent in studio.seen} == {TOKEN["Authorization"]}
-    assert other.seen == [("/2", None)]
+    assert {sent for _, sent in studio.requests} == {TOKEN["Authorization"]}
+    assert other.requests == [("/2", None)]
 
 
 def test_another_scheme_is_another_origin(studio: Site, tmp_path: Path) -> None:
     studio.put("/a.png", encoded(noise(3, 5)))
     settings = Settings(label_studio_url=studio.url.replace("http:", "https:"))
     MediaCache(tmp_path, settings, lambda url: TOKEN, lambda task, uri: uri).fetch(f"{studio.url}/a.png")
-    assert studio.seen == [("/a.png", None)]
+    assert studio.requests == [("/a.png", None)]
 
 
 @pytest.mark.parametrize(("hops", "ok"), [(5, True), (6, False)])
@@ -335,7 +335,7 @@ def test_the_number_of_redirects_is_limited(make: Make, studio: Site, hops: int,
         assert make().fetch("/0").width == 5
     else:
         assert "more than 5 redirects" in failure(make(), "/0").what
-        assert len(studio.seen) == 6
+        assert len(studio.requests) == 6
 
 
 @pytest.mark.parametrize(
@@ -720,7 +720,7 @@ def test_the_second_fetch_needs_no_network(make: Make, studio: Site) -> None:
     studio.put("/a.png", encoded(noise(3, 5, 4)))
     first = make().fetch("/a.png")
     assert make().fetch("/a.png", 9) == first
-    assert len(studio.seen) == 1
+    assert len(studio.requests) == 1
 
 
 def test_another_label_studio_is_another_image(make: Make, studio: Site, other: Site) -> None:
@@ -750,7 +750,7 @@ def test_a_damaged_cache_file_is_fetched_again(make: Make, studio: Site) -> None
     file.path.write_bytes(b"")
     assert make().fetch("/a.png") == file
     assert file.path.stat().st_size
-    assert len(studio.seen) == 2
+    assert len(studio.requests) == 2
 
 
 def test_files_appear_whole_or_not_at_all(
@@ -776,7 +776,7 @@ def test_many_threads_ask_for_one_image(make: Make, studio: Site, tmp_path: Path
     with ThreadPoolExecutor(16) as pool:
         files = set(pool.map(lambda _: cache.fetch("/a.png"), range(64)))
     assert len(files) == 1
-    assert len(studio.seen) == 1
+    assert len(studio.requests) == 1
     assert list((tmp_path / "media").iterdir()) == [files.pop().path]
 
 

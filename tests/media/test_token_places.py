@@ -74,7 +74,7 @@ def test_no_task_and_no_redirect_takes_the_token_elsewhere(site: Site, tmp_path:
     site.put("/data/a.png", status=302, Location=path if way == "joined" else site.url + path)
     with pytest.raises(MediaError):
         cache_of(site, tmp_path).fetch("/data/a.png" if way != "named" else site.url + path, 7)
-    sent = [(asked, token) for asked, token in site.seen if asked != "/data/a.png"]
+    sent = [(asked, token) for asked, token in site.requests if asked != "/data/a.png"]
     assert all(token is None or is_media(asked.partition("?")[0], "", 7) for asked, token in sent)
     assert not [asked for asked, token in sent if token and ("api" in asked or "/8/" in asked)]
 
@@ -95,4 +95,4 @@ def test_a_label_studio_under_a_path_of_its_own(site: Site, tmp_path: Path, uri:
     Image.new("RGB", (5, 3)).save(body, "PNG")
     site.put(uri, body.getvalue())
     assert cache_of(site, tmp_path, "/ls").fetch(uri, 7).width == 5
-    assert site.seen == [(uri, token)]
+    assert site.requests == [(uri, token)]

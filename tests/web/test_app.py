@@ -332,8 +332,8 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
             "quality": "0.500 [0.400, 0.600] on 12 held-out images, 20 labels",
         },
     )
-    (told,) = status["versions"][0]["tags"]
-    assert (told["task"], told["map50"], told["carried"]) == ("detect", 0.5, False)
+    (tag_status,) = status["versions"][0]["tags"]
+    assert (tag_status["task"], tag_status["map50"], tag_status["carried"]) == ("detect", 0.5, False)
     json.dumps(status, allow_nan=False)
 
 

@@ -54,16 +54,16 @@ def labeled() -> bytes:
     return body(",".join([json.dumps(LABELED)] * MAX_TASKS))
 
 
-def one(value: str) -> bytes:
+def body_of_one(value: str) -> bytes:
     return body('{"id": 1, "data": {"image": [' + ",".join([value] * (SIZE // (len(value) + 1))) + "]}}")
 
 
 KINDS: Mapping[str, tuple[bytes, int]] = {
     "10,000 labeled tasks": (labeled(), 400),
     "650,000 tasks": (tiny(), 413),
-    "one task of numbers": (one("0"), 413),
-    "one task of lists": (one("[]"), 413),
-    "one task of objects": (one('{"a":1}'), 413),
+    "one task of numbers": (body_of_one("0"), 413),
+    "one task of lists": (body_of_one("[]"), 413),
+    "one task of objects": (body_of_one('{"a":1}'), 413),
     "no end": (labeled()[:-2], 400),
 }
 
@@ -103,10 +103,10 @@ def test_four_large_bodies_at_once_leave_the_health_alone(server: tuple[str, int
     with ThreadPoolExecutor(5) as threads:
         health = threads.submit(slowest, url, done)
         started = time.monotonic()
-        asked = [
+        futures = [
             threads.submit(httpx.post, f"{url}/predict", content=content, headers=JSON, timeout=300) for _ in range(4)
         ]
-        answers = {future.result().status_code for future in asked}
+        answers = {future.result().status_code for future in futures}
         spent = time.monotonic() - started
         done.set()
         waited = health.result()
@@ -127,9 +127,9 @@ def test_a_large_body_reads_as_a_small_one(filler: int) -> None:
     text = json.dumps(
         {"tasks": tasks, "label_config": CONFIG, "project": {"id": 7, "title": "]"}, "other": {"tasks": []}}
     )
-    found = parse(text.encode(), PredictRequest, "/predict")
-    assert [(task.id, task.data) for task in found.tasks] == [(3, tasks[0]["data"]), (None, None)]
-    assert (found.project, found.label_config) == (7, CONFIG)
+    parsed = parse(text.encode(), PredictRequest, "/predict")
+    assert [(task.id, task.data) for task in parsed.tasks] == [(3, tasks[0]["data"]), (None, None)]
+    assert (parsed.project, parsed.label_config) == (7, CONFIG)
     hook = {"action": "TASKS_CREATED", "project": {"id": 8}, "tasks": tasks}
     assert parse(json.dumps(hook).encode(), WebhookRequest, "/webhook").project == 8
 

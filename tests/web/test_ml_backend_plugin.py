@@ -61,8 +61,8 @@ def test_tasks_without_id_project_or_data(
 ) -> None:
     (Path(context.settings.model_dir) / "yolo11n.pt").write_bytes(tiny_weights.read_bytes())
     assert backend.predict([]) == []
-    found, empty, missing = backend.predict([{"data": {"image": images.add("a.png")}}, {"data": None}, {}])
-    assert found["result"]
+    predicted, empty, missing = backend.predict([{"data": {"image": images.add("a.png")}}, {"data": None}, {}])
+    assert predicted["result"]
     assert (empty["result"], empty["score"]) == (missing["result"], missing["score"]) == ([], 1.0)
 
 

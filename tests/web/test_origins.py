@@ -118,7 +118,7 @@ def test_a_page_of_another_site_in_a_browser_reaches_nothing(
     }"""
     with chromium_page() as page:
         page.goto(f"{images.url}/page.html")
-        sent: list[Any] = [str(client.base_url).rstrip("/"), [list(each) for each in SENT]]
+        sent: list[Any] = [str(client.base_url).rstrip("/"), [list(request) for request in SENT]]
         page.evaluate(script, sent)
         page.wait_for_timeout(500)
     assert jobs(redis) == 0

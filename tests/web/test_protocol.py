@@ -52,7 +52,7 @@ def test_fields_of_label_studio_that_we_do_not_know_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("extra_params", "text"),
     [
         (None, ""),
         ("", ""),
@@ -61,8 +61,8 @@ def test_fields_of_label_studio_that_we_do_not_know_are_ignored() -> None:
         ({}, "{}"),
     ],
 )
-def test_extra_params(given: object, text: str) -> None:
-    request = SetupRequest.model_validate({"project": 7, "schema": "<View/>", "extra_params": given})
+def test_extra_params(extra_params: object, text: str) -> None:
+    request = SetupRequest.model_validate({"project": 7, "schema": "<View/>", "extra_params": extra_params})
     assert request.extra_text == text
 
 

@@ -74,4 +74,4 @@ def test_label_studio_is_not_asked_at_every_probe(
     with open_context(whole) as context, serve(context) as client:
         for _ in range(5):
             client.get("/ready")
-    assert len(studio.seen) == 1
+    assert len(studio.requests) == 1

@@ -162,14 +162,14 @@ def test_json_of_another_shape_is_one_error_that_says_what_was_expected(server: 
 
 def test_a_false_count_never_makes_predictions_bare(server: Answers) -> None:
     """Label Studio says that it wrote 5 of 12, and then none of them is there."""
-    told: dict[int, str] = {}
+    refused: dict[int, str] = {}
     server.body = SHAPES["a false count"]
     with (
         LabelStudioClient(f"http://{server.address}", "legacy") as client,
         pytest.raises(LabelStudioError, match="says that it wrote 5 of 12"),
     ):
-        client.prediction_import.run(1, "v1", ROWS, told.__setitem__)
-    assert told == {}
+        client.prediction_import.run(1, "v1", ROWS, refused.__setitem__)
+    assert refused == {}
     assert server.count == 2, "the import, and one look at what is there"
 
 

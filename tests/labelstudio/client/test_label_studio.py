@@ -86,9 +86,11 @@ def box(label: str = "cat") -> Json:
 
 
 def labels(client: LabelStudioClient, project: int) -> dict[int, AnnotatedTask]:
-    found = {labeled.task.id: labeled for labeled in client.annotations.annotated_tasks(project)}
-    assert client.annotations.stamps(project) == {each.annotation_id: each.updated_at for each in found.values()}
-    return found
+    labeled_tasks = {labeled.task.id: labeled for labeled in client.annotations.annotated_tasks(project)}
+    assert client.annotations.stamps(project) == {
+        label.annotation_id: label.updated_at for label in labeled_tasks.values()
+    }
+    return labeled_tasks
 
 
 Answer = tuple[int, bytes]
@@ -103,17 +105,17 @@ def http_server(answer: Callable[[str, str, int], Answer | None]) -> Iterator[tu
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             requests.append(f"{self.command} {self.path.partition('?')[0]}")
-            given = answer(self.command, self.path, len(requests))
-            if given is None:
+            response = answer(self.command, self.path, len(requests))
+            if response is None:
                 self.close_connection = True
                 return
             # Label Studio shows the reason phrase of a refused /setup, never the body.
-            self.send_response(given[0], given[1].decode() if given[0] == 422 else None)
-            self.send_header("Content-Length", str(len(given[1])))
-            if given[0] in (301, 302):
+            self.send_response(response[0], response[1].decode() if response[0] == 422 else None)
+            self.send_header("Content-Length", str(len(response[1])))
+            if response[0] in (301, 302):
                 self.send_header("Location", "https://labels.example/")
             self.end_headers()
-            self.wfile.write(given[1])
+            self.wfile.write(response[1])
 
         do_POST = do_GET  # noqa: N815
 
@@ -163,10 +165,10 @@ def test_wrong_tokens_are_named_as_such_and_never_shown(
     forged = jwt.encode({"token_type": "refresh", "exp": datetime(2100, 1, 1, tzinfo=UTC)}, "k" * 32)
     wrong = ["", " ", "nonsense", key[:-5], key.rpartition(".")[0], access, expired, forged]
     for token in wrong:
-        with LabelStudioClient(client.url, token) as other:
+        with LabelStudioClient(client.url, token) as wrong_client:
             with pytest.raises(LabelStudioAuthError, match="set LABEL_STUDIO_API_KEY") as caught:
-                other.check()
-            assert len(token) < 5 or token not in f"{caught.value} {other!r} {other.http!r}"
+                wrong_client.check()
+            assert len(token) < 5 or token not in f"{caught.value} {wrong_client!r} {wrong_client.http!r}"
 
 
 @pytest.mark.parametrize(("url", "fix"), [("", "set LABEL_STUDIO_URL"), ("not a url", "correct LABEL_STUDIO_URL")])
@@ -221,7 +223,7 @@ def test_reads_are_tried_again_only_where_that_can_help(
 ) -> None:
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with (
-        http_server(lambda method, path, number: answers[number - 1]) as (url, seen),
+        http_server(lambda method, path, number: answers[number - 1]) as (url, sent),
         LabelStudioClient(url, "k") as client,
     ):
         if "@" in expected:
@@ -229,15 +231,15 @@ def test_reads_are_tried_again_only_where_that_can_help(
         else:
             with pytest.raises(LabelStudioError, match=expected):
                 client.check()
-        assert seen == ["GET /api/current-user/whoami"] * requests
+        assert sent == ["GET /api/current-user/whoami"] * requests
 
 
 @pytest.mark.parametrize("answer", [(500, b"{}"), None])
 def test_writes_are_sent_once(answer: Answer | None) -> None:
-    with http_server(lambda method, path, number: answer) as (url, seen), LabelStudioClient(url, "legacy") as client:
+    with http_server(lambda method, path, number: answer) as (url, sent), LabelStudioClient(url, "legacy") as client:
         with pytest.raises(LabelStudioError):
             client.prediction_import.run(1, "v1", [PredictionRow(1, 0.5)])
-        assert seen == ["POST /api/projects/1/import/predictions"]
+        assert sent == ["POST /api/projects/1/import/predictions"]
 
 
 def test_a_slow_label_studio_is_given_up() -> None:
@@ -263,12 +265,12 @@ def test_a_refused_refresh_of_the_token(label_studio: LabelStudioProcess, monkey
     cases = (((500, b'{"detail": "broken"}'), "HTTP 500 broken", 1), ((200, b"<html>"), "not JSON", 2))
     for answer, expected, requests in cases:
         with (
-            http_server(lambda method, path, number: answer) as (url, seen),  # noqa: B023
+            http_server(lambda method, path, number: answer) as (url, sent),  # noqa: B023
             LabelStudioClient(f"{url}/under/a/path", label_studio.api_key) as client,
         ):
             with pytest.raises(LabelStudioError, match=expected):
                 client.check()
-            assert seen == ["POST /under/a/path/api/token/refresh/"] * requests
+            assert sent == ["POST /under/a/path/api/token/refresh/"] * requests
 
 
 def test_the_token_goes_to_label_studio_only(client: LabelStudioClient) -> None:
@@ -417,19 +419,19 @@ def test_a_version_without_predictions_is_refused(client: LabelStudioClient, pro
 
 
 def test_attaching_a_backend_and_giving_its_webhook_a_secret(client: LabelStudioClient, project: int) -> None:
-    with http_server(ml_backend()) as (url, seen):
+    with http_server(ml_backend()) as (url, sent):
         attached = client.projects.attach_backend(project, f"{url}/", "yolo", user="us", password="secret")
         assert (attached.url, attached.title, attached.state) == (f"{url}/", "yolo", "Connected")
-        assert "POST /setup" in seen
+        assert "POST /setup" in sent
         assert client.projects.backends(project) == [attached]
         assert client.projects.ensure_webhook_header(project, url, "X-Key", "one")
         assert not client.projects.ensure_webhook_header(project, f"{url}/", "X-Key", "one")
         assert client.projects.ensure_webhook_header(project, url, "X-Key", "two")
         [hook] = client.http.get("/api/webhooks/", project=project)
         assert hook["headers"] == {"X-Key": "two"}
-        other = client.projects.create("beside", CONFIG)
+        second_project = client.projects.create("beside", CONFIG)
         with pytest.raises(NotFoundError, match="no webhook to"):
-            client.projects.ensure_webhook_header(other, url, "X-Key", "one")
+            client.projects.ensure_webhook_header(second_project, url, "X-Key", "one")
     assert client.projects.backends(project)[0].state == "Disconnected"
 
 
@@ -486,29 +488,29 @@ def test_of_two_annotators_the_newest_counts_and_ground_truth_wins(
     client: LabelStudioClient, colleague: LabelStudioClient, project: int
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    mine = client.annotations.create(task_id, [box("cat")])
+    own_annotation = client.annotations.create(task_id, [box("cat")])
     theirs = colleague.annotations.create(task_id, [box("dog")])
     chosen = labels(client, project)[task_id]
     assert (chosen.annotation_id, chosen.ground_truth) == (theirs, False)
     assert chosen.result[0]["value"]["rectanglelabels"] == ["dog"]
-    client.annotations.update(mine, [box("cat"), box("cat")])
-    assert labels(client, project)[task_id].annotation_id == mine
+    client.annotations.update(own_annotation, [box("cat"), box("cat")])
+    assert labels(client, project)[task_id].annotation_id == own_annotation
     assert len(labels(client, project)[task_id].result) == 2
     client.annotations.update(theirs, ground_truth=True)
-    client.annotations.update(mine, [box("cat")])
+    client.annotations.update(own_annotation, [box("cat")])
     chosen = labels(client, project)[task_id]
     assert (chosen.annotation_id, chosen.ground_truth) == (theirs, True)
     client.annotations.delete(theirs)
-    assert labels(client, project)[task_id].annotation_id == mine
+    assert labels(client, project)[task_id].annotation_id == own_annotation
 
 
 def test_a_skip_beside_a_label_does_not_hide_it(
     client: LabelStudioClient, colleague: LabelStudioClient, project: int
 ) -> None:
     [task_id] = add_tasks(client, project, 1)
-    mine = client.annotations.create(task_id, [box()])
+    own_annotation = client.annotations.create(task_id, [box()])
     colleague.annotations.create(task_id, [box("dog")], was_cancelled=True)
-    assert labels(client, project)[task_id].annotation_id == mine
+    assert labels(client, project)[task_id].annotation_id == own_annotation
 
 
 def test_annotations_imported_with_their_task_count(client: LabelStudioClient, project: int) -> None:
@@ -534,9 +536,11 @@ def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project:
 def test_an_imported_result_of_anything_costs_no_other_task(client: LabelStudioClient, project: int) -> None:
     """Label Studio checks such items when an annotator submits them, and not when they are imported."""
     results: list[list[Any]] = [[None, "x", 1, [box()]], [box()]]
-    tasks = [{"data": {"image": "http://images.example/1.jpg"}, "annotations": [{"result": one}]} for one in results]
+    tasks = [
+        {"data": {"image": "http://images.example/1.jpg"}, "annotations": [{"result": result}]} for result in results
+    ]
     ids = add_tasks(client, project, tasks)
-    assert {task: list(found.result) for task, found in labels(client, project).items()} == dict(
+    assert {task: list(labeled.result) for task, labeled in labels(client, project).items()} == dict(
         zip(ids, results, strict=True)
     )
 
@@ -561,19 +565,19 @@ def test_which_annotation_counts(rows: list[tuple[int, str, bool, bool]], expect
 
 def test_tasks_keep_the_order_asked_for_and_leave_out_what_is_gone(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 3)
-    asked = [ids[2], GONE, ids[0]]
-    assert [task.id for task in client.tasks.get_many(project, asked)] == [ids[2], ids[0]]
+    wanted_ids = [ids[2], GONE, ids[0]]
+    assert [task.id for task in client.tasks.get_many(project, wanted_ids)] == [ids[2], ids[0]]
     assert client.tasks.get(ids[1]).data == {"image": "http://images.example/1.jpg"}
 
 
 def test_pages_miss_nothing_while_annotators_label(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
-    seen: list[int] = []
+    read_ids: list[int] = []
     for page in client.tasks.pages(project, UNLABELED, size=2, include="id"):
-        seen += [task["id"] for task in page]
+        read_ids += [task["id"] for task in page]
         for task in page:
             client.annotations.create(task["id"], [])
-    assert seen == ids
+    assert read_ids == ids
 
 
 def test_uploaded_images_become_tasks_that_can_be_downloaded(
@@ -643,7 +647,10 @@ def test_versions_are_told_apart_exactly_and_deleted_one_by_one(client: LabelStu
     assert len(client.predictions.ids(project, "yolo-v1", 3)) == 3
     old = client.predictions.ids(project, "yolo-v1", 100)
     assert sorted(old) == sorted(
-        one.id for task in ids for one in client.predictions.of_task(task) if one.version == "yolo-v1"
+        prediction.id
+        for task in ids
+        for prediction in client.predictions.of_task(task)
+        if prediction.version == "yolo-v1"
     )
     assert len(old) == 4
     for prediction_id in old:
@@ -691,26 +698,30 @@ def test_predictions_that_label_studio_drops_are_noticed(client: LabelStudioClie
 def test_one_prediction_that_is_refused_does_not_stop_the_rest(client: LabelStudioClient, project: int) -> None:
     """Its task keeps its place in the queue, without regions."""
     ids = add_tasks(client, project, 3)
-    shown = [(region(),), (region("no such label"),), (region(), region())]
-    rows = [PredictionRow(ids[place], 0.25 * place, regions) for place, regions in enumerate(shown)]
-    told: dict[int, str] = {}
-    assert client.prediction_import.run(project, "v1", rows, told.__setitem__) == 3
-    assert set(told) == {ids[1]}
-    assert told[ids[1]].startswith("Label Studio refuses its prediction: ")
-    assert "no such label" in told[ids[1]]
-    held = [client.predictions.of_task(task) for task in ids]
-    assert [[(len(one.result), one.score) for one in found] for found in held] == [[(1, 0)], [(0, 0.25)], [(2, 0.5)]]
+    results = [(region(),), (region("no such label"),), (region(), region())]
+    rows = [PredictionRow(ids[place], 0.25 * place, regions) for place, regions in enumerate(results)]
+    refused: dict[int, str] = {}
+    assert client.prediction_import.run(project, "v1", rows, refused.__setitem__) == 3
+    assert set(refused) == {ids[1]}
+    assert refused[ids[1]].startswith("Label Studio refuses its prediction: ")
+    assert "no such label" in refused[ids[1]]
+    stored = [client.predictions.of_task(task) for task in ids]
+    assert [[(len(prediction.result), prediction.score) for prediction in of_task] for of_task in stored] == [
+        [(1, 0)],
+        [(0, 0.25)],
+        [(2, 0.5)],
+    ]
 
 
 def test_where_all_are_refused_the_config_is_another(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 2)
     rows = [PredictionRow(task, 0.5, (region("no such label"),)) for task in ids]
-    told: dict[int, str] = {}
+    refused: dict[int, str] = {}
     with pytest.raises(LabelStudioError, match="wrote 0 of 2 predictions"):
-        client.prediction_import.run(project, "v1", rows, told.__setitem__)
-    assert told == {}
-    assert client.prediction_import.run(project, "v1", rows[:1], told.__setitem__) == 1
-    assert set(told) == {ids[0]}
+        client.prediction_import.run(project, "v1", rows, refused.__setitem__)
+    assert refused == {}
+    assert client.prediction_import.run(project, "v1", rows[:1], refused.__setitem__) == 1
+    assert set(refused) == {ids[0]}
 
 
 def test_a_score_outside_of_0_to_1_is_never_sent(client: LabelStudioClient, project: int) -> None:

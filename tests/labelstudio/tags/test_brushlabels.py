@@ -62,8 +62,8 @@ def filled(label: LabeledBox, width: int = WIDTH, height: int = HEIGHT) -> BoolA
     return masks.fill([np.array(ring) * (width, height) for ring in label.outline], width, height)
 
 
-def overlap(one: BoolArray, other: BoolArray) -> float:
-    return float((one & other).sum() / (one | other).sum())
+def overlap(first: BoolArray, second: BoolArray) -> float:
+    return float((first & second).sum() / (first | second).sum())
 
 
 # Encode
@@ -85,8 +85,8 @@ def test_objects_that_cover_no_pixel_are_not_sent() -> None:
 
 
 def test_a_model_for_boxes_answers_with_boxes_meanwhile() -> None:
-    seen = dataclasses.replace(prediction(None), boxes=np.array([[-5, 10, 20.2, 50]], np.float32))
-    (sent,) = tags.encode(TAG, seen, TAG.labels, 0.5, "k")
+    boxes_only = dataclasses.replace(prediction(None), boxes=np.array([[-5, 10, 20.2, 50]], np.float32))
+    (sent,) = tags.encode(TAG, boxes_only, TAG.labels, 0.5, "k")
     expected = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
     expected[10:, :20] = True
     assert np.array_equal(brush_rle.decode_rle(sent.value["rle"], HEIGHT, WIDTH), expected)
@@ -108,15 +108,15 @@ def test_the_padding_is_cropped_at_every_aspect_ratio(size: tuple[int, int], aut
     mask = np.array(picture) > 0
     pixels = LetterBox((128, 128), auto=auto, stride=32)(image=np.repeat(255 * mask[..., None].astype(np.uint8), 3, 2))
     image = Letterboxed(pixels, height, width)
-    seen = np.where(pixels[..., 0] == 114, 0, pixels[..., 0] > 127).astype(np.uint8)  # the padding is gray
-    rings = tuple(image.upright_points(ring) for ring in outline_of(seen))
+    letterboxed = np.where(pixels[..., 0] == 114, 0, pixels[..., 0] > 127).astype(np.uint8)  # the padding is gray
+    rings = tuple(image.upright_points(ring) for ring in outline_of(letterboxed))
     (sent,) = tags.encode(TAG, prediction((rings,), width, height), TAG.labels, 0.5, "k")
-    found = brush_rle.decode_rle(sent.value["rle"], height, width)
+    decoded = brush_rle.decode_rle(sent.value["rle"], height, width)
     pixel = 1 / image.gain  # outlines run through centres, half a pixel inside, and are rounded by as much
     near = round(1.5 * max(pixel, 1))
     inner, outer = (_moved(mask, reach) for reach in (-near, near))
-    assert not (found & ~outer).any()
-    assert found[inner].all()
+    assert not (decoded & ~outer).any()
+    assert decoded[inner].all()
     assert inner.any()
 
 
@@ -134,25 +134,25 @@ def _moved(mask: BoolArray, reach: int) -> BoolArray:
 
 
 def test_parts_and_holes_of_a_region_are_one_object() -> None:
-    (found,) = tags.decode(TAG, [region()])
-    assert len(found.outline) == 3
-    assert np.array_equal(filled(found), painted())
-    assert found.label == "red"
-    assert found.xywh == pytest.approx((21 / 40, 15.5 / 30, 34 / 40, 25 / 30))
+    (label,) = tags.decode(TAG, [region()])
+    assert len(label.outline) == 3
+    assert np.array_equal(filled(label), painted())
+    assert label.label == "red"
+    assert label.xywh == pytest.approx((21 / 40, 15.5 / 30, 34 / 40, 25 / 30))
 
 
 def test_two_labels_on_a_region_are_two_objects() -> None:
-    found = tags.decode(TAG, [region(labels=["red", "blue"])])
-    assert [each.label for each in found] == ["red", "blue"]
-    assert found[0].outline == found[1].outline
+    labels = tags.decode(TAG, [region(labels=["red", "blue"])])
+    assert [label.label for label in labels] == ["red", "blue"]
+    assert labels[0].outline == labels[1].outline
 
 
 def test_what_the_sdk_and_other_tools_write_is_read() -> None:
     half_transparent = sdk.mask2rle(painted().astype(np.uint8) * 100)
     rgba = np.repeat(255 * painted()[..., None].astype(np.uint8), 4, axis=2)
     for rle in (half_transparent, sdk.encode_rle(rgba.ravel())):
-        (found,) = tags.decode(TAG, [region(rle=rle)])
-        assert np.array_equal(filled(found), painted())
+        (label,) = tags.decode(TAG, [region(rle=rle)])
+        assert np.array_equal(filled(label), painted())
 
 
 GOOD = brush_rle.encode_rle(painted())
@@ -213,16 +213,16 @@ def test_decode_undoes_encode(drawn: list[list[tuple[float, float, float, float]
     """To the pixel: whatever was seen, what is read of the region sent encloses the same pixels."""
     across, down = (np.arange(width) + 0.5) / width, (np.arange(height)[:, None] + 0.5) / height
     objects = []
-    for each in drawn:
+    for shapes in drawn:
         mask = np.zeros((height, width), dtype=np.bool_)
-        for x, y, a, b in each:  # what is in two of them is a hole
+        for x, y, a, b in shapes:  # what is in two of them is a hole
             mask ^= ((across - x) / a) ** 2 + ((down - y) / b) ** 2 < 1
         objects.append(mask)
-    seen = prediction(tuple(map(outline, objects)), width, height, len(objects))
-    sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k")]
+    predicted = prediction(tuple(map(outline, objects)), width, height, len(objects))
+    sent = [json.loads(json.dumps(encoded.as_json())) for encoded in tags.encode(TAG, predicted, TAG.labels, 0.5, "k")]
     assert tags.explain(TAG, sent) == ()
-    found = [filled(each, width, height) for each in tags.decode(TAG, sent)]
-    for mask, again in zip((mask for mask in objects if mask.any()), found, strict=True):
+    decoded = [filled(shapes, width, height) for shapes in tags.decode(TAG, sent)]
+    for mask, again in zip((mask for mask in objects if mask.any()), decoded, strict=True):
         assert np.array_equal(again, mask)
 
 
@@ -237,14 +237,14 @@ def test_label_studio_keeps_masks_as_they_were_sent(label_studio: LabelStudioPro
     sent = tags.encode(tag, prediction((rings, rings), n=2), tag.labels, 0.5, "k")
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.projects.create("brush", config)
-        annotated = {"result": [one.as_json() for one in sent]}
+        annotated = {"result": [encoded.as_json() for encoded in sent]}
         tasks = [{"data": {"image": "http://images.example/1.png"}, "annotations": [annotated]}]
         client.http.send("POST", f"/api/projects/{project}/import", tasks)
         (labeled,) = client.annotations.annotated_tasks(project)
         assert client.prediction_import.run(project, "v1", [PredictionRow(labeled.task.id, 0.5, sent)]) == 1
     boxes = tags.decode(tag, labeled.result)
-    found = [(box.label, np.array_equal(filled(box), painted())) for box in boxes]
-    assert found == [(tag.labels[0], True), (tag.labels[1], True)]
+    kept_masks = [(box.label, np.array_equal(filled(box), painted())) for box in boxes]
+    assert kept_masks == [(tag.labels[0], True), (tag.labels[1], True)]
 
 
 # Training
@@ -270,10 +270,10 @@ def test_masks_are_learned(tmp_path: Path) -> None:
     assert (metrics.images, metrics.boxes) == (8, 16)
 
     overlaps = []
-    for image, found in pictures:
-        for label in image.boxes:
-            true = filled(label, *drawings.SIZE)
-            overlaps.append(max((overlap(true, filled(each, *drawings.SIZE)) for each in found), default=0.0))
+    for image, predicted in pictures:
+        for true_label in image.boxes:
+            true = filled(true_label, *drawings.SIZE)
+            overlaps.append(max((overlap(true, filled(label, *drawings.SIZE)) for label in predicted), default=0.0))
     print(f"median IoU of the masks {np.median(overlaps):.2f}")
     assert np.median(overlaps) > 0.6
 

@@ -87,8 +87,8 @@ def test_nested_choices_are_refused() -> None:
         'allowNested="true" model_skip="true"',
         'allowNested="1" perRegion="true"',
     ):
-        found = label_config.parse(config(inside, attributes=attributes, beside=BOXES))
-        assert {tag.kind for tag in found} <= {"choices", "rectanglelabels"}
+        parsed = label_config.parse(config(inside, attributes=attributes, beside=BOXES))
+        assert {tag.kind for tag in parsed} <= {"choices", "rectanglelabels"}
 
 
 def test_a_name_that_looks_like_a_path_is_refused() -> None:
@@ -100,8 +100,8 @@ BOXES = '<RectangleLabels name="label" toName="image"><Label value="x"/></Rectan
 
 
 def test_boxes_come_before_choices() -> None:
-    found = label_config.parse(config('<Choice value="a"/>', beside=BOXES))
-    assert [tag.kind for tag in found] == ["rectanglelabels", "choices"]
+    parsed = label_config.parse(config('<Choice value="a"/>', beside=BOXES))
+    assert [tag.kind for tag in parsed] == ["rectanglelabels", "choices"]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,13 @@ def test_a_model_of_objects_does_not_answer(n: int) -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), st.sampled_from([TAG, MANY, TREE]))
 def test_decode_undoes_encode(probs: list[float], tag: ControlTag) -> None:
-    sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(tag, prediction(*probs), tag.labels, 0.5, "k")]
+    sent = [
+        json.loads(json.dumps(region.as_json()))
+        for region in tags.encode(tag, prediction(*probs), tag.labels, 0.5, "k")
+    ]
     above = {label for label, score in zip(tag.labels, probs, strict=True) if score >= 0.5}
-    found = [box.label for box in tags.decode(tag, sent)]
-    assert set(found) == above if tag.multiple else (len(found) == bool(above) and set(found) <= above)
+    labels = [box.label for box in tags.decode(tag, sent)]
+    assert set(labels) == above if tag.multiple else (len(labels) == bool(above) and set(labels) <= above)
     assert tags.explain(tag, sent) == ()
 
 
@@ -182,9 +185,9 @@ def test_of_a_choice_of_one_class_two_answers_are_none(tag: ControlTag, items: l
 
 @pytest.mark.parametrize("tag", [TAG, MANY])
 def test_one_answer_given_twice_is_one(tag: ControlTag) -> None:
-    given = [result(["red", "red"]), result(["red"], id="r2")]
-    assert tags.decode(tag, given) == (LabeledBox("red", WHOLE),)
-    assert tags.explain(tag, given) == ()
+    answers = [result(["red", "red"]), result(["red"], id="r2")]
+    assert tags.decode(tag, answers) == (LabeledBox("red", WHOLE),)
+    assert tags.explain(tag, answers) == ()
 
 
 @pytest.mark.parametrize(

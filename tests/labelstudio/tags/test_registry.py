@@ -94,9 +94,9 @@ def test_every_tag_takes_nothing_and_gives_nothing(tag: tags.Tag) -> None:
 
 
 def test_encode_gives_what_label_studio_stores() -> None:
-    (found,) = rectanglelabels.encode(TAG, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
-    assert json.loads(json.dumps(found.as_json())) == {
-        "id": found.id,
+    (encoded,) = rectanglelabels.encode(TAG, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
+    assert json.loads(json.dumps(encoded.as_json())) == {
+        "id": encoded.id,
         "type": "rectanglelabels",
         "from_name": "label",
         "to_name": "image",
@@ -118,8 +118,8 @@ def test_encode_gives_what_label_studio_stores() -> None:
 )
 def test_only_classes_with_a_label_are_emitted(names: tuple[str, ...], labels: list[str]) -> None:
     boxes: list[tuple[float, ...]] = [(0, 0, 10, 10)] * 3
-    found = rectanglelabels.encode(TAG, prediction(boxes, [0, 1, 2], [0.9] * 3), names, 0.5, "k")
-    assert [item.value["rectanglelabels"] for item in found] == [[label] for label in labels]
+    encoded = rectanglelabels.encode(TAG, prediction(boxes, [0, 1, 2], [0.9] * 3), names, 0.5, "k")
+    assert [item.value["rectanglelabels"] for item in encoded] == [[label] for label in labels]
 
 
 def test_a_model_trained_on_the_labels_keeps_them_despite_predicted_values() -> None:
@@ -127,16 +127,16 @@ def test_a_model_trained_on_the_labels_keeps_them_despite_predicted_values() -> 
         '<View><Image name="i" value="$i"/><RectangleLabels name="l" toName="i">'
         '<Label value="Truck"/><Label value="Car" predicted_values="truck"/></RectangleLabels></View>'
     )
-    seen = prediction([(0, 0, 10, 10)], [0], [0.9], of=2)
-    assert rectanglelabels.encode(tag, seen, ("Truck", "Car"), 0.5, "k")[0].value["rectanglelabels"] == ["Truck"]
-    assert rectanglelabels.encode(tag, seen, ("truck", "bus"), 0.5, "k")[0].value["rectanglelabels"] == ["Car"]
+    predicted = prediction([(0, 0, 10, 10)], [0], [0.9], of=2)
+    assert rectanglelabels.encode(tag, predicted, ("Truck", "Car"), 0.5, "k")[0].value["rectanglelabels"] == ["Truck"]
+    assert rectanglelabels.encode(tag, predicted, ("truck", "bus"), 0.5, "k")[0].value["rectanglelabels"] == ["Car"]
 
 
 @pytest.mark.parametrize(("of_tag", "scores"), [(None, [0.9, 0.5]), (0.8, [0.9]), (0.0, [0.9, 0.5, 0.25])])
 def test_the_threshold_of_the_tag_wins(of_tag: float | None, scores: list[float]) -> None:
     tag = dataclasses.replace(TAG, score_threshold=of_tag)
-    seen = prediction([(0, 0, 10, 10)] * 3, [0, 0, 0], [0.9, 0.5, 0.25])
-    assert [item.score for item in rectanglelabels.encode(tag, seen, ("car", "b", "c"), 0.5, "k")] == [
+    predicted = prediction([(0, 0, 10, 10)] * 3, [0, 0, 0], [0.9, 0.5, 0.25])
+    assert [item.score for item in rectanglelabels.encode(tag, predicted, ("car", "b", "c"), 0.5, "k")] == [
         float(np.float32(score)) for score in scores
     ]
 
@@ -144,18 +144,18 @@ def test_the_threshold_of_the_tag_wins(of_tag: float | None, scores: list[float]
 def test_boxes_are_clipped_and_those_without_area_dropped() -> None:
     nan = float("nan")
     boxes = [(-20, -10, 40, 50), (210, 0, 300, 50), (5, 5, 5, 50), (60, 60, 50, 70), (nan, 0, 5, 5)]
-    found = rectanglelabels.encode(TAG, prediction(list(boxes), [0] * 5, [0.9] * 5), ("car", "b", "c"), 0.5, "k")
-    assert [[item.value[name] for name in ("x", "y", "width", "height")] for item in found] == [[0, 0, 20, 50]]
+    encoded = rectanglelabels.encode(TAG, prediction(list(boxes), [0] * 5, [0.9] * 5), ("car", "b", "c"), 0.5, "k")
+    assert [[item.value[name] for name in ("x", "y", "width", "height")] for item in encoded] == [[0, 0, 20, 50]]
 
 
 def test_ids_are_stable_and_tell_tasks_tags_and_detections_apart() -> None:
-    seen = prediction([(0, 0, 10, 10)] * 2, [0, 0], [0.9, 0.6])
-    other = dataclasses.replace(TAG, from_name="other")
-    args = seen, ("car", "b", "c"), 0.5
-    ids = [item.id for tag in (TAG, other) for key in "ab" for item in rectanglelabels.encode(tag, *args, key)]
+    predicted = prediction([(0, 0, 10, 10)] * 2, [0, 0], [0.9, 0.6])
+    other_tag = dataclasses.replace(TAG, from_name="other")
+    args = predicted, ("car", "b", "c"), 0.5
+    ids = [item.id for tag in (TAG, other_tag) for key in "ab" for item in rectanglelabels.encode(tag, *args, key)]
     assert len(set(ids)) == 8
     assert all(len(item) == 10 for item in ids)
-    higher = rectanglelabels.encode(TAG, seen, ("car", "b", "c"), 0.8, "a")
+    higher = rectanglelabels.encode(TAG, predicted, ("car", "b", "c"), 0.8, "a")
     assert [item.id for item in higher] == ids[:1]
 
 
@@ -263,8 +263,8 @@ def test_rotated_regions_that_are_left_out_are_explained(item: dict[str, Any], r
 
 
 def test_a_model_for_upright_boxes_answers_for_a_rotated_tag_meanwhile() -> None:
-    (found,) = rectanglelabels.encode(OBB, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
-    assert (found.value["x"], found.value["width"], found.value["rotation"]) == (10, 20, 0)
+    (encoded,) = rectanglelabels.encode(OBB, prediction([(20, 10, 60, 30)], [0], [0.75]), ("Car", "x", "y"), 0.5, "7")
+    assert (encoded.value["x"], encoded.value["width"], encoded.value["rotation"]) == (10, 20, 0)
 
 
 def turned(*ranges: tuple[float, float]) -> st.SearchStrategy[tuple[float, ...]]:
@@ -281,8 +281,8 @@ def test_decode_undoes_encode_of_rotated_boxes(drawn: list[tuple[float, ...]], w
     rotated, sent = sent_rotated(drawn, width, height)
     decoded = tags.decode(OBB, sent)
     expected = coordinates.corners_of(rotated) / (width, height)
-    found = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    corners = np.array([box.outline[0] for box in decoded]).reshape(-1, 4, 2)
+    np.testing.assert_allclose(corners, expected, rtol=0, atol=1e-9)
     assert [box.label for box in decoded] == [TAG.labels[place % 2] for place in range(len(drawn))]
 
 
@@ -292,9 +292,9 @@ def sent_rotated(drawn: list[tuple[float, ...]], width: int, height: int) -> tup
     rotated = np.array(drawn, dtype=np.float32).reshape(-1, 5) * np.array(scale, dtype=np.float32)
     hulls: list[tuple[float, ...]] = [(0, 0, width, height)] * len(drawn)
     kinds = [place % 2 for place in range(len(drawn))]
-    seen = prediction(hulls, kinds, [0.9] * len(drawn), of=2, size=(width, height))
-    seen = dataclasses.replace(seen, rotated=rotated)
-    regions = rectanglelabels.encode(OBB, seen, TAG.labels, 0.5, "k")
+    predicted = prediction(hulls, kinds, [0.9] * len(drawn), of=2, size=(width, height))
+    predicted = dataclasses.replace(predicted, rotated=rotated)
+    regions = rectanglelabels.encode(OBB, predicted, TAG.labels, 0.5, "k")
     return rotated, [json.loads(json.dumps(item.as_json())) for item in regions]
 
 
@@ -305,9 +305,9 @@ def test_label_studio_would_take_any_rotated_box(drawn: tuple[float, ...], width
     corners = (coordinates.corners_of(rotated)[0] / (width, height)).tolist()
     inside = coordinates.ring_area(coordinates.clip_ring(tuple((x, y) for x, y in corners)))
     assert len(sent) == (inside > 0)
-    for each in sent:
-        assert all(each["value"][name] <= 100 for name in ("x", "y", "width", "height"))
-        assert 0 <= each["value"]["rotation"] <= 360
+    for item in sent:
+        assert all(item["value"][name] <= 100 for name in ("x", "y", "width", "height"))
+        assert 0 <= item["value"]["rotation"] <= 360
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_a_rotated_box_is_written_as_label_studio_takes_it(
 ) -> None:
     width, height = size
     (sent,) = sent_rotated([tuple(np.array(box) / (width, height, width, height, 1))], width, height)[1]
-    found = [sent["value"][name] for name in ("x", "y", "width", "height", "rotation")]
-    assert found == pytest.approx(value, abs=1e-3)
+    written = [sent["value"][name] for name in ("x", "y", "width", "height", "rotation")]
+    assert written == pytest.approx(value, abs=1e-3)
 
 
 # Round trip
@@ -341,12 +341,12 @@ edges = st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32)).map(sort
 @given(st.lists(st.tuples(edges, edges, st.integers(0, 1)), max_size=5), st.integers(1, 10_000), st.integers(1, 10_000))
 def test_decode_undoes_encode(drawn: list[tuple[list[float], list[float], int]], width: int, height: int) -> None:
     boxes: list[tuple[float, ...]] = [(x[0] * width, y[0] * height, x[1] * width, y[1] * height) for x, y, _ in drawn]
-    seen = prediction(boxes, [label for *_, label in drawn], [0.9] * len(drawn), of=2, size=(width, height))
-    regions = rectanglelabels.encode(TAG, seen, TAG.labels, 0.5, "k")
+    predicted = prediction(boxes, [label for *_, label in drawn], [0.9] * len(drawn), of=2, size=(width, height))
+    regions = rectanglelabels.encode(TAG, predicted, TAG.labels, 0.5, "k")
     decoded = tags.decode(TAG, [item.as_json() for item in regions])
     assert [box.label for box in decoded] == [TAG.labels[label] for *_, label in drawn]
-    pixels = np.minimum(seen.boxes.astype(np.float64), (width, height, width, height))
+    pixels = np.minimum(predicted.boxes.astype(np.float64), (width, height, width, height))
     centres, sizes = (pixels[:, :2] + pixels[:, 2:]) / 2, pixels[:, 2:] - pixels[:, :2]
     expected = np.concatenate([centres, sizes], axis=1) / (width, height, width, height)
-    found = np.array([box.xywh for box in decoded]).reshape(-1, 4)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    boxes_decoded = np.array([box.xywh for box in decoded]).reshape(-1, 4)
+    np.testing.assert_allclose(boxes_decoded, expected, rtol=0, atol=1e-9)

@@ -25,7 +25,7 @@ EXAMPLE = (ROOT / "label_config" / "timelinelabels.xml").read_text(encoding="utf
 PLAY, GOAL = CLASSES = ("Ball in play", "Goal")
 
 
-def seen(probs: npt.ArrayLike, every: int = 1, length: int = 0) -> Prediction:
+def predict(probs: npt.ArrayLike, every: int = 1, length: int = 0) -> Prediction:
     """Return what a model says of every so many frames (n, C) of a video."""
     table = np.asarray(probs, np.float32)
     n = len(table)
@@ -47,8 +47,10 @@ def region(*ranges: Any, labels: Any = (GOAL,), **item: Any) -> dict[str, Any]:
     return {"id": "r1", "type": "timelinelabels", "from_name": "event", "to_name": "video", "value": value} | item
 
 
-def spans(found: Prediction, classes: tuple[str, ...] = CLASSES, threshold: float = 0.5) -> list[tuple[str, int, int]]:
-    regions = [one.as_json() for one in tags.encode(TAG, found, classes, threshold, "k")]
+def spans(
+    predicted: Prediction, classes: tuple[str, ...] = CLASSES, threshold: float = 0.5
+) -> list[tuple[str, int, int]]:
+    regions = [region.as_json() for region in tags.encode(TAG, predicted, classes, threshold, "k")]
     boxes = tags.decode(TAG, json.loads(json.dumps(regions)))
     return [(box.label, box.frame, box.last) for box in boxes]
 
@@ -65,15 +67,15 @@ def test_the_example() -> None:
 
 def test_the_attributes_of_label_studios_example_backend() -> None:
     sizes = ['epochs="1000"', 'sequence_size="64"', 'hidden_size="32"', 'num_layers="1"', 'f1_threshold="0.95"']
-    known = " ".join(f"model_classifier_{one}" for one in [*sizes, 'accuracy_threshold="0.99"'])
-    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {known} model_every'))
+    attributes = " ".join(f"model_classifier_{attribute}" for attribute in [*sizes, 'accuracy_threshold="0.99"'])
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {attributes} model_every'))
     assert tag.trainable
     assert lstm(tag) == LstmOptions(64, 32, 1, 1000, 0.95, 0.99)
     assert epochs(tag) == 0  # they are the LSTM's
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("attributes", "options"),
     [
         ("", None),
         ('model_classifier_epochs="40" model_classifier_f1_threshold="0.5"', None),
@@ -91,27 +93,27 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
         ),
     ],
 )
-def test_a_tag_asks_for_an_lstm_by_its_sizes(given: str, asked: LstmOptions | None) -> None:
-    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{given} model_every"))
-    assert lstm(tag) == asked
+def test_a_tag_asks_for_an_lstm_by_its_sizes(attributes: str, options: LstmOptions | None) -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{attributes} model_every"))
+    assert lstm(tag) == options
     assert lstm(replace(tag, kind="choices")) is None
 
 
 def test_a_training_depends_on_them() -> None:
     hashes = [
-        label_config.config_hash(EXAMPLE.replace("model_every", f"{given} model_every"))
-        for given in ("", 'hotkey="1"', *(f'model_classifier_num_layers="{n}"' for n in (1, 2)))
+        label_config.config_hash(EXAMPLE.replace("model_every", f"{attributes} model_every"))
+        for attributes in ("", 'hotkey="1"', *(f'model_classifier_num_layers="{n}"' for n in (1, 2)))
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"), [("", 0), ('model_classifier_epochs="40"', 40), ('model_classifier_epochs="0.5"', 1)]
+    ("attributes", "expected"), [("", 0), ('model_classifier_epochs="40"', 40), ('model_classifier_epochs="0.5"', 1)]
 )
-def test_a_tag_may_say_how_many_epochs_are_run(given: str, asked: int) -> None:
-    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{given} model_every"))
-    assert epochs(tag) == asked
+def test_a_tag_may_say_how_many_epochs_are_run(attributes: str, expected: int) -> None:
+    (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{attributes} model_every"))
+    assert epochs(tag) == expected
     assert epochs(replace(tag, kind="choices")) == 0  # where nobody has checked it
 
 
@@ -143,10 +145,10 @@ def test_what_cannot_be_used_is_refused(old: str, new: str, message: str) -> Non
 def test_a_region_is_as_label_studio_stores_it() -> None:
     probs = np.zeros((100, 2))
     probs[30:60, 1] = 1
-    (found,) = tags.encode(TAG, seen(probs), CLASSES, 0.5, "k")
-    assert found.as_json()["value"] == {"ranges": [{"start": 31, "end": 60}], "timelinelabels": [GOAL]}
-    assert (found.kind, found.from_name, found.to_name) == ("timelinelabels", "event", "video")
-    assert 0.8 < found.score < 1  # its borders are less sure
+    (region,) = tags.encode(TAG, predict(probs), CLASSES, 0.5, "k")
+    assert region.as_json()["value"] == {"ranges": [{"start": 31, "end": 60}], "timelinelabels": [GOAL]}
+    assert (region.kind, region.from_name, region.to_name) == ("timelinelabels", "event", "video")
+    assert 0.8 < region.score < 1  # its borders are less sure
 
 
 def test_labels_may_overlap_and_a_flicker_is_none() -> None:
@@ -154,14 +156,14 @@ def test_labels_may_overlap_and_a_flicker_is_none() -> None:
     probs[10:80, 0] = probs[50:120, 1] = 1
     probs[[30, 31], 0] = 0  # overlooked
     probs[160:163, 1] = 1  # imagined
-    assert spans(seen(probs)) == [(PLAY, 11, 80), (GOAL, 51, 120)]
+    assert spans(predict(probs)) == [(PLAY, 11, 80), (GOAL, 51, 120)]
 
 
 def test_a_frame_that_is_looked_at_stands_for_those_around_it() -> None:
     probs = np.repeat([[0.0, 0.0], [0.9, 0.0], [0.0, 0.0]], [2, 4, 2], axis=0)
-    assert spans(seen(probs, every=5)) == [(PLAY, 9, 28)]
-    assert spans(seen([[0.9, 0]] * 4, every=5, length=19)) == [(PLAY, 1, 19)]
-    assert spans(seen([[0.9, 0]], every=5, length=3)) == [(PLAY, 1, 3)]
+    assert spans(predict(probs, every=5)) == [(PLAY, 9, 28)]
+    assert spans(predict([[0.9, 0]] * 4, every=5, length=19)) == [(PLAY, 1, 19)]
+    assert spans(predict([[0.9, 0]], every=5, length=3)) == [(PLAY, 1, 3)]
 
 
 @settings(deadline=None)
@@ -179,17 +181,17 @@ def test_of_several_classes_of_a_label_the_surest_counts() -> None:
     config = EXAMPLE.replace("soccer ball", "soccer ball, rugby ball")
     (tag,) = label_config.parse(config)
     probs = np.tile([0.1, 0.4, 0.7], (30, 1))
-    (found,) = tags.encode(tag, seen(probs), ("tench", "soccer ball", "rugby ball"), 0.5, "k")
-    assert found.value["timelinelabels"] == [GOAL]
-    assert found.score == pytest.approx(0.7)
-    assert tags.encode(tag, seen(probs), ("tench", "cat", "dog"), 0.5, "k") == ()
+    (region,) = tags.encode(tag, predict(probs), ("tench", "soccer ball", "rugby ball"), 0.5, "k")
+    assert region.value["timelinelabels"] == [GOAL]
+    assert region.score == pytest.approx(0.7)
+    assert tags.encode(tag, predict(probs), ("tench", "cat", "dog"), 0.5, "k") == ()
 
 
 def test_the_threshold_of_the_tag_wins() -> None:
-    found = seen(np.full((20, 2), 0.6))
-    assert len(spans(found, threshold=0.9)) == 2
+    predicted = predict(np.full((20, 2), 0.6))
+    assert len(spans(predicted, threshold=0.9)) == 2
     (strict,) = label_config.parse(EXAMPLE.replace('threshold="0.5"', 'threshold="0.7"'))
-    assert tags.encode(strict, found, CLASSES, 0.1, "k") == ()
+    assert tags.encode(strict, predicted, CLASSES, 0.1, "k") == ()
 
 
 @settings(deadline=None)
@@ -197,11 +199,11 @@ def test_the_threshold_of_the_tag_wins() -> None:
 def test_decode_undoes_encode(runs: list[tuple[int, bool, bool]]) -> None:
     """Stretches longer than the smoothing come back to the frame."""
     marks = np.concatenate([np.tile([first, second], (length, 1)) for length, first, second in runs]).astype(np.bool_)
-    wanted = []
+    expected = []
     for column, label in enumerate(CLASSES):
         edges = np.flatnonzero(np.diff(marks[:, column].astype(int), prepend=0, append=0))
-        wanted += [(label, int(first) + 1, int(end)) for first, end in edges.reshape(-1, 2)]
-    assert sorted(spans(seen(marks))) == sorted(wanted)
+        expected += [(label, int(first) + 1, int(end)) for first, end in edges.reshape(-1, 2)]
+    assert sorted(spans(predict(marks))) == sorted(expected)
 
 
 # Read

@@ -60,10 +60,10 @@ def test_labels_come_from_the_labels_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "rate"), [("", 24), ('frameRate="29.97"', 29.97), ('framerate="10"', 10), ('frameRate="0.04"', 25)]
+    ("attribute", "rate"), [("", 24), ('frameRate="29.97"', 29.97), ('framerate="10"', 10), ('frameRate="0.04"', 25)]
 )
-def test_frames_are_counted_as_label_studio_does(given: str, rate: float) -> None:
-    assert label_config.parse(EXAMPLE.replace('frameRate="25"', given))[0].frame_rate == pytest.approx(rate)
+def test_frames_are_counted_as_label_studio_does(attribute: str, rate: float) -> None:
+    assert label_config.parse(EXAMPLE.replace('frameRate="25"', attribute))[0].frame_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_another_frame_rate_is_another_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "asked"),
+    ("name", "value", "option"),
     [
         ("botsort_track_buffer", "60", 60.0),
         ("botsort_fuse_score", "no", False),
@@ -116,24 +116,24 @@ def test_another_frame_rate_is_another_training() -> None:
         ("botsort_gmc_method", "none", "none"),
     ],
 )
-def test_the_trackers_own_settings_are_asked_for(name: str, value: str, asked: object) -> None:
+def test_the_trackers_own_settings_are_asked_for(name: str, value: str, option: object) -> None:
     (tag,) = label_config.parse(EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf='))
-    assert tags.answer_options(tag)[name] == asked
+    assert tags.answer_options(tag)[name] == option
     assert name not in tags.answer_options(label_config.parse(EXAMPLE)[0])
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "asked"),
+    ("name", "value", "option"),
     [
         ("botsort_proximity_thresh", "0.4", 0.4),
         ("botsort_appearance_thresh", "1", 1.0),
         ("botsort_model", "Auto", "auto"),
     ],
 )
-def test_what_tells_looks_counts_where_looks_do(name: str, value: str, asked: object) -> None:
+def test_what_tells_looks_counts_where_looks_do(name: str, value: str, option: object) -> None:
     written = EXAMPLE.replace("model_conf=", f'{name}="{value}" model_conf=')
     (tag,) = label_config.parse(written.replace("model_conf=", 'botsort_with_reid="1" model_conf='))
-    assert tags.answer_options(tag)[name] == asked
+    assert tags.answer_options(tag)[name] == option
     assert name not in tags.answer_options(label_config.parse(written)[0])
 
 
@@ -141,12 +141,12 @@ def test_what_tells_looks_counts_where_looks_do(name: str, value: str, asked: ob
 
 
 def test_an_object_becomes_one_region() -> None:
-    seen = prediction(
+    predicted = prediction(
         [(0, 1, True), (0, 50, False), (1, 10, True), (1, 100, False)],
         [[20, 10, 40, 60], [60, 10, 80, 60], [0, 0, 20, 10], [190, 90, 210, 110]],
         [[0.7, 0.2], [0.5, 0.2], [0.1, 0.4], [0.1, 0.2]],
     )
-    first, second = (one.as_json() for one in tags.encode(TAG, seen, CLASSES, 0.5, "k"))
+    first, second = (encoded.as_json() for encoded in tags.encode(TAG, predicted, CLASSES, 0.5, "k"))
     assert first["value"] == {
         "framesCount": 100,
         "duration": 4.0,
@@ -164,9 +164,11 @@ def test_an_object_becomes_one_region() -> None:
 
 
 def test_unsure_objects_and_classes_without_a_label_are_left_out() -> None:
-    seen = prediction([(0, 1, True), (0, 2, False), (1, 1, False)], [[0, 0, 9, 9]] * 3, [[0.2, 0], [0.2, 0], [0, 0.9]])
-    assert [one.value["labels"] for one in tags.encode(TAG, seen, CLASSES, 0.5, "k")] == [["Person"]]
-    assert tags.encode(TAG, seen, ("ghost", "spirit"), 0.5, "k") == ()
+    predicted = prediction(
+        [(0, 1, True), (0, 2, False), (1, 1, False)], [[0, 0, 9, 9]] * 3, [[0.2, 0], [0.2, 0], [0, 0.9]]
+    )
+    assert [encoded.value["labels"] for encoded in tags.encode(TAG, predicted, CLASSES, 0.5, "k")] == [["Person"]]
+    assert tags.encode(TAG, predicted, ("ghost", "spirit"), 0.5, "k") == ()
 
 
 def test_nothing_found_and_no_model() -> None:
@@ -181,8 +183,8 @@ def test_nothing_found_and_no_model() -> None:
 
 def test_every_object_is_labeled_in_each_frame_that_is_a_key_frame_of_one() -> None:
     drawn = [region(key(1, 10), key(11, 30)), region(key(6, 50), key(21, 50), labels=["Vehicle"], name="r2")]
-    found = [(box.frame, box.label, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(TAG, drawn)]
-    assert found == [
+    decoded = [(box.frame, box.label, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(TAG, drawn)]
+    assert decoded == [
         *((1, "Person", 10), (6, "Person", 20), (6, "Vehicle", 50)),
         *((11, "Person", 30), (11, "Vehicle", 50), (21, "Person", 30), (21, "Vehicle", 50)),
     ]
@@ -211,8 +213,8 @@ def test_an_object_with_two_boxes_at_a_frame_is_learned_as_the_editor_draws_it()
 def test_frames_between_the_key_frames_are_learned_where_the_tag_says_so() -> None:
     (every,) = label_config.parse(EXAMPLE.replace("model_conf=", 'model_every="10" model_conf='))
     drawn = [region(key(5, 0), key(25, 20, enabled=False))]
-    found = [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(every, drawn)]
-    assert found == [(5, 0), (11, 6), (21, 16), (25, 20)]
+    decoded = [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(every, drawn)]
+    assert decoded == [(5, 0), (11, 6), (21, 16), (25, 20)]
     for count in (10**400, 1):  # JSON has no largest number; a video that is not loaded has one frame
         drawn[0]["value"]["framesCount"] = count
         assert [box.frame for box in tags.decode(every, drawn)] == [5, 11, 21, 25]
@@ -239,13 +241,13 @@ def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> Non
 
 
 def test_a_region_drawn_at_another_frame_rate_is_left_out() -> None:
-    other = region(key(1))
-    other["value"]["framesCount"] = 96  # of 4 seconds: 24 per second
-    assert tags.decode(TAG, [other]) == ()
-    assert tags.explain(TAG, [other]) == ("region r1 was drawn at 24 frames per second, and the label config says 25",)
+    slower = region(key(1))
+    slower["value"]["framesCount"] = 96  # of 4 seconds: 24 per second
+    assert tags.decode(TAG, [slower]) == ()
+    assert tags.explain(TAG, [slower]) == ("region r1 was drawn at 24 frames per second, and the label config says 25",)
     for count in (99, 1):  # a rounded one; one of a video that was not loaded yet
-        other["value"]["framesCount"] = count
-        assert len(tags.decode(TAG, [other])) == 1
+        slower["value"]["framesCount"] = count
+        assert len(tags.decode(TAG, [slower])) == 1
 
 
 def test_boxes_outside_the_frame_are_clipped_or_dropped() -> None:
@@ -301,17 +303,17 @@ def test_decode_undoes_encode(objects: list[list[tuple[int, bool]]], seed: int) 
     corner, side = rng.uniform(0, 50, (len(rows), 2)), rng.uniform(1, 50, (len(rows), 2))
     boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
     probs = [[0.9, 0.1] if number % 2 else [0.1, 0.9] for number, *_ in rows]
-    sent = [json.loads(json.dumps(one.as_json())) for one in encode_all(prediction(rows, boxes, probs))]
+    sent = [json.loads(json.dumps(item.as_json())) for item in encode_all(prediction(rows, boxes, probs))]
     assert tags.explain(TAG, sent) == ()
-    found = [box for one in sent for box in tags.decode(TAG, [one])]
-    assert [box.frame for box in found] == [frame for _, frame, _ in rows]
-    assert [box.label for box in found] == ["Vehicle" if number % 2 else "Person" for number, *_ in rows]
+    decoded = [box for item in sent for box in tags.decode(TAG, [item])]
+    assert [box.frame for box in decoded] == [frame for _, frame, _ in rows]
+    assert [box.label for box in decoded] == ["Vehicle" if number % 2 else "Person" for number, *_ in rows]
     drawn = boxes.astype(np.float64) / (200, 100, 200, 100)
     expected = np.concatenate([(drawn[:, :2] + drawn[:, 2:]) / 2, drawn[:, 2:] - drawn[:, :2]], axis=1)
-    np.testing.assert_allclose(np.array([box.xywh for box in found]).reshape(-1, 4), expected, rtol=0, atol=1e-9)
-    enabled = [on for one in sent for on in keyframes.from_sequence(one["value"]).enabled.tolist()]
+    np.testing.assert_allclose(np.array([box.xywh for box in decoded]).reshape(-1, 4), expected, rtol=0, atol=1e-9)
+    enabled = [on for item in sent for on in keyframes.from_sequence(item["value"]).enabled.tolist()]
     assert enabled == [on for *_, on in rows]
 
 
-def encode_all(seen: Prediction) -> tuple[Region, ...]:
-    return tags.encode(TAG, seen, CLASSES, 0.5, "k")
+def encode_all(predicted: Prediction) -> tuple[Region, ...]:
+    return tags.encode(TAG, predicted, CLASSES, 0.5, "k")
