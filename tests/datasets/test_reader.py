@@ -102,7 +102,7 @@ def test_labels_whose_image_is_missing_are_named(tmp_path: Path) -> None:
     for name in ("gone.txt", "classes.txt"):
         (tmp_path / "labels/train" / name).write_text(LINE)
     assert read(yaml).notes == (f"{tmp_path / 'labels/train/gone.txt'}: no image has this name, left out",)
-    listed = FOLDERS.replace("images/train", "list.txt")  # who lists images may leave some out
+    listed = FOLDERS.replace("images/train", "list.txt")  # a list of images may leave some out
     (tmp_path / "list.txt").write_text("images/train/a.jpg\n")
     assert read(write(tmp_path, listed)).notes == ()
     nested = FOLDERS.replace("train: images/train", "train: images")
@@ -281,7 +281,7 @@ def test_several_classes_of_an_image_must_be_meant(tmp_path: Path) -> None:
 
 
 def ultralytics_splits(data_yaml: Path) -> dict[str, Any]:
-    """Return what ultralytics itself makes of a data.yaml."""
+    """Return how ultralytics itself reads a data.yaml."""
     quiet_ultralytics()
     from ultralytics.data.utils import check_det_dataset
 
@@ -291,7 +291,7 @@ def ultralytics_splits(data_yaml: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "yaml",
     [
-        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [cat, dog]\n",  # as Roboflow writes it
+        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [cat, dog]\n",  # Roboflow writes it so
         "train: train/images\nvalidation: valid/images\nnames: [cat, dog]\n",
         "train: train/images\nval: valid/images\nnc: '2'\nnames: [cat, dog]\n",
         "train: train/images\nval: valid/images\nnc: 2.0\n",
@@ -330,7 +330,7 @@ print(check_det_dataset(sys.argv[1], autodownload=False)["train"])
 def test_a_relative_path_is_found_where_ultralytics_finds_it(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the working directory, else in `datasets_dir`: ultralytics reads its settings in a process of its own."""
+    """The path is looked up in the working directory, then in `datasets_dir`, which ultralytics reads at its start."""
     datasets, work, config = tmp_path / "sets", tmp_path / "work", tmp_path / "config/Ultralytics"
     for folder in (work, config, tmp_path / "yaml"):
         folder.mkdir(parents=True)
@@ -349,7 +349,7 @@ def test_a_relative_path_is_found_where_ultralytics_finds_it(
     data_yaml.write_text(f"path: mine\n{FOLDERS}")
     monkeypatch.chdir(work)
     (file,) = read(data_yaml).train
-    if place != "default":  # in a checkout ultralytics takes the folder above it
+    if place != "default":  # in a git checkout ultralytics takes the folder above it
         command = [sys.executable, "-c", THEIRS, str(data_yaml)]
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
         assert done.stdout.strip() == str(file.path.parent), done.stderr

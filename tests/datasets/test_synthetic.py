@@ -57,7 +57,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_near_copies_and_strangers(tmp_path: Path) -> None:
-    """Six scenes, of each one three frames, and two canvases of nonsense; nothing of it in the test set."""
+    """There are six scenes with three frames each, and two images without digits; the test set has no copies."""
     data = read(generate(tmp_path, pool=20, test=3, seed=0, copies=3, foreign=0.1))
     assert (len(data.train), len(data.test)) == (20, 3)
     assert [len(file.boxes) == 0 for file in data.train] == [False] * 18 + [True] * 2
@@ -123,7 +123,7 @@ def test_a_digit_can_be_seen_in_its_box() -> None:
     rng = np.random.default_rng(5)
     for _ in range(10):
         scene = _scene_of_full_squares(int(rng.integers(1 << 30)))
-        x1, y1, x2, y2 = scene.boxes[-1]  # painted last, so nothing covers it
+        x1, y1, x2, y2 = scene.boxes[-1]  # it is painted last, so nothing covers it
         inside = scene.pixels[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3].astype(float)
         ring = np.vstack(
             [scene.pixels[max(y1 - 3, 0) : y2 + 3, x].astype(float) for x in (max(x1 - 3, 0), min(x2 + 2, 159))]

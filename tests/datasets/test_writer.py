@@ -67,9 +67,10 @@ def test_projects_draw_differently_and_processes_alike() -> None:
 @pytest.mark.parametrize(
     "images",
     [
-        [image(1, BOX, random=False), image(2, BOX, random=False)],  # nothing was chosen at random
-        [image(task, BOX) for task in range(2)],  # so few that (nearly) all fall on one side
-        [image(task, random=True) for task in range(50)] + [image(99, BOX, random=False)],  # val would have no box
+        [image(1, BOX, random=False), image(2, BOX, random=False)],  # no image was chosen at random
+        [image(task, BOX) for task in range(2)],  # so few that all may fall into one part
+        [image(task, random=True) for task in range(50)]
+        + [image(99, BOX, random=False)],  # the held-out part would have no box
         [image(task, BOX) for task in range(50)] + [image(99, random=False)],
     ],
 )
@@ -189,7 +190,7 @@ def test_a_label_the_config_lost_is_named(picture: Path, tmp_path: Path) -> None
 
 
 def test_a_foreign_data_set_is_measured_where_it_lies(tmp_path: Path) -> None:
-    """Its data.yaml may say `path: .`, as that of BCCD does."""
+    """A data.yaml may say `path: .`, as BCCD's does."""
     data = reader.read(synthetic.generate(tmp_path / "scenes", pool=1, test=2, seed=0))
     data_yaml = writer.write_test_set(data.val, data.classes, tmp_path / "test-set")
     written = reader.read(data_yaml)

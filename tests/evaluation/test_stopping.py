@@ -64,12 +64,16 @@ def test_one_sign_alone_is_not_enough() -> None:
     [([0.99, 0.98, 0.985], True), ([0.99, 0.979, 0.99], False), ([None, 0.99, 0.99], False), ([0.5, 1, 1, 1], True)],
 )
 def test_stability_takes_three_rounds(agreed: list[float | None], is_met: bool) -> None:
-    rounds = [RoundMeasurements(20 * (place + 1), 0.1 * place, stability=stability) for place, stability in enumerate(agreed)]
+    rounds = [
+        RoundMeasurements(20 * (place + 1), 0.1 * place, stability=stability) for place, stability in enumerate(agreed)
+    ]
     assert ("stability" in met(recommend(rounds, labels=0))) is is_met
 
 
 def test_uncertainty_and_stability_together() -> None:
-    rounds = [RoundMeasurements(measured.labels, measured.map50, uncertainty=0.09, stability=0.99) for measured in RISING]
+    rounds = [
+        RoundMeasurements(measured.labels, measured.map50, uncertainty=0.09, stability=0.99) for measured in RISING
+    ]
     assert met(recommend(rounds, labels=80)) == ["uncertainty", "stability"]
     assert recommend(rounds, labels=80).stop
 

@@ -1,4 +1,4 @@
-"""What an annotator does that a model never does: of every tag of images it is kept, and what is spoilt is told."""
+"""Annotations that no model would make, for every tag of images: we keep them, or report why they are spoilt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of_objects(request: pytest.FixtureRequest) -> Kind:
 
 
 def annotated(kind: Kind, folder: Path, seed: int = 3) -> tuple[ControlTag, tuple[LabeledBox, ...], list[Json]]:
-    """Return a tag, what is drawn on a picture, and what an annotator submits."""
+    """Return a tag, the shapes drawn on a picture, and the annotator's result."""
     tag = kind.tag()
     (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, seed)
     shapes = kinds.drawn(tag, picture)
@@ -54,7 +54,7 @@ def beside(result: list[Json], *more: Json) -> list[Json]:
 
 
 def per_region(result: list[Json]) -> list[Json]:
-    """Answer questions about the first region: such an answer has its id, its shape and another type."""
+    """Answer questions about the first region: an answer has the region's id and shape, and another type."""
     first = result[0]
     text = first | {"type": "textarea", "from_name": "note", "value": first["value"] | {"text": ["broken wing"]}}
     choice = first | {"type": "choices", "from_name": "age", "value": first["value"] | {"choices": ["old"]}}
@@ -74,7 +74,7 @@ def rated(result: list[Json]) -> list[Json]:
 
 
 def with_unknown_tags(result: list[Json]) -> list[Json]:
-    """Use tags that this backend has never heard of, or whose items look like nothing it knows."""
+    """Add items of tags that this backend does not support, also items of an unknown form."""
     first = result[0]
     hologram = first | {"id": "h", "type": "hologramlabels", "from_name": "other", "value": {"hologramlabels": ["x"]}}
     ellipse = {"x": 50, "y": 50, "radiusX": 5, "radiusY": 5, "rotation": 0, "ellipselabels": ["Nobody's"]}
@@ -129,7 +129,7 @@ def test_a_region_with_two_labels_is_one_of_each(of_objects: Kind, tmp_path: Pat
 
 @pytest.mark.label_studio
 def test_label_studio_keeps_it_all_and_a_draft_is_no_label(label_studio: LabelStudioProcess, tmp_path: Path) -> None:
-    """Everything at once, through Label Studio; of a second task there is only a draft."""
+    """All habits at once, through Label Studio; a second task has only a draft."""
     kind = KINDS["RectangleLabels"]
     tag, shapes, result = annotated(kind, tmp_path)
     more = (
@@ -158,7 +158,7 @@ def test_label_studio_keeps_it_all_and_a_draft_is_no_label(label_studio: LabelSt
 
 
 def ellipse(tag: ControlTag, rotation: float = 30, **more: object) -> Json:
-    """Return an ellipse 30 px wide and 20 px high, about a point 40 px right and 30 px down, turned."""
+    """Return a rotated ellipse around the point (40, 30), with radii of 15 and 10 px."""
     value: Json = {"x": 100 * 40 / SIZE[0], "y": 100 * 30 / SIZE[1], "radiusX": 100 * 15 / SIZE[0]}
     value |= {"radiusY": 100 * 10 / SIZE[1], "rotation": rotation, "ellipselabels": [tag.labels[0], "Nobody's"]} | more
     return kinds.region(tag, ellipses.KIND, value, "round")
@@ -174,7 +174,7 @@ def test_an_ellipse_is_learned_as_the_box_around_it(name: str) -> None:
     (box,) = tags.decode(tag, [ellipse(tag)])
     assert (box.label, box.note) == (tag.labels[0], ellipses.BOXED)
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
-    if tag.task == "obb":  # the hull of the turned box around it
+    if tag.task == "obb":  # the upright box around the rotated box
         around = (15 * cos + 10 * sin, 15 * sin + 10 * cos)
         first = (40 - 15 * cos + 10 * sin, 30 - 15 * sin - 10 * cos)
         np.testing.assert_allclose(np.array(box.outline[0][0]) * SIZE, first, atol=1e-9)
@@ -223,7 +223,7 @@ def test_an_ellipse_with_labels_of_its_own_or_on_another_image_is_left_alone() -
 
 
 def moved_out(tag: ControlTag, result: list[Json]) -> Json:
-    """Return the first object of a result outside the image."""
+    """Return a result with its first object moved outside the image."""
     item = copy.deepcopy(result[0])
     value = item["value"]
     if tag.kind == "polygonlabels":
@@ -280,7 +280,7 @@ def test_a_box_that_loses_its_angle_says_so(rotation: float, note: str) -> None:
 
 
 def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
-    """Return results of a kind that cannot be learned from, by what their reason says."""
+    """Return results of a kind that cannot be learned, by a part of the reason."""
     first, *others = copy.deepcopy(result)
     value = first["value"]
     if tag.task == "classify":
@@ -310,7 +310,7 @@ def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Jso
 def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
     kind: Kind, context: Context, images: ImageSite, tmp_path: Path
 ) -> None:
-    """Learned without the region, its image would teach that there is nothing."""
+    """Without the region, the training would learn the image as background."""
     tag, shapes, result = annotated(kind, tmp_path)
     name = next(name for name, registered in KINDS.items() if registered is kind)
     bad = spoilt(name, tag, result)

@@ -1,4 +1,4 @@
-"""What an annotator does that a model never does, in videos: it is kept, and what is spoilt is told."""
+"""Annotations of videos that no model would make: we keep them, or report why they are spoilt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def key(frame: int, x: float, *, enabled: bool = True) -> Json:
 
 
 def result(tag: ControlTag) -> list[Json]:
-    """Return what an annotator submits of a video: two regions, one for each label."""
+    """Return an annotator's result for a video: two regions, one for each label."""
     regions = []
     for number, label in enumerate(tag.labels[:2]):
         value: Json = {"ranges": [{"start": 2 + number, "end": 12}], "timelinelabels": [label]}
@@ -67,7 +67,7 @@ def test_a_region_with_two_labels_is_one_of_each(tag: ControlTag) -> None:
 
 
 def spoilt(tag: ControlTag) -> dict[str, list[Json]]:
-    """Return results that cannot be learned from, by what their reason says."""
+    """Return results that cannot be learned, by a part of the reason."""
     video = tag.kind == "videorectangle"
     labels, frames = ("labels", "sequence") if video else (tag.kind, "ranges")
 

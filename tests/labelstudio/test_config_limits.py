@@ -1,4 +1,4 @@
-"""A label config, and an annotation, cost what their length says: work grows with it, and not with its square."""
+"""The work for a label config or an annotation grows with its length, not with the square of its length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import CONFIG
 
 
 def calls(work: Callable[[], object]) -> int:
-    """Return how many functions are called while `work` runs: what a profiler sees, on any machine the same."""
+    """Return how many function calls `work` makes, by a profiler; the number is the same on every machine."""
     count = 0
 
     def count_call(_frame: FrameType, event: str, _argument: Any) -> None:
@@ -35,7 +35,7 @@ def calls(work: Callable[[], object]) -> int:
 
 
 def skeletons(count: int) -> str:
-    """Return a config of pairs of points and boxes, all but one skipped, for no more than MOST_TAGS are served."""
+    """Return a config of pairs of points and boxes; all but one are skipped, because at most MOST_TAGS are served."""
     pairs = (
         f'<KeyPointLabels name="p{n}" toName="image" model_skip="{"true" if n else "false"}"><Label value="nose"/>'
         f'</KeyPointLabels><RectangleLabels name="p{n}_bbox" toName="image" model_skip="{"true" if n else "false"}">'
@@ -46,7 +46,7 @@ def skeletons(count: int) -> str:
 
 
 def images(count: int) -> str:
-    """Return a config of boxes on as many images."""
+    """Return a config with tags of boxes, each on an image of its own."""
     pairs = (
         f'<Image name="i{n}" value="$i{n}"/><RectangleLabels name="b{n}" toName="i{n}"><Label value="cat"/>'
         "</RectangleLabels>"
@@ -68,7 +68,7 @@ def paths(count: int) -> str:
 
 @pytest.mark.parametrize("config", [skeletons, labels, paths], ids=lambda config: config.__name__)
 def test_a_config_twice_as_long_is_twice_the_work(config: Callable[[int], str]) -> None:
-    label_config.checked(config(3))  # what is made once is made now
+    label_config.checked(config(3))  # fill the caches before counting
     less, more = (calls(lambda n=n: label_config.checked(config(n))) for n in (150, 300))  # type: ignore[misc]
     assert less > 300
     assert more < 2.5 * less
@@ -138,7 +138,7 @@ POLYGONS = CONFIG.replace("RectangleLabels", "PolygonLabels")
 
 
 def chain(count: int) -> list[Json]:
-    """Return polygons each under the one before, the last first."""
+    """Return polygons, each under the next one in the list."""
     return [polygon(n, n - 1 if n else None) for n in reversed(range(count))]
 
 
@@ -147,7 +147,7 @@ def circle(count: int) -> list[Json]:
 
 
 def tail(count: int) -> list[Json]:
-    """Return a circle of ten with a long chain that leads into it."""
+    """Return polygons whose parents form a circle of ten, and a long chain that leads into it."""
     return [*circle(10), *(polygon(n, n - 1) for n in range(10, count))]
 
 

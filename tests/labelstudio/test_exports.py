@@ -1,6 +1,6 @@
-"""What Label Studio exports of annotations, beside what is learned of the very same ones.
+"""Label Studio's exports of annotations, compared with the training labels that we read from the same annotations.
 
-Its converter and our tags read the same regions, so they must agree; where they do not, a test says how and why.
+Its converter and our tags read the same regions, so they must agree. Where they do not, a test says how and why.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Export = dict[str, bytes]  # by the name of the file
 
 @dataclass(frozen=True)
 class Studio:
-    """Label Studio with uploaded images: an export looks at them."""
+    """Label Studio with uploaded images, because an export reads them."""
 
     client: LabelStudioClient
     images: dict[tuple[int, int], list[str]]  # as tasks name them, by their size
@@ -62,7 +62,7 @@ def studio(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFa
 
 
 def number_of(file: str) -> int:
-    """Return the number of an image, of which Label Studio makes a name like 0b1c-7.png."""
+    """Return the number in an image's name; Label Studio makes names like 0b1c-7.png."""
     return int(PurePath(file).stem.rpartition("-")[2])
 
 
@@ -76,7 +76,7 @@ def read(config: str) -> str:
 
 
 def imported(studio: Studio, config: str, results: Results) -> tuple[int, list[list[Json]]]:
-    """Import annotations of the images 0, 1, ...; return the project, and what Label Studio holds of each."""
+    """Import annotations of the images 0, 1, ...; return the project, and the stored result of each image."""
     client = studio.client
     size = results[0][0]["original_width"], results[0][0]["original_height"]
     project = client.projects.create("exports", read(config))
@@ -91,7 +91,7 @@ def imported(studio: Studio, config: str, results: Results) -> tuple[int, list[l
 
 
 def export(studio: Studio, project: int, kind: str, **more: str) -> Export:
-    """Return the files that a user gets who exports a project."""
+    """Return the files of an export of a project, by name."""
     address, headers = f"{studio.client.url}/api/projects/{project}/export", studio.client.http.headers()
     answer = httpx.get(address, params={"exportType": kind, **more}, headers=headers, timeout=60).raise_for_status()
     if answer.headers["content-type"] != "application/zip":
@@ -109,7 +109,7 @@ def yolo_lines(files: Export, number: int) -> list[tuple[str, list[float]]]:
 
 
 def coco_objects(files: Export) -> tuple[dict[int, list[tuple[str, Json]]], Json]:
-    """Return the label and the annotation of each object by the number of its image, and all of the file."""
+    """Return (label, annotation) of each object by the number of its image, and the whole file."""
     (content,) = (content for name, content in files.items() if PurePath(name).suffix == ".json")
     coco = json.loads(content)
     names = {entry["id"]: entry["name"] for entry in coco["categories"]}
@@ -127,12 +127,12 @@ def region(tag: ControlTag, number: int, size: tuple[int, int], value: Json, kin
 
 
 def some_labels(tag: ControlTag, rng: np.random.Generator) -> list[str]:
-    """Return one label, or both."""
+    """Return a random label, or both labels."""
     return [str(name) for name in rng.permutation(tag.labels)[: rng.integers(1, len(tag.labels) + 1)]]
 
 
 def some_boxes(tag: ControlTag, size: tuple[int, int], turned: bool) -> list[list[Json]]:
-    """Return annotations of up to 4 boxes; some leave the image, but have some area inside."""
+    """Return annotations of up to 4 boxes; some leave the image, but all have area inside."""
     rng, low = np.random.default_rng(7), 5 if turned else -5  # a box turns about its corner, which stays inside
     drawn = []
     for _ in range(TASKS):
@@ -147,14 +147,14 @@ def some_boxes(tag: ControlTag, size: tuple[int, int], turned: bool) -> list[lis
 
 
 def clipped(xywh: Sequence[float]) -> coordinates.Box:
-    """Return a box of shares inside the image."""
+    """Return the part of a box inside the image, in shares."""
     x, y, width, height = xywh
     inside = coordinates.clip_percent(coordinates.normalised_to_percent((x, y, width, height)))
     return coordinates.percent_to_normalised(inside)
 
 
 def assert_boxes(theirs: Sequence[tuple[str, Sequence[float]]], ours: Sequence[LabeledBox]) -> None:
-    """Both have the same labels and boxes, but that theirs may leave the image."""
+    """Check that both have the same labels and boxes; their boxes may leave the image."""
     assert [label for label, _ in theirs] == [box.label for box in ours]
     converted = np.array([clipped(box) for _, box in theirs]).reshape(-1, 4)
     np.testing.assert_allclose(converted, np.array([box.xywh for box in ours]).reshape(-1, 4), rtol=0, atol=1e-9)
@@ -165,7 +165,7 @@ def assert_boxes(theirs: Sequence[tuple[str, Sequence[float]]], ours: Sequence[L
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_boxes_are_those_of_the_yolo_export(studio: Studio, size: tuple[int, int]) -> None:
-    """Both write a region with two labels twice. Theirs leave the image where the annotator drew past its border."""
+    """A region with two labels gives two boxes. Theirs leave the image where the annotator drew past its border."""
     tag = tag_of("rectanglelabels.xml")
     project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
     files = export(studio, project, "YOLO")
@@ -178,7 +178,7 @@ def test_boxes_are_those_of_the_yolo_export(studio: Studio, size: tuple[int, int
 
 
 def test_simulate_reads_the_yolo_export_with_images(studio: Studio, tmp_path: Path) -> None:
-    """Boxes that leave the image are cut off, as they are where they are learned."""
+    """Boxes that leave the image are clipped, as in a training."""
     tag, size = tag_of("rectanglelabels.xml"), SIZES["wide"]
     project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned=False))
     for name, content in export(studio, project, "YOLO_WITH_IMAGES").items():
@@ -197,7 +197,7 @@ def test_simulate_reads_the_yolo_export_with_images(studio: Studio, tmp_path: Pa
 
 
 def test_the_yolo_export_forgets_the_angle_of_a_box(studio: Studio) -> None:
-    """It writes the box as if it had not been turned, which is somewhere else; here it becomes its hull."""
+    """The export writes the box as if it was not rotated, in another place. We take the upright box around it."""
     tag, size = tag_of("rectanglelabels.xml"), SIZES["wide"]
     value = {"x": 50, "y": 50, "width": 10, "height": 30, "rotation": 90, tag.kind: [tag.labels[0]]}
     project, ((item,),) = imported(studio, "rectanglelabels.xml", [[region(tag, 0, size, value)]])
@@ -222,9 +222,9 @@ def test_boxes_without_any_area_in_the_image_are_in_the_exports_alone(studio: St
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
 def test_boxes_are_those_of_the_coco_export(studio: Studio, size: tuple[int, int], turned: bool) -> None:
-    """It knows the first label of a region only, and turns boxes in percent: right for square images alone.
+    """The export has only a region's first label, and rotates boxes in percent, which is right only for square images.
 
-    A box turned in percent is what turns on a square image, so the hull on one is compared.
+    A box rotated in percent equals a box rotated on a square image, so we compare with that.
     """
     tag = tag_of("rectanglelabels.xml")
     project, stored = imported(studio, "rectanglelabels.xml", some_boxes(tag, size, turned))
@@ -241,7 +241,7 @@ def test_boxes_are_those_of_the_coco_export(studio: Studio, size: tuple[int, int
 
 
 def in_shares(bbox: Sequence[float], size: tuple[int, int]) -> coordinates.Box:
-    """Return left, top, width, height in pixels as x centre, y centre, width, height in shares."""
+    """Convert left, top, width, height in pixels into x centre, y centre, width, height in shares."""
     (left, top, width, height), (across, down) = bbox, size
     return (left + width / 2) / across, (top + height / 2) / down, width / across, height / down
 
@@ -288,7 +288,7 @@ def test_outlines_are_those_of_the_yolo_export(studio: Studio) -> None:
 
 
 def test_outlines_are_those_of_the_coco_export(studio: Studio) -> None:
-    """It knows the first label of a region only, and its boxes leave the image with their outlines."""
+    """The export has only the first label of a region, and its boxes leave the image with their outlines."""
     tag, size = tag_of("polygonlabels.xml"), SIZES["wide"]
     project, stored = imported(studio, "polygonlabels.xml", some_polygons(tag, size))
     objects, _ = coco_objects(export(studio, project, "COCO"))
@@ -308,7 +308,7 @@ def as_ring(points: Any) -> Ring:
 
 
 def test_the_exports_fill_the_holes_of_polygons(studio: Studio) -> None:
-    """They know no region tree: the hole is an object of its own, and the object has none."""
+    """The exports ignore the region tree: the hole becomes an object of its own, and the object has no hole."""
     tag, size = tag_of("polygonlabels.xml"), SIZES["wide"]
     square = [[10, 10], [60, 10], [60, 60], [10, 60]]
     rings = [square, [[20, 20], [40, 20], [40, 40], [20, 40]]]
@@ -364,7 +364,7 @@ def test_masks_are_those_of_the_numpy_export(studio: Studio) -> None:
 
 
 def test_the_coco_export_of_masks_has_the_parts_alone_and_no_holes(studio: Studio) -> None:
-    """Its outlines run through the centres of the border's pixels, so what they fill is the parts, holes and all."""
+    """The export's outlines run through the centres of the border's pixels, so they enclose the holes too."""
     tag, size = tag_of("brushlabels.xml"), SIZES["wide"]
     project, stored = imported(studio, "brushlabels.xml", [result[:1] for result in some_masks(tag, size)])
     objects, _ = coco_objects(export(studio, project, "BRUSH_TO_COCO"))
@@ -412,7 +412,7 @@ def some_skeletons(tag: ControlTag, size: tuple[int, int], count: int) -> list[l
 
 
 def test_skeletons_are_those_of_the_yolo_export(studio: Studio) -> None:
-    """It takes a hidden point for a visible one; here it counts as covered."""
+    """The export marks a hidden point as visible; for us it counts as covered."""
     tag = tag_of("keypointlabels.xml")
     project, stored = imported(studio, "keypointlabels.xml", some_skeletons(tag, SIZES["wide"], 2))
     files = export(studio, project, "YOLO")
@@ -429,7 +429,7 @@ def test_skeletons_are_those_of_the_yolo_export(studio: Studio) -> None:
 
 
 def test_the_coco_export_has_one_skeleton_of_an_image(studio: Studio) -> None:
-    """Its points are whole pixels, hidden ones visible, and stand beside the box; those of two boxes are mixed."""
+    """The export rounds points to pixels and marks hidden points as visible; it mixes the points of two boxes."""
     tag, size = tag_of("keypointlabels.xml"), SIZES["wide"]
     project, stored = imported(studio, "keypointlabels.xml", some_skeletons(tag, size, 1))
     objects, _ = coco_objects(export(studio, project, "COCO"))
@@ -448,7 +448,7 @@ def test_the_coco_export_has_one_skeleton_of_an_image(studio: Studio) -> None:
 
 
 def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) -> None:
-    """Label Studio can fill in the frames between key frames: those that are learned with model_every="1"."""
+    """Label Studio can interpolate the frames between key frames; model_every="1" learns the same frames."""
     config = read("videorectangle.xml").replace("<VideoRectangle ", '<VideoRectangle model_every="1" ')
     (tag,) = label_config.parse(config)
     drawn = [{"data": {"video": "http://videos.example/1.mp4"}, "annotations": [{"result": some_tracks(tag)}]}]
@@ -471,7 +471,7 @@ def test_objects_are_drawn_where_the_export_interpolates_them(studio: Studio) ->
 
 
 def some_tracks(tag: ControlTag) -> list[Json]:
-    """Return objects at random key frames of a video of 100 frames; some end before it, some leave and come back."""
+    """Return objects at random key frames of a video of 100 frames; some end early, some leave and come back."""
     rng = np.random.default_rng(11)
     tracks = []
     for number in range(8):

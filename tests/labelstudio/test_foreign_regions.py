@@ -1,4 +1,4 @@
-"""Regions of another label config, or of another image: their task is left out, and never learned as background."""
+"""Regions of another label config or image: their task is left out of the training, not learned as background."""
 
 from __future__ import annotations
 

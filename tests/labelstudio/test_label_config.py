@@ -260,7 +260,7 @@ def test_the_hash_changes_with_what_a_training_sees(other: str) -> None:
     assert label_config.config_hash(other) != label_config.config_hash(config())
 
 
-# One that cannot be used beside a good one
+# An unusable tag beside a usable one
 
 UNUSABLE = {
     "of a text": '<Text name="text" value="$t"/><RectangleLabels name="bad" toName="text"><Label value="a"/>'

@@ -1,4 +1,4 @@
-"""The labels of a control tag, and the classes that each stands for."""
+"""The labels of a control tag, and the classes that each label covers."""
 
 from __future__ import annotations
 

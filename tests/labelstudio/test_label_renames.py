@@ -1,4 +1,4 @@
-"""Labels that were renamed while annotations have the old name."""
+"""LABEL_RENAMES: labels that were renamed in the config while annotations still have the old name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attributes of HumanSignal's YOLO backend, which are in people's label configs: every tag takes them."""
+"""The attributes of HumanSignal's YOLO backend: every tag accepts them, because people's label configs have them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def changed(kind: Kind, attributes: dict[str, str], on_label: bool = False) -> s
 
 
 def confident_prediction(kind: Kind, folder: Path) -> Prediction:
-    """Return what a model is 90% sure of."""
+    """Return a prediction with a confidence of 90% for each object."""
     tag = kind.tag()
     (picture,) = drawings.pictures(folder / "pictures", kind.draw, 1, seed=3)
     shapes = [replace(shape, label=tag.labels[0]) for shape in kinds.drawn(tag, picture)]
@@ -75,7 +75,7 @@ def test_a_skipped_tag_is_left_alone(kind: Kind) -> None:
     ],
 )
 def test_a_tag_may_say_that_it_is_not_to_be_trained(kind: Kind, attributes: dict[str, str], trained: bool) -> None:
-    """The peer asks that of timelines alone."""
+    """HumanSignal's backend reads this attribute only on TimelineLabels."""
     (tag,) = label_config.parse(changed(kind, attributes))
     assert tag.trainable is trained
     with pytest.raises(LabelConfigError, match='model_trainable="maybe" is neither true nor false'):
@@ -91,7 +91,7 @@ def test_the_weights_of_the_config_are_asked_for(kind: Kind) -> None:
 
 
 def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -> None:
-    """In any case, and with spaces between."""
+    """Class names count in any case, and with spaces around them."""
     (tag,) = label_config.parse(changed(kind, {"predicted_values": "gizmo, Gadget"}, on_label=True))
     predicted = confident_prediction(kind, tmp_path)
     others = [f"other {number}" for number in range(len(tag.labels) - 1)]
@@ -102,7 +102,7 @@ def test_predicted_values_are_classes_of_the_model(kind: Kind, tmp_path: Path) -
 
 
 def test_the_points_of_a_skeleton_say_what_object_they_are_of() -> None:
-    """The peer asks that of every point: of a person's all predicted_values are the same."""
+    """HumanSignal's backend wants this on every point: all points of a person have the same predicted_values."""
     text = (
         '<View><Image name="image" value="$image"/>'
         '<RectangleLabels name="points_bbox" toName="image" model_skip="true"><Label value="person"/></RectangleLabels>'
@@ -167,7 +167,7 @@ TREE = (
     ],
 )
 def test_of_leaves_alone_no_branch_is_a_label(attributes: str, labels: tuple[str, ...]) -> None:
-    """Label Studio's editor does not let anyone choose a branch there."""
+    """With this attribute Label Studio's editor does not let anyone choose a branch."""
     (tag,) = label_config.parse(TREE.format(attributes))
     assert tag.labels == labels
     assert ("animals" in tag.class_to_label) == ("Animals" in labels)

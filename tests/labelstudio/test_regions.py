@@ -1,4 +1,4 @@
-"""Regions have ids that tell apart what is different."""
+"""Different regions have different ids."""
 
 from __future__ import annotations
 

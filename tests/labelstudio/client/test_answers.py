@@ -1,4 +1,4 @@
-"""What answers in Label Studio's place: JSON of another shape, a proxy without it, TLS with its own authority."""
+"""Servers in Label Studio's place: JSON of another shape, proxies, and unknown certificates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from tests.support import CONFIG, open_context, require, serve
 
-MOST_REQUESTS = 20  # of one call: a wrong answer must not keep it asking
+MOST_REQUESTS = 20  # requests of one call: after a wrong answer it must not go on
 
 
 class Answers(ThreadingHTTPServer):
@@ -141,7 +141,7 @@ CALLS: dict[str, Callable[[LabelStudioClient], object]] = {
 
 
 def error_of(call: str, client: LabelStudioClient) -> BackendError | None:
-    """Return the error of one call; anything but an error of ours ends the test."""
+    """Return the error of a call; an exception that is not ours fails the test."""
     try:
         CALLS[call](client)
     except (LabelStudioError, NotFoundError) as error:
@@ -151,7 +151,7 @@ def error_of(call: str, client: LabelStudioClient) -> BackendError | None:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_json_of_another_shape_is_one_error_that_says_what_was_expected(server: Answers, call: str) -> None:
-    """Or a result, where the shape happens to fit."""
+    """It may also give a result, where the shape happens to fit."""
     with LabelStudioClient(f"http://{server.address}", "legacy") as client:
         for name, body in SHAPES.items():
             server.body, server.count = body, 0
@@ -161,7 +161,7 @@ def test_json_of_another_shape_is_one_error_that_says_what_was_expected(server: 
 
 
 def test_a_false_count_never_makes_predictions_bare(server: Answers) -> None:
-    """Label Studio says that it wrote 5 of 12, and then none of them is there."""
+    """Label Studio reports that it wrote 5 of 12, but it has none of them."""
     refused: dict[int, str] = {}
     server.body = SHAPES["a false count"]
     with (
@@ -206,7 +206,7 @@ def test_a_request_that_a_proxy_finds_too_large(server: Answers) -> None:
 
 
 def test_who_asks_us_sees_the_reason(server: Answers, settings: Settings) -> None:
-    """A request that needs an answer of Label Studio's ends with the reason and its cure, not with a bare 500."""
+    """A request that needs Label Studio ends with a reason and a cure, not with a bare 500."""
     server.status, server.body, server.content_type = 502, PAGE, "text/html"
     keys = {"label_studio_url": f"http://{server.address}", "label_studio_api_key": "legacy"}
     with open_context(settings.model_copy(update=keys)) as context, serve(context) as backend:
@@ -246,7 +246,7 @@ Path(sys.argv[1]).write_bytes(certificate.public_bytes(pem) + key.private_bytes(
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that signed itself, with its key: Label Studio's environment can make one."""
+    """Return a self-signed certificate for 127.0.0.1 and its key, made with Label Studio's Python packages."""
     python = label_studio_binary().with_name("python")
     require(python.exists(), f"there is no Label Studio at {python}: make installs it, or set LABEL_STUDIO_BIN")
     path = tmp_path_factory.mktemp("authority") / "localhost.pem"

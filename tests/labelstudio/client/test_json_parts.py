@@ -1,4 +1,4 @@
-"""A large JSON text in parts is what the whole is."""
+"""The parts of a large JSON text have the same values as the whole text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every call against a real Label Studio; a small local server only for what a real one cannot be brought to answer."""
+"""Every call against a real Label Studio. A small local server gives only the answers that a real one does not give."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
     '<Label value="cat"/><Label value="dog"/></RectangleLabels></View>'
 )
-GONE = 10**6  # an id that nothing has
+GONE = 10**6  # an id that does not exist
 
 pytestmark = pytest.mark.label_studio
 
@@ -207,7 +207,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     [
         ([(503, b""), (502, b""), (200, b'{"email": "a@example.com"}')], 3, "a@example.com"),
         ([None, (200, b'{"email": "a@example.com"}')], 2, "a@example.com"),
-        ([(401, b""), (200, b'{"email": "a@example.com"}')], 2, "a@example.com"),  # the access token ended on its way
+        ([(401, b""), (200, b'{"email": "a@example.com"}')], 2, "a@example.com"),  # the access token expired on its way
         ([(503, b"busy")] * 3, 3, "answers 503: busy.*Label Studio's log"),
         ([None] * 3, 3, "cannot be reached"),
         ([(401, b'{"detail": "no"}')] * 2, 2, "refuses the token: no"),
@@ -261,7 +261,7 @@ def test_a_slow_label_studio_is_given_up() -> None:
 
 def test_a_refused_refresh_of_the_token(label_studio: LabelStudioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
-    # What is no JSON is asked for once more, for its status: a proxy's error page has one.
+    # If the answer is not JSON, the client sends the request again for its status: a proxy's error page has one.
     cases = (((500, b'{"detail": "broken"}'), "HTTP 500 broken", 1), ((200, b"<html>"), "not JSON", 2))
     for answer, expected, requests in cases:
         with (
@@ -381,7 +381,7 @@ def test_sampling_is_switched_once(client: LabelStudioClient, project: int) -> N
 
 def test_the_queue_gives_the_lowest_score_and_the_tab_shows_that_order(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 5)
-    scores = dict(zip(ids, (0.8, 0.2, 0.9, 0.0), strict=False))  # the last task has none
+    scores = dict(zip(ids, (0.8, 0.2, 0.9, 0.0), strict=False))  # the last task has no prediction
     client.prediction_import.run(project, "v1", [PredictionRow(task, 1 - score) for task, score in scores.items()])
     client.prediction_import.run(project, "v2", [PredictionRow(task, score) for task, score in scores.items()])
     client.projects.set_model_version(project, "v2")
@@ -451,7 +451,7 @@ def test_a_backend_that_is_down_is_said(client: LabelStudioClient, project: int)
 
 
 def test_a_blocked_address_is_explained(client: LabelStudioClient, project: int) -> None:
-    # LS refuses another scheme with the very answer it has for private addresses while its protection is on.
+    # For another scheme LS gives the same answer as for a private address while its protection is on.
     with pytest.raises(LabelStudioBlockedError, match=r"ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"):
         client.projects.attach_backend(project, "ftp://127.0.0.1/", "yolo")
 
@@ -534,7 +534,7 @@ def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project:
 
 
 def test_an_imported_result_of_anything_costs_no_other_task(client: LabelStudioClient, project: int) -> None:
-    """Label Studio checks such items when an annotator submits them, and not when they are imported."""
+    """Label Studio checks such items when an annotator submits them, but not when somebody imports them."""
     results: list[list[Any]] = [[None, "x", 1, [box()]], [box()]]
     tasks = [
         {"data": {"image": "http://images.example/1.jpg"}, "annotations": [{"result": result}]} for result in results

@@ -1,4 +1,4 @@
-"""Brush masks: read, written, cut out of letterboxed images, taken by Label Studio, and learned."""
+"""Brush masks: reading, writing, cropping of letterboxed images, a round trip through Label Studio, and training."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_padding_is_cropped_at_every_aspect_ratio(size: tuple[int, int], aut
 
 
 def _moved(mask: BoolArray, reach: int) -> BoolArray:
-    """Return a mask with its border moved out by `reach` pixels, in for a negative one; outside is nothing."""
+    """Return a mask with its border moved out by `reach` pixels, or in for a negative number."""
     import cv2
 
     kernel = np.ones((2 * abs(reach) + 1,) * 2, np.uint8)
@@ -210,12 +210,12 @@ ellipses = st.tuples(*[st.floats(0.0, 1.0)] * 2, *[st.floats(0.05, 0.6)] * 2)
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(ellipses, min_size=1, max_size=4), max_size=3), st.integers(1, 150), st.integers(1, 150))
 def test_decode_undoes_encode(drawn: list[list[tuple[float, float, float, float]]], width: int, height: int) -> None:
-    """To the pixel: whatever was seen, what is read of the region sent encloses the same pixels."""
+    """For any masks, decoding the encoded regions gives the same pixels."""
     across, down = (np.arange(width) + 0.5) / width, (np.arange(height)[:, None] + 0.5) / height
     objects = []
     for shapes in drawn:
         mask = np.zeros((height, width), dtype=np.bool_)
-        for x, y, a, b in shapes:  # what is in two of them is a hole
+        for x, y, a, b in shapes:  # the overlap of two ellipses is a hole
             mask ^= ((across - x) / a) ** 2 + ((down - y) / b) ** 2 < 1
         objects.append(mask)
     predicted = prediction(tuple(map(outline, objects)), width, height, len(objects))

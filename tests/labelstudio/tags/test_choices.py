@@ -1,4 +1,4 @@
-"""Choices and Taxonomy: read from configs, answered, and read back."""
+"""Choices and Taxonomy: their label configs, encoding and decoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend.errors import LabelConfigError
 from backend.labelstudio import label_config, tags
 from backend.types import WHOLE, ControlTag, LabeledBox, Prediction
 
-LABELS = ("red", "blue", "a/b: c")  # no folder could have such a name
+LABELS = ("red", "blue", "a/b: c")  # no folder can have this name
 TAG = ControlTag(
     kind="choices",
     from_name="choice",
@@ -76,7 +76,7 @@ def test_the_labels_of_a_taxonomy_are_paths() -> None:
 
 
 def test_nested_choices_are_refused() -> None:
-    """All that is chosen of them is a path, also what stands at the top; without a word no label was ever known."""
+    """Label Studio writes every nested choice as a path, even one at the top, so no label would ever match."""
     inside = '<Choice value="A"><Choice value="B"/></Choice><Choice value="C"/>'
     with pytest.raises(LabelConfigError, match='allownested="true" is not supported') as caught:
         label_config.parse(config(inside, attributes='allowNested="true"'))
@@ -176,7 +176,7 @@ def test_two_choices_are_two_labels_of_the_whole_image() -> None:
     ],
 )
 def test_of_a_choice_of_one_class_two_answers_are_none(tag: ControlTag, items: list[dict[str, Any]]) -> None:
-    """A training on both would learn that each is wrong."""
+    """A training on both answers would learn that each is wrong."""
     assert tags.decode(tag, items) == ()
     (reason,) = tags.unreadable(tag, items)
     assert "has 2 answers" in reason

@@ -212,7 +212,7 @@ def test_a_region_that_sticks_out_is_clipped() -> None:
         (region(box=(120, 10, 5, 5)), "no area"),
         (region(rotation=30, original_width=None), "original_width"),
         (region(rotation=30, original_height=0), "original_width"),
-        (region(rotation=30, original_width=1e-320), "original_width"),  # no number of pixels
+        (region(rotation=30, original_width=1e-320), "original_width"),  # not a number of pixels
     ],
 )
 def test_what_is_left_out_is_explained(item: dict[str, Any], reason: str) -> None:
@@ -287,7 +287,7 @@ def test_decode_undoes_encode_of_rotated_boxes(drawn: list[tuple[float, ...]], w
 
 
 def sent_rotated(drawn: list[tuple[float, ...]], width: int, height: int) -> tuple[Any, list[dict[str, Any]]]:
-    """Return rotated boxes (n, 5), given as shares of the image, and the regions that are sent of them."""
+    """Return rotated boxes (n, 5), drawn as shares of the image, and their encoded regions."""
     scale = (width, height, width, height, 1)
     rotated = np.array(drawn, dtype=np.float32).reshape(-1, 5) * np.array(scale, dtype=np.float32)
     hulls: list[tuple[float, ...]] = [(0, 0, width, height)] * len(drawn)
@@ -315,11 +315,11 @@ def test_label_studio_would_take_any_rotated_box(drawn: tuple[float, ...], width
     [
         # An upright pole, 300 px long, in a portrait of 100 × 400: its length is three times the width.
         ((50, 200, 300, 20, math.pi / 2), (100, 400), (60, 87.5, 20, 75, 180)),
-        # Its first two corners are right of the image: the third one stands for them.
+        # Its first two corners are right of the image, so the third one is written as its top-left corner.
         ((195, 50, 40, 20, math.pi / 2), (200, 100), (92.5, 70, 20, 20, 270)),
-        # Longer than the image is wide by all of them: cut to what is inside.
+        # For every corner it is longer than the image is wide, so it is cut at the border.
         ((100, 50, 400, 20, 0), (200, 100), (0, 40, 100, 20, 0)),
-        # Longer than the image, and all of it inside: shortened at both ends.
+        # It is longer than the image and lies inside, so both ends are shortened.
         ((50, 50, 130, 1, math.pi / 4), (100, 100), (14.998, 14.291, 100, 1, 45)),
     ],
 )

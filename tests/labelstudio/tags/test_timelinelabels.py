@@ -1,4 +1,4 @@
-"""What a video shows from when to when: as TimelineLabels regions, and what a training learns of them."""
+"""TimelineLabels: predictions as regions, and regions as training labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAY, GOAL = CLASSES = ("Ball in play", "Goal")
 
 
 def predict(probs: npt.ArrayLike, every: int = 1, length: int = 0) -> Prediction:
-    """Return what a model says of every so many frames (n, C) of a video."""
+    """Return a prediction with probabilities (n, C) for every `every`-th frame of a video."""
     table = np.asarray(probs, np.float32)
     n = len(table)
     return Prediction(
@@ -71,7 +71,7 @@ def test_the_attributes_of_label_studios_example_backend() -> None:
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f'model_trainable="True" {attributes} model_every'))
     assert tag.trainable
     assert lstm(tag) == LstmOptions(64, 32, 1, 1000, 0.95, 0.99)
-    assert epochs(tag) == 0  # they are the LSTM's
+    assert epochs(tag) == 0  # they are the epochs of the LSTM
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_training_depends_on_them() -> None:
 def test_a_tag_may_say_how_many_epochs_are_run(attributes: str, expected: int) -> None:
     (tag,) = label_config.parse(EXAMPLE.replace("model_every", f"{attributes} model_every"))
     assert epochs(tag) == expected
-    assert epochs(replace(tag, kind="choices")) == 0  # where nobody has checked it
+    assert epochs(replace(tag, kind="choices")) == 0  # nobody has checked this config
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_a_region_is_as_label_studio_stores_it() -> None:
     (region,) = tags.encode(TAG, predict(probs), CLASSES, 0.5, "k")
     assert region.as_json()["value"] == {"ranges": [{"start": 31, "end": 60}], "timelinelabels": [GOAL]}
     assert (region.kind, region.from_name, region.to_name) == ("timelinelabels", "event", "video")
-    assert 0.8 < region.score < 1  # its borders are less sure
+    assert 0.8 < region.score < 1  # the frames at its borders have lower probabilities
 
 
 def test_labels_may_overlap_and_a_flicker_is_none() -> None:
     probs = np.zeros((200, 2))
     probs[10:80, 0] = probs[50:120, 1] = 1
-    probs[[30, 31], 0] = 0  # overlooked
-    probs[160:163, 1] = 1  # imagined
+    probs[[30, 31], 0] = 0  # the model misses an event for a few frames
+    probs[160:163, 1] = 1  # the model sees an event in a few frames only
     assert spans(predict(probs)) == [(PLAY, 11, 80), (GOAL, 51, 120)]
 
 
@@ -197,7 +197,7 @@ def test_the_threshold_of_the_tag_wins() -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(8, 30), st.booleans(), st.booleans()), min_size=1, max_size=8))
 def test_decode_undoes_encode(runs: list[tuple[int, bool, bool]]) -> None:
-    """Stretches longer than the smoothing come back to the frame."""
+    """Segments longer than the smoothing window come back exactly."""
     marks = np.concatenate([np.tile([first, second], (length, 1)) for length, first, second in runs]).astype(np.bool_)
     expected = []
     for column, label in enumerate(CLASSES):

@@ -1,4 +1,4 @@
-"""Tracks as VideoRectangle regions, and what a training learns of them."""
+"""VideoRectangle: tracks as regions, and regions as training labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def region(*keys: dict[str, Any], labels: Any = ("Person",), name: str = "r1", *
 
 
 def prediction(keys: list[tuple[int, int, bool]], boxes: Any, probs: Any, length: int = 100) -> Prediction:
-    """Return what a model says of a video of 200x100; `keys` are object, frame, enabled."""
+    """Return a prediction for a video of 200x100 pixels; `keys` are (object, frame, enabled)."""
     columns = np.array(keys, np.int64).reshape(-1, 3)
     certain = np.array(probs, np.float32).reshape(-1, 2)
     return Prediction(
@@ -215,7 +215,7 @@ def test_frames_between_the_key_frames_are_learned_where_the_tag_says_so() -> No
     drawn = [region(key(5, 0), key(25, 20, enabled=False))]
     decoded = [(box.frame, round(100 * box.xywh[0] - 5, 6)) for box in tags.decode(every, drawn)]
     assert decoded == [(5, 0), (11, 6), (21, 16), (25, 20)]
-    for count in (10**400, 1):  # JSON has no largest number; a video that is not loaded has one frame
+    for count in (10**400, 1):  # JSON numbers have no limit; a video that is not loaded has one frame
         drawn[0]["value"]["framesCount"] = count
         assert [box.frame for box in tags.decode(every, drawn)] == [5, 11, 21, 25]
     assert tags.decode(every, []) == ()
@@ -245,7 +245,7 @@ def test_a_region_drawn_at_another_frame_rate_is_left_out() -> None:
     slower["value"]["framesCount"] = 96  # of 4 seconds: 24 per second
     assert tags.decode(TAG, [slower]) == ()
     assert tags.explain(TAG, [slower]) == ("region r1 was drawn at 24 frames per second, and the label config says 25",)
-    for count in (99, 1):  # a rounded one; one of a video that was not loaded yet
+    for count in (99, 1):  # a rounded count; the count of a video that was not loaded yet
         slower["value"]["framesCount"] = count
         assert len(tags.decode(TAG, [slower])) == 1
 
