@@ -1,6 +1,6 @@
-"""The live loop through Label Studio beside its simulation: the same seed, data and ids pick the same images.
+"""The live loop with Label Studio, and its simulation: with the same seed, data and ids they pick the same images.
 
-Both compute with one thread, as on a machine with one core: with another number of them sums round differently.
+Both compute with one thread, as on a machine with one core, because more threads round sums differently.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ def scenes(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Story:
-    """One project, which a live loop and an experiment run."""
+class Scenario:
+    """One project that a live loop and an experiment run."""
 
     strategy: str
     task: YoloTask
-    tags: tuple[str, str]  # of the label config: around all labels, and for each
-    draw: Callable[[Path], Path]  # its data set
-    unranked: tuple[int, ...] = ()  # versions that cannot rank, so the queue stays as it is
+    tags: tuple[str, str]  # templates of the label config: the control tag, and one label
+    draw: Callable[[Path], Path]  # draws the data set into a folder
+    unranked: tuple[int, ...] = ()  # versions that cannot rank, so the queue keeps its order
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-PUBLISHED = {"TOLERANCE": "1"}  # whatever a version of six steps can do
-STORIES = {
-    "boxes": Story("class_entropy", "detect", BOXES, scenes),
-    "a choice": Story("margin", "classify", CHOICE, lambda folder: with_classes(folder, POOL), settings=PUBLISHED),
-    "a committee": Story(
+PUBLISHED = {"TOLERANCE": "1"}  # versions are published whatever their quality
+SCENARIOS = {
+    "boxes": Scenario("class_entropy", "detect", BOXES, scenes),
+    "a choice": Scenario("margin", "classify", CHOICE, lambda folder: with_classes(folder, POOL), settings=PUBLISHED),
+    "a committee": Scenario(
         *("bald", "detect", BOXES, scenes),
-        unranked=(1,),  # it takes two versions to disagree
+        unranked=(1,),  # a committee needs two versions
         settings={**PUBLISHED, "COMMITTEE": "snapshots", "COMMITTEE_SIZE": "2"},
     ),
 }
@@ -77,32 +77,32 @@ STORIES = {
 
 @dataclass(frozen=True)
 class Live:
-    """What a live project did."""
+    """The result of the live loop."""
 
-    story: Story
+    scenario: Scenario
     data: Path
     project: Project
     settings: Settings
-    picked: tuple[tuple[int, ...], ...]  # as Label Studio's queue handed them out, before each training
-    rankings: tuple[Ranking | None, ...]  # that the picks came from; None: a version that could not rank
+    picked: tuple[tuple[int, ...], ...]  # task ids before each training, in the order of Label Studio's queue
+    rankings: tuple[Ranking | None, ...]  # of each round; None: a version that could not rank
     versions: tuple[ModelVersion, ...]
 
 
-@pytest.fixture(scope="module", params=STORIES)
+@pytest.fixture(scope="module", params=SCENARIOS)
 def live(
     request: pytest.FixtureRequest, label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Live:
-    """An annotator takes what the queue hands out, and waits for each training."""
-    story = STORIES[request.param]
+    """Annotate the tasks in the order of the queue, and wait for each training."""
+    scenario = SCENARIOS[request.param]
     folder = tmp_path_factory.mktemp("live")
-    place = story.draw(folder / "data")
-    data = simulation_data.read(place, story.task)
+    place = scenario.draw(folder / "data")
+    data = simulation_data.read(place, scenario.task)
     (folder / "models").mkdir()
-    base = tiny_yolo(folder / "models" / weights_name("tiny.pt", story.task), data.classes, task=story.task)
-    around, label = story.tags
+    base = tiny_yolo(folder / "models" / weights_name("tiny.pt", scenario.task), data.classes, task=scenario.task)
+    around, label = scenario.tags
     labels = around.format("".join(label.format(name) for name in data.classes))
     config = f'<View><Image name="image" value="$image"/>{labels}</View>'
-    settings = {**SETTINGS, "STRATEGY": story.strategy, **story.settings, **one_core(folder)}
+    settings = {**SETTINGS, "STRATEGY": scenario.strategy, **scenario.settings, **one_core(folder)}
     with open_servers(label_studio, folder, settings) as servers:
         client = servers.client
         project = client.projects.create("live", config)
@@ -112,11 +112,11 @@ def live(
         tag = label_config.parse(config)[0]
         picked, rankings = [], []
         for number in range(ROUNDS):
-            await_ranked(servers, project, f"{base.stem}-v{number}", is_unranked=number in story.unranked)
+            await_ranked(servers, project, f"{base.stem}-v{number}", is_unranked=number in scenario.unranked)
             rankings.append(servers.store.pools.ranking(project, number))
             picked.append(tuple(annotate_next(servers, project, tag, data) for _ in range(BATCH)))
         return Live(
-            story=story,
+            scenario=scenario,
             data=place,
             project=Project(id=project, task_ids=tuple(ids[file.path.name] for file in data.pool)),
             settings=servers.settings,
@@ -127,13 +127,13 @@ def live(
 
 
 def one_core(folder: Path) -> dict[str, str]:
-    """Return an environ in which Python believes to be on a machine with one core."""
-    (folder / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 1\n")  # imported before all else
+    """Return an environment in which Python reports one core."""
+    (folder / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 1\n")  # Python imports it first
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
 def await_ranked(servers: Servers, project: int, version: str, *, is_unranked: bool) -> None:
-    """Wait until the queue goes by a version, or until the version is published and cannot rank."""
+    """Wait until Label Studio's queue goes by a version; with `is_unranked`, until the version has failed to rank."""
 
     def settled() -> bool:
         if not is_unranked:
@@ -156,7 +156,7 @@ def simulated(live: Live, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rou
     out = tmp_path_factory.mktemp("simulated") / "out"
     order = runner.Order(
         data=str(live.data),
-        strategies=(live.story.strategy,),
+        strategies=(live.scenario.strategy,),
         seeds=1,
         initial=BATCH,
         batch=BATCH,
@@ -166,24 +166,24 @@ def simulated(live: Live, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rou
         project=live.project,
     )
     runner.run(order, live.settings, Console(quiet=True))
-    return records.load_rounds(records.unit_folder(out, live.story.strategy, 0))
+    return records.load_rounds(records.unit_folder(out, live.scenario.strategy, 0))
 
 
 def test_the_same_images_are_picked_in_the_same_order(live: Live, simulated: tuple[Round, ...]) -> None:
     strategies = [ranking.strategy if ranking else "" for ranking in live.rankings]
-    strategy = live.story.strategy
-    assert strategies == ["random", *("" if number in live.story.unranked else strategy for number in (1, 2))]
+    strategy = live.scenario.strategy
+    assert strategies == ["random", *("" if number in live.scenario.unranked else strategy for number in (1, 2))]
     assert [tuple(pick.id for pick in finished.picked) for finished in simulated] == list(live.picked)
 
 
-def test_the_whole_queue_is_the_same(live: Live, simulated: tuple[Round, ...]) -> None:
+def test_the_order_of_the_whole_queue_is_the_same(live: Live, simulated: tuple[Round, ...]) -> None:
     for finished, ranking in zip(simulated, live.rankings, strict=True):
         assert bool(finished.unranked) is (ranking is None)
         if ranking is not None:
             order = ranking.task_ids[np.argsort(ranking.priority)].tolist()
             assert [*(pick.id for pick in finished.picked), *finished.order] == order
-            chance = {pick.id for pick in finished.picked if pick.random} | set(finished.explored)
-            assert chance == set(ranking.task_ids[ranking.explored].tolist())
+            random = {pick.id for pick in finished.picked if pick.random} | set(finished.explored)
+            assert random == set(ranking.task_ids[ranking.explored].tolist())
 
 
 def test_every_version_is_the_same_to_the_last_bit_of_its_metrics(live: Live, simulated: tuple[Round, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The loop, end to end, against the real Label Studio, redis and training: one story, told once, then read by tests."""
+"""The loop with a real Label Studio, redis and training; it runs once, and the tests check its record."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ POOL, TEST, BESIDE = 60, 40, 12  # scenes: the pool, the test set, the second pr
 
 @dataclass(frozen=True)
 class Queue:
-    """What Label Studio held after one flip."""
+    """Label Studio's queue of one version."""
 
     version: str
-    scores: dict[int, list[float | None]]
-    next_task: int  # what LS's own /next gave
+    scores: dict[int, list[float | None]]  # by task id
+    next_task: int  # the id of the task that Label Studio's /next returned
 
 
 @dataclass(frozen=True)
-class Story:
-    """What happened."""
+class Record:
+    """The record of the loop."""
 
-    main: int  # project ids
-    beside: int
+    main: int  # id of the first project
+    beside: int  # id of the second project
     first: Queue  # of v0, before any label
     after: tuple[Queue, Queue]  # of v1 and v2
     versions: tuple[ModelVersion, ...]
     quality: tuple[Metrics, Metrics]  # of v1 and v2 on the test set
-    corrected: int  # the annotation made from a pre-annotation
-    pre_annotation: tuple[Mapping[str, Any], ...]  # as LS showed it
+    corrected: int  # id of the annotation made from a pre-annotation
+    pre_annotation: tuple[Mapping[str, Any], ...]  # the regions that Label Studio showed
     beside_before: str  # the second project's version while the first trained
     beside_versions: tuple[ModelVersion, ...]
 
@@ -59,43 +59,43 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
         "RETRAIN_EVERY": "20",
         "TRAIN_STEPS": "200",
         "MAX_EPOCHS": "200",
-        "MODEL_SCORE_THRESHOLD": "0.05",  # so young a model is sure of nothing
+        "MODEL_SCORE_THRESHOLD": "0.05",  # after so few steps all confidences are low
     }
     with open_world(label_studio, folder, data_yaml, settings) as world:
         yield world
 
 
 @pytest.fixture(scope="module")
-def story(world: World) -> Story:
+def record(world: World) -> Record:
     client = world.client
     main = client.projects.create("the loop", world.config)
     beside = client.projects.create("beside it", world.config)
     client.tasks.upload_images(main, [file.path for file in world.data.train])
     client.tasks.upload_images(beside, [file.path for file in world.data.train[:BESIDE]])
     for project_id in (main, beside):
-        client.projects.attach_backend(project_id, world.url, "yolo")  # POST /api/ml, all that the UI does
+        client.projects.attach_backend(project_id, world.url, "yolo")  # as Label Studio's page does
         await_shown(world, project_id, "yolo11n-v0")
-    first = look(world, main)
+    first = read_queue(world, main)
 
     label(world, main, 20)
     await_shown(world, main, "yolo11n-v1")
-    after_one = look(world, main)
+    after_one = read_queue(world, main)
     beside_before = world.shown_version(beside)
 
     task = client.tasks.next(main)
     assert task is not None
-    shown = next(one for one in client.predictions.of_task(task.id) if one.version == "yolo11n-v1")
+    shown = next(pred for pred in client.predictions.of_task(task.id) if pred.version == "yolo11n-v1")
     corrected = world.annotate(task, correct(world, task, shown.result))
     label(world, main, 19)
     await_shown(world, main, "yolo11n-v2")
-    after_two = look(world, main)
+    after_two = read_queue(world, main)
 
     label(world, beside, 8)
     backend_id = client.projects.backends(beside)[0].id
     client.http.send("POST", f"/api/ml/{backend_id}/train", {})  # the button "Start training"
     await_shown(world, beside, "yolo11n-v1")
     versions = world.store.versions(main)
-    return Story(
+    return Record(
         main=main,
         beside=beside,
         first=first,
@@ -109,70 +109,70 @@ def story(world: World) -> Story:
     )
 
 
-def test_adding_the_backend_by_its_url_configures_the_project(world: World, story: Story) -> None:
-    info = world.client.projects.get(story.main)
+def test_adding_the_backend_by_its_url_configures_the_project(world: World, record: Record) -> None:
+    info = world.client.projects.get(record.main)
     assert info.sampling == "Uncertainty sampling"
-    views = world.client.http.get("/api/dm/views/", project=story.main)
+    views = world.client.http.get("/api/dm/views/", project=record.main)
     assert [view["data"]["title"] for view in views].count("Active learning queue") == 1
-    hooks = world.client.http.get("/api/webhooks/", project=story.main)
+    hooks = world.client.http.get("/api/webhooks/", project=record.main)
     assert [hook["headers"] for hook in hooks] == [{"X-Yolo-Backend-Secret": world.store.secret()}]
-    assert story.first.version == "yolo11n-v0"
+    assert record.first.version == "yolo11n-v0"
 
 
-def test_the_loop_starts_without_annotations_and_ends_after_two_retrainings(story: Story) -> None:
-    assert [version.name for version in story.versions] == ["yolo11n-v1", "yolo11n-v2"]
-    assert [len(version.snapshot.annotations) for version in story.versions] == [20, 40]
-    assert story.versions[1].parent == 1
+def test_the_loop_starts_without_annotations_and_ends_after_two_retrainings(record: Record) -> None:
+    assert [version.name for version in record.versions] == ["yolo11n-v1", "yolo11n-v2"]
+    assert [len(version.snapshot.annotations) for version in record.versions] == [20, 40]
+    assert record.versions[1].parent == 1
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_every_unlabeled_task_has_exactly_one_finite_prediction_of_the_shown_version(story: Story, place: int) -> None:
-    queue = story.after[place]
-    assert queue.version == f"yolo11n-v{place + 1}"
-    assert len(queue.scores) == POOL - 20 * (place + 1)
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_unlabeled_task_has_one_prediction_with_a_score_of_the_shown_version(record: Record, number: int) -> None:
+    queue = record.after[number - 1]
+    assert queue.version == f"yolo11n-v{number}"
+    assert len(queue.scores) == POOL - 20 * number
     for scores in queue.scores.values():
         assert len(scores) == 1
         assert scores[0] is not None
         assert 0 <= scores[0] <= 1
 
 
-def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:
-    for queue in (story.first, *story.after):
+def test_the_queue_hands_out_the_lowest_score(record: Record) -> None:
+    for queue in (record.first, *record.after):
         lowest = min(queue.scores, key=lambda task: queue.scores[task][0] or 0.0)
         assert queue.next_task == lowest
 
 
-def test_the_corrected_pre_annotation_trains_the_next_version(story: Story) -> None:
-    assert story.corrected not in story.versions[0].snapshot.annotations
-    assert story.corrected in story.versions[1].snapshot.annotations
+def test_the_corrected_pre_annotation_trains_the_next_version(record: Record) -> None:
+    assert record.corrected not in record.versions[0].snapshot.annotations
+    assert record.corrected in record.versions[1].snapshot.annotations
 
 
-def test_more_labels_make_a_better_model(story: Story) -> None:
-    before, after = story.quality
+def test_more_labels_make_a_better_model(record: Record) -> None:
+    before, after = record.quality
     assert after.map50 > before.map50
 
 
-def test_the_pre_annotation_shown_is_a_region_an_annotator_can_correct(world: World, story: Story) -> None:
-    for queue, version in zip(story.after, story.versions, strict=True):
+def test_the_pre_annotation_has_regions_that_an_annotator_can_correct(world: World, record: Record) -> None:
+    for queue, version in zip(record.after, record.versions, strict=True):
         assert queue.version == version.name
-    assert story.pre_annotation
-    for region in story.pre_annotation:
+    assert record.pre_annotation
+    for region in record.pre_annotation:
         assert region["from_name"] == "label"
         assert set(region["value"]) == {"x", "y", "width", "height", "rotation", "rectanglelabels"}
         assert region["value"]["rectanglelabels"][0] in synthetic.CLASSES
         assert world.settings.model_score_threshold <= region["score"] <= 1
 
 
-def test_a_second_project_stays_apart_and_trains_when_told_to(story: Story) -> None:
-    assert story.beside_before == "yolo11n-v0"
-    assert [version.name for version in story.beside_versions] == ["yolo11n-v1"]
-    assert len(story.beside_versions[0].snapshot.annotations) == 8
-    assert not set(story.beside_versions[0].snapshot.annotations) & set(story.versions[1].snapshot.annotations)
+def test_a_second_project_stays_apart_and_trains_at_the_button(record: Record) -> None:
+    assert record.beside_before == "yolo11n-v0"
+    assert [version.name for version in record.beside_versions] == ["yolo11n-v1"]
+    assert len(record.beside_versions[0].snapshot.annotations) == 8
+    assert not set(record.beside_versions[0].snapshot.annotations) & set(record.versions[1].snapshot.annotations)
 
 
-def test_the_status_page_tells_what_happened(world: World, story: Story) -> None:
-    await_true(lambda: (counts := world.status(story.main).counts) is not None and counts.new == 0, "counts")
-    status = world.status(story.main)
+def test_the_status_page_shows_the_counts_and_the_versions(world: World, record: Record) -> None:
+    await_true(lambda: (counts := world.status(record.main).counts) is not None and counts.new == 0, "counts")
+    status = world.status(record.main)
     assert status.counts is not None
     assert (status.counts.tasks, status.counts.labeled) == (POOL, 40)
     assert status.version == "yolo11n-v2"
@@ -181,55 +181,55 @@ def test_the_status_page_tells_what_happened(world: World, story: Story) -> None
     assert status.failures == {}
 
 
-def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, story: Story) -> None:
-    tasks = list(world.client.tasks.unlabeled(story.main))[:3]
+def test_predict_answers_scored_tasks_as_the_queue_shows_them(world: World, record: Record) -> None:
+    tasks = list(world.client.tasks.unlabeled(record.main))[:3]
     body = {
         "tasks": [{"id": task.id, "data": dict(task.data)} for task in tasks],
-        "project": f"{story.main}.1700000000",
+        "project": f"{record.main}.1700000000",
         "label_config": world.config,
     }
     results = httpx.post(f"{world.url}/predict", json=body, timeout=100).raise_for_status().json()["results"]
     for task, result in zip(tasks, results, strict=True):
-        stored = next(one for one in world.client.predictions.of_task(task.id) if one.version == "yolo11n-v2")
+        stored = next(pred for pred in world.client.predictions.of_task(task.id) if pred.version == "yolo11n-v2")
         assert result["model_version"] == stored.version
         assert result["score"] == pytest.approx(stored.score, abs=1e-6)
         assert json.dumps(result["result"], sort_keys=True) == json.dumps(list(stored.result), sort_keys=True)
 
 
-def test_a_new_task_gets_its_place_in_the_queue(world: World, story: Story) -> None:
-    known = {task.id for task in world.client.tasks.unlabeled(story.main)}
-    world.client.tasks.upload_images(story.main, [world.data.test[0].path])
-    (fresh,) = {task.id for task in world.client.tasks.unlabeled(story.main)} - known
-    await_true(lambda: len(world.client.predictions.of_task(fresh)) == 1, "the new task's prediction")
-    (prediction,) = world.client.predictions.of_task(fresh)
+def test_a_new_task_gets_its_place_in_the_queue(world: World, record: Record) -> None:
+    before = {task.id for task in world.client.tasks.unlabeled(record.main)}
+    world.client.tasks.upload_images(record.main, [world.data.test[0].path])
+    (new,) = {task.id for task in world.client.tasks.unlabeled(record.main)} - before
+    await_true(lambda: len(world.client.predictions.of_task(new)) == 1, "the new task's prediction")
+    (prediction,) = world.client.predictions.of_task(new)
     assert prediction.version == "yolo11n-v2"
     assert prediction.score is not None
     assert 0 <= prediction.score <= 1
 
 
 @pytest.mark.slow  # the workers wait until nobody has annotated for two minutes, at most three times
-def test_predictions_of_old_versions_go_away(world: World, story: Story) -> None:
-    """`test_old_versions.py` tests the rule itself."""
+def test_predictions_of_old_versions_are_deleted(world: World, record: Record) -> None:
+    """`test_old_versions.py` tests when they are."""
 
-    def gone() -> bool:
-        return set(world.client.predictions.versions(story.main)) == {"yolo11n-v2"}
+    def deleted() -> bool:
+        return set(world.client.predictions.versions(record.main)) == {"yolo11n-v2"}
 
-    await_true(gone, "the old versions' end", patience_s=900)
+    await_true(deleted, "the deletion of old predictions", patience_s=900)
 
 
 def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
-    world: World, story: Story, tmp_path: Path
+    world: World, record: Record, tmp_path: Path
 ) -> None:
     with signed_in(world.studio.url, LOGIN["email"], LOGIN["password"]) as page:
-        views = page.request.get(f"{world.studio.url}/api/dm/views/?project={story.main}").json()
+        views = page.request.get(f"{world.studio.url}/api/dm/views/?project={record.main}").json()
         tab = next(view["id"] for view in views if view["data"]["title"] == "Active learning queue")
-        page.goto(f"{world.studio.url}/projects/{story.main}/data?tab={tab}")
+        page.goto(f"{world.studio.url}/projects/{record.main}/data?tab={tab}")
         page.get_by_text("Prediction score").first.wait_for()
         cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
         cells.first.wait_for()
         shown = [float(text) for text in cells.all_inner_texts()]
         page.screenshot(path=tmp_path / "queue.png")
-        page.goto(f"{world.studio.url}/projects/{story.main}/settings/ml")
+        page.goto(f"{world.studio.url}/projects/{record.main}/settings/ml")
         page.get_by_text("Connected", exact=True).wait_for()
     assert len(shown) > 5
     assert shown == sorted(shown)
@@ -238,7 +238,7 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
 
 @pytest.fixture(scope="module")
 def connected(world: World) -> int:
-    """A third project, attached from the terminal before it has any image."""
+    """A third project, which `yolo-backend connect` attaches before it has any image."""
     project_id = world.client.projects.create("connected", world.config)
     assert f"attached {world.url} to project {project_id}" in world.command("connect", project_id, "--url", world.url)
     await_true(lambda: world.store.pools.ranking(project_id, 0) is not None, "the ranking of no task", patience_s=180)
@@ -247,16 +247,16 @@ def connected(world: World) -> int:
     return project_id
 
 
-def test_images_that_come_after_the_backend_are_ranked_among_each_other(world: World, connected: int) -> None:
+def test_images_that_are_uploaded_after_the_backend_was_attached_are_ranked(world: World, connected: int) -> None:
     assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0, 0.5, 1]
 
 
-def test_connect_a_second_time_finds_nothing_to_do(world: World, connected: int) -> None:
-    said = world.command("connect", connected, "--url", world.url).splitlines()
-    assert said == [f"{world.url} was attached to project {connected} already (Connected)"]
+def test_connect_a_second_time_changes_nothing(world: World, connected: int) -> None:
+    lines = world.command("connect", connected, "--url", world.url).splitlines()
+    assert lines == [f"{world.url} was attached to project {connected} already (Connected)"]
 
 
-def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
+def test_labels_count_without_webhooks(world: World, connected: int) -> None:
     for hook in world.client.http.get("/api/webhooks/", project=connected):
         world.client.http.send("DELETE", f"/api/webhooks/{hook['id']}/")
     label(world, connected, 1)
@@ -268,41 +268,41 @@ def test_lost_webhooks_lose_no_label(world: World, connected: int) -> None:
     await_true(counted, "the reconcile", patience_s=180)
 
 
-def test_labels_that_allow_no_training_are_a_stated_reason(world: World, connected: int) -> None:
+def test_the_status_shows_why_labels_allow_no_training(world: World, connected: int) -> None:
     world.client.http.send("POST", f"/api/ml/{world.client.projects.backends(connected)[0].id}/train", {})
     await_true(lambda: world.status(connected).training.state == "failed", "the refusal", patience_s=180)
     assert "a training needs 2" in world.status(connected).training.error
     assert world.store.versions(connected) == ()
 
 
-def test_extra_params_that_are_wrong_are_shown_by_label_studio(world: World, connected: int) -> None:
+def test_label_studio_shows_an_error_in_the_extra_params(world: World, connected: int) -> None:
     backend_id = world.client.projects.backends(connected)[0].id
     body = {"url": world.url, "project": connected, "extra_params": {"RETRAIN_EVRY": 5}}
     with pytest.raises(LabelStudioError, match="unknown setting RETRAIN_EVRY"):
         world.client.http.send("PATCH", f"/api/ml/{backend_id}", body)
 
 
-def test_scoring_anew_ranks_late_tasks_too_and_a_second_time_changes_nothing(world: World, story: Story) -> None:
-    score_anew(world, story.main)
-    once = world.scores(story.main)
-    assert_ranked(once)
-    score_anew(world, story.main)
-    assert world.scores(story.main) == once
+def test_a_new_scoring_also_ranks_late_tasks_and_a_second_one_changes_nothing(world: World, record: Record) -> None:
+    score_again(world, record.main)
+    scores = world.scores(record.main)
+    assert_ranked(scores)
+    score_again(world, record.main)
+    assert world.scores(record.main) == scores
 
 
-def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, story: Story) -> None:
-    assert "accepted yolo11n-v1 again" in world.command("rollback", story.main, 1)
-    await_shown(world, story.main, "yolo11n-v1")
-    assert_ranked(world.scores(story.main))
+def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, record: Record) -> None:
+    assert "accepted yolo11n-v1 again" in world.command("rollback", record.main, 1)
+    await_shown(world, record.main, "yolo11n-v1")
+    assert_ranked(world.scores(record.main))
 
 
 def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
-    """Every task has one score, and together they are the places of one ranking."""
+    """Assert that every task has one score, and that the scores are the places of one ranking."""
     ranked = sorted(score for (score,) in scores.values() if score is not None)
-    assert ranked == pytest.approx([place / (len(scores) - 1) for place in range(len(scores))], abs=1e-6)
+    assert ranked == pytest.approx([rank / (len(scores) - 1) for rank in range(len(scores))], abs=1e-6)
 
 
-def score_anew(world: World, project_id: int) -> None:
+def score_again(world: World, project_id: int) -> None:
     """Run `yolo-backend score` and wait until the ranking is in Label Studio."""
     before = ranked_at(world, project_id)
     world.command("score", project_id)
@@ -319,15 +319,15 @@ def ranked_at(world: World, project_id: int) -> int:
     return max((path.stat().st_mtime_ns for path in rankings), default=0)
 
 
-def look(world: World, project_id: int) -> Queue:
-    """Read the queue, and take (not answer) its next task."""
+def read_queue(world: World, project_id: int) -> Queue:
+    """Return the queue, with its next task; the task is not annotated."""
     task = world.client.tasks.next(project_id)
     assert task is not None
     return Queue(world.shown_version(project_id), world.scores(project_id), task.id)
 
 
 def correct(world: World, task: Task, shown: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """Return what the editor submits when an annotator moves the shown regions onto the true boxes: ids stay."""
+    """Return the result of an annotator who moves the regions onto the true boxes; moved regions keep their ids."""
     true = world.oracle.answer(world.tag, task)
     moved = [
         {**region, "id": before["id"], "origin": "prediction-changed"}

@@ -1,6 +1,6 @@
-"""Boxes and a choice on one image, all the way through the real Label Studio: predict, correct, retrain, score, again.
+"""The loop for boxes and a choice on one image, with a real Label Studio: predict, correct, retrain, score, repeat.
 
-The models learn next to nothing in a few steps; what is tested is that both tags make the whole way side by side.
+The models learn almost nothing in a few steps. The tests check that both tags go through the whole loop.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ TAGS = label_config.parse(CONFIG)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What Label Studio held after one flip, by unlabeled task."""
+class QueueState:
+    """The predictions of the shown version in Label Studio."""
 
     version: str
-    predictions: dict[int, list[StoredPrediction]]
+    predictions: dict[int, list[StoredPrediction]]  # by the ids of unlabeled tasks
 
 
 @dataclass(frozen=True)
-class Story:
-    """What happened in one project."""
+class Record:
+    """The record of the loop."""
 
-    looks: tuple[Look, Look, Look]  # v0, v1, v2
-    learned: dict[int, tuple[tuple[LabeledBox, ...], ...]]  # of what was drawn, read back by each tag, by task
-    true: dict[int, tuple[tuple[LabeledBox, ...], ...]]
+    queues: tuple[QueueState, QueueState, QueueState]  # of v0, v1 and v2
+    learned: dict[int, tuple[tuple[LabeledBox, ...], ...]]  # task id -> the annotation as each tag reads it
+    true: dict[int, tuple[tuple[LabeledBox, ...], ...]]  # task id -> the true labels of each tag
     versions: tuple[ModelVersion, ...]
     signs: tuple[PoolSigns, ...]
     failures: Mapping[int, str]
-    handed: int  # by the queue of v1
-    changed: tuple[int, ...]  # tasks whose choice alone was changed before v2
+    next_task: int  # the id of the task that the queue of v1 handed out
+    changed: tuple[int, ...]  # ids of tasks whose choice alone was changed before v2
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def servers(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def record(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Record:
     client, folder = servers.client, Path(servers.settings.model_dir)
     tiny_yolo(folder / "yolo11n.pt", ("red", "blue"))
     tiny_yolo(folder / "yolo11n-cls.pt", ("red", "blue"), task="classify")
@@ -81,33 +81,33 @@ def story(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Story:
     client.tasks.upload_images(project, [picture.path for picture in pictures])
     true = {}
     for task in client.tasks.unlabeled(project):
-        picture = next(one for one in pictures if str(task.data["image"]).endswith(f"-{one.path.name}"))
+        picture = next(image for image in pictures if str(task.data["image"]).endswith(f"-{image.path.name}"))
         true[task.id] = tuple(drawn(tag, picture) for tag in TAGS)
     client.projects.attach_backend(project, servers.url, "yolo")
     await_shown(servers, project, "yolo11n-v0")
-    before = look(servers, project)
+    before = read_queue(servers, project)
     for _ in range(LABELED):
         label(servers, next_task(servers, project), true)
     learned = read_back(servers, project)
     await_shown(servers, project, "yolo11n-v1")
-    after = look(servers, project)
+    after = read_queue(servers, project)
 
     first = next_task(servers, project)
     annotated = list(client.annotations.annotated_tasks(project))[: LABELED - 1]
-    for one in annotated:  # the boxes stay as they are
-        other = [*one.result[:-1], {**one.result[-1], "value": {"choices": ["blue"]}}]
-        client.http.send("PATCH", f"/api/annotations/{one.annotation_id}/", {"result": other})
+    for labeled in annotated:  # only the choice is changed
+        result = [*labeled.result[:-1], {**labeled.result[-1], "value": {"choices": ["blue"]}}]
+        client.http.send("PATCH", f"/api/annotations/{labeled.annotation_id}/", {"result": result})
     label(servers, first, true)
     await_shown(servers, project, "yolo11n-v2")
-    return Story(
-        looks=(before, after, look(servers, project)),
+    return Record(
+        queues=(before, after, read_queue(servers, project)),
         learned=learned,
         true=true,
         versions=servers.store.versions(project),
         signs=servers.store.state.signs(project),
         failures=servers.status(project).failures,
-        handed=first.id,
-        changed=tuple(one.task.id for one in annotated),
+        next_task=first.id,
+        changed=tuple(labeled.task.id for labeled in annotated),
     )
 
 
@@ -125,67 +125,68 @@ def label(servers: Servers, task: Task, true: Mapping[int, tuple[tuple[LabeledBo
 
 def read_back(servers: Servers, project: int) -> dict[int, tuple[tuple[LabeledBox, ...], ...]]:
     annotated = servers.client.annotations.annotated_tasks(project)
-    return {one.task.id: tuple(tags.decode(tag, one.result) for tag in TAGS) for one in annotated}
+    return {task.task.id: tuple(tags.decode(tag, task.result) for tag in TAGS) for task in annotated}
 
 
-def look(servers: Servers, project: int) -> Look:
-    return Look(servers.shown_version(project), servers.predictions(project))
+def read_queue(servers: Servers, project: int) -> QueueState:
+    return QueueState(servers.shown_version(project), servers.predictions(project))
 
 
-def regions_of(tag: ControlTag, found: StoredPrediction) -> list[Mapping[str, object]]:
-    return [each for each in found.result if each["from_name"] == tag.from_name]
+def regions_of(tag: ControlTag, prediction: StoredPrediction) -> list[Mapping[str, object]]:
+    return [region for region in prediction.result if region["from_name"] == tag.from_name]
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_every_task_has_one_prediction_with_the_regions_of_both_tags(story: Story, place: int) -> None:
-    seen = story.looks[place]
-    assert seen.version == f"yolo11n-v{place}"
-    found = [one for (one,) in seen.predictions.values()]
-    assert all(len(regions_of(TAGS[1], one)) == 1 for one in found)  # a choice each
-    assert any(regions_of(TAGS[0], one) for one in found)
-    assert {each["type"] for one in found for each in one.result} == {"rectanglelabels", "choices"}
-    count = (POOL, POOL - LABELED, POOL - LABELED - 1)[place]
-    scores = sorted(one.score for one in found if one.score is not None)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_task_has_one_prediction_with_the_regions_of_both_tags(record: Record, number: int) -> None:
+    queue = record.queues[number]
+    assert queue.version == f"yolo11n-v{number}"
+    predictions = [prediction for (prediction,) in queue.predictions.values()]
+    assert all(len(regions_of(TAGS[1], prediction)) == 1 for prediction in predictions)
+    assert any(regions_of(TAGS[0], prediction) for prediction in predictions)
+    types = {region["type"] for prediction in predictions for region in prediction.result}
+    assert types == {"rectanglelabels", "choices"}
+    count = (POOL, POOL - LABELED, POOL - LABELED - 1)[number]
+    scores = sorted(prediction.score for prediction in predictions if prediction.score is not None)
     assert scores == pytest.approx([rank / (count - 1) for rank in range(count)], abs=1e-6)
 
 
-def test_what_is_annotated_is_learned_by_both(story: Story) -> None:
-    assert len(story.learned) == LABELED
-    for task, found in story.learned.items():
-        for one, wanted in zip(found, story.true[task], strict=True):
-            assert_same(one, wanted)
-    assert story.failures == {}
+def test_both_tags_learn_from_the_annotations(record: Record) -> None:
+    assert len(record.learned) == LABELED
+    for task_id, by_tag in record.learned.items():
+        for labels, expected in zip(by_tag, record.true[task_id], strict=True):
+            assert_same(labels, expected)
+    assert record.failures == {}
 
 
-def test_each_tag_has_a_model_of_its_own(story: Story) -> None:
-    for version in story.versions:
-        assert [(one.from_name, one.task, one.classes) for one in version.models] == [
+def test_each_tag_has_its_own_model(record: Record) -> None:
+    for version in record.versions:
+        assert [(model.from_name, model.task, model.classes) for model in version.models] == [
             ("label", "detect", ("red", "blue")),
             ("left", "classify", ("red", "blue")),
         ]
-        assert len({one.sha256 for one in version.models}) == 2
+        assert len({model.sha256 for model in version.models}) == 2
         assert version.reason.startswith("label: published")
         assert "; left: published" in version.reason
 
 
-def test_both_tags_say_how_sure_they_are_of_the_pool(story: Story) -> None:
-    signs = {one.tag: one for one in story.signs if one.version == 1}
+def test_both_tags_have_the_uncertainty_of_their_pool(record: Record) -> None:
+    signs = {pool_signs.tag: pool_signs for pool_signs in record.signs if pool_signs.version == 1}
     assert signs.keys() == {"", TAGS[1].from_name}
-    assert all(one.uncertainty is not None and one.stability is None for one in signs.values())
+    assert all(tag.uncertainty is not None and tag.stability is None for tag in signs.values())
 
 
-def test_the_queue_hands_out_the_lowest_score(story: Story) -> None:
-    scores = {task: one.score or 0.0 for task, (one,) in story.looks[1].predictions.items()}
-    assert story.handed == min(scores, key=lambda task: scores[task])
+def test_the_queue_hands_out_the_lowest_score(record: Record) -> None:
+    scores = {task: prediction.score or 0.0 for task, (prediction,) in record.queues[1].predictions.items()}
+    assert record.next_task == min(scores, key=lambda task: scores[task])
 
 
-def test_corrections_of_one_tag_alone_count_and_a_new_image_is_one_for_both(story: Story) -> None:
-    first, second = story.versions
+def test_corrections_of_one_tag_alone_count_and_a_new_image_counts_once(record: Record) -> None:
+    first, second = record.versions
     assert (second.parent, len(second.snapshot.annotations)) == (1, LABELED + 1)
     changed = [
-        one
-        for one, stamp in first.snapshot.annotations.items()
-        if second.snapshot.annotations.get(one) not in (None, stamp)
+        annotation
+        for annotation, stamp in first.snapshot.annotations.items()
+        if second.snapshot.annotations.get(annotation) not in (None, stamp)
     ]
-    assert len(changed) == len(story.changed) == LABELED - 1
-    assert [one.champion_metrics is not None for one in second.models] == [True, True]
+    assert len(changed) == len(record.changed) == LABELED - 1
+    assert [model.champion_metrics is not None for model in second.models] == [True, True]

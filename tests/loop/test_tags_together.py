@@ -1,4 +1,4 @@
-"""Several control tags in one project: each predicted by its own model, one queue of them all."""
+"""Several control tags in one project: each has its own model, and all share one queue."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ TWO_IMAGES = CONFIG.replace(
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images each pass over a detector had."""
-    seen: list[int] = []
+    """The number of images in each pass over a detector."""
+    counts: list[int] = []
     predict = detector.Detector.predict
 
     def counted(self: detector.Detector, paths: Sequence[Path]) -> Iterator[Any]:
-        seen.append(len(paths))
+        counts.append(len(paths))
         return predict(self, paths)
 
     monkeypatch.setattr(detector.Detector, "predict", counted)
-    return seen
+    return counts
 
 
 def setup(context: Context, schema: str) -> None:
@@ -80,13 +80,13 @@ def publish_both(context: Context, boxes: Path, classifier: Path, name: str = "q
 
 
 def recalibrated(context: Context, version: ModelVersion, temperatures: Sequence[float]) -> None:
-    """Publish and serve a version again, as if its tags had these temperatures."""
+    """Publish and serve a version again, with these temperatures of its tags."""
     number = context.store.reserve_number(7)
     pairs = zip(version.models, temperatures, strict=True)
     models = tuple(replace(model, calibration=Calibration(temperature, 50)) for model, temperature in pairs)
-    again = replace(version, number=number, parent=version.number, models=models)
+    next_version = replace(version, number=number, parent=version.number, models=models)
     weights = {model.from_name: context.store.weights(version, model.from_name) for model in version.models}
-    context.store.publish(again, weights)
+    context.store.publish(next_version, weights)
     context.store.activate(7, number)
 
 
@@ -100,12 +100,12 @@ def predict(context: Context, schema: str, *tasks: Task) -> list[TaskResult]:
     return serving.predict(context, 7, schema, tasks)
 
 
-def kinds(regions: Sequence[Json]) -> set[str]:
+def from_names(regions: Sequence[Json]) -> set[str]:
     return {region["from_name"] for region in regions}
 
 
 def rank(context: Context, tasks: Sequence[Task]) -> tuple[tuple[ServedModel, ...], Ranking]:
-    """Score and rank a pool as the jobs do."""
+    """Score and rank a pool as the jobs do; return the models and the ranking."""
     models, record = served(context), context.store.project(7)
     assert record is not None
     scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
@@ -125,7 +125,7 @@ def test_one_prediction_holds_the_regions_of_all_tags(
     setup(context, BOXES_AND_CHOICE)
     publish_both(context, tiny_weights, classifier)
     for result in predict(context, BOXES_AND_CHOICE, *pool(images, 3)):
-        assert kinds(result.regions) == {"label", "quality"}
+        assert from_names(result.regions) == {"label", "quality"}
         assert sum(region["from_name"] == "quality" for region in result.regions) == 1
         assert len({region["id"] for region in result.regions}) == len(result.regions)
         assert result.version == "yolo11n-v1"
@@ -137,7 +137,7 @@ def test_tags_with_the_same_weights_share_one_pass(
     setup(context, TWO_BOXES)
     put_base(context, "yolo11n.pt", tiny_weights)
     results = predict(context, TWO_BOXES, *pool(images, 3))
-    assert {name for result in results for name in kinds(result.regions)} == {"label", "second"}
+    assert {name for result in results for name in from_names(result.regions)} == {"label", "second"}
     assert passes == [3]
     for result in results:
         boxes = {
@@ -151,7 +151,7 @@ def test_tags_with_the_same_weights_share_one_pass(
         assert boxes["label"] == boxes["second"]
 
 
-def test_the_same_weights_on_other_images_are_another_pass(
+def test_the_same_weights_on_other_images_need_another_pass(
     context: Context, tiny_weights: Path, images: ImageSite, passes: list[int]
 ) -> None:
     schema = TWO_BOXES.replace("</View>", '<Image name="other" value="$other"/></View>').replace(
@@ -165,10 +165,10 @@ def test_the_same_weights_on_other_images_are_another_pass(
     assert sizes == {("label", 80), ("second", 50)}
 
 
-def test_a_tag_without_a_model_of_its_own_shows_its_base(
+def test_a_tag_without_a_model_is_predicted_by_its_base_weights(
     context: Context, tiny_weights: Path, images: ImageSite, passes: list[int]
 ) -> None:
-    """It came into the config after the training; what the other one has learned is none of its business."""
+    """It was added to the config after the training. It does not use the model of the other tag."""
     setup(context, TWO_BOXES)
     base = tiny_yolo(Path(context.settings.model_dir) / "yolo11n.pt", ("cat", "bird"), seed=5)
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
@@ -183,9 +183,9 @@ def test_a_tag_without_a_model_of_its_own_shows_its_base(
 RENAMED = TWO_BOXES.replace('name="label"', 'name="animals"')
 
 
-def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Path, images: ImageSite) -> None:
-    """What it said of the pool, and what it has learned, are still its own; so are the labels that are left."""
-    known = two_boxes(context, tiny_weights)
+def test_a_renamed_tag_keeps_its_model(context: Context, tiny_weights: Path, images: ImageSite) -> None:
+    """It also keeps its stored predictions and its learned tasks, even if one of its labels is removed."""
+    version = two_boxes(context, tiny_weights)
     setup(context, TWO_BOXES)
     rank(context, pool(images, 3))
     setup(context, RENAMED.replace('<Label value="dog"/>', ""))
@@ -194,18 +194,18 @@ def test_a_renamed_tag_goes_on_with_its_model(context: Context, tiny_weights: Pa
     assert (animals.trained, animals.classes, animals.key, animals.tag.from_name) == (True, CLASSES, "label", "animals")
     assert animals.weights not in (None, base)
     assert (second.trained, second.key) == (True, "second")
-    assert known.learned_task_ids(animals.key) == {1}
+    assert version.learned_task_ids(animals.key) == {1}
     assert [past.number for past in past_models(context, animals)] == [1]
     assert context.store.pools.prediction(7, 1, 2, tag=animals.key) is not None
     (result,) = predict(context, RENAMED, *pool(images, 1))
-    assert "animals" in kinds(result.regions)
-    assert len(late_tasks.tag_rankings(context, (animals, second))) == 2, "new tasks are placed by both"
+    assert "animals" in from_names(result.regions)
+    assert len(late_tasks.tag_rankings(context, (animals, second))) == 2, "both rank new tasks"
     record = context.store.project(7)
     assert record is not None
-    labels = TrainingLabels(record, tuple(one.tag for one in served(context)), {}, {})
-    champion = retraining.champions_of(context, labels, known)["animals"]
+    labels = TrainingLabels(record, tuple(model.tag for model in served(context)), {}, {})
+    champion = retraining.champions_of(context, labels, version)["animals"]
     assert champion is not None
-    assert champion.model.sha256 == known.models[0].sha256
+    assert champion.model.sha256 == version.models[0].sha256
 
 
 def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
@@ -213,16 +213,20 @@ def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
 ) -> None:
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
     publish_both(context, tiny_weights, classifier)
-    assert [(one.trained, one.key) for one in served(context)] == [(True, "label"), (True, "quality")]
-    setup(context, CONFIG.replace('name="label"', 'name="how"'))  # both are gone, and only one of them is of boxes
-    assert [(one.trained, one.key) for one in served(context)] == [(True, "label")]
+    assert [(model.trained, model.key) for model in served(context)] == [(True, "label"), (True, "quality")]
+    setup(
+        context, CONFIG.replace('name="label"', 'name="how"')
+    )  # both tags are removed, and only one of them has boxes
+    assert [(model.trained, model.key) for model in served(context)] == [(True, "label")]
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
-    publish_both(context, tiny_weights, classifier, name="how")  # once it is trained under its new name that counts
-    assert [(one.trained, one.key) for one in served(context)] == [(True, "label"), (True, "how")]
+    publish_both(
+        context, tiny_weights, classifier, name="how"
+    )  # once it is trained under its new name, that is its key
+    assert [(model.trained, model.key) for model in served(context)] == [(True, "label"), (True, "how")]
 
 
 def two_boxes(context: Context, weights: Path) -> ModelVersion:
-    """Publish and serve a version of the tags "label" and "second", both of boxes and both with cats."""
+    """Publish and serve a version of the tags "label" and "second", both with boxes and with cats."""
     beside = TagModel("second", "detect", CLASSES, file_sha256(weights), "yolo11n.pt", None, None, {}, "published")
     version = publish(context.store, 7, weights, others=[(beside, weights)])
     context.store.activate(7, version.number)
@@ -232,27 +236,27 @@ def two_boxes(context: Context, weights: Path) -> ModelVersion:
 @pytest.mark.parametrize(
     "schema",
     [
-        RENAMED.replace('name="second"', 'name="other"'),  # two went and two came: any may be any
-        TWO_BOXES.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # none is gone
-        RENAMED.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # one went and two came
-        CONFIG.replace('name="label"', 'name="new"'),  # of two that went it may be either
+        RENAMED.replace('name="second"', 'name="other"'),  # two removed and two added: they cannot be matched
+        TWO_BOXES.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # none removed
+        RENAMED.replace("</View>", SECOND.replace("second", "new") + "</View>"),  # one removed and two added
+        CONFIG.replace('name="label"', 'name="new"'),  # two removed and one added
         RENAMED.replace('"cat"', '"horse"').replace('"dog"', '"cow"'),
         RENAMED.replace('name="animals"', 'name="animals" model_obb="true"'),
-        # One that is skipped is not gone.
+        # A skipped tag is not removed.
         TWO_BOXES.replace('name="label"', 'name="label" model_skip="true"').replace(
             "</View>", SECOND.replace("second", "new") + "</View>"
         ),
     ],
 )
-def test_a_new_tag_takes_nobodys_model(context: Context, tiny_weights: Path, schema: str) -> None:
+def test_a_new_tag_does_not_get_the_model_of_another_tag(context: Context, tiny_weights: Path, schema: str) -> None:
     setup(context, schema)
-    known = two_boxes(context, tiny_weights)
+    version = two_boxes(context, tiny_weights)
     record = context.store.project(7)
     assert record is not None
-    assert renamed(known, label_config.parse(record.label_config)) == known
+    assert renamed(version, label_config.parse(record.label_config)) == version
 
 
-def test_a_tag_without_any_weights_leaves_the_others_alone(
+def test_beside_a_tag_without_weights_the_others_are_predicted(
     context: Context, tiny_weights: Path, images: ImageSite
 ) -> None:
     setup(context, TWO_BOXES)
@@ -260,7 +264,7 @@ def test_a_tag_without_any_weights_leaves_the_others_alone(
     (Path(context.settings.model_dir) / "base").mkdir()
     (Path(context.settings.model_dir) / "base/yolo11n.unavailable").touch()  # as after a download that failed
     (result,) = predict(context, TWO_BOXES, *pool(images, 1))
-    assert kinds(result.regions) == {"label"}
+    assert from_names(result.regions) == {"label"}
 
 
 def test_two_tags_of_one_image_fetch_it_once(
@@ -268,18 +272,18 @@ def test_two_tags_of_one_image_fetch_it_once(
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
     publish_both(context, tiny_weights, classifier)
-    fetch, asked = context.media.fetch_many, []
+    fetch, counts = context.media.fetch_many, []
 
     def counted(requests: Sequence[tuple[object, int]]) -> Any:
-        asked.append(len(requests))
+        counts.append(len(requests))
         return fetch(requests)
 
     monkeypatch.setattr(context.media, "fetch_many", counted)
     predict(context, BOXES_AND_CHOICE, *pool(images, 2))
-    assert asked == [2]
+    assert counts == [2]
 
 
-def test_an_image_that_fails_costs_its_own_tag_alone(
+def test_an_image_that_fails_affects_only_its_own_tag(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, TWO_IMAGES)
@@ -292,10 +296,10 @@ def test_an_image_that_fails_costs_its_own_tag_alone(
         Task(4, {"image": bad, "other": bad}),
     ]
     results = predict(context, TWO_IMAGES, *tasks)
-    assert [kinds(result.regions) for result in results] == [{"label", "quality"}, {"label"}, {"quality"}, set()]
+    assert [from_names(result.regions) for result in results] == [{"label", "quality"}, {"label"}, {"quality"}, set()]
     assert [result.score == push.LAST for result in results] == [False, False, False, True]
     assert context.progress.failures(7).keys() == {2, 3, 4}
-    assert context.progress.failures(7)[4].count("(404)") == 1  # told once, though two tags look at it
+    assert context.progress.failures(7)[4].count("(404)") == 1  # listed once, though two tags read it
     _, order = rank(context, tasks)
     assert sorted(order.task_ids.tolist()) == [1, 2, 3]
 
@@ -303,7 +307,7 @@ def test_an_image_that_fails_costs_its_own_tag_alone(
 # The queue
 
 
-def test_what_is_stored_is_pushed_and_answered(
+def test_stored_predictions_are_pushed_and_answered(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
@@ -314,14 +318,14 @@ def test_what_is_stored_is_pushed_and_answered(
     for media in Path(context.settings.model_dir, "media").iterdir():
         media.unlink()
     for path in images.folder.iterdir():
-        path.unlink()  # what is stored needs no image
+        path.unlink()  # stored predictions need no image
     results = predict(context, BOXES_AND_CHOICE, *tasks)
     assert [row.score for row in rows] == [result.score for result in results]
     assert [tuple(region.as_json() for region in row.regions) for row in rows] == [result.regions for result in results]
-    assert sorted(row.score for row in rows) == pytest.approx([place / 5 for place in range(6)])
+    assert sorted(row.score for row in rows) == pytest.approx([rank / 5 for rank in range(6)])
 
 
-def test_the_queue_takes_from_the_front_of_each_tags_own(
+def test_the_queue_merges_the_rankings_of_the_tags_from_the_front(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
@@ -342,30 +346,30 @@ def test_the_queue_takes_from_the_front_of_each_tags_own(
     assert order.strategy == "information_density_unique"
 
 
-def test_a_late_task_is_placed_by_the_tag_that_wants_it_most(
+def test_a_late_task_is_placed_by_the_tag_that_ranks_it_first(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 12))
     parts = late_tasks.tag_rankings(context, models)
-    known = late_tasks.PoolRankings(order, parts)
+    rankings = late_tasks.PoolRankings(order, parts)
     late = pool(images, 3, first=50)
-    found, _ = scoring.predict_all(context, models, late)
+    by_model, _ = scoring.predict_all(context, models, late)
     ids = np.array([task.id for task in late])
-    each_tags = [
-        late_tasks.priorities_in(context.settings, model, parts[model.tag.from_name], ids, each)
-        for model, each in zip(models, found, strict=True)
+    by_tag = [
+        late_tasks.priorities_in(context.settings, model, parts[model.tag.from_name], ids, predictions)
+        for model, predictions in zip(models, by_model, strict=True)
     ]
-    lowest = np.min(np.array(each_tags), axis=0)
-    places = late_tasks.priorities(context.settings, models, known, ids, found)
+    lowest = np.min(np.array(by_tag), axis=0)
+    places = late_tasks.priorities(context.settings, models, rankings, ids, by_model)
     assert places == [ranking.quantile_of(order, 1 - low) for low in lowest.tolist()]
     assert [result.score for result in predict(context, BOXES_AND_CHOICE, *late)] == places
-    nothing = late_tasks.priorities(context.settings, models, known, ids[:1], [[None], [None]])
-    assert nothing == [push.LAST]
+    without_predictions = late_tasks.priorities(context.settings, models, rankings, ids[:1], [[None], [None]])
+    assert without_predictions == [push.LAST]
 
 
-def test_before_any_training_the_order_is_chance(
+def test_before_any_training_the_order_is_random(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
@@ -378,7 +382,7 @@ def test_before_any_training_the_order_is_chance(
     assert 0 <= late.score <= 1
 
 
-def test_a_further_tag_that_lacks_what_a_strategy_needs_is_ranked_by_another(
+def test_a_further_tag_that_lacks_what_the_strategy_needs_is_ranked_by_another_strategy(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     serving.setup(context, 7, BOXES_AND_CHOICE, "", '{"STRATEGY": "localization"}', "")
@@ -401,35 +405,35 @@ def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
     for model, temperature in zip(models, temperatures, strict=True):
         assert model.temperature == temperature
         plain, _ = context.store.pools.load_pool(7, model.number, None, tag=model.key)
-        seen = strategy_inputs.pool_for(context, record, model, "entropy")
+        calibrated = strategy_inputs.pool_for(context, record, model, "entropy")
         assert len(plain.class_probs)
-        assert seen.exclusive == (model.tag.task == "classify")
-        soft = calibration.softened if seen.exclusive else calibration.scaled
-        np.testing.assert_allclose(seen.class_probs, soft(plain.class_probs, temperature))
+        assert calibrated.exclusive == (model.tag.task == "classify")
+        soft = calibration.softened if calibrated.exclusive else calibration.scaled
+        np.testing.assert_allclose(calibrated.class_probs, soft(plain.class_probs, temperature))
     (version,) = status_schemas.project_out(projects.status(context, 7)).versions[-1:]
     assert [tag.temperature for tag in version.tags] == list(temperatures)
     assert version.temperature == temperatures[0]
 
 
-def test_a_tag_that_no_model_was_accepted_for_has_no_temperature(
+def test_a_tag_without_an_accepted_model_has_no_temperature(
     context: Context, tiny_weights: Path, classifier: Path
 ) -> None:
-    """Its base weights answer, and the temperature of the model that was refused is not theirs."""
+    """Its base weights predict, and the temperature belongs to the model that was rejected."""
     version = publish_both(context, tiny_weights, classifier)
     refused = with_model(version, sha256="", calibration=Calibration(2.0, 50))
     assert [model.temperature for model in refused.models] == [1.0, 1.0]
     assert status_schemas.version_out(refused).temperature == 1.0
 
 
-def test_a_tag_without_a_model_has_no_say_in_the_queue(
+def test_a_tag_without_a_model_does_not_rank(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:
     setup(context, BOXES_AND_CHOICE)
     put_base(context, "yolo11n.pt", tiny_weights)
     version = publish_both(context, tiny_weights, classifier)
     number = context.store.reserve_number(7)
-    made = replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number)
-    context.store.publish(with_model(made, sha256="", metrics=None), {"quality": classifier})
+    next_version = replace(version, number=number, name=f"yolo11n-v{number}", parent=version.number)
+    context.store.publish(with_model(next_version, sha256="", metrics=None), {"quality": classifier})
     context.store.activate(7, number)
     models, order = rank(context, pool(images, 6))
     assert [model.trained for model in models] == [False, True]
@@ -447,18 +451,18 @@ def test_damaged_weights_of_any_tag_are_refused(
         predict(context, BOXES_AND_CHOICE, *pool(images, 1))
 
 
-def test_each_model_predicts_what_it_would_alone(context: Context, tiny_weights: Path, images: ImageSite) -> None:
+def test_each_model_predicts_the_same_as_alone(context: Context, tiny_weights: Path, images: ImageSite) -> None:
     setup(context, TWO_BOXES)
     put_base(context, "yolo11n.pt", tiny_weights)
     tasks = pool(images, 2)
     models = served(context)
-    found, reasons = scoring.predict_all(context, models, tasks)
+    by_model, reasons = scoring.predict_all(context, models, tasks)
     assert reasons == {}
     files = [MediaFile(images.folder / f"{task.id}.png", 80, 60) for task in tasks]
-    for each in found:
-        for one, wanted in zip(each, models[0].predict(files), strict=True):
-            assert one is not None
-            np.testing.assert_allclose(one.boxes, wanted.boxes, atol=1e-3)
+    for predictions in by_model:
+        for prediction, expected in zip(predictions, models[0].predict(files), strict=True):
+            assert prediction is not None
+            np.testing.assert_allclose(prediction.boxes, expected.boxes, atol=1e-3)
     assert scoring.predict_all(context, models, []) == ([[], []], {})
 
 
@@ -483,5 +487,5 @@ def test_a_video_and_an_image_of_one_task(
     assert scoring.shard_size(models) == scoring.SHARD_VIDEOS
     assert sorted(order.task_ids.tolist()) == [1, 2, 3]
     results = predict(context, schema, *tasks)
-    assert [kinds(result.regions) for result in results] == [{"box", "quality"}, {"quality"}, {"box"}]
+    assert [from_names(result.regions) for result in results] == [{"box", "quality"}, {"quality"}, {"box"}]
     assert context.progress.failures(7).keys() == {2, 3}

@@ -1,6 +1,6 @@
-"""The loop for TimelineLabels, through the real Label Studio: predict, correct, retrain, score.
+"""The loop for TimelineLabels, with a real Label Studio: predict, correct, retrain, score.
 
-The model learns next to nothing in a few steps; what is tested is that ranges make the whole way.
+The model learns almost nothing in a few steps. The test checks that ranges go through the whole loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def servers(label_studio: LabelStudioProcess, tmp_path: Path) -> Iterator[Server
         "TRAIN_STEPS": "1",
         "MIN_EPOCHS": "2",
         "MAX_EPOCHS": "2",
-        "TOLERANCE": "1",  # what a version can do is not asked here
+        "TOLERANCE": "1",  # versions are published whatever their quality
         "MODEL_SCORE_THRESHOLD": "0.05",
     }
     with open_servers(label_studio, tmp_path / "backend", settings) as servers:
@@ -50,7 +50,7 @@ def servers(label_studio: LabelStudioProcess, tmp_path: Path) -> Iterator[Server
 
 
 def ranges(number: int) -> list[Json]:
-    """Return what an annotator draws on a video, in the form of Label Studio's editor: no size, one range each."""
+    """Return an annotator's result as Label Studio's editor writes it: without size, one range per region."""
     spans = {"red": (5 + number, 25), "blue": (20, 40 + number)}
     return [
         {
@@ -99,15 +99,17 @@ def test_predicted_corrected_retrained_scored(
         task = client.tasks.next(project)
         assert task is not None
         client.annotations.create(task.id, ranges(number_of[task.id]))
-    for one in client.annotations.annotated_tasks(project):
-        drawn = tags.decode(TAG, ranges(number_of[one.task.id]))
-        assert tags.decode(TAG, one.result) == drawn
+    for annotated in client.annotations.annotated_tasks(project):
+        drawn = tags.decode(TAG, ranges(number_of[annotated.task.id]))
+        assert tags.decode(TAG, annotated.result) == drawn
 
     await_shown(servers, project, "yolo11n-cls-v1")
     (version,) = servers.store.versions(project)
     (model,) = version.models
     assert (model.task, model.classes) == ("classify", TAG.labels)
-    assert model.hyper_parameters["epochs"] == epochs  # of the tag's, under MIN_EPOCHS, unless they are an LSTM's
+    assert (
+        model.hyper_parameters["epochs"] == epochs
+    )  # the tag's epochs, also under MIN_EPOCHS; with an LSTM they are the LSTM's
     assert model.hyper_parameters.get("lstm", {}).get("hidden_size") == hidden_size
     lstm = getattr(load_model(servers.store.weights(version, TAG.from_name)), TEMPORAL, None)
     assert (lstm and lstm["lstm"].hidden_size) == hidden_size
@@ -121,29 +123,32 @@ def test_predicted_corrected_retrained_scored(
     while (task := client.tasks.next(project)) is not None:
         (prediction,) = after[task.id]
         scores.append(prediction.score)
-        client.annotations.create(task.id, [dict(each) for each in prediction.result])
+        client.annotations.create(task.id, [dict(region) for region in prediction.result])
     assert scores == [0, 1]
-    submitted = {one.task.id: tags.decode(TAG, one.result) for one in client.annotations.annotated_tasks(project)}
+    all_annotated = client.annotations.annotated_tasks(project)
+    submitted = {annotated.task.id: tags.decode(TAG, annotated.result) for annotated in all_annotated}
     for task_id, (prediction,) in after.items():
         assert submitted[task_id] == tags.decode(TAG, prediction.result)
 
 
 def correct(servers: Servers, task_id: int, prediction: StoredPrediction, true: list[Json]) -> int:
-    """Move a prediction's regions onto the true ones, as an annotator does: what is moved keeps its id."""
-    ids = [each["id"] for each in prediction.result] + [each["id"] for each in true]
-    moved = [{**each, "id": known, "origin": "prediction-changed"} for each, known in zip(true, ids, strict=False)]
+    """Submit the true regions as an annotator who moves the predicted ones; moved regions keep their ids."""
+    ids = [region["id"] for region in prediction.result] + [region["id"] for region in true]
+    moved = [
+        {**region, "id": region_id, "origin": "prediction-changed"}
+        for region, region_id in zip(true, ids, strict=False)
+    ]
     body = {"result": moved, "parent_prediction": prediction.id, "lead_time": 2.5}
     return int(servers.client.http.send("POST", f"/api/tasks/{task_id}/annotations/", body)["id"])
 
 
-def assert_predicted(seen: dict[int, list[StoredPrediction]], count: int) -> None:
-    """Every unlabeled task has one prediction with ranges inside its video, and a place of its own in the queue."""
-    assert len(seen) == count
-    found = [one for (one,) in seen.values()]
-    assert sorted(one.score for one in found if one.score is not None) == pytest.approx(
-        [place / (count - 1) for place in range(count)], abs=1e-6
-    )
-    regions = [each for one in found for each in one.result]
-    assert {each["type"] for each in regions} == {"timelinelabels"}
+def assert_predicted(by_task: dict[int, list[StoredPrediction]], count: int) -> None:
+    """Assert that every unlabeled task has one prediction with ranges inside its video, and its own place."""
+    assert len(by_task) == count
+    predictions = [prediction for (prediction,) in by_task.values()]
+    scores = sorted(prediction.score for prediction in predictions if prediction.score is not None)
+    assert scores == pytest.approx([rank / (count - 1) for rank in range(count)], abs=1e-6)
+    regions = [region for prediction in predictions for region in prediction.result]
+    assert {region["type"] for region in regions} == {"timelinelabels"}
     for box in tags.decode(TAG, regions):
         assert 1 <= box.frame <= box.last <= FRAMES

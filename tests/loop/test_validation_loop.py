@@ -1,4 +1,4 @@
-"""The whole loop beside a Label Studio that validates predictions, and beside one that does not."""
+"""The whole loop with a Label Studio that validates predictions, and with one that does not."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     (tmp_path / "models").mkdir()
     tiny_yolo(tmp_path / "models" / "tiny.pt", reader.read(data_yaml).classes)
     settings = {
-        "BASE_MODEL": "tiny.pt",  # nobody trained it, and it finds boxes everywhere
+        "BASE_MODEL": "tiny.pt",  # its weights are random, and it predicts boxes everywhere
         "IMGSZ": "64",
         "RETRAIN_EVERY": str(LABELS),
         "TRAIN_STEPS": "4",
-        "TOLERANCE": "1",  # what a version can do is not asked here
+        "TOLERANCE": "1",  # versions are published whatever their quality
         "MIN_EPOCHS": "1",
         "MODEL_SCORE_THRESHOLD": "0.01",
     }
@@ -38,8 +38,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def test_the_loop_goes_round(world: World) -> None:
-    """Pre-annotated, labeled, trained, scored anew, reviewed; and no prediction is refused."""
+def test_the_loop_runs_and_no_prediction_is_refused(world: World) -> None:
+    """Images are pre-annotated and labeled, a version is trained, the pool is scored again, the labels are reviewed."""
     client = world.client
     project = client.projects.create("validated", world.config)
     client.tasks.upload_images(project, [file.path for file in world.data.train])
@@ -51,18 +51,18 @@ def test_the_loop_goes_round(world: World) -> None:
         assert all(len(stored) == 1 for stored in predictions.values())
         assert all(0 <= (stored[0].score or 0) <= 1 for stored in predictions.values())
         if version == "tiny-v0":
-            assert any(stored[0].result for stored in predictions.values()), "there is something to validate"
+            assert any(stored[0].result for stored in predictions.values()), "no prediction to validate"
             label(world, project, LABELS)
     await_true(lambda: len(errors(world, project)) == LABELS, "the review of the labels")
-    suspicious = {one["task"] for one in errors(world, project) if one["suspicious"]}
+    suspicious = {row["task"] for row in errors(world, project) if row["suspicious"]}
     await_true(lambda: set(listed(world, project)) == suspicious, "the tab of possible label errors")
     assert world.status(project).failures == {}
 
 
 def errors(world: World, project: int) -> list[dict[str, object]]:
     answer = httpx.get(f"{world.url}/api/projects/{project}/label-errors", timeout=30).raise_for_status()
-    found: list[dict[str, object]] = answer.json()
-    return found
+    rows: list[dict[str, object]] = answer.json()
+    return rows
 
 
 def listed(world: World, project: int) -> list[int]:

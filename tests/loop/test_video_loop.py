@@ -1,4 +1,4 @@
-"""Videos learned for real, through Label Studio: boxes drawn as key frames, and what a version finds in new frames."""
+"""A real training on videos, with Label Studio: from boxes drawn at key frames to detections in new videos."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def movers(seed: int) -> list[Mover]:
-    """Return what moves in a video: a red thing, and a blue one that comes late."""
+    """Return the objects of a video: a red one from the start, and a blue one that comes later."""
     rng = np.random.default_rng(seed)
     return [
         Mover(label, tuple(rng.uniform(0, 70, 2)), tuple(rng.uniform(-2, 2, 2)), tuple(rng.integers(28, 45, 2)), first)
@@ -52,7 +52,7 @@ def movers(seed: int) -> list[Mover]:
 
 
 def drawn(seed: int) -> list[Json]:
-    """Return what an annotator draws on a video: its objects at key frames."""
+    """Return an annotator's result: the objects of a video at key frames."""
     regions = []
     for mover in movers(seed):
         frames = np.arange(mover.first + 1, FRAMES + 1)
@@ -68,17 +68,17 @@ def drawn(seed: int) -> list[Json]:
     return regions
 
 
-def unseen(folder: Path, seeds: range) -> list[LabeledFile]:
+def frames_of_other_videos(folder: Path, seeds: range) -> list[LabeledFile]:
     """Return every eighth frame of other videos, with its true boxes."""
-    found = []
+    files = []
     for seed in seeds:
         for frame, pixels in enumerate(clips.draw(movers(seed), FRAMES, SIZE)):
             if frame % 8 == 0:
                 path = folder / f"{seed}-{frame}.png"
                 Image.fromarray(pixels[:, :, ::-1]).save(path)
                 boxes = [(mover.label, mover.box(frame, *SIZE)) for mover in movers(seed)]
-                found.append(LabeledFile(path, tuple(_labeled(label, box) for label, box in boxes if box is not None)))
-    return found
+                files.append(LabeledFile(path, tuple(_labeled(label, box) for label, box in boxes if box is not None)))
+    return files
 
 
 def _labeled(label: str, box: tuple[int, int, int, int]) -> LabeledBox:
@@ -105,13 +105,15 @@ def test_a_version_of_eight_videos_finds_objects_in_new_ones(
         await_shown(servers, project, "yolo11n-v1")
         version = servers.store.version(project, 1)
         failures, after = servers.status(project).failures, servers.predictions(project)
-        data_yaml = writer.write_test_set(unseen(images.folder, range(100, 108)), TAG.labels, tmp_path / "test-set")
+        data_yaml = writer.write_test_set(
+            frames_of_other_videos(images.folder, range(100, 108)), TAG.labels, tmp_path / "test-set"
+        )
         quality = evaluate.evaluate(servers.store.weights(version, "label"), data_yaml, 160, "cpu")
-    regions = [each for (one,) in after.values() for each in one.result]
+    regions = [region for (prediction,) in after.values() for region in prediction.result]
     print(f"videos: mAP50 {basis.on_test(quality)}, {len(regions)} tracks in {len(after)} videos, {version.timings}")
     assert failures == {}
     assert len(version.snapshot.annotations) == LABELED
     assert quality.map50 > 0.5
     assert len(after) == POOL - LABELED
     assert {box.label for box in tags.decode(TAG, regions)} == {"red", "blue"}
-    assert sorted(one.score for (one,) in after.values() if one.score is not None) == [0, 1]
+    assert sorted(prediction.score or 0 for (prediction,) in after.values()) == [0, 1]

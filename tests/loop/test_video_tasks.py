@@ -1,4 +1,4 @@
-"""Tasks with a video, all the way: predicted, ranked, pushed into Label Studio, annotated, learned."""
+"""Tasks with a video through the whole loop: predicted, ranked, pushed to Label Studio, annotated, learned."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def region(*keys: tuple[int, float, bool], label: str = "cat", name: str = "r1",
 
 @pytest.fixture
 def served(context: Context, tiny_weights: Path) -> Context:
-    """Project 7 of videos with a published and served version."""
+    """Project 7 with videos and a published and served version."""
     serving.setup(context, 7, CONFIG, "http://studio.example", "", "http://backend.example:9090")
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     return context
@@ -72,16 +72,16 @@ def model_of(context: Context) -> ServedModel:
     return model_for(context, record, accepted=False)
 
 
-def watched(context: Context, url: str) -> Prediction:
-    ((found,),), reasons = scoring.predict_all(context, (model_of(context),), [Task(1, {"video": url})])
-    assert found is not None, reasons
-    return found
+def predicted(context: Context, url: str) -> Prediction:
+    ((prediction,),), reasons = scoring.predict_all(context, (model_of(context),), [Task(1, {"video": url})])
+    assert prediction is not None, reasons
+    return prediction
 
 
 # Predict
 
 
-def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: ImageSite) -> None:
+def test_a_video_gets_regions_and_a_bad_one_is_listed_with_its_reason(served: Context, images: ImageSite) -> None:
     (images.folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(400))
     tasks = [
         Task(1, {"video": f"{images.url}/bad.mp4"}),
@@ -102,8 +102,8 @@ def test_a_video_gets_regions_and_a_bad_one_its_reason(served: Context, images: 
     assert "not a video" in failures[3]
 
 
-def test_a_video_that_breaks_off_is_told_by_its_task(served: Context, images: ImageSite) -> None:
-    """Not by the file that the cache has of it: in predictions as in trainings."""
+def test_the_reason_of_a_truncated_video_names_its_task(served: Context, images: ImageSite) -> None:
+    """It does not name the cached file, neither for predictions nor for trainings."""
     path = images.folder / "broken.avi"
     clips.write(path, MOVERS, count=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -118,67 +118,72 @@ def test_a_video_that_breaks_off_is_told_by_its_task(served: Context, images: Im
         assert str(served.work_dir) not in reason
 
 
-def test_a_video_is_watched_once_though_nobody_waited_for_the_answer(served: Context, images: ImageSite) -> None:
+def test_a_video_is_predicted_once_even_if_the_first_request_was_given_up(served: Context, images: ImageSite) -> None:
     url = add(images, "a.avi")
-    first = watched(served, url)
+    first = predicted(served, url)
     clip = served.media.fetch_video(url)
-    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(clip.path)  # would show if it was looked at
+    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(
+        clip.path
+    )  # another prediction would have 7 frames
     (answer,) = serving.predict(served, 7, CONFIG, [Task(1, {"video": url})])
-    assert [dict(one) for one in answer.regions] == [
-        one.as_json() for one in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")
+    assert [dict(shown) for shown in answer.regions] == [
+        encoded.as_json() for encoded in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")
     ]
-    for other in ({"model_conf": "0.06"}, {"model_iou": "0.6"}):  # another question
-        asked = replace(TAG, attributes={**TAG.attributes, **other})
-        seen = video_predictions.predict_video(served, model_of(served), asked, Task(1, {"video": url}))
-        assert seen.tracks is not None
-        assert seen.tracks.length == 7
+    for options in ({"model_conf": "0.06"}, {"model_iou": "0.6"}):
+        tag = replace(TAG, attributes={**TAG.attributes, **options})
+        prediction = video_predictions.predict_video(served, model_of(served), tag, Task(1, {"video": url}))
+        assert prediction.tracks is not None
+        assert prediction.tracks.length == 7
 
 
-def test_a_damaged_answer_is_asked_for_again(served: Context, images: ImageSite) -> None:
+def test_a_damaged_cache_file_is_predicted_again(served: Context, images: ImageSite) -> None:
     url = add(images, "a.avi")
-    first = watched(served, url)
-    (kept,) = (served.work_dir / "watched").iterdir()
-    kept.write_bytes(b"hello")
-    np.testing.assert_array_equal(watched(served, url).boxes, first.boxes)
-    assert kept.stat().st_size > 100
+    first = predicted(served, url)
+    (cached,) = (served.work_dir / "watched").iterdir()
+    cached.write_bytes(b"hello")
+    np.testing.assert_array_equal(predicted(served, url).boxes, first.boxes)
+    assert cached.stat().st_size > 100
 
 
-def test_what_old_versions_said_is_forgotten(served: Context, images: ImageSite, tiny_weights: Path) -> None:
+def test_the_cached_predictions_of_old_versions_are_deleted(
+    served: Context, images: ImageSite, tiny_weights: Path
+) -> None:
     url, folder = add(images, "a.avi"), served.work_dir / "watched"
-    for number, left in ((1, {"1"}), (2, {"1", "2"}), (3, {"2", "3"})):
+    for number, versions in ((1, {"1"}), (2, {"1", "2"}), (3, {"2", "3"})):
         if number > 1:
             publish(served.store, 7, tiny_weights)
             served.store.activate(7, number)
-        watched(served, url)
-        assert {path.name.split("-")[1] for path in folder.iterdir()} == left
+        predicted(served, url)
+        assert {path.name.split("-")[1] for path in folder.iterdir()} == versions
 
 
-def test_a_project_without_a_trained_version_answers_with_nothing(context: Context, images: ImageSite) -> None:
-    (found,) = serving.predict(context, None, CONFIG, [Task(1, {"video": add(images, "a.avi")})])
-    assert found.regions == ()
-    assert math.isfinite(found.score)
+def test_a_project_without_a_trained_version_answers_without_regions(context: Context, images: ImageSite) -> None:
+    (result,) = serving.predict(context, None, CONFIG, [Task(1, {"video": add(images, "a.avi")})])
+    assert result.regions == ()
+    assert math.isfinite(result.score)
 
 
 def test_the_store_keeps_the_tracks(served: Context, images: ImageSite) -> None:
-    seen = watched(served, add(images, "a.avi"))
-    assert seen.tracks is not None
-    assert len(seen.tracks.frames)
-    image = replace(seen, tracks=None)
+    video_prediction = predicted(served, add(images, "a.avi"))
+    assert video_prediction.tracks is not None
+    assert len(video_prediction.tracks.frames)
+    image = replace(video_prediction, tracks=None)
     nothing = replace(
-        seen,
-        boxes=seen.boxes[:0],
-        class_probs=seen.class_probs[:0],
-        confidence=seen.confidence[:0],
+        video_prediction,
+        boxes=video_prediction.boxes[:0],
+        class_probs=video_prediction.class_probs[:0],
+        confidence=video_prediction.confidence[:0],
         tracks=replace(
-            seen.tracks, **{name: getattr(seen.tracks, name)[:0] for name in ("frames", "objects", "enabled")}
+            video_prediction.tracks,
+            **{name: getattr(video_prediction.tracks, name)[:0] for name in ("frames", "objects", "enabled")},
         ),
     )
-    for kept in ((seen, None, nothing, seen), (image, image)):
+    for predictions in ((video_prediction, None, nothing, video_prediction), (image, image)):
         served.store.pools.clear(7, 1)
-        served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(len(kept)), kept), tag="label")
-        for task, one in enumerate(kept):
-            found = served.store.pools.prediction(7, 1, task, tag="label")
-            encoded = [tags.encode(TAG, each, CLASSES, 0.0, "k") for each in (one, found) if each is not None]
+        served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(len(predictions)), predictions), tag="label")
+        for task, prediction in enumerate(predictions):
+            stored = served.store.pools.prediction(7, 1, task, tag="label")
+            encoded = [tags.encode(TAG, pred, CLASSES, 0.0, "k") for pred in (prediction, stored) if pred is not None]
             assert len(encoded) in (0, 2)
             assert encoded[::2] == encoded[1::2]
 
@@ -192,7 +197,7 @@ def test_a_video_is_fetched_once_and_checked(context: Context, images: ImageSite
 
 
 @pytest.mark.parametrize(
-    ("uri", "what"),
+    ("uri", "message"),
     [
         (None, "the task has no video"),
         (" ", "the task has no video"),
@@ -200,14 +205,14 @@ def test_a_video_is_fetched_once_and_checked(context: Context, images: ImageSite
         (" Data:video/mp4;base64,AAAA", "a data: URI, and a video is read from a file"),
     ],
 )
-def test_a_task_without_a_video_says_so(context: Context, uri: object, what: str) -> None:
-    with pytest.raises(MediaError, match=what) as caught:
+def test_a_task_without_a_video_is_an_error(context: Context, uri: object, message: str) -> None:
+    with pytest.raises(MediaError, match=message) as caught:
         context.media.fetch_video(uri, 5)
     assert "task 5" in caught.value.where
     assert "image" not in str(caught.value)
 
 
-def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> None:
+def test_a_video_with_too_many_pixels_is_refused(settings: Settings, images: ImageSite) -> None:
     url = add(images, "a.avi")
     with (
         open_context(settings.model_copy(update={"max_megapixels": 0.01})) as context,
@@ -217,57 +222,55 @@ def test_a_video_of_too_many_pixels(settings: Settings, images: ImageSite) -> No
     assert caught.value.fix == "shrink the video or raise MAX_MEGAPIXELS"
 
 
-def test_the_queue_goes_by_what_is_doubted_in_the_frames(served: Context, images: ImageSite) -> None:
-    seen = watched(served, add(images, "a.avi"))
-    assert seen.thumbnail.shape == (192,)
-    assert seen.video_doubt is not None
-    assert seen.video_doubt > 0
-    kept = (seen, None, replace(seen, video_doubt=9.0), replace(seen, video_doubt=0.01))
-    served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(4), kept), tag="label")
+def test_the_queue_goes_by_the_doubt_in_the_frames(served: Context, images: ImageSite) -> None:
+    prediction = predicted(served, add(images, "a.avi"))
+    assert prediction.thumbnail.shape == (192,)
+    assert prediction.video_doubt is not None
+    assert prediction.video_doubt > 0
+    predictions = (prediction, None, replace(prediction, video_doubt=9.0), replace(prediction, video_doubt=0.01))
+    served.store.pools.save_shard(7, 1, PoolShard(0, np.arange(4), predictions), tag="label")
     pool, failed = served.store.pools.load_pool(7, 1, None, tag="label")
     assert failed == (1,)
-    assert pool.columns["video_doubt"] == pytest.approx([seen.video_doubt, 9.0, 0.01])
+    assert pool.columns["video_doubt"] == pytest.approx([prediction.video_doubt, 9.0, 0.01])
     record = served.store.project(7)
     assert record is not None
     plain = pool_ranking.rank_pool(
         served, replace(record, extra_params='{"STRATEGY": "class_entropy"}'), (model_of(served),)
     )
     assert dict(zip(plain.task_ids.tolist(), plain.acquisition.tolist(), strict=True)) == pytest.approx(
-        {0: seen.video_doubt, 2: 9.0, 3: 0.01}
+        {0: prediction.video_doubt, 2: 9.0, 3: 0.01}
     )
-    order = pool_ranking.rank_pool(served, record, (model_of(served),))  # the default's values are places
-    doubts = np.array([seen.video_doubt, 9.0, 0.01])
+    order = pool_ranking.rank_pool(served, record, (model_of(served),))  # the values of the default strategy are ranks
+    doubts = np.array([prediction.video_doubt, 9.0, 0.01])
     assert np.argsort(-order.acquisition).tolist() == np.argsort(-doubts).tolist()
 
 
 def test_the_frames_to_label_first(served: Context, images: ImageSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = watched(served, add(images, "a.avi", count=40))
-    assert seen.doubted_frames is not None
-    assert 1 <= len(seen.doubted_frames) <= 2
-    served.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (seen, None)), tag="label")
+    prediction = predicted(served, add(images, "a.avi", count=40))
+    assert prediction.doubted_frames is not None
+    assert 1 <= len(prediction.doubted_frames) <= 2
+    served.store.pools.save_shard(7, 1, PoolShard(0, np.array([1, 2]), (prediction, None)), tag="label")
     monkeypatch.setattr(Tasks, "get", lambda tasks, task_id: Task(task_id, {}))
     with serve(served) as client:
-        assert client.get("/api/projects/7/frames/1").json() == seen.doubted_frames.tolist()
-        for path, what in (("7/frames/2", "task 2 is not a video"), ("8/frames/1", "project 8 was never set up")):
+        assert client.get("/api/projects/7/frames/1").json() == prediction.doubted_frames.tolist()
+        for path, message in (("7/frames/2", "task 2 is not a video"), ("8/frames/1", "project 8 was never set up")):
             answer = client.get(f"/api/projects/{path}")
             assert answer.status_code == 404
-            assert what in answer.text
+            assert message in answer.text
 
 
-def test_what_a_training_could_not_learn_is_still_said_when_the_version_looks_at_it(
-    served: Context, images: ImageSite
-) -> None:
+def test_the_reason_of_a_training_stays_when_the_labeled_task_is_predicted(served: Context, images: ImageSite) -> None:
     task = Task(1, {"video": add(images, "a.avi")})
-    for labeled, left in ((True, {1: "no key frame"}), (False, {})):
+    for labeled, failures in ((True, {1: "no key frame"}), (False, {})):
         served.progress.note_failures(7, [], {1: "no key frame"})
         scoring.predict_shards(served, [model_of(served)], 0, [task], labeled=labeled)
-        assert served.progress.failures(7) == left
+        assert served.progress.failures(7) == failures
 
 
-# What asks about single images leaves videos alone
+# Functions for single images skip videos
 
 
-def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
+def test_a_committee_does_not_vote_on_videos(served: Context) -> None:
     record = served.store.project(7)
     assert record is not None
     with pytest.raises(ModelError, match="this project's tasks are videos"):
@@ -277,15 +280,15 @@ def test_a_committee_is_not_asked_about_videos(served: Context) -> None:
 def test_boxes_of_many_frames_are_not_compared_as_one_image(
     served: Context, images: ImageSite, tiny_weights: Path
 ) -> None:
-    seen = watched(served, add(images, "a.avi"))
+    prediction = predicted(served, add(images, "a.avi"))
     drawn = (region((1, 10, True)),)
     annotated = AnnotatedTask(Task(1, {}), 1, "2026-01-01T00:00:00Z", drawn)
-    assert label_verdicts.labels_and_predictions(TAG, CLASSES, annotated, seen) is None
+    assert label_verdicts.labels_and_predictions(TAG, CLASSES, annotated, prediction) is None
     first = served.store.version(7, 1)
     second = replace(first, number=served.store.reserve_number(7), name="yolo11n-v2", parent=1)
     served.store.publish(second, {"label": tiny_weights})
     for number in (1, 2):
-        served.store.pools.save_shard(7, number, PoolShard(0, np.array([1]), (seen,)), tag="label")
+        served.store.pools.save_shard(7, number, PoolShard(0, np.array([1]), (prediction,)), tag="label")
     ((_, disagreed),) = round_value.labels_and_disagreement(served, first, [annotated])
     (signs,) = round_value.observe(served, 7, 2)
     assert (disagreed, signs.stability) == (None, 1.0), "a version and its parent are compared in the same frames"
@@ -310,35 +313,34 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
         )
     ]
     (read,) = snapshot.labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
-    found = read.images
-    assert [(one.task_id, one.frame, one.name, one.random) for one in found] == [
+    assert [(image.task_id, image.frame, image.name, image.random) for image in read.images] == [
         (1, 1, "1-1", True),
         (1, 5, "1-5", True),
         (1, 9, "1-9", True),
     ]
-    assert [[box.label for box in one.boxes] for one in found] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
+    assert [[box.label for box in image.boxes] for image in read.images] == [["cat"], ["cat", "dog"], ["cat", "dog"]]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2, 3, 4}
     assert "left out of training: the video cannot be decoded" in failures[4]
     assert "region r3 has no key frame; frames past the end of the video, which has 12: 99" in failures[1]
     assert "nothing is drawn in the video" in failures[3]
-    for one in found:
-        expected = next(video.frames(context.media.fetch_video(url), [one.frame], 25))
-        np.testing.assert_array_equal(np.asarray(Image.open(one.path))[:, :, ::-1], expected)
+    for image in read.images:
+        expected = next(video.frames(context.media.fetch_video(url), [image.frame], 25))
+        np.testing.assert_array_equal(np.asarray(Image.open(image.path))[:, :, ::-1], expected)
 
 
-@pytest.mark.parametrize("said", [{}, {"original_width": None}, {"original_width": 0, "original_height": "120"}])
-def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite, said: Json) -> None:
-    """Label Studio's editor lets people turn boxes, and says nothing of the size of the video."""
+@pytest.mark.parametrize("size", [{}, {"original_width": None}, {"original_width": 0, "original_height": "120"}])
+def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images: ImageSite, size: Json) -> None:
+    """In Label Studio's editor people can turn boxes, and it does not store the size of the video."""
     drawn = region((1, 50, True), (9, 50, False))
-    for each in drawn["value"]["sequence"]:
-        each["rotation"] = 90
+    for key in drawn["value"]["sequence"]:
+        key["rotation"] = 90
     assert "original_width" not in drawn
-    result = (drawn | said,)
+    result = (drawn | size,)
     annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", result),)
     (read,) = snapshot.labeled_images(context, 7, (TAG,), annotated, frozenset())
     assert context.progress.failures(7) == {}
-    assert [one.frame for one in read.images] == [1, 9]
+    assert [image.frame for image in read.images] == [1, 9]
     (box,) = read.images[0].boxes
     x, y, width, height = (drawn["value"]["sequence"][0][name] for name in ("x", "y", "width", "height"))
     turned = (height * 120 / 160, width * 160 / 120)
@@ -353,28 +355,28 @@ def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: st
     )
     value = {"ranges": [{"start": 2, "end": 7}], "timelinelabels": ["cat"]}
     drawn = {"id": "r", "type": "timelinelabels", "from_name": "event", "to_name": "video", "value": value}
-    clips_ = [add(images, f"{name}.avi") for name in "ab"]
+    urls = [add(images, f"{name}.avi") for name in "ab"]
     annotated = tuple(
         AnnotatedTask(Task(number, {"video": url}), number, "2026-01-01T00:00:00Z", result)
         for number, (url, result) in enumerate(
-            [(clips_[0], (drawn,)), (clips_[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
+            [(urls[0], (drawn,)), (urls[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
         )
     )
     (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
-    assert {one.task_id for one in read.images} == {1, 2}
-    assert [one.task_id for one in read.videos] == [1, 2][:videos]
+    assert {image.task_id for image in read.images} == {1, 2}
+    assert [video.task_id for video in read.videos] == [1, 2][:videos]
     if videos:
         first, second = read.videos
-        assert [(one.label, one.frame, one.last) for one in first.segments] == [("cat", 2, 7)]
+        assert [(segment.label, segment.frame, segment.last) for segment in first.segments] == [("cat", 2, 7)]
         assert second.segments == ()
-        assert first.video == context.media.fetch_video(clips_[0])
+        assert first.video == context.media.fetch_video(urls[0])
 
 
-def test_frames_of_one_video_lie_side_by_side_in_a_data_set(tmp_path: Path) -> None:
+def test_frames_of_one_video_have_different_names_in_a_data_set(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
     box = tags.decode(TAG, [region((1, 10, True))])
-    shots = tuple(LabeledImage(7, tmp_path / "still.png", box, random=True, frame=frame) for frame in (1, 5))
-    writer.write(Split(shots, shots, held_out=False), CLASSES, tmp_path / "data")
+    stills = tuple(LabeledImage(7, tmp_path / "still.png", box, random=True, frame=frame) for frame in (1, 5))
+    writer.write(Split(stills, stills, held_out=False), CLASSES, tmp_path / "data")
     assert sorted(path.name for path in (tmp_path / "data/images/train").iterdir()) == ["7-1.png", "7-5.png"]
     assert sorted(path.name for path in (tmp_path / "data/labels/train").iterdir()) == ["7-1.txt", "7-5.txt"]
 
@@ -384,7 +386,7 @@ def test_frames_of_one_video_lie_side_by_side_in_a_data_set(tmp_path: Path) -> N
 
 @dataclass(frozen=True)
 class Studio:
-    """A project of three videos, one of them damaged, and a version that finds something."""
+    """A project with three videos, one of them damaged, and a version that detects objects."""
 
     context: Context
     project: int
@@ -408,7 +410,7 @@ def studio(
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("trained", [True, False])
-def test_labels_start_a_training_unless_the_tag_is_not_trained(studio: Studio, trained: bool) -> None:
+def test_labels_start_a_training_unless_the_training_of_the_tag_is_switched_off(studio: Studio, trained: bool) -> None:
     context, client = studio.context, studio.context.label_studio
     config = (
         '<View><Video name="video" value="$video"/><TimelineLabels name="event" toName="video" '
@@ -432,19 +434,19 @@ def test_predicted_corrected_and_learned(studio: Studio, redis: Redis) -> None:
     assert scoring.score_shard(context, project, current.run, 0, False, list(tasks)) == 1
     assert cycle.rank_push_and_flip(context, project, 1) == push.Pushed("yolo11n-v1", created=3, failed=1)
     assert client.projects.get(project).model_version == "yolo11n-v1"
-    stored = {tasks[task]: one for task in tasks for one in client.predictions.of_task(task)}
+    stored = {tasks[task]: prediction for task in tasks for prediction in client.predictions.of_task(task)}
     scores = [stored[name].score for name in ("a.avi", "b.avi", "d.mp4")]
     assert sorted(score for score in scores[:2] if score is not None)[0] == 0
     assert scores[2] == push.LAST
     assert not stored["d.mp4"].result
     regions = stored["b.avi"].result
-    assert {each["type"] for each in regions} == {"videorectangle"}
-    assert {each["value"]["framesCount"] for each in regions} == {20}
+    assert {track["type"] for track in regions} == {"videorectangle"}
+    assert {track["value"]["framesCount"] for track in regions} == {20}
 
     for task, name in tasks.items():
         if name != "d.mp4":
-            client.annotations.create(task, [dict(each) for each in stored[name].result[:2]])
+            client.annotations.create(task, list(map(dict, stored[name].result[:2])))
     (plan,) = snapshot.take(context, project, lambda: None).plans.values()
     assert set(plan.snapshot.train_tasks) == {task for task, name in tasks.items() if name != "d.mp4"}
     learned = {image.frame for image in plan.split.train if tasks[image.task_id] == "b.avi"}
-    assert learned == {key["frame"] for each in regions[:2] for key in each["value"]["sequence"]}
+    assert learned == {key["frame"] for drawn in regions[:2] for key in drawn["value"]["sequence"]}
