@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test test-fast pytest test-slow check bench docs lock label-studio clean
+.PHONY: demo run test test-fast coverage pytest test-slow check bench docs lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -26,6 +26,10 @@ test: check $(LS_VENV)/.installed
 # Without servers, models, browsers and processes of ours: about a minute on two cores.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses $(JOBS) $(ARGS)
+
+# The lines and branches that `make test` runs in its own processes: what runs in processes of ours alone does not count.
+coverage: check $(LS_VENV)/.installed
+	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 # The same without ruff and mypy, for a few files: make pytest ARGS="tests/cli/test_app.py"
 pytest: $(VENV)/.installed-dev $(LS_VENV)/.installed

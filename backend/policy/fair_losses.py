@@ -30,7 +30,7 @@ def fair_answers(
     >>> learned, stored = {"v2": {1, 2}, "v1": {1}}, {"v2": {3: "c"}, "v1": {1: "A", 2: "B", 3: "C"}}
     >>> def answers(model, task_ids):
     ...     return [(task_id, answer) for task_id, answer in stored[model].items() if task_id in task_ids]
-    >>> list(fair(["v2", "v1"], [1, 2, 3], learned.get, answers))
+    >>> list(fair_answers(["v2", "v1"], [1, 2, 3], learned.get, answers))
     [(3, 'v2', 'c'), (2, 'v1', 'B')]
     """
     remaining = set(task_ids)
