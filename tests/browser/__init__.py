@@ -15,20 +15,20 @@ from tests.world import await_true
 
 @contextmanager
 def chromium_page() -> Iterator[Page]:
-    """Give an empty page."""
+    """Yield an empty page."""
     chromium = require_program("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
-        yield browser.new_context(viewport={"width": 1400, "height": 900}).new_page()  # which may open further pages
+        yield browser.new_context(viewport={"width": 1400, "height": 900}).new_page()  # it may open more pages
         browser.close()
 
 
 @contextmanager
 def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
-    """Give a page of a user who has just logged in."""
+    """Yield a page of a user who has just logged in."""
     with chromium_page() as page:
         page.goto(f"{url}/user/login/")
         page.fill("input[name=email]", email)
@@ -46,7 +46,7 @@ def open_first(page: Page, url: str, project: int) -> None:
 
 
 def submit(page: Page, client: LabelStudioClient, project: int) -> AnnotatedTask:
-    """Submit the open task, the only one of its project, as an annotator does who agrees with what is shown."""
+    """Submit the open task, the only one of its project, without changes; return the stored annotation."""
     page.get_by_test_id("bottombar-submit-button").click()
     await_true(lambda: any(client.annotations.task_ids(project)), "the annotation", patience_s=120)
     page.goto("about:blank")

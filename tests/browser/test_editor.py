@@ -1,4 +1,4 @@
-"""Label Studio's own editor, in a real Chromium: it opens our pre-annotations, and what it submits is what we sent."""
+"""Label Studio's own editor in a real Chromium: it opens our pre-annotations and submits the same regions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_pre_annotation_goes_through_the_editor(
 def through_the_editor(
     label_studio: LabelStudioProcess, page: Page, kind: Kind, picture: LabeledImage, predicted: Prediction
 ) -> tuple[list[Json], tuple[Mapping[str, Any], ...]]:
-    """Return a prediction's regions as they are sent, and as the editor submits them."""
+    """Return a prediction's regions as we send them, and as the editor submits them."""
     tag = kind.tag()
     regions = tags.encode(tag, predicted, tag.labels, 0.5, "1")
     problems: list[str] = []
@@ -78,7 +78,7 @@ def through_the_editor(
 def test_a_rotated_box_that_leaves_the_image_goes_through_the_editor(
     label_studio: LabelStudioProcess, page: Page, box: tuple[float, ...], tmp_path: Path
 ) -> None:
-    """Label Studio refuses whole predictions for one region with a number above 100."""
+    """Label Studio refuses a whole prediction if one region has a number above 100."""
     kind = KINDS["RectangleLabels model_obb"]
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)

@@ -1,7 +1,7 @@
-"""Label Studio's own editor with videos, in a real Chromium: it shows our pre-annotations where they belong.
+"""Label Studio's own editor with videos in a real Chromium: it shows our pre-annotations at the right place and time.
 
-What it submits is what we sent, but for `framesCount` and `duration`, which it counts itself, `time`, which it writes
-anew as frame / frameRate, and the size of the frames, which it leaves out.
+It submits the regions that we sent, with these differences: it counts `framesCount` and `duration` itself, computes
+`time` anew as frame / frameRate, and leaves out the size of the frames.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RED = Mover("red", (0, 20), (3, 0), (40, 30))  # across the whole video, at an e
 BOXES = (ROOT / "label_config" / "videorectangle.xml").read_text(encoding="utf-8")
 EVENTS = (ROOT / "label_config" / "timelinelabels.xml").read_text(encoding="utf-8")
 
-# Where something begins in row 35 of the video, in pixels from its left: a bright red, or what is opaque.
+# The first column in row 35 of the video with bright red, or with an opaque pixel, in pixels from the left.
 EDGE = """({canvas, channel, width, height}) => {
   const shown = document.querySelector(canvas);
   const [left, top] = [(shown.width - width) / 2, (shown.height - height) / 2];
@@ -47,7 +47,7 @@ EDGE = """({canvas, channel, width, height}) => {
 }"""
 PICTURE: Json = {"canvas": ".lsf-video-canvas canvas", "channel": 0, "width": SIZE[0], "height": SIZE[1]}
 DRAWN: Json = PICTURE | {"canvas": ".konvajs-content canvas", "channel": 3}
-# The key frames in the rows of the timeline by region: a list for each stretch in which the object is seen.
+# The key frames in the rows of the timeline by region: a list for each range of frames with the object.
 KEYS = """() => Object.fromEntries([...document.querySelectorAll('.lsf-keypoints')].map(row => [row.dataset.id,
   [...row.querySelectorAll('.lsf-keypoints__lifespan')].map(stretch =>
     [...stretch.querySelectorAll('.lsf-keypoints__point')].map(point =>
@@ -64,7 +64,7 @@ def page(label_studio: LabelStudioProcess) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Video:
-    """A video that Chromium decodes wherever it was built: VP8."""
+    """Return a video in VP8, which every build of Chromium decodes."""
     return video.probe(clips.write(tmp_path_factory.mktemp("clips") / "clip.webm", [RED], FRAMES, SIZE, RATE))
 
 
@@ -78,7 +78,7 @@ class Editor:
     sent: list[Json]
 
     def go(self, number: int) -> None:
-        """Show a frame, but not the last, which the page accepts from its buttons only."""
+        """Show a frame. It cannot be the last one, which the page accepts only from its buttons."""
         shown = self.page.locator(".lsf-frames-control")
         shown.click()
         shown.locator("input").fill(str(number))
@@ -87,7 +87,7 @@ class Editor:
         expect(shown).to_have_text(f"{number} of {length}", timeout=PATIENCE_MS)
 
     def await_edge(self, layer: Json, at: int, off: int) -> None:
-        """Wait until something begins there: the page counts first and paints then."""
+        """Wait until the object begins at a column: the page shows the frame's number before it paints the frame."""
         near = f"([layer, at, off]) => Math.abs(({EDGE})(layer) - at) <= off"
         self.page.wait_for_function(near, arg=[layer, at, off], timeout=PATIENCE_MS)
 
@@ -100,7 +100,7 @@ class Editor:
 
 @contextmanager
 def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, predicted: Prediction) -> Iterator[Editor]:
-    """Open a video with what was found in it, as an annotator does."""
+    """Open a video with its prediction, as an annotator does."""
     (tag,) = label_config.parse(config)
     sent = tags.encode(tag, predicted, tag.labels, 0.5, "1")
     problems: list[str] = []
@@ -117,7 +117,7 @@ def opened(studio: LabelStudioProcess, page: Page, config: str, clip: Video, pre
 
 
 def tracks(rate: float = RATE) -> Prediction:
-    """Return the red thing, and below it something blue that is seen twice; the red one is seen to the end."""
+    """Return a prediction of a red object, visible to the end, and below it a blue object that is visible twice."""
     length = round(FRAMES * rate / RATE)
     ends = [RED.box(0, *SIZE), RED.box(FRAMES - 1, *SIZE)]
     red = [[x, y, x + width, y + height] for x, y, width, height in filter(None, ends)]
@@ -129,7 +129,7 @@ def tracks(rate: float = RATE) -> Prediction:
 
 
 def events() -> Prediction:
-    """Return what each fourth frame shows: one thing, then both, then the other."""
+    """Return a prediction for every fourth frame: first one label, then both, then the other."""
     certain = [[0.9 * (1 <= place < 6), 0.8 * (4 <= place < 9)] for place in range(10)]
     whole = [[0, 0, *SIZE]] * 10
     return _prediction(whole, certain, np.arange(10) * 4 + 1, np.zeros(10, np.int64), np.ones(10, np.bool_), RATE)
@@ -155,7 +155,7 @@ def labels_shown(page: Page) -> list[str]:
 
 
 def assert_kept(tag: ControlTag, sent: list[Json], done: tuple[Mapping[str, Any], ...]) -> None:
-    """What is submitted says what was sent, to the editor, to us and to our training."""
+    """Check that the submitted regions have the values, the metadata and the training labels of the sent ones."""
     assert [item["value"] for item in done] == [item["value"] for item in sent]
     for key in ("id", "type", "from_name", "to_name", "score"):
         assert [item[key] for item in done] == [item[key] for item in sent]
@@ -182,7 +182,7 @@ def test_objects_go_through_the_editor(label_studio: LabelStudioProcess, page: P
 
 @pytest.mark.parametrize("rate", [12.5, 25.025])
 def test_a_frame_is_the_one_we_look_at(label_studio: LabelStudioProcess, page: Page, clip: Video, rate: float) -> None:
-    """Where the `frameRate` of the label config is half of the file's, or a little more than it, as 24 for 23.976."""
+    """The label config's `frameRate` is half of the file's, or a little more, such as 24 for 23.976."""
     config = BOXES.replace('frameRate="25"', f'frameRate="{rate:g}"')
     numbers = [2, 7, 13, clip.length(rate) - 1]
     with opened(label_studio, page, config, clip, tracks(rate)) as editor:
@@ -194,7 +194,7 @@ def test_a_frame_is_the_one_we_look_at(label_studio: LabelStudioProcess, page: P
 def test_a_frame_is_the_one_we_look_at_where_they_come_unevenly(
     label_studio: LabelStudioProcess, page: Page, tmp_path: Path
 ) -> None:
-    """As in what phones and browsers record: here at 50 frames per second first, then at 17."""
+    """Phones and browsers record such videos; here with 50 frames per second first, then with 17."""
     path = clips.write(tmp_path / "clip.webm", [RED], FRAMES, SIZE, RATE)
     uneven = video.probe(clips.retime(path, [*range(0, 400, 20), *range(400, 1600, 60)]))
     numbers = [2, 9, 13, 24, 33, FRAMES - 1]
@@ -207,7 +207,7 @@ def test_a_frame_is_the_one_we_look_at_where_they_come_unevenly(
 
 
 def test_what_an_annotator_changes_of_an_object(label_studio: LabelStudioProcess, page: Page, clip: Video) -> None:
-    """A key frame that is added has the box that we interpolate."""
+    """A key frame that the annotator adds has the same box as our interpolation."""
     with opened(label_studio, page, BOXES, clip, tracks()) as editor:
         editor.select("Vehicle")
         add, toggle = (page.locator(".lsf-timeline-controls button").nth(place) for place in (2, 3))
@@ -228,7 +228,7 @@ def test_what_an_annotator_changes_of_an_object(label_studio: LabelStudioProcess
 def test_an_annotator_who_does_not_wait_for_the_video(
     label_studio: LabelStudioProcess, page: Page, clip: Video
 ) -> None:
-    """Until the video is loaded the editor says that it has one frame, beside its true duration."""
+    """Until the video is loaded, the editor writes that it has one frame, together with its true duration."""
     (tag,) = label_config.parse(BOXES)
     loading = page.context.new_page()
     loading.add_init_script("Object.defineProperty(HTMLMediaElement.prototype, 'readyState', {get: () => 1})")

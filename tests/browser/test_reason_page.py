@@ -1,4 +1,4 @@
-"""The reason of a refused /setup as somebody reads it who connects the backend in Label Studio's page."""
+"""The reason of a refused /setup on Label Studio's page for connecting a backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 def test_the_page_shows_the_whole_reason_with_the_cure_first(
     label_studio: LabelStudioProcess, context: Context
 ) -> None:
-    """Label Studio removes what looks like a tag, and turns letters that are not ASCII into question marks."""
+    """Label Studio removes text that looks like a tag, and shows letters outside of ASCII as question marks."""
     unclear = CONFIG.replace('"cat"', '"\u00e9t\u00e9 &lt;b>"').replace('"dog"', '"\u00c9T\u00c9 &lt;B>"')
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.projects.create("reasons on a page", unclear)

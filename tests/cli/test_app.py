@@ -36,7 +36,7 @@ COMMANDS = (
 
 @pytest.fixture
 def environ(settings: Settings) -> dict[str, str]:
-    """The environment of a backend with an empty store, a redis, and no Label Studio."""
+    """Return the environment of a backend with an empty store and a redis, without Label Studio."""
     return {
         **{name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields},
         "MODEL_DIR": settings.model_dir,

@@ -1,4 +1,4 @@
-"""The demo as a stranger runs it: started twice, interrupted, opened again, with and without a terminal."""
+"""The demo as a new user runs it: started twice, interrupted, opened again, with and without a terminal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_second_demo_in_a_folder_is_refused_and_touches_nothing(tmp_path: Path
 
 
 def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
-    """Also one where somebody keeps a folder that is called as one of ours is."""
+    """Even a folder that contains a folder with one of our names is left alone."""
     (tmp_path / "label-studio").mkdir()
     own_file = tmp_path / "thesis.tex"
     own_file.write_text("mine")
@@ -127,7 +127,7 @@ def test_plain_lines_are_few() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A demo that runs; `terminal` is where its keys are typed, None: it has no terminal."""
+    """A running demo; `terminal` is the file descriptor of its terminal, None: it has none."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -173,7 +173,7 @@ def demo_on_a_terminal(folder: Path, *arguments: str) -> Iterator[Running]:
     keyboard, screen = pty.openpty()
 
     def copy() -> None:
-        with output.open("wb", buffering=0) as sink, suppress(OSError):  # the terminal's end is an OSError
+        with output.open("wb", buffering=0) as sink, suppress(OSError):  # the end of a terminal's output raises OSError
             while text := os.read(keyboard, 4096):
                 sink.write(text)
 

@@ -73,7 +73,7 @@ def test_without_any_redis_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.usefixtures("any_redis")
 def test_a_redis_that_dies_shows_its_last_words(tmp_path: Path) -> None:
-    (tmp_path / "appendonly.aof").write_text("rubbish")  # a newer redis reads the old file, too
+    (tmp_path / "appendonly.aof").write_text("rubbish")  # a newer redis reads the file of the older one too
     with (
         pytest.raises(BackendError, match=r"redis ended with status 1 while starting:\n(.|\n)*append only file"),
         start_redis(tmp_path),

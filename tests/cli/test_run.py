@@ -1,4 +1,4 @@
-"""`yolo-backend run` as a process: what it does when a child is killed, a port is taken, or it is started twice."""
+"""`yolo-backend run` as a process: a child is killed, a port is in use, or it is started twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATIENCE_S = 120.0
 
 @pytest.fixture
 def studio() -> Iterator[Site]:
-    """What a start asks of Label Studio."""
+    """Answers the requests that a start sends to Label Studio."""
     site = Site()
     site.put("/api/current-user/whoami", b'{"email": "admin@example.com"}')
     yield site
@@ -50,7 +50,7 @@ def environ(studio: Site, tmp_path: Path) -> dict[str, str]:
 
 @dataclass
 class Run:
-    """A running `yolo-backend run`; what it says goes to `log`."""
+    """A running `yolo-backend run`; its output goes to `log`."""
 
     process: psutil.Popen
     url: str
@@ -64,7 +64,7 @@ class Run:
         return children[command]
 
     def await_other(self, name: str, pid: int) -> psutil.Process:
-        """Return the child that takes the place of one that was killed."""
+        """Return the child that replaces a killed one."""
 
         def other() -> bool:
             try:
@@ -162,7 +162,7 @@ def test_a_child_that_keeps_dying_ends_the_run(environ: dict[str, str], tmp_path
 
 
 def test_a_taken_port_is_said_before_anything_starts(environ: dict[str, str], studio: Site) -> None:
-    studio.put("/health", b'{"status": "UP"}')  # somebody else's
+    studio.put("/health", b'{"status": "UP"}')  # it belongs to another process
     done = ended(environ, "run", "--port", str(studio.port))
     assert done.returncode == 1
     assert f"error: port {studio.port} is in use" in done.stderr
@@ -182,7 +182,7 @@ def test_a_second_run_on_one_model_dir_is_refused_until_the_first_is_gone(
         assert "error: another `yolo-backend run` is at work on this MODEL_DIR" in second.stderr
         assert str(run.model_dir) in second.stderr
         assert sum("redis-server" in " ".join(child.cmdline()) for child in run.process.children()) == 1
-        assert ended(environ, "status", "99").stderr.count("never set up") == 1  # the first goes on
+        assert ended(environ, "status", "99").stderr.count("never set up") == 1  # the first run goes on
         run.process.kill()
         run.process.wait()
     assert (run.model_dir / "redis.url").exists()
@@ -190,14 +190,14 @@ def test_a_second_run_on_one_model_dir_is_refused_until_the_first_is_gone(
     assert stale.returncode == 1
     assert f"no `yolo-backend run` is at work here [{run.model_dir}]" in stale.stderr
     (tmp_path / "again").mkdir()
-    with running(environ, tmp_path / "again"):  # a killed one leaves no lock behind
+    with running(environ, tmp_path / "again"):  # a killed run leaves no lock behind
         assert ended(environ, "status", "99").stderr.count("never set up") == 1
 
 
 def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """On an object store no lock of a machine helps: here two folders stand for two machines."""
+    """A file lock of one machine does not protect an object store; here two folders stand for two machines."""
     environ["MODEL_DIR"] = f"file://{tmp_path}/store"
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
@@ -209,7 +209,7 @@ def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
         assert f"[{tmp_path}/store/runs] Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(PATIENCE_S) == 0
-    with running(environ, there, there) as run:  # one that ended leaves nothing behind
+    with running(environ, there, there) as run:  # a run that ended leaves no record behind
         run.process.kill()
         run.process.wait()
     killed = ended(environ, "run", "--port", "0", cwd=here)
@@ -250,7 +250,7 @@ def test_a_model_dir_that_cannot_be_used_ends_the_run_with_its_cure(
         cure = "move the file away: a folder belongs there"
     elif kind == "the disk is full":
         models.mkdir()
-        (models / "redis.url").symlink_to("/dev/full")  # the address of redis finds no room
+        (models / "redis.url").symlink_to("/dev/full")  # there is no room for the file with redis's address
         cure = "make room on this disk"
     else:
         environ = environ | {"MODEL_DIR": "s3://bucket/models"}
@@ -261,7 +261,7 @@ def test_a_model_dir_that_cannot_be_used_ends_the_run_with_its_cure(
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert last.endswith(f"Fix: {cure}")
-    assert str(models) in last or kind != "a file is in the way"  # the system does not say which file found no room
+    assert str(models) in last or kind != "a file is in the way"  # the system does not name the file
 
 
 @pytest.mark.parametrize("url", ["banana", "localhost:9090", "http://", "ftp://x", "http://host:port"])

@@ -37,7 +37,7 @@ def client(context: Context) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def queued(redis: Redis) -> Any:
-    """The jobs that wait, as "name(arguments)"."""
+    """Return the waiting jobs, as "name(arguments)"."""
 
     def jobs() -> list[str]:
         waiting = [job for name in QUEUES for job in Queue(name, connection=redis, serializer=JSONSerializer).jobs]
@@ -265,7 +265,7 @@ def test_a_label_config_we_cannot_predict_is_the_callers_error(client: httpx.Cli
 def test_a_webhook_becomes_a_job(
     client: httpx.Client, context: Context, queued: Any, action: str, jobs: list[str]
 ) -> None:
-    for _ in range(3):  # hints fold
+    for _ in range(3):  # several hints give one job
         assert webhook(client, context, action).status_code == 201
     assert queued() == jobs
 

@@ -1,4 +1,4 @@
-"""Large bodies: the server answers Label Studio meanwhile, and holds little of them in memory."""
+"""Large bodies: the server still answers Label Studio, and needs little memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LABELED: Mapping[str, Any] = {
 
 
 def body(tasks: str) -> bytes:
-    """Return a request for predictions that ends as soon as it is read: its label config has no tags."""
+    """Return a request for predictions that fails as soon as it is read, because its label config has no tags."""
     return ('{"label_config": "<View/>", "project": "7.1", "tasks": [' + tasks + "]}").encode()
 
 
@@ -70,7 +70,7 @@ KINDS: Mapping[str, tuple[bytes, int]] = {
 
 @pytest.fixture
 def server(redis: Redis, redis_url: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """The address and the process id of a server of its own."""
+    """Return the address and the process id of a new server."""
     settings = Settings(model_dir=str(tmp_path), redis_url=redis_url, port=free_port())
     with running(
         [sys.executable, "-c", SERVE, settings.model_dump_json()], os.environ | {"PYTHONPATH": str(ROOT)}
@@ -86,7 +86,7 @@ def peak_mb(pid: int) -> float:
 
 
 def slowest(url: str, until: threading.Event) -> float:
-    """Ask for the health again and again; return the longest wait, in seconds."""
+    """Send GET /health again and again; return the longest wait in seconds."""
     waits = [0.0]
     while not until.is_set():
         started = time.monotonic()
@@ -97,7 +97,7 @@ def slowest(url: str, until: threading.Event) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_large_bodies_at_once_leave_the_health_alone(server: tuple[str, int], kind: str) -> None:
-    """Before: 34 s for /health, as long as all four took, and 4.7 GB. Now a small share of the time, and 500 MB."""
+    """Before, /health took 34 s, as long as all four bodies, and the server 4.7 GB. Now: a small share, and 500 MB."""
     (url, pid), (content, status) = server, KINDS[kind]
     before, done = peak_mb(pid), threading.Event()
     with ThreadPoolExecutor(5) as threads:
@@ -113,13 +113,13 @@ def test_four_large_bodies_at_once_leave_the_health_alone(server: tuple[str, int
     grown = peak_mb(pid) - before
     print(f"{kind}: {spent:.1f} s for four, the health took {waited:.2f} s at most, {grown:.0f} MB more")
     assert answers == {status}
-    assert waited < max(spent / 2, 5.0)  # before: 34 s, as long as all four took
+    assert waited < max(spent / 2, 5.0)  # before: 34 s, as long as all four bodies
     assert grown < 500
 
 
 @pytest.mark.parametrize("filler", [0, 300_000])
 def test_a_large_body_reads_as_a_small_one(filler: int) -> None:
-    """Around LARGE_BYTES nothing changes but the way it is read."""
+    """Below and above LARGE_BYTES the result is the same."""
     tasks: list[dict[str, Any]] = [
         {"id": 3, "data": {"image": "ä.png", "deep": [{"a": [1, None]}]}, "meta": "x" * filler},
         {"data": None},
@@ -166,7 +166,7 @@ def test_so_many_tasks_and_no_more(monkeypatch: pytest.MonkeyPatch, filler: int)
 
 
 def test_what_all_requests_hold_together_is_bounded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was held is let go of, whether it was answered or refused."""
+    """The server releases the memory of every body, whether it answers or refuses it."""
     monkeypatch.setattr(bodies, "MAX_HELD_BYTES", 1000)
     with serve(context) as client:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Requests that never come to their end, by the hundred, on a real server."""
+"""Hundreds of incomplete requests on a real server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_half_sent_requests_are_closed_and_others_are_answered_meanwhile(context
 
 
 def _is_closed(connection: socket.socket, end: float) -> bool:
-    """Tell whether the server closes a connection until `end`."""
+    """Return whether the server closes a connection before `end`."""
     with connection:
         try:
             connection.settimeout(max(0.01, end - time.monotonic()))
@@ -58,7 +58,7 @@ def _is_closed(connection: socket.socket, end: float) -> bool:
 
 @pytest.mark.usefixtures("hurried")
 def test_a_request_that_goes_on_is_not_cut_off(context: Context) -> None:
-    """Several requests on one connection, which is open for longer than the limit of a request's headers."""
+    """Several requests on one connection that is open for longer than the time limit for headers."""
     with serve(context) as client:
         connection = HTTPConnection(client.base_url.host, client.base_url.port, timeout=60)
         for _ in range(4):

@@ -99,7 +99,7 @@ def test_no_user_no_password_asked(context: Context) -> None:
         ("TASKS_CREATED", {WEBHOOK_HEADER: "right"}, 201),
         ("START_TRAINING", {}, 401),
         ("START_TRAINING", {WEBHOOK_HEADER: "right"}, 401),
-        ("START_TRAINING", basic(), 404),  # let in; nobody set this project up
+        ("START_TRAINING", basic(), 404),  # past the middleware; nobody set this project up
     ],
 )
 def test_webhooks_bring_the_secret_or_the_password(
@@ -127,7 +127,7 @@ def test_the_body_is_limited(context: Context, monkeypatch: pytest.MonkeyPatch, 
             answer = client.post(path, content=content, headers={"content-type": "application/json"})
             return answer.status_code
 
-        assert status(5000) == 400  # not JSON, but let in
+        assert status(5000) == 400  # past the middleware; not JSON
         assert status(5001) == 413
         assert client.get("/health").status_code == 200
 
@@ -161,7 +161,7 @@ def test_a_bug_of_ours_is_logged_and_not_shown(
 def test_a_client_that_hangs_up_is_no_bug(
     context: Context, caplog: pytest.LogCaptureFixture, path: str, sent: bytes
 ) -> None:
-    """Before: "POST /predict broke" at ERROR, with 80 lines of traceback."""
+    """Before, the log had "POST /predict broke" at ERROR, with 80 lines of traceback."""
     caplog.set_level(logging.INFO)
     with serve(context) as client:
         address = (str(client.base_url.host), client.base_url.port or 0)
@@ -175,7 +175,7 @@ def test_a_client_that_hangs_up_is_no_bug(
 
 
 def test_clients_do_not_see_where_things_lie(context: Context, tiny_weights: Path) -> None:
-    """Before: the absolute path of a damaged file, in the answer and in the reason phrase."""
+    """Before, answer and reason phrase had the absolute path of a damaged file."""
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
     version = publish(context.store, 7, tiny_weights)
     for manifest in Path(context.settings.model_dir).rglob("manifest.json"):

@@ -1,4 +1,4 @@
-"""GET /openapi.json: what a client generator reads."""
+"""GET /openapi.json, which generators of clients read."""
 
 from __future__ import annotations
 

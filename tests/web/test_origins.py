@@ -1,4 +1,4 @@
-"""Who may ask: no page of another site, nobody by a strange name, and from elsewhere only with a password."""
+"""Refused: pages of other sites, unknown host names, and requests from other machines without a password."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def jobs(redis: Redis) -> int:
 def test_what_a_form_can_send_is_refused(
     client: httpx.Client, context: Context, redis: Redis, path: str, body: Json, kind: str | None
 ) -> None:
-    """A browser sends these to any site without asking; before, all four were taken: 200 and 201."""
+    """A browser sends these to any site without a preflight; before, the server accepted all four with 200 and 201."""
     content = httpx.Request("POST", "http://x", json=body).content
     answer = client.post(path, content=content, headers={"content-type": kind} if kind else {})
     assert answer.status_code == 415
@@ -102,7 +102,7 @@ def test_with_a_password_any_name_will_do(settings: Settings) -> None:
 def test_a_page_of_another_site_in_a_browser_reaches_nothing(
     client: httpx.Client, context: Context, redis: Redis, images: ImageSite
 ) -> None:
-    """The page tries what a page can: a form's content types, JSON, and what is sent while it is left."""
+    """The page tries a form's content types, JSON, and a beacon that is sent while the user leaves it."""
     (images.folder / "page.html").write_text("<!doctype html><title>a page of somebody else</title>")
     client.post("/setup", json=SETUP)
     redis.flushdb()

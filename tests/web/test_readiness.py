@@ -1,4 +1,4 @@
-"""GET /ready: what answers of all that the backend needs."""
+"""GET /ready: whether redis, store, Label Studio and workers answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole(settings: Settings, studio: Site) -> Settings:
 def ask(context: Context) -> tuple[int, dict[str, Any]]:
     with serve(context) as client:
         answer = client.get("/ready")
-        assert client.get("/health").status_code == 200  # that the server runs is another question
+        assert client.get("/health").status_code == 200  # /health only says that the server runs
     return answer.status_code, answer.json()
 
 

@@ -1,4 +1,4 @@
-"""What people see in Label Studio when the backend refuses: the reason phrase, and nothing else."""
+"""The reason phrase: the only part of an error that people see in Label Studio."""
 
 from __future__ import annotations
 
