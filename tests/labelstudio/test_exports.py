@@ -232,10 +232,10 @@ def test_boxes_are_those_of_the_coco_export(studio: Studio, size: tuple[int, int
     apart = 0.0
     for number, result in enumerate(stored):
         first = [{**item, "value": item["value"] | {tag.kind: item["value"][tag.kind][:1]}} for item in result]
-        theirs = [(label, in_shares(each["bbox"], size)) for label, each in objects[number]]
+        theirs = [(label, in_shares(entry["bbox"], size)) for label, entry in objects[number]]
         on_a_square = [item | {"original_width": 100, "original_height": 100} for item in first]
         assert_boxes(theirs, tags.decode(tag, on_a_square))
-        upright, on_square = ([box.xywh for box in tags.decode(tag, each)] for each in (first, on_a_square))
+        upright, on_square = ([box.xywh for box in tags.decode(tag, items)] for items in (first, on_a_square))
         apart = max(apart, float(np.abs(np.subtract(upright, on_square)).max()))
     assert (apart > 0.01) == (turned and size[0] != size[1])
 

@@ -19,16 +19,16 @@ PROJECTS_PER_QUERY = 100  # Label Studio's largest page
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """A project as it stands."""
+    """A project's settings, and the number of its tasks."""
 
     id: int
     title: str
     label_config: str
-    model_version: str  # "": none chosen
+    model_version: str  # the version whose scores order the queue; "": none
     sampling: str
     show_collab_predictions: bool
     task_count: int
-    counts: str = ""  # a hash of its settings and of all that Label Studio counts; "": not asked for
+    counts: str = ""  # a hash of its settings and of all its counters in Label Studio; "": not requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class WebhookInfo:
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """An ML backend attached to a project, as Label Studio last saw it."""
+    """An ML backend attached to a project, with the state of Label Studio's last call."""
 
     id: int
     url: str
@@ -73,7 +73,7 @@ class _ProjectPage(Answer):
 
 
 class Created(Answer):
-    """What Label Studio made."""
+    """The id of an object that Label Studio created."""
 
     id: int
 
@@ -129,7 +129,10 @@ class Projects:
         return {project.id: replace(_project(project), counts=_hash(project.model_dump_json())) for project in projects}
 
     def labeled_count(self, project_id: int) -> int:
-        """Count the labeled tasks by the Data Manager: LS's own counter leaves out what was imported with tasks."""
+        """Return the number of labeled tasks by the Data Manager.
+
+        Label Studio's own counter leaves out annotations that were imported with their tasks.
+        """
         query = json.dumps({"filters": filters(LABELED)})
         page = self._http.get("/api/tasks", project=project_id, page_size=1, include="id", query=query)
         return parse(_Count, page).total
@@ -140,7 +143,7 @@ class Projects:
         return parse(Created, created).id
 
     def set_model_version(self, project_id: int, version: str) -> None:
-        """Make `version` the one whose scores order the queue; LS refuses a version without predictions."""
+        """Let the scores of `version` order the queue; raises LabelStudioError for a version without predictions."""
         try:
             self._patch(project_id, model_version=version)
         except LabelStudioError as error:
@@ -164,9 +167,9 @@ class Projects:
         self._http.send("PATCH", path, fields, missing=missing)
 
     def ensure_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
-        """Give LS's webhook to `<backend_url>/webhook` a header; return whether that changed anything.
+        """Set a header on Label Studio's webhook to `<backend_url>/webhook`; return whether that changed anything.
 
-        LS makes the webhook itself when a backend is attached, without any authentication. Raises NotFoundError.
+        Label Studio makes the webhook, without authentication, when somebody attaches a backend. Raises NotFoundError.
         """
         stale = self._stale_webhooks(project_id, backend_url, header, value)
         for hook in stale:
@@ -178,7 +181,7 @@ class Projects:
         return bool(self._stale_webhooks(project_id, backend_url, header, value))
 
     def _stale_webhooks(self, project_id: int, backend_url: str, header: str, value: str) -> list[WebhookInfo]:
-        self.get(project_id)  # LS answers 400 for an unknown one
+        self.get(project_id)  # raises NotFoundError, where LS would answer 400
         ours = webhooks_to(backend_url, self.webhooks(project_id))
         if not ours:
             raise NotFoundError(
@@ -199,7 +202,7 @@ class Projects:
         ]
 
     def backends(self, project_id: int) -> list[BackendInfo]:
-        """Return the attached ML backends; LS asks each for /health and /setup meanwhile. Raises NotFoundError."""
+        """Return the attached ML backends; LS calls /health and /setup of each before. Raises NotFoundError."""
         missing = f"no project {project_id} in Label Studio"
         backends = parse_list(_Backend, self._http.get("/api/ml/", missing=missing, project=project_id))
         return [_backend(backend) for backend in backends]
@@ -207,8 +210,8 @@ class Projects:
     def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
         """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
 
-        Raises LabelStudioBlockedError for an address LS does not allow (a backend without webhook may stay behind),
-        NotFoundError, and LabelStudioError with the backend's own /health or /setup message.
+        Raises NotFoundError, and LabelStudioError with the backend's own message from /health or /setup. For an address
+        that LS does not allow it raises LabelStudioBlockedError; a backend without webhook may then stay attached.
         """
         self.get(project_id)
         body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}

@@ -250,13 +250,13 @@ def test_a_slow_label_studio_is_given_up() -> None:
         return 200, b"{}"
 
     with (
-        http_server(stall) as (url, seen),
+        http_server(stall) as (url, sent),
         LabelStudioClient(url, "legacy", LabelStudioHTTP(url, "legacy", read_s=0.2)) as client,
     ):
         with pytest.raises(LabelStudioError, match=r"too slowly.*overloaded"):
             client.check()
         released.set()
-        assert len(seen) == 1
+        assert len(sent) == 1
 
 
 def test_a_refused_refresh_of_the_token(label_studio: LabelStudioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
