@@ -61,10 +61,10 @@ def change(value: float, interval: tuple[float, float] | None, images: int) -> s
     return f"{value:+.3f}{ends} on {images} held-out images"
 
 
-def ground(metrics: Metrics | None) -> str:
+def measured_on(metrics: Metrics | None) -> str:
     """Return the images and labels on which a quality was measured.
 
-    >>> ground(Metrics(0.75, 0.5, {}, images=100, boxes=312, detections=400, held_out=True)), ground(None)
+    >>> measured_on(Metrics(0.75, 0.5, {}, images=100, boxes=312, detections=400, held_out=True)), measured_on(None)
     ('100 held-out images, 312 labels', 'no held-out images')
     """
     images = held_out_images(metrics)
@@ -80,5 +80,5 @@ def in_words(metrics: Metrics | None) -> str:
     'not judged yet (4 held-out images, 19 labels; 10 images are needed)'
     """
     if metrics is not None and is_judged(metrics):
-        return f"{figure(metrics)} on {ground(metrics)}"
-    return f"{NOT_JUDGED} ({ground(metrics)}; {MIN_JUDGED_IMAGES} images are needed)"
+        return f"{figure(metrics)} on {measured_on(metrics)}"
+    return f"{NOT_JUDGED} ({measured_on(metrics)}; {MIN_JUDGED_IMAGES} images are needed)"

@@ -55,7 +55,7 @@ def judge(
     if not basis.is_judged(metrics):
         return _by_labels(metrics, on_labels or Contest(challenger, champion), tolerance, quality, chosen=chosen)
     contest = Contest(challenger, champion)
-    comparison = f"{contest.in_words(quality)} on {basis.ground(metrics)}"
+    comparison = f"{contest.in_words(quality)} on {basis.measured_on(metrics)}"
     if chosen and metrics.map50 < champion.metrics.map50:
         return False, f"not published: {comparison}, and somebody rolled back to the previous version"
     if metrics.map50 < champion.metrics.map50 - tolerance:

@@ -67,11 +67,11 @@ def _plateau(rounds: Sequence[RoundMeasurements]) -> Sign:
         return Sign("plateau", False, f"{len(rounds)} rounds are too few, {PLATEAU_ROUNDS + 1} are needed")
     best_before = max(round_.map50 for round_ in rounds[:-PLATEAU_ROUNDS])
     gain = max(round_.map50 for round_ in rounds[-PLATEAU_ROUNDS:]) - best_before
-    reason = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_on(rounds[-1])}"
+    reason = f"the last {PLATEAU_ROUNDS} rounds changed mAP50 by {gain:+.3f}{_now(rounds[-1])}"
     return Sign("plateau", gain < PLATEAU_GAIN, reason)
 
 
-def _on(last: RoundMeasurements) -> str:
+def _now(last: RoundMeasurements) -> str:
     """Return the newest mAP50 with its interval and its basis, "" if these are not known."""
     if not last.judged_on:
         return ""
@@ -99,7 +99,7 @@ def _extrapolated(rounds: Sequence[RoundMeasurements]) -> Sign:
         return Sign("extrapolation", False, "4 rounds with different numbers of labels are needed to fit a curve")
     curve = fit_power_law([round_.labels for round_ in rounds], [round_.map50 for round_ in rounds])
     gain = curve.at(rounds[-1].labels + 100) - curve.at(rounds[-1].labels)
-    reason = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_on(rounds[-1])}"
+    reason = f"100 more labels promise {gain:+.4f} mAP50, limit {WORTH_PER_100}{_now(rounds[-1])}"
     return Sign("extrapolation", gain < WORTH_PER_100, reason)
 
 

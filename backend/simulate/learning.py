@@ -29,8 +29,8 @@ def nothing_learned(results: Results, lowest: float) -> str:
     steps, size = plan.settings.get("train_steps"), plan.settings.get("imgsz")
     start = "other base weights" if plan.base.sha256 else "pretrained base weights, as these started from scratch"
     return (
-        f"Nothing was learned: the best {plan.quality} of all {len(results.rows)} trainings is {best:.3f}. So nothing "
-        f"can be said of the strategies. Change one of these: train longer (--steps, now {steps}), show larger images "
+        f"Nothing was learned: the best {plan.quality} of all {len(results.rows)} trainings is {best:.3f}. So the "
+        f"strategies cannot be compared. Change one of these: train longer (--steps, now {steps}), show larger images "
         f"(--imgsz, now {size}), or take {start} (BASE_MODEL, now {plan.base.source})."
     )
 

@@ -41,7 +41,7 @@ def render(results: Results, data: SimulationData) -> str:
     lowest = learning.floor(plan, data.test)
     advice = learning.nothing_learned(results, lowest)
     if not advice and RANDOM not in strategies:
-        missing = "Random selection is not among the strategies, so nothing can be said of labels saved."
+        missing = "Random selection is not among the strategies, so the saved labels cannot be computed."
     else:
         missing = ""
     colours = {name: _GREY if name == RANDOM else _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
@@ -123,9 +123,9 @@ def _irregular(results: Results) -> list[str]:
     refused = Counter(row.strategy for row in results.rows if not row.published)
     unable = Counter((row.strategy, row.unranked) for row in results.rows if row.unranked)
     lines = [
-        f"{name}: {count} versions were not published, so the queue kept its order" for name, count in refused.items()
+        f"{name}: {count} versions were not published, so the queue did not change" for name, count in refused.items()
     ]
-    return lines + [f"{name}: {count} times it could not rank: {why}" for (name, why), count in unable.items()]
+    return lines + [f"{name}: could not rank {count} times: {why}" for (name, why), count in unable.items()]
 
 
 def _origin(results: Results) -> list[str]:

@@ -95,30 +95,30 @@ def verdicts(strategies: Mapping[str, StrategyRows], plan: Plan, lowest: float) 
             continue
         compared = curves.compare(rows.curve("images"), random)
         word, text = _difference(compared.area_gain, plan)
-        reached = "random gained nothing by its labels, so no share of them can be named"
+        reached = "random gained nothing by more labels, so there is no share of labels to compare"
         sentences.append(Verdict(name, word, f"{text}; {_reached(compared, plan.quality) if gained else reached}"))
     return sentences
 
 
 def _difference(gain: Interval, plan: Plan) -> tuple[str, str]:
     if plan.seeds < 2:
-        return "", "one seed says nothing of noise"
+        return "", "with one seed, any difference may be noise"
     if not gain.sign:
-        return "", "no difference from random beyond noise"
-    return _WORDS[gain.sign], f" by {abs(gain.value):.3f} {plan.quality} on the way"
+        return "", "no significant difference from random"
+    return _WORDS[gain.sign], f" by {abs(gain.value):.3f} {plan.quality}, averaged over the labels"
 
 
 def _reached(compared: Comparison, quality: str) -> str:
     share = compared.share
     if math.isinf(share.value):
-        return f"it did not reach the {quality} that random ended with"
-    return f"it had reached random's last {quality} with {share.value:.0%} of the images"
+        return f"it did not reach the last {quality} of random"
+    return f"it reached the last {quality} of random with {share.value:.0%} of the images"
 
 
 def against_random(strategies: Mapping[str, StrategyRows], plan: Plan, lowest: float) -> Table:
     """Return the numbers behind the sentences."""
     quality, labels = plan.quality, RECIPES[plan.task].labels
-    head = ["strategy", f"last {quality}", f"mean {quality} on the way"]
+    head = ["strategy", f"last {quality}", f"mean {quality} over the labels"]
     random = strategies.get(RANDOM)
     if random:
         head += ["last against random", "mean against random", f"images to random's last {quality}", f"{labels} to it"]
@@ -141,12 +141,13 @@ def noise(seeds: int) -> str:
     """Return the sentences that explain the intervals of the table."""
     if seeds < 2:
         return (
-            "One seed: any difference may be noise. Below the last figure stands its 95% bootstrap interval over the "
-            "test images; the others have none."
+            "With one seed, any difference may be noise. Below the last value is its 95% bootstrap interval over the "
+            "test images; the other values have none."
         )
     return (
-        "Below each value its 95% bootstrap interval over seeds, paired by seed; bold where it excludes 0. "
-        f"Of strategies no different from random, {curves.chance(seeds):.0%} are on one side of it in {seeds} seeds."
+        "Below each value is its 95% bootstrap interval over seeds, paired by seed. A value is bold if the interval "
+        f"excludes 0. With {seeds} seeds, {curves.chance(seeds):.0%} of strategies that equal random have all seeds on "
+        "the same side of 0."
     )
 
 

@@ -63,7 +63,7 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
     plan = make_plan(order, settings, console)
     folder = order.out.resolve()
     records.save_plan(folder, plan)
-    run_units = _on_workers(settings.redis_url) if settings.redis_url else _here(order.jobs)
+    run_units = _worker_runner(settings.redis_url) if settings.redis_url else _local_runner(order.jobs)
     with progress_bar(console, folder, plan) as show:
         run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
@@ -168,7 +168,7 @@ def generated(name: str, folder: Path, pool: int = POOL) -> Path:
 Show = Callable[[], None]
 
 
-def _here(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
+def _local_runner(jobs: int) -> Callable[[Path, Sequence[Unit], Show], None]:
     """Return a function that runs units on this machine, `jobs` at a time."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:
@@ -198,7 +198,7 @@ def _end(process: Popen[bytes]) -> None:
     process.wait()
 
 
-def _on_workers(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
+def _worker_runner(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], None]:
     """Return a function that has units run by rq workers, which must have access to the same folder."""
 
     def run_units(folder: Path, units: Sequence[Unit], show: Show) -> None:

@@ -72,7 +72,7 @@ def run_unit(folder: Path, strategy: str, seed: int) -> None:
     """
     unit = records.unit_folder(folder, strategy, seed)
     unit.mkdir(parents=True, exist_ok=True)
-    with _alone(unit):
+    with _locked(unit):
         try:
             Unit(folder, strategy, seed).run()
         finally:
@@ -284,7 +284,7 @@ def _project(plan: Plan, data: SimulationData, seed: int) -> Project:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while the block runs; wait for it if needed. It ends with the process.
 
     The unit of a killed command runs on for a moment, or for longer on a worker.
