@@ -1,4 +1,4 @@
-"""The real servers and models tests run against, started or trained once per session."""
+"""The real servers and models of the tests, started or trained once per session."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LACKING = "lacking.txt"  # in pytest's cache folder: the tests skipped for want 
 
 
 class Login(TypedDict):
-    """What a user of Label Studio signs in with."""
+    """The login of a Label Studio user."""
 
     email: str
     password: str
@@ -154,13 +154,13 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a YOLO11n that nobody trained, and that finds boxes."""
+    """Weights of an untrained YOLO11n that finds boxes."""
     return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny.pt")
 
 
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a classifier that nobody trained, and that tells pictures apart."""
+    """Weights of an untrained classifier that tells pictures apart."""
     return tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", task="classify")
 
 

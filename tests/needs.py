@@ -1,4 +1,4 @@
-"""What some tests need that `make` cannot install: programs of Debian's packages, and where nobody has them, a skip.
+"""Programs that some tests need and `make` cannot install: Debian's packages. Without them, the tests are skipped.
 
 `python3 tests/needs.py` prints the packages, one a line, before there is any environment: `.ci/run` installs these.
 """
@@ -29,7 +29,7 @@ def hidden() -> bool:
 
 
 def find(program: str) -> Path | None:
-    """Return where one of Debian's programs is, None where its package is not installed."""
+    """Return the path of one of Debian's programs, None if its package is not installed."""
     if hidden():
         return None
     if on_path := shutil.which(program):
@@ -58,7 +58,7 @@ def hide(folder: Path, path: str) -> str:
 
 
 def package(reason: str) -> str:
-    """Return the package that a skip is for want of, "" for another reason."""
+    """Return the package whose absence is the reason of a skip, "" for another reason."""
     match = _WANTS.search(reason)
     return match[1] if match else ""
 

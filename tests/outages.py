@@ -1,4 +1,4 @@
-"""A real redis that a test may kill, stop and start again, with or without what it held."""
+"""A real redis that a test may kill, stop and start again, with or without its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_S = 60.0
 
 
 class Outages:
-    """A redis on a port of its own."""
+    """A redis on its own port."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder, free_port()
@@ -29,7 +29,7 @@ class Outages:
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def start(self, *, empty: bool = False) -> None:
-        """Start it, with what its file holds or with nothing; return when it answers."""
+        """Start it, with the data of its file or empty; return when it answers."""
         if empty:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class Outages:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let it hang: connections stay, answers do not come."""
+        """Suspend it: connections stay open, but it does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         try:

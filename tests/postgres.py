@@ -19,7 +19,7 @@ _START_S = 300.0
 
 @contextmanager
 def postgres() -> Iterator[dict[str, str]]:
-    """Run an empty cluster; gives the variables that make Label Studio use it."""
+    """Run an empty cluster; yield the environment variables that make Label Studio use it."""
     binaries = require_program("initdb").resolve().parent  # not on PATH
     # Not under pytest's folder: that one is closed to other users, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))

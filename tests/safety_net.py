@@ -1,4 +1,4 @@
-"""What must stay equal while code moves and no behaviour changes.
+"""Recordings that must not change while code is moved or renamed.
 
 `python -m tests.safety_net FILE` compares what this code does with what FILE has of it: it prints each difference and
 ends with status 1. What FILE lacks is recorded there. Compare on the machine that recorded: floats differ between
@@ -97,7 +97,7 @@ def simulated(folder: Path, strategies: str, *, choices: bool) -> Json:
 
 
 def answers(folder: Path) -> Iterator[tuple[str, Json]]:
-    """Yield each kind of control tag and what a backend says and keeps of its tasks."""
+    """Yield each kind of control tag, with the backend's answers and files for its tasks."""
     folder.mkdir(parents=True)
     with start_redis(folder / "redis") as redis, serve_images(folder / "images") as images:
         for kind, config, task, classes, options in _kinds():
@@ -155,7 +155,7 @@ def answered(context: Context, config: str, tasks: Sequence[Task], url: str, hom
 
 
 def files(home: Path) -> Json:
-    """Return a store's files by their path, without what is random in them."""
+    """Return a store's files by their path, without random parts."""
     digests = {}
     for path in sorted(home.rglob("*")):
         name = str(path.relative_to(home))
@@ -201,7 +201,7 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
 
 
 def main() -> int:
-    """Compare with the file named on the command line, and record into it what it lacks."""
+    """Compare with the file named on the command line, and add missing recordings to it."""
     path, changed = Path(sys.argv[1]), 0
     recorded = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:

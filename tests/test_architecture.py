@@ -101,7 +101,7 @@ def _imports(node: ast.AST, package: str, deferred: bool) -> Iterator[Import]:
 
 
 def _defers(node: ast.AST) -> bool:
-    """Say whether what is in `node` does not run when its module is imported."""
+    """Return whether the code in `node` does not run when its module is imported."""
     if isinstance(node, ast.If):
         return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

@@ -181,7 +181,7 @@ def test_the_committed_results_are_of_every_benchmark() -> None:
 
 @pytest.mark.parametrize("right", [0.2, 0.55, 0.6, 0.65, 0.9])
 def test_the_rule_of_all_labels_is_productions(right: float) -> None:
-    """The experiments on few labels ask promotion.py's rules; what decides in a live project is gate.judge."""
+    """The experiments on few labels use the rules of promotion.py; a live project uses `evaluation.promotion.judge`."""
     rng, rows = np.random.default_rng(0), np.arange(8)
     champion, challenger = matches(rng, 8, 0.6), matches(rng, 8, right)
     now = promotion.Round(rows[:0], rows, (rows[:0], rows[:0]), {})

@@ -1,4 +1,4 @@
-"""Names of other packages that we override or reach though nobody promised them: a changed one is named here.
+"""Private names of other packages that we override or use: a change of one fails here, by name.
 
 Behaviour is tested where it is used. Here each name stands with the place that needs it, and its package has an upper
 bound in pyproject.toml.
@@ -54,7 +54,7 @@ def test_a_name_that_nobody_promised_is_there(module: str, name: str, parameters
 
 @pytest.mark.torch
 def test_attributes_that_are_only_there_at_work() -> None:
-    """Of instances there is no attribute to look for, so the source of their class is read."""
+    """Attributes of instances cannot be looked up on the class, so the source of the class is read."""
     from rq.worker import Worker
     from ultralytics.trackers.byte_tracker import BYTETracker
     from uvicorn.protocols.http.flow_control import FlowControl

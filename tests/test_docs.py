@@ -1,4 +1,4 @@
-"""What the documentation names exists: links, anchors, make targets, commands, settings and messages."""
+"""Everything that the documentation names exists: links, anchors, make targets, commands, settings and messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def code_of(path: Path) -> Iterator[str]:
-    """Yield the code of a page: each line of a code block, and what stands between backquotes."""
+    """Yield the code of a page: each line of a code block, and each text between backquotes."""
     text = text_of(path)
     for block in FENCE.findall(text):
         yield from re.sub(r"\\\n\s*", "", block).splitlines()[1:-1]

@@ -1,4 +1,4 @@
-"""Messages for people: each has a cure, and nothing that Label Studio's page would remove."""
+"""Messages for users: each has a cure, and no text that Label Studio's page would remove."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ ANSWERED = {
 
 
 def raised(path: Path) -> Iterator[ast.Call]:
-    """Yield the errors of ours that a module makes."""
+    """Yield the calls in a module that create our errors."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OURS:
             yield node
 
 
 def words(node: ast.AST) -> str:
-    """Return the text that stands in a call as it is written."""
+    """Return the literal text in a call."""
     parts = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str))
     return " ".join(parts)
 

@@ -1,4 +1,4 @@
-"""The test command on a machine without Debian's packages: what it skips, and what it says last."""
+"""The test command on a machine without Debian's packages: the skipped tests, and the last line of output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_of_the_machine():
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a suite of its own as this one runs."""
+    """Run a small test suite in the way of this one."""
     (folder / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     (folder / "test_suite.py").write_text(SUITE)
     (folder / "pytest.ini").touch()  # its cache and its names of tests are under this folder

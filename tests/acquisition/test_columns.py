@@ -1,4 +1,4 @@
-"""The table of columns: what one row says is done everywhere, by a prediction, a shard, a pool and its parts."""
+"""The table of columns: predictions, shards, pools and parts of pools follow each of its rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stored(folder: Path, predictions: Sequence[Prediction | None]) -> list[PoolS
 
 
 def made(by_way_of: str, folder: Path, predictions: Sequence[Prediction | None]) -> Pool:
-    """Return the pool of predictions, at once or by way of two shards."""
+    """Return the pool of predictions, made directly or by way of two shards."""
     ids = np.arange(len(predictions), dtype=np.int64)
     if by_way_of == "predictions":
         return pool_of(ids, predictions, None, NEEDS)
@@ -59,7 +59,7 @@ def test_the_table_has_a_row_for_each_optional_field_of_a_prediction() -> None:
 
 @pytest.mark.parametrize("column", COLUMNS, ids=ids)
 def test_a_shard_keeps_a_column(column: Column, tmp_path: Path) -> None:
-    """It comes back with the same values and types, also beside a task that failed, and an image without boxes."""
+    """Values and types survive, also beside a failed task and an image without boxes."""
     predictions = (prediction(3, column), None, prediction(0, column), prediction(2, column))
     (shard,) = stored(tmp_path, predictions)
     for prediction_before, prediction_after in zip(predictions, shard.predictions, strict=True):

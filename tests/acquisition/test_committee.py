@@ -1,4 +1,4 @@
-"""Committee strategies: the measures by worked example, and what must hold for any committee."""
+"""Committee strategies: worked examples of the measures, and properties that hold for any committee."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def agreeing(counts: list[int], classes: int = 4, members: int = 3, seed: int = 
 
 
 def pool_with(committee: Committee | None, images: int | None = None) -> Pool:
-    """Return a pool whose boxes after NMS are none: committees have anchors of their own."""
+    """Return a pool without boxes after NMS; a committee has its own anchors."""
     n = len(committee.offsets) - 1 if committee is not None else images or 0
     return Pool(
         np.arange(n, dtype=np.int64), np.zeros(n + 1, np.int64), np.zeros((0, 4), np.float32), committee=committee
@@ -63,7 +63,7 @@ def values(name: str, committee: Committee) -> npt.NDArray[Any]:
 
 
 def opinions(*images: list[list[list[float]]]) -> Committee:
-    """Return a committee of what each image's members say: image -> member -> anchor -> class scores; equal boxes."""
+    """Return a committee with equal boxes from class scores by image, member and anchor."""
     probs = np.concatenate([np.array(image, dtype=np.float32) for image in images], axis=1)
     boxes = np.zeros((*probs.shape[:2], 4), dtype=np.float32)
     return Committee(np.cumsum([0, *(len(image[0]) for image in images)]).astype(np.int64), probs, boxes)

@@ -1,4 +1,4 @@
-"""Acquisition: the pure measures, the way from boxes to an image, and the contract every strategy keeps."""
+"""Acquisition: the pure measures, the aggregation of boxes, and the contract of every strategy."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_with_nothing_are_distributions() -> None:
     ],
 )
 def test_images_of_a_choice_come_in_the_order_of_the_worked_examples(strategy: str, order: list[int]) -> None:
-    """The outcome "nothing", which a box has, would turn it round: of p₁ under .5 the highest would come first."""
+    """With the outcome "nothing", as for boxes, the order would be reversed: for p₁ < .5 the highest comes first."""
     pool = Pool(np.arange(3), np.arange(4), np.array(EXAMPLES, np.float32), exclusive=True)
     assert np.argsort(-values(strategy, pool)).tolist() == order
     boxes = np.argsort(-values(strategy, replace(pool, exclusive=False))).tolist()
@@ -212,7 +212,7 @@ def test_top_sum_takes_the_largest_k() -> None:
 
 @pytest.mark.parametrize("block", [1, 3, 7])
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """An image's boxes are never torn apart, not even where it has more of them than a block."""
+    """The boxes of an image are never split, even if they are more than a block."""
     pool = make_pool(images=30)
     values = pool.class_probs[:, 0]
     whole, sums = top_rows(values, pool.offsets, 4), acquisition.get("margin")(pool, np.random.default_rng(0))

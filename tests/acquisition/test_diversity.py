@@ -1,4 +1,4 @@
-"""Diversity and density: greedy choices against plain loops, near-duplicates, PPAL, and the `auto` protocol."""
+"""Diversity and density: greedy picks compared with plain loops, near-duplicates, PPAL, and `auto`."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_typical_is_what_is_like_the_others() -> None:
 
 
 def test_uncertain_images_that_do_not_belong_wait() -> None:
-    """A tenth lies apart and is twice as uncertain: plain uncertainty asks for all of it first."""
+    """A tenth of the pool lies apart and is twice as uncertain, so plain uncertainty picks all of it first."""
     rng, n = np.random.default_rng(0), 200
     points = np.eye(8)[0] + 0.2 * rng.normal(size=(n, 8))
     points[:20] = -np.eye(8)[rng.integers(1, 8, 20)] + 0.2 * rng.normal(size=(20, 8))

@@ -1,4 +1,4 @@
-"""Near-duplicates: groups within a radius, what "near" is to thumbnails, and what is offered first."""
+"""Near-duplicates: groups within a radius, "near" for thumbnails, and the resulting order."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Points = npt.NDArray[np.uint8]
 
 
 def looks(n: int, seed: int = 0) -> Points:
-    """Return thumbnails of n images (n, 192): each as light as chance has it, and of colours that differ less."""
+    """Return thumbnails of n images (n, 192), with random brightness and colours that differ less."""
     rng = np.random.default_rng(seed)
     return np.asarray((128 + rng.normal(0, 30, (n, 1)) + rng.normal(0, 12, (n, 192))).clip(0, 255).astype(np.uint8))
 
 
 def nearly_alike(points: Points, seed: int = 1) -> Points:
-    """Return near-copies of images: lighter or darker by 5%, and a little different all over."""
+    """Return near-copies of images: brightness changed by 5%, and a little noise everywhere."""
     rng = np.random.default_rng(seed)
     changed = points * rng.uniform(0.95, 1.05, (len(points), 1)) + rng.normal(0, 1.5, points.shape)
     return np.asarray(changed.clip(0, 255).astype(np.uint8))
 
 
 def pictured(points: Points, labeled: Points | None = None, map50: float | None = None) -> Pool:
-    """Return a pool of images with these thumbnails, which a model tells apart by them, too."""
+    """Return a pool of images with these thumbnails, whose embeddings are the thumbnails too."""
     labeled_points = None if labeled is None else labeled.astype(np.float64)
     pool = embedded(points.astype(np.float64), labeled_points, map50=map50)
     return replace(with_columns(pool, thumbnails=points), labeled_thumbnails=labeled)
@@ -63,7 +63,7 @@ def test_groups_keep_to_the_radius(line: list[int]) -> None:
 
 
 def repeated(points: Points, labeled: Points | None = None) -> list[bool]:
-    """Return which images are set back, if earlier ones are better."""
+    """Return which images are near-duplicates, if earlier images have higher values."""
     pool = pictured(points, labeled)
     better = -np.arange(len(points), dtype=np.float64)
     flags: list[bool] = duplicates.repeats(pool, np.arange(len(points)), better, np.random.default_rng(0)).tolist()

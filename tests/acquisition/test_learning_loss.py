@@ -1,4 +1,4 @@
-"""Learning loss: the head ranks losses it has not seen."""
+"""Learning loss: the head ranks the losses of new images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape strategy, and the confidence of masks and points that it looks at."""
+"""The shape strategy, and the confidence of masks and points."""
 
 from __future__ import annotations
 

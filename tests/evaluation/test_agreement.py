@@ -1,4 +1,4 @@
-"""How far two versions agree: on images, and frame by frame on videos."""
+"""The agreement of two versions: on images, and frame by frame on videos."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def test_videos_are_compared_frame_by_frame(after: list[tuple[float, int, float,
 
 
 def test_boxes_of_other_frames_are_no_agreement() -> None:
-    """At one place, but one after the other."""
+    """Two objects at the same place, one after the other."""
     assert stability([film((0.0, 0, 0.9, 1, 25))], [film((0.0, 0, 0.9, 26, 50))]) == 0.0
 
 
 def test_other_key_frames_of_the_same_way_agree() -> None:
-    """What is drawn counts, not where the key frames are."""
+    """The interpolated boxes count, not the position of the key frames."""
     way = film((0.0, 0, 0.9, 1, 41))
     way.boxes[1] += (40, 0, 40, 0)
     finer = film((0.0, 0, 0.9, 1, 21), (21.0, 0, 0.9, 22, 41))
@@ -121,7 +121,7 @@ def test_frames_that_are_counted_differently_tell_nothing(other: Prediction) -> 
 
 
 def timeline(*rows: tuple[float, float], every: int = 5) -> Prediction:
-    """Return what is said of two labels in every fifth frame of a video."""
+    """Return a prediction of two labels in every fifth frame of a video."""
     probs, n = np.array(rows, np.float32), len(rows)
     frames = np.arange(n) * every + 1
     return Prediction(
@@ -144,7 +144,7 @@ BOTH, FIRST, NONE = (0.9, 0.8), (0.7, 0.1), (0.1, 0.1)
     ],
 )
 def test_labels_of_a_timeline_are_compared_frame_by_frame(after: list[tuple[float, float]], f1: float) -> None:
-    """Of 15 frames 1, 6 and 11 are looked at."""
+    """Of 15 frames, 1, 6 and 11 are analysed."""
     earlier, later = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*after))
     assert stability([earlier], [later]) == pytest.approx(f1)
 

@@ -1,4 +1,4 @@
-"""Wherever a quality stands, what it stands on stands with it."""
+"""Every place that shows a quality also shows its basis."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_table_and_api_tell_a_figure_with_its_basis(
 
 
 def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) -> None:
-    """They say neither the interval nor whether the images were held out; the tasks of the training tell that."""
+    """They lack the interval and `held_out`; the tasks of the training tell whether the images were held out."""
     learned = publish(context.store, 7, tiny_weights)  # task 1 trained and judged it
     apart = replace(learned.snapshot, train_tasks=(1, 2), val_tasks=(3,))
     number = context.store.reserve_number(7)

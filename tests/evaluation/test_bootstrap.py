@@ -1,4 +1,4 @@
-"""The interval that stands with a quality."""
+"""The bootstrap interval of a quality."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.squares import IMGSZ, Learned
 
 
 def matches(rng: np.random.Generator, images: int, right: float = 0.6) -> Matches:
-    """Return three detections on each of so many images, which have two labels each."""
+    """Return matches with three detections and two labels on each of `images` images."""
     count = 3 * images
     return Matches(
         images=np.repeat(np.arange(images), 3),
@@ -68,7 +68,7 @@ def test_more_images_make_it_narrower() -> None:
 
 
 def test_two_models_on_the_same_images_are_compared_image_by_image() -> None:
-    """The difference is narrower than the two intervals, for what makes an image hard makes it hard for both."""
+    """The interval of the difference is narrower, because a hard image is hard for both models."""
     rng = np.random.default_rng(2)
     hard = rng.random(80) < 0.5
     both = [Answers((~hard | (rng.random(80) < 0.1)).astype(np.int64), np.ones(80, dtype=np.int64)) for _ in range(2)]

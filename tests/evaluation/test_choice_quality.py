@@ -1,4 +1,4 @@
-"""Wrong choices among right ones: by the formulas of confident learning, and by a classifier that was trained."""
+"""Wrong choices among right ones: worked examples of confident learning, and a trained classifier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ A, B, BOTH, NONE = (1, 0), (0, 1), (1, 1), (0, 0)
 
 
 def quality(probs: Sequence[tuple[float, ...]], chosen: Sequence[tuple[int, ...]], *, multiple: bool = False) -> Floats:
-    """Return the quality of the choices about images that the model had not learned from."""
+    """Return the quality of choices about images from which the model has not learned."""
     return measured(np.array(probs), np.array(chosen, dtype=bool), np.ones(len(probs), bool), multiple=multiple)
 
 
@@ -46,7 +46,7 @@ def test_a_choice_is_wrong_where_another_label_is_sure() -> None:
 
 
 def test_an_unsure_model_contradicts_no_label() -> None:
-    """Its mean where A was chosen is .4: the label that accuses is likelier than not all the same."""
+    """The mean of A where it was chosen is .4; a contradicting label still needs a probability of .5."""
     three = [(0.4, 0.3, 0.3), (0.4, 0.3, 0.3), (0.45, 0.3, 0.25)]
     assert (quality(three, [(1, 0, 0), (1, 0, 0), (0, 1, 0)]) == 1).all()
     assert quality([*three[:2], (0.55, 0.3, 0.15)], [(1, 0, 0), (1, 0, 0), (0, 1, 0)])[2] == pytest.approx([1, 0.75, 1])
@@ -58,7 +58,7 @@ def test_a_model_too_sure_of_itself_contradicts_labels_from_95_hundredths() -> N
 
 
 def test_the_likelier_label_is_right() -> None:
-    """Of images with the same choice the model says little; that it is sure of B from .5 up accuses no A at .6."""
+    """The model is sure of B from .5, because its probabilities are low where B was chosen; A at .6 stays right."""
     assert (quality([(0.6, 0.4), SURE_A, (0.5, 0.5)], [A, A, B]) == 1).all()
 
 
@@ -69,7 +69,7 @@ def test_an_image_without_any_choice_lacks_the_sure_one() -> None:
 
 
 def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
-    """Learned images have .99; of those it had not seen, .8 is sure of A."""
+    """Learned images have .99; over new images, .8 is sure of A."""
     probs, chosen = np.array([(0.99, 0.01)] * 9 + [SURE_B, (0.8, 0.2), (0.85, 0.15)]), np.array([A] * 9 + [B, A, B]) > 0
     is_fair = np.array([False] * 9 + [True] * 3)
     assert measured(probs, chosen, is_fair, multiple=False)[-1] == pytest.approx([1, 0.3])
@@ -91,7 +91,7 @@ def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
 def test_of_several_choices_each_is_a_question_of_its_own(
     probs: tuple[float, ...], chosen: tuple[int, ...], expected: tuple[float, ...]
 ) -> None:
-    """Present is sure from about .9 of the first and .8 of the second, absent of both from about .85."""
+    """Presence is sure from about .9 of the first label and .8 of the second, absence of both from about .85."""
     others = [SURE_A, SURE_B, (0.91, 0.8), (0.1, 0.2)] * 20
     scores = quality([*others, probs], [*[A, B, BOTH, NONE] * 20, chosen], multiple=True)
     assert scores[-1] == pytest.approx(expected)
@@ -101,7 +101,7 @@ def test_of_several_choices_each_is_a_question_of_its_own(
 @pytest.mark.slow
 @pytest.mark.parametrize("multiple", [False, True])
 def test_a_real_classifier_finds_planted_wrong_choices(tmp_path: Path, multiple: bool) -> None:
-    """It learns 60 pictures and is asked about 24 others, four of them with wrong choices."""
+    """It learns 60 pictures and reviews 24 others, four of them with wrong choices."""
     learned, reviewed = (pictures(tmp_path / "p", count, seed, multiple) for count, seed in ((60, 3), (24, 4)))
     weights, _, _ = train(Split(learned, reviewed, held_out=True), tmp_path, multiple, epochs=50)
     predictions = load_predictor(weights, IMGSZ, "cpu").predict([image.path for image in reviewed])

@@ -118,12 +118,12 @@ def noisy_set(images: int = 60, classes: int = CLASSES) -> list[Reviewed]:
 
 
 def by_class(reviewed: Reviewed, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the scores of predictions in the order in which cleanlab lists predictions."""
+    """Return the scores of predictions in cleanlab's order."""
     return scores[np.argsort(reviewed.predicted_classes, kind="stable")]
 
 
 def test_scores_are_those_of_cleanlab() -> None:
-    """Of whole images, and of each box for each kind of error."""
+    """The scores of whole images, and of each box for each kind of error."""
     images = noisy_set()
     labels = [{"bboxes": reviewed.labels, "labels": reviewed.label_classes} for reviewed in images]
     detections = [np.column_stack([reviewed.predictions, reviewed.confidence]) for reviewed in images]

@@ -1,4 +1,4 @@
-"""Which detections on labeled images are true, and what they say of classes."""
+"""Matching of detections with labels, and the quality of classes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_no_images(task: YoloTask) -> None:
 
 
 def answered(*probs: float) -> Prediction:
-    """Return what a classifier says of an image."""
+    """Return a classifier's prediction for an image."""
     class_probs = np.array([probs], np.float32)
     return replace(prediction([[0, 0, 100, 100]], [0], [max(probs)], of=len(probs)), class_probs=class_probs)
 
@@ -101,7 +101,7 @@ def test_each_label_of_an_image_is_a_question() -> None:
 
 
 def overconfident(images: int, temperature: float) -> list[tuple[Prediction, list[LabeledBox]]]:
-    """Return images of a first label that is always there, and three that a model is too sure of."""
+    """Return images in which the first label is always present, and three others have too high probabilities."""
     rng = np.random.default_rng(0)
     honest = np.column_stack([np.full(images, 0.999), rng.uniform(0.05, 0.95, (images, 3))])
     labels = rng.random(honest.shape) < honest
@@ -111,13 +111,13 @@ def overconfident(images: int, temperature: float) -> list[tuple[Prediction, lis
 
 
 def gap(p: FloatArray, right: BoolArray) -> float:
-    """Return how far confidences are from how often they are right, by tenths of the confidence: a mean."""
+    """Return the mean gap between confidence and accuracy, by tenths of the confidence."""
     tenths = np.floor(p * 10)
     return sum(abs(float((p - right)[tenths == tenth].sum())) for tenth in range(11)) / len(p)
 
 
 def test_the_second_and_the_third_label_are_calibrated_too() -> None:
-    """The likeliest label is always right, so it tells of no temperature; the others need the one that was planted."""
+    """The most likely label is always right and tells no temperature; the others give the planted one."""
     images = overconfident(500, temperature=3.0)
     every, first = (detections(images, LABELS, "classify", multiple=multiple) for multiple in (True, False))
     assert fit(first.confidence, first.overlap > 0).temperature == 1.0
@@ -166,7 +166,7 @@ def drawn(label: str, *rings: Ring) -> LabeledBox:
 
 
 def painted(*objects: tuple[int, float, tuple[Ring, ...]]) -> Prediction:
-    """Return what is seen of each class in an image of 100 x 100: its number, its confidence and its parts."""
+    """Return a prediction for an image of 100 x 100 from the number, the confidence and the parts of each class."""
     outlines = tuple(tuple(np.array(ring, np.float32) * 100 for ring in rings) for _, _, rings in objects)
     points = [np.concatenate(outline) for outline in outlines]
     hulls = [[*object_points.min(axis=0).tolist(), *object_points.max(axis=0).tolist()] for object_points in points]

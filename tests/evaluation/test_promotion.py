@@ -1,4 +1,4 @@
-"""When a version is published."""
+"""The rule of promotion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def few(map50: float, **changed: Any) -> Measured:
 def test_without_enough_held_out_images_all_labels_decide(
     held_out: bool, challenger: float, champion: float, promoted: bool
 ) -> None:
-    """A spoiled training took the place of a good version: "too small to judge, no collapse"."""
+    """A spoiled training replaced a good version once: "too small to judge, no collapse"."""
     on_labels = Contest(*(of(map50=map50, images=40, held_out=False) for map50 in (challenger, champion)))
     better, worse = few(0.9, held_out=held_out), few(0.1, held_out=held_out)
     assert needs_labels(better, worse)
@@ -63,7 +63,7 @@ def test_without_enough_held_out_images_all_labels_decide(
 
 @pytest.mark.parametrize(("images", "promoted"), [(40, False), (400, True)])
 def test_a_version_that_somebody_rolled_back_to_is_replaced_by_a_better_one_alone(images: int, promoted: bool) -> None:
-    """0.84 against 0.8 may be chance on 40 images, and is none on 400."""
+    """0.84 against 0.8 is not significant on 40 images, but on 400."""
     contest = Contest(*(of(map50=map50, images=images, held_out=False) for map50 in (0.84, 0.8)))
     verdict, explanation = judge(few(0.9), few(0.1), finite=True, tolerance=0.02, on_labels=contest, chosen=True)
     assert (verdict, "rolled back" in explanation) == (promoted, not promoted), explanation

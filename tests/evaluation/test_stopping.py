@@ -1,4 +1,4 @@
-"""Stopping: each sign by itself, the recommendation of all, and the curve behind the extrapolation."""
+"""Stopping: each sign, the recommendation from all signs, and the curve of the extrapolation."""
 
 from __future__ import annotations
 

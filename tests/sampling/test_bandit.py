@@ -1,4 +1,4 @@
-"""The bandit: its indices by hand, and that it finds the better strategy."""
+"""The bandit: worked examples of its indexes, and simulations in which it finds the best strategy."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def rank(
 
 
 def queue(ranked: Ranking) -> list[int]:
-    """Return the task ids as Label Studio hands them out."""
+    """Return the task ids in the order of Label Studio's queue."""
     return [int(task) for task in ranked.task_ids[np.argsort(ranked.priority)]]
 
 
@@ -205,7 +205,7 @@ def test_datahunt1_takes_the_top_of_a_random_fifth() -> None:
 
 
 def test_datahunt2_takes_half_of_a_batch_by_chance() -> None:
-    """B = 4: the two highest of D, and two that chance draws from all but these."""
+    """B = 4: the two highest of D, and two random ones of all others."""
     pool = by_value(50)
     fifth = queue(rank(pool, explore_share=0.0, protocol=ranking.protocol("datahunt1", batch=4)))[:10]
     ranked = queue(rank(pool, explore_share=0.0, protocol=ranking.protocol("datahunt2", batch=4)))

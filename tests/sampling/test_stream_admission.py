@@ -1,4 +1,4 @@
-"""The stream rule: the rate it holds, its quota, and the setting that spells both."""
+"""Stream admission: its rate, its quota, and the setting for both."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_spent_quota_does_not_move_the_threshold() -> None:
 
 
 def test_a_quota_alone_is_spread_over_the_next_period() -> None:
-    """The first hour does not know how many will come; the second takes its ten from all parts of the hour."""
+    """In the first hour the number of arrivals is unknown; in the second, the ten come from all parts of the hour."""
     scores = np.random.default_rng(1).random(2000).tolist()
     _, queried = run(scores, Rate(quota=100, period_s=3600), every_s=3.6)  # 1000 per hour
     first, second = np.array(queried).reshape(2, 1000)

@@ -1,4 +1,4 @@
-"""What the scripted annotator submits, Label Studio's tags read back as the labels they were."""
+"""The results of the scripted annotator are read back as the original labels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tag(task: YoloTask) -> ControlTag:
 
 
 def back(task: YoloTask, *boxes: LabeledBox) -> tuple[LabeledBox, ...]:
-    """Return labels as they are read from what Label Studio stores of the annotator's."""
+    """Return the annotator's labels as they are read back from Label Studio's format."""
     result = json.loads(json.dumps(annotator.as_result(tag(task), boxes, SIZE)))
     assert tags.explain(tag(task), result) == ()
     return tags.decode(tag(task), result)

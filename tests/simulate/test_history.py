@@ -14,14 +14,14 @@ CHAMPIONS = (1, 2, 2, 4, 5, 6, 7)  # the third was not published
 
 
 def done(number: int, champion: int, **changed: Any) -> Round:
-    """Return a round whose one pick is the image of its own number."""
+    """Return a round with a single pick, the image with the round's number."""
     pick = Pick(id=number, image="", random=False, loss=number / 10)
     fields = {"picked": (pick,), "published": champion == number, "champion": champion, **changed}
     return finished(number).model_copy(update=fields)
 
 
 def history(folder: Path, champions: Sequence[int] = CHAMPIONS, **settings: Any) -> History:
-    """Return what seven rounds leave behind, the first of which all strategies share."""
+    """Return the history of seven rounds; all strategies share the first."""
     save(records.unit_folder(folder, INITIAL, 0), 1)
     records.save_round(records.unit_folder(folder, INITIAL, 0), done(1, champions[0]))
     filled = History(folder, "entropy", 0, Settings(**settings))
@@ -32,7 +32,7 @@ def history(folder: Path, champions: Sequence[int] = CHAMPIONS, **settings: Any)
 
 
 def save(folder: Path, number: int) -> Path:
-    """Write something that stands for weights, under their name."""
+    """Write a placeholder for weights, under their name."""
     folder.mkdir(parents=True, exist_ok=True)
     path = records.weights_of(folder, number)
     path.write_text(str(number))
@@ -54,7 +54,7 @@ def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
 
 
 def test_losses_are_forgotten_with_the_pools_that_production_deletes(tmp_path: Path) -> None:
-    """Before version 7 ranks there are the pools of 6, 5 and 4: the picks that came after each."""
+    """Before version 7 ranks, the pools of versions 6, 5 and 4 exist, with the losses of the picks after each."""
     rounds = history(tmp_path)
     assert [rounds.losses(number) for number in rounds.older_versions()] == [{7: 0.7}, {6: 0.6}, {5: 0.5}]
 
@@ -68,7 +68,7 @@ def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> Non
 
 
 def test_weights_have_learned_what_their_start_had(tmp_path: Path) -> None:
-    """Chance held image 1 out of the first training, and none of the second, which went on from it."""
+    """Image 1 was held out of the first training. The second training continued from it, and held out no image."""
 
     def learns(picks: Sequence[Pick]) -> frozenset[int]:
         learned = frozenset(pick.id for pick in picks)

@@ -1,4 +1,4 @@
-"""What strategies picked, on the page of an experiment."""
+"""The picks of strategies on the page of an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of an experiment: what it says of strategies that are better than random, worse, and neither."""
+"""The page of an experiment, with strategies that are better than random, worse, and neither."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CURVES = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SimulationData:
-    """Thirty images with a cat each, of which those with an odd number have a dog, too."""
+    """Thirty images with a cat each; images with an odd number also have a dog."""
     folder = tmp_path_factory.mktemp("pool")
     files = []
     for number in range(30):
@@ -206,7 +206,7 @@ def test_a_classifier_that_names_one_class_always_has_learned_nothing(
 
 
 def test_where_random_gained_nothing_by_its_labels_no_share_of_them_is_named(data: SimulationData) -> None:
-    """Of a curve that falls any strategy "reaches" the last value with its first images."""
+    """If the curve of random falls, any strategy "reaches" the last value with its first images."""
     page = report.render(results({"random": ((0.5, 0.4, 0.3),) * 2, "better": ((0.5, 0.6, 0.7),) * 2}), data)
     assert "random gained nothing by more labels, so there is no share of labels to compare" in page
     assert "had reached" not in page

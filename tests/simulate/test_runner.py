@@ -1,4 +1,4 @@
-"""What a running experiment shows: how many rounds are done, how long they took, and how long it will be."""
+"""The progress of a running experiment: finished rounds, their time, and the expected remaining time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulate.test_records import PLAN, finished
 
 
 def test_rounds_are_counted_with_the_time_that_is_left(tmp_path: Path) -> None:
-    """Two seeds of two strategies with three rounds each, the first of which is done once: 10 in all."""
+    """Two seeds of two strategies with three rounds each; the first round is shared, so there are 10 in all."""
     shown = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     records.save_plan(tmp_path, PLAN)
     done(tmp_path, INITIAL, 1, 1.0)

@@ -220,7 +220,7 @@ def test_some_data_sets_tell_their_task(tmp_path: Path) -> None:
 
 
 def write_export(root: Path, images: int = 10, line: str = BOX) -> Path:
-    """Write what Label Studio's "YOLO with Images" holds; the last image has no annotation."""
+    """Write an export in Label Studio's format "YOLO with Images"; the last image has no annotation."""
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
     for number in range(images):

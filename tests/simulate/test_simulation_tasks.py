@@ -1,4 +1,4 @@
-"""Experiments with other labels than boxes, end to end in miniature: generated pictures, one step a training."""
+"""Small end-to-end experiments with labels other than boxes: generated pictures, one step per training."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def order_for(data: Path, out: Path) -> Order:
 
 @pytest.fixture
 def threads_as_before() -> Iterator[None]:
-    """Undo what a unit, which has a process of its own, does to all trainings of this one."""
+    """Undo the settings that a unit, normally in its own process, makes for all trainings of this process."""
     quiet_ultralytics()
     import torch
     from ultralytics.utils import torch_utils

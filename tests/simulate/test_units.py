@@ -1,4 +1,4 @@
-"""Experiments end to end in miniature, as a shell sees them: 20 images, one epoch from weights nobody trained."""
+"""Small end-to-end experiments from the command line: 20 images, one epoch from untrained weights."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def data_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """No redis, and base weights that find boxes after an epoch."""
+    """Without redis, and with base weights that find boxes after an epoch."""
     models = tmp_path_factory.mktemp("models")
     tiny_yolo(models / "tiny.pt")
     inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
@@ -76,7 +76,7 @@ def simulate(
 
 
 def table(out: Path) -> list[dict[str, object]]:
-    """Return the rows without how long they took."""
+    """Return the rows without their times."""
     rows = json.loads((out / "results.json").read_text())["rows"]
     return [{name: value for name, value in row.items() if not name.endswith("_s")} for row in rows]
 

@@ -96,7 +96,7 @@ def _project_of_one_tag() -> Iterator[tuple[str, bytes]]:
 
 
 def _scored(folder: str, number: int) -> Iterator[tuple[str, bytes]]:
-    """Yield what a version says: of the pool and, but for the base model, of labeled tasks."""
+    """Yield a version's predictions for the pool and, except for the base model, for labeled tasks."""
     for tag, place in (("label", folder), ("second", f"{folder}/{_tag('second')}")):
         yield f"{place}/pool-000000.npz", shard(width(number, tag))
         if number:
@@ -147,7 +147,7 @@ def _metrics(value: float) -> dict[str, Any]:
 
 
 def _model(tag: str, number: int, task: str = "detect") -> dict[str, Any]:
-    """Return the fields that a version had for its first tag, and that stood in `others` for the next ones."""
+    """Return the fields of a tag, which stood on the version for the first tag and in `others` for the next ones."""
     return {
         "from_name": tag,
         "task": task,

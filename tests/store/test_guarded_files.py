@@ -1,4 +1,4 @@
-"""What becomes of a store that cannot be used: one error that names the file and the cure."""
+"""A store that cannot be used gives one error, which names the file and the cure."""
 
 from __future__ import annotations
 

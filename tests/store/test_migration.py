@@ -1,4 +1,4 @@
-"""A store of the release before: nothing of it is lost, whenever its migration is stopped and whoever else opens it."""
+"""The migration of an earlier release's store loses nothing, even if it is killed or runs in several processes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OF_A_VERSION = {"answer_keys.json", "label_marks.json", "label_review.json", "ma
 
 
 class Stopped(BaseException):
-    """The process ends here."""
+    """Simulates the end of the process."""
 
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a process that is killed loses nothing that it has written."""
+    """Skip fsync: a killed process loses nothing that it has written."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -69,14 +69,14 @@ def paths_of(root: str) -> set[str]:
 
 
 def contents(root: str) -> dict[str, bytes]:
-    """Return the content of each file by its path, but for drafts of processes that were killed."""
+    """Return the content of each file by its path, without drafts of killed processes."""
     system, base = fsspec.core.url_to_fs(root)
     paths = {path.removeprefix(base).lstrip("/"): path for path in system.find(base)}
     return {name: system.cat_file(path) for name, path in paths.items() if not name.endswith(".tmp")}
 
 
 def everything(store: Store) -> list[Any]:
-    """Return all that a store knows, as text where it holds NaN or arrays."""
+    """Return everything in a store, as text where it holds NaN or arrays."""
     values: list[Any] = [store.project_ids()]
     for project_id, numbers in ((7, (0, 1, 2, 3)), (8, (1,))):
         current, serving = store.current(project_id), store.serving(project_id)
@@ -98,7 +98,7 @@ def everything(store: Store) -> list[Any]:
 
 
 def shown_width(store: Store, number: int, tag: str, *, labeled: bool = False) -> int:
-    """Return the width of the images that a version's tag was asked about."""
+    """Return the width of the images that a version's tag predicted."""
     task = 200 if labeled else 100
     (stored,) = store.pools.predictions(7, number, [task], labeled=labeled, tag=tag)
     return stored[1].width
@@ -221,7 +221,7 @@ def stopping(root: str, after: int, stop: Callable[[], None] | None = None) -> I
 
 
 def remove(root: str) -> None:
-    """Delete a store: the memory of all of them is one, and grows slow."""
+    """Delete a store: all stores share one memory file system, which gets slow."""
     system, base = fsspec.core.url_to_fs(root)
     system.rm(base, recursive=True)
 
@@ -234,7 +234,7 @@ def steps_of(root: str, tmp_path: Path) -> int:
 
 
 def test_a_migration_that_is_stopped_goes_on(tmp_path: Path) -> None:
-    """At each step, on an object store: where the process ends, the next one finds all."""
+    """On an object store, the process ends at each step in turn, and the next process finds everything."""
     whole = f"memory://{uuid.uuid4().hex}"
     fill(whole)
     count = steps_of(whole, tmp_path)
@@ -277,7 +277,7 @@ def test_a_process_that_is_killed_leaves_a_store_that_opens(tmp_path: Path) -> N
 
 
 def work(store: Store) -> None:
-    """Do what a process does that has opened the store: score, review and clear."""
+    """Use the store as an open process does: score, review and clear."""
     store.pools.clear(7, 0)
     store.pools.save_shard(7, 2, PoolShard(0, np.array([100]), (make_prediction(1),)), tag="label")
     store.state.save_pool_keys(7, 2, PoolKeys({"label": "newer"}, pushed=False))
@@ -286,7 +286,7 @@ def work(store: Store) -> None:
 
 
 def test_whoever_is_slow_undoes_nothing_that_a_faster_one_did(root: str, tmp_path: Path) -> None:
-    """At each step of one migration another process does all of its own, and then goes to work."""
+    """At each step of a migration, another process does a whole migration and then uses the store."""
     count = steps_of(root, tmp_path)
     work(opened(root, tmp_path))
     for after in range(count):
@@ -363,7 +363,7 @@ def test_a_backup_of_the_release_before_may_be_restored_into_a_migrated_store(tm
 
 @pytest.mark.parametrize("config", ["<View/>", "no XML <", None])
 def test_without_a_config_that_can_be_read_the_versions_are_there(tmp_path: Path, config: str | None) -> None:
-    """The base model's pool has no name then: it is scored anew, once there is a config."""
+    """Then the base model's pool has no tag name. It is scored again once there is a config."""
     root = tmp_path / "models"
     fill(str(root))
     for project in ("7", "8"):
@@ -392,7 +392,7 @@ def test_a_project_that_was_put_aside_is_migrated_too(tmp_path: Path) -> None:
 
 
 def test_a_check_changes_nothing(root: str, tmp_path: Path) -> None:
-    """A second run checks the store before it is refused; the first one may be of the release before."""
+    """A second run checks the store before it is refused, and the first run may be of an earlier release."""
     before = paths_of(root)
     opened(root, tmp_path).check()
     assert paths_of(root) == before

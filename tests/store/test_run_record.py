@@ -1,4 +1,4 @@
-"""The record of a `yolo-backend run` in an object store: one run at a time, a dead one not for ever."""
+"""The record of a `yolo-backend run` in an object store: one run at a time; a killed run does not block for ever."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_run_renews_its_record(files: Files, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_of_runs_that_start_at_once_one_is_at_work(tmp_path: Path) -> None:
-    """As on an object store that refuses a second creation; fsspec's memory does not promise that among threads."""
+    """Behave as an object store that refuses a second creation; fsspec's memory does not guarantee this for threads."""
     files = open_store_files(f"file://{tmp_path}", tmp_path)
 
     def start(_: int) -> bool:

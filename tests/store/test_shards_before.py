@@ -1,4 +1,4 @@
-"""Shards of the release before: what they hold comes back, and the same bytes are written of it today."""
+"""Shards of an earlier release: their content is read back, and today's code writes the same bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_its_box_embeddings_are_read_for_pools() -> None:
 
 @pytest.mark.parametrize("name", shards_before.shards())
 def test_the_same_arrays_are_written_today(name: str) -> None:
-    """So the release before reads them; what it does not know it leaves alone."""
+    """So the earlier release can read them; it ignores unknown arrays."""
     shard = shards_before.shards()[name]
     before = np.load(shards_before.FOLDER / f"{name}.npz")
     after = np.load(io.BytesIO(shard_codec.encode(shard)))
@@ -59,7 +59,7 @@ def test_the_same_arrays_are_written_today(name: str) -> None:
 
 
 def test_a_shard_without_an_array_of_a_column_has_none_of_it() -> None:
-    """As of a release that did not know the column yet."""
+    """As a release wrote it that did not have the column yet."""
     before = np.load(shards_before.FOLDER / "outlines.npz")
     arrays = {name: before[name] for name in before.files if name not in ("thumbnails", "shape_confidence")}
     file = io.BytesIO()

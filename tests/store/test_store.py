@@ -47,7 +47,7 @@ def store(root: str, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def reopen(root: str, tmp_path: Path) -> Callable[[], Store]:
-    """Return what another process sees."""
+    """Return the store as another process opens it."""
     return lambda: Store(root, cache=tmp_path / "cache")
 
 
@@ -147,7 +147,7 @@ def path_of(store: Store, name: str, number: int = 1) -> Path:
 
 
 def of_tag(store: Store, name: str, number: int = 1) -> Path:
-    """Return where a file of the control tag is; its folder is made."""
+    """Return the path of a control tag's file, after creating its folder."""
     path = Path(store._files.where(f"{paths.tag_folder(7, number, 'label')}/{name}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -474,7 +474,7 @@ def test_predictions_come_back_identical(store: Store, reopen: Callable[[], Stor
 
 
 def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the tasks lie about: asked for one at a time they read nearly a shard each."""
+    """Read one at a time, tasks that are spread over shards would read a shard each."""
     usual, replaced = make_prediction(1), make_prediction(2, 2)
     for index in range(12):
         store.pools.save_shard(
@@ -843,7 +843,7 @@ def test_tokens_are_given_once(tmp_path: Path) -> None:
 
 
 def test_a_store_with_single_pointer_files_is_read_and_goes_on(local: Store, tmp_path: Path) -> None:
-    """As versions of this project before wrote them."""
+    """As earlier releases wrote them."""
     publish(local, tmp_path)
     folder = tmp_path / "models/projects/7"
     (folder / "current/1").rename(folder / "current.json")

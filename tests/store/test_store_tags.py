@@ -1,4 +1,4 @@
-"""The store with several control tags in one project: a model, a pool and a ranking of its own for each."""
+"""The store with several control tags in one project: each has its own model, pool and ranking."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tag_model(sha256: str, name: str = "second") -> TagModel:
 
 
 def publish(store: Store, tmp_path: Path, *, weights: bool = True, others: Sequence[str] = ("second",)) -> ModelVersion:
-    """Publish the next version, with a model for `label` unless told otherwise, and one for each of `others`."""
+    """Publish the next version, with a model for `label` by default, and one for each of `others`."""
     number = store.reserve_number(7)
     files = {name: weights_file(tmp_path, f"{name} {number}".encode()) for name in ("label", *others)}
     models = [tag_model(file_sha256(files[name]), name) for name in others]
