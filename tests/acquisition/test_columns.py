@@ -72,7 +72,7 @@ def test_a_shard_keeps_a_column(column: Column, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=ids)
-def test_a_shard_knows_who_lacks_a_column(column: Column, tmp_path: Path) -> None:
+def test_a_shard_marks_images_without_a_column(column: Column, tmp_path: Path) -> None:
     (shard,) = stored(tmp_path, (prediction(2), None, prediction(1)))
     (first, _, last) = shard.predictions
     for decoded in (first, last):
@@ -99,7 +99,7 @@ def test_a_pool_lacks_a_column_that_one_image_lacks(column: Column, by_way_of: s
 
 
 @pytest.mark.parametrize("column", [column for column in IN_POOLS if column.pooled == "needed"], ids=ids)
-def test_a_pool_has_a_large_column_where_it_is_needed_alone(column: Column, tmp_path: Path) -> None:
+def test_a_pool_has_a_large_column_only_if_needed(column: Column, tmp_path: Path) -> None:
     predictions = (prediction(3, column),)
     assert pool_of(np.arange(1), predictions, None).columns == {}
     store = PoolStore(LocalFiles(tmp_path))
@@ -140,7 +140,7 @@ def test_a_column_that_is_not_in_the_table_is_refused() -> None:
         Pool(np.arange(1), np.array([0, 0]), np.zeros((0, 2), np.float32), {"smell": np.ones(1)})
 
 
-def test_pools_of_nothing_have_what_a_strategy_may_ask_of_them(tmp_path: Path) -> None:
+def test_empty_pools_have_the_columns_of_strategies(tmp_path: Path) -> None:
     expected = {column.table for column in pooled(NEEDS) if column.empty}
     for by_way_of in ("predictions", "shards"):
         for predictions in ((), (None, None)):

@@ -86,7 +86,7 @@ PROBS = arrays(np.float64, st.tuples(st.integers(2, 4), st.integers(0, 4), st.in
 
 @given(PROBS)
 @settings(max_examples=60, deadline=None)
-def test_disagreement_is_never_negative_and_never_more_than_all_doubt(p: npt.NDArray[np.float64]) -> None:
+def test_disagreement_is_between_zero_and_the_whole_uncertainty(p: npt.NDArray[np.float64]) -> None:
     assert bald(p).shape == p.shape[1:]
     assert (bald(p) >= 0).all()
     assert (bald(p) <= np.log(2) + 1e-12).all()
@@ -107,7 +107,7 @@ def test_members_that_agree_have_no_disagreement(p: npt.NDArray[np.float64]) -> 
 
 @given(PROBS)
 @settings(max_examples=60, deadline=None)
-def test_measures_do_not_care_who_sits_where(p: npt.NDArray[np.float64]) -> None:
+def test_measures_do_not_depend_on_the_order_of_members(p: npt.NDArray[np.float64]) -> None:
     assert bald(p[::-1]) == pytest.approx(bald(p), abs=1e-12)
     assert discrepancy(p[::-1]) == pytest.approx(discrepancy(p), abs=1e-12)
     assert divergence(p[0], p[1]) == pytest.approx(divergence(p[1], p[0]), abs=1e-9)
@@ -226,7 +226,7 @@ def test_choi_has_four_uncertainties_with_dfl_and_three_without() -> None:
     assert len(choi_uncertainties(make_committee([3], dfl=False))) == 3
 
 
-def test_choi_finds_what_is_unusual_in_any_of_the_four() -> None:
+def test_choi_finds_images_unusual_in_any_uncertainty() -> None:
     plain = agreeing([2] * 6)
     for field in ("member_probs", "member_boxes", "member_variance"):
         parts: dict[str, Any] = {
@@ -240,7 +240,7 @@ def test_choi_finds_what_is_unusual_in_any_of_the_four() -> None:
         assert scores.argmax() == 3, field
 
 
-def test_consistency_asks_for_doubt_and_for_change() -> None:
+def test_consistency_needs_uncertainty_and_change() -> None:
     doubt_only = [[[0.5]], [[0.5]]]
     change_only = [[[1.0]], [[0.8]]]
     both = [[[0.5]], [[0.3]]]
@@ -249,7 +249,7 @@ def test_consistency_asks_for_doubt_and_for_change() -> None:
     assert scores[2] == pytest.approx(np.log(2) * divergence([0.5], [0.3]), rel=1e-5)
 
 
-def test_boxes_that_move_count_by_how_sure_the_object_is() -> None:
+def test_box_disagreement_is_weighted_by_the_score() -> None:
     committee = agreeing([1, 1, 1], classes=1)
     probs = np.array([[[0.9], [0.9], [0.1]]] * 3, dtype=np.float32)
     boxes = np.zeros((3, 3, 4), dtype=np.float32)

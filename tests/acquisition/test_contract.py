@@ -173,7 +173,7 @@ def test_images_of_a_choice_come_in_the_order_of_the_worked_examples(strategy: s
     assert boxes != order or strategy == "variance"
 
 
-def test_class_entropy_of_a_choice_asks_for_its_likeliest_class() -> None:
+def test_class_entropy_of_a_choice_uses_its_most_likely_class() -> None:
     pool = Pool(np.arange(3), np.arange(4), np.array(EXAMPLES, np.float32), exclusive=True)
     expected = binary_entropy([0.5, 0.34, 0.4])
     assert values("class_entropy", pool) == pytest.approx(expected)
@@ -197,7 +197,7 @@ def test_of_several_labels_an_unsure_second_one_counts(strategy: str) -> None:
         ("several", [[0.99, 0.5], [0.99, 0.01]], 0.54),
     ],
 )
-def test_how_unsure_a_pool_is(outcomes: Outcomes, scores: list[list[float]], expected: float) -> None:
+def test_uncertainty_of_the_rows_of_a_pool(outcomes: Outcomes, scores: list[list[float]], expected: float) -> None:
     pool = Pool(np.arange(2), np.arange(3), np.array(scores, np.float32))
     assert mean_uncertainty(calibrated(pool, 1.0, outcomes)) == pytest.approx(expected, abs=0.01)
 
@@ -224,7 +224,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, block: i
 
 
 @pytest.mark.parametrize("name", ["class_entropy", "entropy_max", "entropy_mean", "margin", "localization"])
-def test_the_pool_says_what_an_image_without_boxes_counts_as(name: str) -> None:
+def test_empty_decides_the_value_of_images_without_boxes(name: str) -> None:
     pool = make_pool()
     nothing = np.diff(pool.offsets) == 0
     values = {
@@ -388,7 +388,7 @@ def test_strategies_that_order_give_every_place_once(name: str, kind: str) -> No
     assert not orders or sorted(got.tolist()) == list(range(1, n + 1))
 
 
-def test_what_is_missing_is_named(name: str) -> None:
+def test_a_missing_need_of_a_strategy_is_named(name: str) -> None:
     pool = boxes([[0.5, 0.2]])
     missing = sorted(need for need in acquisition.get(name).needs if not pool.has(need))
     if missing:
@@ -412,7 +412,7 @@ def test_permuting_the_pool_permutes_the_values(name: str, kind: str) -> None:
     assert values(name, permuted(pool, order)) == pytest.approx(values(name, pool)[order], rel=1e-6)
 
 
-def test_says_what_it_asks_needs_and_costs(name: str) -> None:
+def test_every_strategy_describes_itself(name: str) -> None:
     entry = acquisition.get(name)
     assert entry.name == name
     assert entry.asks
@@ -452,7 +452,7 @@ def test_class_entropy_weighs_the_predicted_class() -> None:
         *("embeddings", "box_embeddings", "box_variance", "shape_confidence"),
     ],
 )
-def test_what_is_not_finite_is_refused_by_name(field: str, bad: float) -> None:
+def test_values_that_are_not_finite_are_refused_by_name(field: str, bad: float) -> None:
     pool = POOLS["usual"]
     array: Any = (pool.columns[field] if field in pool.columns else getattr(pool, field)).copy()
     array.flat[1] = bad

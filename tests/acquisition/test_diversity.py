@@ -189,7 +189,7 @@ def test_a_large_pool_is_sampled_and_still_covers_all_clusters(monkeypatch: pyte
     assert sorted(which[first("max_herding", pool, 6)].tolist()) == [0, 1, 2, 3, 4, 5]
 
 
-def test_typical_is_what_is_like_the_others() -> None:
+def test_images_similar_to_the_others_are_typical() -> None:
     pool = embedded(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
     similarity = density.typicality(pool, np.random.default_rng(0))
     assert similarity == pytest.approx([(3 + 1 / 3) / 4] * 3 + [(1 + 3 / 3) / 4])
@@ -197,7 +197,7 @@ def test_typical_is_what_is_like_the_others() -> None:
     assert first("information_density", pool, 4) == wanted.tolist()
 
 
-def test_uncertain_images_that_do_not_belong_wait() -> None:
+def test_uncertain_images_that_do_not_belong_come_late() -> None:
     """A tenth of the pool lies apart and is twice as uncertain, so plain uncertainty picks all of it first."""
     rng, n = np.random.default_rng(0), 200
     points = np.eye(8)[0] + 0.2 * rng.normal(size=(n, 8))
@@ -258,12 +258,12 @@ def test_when_a_model_is_cold(labels: int | None, map50: float | None, cold: boo
     assert auto.is_cold(replace(make_pool(), labeled_embeddings=embeddings, labeled_losses=None, map50=map50)) is cold
 
 
-def test_auto_herds_a_cold_pool_whatever_its_boxes_say() -> None:
+def test_auto_ignores_the_boxes_of_a_cold_model() -> None:
     pool = embedded(scattered(300), scattered(60, seed=1), batch=10, map50=0.1)
     assert first("auto", pool, 10) == first("max_herding", pool, 10)
 
 
-def test_auto_takes_from_the_uncertain_once_warm() -> None:
+def test_auto_picks_uncertain_images_of_a_warm_model() -> None:
     pool = embedded(scattered(300), scattered(60, seed=1), batch=10, map50=0.6)
     scores = values("class_entropy", pool)
     top = np.argsort(-scores, kind="stable")

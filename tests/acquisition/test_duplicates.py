@@ -80,7 +80,7 @@ def test_copies_of_labeled_images_are_found() -> None:
     assert repeated(np.concatenate([nearly_alike(labeled[:50]), fresh]), labeled) == [True] * 50 + [False] * 50
 
 
-def test_what_a_model_sees_does_not_count() -> None:
+def test_embeddings_do_not_decide_near_duplicates() -> None:
     """An early version embeds different images alike, and copies apart."""
     originals, rng = looks(200), np.random.default_rng(3)
     pool = pictured(np.concatenate([originals, nearly_alike(originals)]))
@@ -98,7 +98,7 @@ def test_a_small_pool_has_exact_copies_only(n: int) -> None:
     )
 
 
-def test_a_pool_of_one_look_is_one_image_and_its_copies() -> None:
+def test_a_pool_of_equal_images_is_one_image_and_its_copies() -> None:
     assert repeated(np.full((100, 192), 7, dtype=np.uint8)) == [False] + [True] * 99
 
 
@@ -124,7 +124,7 @@ def test_one_of_a_group_is_offered_the_rest_go_to_the_back(name: str, map50: flo
 
 
 @pytest.mark.parametrize("name", ["class_entropy_unique", "information_density_unique", "auto"])
-def test_what_repeats_a_labeled_image_goes_to_the_back(name: str) -> None:
+def test_a_near_duplicate_of_a_labeled_image_goes_to_the_back(name: str) -> None:
     labeled = looks(100)
     pool = pictured(np.concatenate([labeled[:30], looks(60, seed=1)]), labeled, map50=0.6)
     assert sorted(first(name, pool, 60)) == list(range(30, 90))

@@ -53,7 +53,7 @@ def head(seed: int = 0, **changes: Array) -> LossHead:
 
 @pytest.mark.parametrize("bent", [False, True])
 @pytest.mark.parametrize("dimensions", [32, 256])
-def test_it_ranks_losses_it_has_not_seen(bent: bool, dimensions: int) -> None:
+def test_the_head_ranks_the_losses_of_new_images(bent: bool, dimensions: int) -> None:
     x, loss = scene(0, 500, dimensions, bent)
     fitted = fit(x[:200], loss[:200], np.random.default_rng(0))
     assert rank_correlation(fitted.predict(x[200:]), loss[200:]) > 0.6
@@ -184,7 +184,7 @@ def test_too_few_images_with_a_loss() -> None:
     assert len(values(make_pool(with_loss=10))) == 60
 
 
-def test_what_it_lacks_is_named() -> None:
+def test_a_missing_need_is_named() -> None:
     pool = Pool(
         np.arange(2), np.zeros(3, np.int64), np.zeros((0, 2), np.float32), {"embeddings": np.ones((2, 3), np.float32)}
     )
@@ -195,7 +195,7 @@ def test_what_it_lacks_is_named() -> None:
 
 
 @pytest.mark.parametrize("losses", [np.ones(3), np.array([1.0, np.inf])])
-def test_losses_that_do_not_fit_are_refused(losses: npt.NDArray[Any]) -> None:
+def test_losses_of_another_shape_are_refused(losses: npt.NDArray[Any]) -> None:
     with pytest.raises(ValueError, match="labeled_losses"):
         Pool(
             np.arange(1),

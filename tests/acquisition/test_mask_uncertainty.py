@@ -45,7 +45,7 @@ def test_confidences_that_do_not_fit_are_refused(bad: FloatArray) -> None:
         replace(pool([(0.5, 0.5)]), columns={"shape_confidence": bad.astype(np.float32)})
 
 
-def test_masks_are_looked_at_within_their_boxes() -> None:
+def test_mask_confidence_counts_pixels_inside_the_box() -> None:
     import torch
 
     protos = torch.zeros(2, 8, 16)
@@ -58,7 +58,7 @@ def test_masks_are_looked_at_within_their_boxes() -> None:
     assert mask_confidence(protos, coefficients[:0], boxes[:0], (32, 64)).shape == (0,)
 
 
-def test_points_are_sure_when_they_are_seen_or_not() -> None:
+def test_points_are_certain_if_clearly_visible_or_hidden() -> None:
     points = np.zeros((3, 2, 3), np.float32)
     points[:, :, 2] = np.array([[1, 0], [0.5, 0.5], [1, 0.75]])
     np.testing.assert_allclose(points_confidence(points), [1, 0, 0.75])
@@ -66,7 +66,7 @@ def test_points_are_sure_when_they_are_seen_or_not() -> None:
 
 
 @pytest.mark.parametrize(("task", "model"), [("seg", "SegmentationModel"), ("pose", "PoseModel"), ("obb", "OBBModel")])
-def test_models_of_masks_and_points_say_how_sure_they_are(tmp_path: Path, task: str, model: str) -> None:
+def test_models_of_masks_and_points_predict_shape_confidence(tmp_path: Path, task: str, model: str) -> None:
     quiet_ultralytics()
     import torch
     from ultralytics.nn import tasks

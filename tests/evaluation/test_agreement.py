@@ -50,7 +50,7 @@ def test_stability_counts_boxes_over_all_images() -> None:
     assert stability([single, triple], [prediction(), triple]) == pytest.approx(6 / 7)
 
 
-def test_silence_is_no_agreement() -> None:
+def test_images_without_boxes_are_no_agreement() -> None:
     assert stability([prediction()], [prediction((0, 0, 0.1))]) is None
     assert stability([], []) is None
 
@@ -110,12 +110,12 @@ def test_other_key_frames_of_the_same_way_agree() -> None:
     assert stability([way], [finer]) == 1.0
 
 
-def test_nothing_seen_in_videos_is_no_agreement() -> None:
+def test_videos_without_boxes_are_no_agreement() -> None:
     assert stability([film()], [film()]) is None
 
 
 @pytest.mark.parametrize("other", [film(CAT, length=60), film(CAT, rate=24.0), prediction((0, 0, 0.9))])
-def test_frames_that_are_counted_differently_tell_nothing(other: Prediction) -> None:
+def test_videos_with_different_frame_counts_are_left_out(other: Prediction) -> None:
     assert stability([film(CAT)], [other]) is None
     assert stability([other], [film(CAT)]) is None
 
@@ -149,7 +149,7 @@ def test_labels_of_a_timeline_are_compared_frame_by_frame(after: list[tuple[floa
     assert stability([earlier], [later]) == pytest.approx(f1)
 
 
-def test_a_timeline_looked_at_more_closely_says_the_same() -> None:
+def test_more_analysed_frames_give_the_same_agreement() -> None:
     earlier, later = label_objects(timeline(BOTH, BOTH, BOTH)), label_objects(timeline(*[BOTH] * 15, every=1))
     agreed = stability([earlier], [later])
     assert agreed == pytest.approx(2 * 22 / (22 + 30))  # nothing is known after the last frame that was looked at

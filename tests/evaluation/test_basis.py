@@ -40,7 +40,7 @@ def shown(context: Context) -> str:
         (MANY, "0.924 [0.800, 1.000] on 100 held-out images, 312 labels"),
     ],
 )
-def test_table_and_api_tell_a_figure_with_its_basis(
+def test_table_and_api_show_a_quality_with_its_basis(
     context: Context, tiny_weights: Path, metrics: Metrics, text: str
 ) -> None:
     """Before: "0.924", of 4 images and 19 boxes; and in the API `images: 60` (labels) beside `boxes: 19`."""
@@ -56,7 +56,7 @@ def test_table_and_api_tell_a_figure_with_its_basis(
     assert (out.labels, out.judged_on.images) == (1, basis.held_out_images(metrics))
 
 
-def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) -> None:
+def test_manifests_of_earlier_releases_are_read(context: Context, tiny_weights: Path) -> None:
     """They lack the interval and `held_out`; the tasks of the training tell whether the images were held out."""
     learned = publish(context.store, 7, tiny_weights)  # task 1 trained and judged it
     apart = replace(learned.snapshot, train_tasks=(1, 2), val_tasks=(3,))
@@ -88,19 +88,19 @@ def test_manifests_from_before_are_read(context: Context, tiny_weights: Path) ->
         ),
     ],
 )
-def test_the_demo_tells_a_figure_with_its_basis(metrics: Metrics, line: str, summary: str) -> None:
+def test_the_demo_shows_a_quality_with_its_basis(metrics: Metrics, line: str, summary: str) -> None:
     """Before: "mAP50 0.924   mAP50-95 0.700", of however few test images."""
     played = demo_loop.DemoRound(30, "yolo11n-v2", metrics, "published", 9.0, ascending=True)
     assert line in played.line()
     assert summary in demo_loop.summary([played])
 
 
-def test_simulate_tells_no_figure_of_a_handful_of_test_images() -> None:
+def test_simulate_shows_no_quality_of_few_test_images() -> None:
     assert basis.on_test(FEW) == "not judged yet (4 test images; 10 images are needed)"
     assert basis.on_test(MANY) == "0.924 [0.800, 1.000] on 100 test images"
 
 
-def test_the_store_knows_what_somebody_rolled_back_to(context: Context, tiny_weights: Path) -> None:
+def test_the_store_records_a_rollback(context: Context, tiny_weights: Path) -> None:
     store = context.store
     publish(store, 7, tiny_weights)
     publish(store, 7, tiny_weights)

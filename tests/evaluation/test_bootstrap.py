@@ -26,7 +26,7 @@ def matches(rng: np.random.Generator, images: int, right: float = 0.6) -> Matche
     )
 
 
-def test_what_it_resamples_is_what_ultralytics_measures(learned: Learned) -> None:
+def test_the_sample_has_the_map_of_ultralytics(learned: Learned) -> None:
     measurement = evaluate.measure(learned.trained.weights, learned.data_yaml, IMGSZ, "cpu")
     once = np.ones((1, measurement.sample.size), dtype=np.int64)
     assert measurement.sample.quality(once)[0] == pytest.approx(measurement.metrics.map50, abs=1e-6)
@@ -47,7 +47,7 @@ def test_a_mean_of_samples_is_drawn_as_one() -> None:
     assert both.size == 2
 
 
-def test_the_interval_has_the_quality_of_all_images_as_often_as_it_promises() -> None:
+def test_95_percent_of_intervals_hold_the_true_quality() -> None:
     """Of 200 sets of 60 answers, each right with 70%, about 95% of the intervals hold 70%."""
     rng, hits = np.random.default_rng(0), 0
     for _ in range(200):
@@ -87,7 +87,7 @@ def test_of_one_image_there_is_no_interval(images: int) -> None:
     assert bootstrap.interval(matches(np.random.default_rng(0), images), np.random.default_rng(0)) is None
 
 
-def test_images_without_labels_say_nothing() -> None:
+def test_images_without_labels_give_no_interval() -> None:
     empty = Matches(
         *(np.zeros(0, dtype=np.int64),) * 2, np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros((5, 2), np.int64)
     )

@@ -36,7 +36,7 @@ def test_scaling_is_never_nan_keeps_the_order_and_stays_a_probability(p: list[fl
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
-def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+def test_an_invalid_temperature_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         scaled([0.5], temperature)
 
@@ -94,13 +94,13 @@ def test_where_nothing_helps_it_stays_at_one() -> None:
     assert fitted.nll_before == pytest.approx(math.log(2))
 
 
-def test_scores_that_tell_perfectly_go_to_the_limit_and_no_further() -> None:
+def test_perfect_scores_get_the_lowest_temperature() -> None:
     fitted = fit([0.9] * 20 + [0.1] * 20, [True] * 20 + [False] * 20)
     assert fitted.temperature == pytest.approx(COLDEST)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, 1.1])
-def test_confidences_that_are_none_are_refused(bad: float) -> None:
+def test_invalid_confidences_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         fit([bad] * 40, [True, False] * 20)
 
@@ -148,7 +148,7 @@ def test_two_classes_are_calibrated_as_one_and_its_opposite() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 29])
-def test_too_few_choices_are_told(n: int) -> None:
+def test_too_few_choices_leave_the_temperature_at_one(n: int) -> None:
     probs, chosen = choices(2.0, n=50)
     fitted = fit_choice(probs[:n], chosen[:n])
     assert (fitted.temperature, fitted.detections) == (1.0, n)
@@ -178,7 +178,7 @@ def test_a_pool_of_choices() -> None:
     assert calibrated(pool, 1.0, "one").class_probs == pytest.approx(pool.class_probs)
 
 
-def test_where_an_image_may_have_several_labels_each_of_them_is_a_row() -> None:
+def test_each_label_of_a_multi_label_image_is_a_row() -> None:
     scores = np.array([[0.9, 0.5, 0.01], [0.01, 0.02, 0.03], [0.3, 0.9, 0.2]], np.float32)
     embeddings = np.arange(6, dtype=np.float32).reshape(3, 2)
     columns = {"embeddings": embeddings, "box_embeddings": embeddings}

@@ -31,7 +31,7 @@ def measured(probs: Floats, chosen: BoolArray, is_fair: BoolArray, *, multiple: 
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_of_nothing_there_is_nothing_wrong(multiple: bool) -> None:
+def test_without_images_no_choice_is_wrong(multiple: bool) -> None:
     nothing = np.zeros((0, 2))
     assert measured(nothing, nothing.astype(bool), np.zeros(0, bool), multiple=multiple).shape == (0, 2)
 
@@ -68,7 +68,7 @@ def test_an_image_without_any_choice_lacks_the_sure_one() -> None:
     assert (scores[3] == 1).all()
 
 
-def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
+def test_learned_images_do_not_set_the_thresholds() -> None:
     """Learned images have .99; over new images, .8 is sure of A."""
     probs, chosen = np.array([(0.99, 0.01)] * 9 + [SURE_B, (0.8, 0.2), (0.85, 0.15)]), np.array([A] * 9 + [B, A, B]) > 0
     is_fair = np.array([False] * 9 + [True] * 3)
@@ -88,7 +88,7 @@ def test_what_was_learned_by_heart_does_not_tell_how_sure_a_model_is() -> None:
         ((0.6, 0.4), B, (1, 1)),  # not sure enough of either
     ],
 )
-def test_of_several_choices_each_is_a_question_of_its_own(
+def test_each_label_of_a_multiple_choice_is_judged(
     probs: tuple[float, ...], chosen: tuple[int, ...], expected: tuple[float, ...]
 ) -> None:
     """Presence is sure from about .9 of the first label and .8 of the second, absence of both from about .85."""

@@ -89,7 +89,7 @@ def chosen(*labels: str) -> list[LabeledBox]:
     return [LabeledBox(label, WHOLE) for label in labels]
 
 
-def test_each_label_of_an_image_is_a_question() -> None:
+def test_each_label_of_an_image_is_judged() -> None:
     images = [(answered(0.9, 0.4), chosen("dog", "cat")), (answered(0.2, 0.7), chosen("cat", "horse"))]
     answers = detections(images, ("cat", "dog"), "classify", multiple=True)
     assert answers.confidence.tolist() == pytest.approx([0.9, 0.4, 0.2, 0.7])

@@ -62,7 +62,7 @@ def test_without_enough_held_out_images_all_labels_decide(
 
 
 @pytest.mark.parametrize(("images", "promoted"), [(40, False), (400, True)])
-def test_a_version_that_somebody_rolled_back_to_is_replaced_by_a_better_one_alone(images: int, promoted: bool) -> None:
+def test_a_version_chosen_by_rollback_is_only_replaced_by_a_better_one(images: int, promoted: bool) -> None:
     """0.84 against 0.8 is not significant on 40 images, but on 400."""
     contest = Contest(*(of(map50=map50, images=images, held_out=False) for map50 in (0.84, 0.8)))
     verdict, explanation = judge(few(0.9), few(0.1), finite=True, tolerance=0.02, on_labels=contest, chosen=True)
@@ -70,7 +70,7 @@ def test_a_version_that_somebody_rolled_back_to_is_replaced_by_a_better_one_alon
 
 
 @pytest.mark.parametrize(("map50", "promoted"), [(0.49, False), (0.5, True), (0.55, True)])
-def test_there_is_no_tolerance_against_a_version_that_somebody_rolled_back_to(map50: float, promoted: bool) -> None:
+def test_there_is_no_tolerance_against_a_version_chosen_by_rollback(map50: float, promoted: bool) -> None:
     verdict, explanation = judge(of(map50=map50), of(), finite=True, tolerance=0.02, chosen=True)
     assert verdict == promoted, explanation
 
@@ -80,7 +80,7 @@ def test_enough_held_out_images_need_no_other_labels() -> None:
     assert not needs_labels(few(0.5), None)
 
 
-def test_the_reason_speaks_of_the_tasks_own_metric_and_of_what_it_was_measured_on() -> None:
+def test_the_reason_names_the_metric_and_its_images() -> None:
     _, reason = judge(of(), of(), finite=True, tolerance=0.02, quality="top-1 accuracy")
     figure = "0.500 [0.300, 0.726]"
     assert reason == f"published: top-1 accuracy {figure} against {figure} on 20 held-out images, 40 labels"

@@ -92,7 +92,7 @@ def test_a_power_law_is_found_again(limit: float, scale: float, power: float) ->
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.5, 0.5, 0.5], [0.6, 0.5, 0.4, 0.3]])
-def test_what_does_not_rise_promises_nothing(scores: list[float]) -> None:
+def test_a_falling_curve_promises_no_gain(scores: list[float]) -> None:
     law = fit_power_law([20, 40, 60, 80], scores)
     assert law.at(180) - law.at(80) == 0.0
 

@@ -32,7 +32,7 @@ def test_ucb1_by_hand() -> None:
     assert choose(history, ["a", "b"], "ucb1", np.random.default_rng(0)) == "b"
 
 
-def test_what_was_rarely_tried_is_tried_again() -> None:
+def test_rarely_tried_strategies_are_tried_again() -> None:
     history = [reward("a", 0.01)] * 30 + [reward("b", 0.008)]
     assert choose(history, ["a", "b"], "ucb1", np.random.default_rng(0)) == "b"
     assert choose(history, ["a", "b"], "ucb1", np.random.default_rng(0), c=0.0) == "a"
@@ -62,12 +62,12 @@ def test_finds_the_best_arm(method: Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0.0, -0.01])
-def test_one_reward_each_that_tells_nothing(method: Method, value: float) -> None:
+def test_one_equal_reward_each(method: Method, value: float) -> None:
     history = [reward("a", value), reward("b", value)]
     assert choose(history, ["a", "b"], method, np.random.default_rng(0)) in ("a", "b")
 
 
-def test_strangers_and_broken_rewards_are_left_out() -> None:
+def test_unknown_strategies_and_broken_rewards_are_left_out() -> None:
     history = [reward("a", 0.01), reward("gone", 1.0), reward("a", math.nan)]
     assert arms(history, ["a", "b"]) == (Arm("a", 1, 1.0), Arm("b", 0, 0.0))
 

@@ -165,7 +165,7 @@ def test_tasks_that_come_later_take_their_place() -> None:
 
 
 @pytest.mark.parametrize(("empty", "place"), [("highest", 0.0), ("median", 0.5), ("lowest", 1.0)])
-def test_a_later_task_without_boxes_is_where_the_pool_says(empty: Empty, place: float) -> None:
+def test_empty_decides_the_place_of_a_late_task_without_boxes(empty: Empty, place: float) -> None:
     order = rank(make_pool(), "entropy", explore_share=0.0)
     nothing = Pool(np.array([1]), np.zeros(2, np.int64), np.zeros((0, 5), np.float32), empty=empty)
     assert ranking.late_priorities(order, nothing, np.random.default_rng(0)).tolist() == [place]
@@ -245,7 +245,7 @@ def test_a_pool_limit_ranks_some_and_scores_the_rest_behind() -> None:
     assert (ranked.acquisition > 0).all(), "the rest has its scores too"
 
 
-def test_the_strategy_sees_the_candidates_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strategy_gets_the_candidates_as_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[list[int]] = []
     monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
 

@@ -77,7 +77,7 @@ def test_an_idle_period_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
-def test_refuses_what_is_no_score(score: float) -> None:
+def test_a_score_outside_0_to_1_is_refused(score: float) -> None:
     with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
         offer(StreamState(), score, Rate(share=0.5), 0.0)
 
@@ -100,6 +100,6 @@ def test_rates(text: str, rate: Rate | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["101%", "-1%", "100", "100/week", "many/day", "1/day/day", "5%,", "nan%"])
-def test_a_rate_that_is_none_is_answered_with_what_is_allowed(text: str) -> None:
+def test_an_invalid_rate_is_answered_with_the_allowed_values(text: str) -> None:
     with pytest.raises(SettingError, match=r"RATE=.*0% to 100%.*10/hour"):
         parse_rate(text)

@@ -39,12 +39,12 @@ def save(folder: Path, number: int) -> Path:
     return path
 
 
-def test_nothing_is_behind_a_new_unit(tmp_path: Path) -> None:
+def test_a_new_unit_has_no_rounds(tmp_path: Path) -> None:
     new = History(tmp_path, "entropy", 0, Settings())
     assert (len(new), new.champion, new.picks, new.voters(), new.older_versions()) == (0, 0, (), (), ())
 
 
-def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
+def test_a_history_is_read_back_from_disk(tmp_path: Path) -> None:
     written = history(tmp_path)
     read = History(tmp_path, "entropy", 0, Settings())
     for rounds in (written, read):
@@ -53,7 +53,7 @@ def test_what_lies_on_disk_is_what_is_remembered(tmp_path: Path) -> None:
     assert (records.unit_folder(tmp_path, "entropy", 0) / PROGRESS_FILE).read_text() == "7.0000"
 
 
-def test_losses_are_forgotten_with_the_pools_that_production_deletes(tmp_path: Path) -> None:
+def test_losses_disappear_with_deleted_pools(tmp_path: Path) -> None:
     """Before version 7 ranks, the pools of versions 6, 5 and 4 exist, with the losses of the picks after each."""
     rounds = history(tmp_path)
     assert [rounds.losses(number) for number in rounds.older_versions()] == [{7: 0.7}, {6: 0.6}, {5: 0.5}]
@@ -67,7 +67,7 @@ def test_published_rounds_vote_and_their_weights_are_kept(tmp_path: Path) -> Non
     assert rounds.weights(1).parent.name == INITIAL
 
 
-def test_weights_have_learned_what_their_start_had(tmp_path: Path) -> None:
+def test_learned_tasks_include_those_of_the_start(tmp_path: Path) -> None:
     """Image 1 was held out of the first training. The second training continued from it, and held out no image."""
 
     def learns(picks: Sequence[Pick]) -> frozenset[int]:

@@ -98,7 +98,7 @@ def sentence(page: str, name: str) -> str:
     return str(text)
 
 
-def test_null_results_are_shown_as_such(data: SimulationData) -> None:
+def test_results_without_a_difference_are_shown(data: SimulationData) -> None:
     page = report.render(results(CURVES), data)
     assert '<span class="better">better than random</span> by 0.150 mAP50, averaged over the labels' in sentence(
         page, "better"
@@ -110,7 +110,7 @@ def test_null_results_are_shown_as_such(data: SimulationData) -> None:
     assert all("class=" in cell for cell in cells(page, "Against random", "better")[2:4])
 
 
-def test_labels_to_randoms_quality_stand_with_their_interval(data: SimulationData) -> None:
+def test_labels_to_the_quality_of_random_have_an_interval(data: SimulationData) -> None:
     """The mean of random ends at .6, which `better` reaches two thirds of the way from 10 to 20 images."""
     page = report.render(results(CURVES, boxes={"better": 3}), data)
     last, area, last_gain, area_gain, images, boxes = cells(page, "Against random", "better")
@@ -150,14 +150,14 @@ def test_classes_and_images_that_were_picked_are_shown(data: SimulationData) -> 
     assert page.count("10 images for round 3:") == len(CURVES) - 1
 
 
-def test_rounds_that_went_otherwise_are_named(data: SimulationData) -> None:
+def test_unpublished_and_unranked_rounds_are_listed(data: SimulationData) -> None:
     page = report.render(results(CURVES, published=False, unranked="no committee"), data)
     assert "worse: 9 versions were not published" in page
     assert "same: could not rank 9 times: no committee" in page
     assert "Rounds without a new version" not in report.render(results(CURVES), data)
 
 
-def test_without_random_nothing_is_said_of_labels_saved(data: SimulationData) -> None:
+def test_without_random_no_saved_labels_are_shown(data: SimulationData) -> None:
     page = report.render(results({"better": CURVES["better"]}), data)
     assert "the saved labels cannot be computed" in page
     assert cells(page, "Against random", "better") == ["0.800<br>0.800 … 0.800", "0.650<br>0.640 … 0.660"]
@@ -168,7 +168,7 @@ def test_without_random_nothing_is_said_of_labels_saved(data: SimulationData) ->
 NOTHING = dict.fromkeys(("random", "better"), ((0.0, 0.0, 0.001), (0.0, 0.0, 0.0)))
 
 
-def test_where_nothing_was_learned_the_page_says_what_to_change(data: SimulationData) -> None:
+def test_without_any_learning_the_page_gives_advice(data: SimulationData) -> None:
     page = report.render(results(NOTHING), data)
     assert "Nothing was learned: the best mAP50 of all 12 trainings is 0.001." in page
     for cure in ("--steps, now 500", "--imgsz, now 640", "pretrained base weights, as these started from scratch"):
@@ -178,7 +178,7 @@ def test_where_nothing_was_learned_the_page_says_what_to_change(data: Simulation
     assert cells(page, "Against random", "better")[4:] == ["-", "-"]
 
 
-def test_of_a_handful_of_test_images_nothing_is_said(data: SimulationData) -> None:
+def test_with_few_test_images_no_quality_is_shown(data: SimulationData) -> None:
     """Before: nine test images gave figures with three digits."""
     measured = results(CURVES)
     page = report.render(measured.model_copy(update={"plan": measured.plan.model_copy(update={"test": 9})}), data)
@@ -205,7 +205,7 @@ def test_a_classifier_that_names_one_class_always_has_learned_nothing(
     assert ("Nothing was learned" in report.render(measured, of_classes)) is not learned
 
 
-def test_where_random_gained_nothing_by_its_labels_no_share_of_them_is_named(data: SimulationData) -> None:
+def test_without_a_gain_of_random_no_share_is_shown(data: SimulationData) -> None:
     """If the curve of random falls, any strategy "reaches" the last value with its first images."""
     page = report.render(results({"random": ((0.5, 0.4, 0.3),) * 2, "better": ((0.5, 0.6, 0.7),) * 2}), data)
     assert "random gained nothing by more labels, so there is no share of labels to compare" in page

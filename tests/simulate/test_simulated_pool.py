@@ -61,7 +61,7 @@ def test_every_strategy_gets_what_it_needs(strategy: str, knowledge: Knowledge) 
 
 
 @pytest.mark.parametrize("task", ["obb", "segment", "pose", "classify"])
-def test_models_of_other_tasks_give_what_they_can(task: YoloTask, knowledge: Knowledge, tmp_path: Path) -> None:
+def test_models_of_other_tasks_fill_the_pool(task: YoloTask, knowledge: Knowledge, tmp_path: Path) -> None:
     mine = replace(knowledge, versions=(tiny_yolo(tmp_path / "tiny.pt", task=task),))
     able = [name for name in ("ppal", "bald", "localization") if not acquisition.get(name).needs & RECIPES[task].lacks]
     assert len(able) == (2 if task == "classify" else 3)
@@ -90,7 +90,7 @@ def rank_by(strategy: str, knowledge: Knowledge) -> Ranking:
     return ranking.rank(pool, strategy, explore_share=0.2, rng=np.random.default_rng(0))
 
 
-def test_a_strategy_is_told_of_the_validation_images_alone(knowledge: Knowledge) -> None:
+def test_a_strategy_gets_the_quality_on_validation_images_only(knowledge: Knowledge) -> None:
     pool = simulated_pool.gather(knowledge, "auto", SETTINGS).pool
     assert pool.map50 == 0.25
     assert pool.class_weights is not None
@@ -147,18 +147,18 @@ def test_snapshots_take_two_versions(knowledge: Knowledge) -> None:
         simulated_pool.gather(young, "bald", SETTINGS.model_copy(update={"committee": "snapshots"}))
 
 
-def test_chance_costs_no_prediction(knowledge: Knowledge) -> None:
+def test_random_selection_predicts_nothing(knowledge: Knowledge) -> None:
     blind = replace(knowledge, versions=(Path("no-such-weights.pt"),))
     pool = simulated_pool.gather(blind, "random", SETTINGS).pool
     assert pool.task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_a_quality_that_is_not_known_is_none(knowledge: Knowledge) -> None:
+def test_an_unknown_quality_is_none(knowledge: Knowledge) -> None:
     unknown = replace(knowledge, validation=Metrics(math.nan, 0, {}, 0, 0, 0))
     assert simulated_pool.gather(unknown, "entropy", SETTINGS).pool.map50 is None
 
 
-def test_the_settings_choose_class_weights_and_what_nothing_counts_as(knowledge: Knowledge) -> None:
+def test_the_settings_choose_class_weights_and_empty(knowledge: Knowledge) -> None:
     pools = {}
     for kind in ("long_tail", "ppal", "none"):
         settings = SETTINGS.model_copy(update={"class_weights": kind, "empty": "lowest"})

@@ -71,11 +71,11 @@ def test_models_of_objects_serve_every_strategy_of_images_but_that_of_shapes(tas
             simulation_task.check([name], task)
 
 
-def test_whole_images_may_be_put_to_a_vote() -> None:
+def test_classifiers_support_committees() -> None:
     simulation_task.check(["random", "bald"], "classify")
 
 
-def test_what_would_do_is_listed() -> None:
+def test_usable_strategies_are_listed() -> None:
     with pytest.raises(SettingError, match="needs box_variance") as caught:
         simulation_task.check(["localization"], "classify")
     good = caught.value.fix.removeprefix("use some of ").split(", ")

@@ -153,7 +153,7 @@ def test_a_label_of_another_task_is_named(task: YoloTask, tmp_path: Path) -> Non
         ("yolo11n.pt", {"initial": 11}, "has 12 images, and the experiment labels 14"),
     ],
 )
-def test_what_a_classification_cannot_be(base: str, changed: dict[str, object], reason: str, tmp_path: Path) -> None:
+def test_unusable_class_folders_are_refused(base: str, changed: dict[str, object], reason: str, tmp_path: Path) -> None:
     assert reason in refused(with_classes(tmp_path / "data"), tmp_path, base, **changed).what
 
 

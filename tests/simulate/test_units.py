@@ -117,7 +117,7 @@ def test_no_image_is_picked_twice_and_all_begin_alike(results: Results) -> None:
     assert rows["class_entropy"][1].picked != rows["random"][1].picked
 
 
-def test_only_images_that_chance_chose_are_held_out(out: Path) -> None:
+def test_only_randomly_drawn_images_are_held_out(out: Path) -> None:
     rounds = records.load_rounds(records.unit_folder(out, "class_entropy", 0))
     assert [finished.round for finished in rounds] == [1, 2, 3]
     assert all(finished.published for finished in rounds)  # so that the strategy did rank
@@ -146,7 +146,7 @@ def test_a_training_goes_on_from_the_version_that_serves(
 
 
 @pytest.mark.parametrize(("val_share", "started_from"), [(0.86, [0, 0, 2]), (0.45, [0, 1, 2])])
-def test_no_training_goes_on_from_what_has_learned_the_held_out_images(
+def test_no_training_continues_from_weights_that_learned_held_out_images(
     environ: dict[str, str], data_yaml: Path, tmp_path: Path, val_share: float, started_from: list[int]
 ) -> None:
     """Of the first two images both or none are held out later; each time the first training has learned from both."""
@@ -269,7 +269,7 @@ def test_a_version_that_is_not_published_leaves_the_queue_as_it_is(out: Path, tm
     assert queue.score_s == 0
 
 
-def test_a_version_that_cannot_rank_has_seen_the_images_all_the_same(out: Path, tmp_path: Path) -> None:
+def test_a_version_that_cannot_rank_still_predicts_the_images(out: Path, tmp_path: Path) -> None:
     shutil.copytree(records.unit_folder(out, INITIAL, 0), records.unit_folder(tmp_path, INITIAL, 0))
     records.save_plan(tmp_path, records.load_plan(out))
     first = records.load_rounds(records.unit_folder(out, INITIAL, 0))[0]
@@ -295,7 +295,7 @@ def test_a_data_set_that_changed_since_is_refused(out: Path, tmp_path: Path) -> 
         units.run_unit(tmp_path, INITIAL, 0)
 
 
-def test_the_report_opens_and_asks_for_nothing(out: Path) -> None:
+def test_the_report_opens_and_loads_nothing(out: Path) -> None:
     with chromium_page() as page:
         requested: list[str] = []
         complaints: list[str] = []

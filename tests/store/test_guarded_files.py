@@ -74,7 +74,7 @@ def test_a_stray_file_is_named(tmp_path: Path) -> None:
         store(folder).versions(7)
 
 
-def test_what_a_library_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_library_names_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     library = ModuleType("botocore.exceptions")
 
     class BotoCoreError(Exception):

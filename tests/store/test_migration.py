@@ -175,7 +175,7 @@ def test_a_version_that_names_no_tag_has_that_of_the_config(root: str, tmp_path:
     assert store.state.signs(8) == (PoolSigns(1, 0.5, None, "label"),)
 
 
-def test_nothing_lies_where_it_lay_and_no_second_opening_looks_again(root: str, tmp_path: Path) -> None:
+def test_old_files_are_gone_and_the_migration_runs_once(root: str, tmp_path: Path) -> None:
     before = everything(opened(root, tmp_path))
     files = paths_of(root)
     for number in (0, 1, 2):
@@ -285,7 +285,7 @@ def work(store: Store) -> None:
     store.state.save_marks(7, 2, [])
 
 
-def test_whoever_is_slow_undoes_nothing_that_a_faster_one_did(root: str, tmp_path: Path) -> None:
+def test_a_slow_migration_undoes_no_write_of_a_faster_process(root: str, tmp_path: Path) -> None:
     """At each step of a migration, another process does a whole migration and then uses the store."""
     count = steps_of(root, tmp_path)
     work(opened(root, tmp_path))
@@ -313,7 +313,7 @@ def read_all(root: str, tmp_path: Path, barrier: Any, answers: Any) -> None:
     answers.put(repr(values))
 
 
-def test_processes_that_open_it_at_the_same_time_all_find_all(tmp_path: Path) -> None:
+def test_processes_that_open_a_store_at_once_find_everything(tmp_path: Path) -> None:
     whole = str(tmp_path / "whole")
     fill(whole)
     expected = repr(everything(opened(whole, tmp_path)))
@@ -350,7 +350,7 @@ def test_a_damaged_manifest_costs_its_version_alone_and_is_migrated_once_it_is_r
     assert shown_width(store, 2, "label") == width(2, "label")
 
 
-def test_a_backup_of_the_release_before_may_be_restored_into_a_migrated_store(tmp_path: Path) -> None:
+def test_a_backup_of_an_earlier_release_can_be_restored(tmp_path: Path) -> None:
     root = str(tmp_path / "models")
     fill(root)
     before = everything(opened(root, tmp_path))

@@ -71,7 +71,7 @@ def test_a_run_renews_its_record(files: Files, monkeypatch: pytest.MonkeyPatch) 
         assert files.open("runs/1").read() == after
 
 
-def test_of_runs_that_start_at_once_one_is_at_work(tmp_path: Path) -> None:
+def test_one_of_several_simultaneous_starts_succeeds(tmp_path: Path) -> None:
     """Behave as an object store that refuses a second creation; fsspec's memory does not guarantee this for threads."""
     files = open_store_files(f"file://{tmp_path}", tmp_path)
 
@@ -101,7 +101,7 @@ def test_a_store_that_is_away_for_a_while_ends_no_run(
         record.look()
 
 
-def test_a_damaged_record_refuses_nobody(files: Files) -> None:
+def test_a_damaged_record_blocks_no_run(files: Files) -> None:
     files.write("runs/3", b"{")
     with recorded(files):
         assert records(files) == ["4"]

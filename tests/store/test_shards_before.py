@@ -16,7 +16,7 @@ from tests.store import shards_before
 
 
 @pytest.mark.parametrize("name", shards_before.shards())
-def test_a_shard_of_the_release_before_is_read(name: str) -> None:
+def test_a_shard_of_an_earlier_release_is_read(name: str) -> None:
     shard = shards_before.shards()[name]
     with (shards_before.FOLDER / f"{name}.npz").open("rb") as file:
         arrays = shard_codec.read(file, name)

@@ -348,7 +348,7 @@ def test_the_manifest_is_written_last(local: Store, tmp_path: Path, monkeypatch:
     assert order == ["weights.pt", "manifest.json"]
 
 
-def test_a_failed_write_leaves_what_was_there(local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_file(local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local.save_project(RECORD)
 
     def full(descriptor: int) -> None:
@@ -571,7 +571,7 @@ def test_the_shard_with_the_highest_index_wins_whatever_the_clock_says(
     assert sorted(tasks) == [100, 101, 102]
 
 
-def test_an_answer_is_of_what_the_task_showed(store: Store) -> None:
+def test_a_prediction_is_valid_for_the_data_that_was_shown(store: Store) -> None:
     first, second = make_prediction(3, 1), make_prediction(1, 2)
     store.pools.save_shard(
         7, 1, replace(make_shard(0, first, second, None), sources=np.array([11, 22, 33])), tag="label"
@@ -605,7 +605,7 @@ def test_a_shard_saved_twice_is_there_once(store: Store) -> None:
     assert (len(pool), len(pool.class_probs), failed) == (1, 3, (101,))
 
 
-def test_look_ups_see_other_processes_shards(local: Store, tmp_path: Path) -> None:
+def test_look_ups_find_shards_of_other_processes(local: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "models"))
     assert local.pools.prediction(7, 1, 100, tag="label") is None
     for seed in range(5):
@@ -705,7 +705,7 @@ def test_rankings_come_back_identical(store: Store, reopen: Callable[[], Store])
     assert equal(reopen().pools.ranking(7, 1), make_ranking(0, explored=()))
 
 
-def test_a_new_ranking_is_seen_by_others(local: Store, tmp_path: Path) -> None:
+def test_other_processes_read_a_new_ranking(local: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "models"))
     assert local.pools.ranking(7, 1) is None
     for n in range(1, 5):

@@ -116,7 +116,7 @@ def test_a_tag_that_was_renamed_has_its_model_and_its_files(store: Store, tmp_pa
     assert again.key_of("newer") == "second"
 
 
-def test_a_manifest_tells_no_name_of_today(store: Store, tmp_path: Path) -> None:
+def test_a_manifest_does_not_store_current_tag_names(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path)
     assert "stored_names" not in (tmp_path / "models/projects/7/versions/1/manifest.json").read_text()
 
