@@ -301,7 +301,7 @@ def spoilt(name: str, tag: ControlTag, result: list[Json]) -> dict[str, list[Jso
         by_reason["is a point without a box"] = [*result, others[0] | {"id": "lone", "parentID": None}]
     else:
         by_reason["has no usable x, y, width, height or rotation"] = [
-            first | {"value": value | {"width": None}},
+            first | {"value": value | {"x": None}},
             *others,
         ]
     return by_reason
