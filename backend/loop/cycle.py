@@ -97,9 +97,8 @@ class Cycle:
         self._begin("start_scoring", project_id)
         with pauses.scoring(self.context, self.jobs, project_id):
             try:
-                with self.context.lock(
-                    project_id, "push"
-                ):  # a push at this moment would read the pool that is replaced
+                # A push at this moment would read the pool that is replaced.
+                with self.context.lock(project_id, "push"):
                     total = scoring.start(self.context, self.jobs, project_id)
             except BusyError:
                 self.jobs.once("start_scoring", project_id, delay_s=BUSY_PAUSE_S)

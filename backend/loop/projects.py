@@ -81,12 +81,12 @@ def status(context: Context, project_id: int) -> Status:
     )
 
 
-def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = False) -> tuple[str, ...]:
+def configure(context: Context, jobs: Jobs, project_id: int, *, set_sampling: bool = False) -> tuple[str, ...]:
     """Set up the project in Label Studio: webhook header, sampling, tabs, model_version; return what was done.
 
-    The sampling is set only the first time, or with `anew`, so that a later choice of the project's owner stays. It is
-    safe to run again. A project without predictions of the served version is scored first; its push then switches the
-    queue.
+    The sampling is set only the first time, or with `set_sampling`, so that a later choice of the project's owner
+    stays. It is safe to run again. A project without predictions of the served version is scored first; its push then
+    switches the queue.
     """
     record = project_record(context, project_id)
     client = context.label_studio
@@ -98,7 +98,7 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, anew: bool = Fal
         done.append(
             f"the webhook is not set up: {error}; labels are only counted every {context.settings.reconcile_s:g} s"
         )
-    if (anew or not record.configured) and client.projects.set_sampling(project_id):
+    if (set_sampling or not record.configured) and client.projects.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
     if client.tabs.ensure_queue(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
@@ -220,4 +220,4 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
         done = [f"{url} was attached to project {project_id} already ({attached.state})"]
     if attached.error_message:
         raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="correct what the message names")
-    return (*done, *configure(context, Jobs(context.redis), project_id, anew=True))
+    return (*done, *configure(context, Jobs(context.redis), project_id, set_sampling=True))

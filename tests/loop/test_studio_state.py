@@ -46,8 +46,8 @@ class Studio:
         cycle_of(self.context).reconcile()
         return projects.status(self.context, self.project).label_studio
 
-    def configure(self, *, anew: bool = False) -> tuple[str, ...]:
-        return projects.configure(self.context, Jobs(self.context.redis), self.project, anew=anew)
+    def configure(self, *, set_sampling: bool = False) -> tuple[str, ...]:
+        return projects.configure(self.context, Jobs(self.context.redis), self.project, set_sampling=set_sampling)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_sampling_that_somebody_chose_stays_until_they_choose_again(studio: St
     assert state.sampling == "Sequential sampling"
     assert '"Sequential sampling"' in state.warnings[0]
     assert "connect" in state.warnings[0]
-    assert 'set sampling to "Uncertainty sampling"' in studio.configure(anew=True), "`connect` is a choice, too"
+    assert 'set sampling to "Uncertainty sampling"' in studio.configure(set_sampling=True), "`connect` is a choice, too"
     assert studio.reconcile().warnings == ()
 
 

@@ -214,14 +214,12 @@ def test_a_further_tag_that_was_renamed_keeps_its_place_in_the_store(
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
     publish_both(context, tiny_weights, classifier)
     assert [(model.trained, model.key) for model in served(context)] == [(True, "label"), (True, "quality")]
-    setup(
-        context, CONFIG.replace('name="label"', 'name="how"')
-    )  # both tags are removed, and only one of them has boxes
+    # Both tags are removed, and only one of them has boxes.
+    setup(context, CONFIG.replace('name="label"', 'name="how"'))
     assert [(model.trained, model.key) for model in served(context)] == [(True, "label")]
     setup(context, BOXES_AND_CHOICE.replace('name="quality"', 'name="how"'))
-    publish_both(
-        context, tiny_weights, classifier, name="how"
-    )  # once it is trained under its new name, that is its key
+    # Once it is trained under its new name, that is its key.
+    publish_both(context, tiny_weights, classifier, name="how")
     assert [(model.trained, model.key) for model in served(context)] == [(True, "label"), (True, "how")]
 
 

@@ -107,9 +107,8 @@ def test_predicted_corrected_retrained_scored(
     (version,) = servers.store.versions(project)
     (model,) = version.models
     assert (model.task, model.classes) == ("classify", TAG.labels)
-    assert (
-        model.hyper_parameters["epochs"] == epochs
-    )  # the tag's epochs, also under MIN_EPOCHS; with an LSTM they are the LSTM's
+    # The tag's epochs, also under MIN_EPOCHS; with an LSTM they are the LSTM's.
+    assert model.hyper_parameters["epochs"] == epochs
     assert model.hyper_parameters.get("lstm", {}).get("hidden_size") == hidden_size
     lstm = getattr(load_model(servers.store.weights(version, TAG.from_name)), TEMPORAL, None)
     assert (lstm and lstm["lstm"].hidden_size) == hidden_size

@@ -122,9 +122,8 @@ def test_a_video_is_predicted_once_even_if_the_first_request_was_given_up(served
     url = add(images, "a.avi")
     first = predicted(served, url)
     clip = served.media.fetch_video(url)
-    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(
-        clip.path
-    )  # another prediction would have 7 frames
+    # Another prediction would have 7 frames.
+    clips.write(images.folder / "other.avi", MOVERS, count=7).replace(clip.path)
     (answer,) = serving.predict(served, 7, CONFIG, [Task(1, {"video": url})])
     assert [dict(shown) for shown in answer.regions] == [
         encoded.as_json() for encoded in tags.encode(TAG, first, CLASSES, 0.05, "1/yolo11n-v1")

@@ -49,9 +49,8 @@ def score_new(context: Context, project_id: int, check: Check = no_check) -> int
     created = _restore(context, settings, models, order, gaps.unplaced, check)
     created += _score(context, record, models, order, gaps.unscored, check)
     if handled := {task.id for task in (*gaps.unplaced, *gaps.unscored)}:
-        marked = context.store.state.marks(
-            project_id, models[0].number
-        )  # tasks whose score was the quality of their labels
+        # Tasks whose score was the quality of their labels.
+        marked = context.store.state.marks(project_id, models[0].number)
         if marked & handled:
             context.store.state.save_marks(project_id, models[0].number, marked - handled)
         flip(context, project_id, models[0].name, check)
@@ -115,8 +114,8 @@ def _score(
         present = context.label_studio.predictions.stamps_of_tasks(
             model.project_id, model.name, shard.task_ids.tolist()
         )
-        # With `anew`, because an existing prediction may be of another image.
-        created += push.write_predictions(context, model, iter(rows), present, check, anew=True)
+        # With `overwrite`, because an existing prediction may be of another image.
+        created += push.write_predictions(context, model, iter(rows), present, check, overwrite=True)
         check()
         order = extended_ranking(order, shard, places, scores)
         context.store.pools.save_ranking(model.project_id, model.number, order)
@@ -146,7 +145,7 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
         present = list(context.label_studio.predictions.stamps_of_tasks(project_id, model.name, regions))
         scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}
         rows = [PredictionRow(task_id, score, regions[task_id]) for task_id, score in scores.items()]
-        push.write_predictions(context, model, iter(rows), present, check, anew=True)
+        push.write_predictions(context, model, iter(rows), present, check, overwrite=True)
     return len(tasks)
 
 

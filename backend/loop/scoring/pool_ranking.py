@@ -71,9 +71,8 @@ def _part(
     def ranked(strategy: str) -> Ranking:
         """Return the ranking by a strategy."""
         pool = strategy_inputs.pool_for(context, record, model, strategy)
-        rng = queue_order.chance(
-            settings, model.project_id, model.number
-        )  # the same for all tags, so that they draw the same candidates
+        # The same for all tags, so that they draw the same candidates.
+        rng = queue_order.chance(settings, model.project_id, model.number)
         return ranking.rank(pool, strategy, explore_share=0.0, rng=rng, protocol=protocol)
 
     try:

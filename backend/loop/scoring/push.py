@@ -50,10 +50,10 @@ def push(
     _, failed = context.store.pools.load_pool(project_id, model.number, None, tag=model.key)
     answers = stored_answers.of(context, models)
     pool_keys = answers.pool_keys
-    wanted = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
+    unlabeled = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
     present = context.label_studio.predictions.stamps(project_id, model.name)
-    mine = prediction_rows(context, context.project_settings(record), models, order, wanted)
-    created = write_predictions(context, model, mine, present, check, anew=pool_keys.outdated)
+    rows = prediction_rows(context, context.project_settings(record), models, order, unlabeled)
+    created = write_predictions(context, model, rows, present, check, overwrite=pool_keys.outdated)
     check()
     answers.end(pool_keys)
     return Pushed(model.name, created, len(failed))
@@ -134,17 +134,17 @@ def write_predictions(
     present: Iterable[PredictionStamp],
     check: Check,
     *,
-    anew: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Write a version's rows; return how many were written.
 
-    `present`, `check` and `anew` are explained at `import_or_update`. If Label Studio refuses a prediction, the task
-    gets one without regions, and the status page shows the reason.
+    `present`, `check` and `overwrite` are explained at `import_or_update`. If Label Studio refuses a prediction, the
+    task gets one without regions, and the status page shows the reason.
     """
     client, project_id = context.label_studio, model.project_id
     refused: dict[int, str] = {}
     created = import_or_update(
-        client, project_id, model.name, rows, present, refused.__setitem__, anew=anew, check=check
+        client, project_id, model.name, rows, present, refused.__setitem__, overwrite=overwrite, check=check
     )
     note_refused(context, project_id, refused)
     return created
@@ -165,15 +165,16 @@ def import_or_update(
     present: Iterable[PredictionStamp],
     refused: Callable[[int, str], None] | None = None,
     *,
-    anew: bool = False,
+    overwrite: bool = False,
     check: Check = no_check,
 ) -> int:
     """Import rows for tasks without a prediction of this version, update the others; return how many were written.
 
     `present` are the version's predictions in Label Studio, of an earlier scoring or of Label Studio's own call of
-    /predict. One is updated if its score differs, or in any case with `anew`, because its regions may differ. If a task
-    has several (Label Studio and we wrote at the same time), the first stays and the others are deleted, because the
-    queue could go by any of them. `check` runs before each write. `refused` is explained at `import_predictions`.
+    /predict. One is updated if its score differs, or in any case with `overwrite`, because its regions may differ. If a
+    task has several (Label Studio and we wrote at the same time), the first stays and the others are deleted, because
+    the queue could go by any of them. `check` runs before each write. `refused` gets the id of each task whose
+    prediction Label Studio refuses, and the reason.
     """
     stamps: dict[int, PredictionStamp] = {}
     for stamp in present:
@@ -189,7 +190,7 @@ def import_or_update(
             stamp = stamps.get(row.task_id)
             if stamp is None:
                 yield row
-            elif anew or not is_same_score(stamp.score, row.score):
+            elif overwrite or not is_same_score(stamp.score, row.score):
                 check()
                 client.predictions.update(stamp.id, version, row, refused)
                 updated += 1

@@ -129,9 +129,8 @@ def save_shards(
     """Store each model's shard of the same tasks; return False if the label config asks for other answers by now."""
     if stored_answers.of(context, models).outdated(models):
         return False
-    for model, shard in reversed(
-        list(zip(models, shards, strict=True))
-    ):  # the first model last: if its shard exists, all do
+    # The first model last: if its shard exists, all do.
+    for model, shard in reversed(list(zip(models, shards, strict=True))):
         context.store.pools.save_shard(model.project_id, model.number, shard, labeled=labeled, tag=model.key)
     return True
 

@@ -49,20 +49,20 @@ def test_a_refused_prediction_is_listed_and_the_others_are_written(
     assert f"task {ids[1]}: Label Studio refuses its prediction" in caplog.text
 
 
-@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_a_prediction_with_the_same_score_stays_unless_all_are_written_again(
-    label_studio: LabelStudioProcess, anew: bool
+    label_studio: LabelStudioProcess, overwrite: bool
 ) -> None:
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
         project = client.projects.create("anew", CONFIG)
         client.http.send("POST", f"/api/projects/{project}/import", [{"image": "http://images.example/1.png"}])
         (task,) = client.tasks.unlabeled(project)
-        for label, write_all in (("cat", False), ("dog", anew)):
+        for label, write_all in (("cat", False), ("dog", overwrite)):
             present = list(client.predictions.stamps(project, "yolo11n-v1"))
             rows = iter([PredictionRow(task.id, 0.5, (region(label),))])
-            push.import_or_update(client, project, "yolo11n-v1", rows, present, anew=write_all)
+            push.import_or_update(client, project, "yolo11n-v1", rows, present, overwrite=write_all)
         (held,) = client.predictions.of_task(task.id)
-    assert [region["value"]["rectanglelabels"] for region in held.result] == [["dog" if anew else "cat"]]
+    assert [region["value"]["rectanglelabels"] for region in held.result] == [["dog" if overwrite else "cat"]]
 
 
 def test_of_several_predictions_of_a_version_one_stays(label_studio: LabelStudioProcess) -> None:

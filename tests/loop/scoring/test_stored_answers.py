@@ -231,9 +231,8 @@ def test_predictions_of_an_earlier_release_count_as_those_of_the_config_at_the_u
     path.unlink()
     (before,) = serving.predict(trained, 7, VIDEO, [task])
     assert before.regions
-    assert not push.is_pending(
-        trained, replace(record, label_config=STRICT)
-    )  # the options of the stored predictions are unknown
+    # The options of the stored predictions are unknown.
+    assert not push.is_pending(trained, replace(record, label_config=STRICT))
     stored_answers.of_accepted(trained, 7).adopt(record)
     assert not push.is_pending(trained, record)
     assert push.is_pending(trained, replace(record, label_config=STRICT))

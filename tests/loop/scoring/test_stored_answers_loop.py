@@ -105,9 +105,8 @@ def test_the_queue_shows_what_the_label_config_asks_for(
             return len(servers.scores(project)) == 3 and all(servers.scores(project).values())
 
         await_true(placed, "the place of the new task", patience_s=120)
-        servers.redis.delete(
-            f"memo:placed:{project}"
-        )  # so that the next score_new comes after a reconcile and the change
+        # So that the next score_new comes after a reconcile and the change.
+        servers.redis.delete(f"memo:placed:{project}")
 
         def reconciled() -> bool:
             return (

@@ -96,9 +96,8 @@ def test_without_a_single_better_model_nothing_changes(context: Context, tmp_pat
     version = published(context, *worse)
     assert not version.promoted
     assert context.store.current(7) is None
-    assert [tag_model.sha256 for tag_model in version.models] == [
-        tag_model.challenger.sha256 for tag_model in worse
-    ]  # for the record
+    # For the record.
+    assert [tag_model.sha256 for tag_model in version.models] == [tag_model.challenger.sha256 for tag_model in worse]
 
 
 def test_a_rejected_version_also_has_the_models_of_tags_that_were_not_trained(context: Context, tmp_path: Path) -> None:
@@ -285,10 +284,8 @@ def test_a_tag_whose_training_is_switched_off_keeps_its_model(studio: Studio) ->
 
     studio.freeze()
     second = retraining.retrain(context, project)
-    assert [tag_model.carried for tag_model in second.models] == [
-        False,
-        True,
-    ]  # the choices have not changed since the first training
+    # The choices have not changed since the first training.
+    assert [tag_model.carried for tag_model in second.models] == [False, True]
 
     studio.freeze("label")
     studio.annotate(studio.tasks[4])
