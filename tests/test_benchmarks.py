@@ -17,7 +17,7 @@ from backend.model_versions import Metrics
 from backend.simulate import simulation_data
 from backend.simulate.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import picks, promotion, proof, report, timing
+from tests.benchmarks import picks, promotion_rules, proof, report, timing
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
@@ -181,15 +181,17 @@ def test_the_committed_results_are_of_every_benchmark() -> None:
 
 @pytest.mark.parametrize("right", [0.2, 0.55, 0.6, 0.65, 0.9])
 def test_the_rule_of_all_labels_is_productions(right: float) -> None:
-    """The experiments on few labels use the rules of promotion.py; a live project uses `evaluation.promotion.judge`."""
+    """The rule of the experiments and `evaluation.promotion.judge` of live projects decide alike."""
     rng, rows = np.random.default_rng(0), np.arange(8)
     champion, challenger = matches(rng, 8, 0.6), matches(rng, 8, right)
-    now = promotion.Round(rows[:0], rows, (rows[:0], rows[:0]), {})
-    decided = promotion.labels(now, promotion.Challenger(challenger, ()), champion)
+    now = promotion_rules.Round(rows[:0], rows, (rows[:0], rows[:0]), {})
+    decided = promotion_rules.labels(now, promotion_rules.Challenger(challenger, ()), champion)
     ours, theirs = (
-        Measured(Metrics(promotion.quality(model, rows), 0.1, {}, 8, 16, 24, held_out=False), model)
+        Measured(Metrics(promotion_rules.quality(model, rows), 0.1, {}, 8, 16, 24, held_out=False), model)
         for model in (challenger, champion)
     )
-    published, reason = judge(ours, theirs, finite=True, tolerance=promotion.TOLERANCE, on_labels=Contest(ours, theirs))
+    published, reason = judge(
+        ours, theirs, finite=True, tolerance=promotion_rules.TOLERANCE, on_labels=Contest(ours, theirs)
+    )
     assert "all 8 labeled images" in reason
     assert decided == published

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import committee, latency, memory, predict, proof, push, report, sampler, warmth
+from tests.benchmarks import committee_cost, latency, memory, predict, proof, push, report, sampler, warmth
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
@@ -18,7 +18,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "push": push.run,
     "latency": latency.run,
     "memory": memory.run,
-    "committee": committee.run,
+    "committee": committee_cost.run,
     "sampler": sampler.run,
     "proof": proof.run,
 }

@@ -34,7 +34,7 @@ from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import fix_threads
 from tests.benchmarks import base
-from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
+from tests.benchmarks.promotion_rules import Challenger, Project, Round, Table, halves_of, losses, table
 
 ROUNDS, PER_ROUND, POOL, TEST = 2, 15, 400, 60
 LABELS = ROUNDS * PER_ROUND

@@ -1,9 +1,9 @@
 """Which rule should decide while hardly any image is held out? `python -m tests.benchmarks.few_labels` measures six.
 
 A project with scikit-learn's digits gets ten random labels per round. Each round trains two challengers, small neural
-networks: a good one, and a spoiled one that ends after three epochs, as with a wrong setting. promotion.py has the
-rules. The answer of a network counts as a detection, so that the quality is a mean average precision as for boxes. The
-run takes minutes and writes docs/few-labels.json; `proof` writes the results into docs/results.md.
+networks: a good one, and a spoiled one that ends after three epochs, as with a wrong setting. promotion_rules.py has
+the rules. The answer of a network counts as a detection, so that the quality is a mean average precision as for boxes.
+The run takes minutes and writes docs/few-labels.json; `proof` writes the results into docs/results.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from backend.evaluation.bootstrap import Matches
 from backend.simulate import records
 from backend.types import BoolArray, IntArray
-from tests.benchmarks.promotion import Challenger, Project, Round, Table, halves_of, losses, table
+from tests.benchmarks.promotion_rules import Challenger, Project, Round, Table, halves_of, losses, table
 
 SEEDS, ROUNDS, PER_ROUND, TEST = 8, 4, 10, 200
 EPOCHS, SPOILED = 100, 3

@@ -224,7 +224,7 @@ def test_a_member_without_dfl_leaves_the_variance_out(
 
 
 def test_a_committee_costs_at_most_a_scoring_each(detectors: list[Detector], pictures: list[Path]) -> None:
-    """Counted in pixels that pass through a model; tests/benchmarks/committee.py takes the time."""
+    """Counted in pixels that pass through a model; tests/benchmarks/committee_cost.py measures the time."""
 
     def pixels(run: Callable[[], Iterable[object]]) -> int:
         seen: list[int] = []
