@@ -105,9 +105,8 @@ def reopen(folder: Path) -> DemoRecord:
 def is_free(port: int) -> bool:
     """Return whether no program listens on a port of this machine's loopback address."""
     with socket.socket() as listener:
-        listener.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections that ended a moment ago do not count
+        # Connections that ended a moment ago do not count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:

@@ -96,9 +96,8 @@ def read(
             yield f"{name_of(item)} has no label"
             continue
         shape_or_reason = shape(item)
-        if (
-            isinstance(shape_or_reason, LabeledBox) and not min(shape_or_reason.xywh[2:]) > 0
-        ):  # thinner than a float can tell
+        # A side may be thinner than a float can tell.
+        if isinstance(shape_or_reason, LabeledBox) and not min(shape_or_reason.xywh[2:]) > 0:
             shape_or_reason = EmptyRegion("has no area inside the image")
         if isinstance(shape_or_reason, EmptyRegion):
             yield EmptyRegion(f"{name_of(item)} {shape_or_reason.reason}")

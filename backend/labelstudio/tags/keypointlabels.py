@@ -47,9 +47,8 @@ def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, pare
     if prediction.keypoints is None or prediction.keypoints.shape[1] != len(tag.points):
         return  # a model of another skeleton
     least = regions.setting(tag, "model_point_threshold", 0.0)
-    size = min(
-        100 * regions.setting(tag, "model_point_size", 1.0) / prediction.width, 100.0
-    )  # Label Studio refuses more
+    # Label Studio refuses a point wider than 100 percent.
+    size = min(100 * regions.setting(tag, "model_point_size", 1.0) / prediction.width, 100.0)
     scale = (prediction.width, prediction.height)
     for index, (x, y, visibility) in enumerate(prediction.keypoints[row].astype(np.float64).tolist()):
         across, down = 100 * x / scale[0], 100 * y / scale[1]
