@@ -148,11 +148,11 @@ def connect(
 ) -> None:
     """Connect the backend to a project, set up the queue, and print what was done."""
     from backend.addresses import require_web_address
-    from backend.loop import projects
+    from backend.loop import project_setup
 
     require_web_address("--url", url, "http://localhost:9090")
     context = open_context()
-    for line in projects.connect(context, project, url):
+    for line in project_setup.connect(context, project, url):
         typer.echo(line)
 
 
@@ -190,9 +190,9 @@ def status(project: Project) -> None:
     from rich.console import Console
 
     from backend.cli import tables
-    from backend.loop import projects
+    from backend.loop import project_status
 
-    Console().print(tables.status(projects.status(open_context(), project)))
+    Console().print(tables.status(project_status.status(open_context(), project)))
 
 
 @app.command()

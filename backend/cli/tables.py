@@ -12,7 +12,7 @@ from rich.text import Text
 from backend.acquisition import Acquisition
 from backend.evaluation import basis
 from backend.evaluation.label_quality import LabelIssue, by_task
-from backend.loop.projects import Status
+from backend.loop.project_status import Status
 from backend.model_versions import ModelVersion
 from backend.types import Ranking
 

@@ -21,7 +21,7 @@ import time
 
 from backend.errors import BackendError, BusyError, ModelError, SettingError, TrainingError
 from backend.evaluation.label_quality import by_task
-from backend.loop import absent, demands, pauses, projects, served_models, studio_state
+from backend.loop import absent, demands, pauses, project_setup, served_models, studio_state
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
@@ -231,7 +231,7 @@ class Cycle:
     def configure(self, project_id: int) -> None:
         """Set the project up in Label Studio."""
         self._begin("configure", project_id)
-        projects.configure(self.context, self.jobs, project_id)
+        project_setup.configure(self.context, self.jobs, project_id)
         self.jobs.once("check", project_id)
 
     def reconcile(self) -> None:
@@ -246,7 +246,7 @@ class Cycle:
             for project_id in project_ids:
                 studio_state.note_error(context, project_id, str(error))
             return
-        projects.recover_lost_projects(context, hooks)
+        project_setup.recover_lost_projects(context, hooks)
         for project_id in project_ids:
             try:
                 with absent.tolerated(context, project_id, "reconcile"):

@@ -12,7 +12,7 @@ from backend import settings as settings_table
 from backend.errors import NotFoundError, TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
-from backend.loop import pauses, projects, served_models
+from backend.loop import pauses, project_setup, served_models
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import old_versions, push, stored_answers
@@ -37,11 +37,11 @@ def reconcile(
         return
     info = infos[project_id]
     record = replace(stored, label_config=info.label_config)
-    projects.note_studio_state(context, record, info.sampling, hooks)
+    project_setup.note_studio_state(context, record, info.sampling, hooks)
     failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
     changed = failed or context.progress.recall(project_id, "checked") != now
-    misdirected = changed and projects.is_misdirected(context, record, info.model_version)
-    if misdirected or projects.is_drifted(context, record, hooks):
+    misdirected = changed and project_setup.is_misdirected(context, record, info.model_version)
+    if misdirected or project_setup.is_drifted(context, record, hooks):
         jobs.once("configure", project_id)
     # Not with `record`, because its label config may be newer than the last /setup.
     stored_answers.of_accepted(context, project_id).adopt(stored)

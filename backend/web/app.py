@@ -11,7 +11,7 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from backend.loop import projects, serving
+from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.demands import enqueue_training
 from backend.loop.review import label_review
@@ -106,7 +106,7 @@ class _Endpoints:
 
     def project(self, request: Request, project_id: Id) -> Response:
         """Return the status of a project."""
-        text = project_out(projects.status(self._context, project_id)).model_dump_json()
+        text = project_out(project_status.status(self._context, project_id)).model_dump_json()
         return Response(redacted(text, request.app.state.roots), media_type="application/json")
 
     def label_errors(self, project_id: Id) -> list[LabelErrorOut]:

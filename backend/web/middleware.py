@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from backend.errors import AuthError, BackendError, RedisDownError
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.web import metrics, origins
 from backend.web.bodies import MAX_BODY_BYTES, too_large

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from backend.evaluation import basis
 from backend.evaluation.label_quality import LabelIssue, by_task
-from backend.loop.projects import Status
+from backend.loop.project_status import Status
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.sampling.bandit import Reward
 

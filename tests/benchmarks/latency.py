@@ -22,7 +22,7 @@ from backend.cli.label_studio_process import label_studio_binary, start_label_st
 from backend.datasets import reader, synthetic
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.simulate.annotator import Oracle
 from backend.store.store import Store

@@ -20,7 +20,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from backend.cli.redis_process import start_redis
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.media import deadline
 from backend.settings import Settings
 from backend.yolo import base_weights

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
-from backend.loop import projects, serving
+from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
 from backend.loop.served_models import models_for
@@ -272,8 +272,8 @@ def test_the_ignored_parts_of_a_label_config_are_in_the_status_and_the_log(
     bad = '<PolygonLabels name="outline" toName="image"/>'
     for _ in range(2):  # Label Studio calls /setup before each prediction
         serving.setup(context, 7, CONFIG.replace("</View>", bad + "</View>"), "", "", "")
-    (warning,) = projects.status(context, 7).warnings
+    (warning,) = project_status.status(context, 7).warnings
     assert 'PolygonLabels "outline" has no labels' in warning
     assert caplog.text.count(warning) == 1
     serving.setup(context, 7, CONFIG, "", "", "")
-    assert projects.status(context, 7).warnings == ()
+    assert project_status.status(context, 7).warnings == ()

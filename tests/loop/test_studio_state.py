@@ -13,7 +13,7 @@ from rich.console import Console
 from backend.cli import tables
 from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.loop import projects, studio_state
+from backend.loop import project_setup, project_status, studio_state
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
@@ -44,10 +44,10 @@ class Studio:
 
     def reconcile(self) -> studio_state.StudioState:
         cycle_of(self.context).reconcile()
-        return projects.status(self.context, self.project).label_studio
+        return project_status.status(self.context, self.project).label_studio
 
     def configure(self, *, set_sampling: bool = False) -> tuple[str, ...]:
-        return projects.configure(self.context, Jobs(self.context.redis), self.project, set_sampling=set_sampling)
+        return project_setup.configure(self.context, Jobs(self.context.redis), self.project, set_sampling=set_sampling)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def studio(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[Stu
 
 
 def test_before_the_first_reconcile_the_state_is_empty(studio: Studio) -> None:
-    state = projects.status(studio.context, studio.project).label_studio
+    state = project_status.status(studio.context, studio.project).label_studio
     assert state == studio_state.StudioState()
     assert state.warnings == ()
 
@@ -117,10 +117,10 @@ def test_the_status_shows_a_revoked_token_until_another_token_works(
     assert state.webhook == "on", "the last known state is still shown"
     assert "refuses the token" in state.warnings[0]
     assert "LABEL_STUDIO_API_KEY" in state.warnings[0]
-    shown = project_out(projects.status(studio.context, studio.project)).label_studio
+    shown = project_out(project_status.status(studio.context, studio.project)).label_studio
     assert (shown.error, shown.warnings) == (state.error, list(state.warnings))
     console = Console(width=300, file=io.StringIO(), record=True)
-    console.print(tables.status(projects.status(studio.context, studio.project)))
+    console.print(tables.status(project_status.status(studio.context, studio.project)))
     assert "refuses the token" in console.export_text()
     studio.context = right
     assert studio.reconcile().warnings == ()

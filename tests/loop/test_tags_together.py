@@ -13,7 +13,7 @@ import pytest
 from backend.errors import ModelError
 from backend.evaluation import calibration
 from backend.labelstudio import label_config
-from backend.loop import projects, serving
+from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring, strategy_inputs
 from backend.loop.scoring.past_predictions import past_models
@@ -408,7 +408,7 @@ def test_each_tags_confidences_are_calibrated_by_its_own_temperature(
         assert calibrated.exclusive == (model.tag.task == "classify")
         soft = calibration.softened if calibrated.exclusive else calibration.scaled
         np.testing.assert_allclose(calibrated.class_probs, soft(plain.class_probs, temperature))
-    (version,) = status_schemas.project_out(projects.status(context, 7)).versions[-1:]
+    (version,) = status_schemas.project_out(project_status.status(context, 7)).versions[-1:]
     assert [tag.temperature for tag in version.tags] == list(temperatures)
     assert version.temperature == temperatures[0]
 

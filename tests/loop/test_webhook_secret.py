@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess
-from backend.loop import projects
+from backend.loop import project_setup
 from backend.loop.context import Context
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from tests.support import CONFIG, open_context, serve
@@ -45,9 +45,9 @@ def test_an_address_that_only_a_caller_of_setup_named_gets_no_secret(attached: t
     record = context.store.project(project)
     assert record is not None
     assert record.backend_url == STRANGER
-    done = projects.configure(context, Jobs(context.redis), project)
+    done = project_setup.configure(context, Jobs(context.redis), project)
     assert any("is not the address of this backend" in line for line in done)
     assert headers(context, project)[f"{STRANGER}/webhook"] is None
     context.label_studio.projects.backends(project)  # Label Studio calls /setup with the address that it has
-    projects.configure(context, Jobs(context.redis), project)
+    project_setup.configure(context, Jobs(context.redis), project)
     assert headers(context, project) == {f"{STRANGER}/webhook": None, f"{url}/webhook": context.store.secret()}

@@ -13,7 +13,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from backend.loop.context import Context
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.queue.rq_queue import QUEUES
 from backend.queue.run_state import LabelCounts
 from backend.types import Json

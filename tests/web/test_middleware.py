@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from backend.loop.context import Context
-from backend.loop.projects import WEBHOOK_HEADER
+from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
@@ -147,7 +147,7 @@ def test_a_bug_of_ours_is_logged_and_not_shown(
     def bug(*_: object) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr("backend.loop.projects.status", bug)
+    monkeypatch.setattr("backend.loop.project_status.status", bug)
     with serve(context) as client:
         answer = client.get("/api/projects/7")
     assert answer.status_code == 500

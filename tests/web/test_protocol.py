@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from backend.evaluation.stopping import Recommendation
-from backend.loop.projects import Status
+from backend.loop.project_status import Status
 from backend.loop.studio_state import StudioState
 from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
 from backend.web.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest

@@ -23,7 +23,7 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.predictions import Predictions
 from backend.labelstudio.client.tabs import DOUBTS_TAB
-from backend.loop import cycle, projects
+from backend.loop import cycle, project_status
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, label_verdicts
 from backend.loop.scoring import late_tasks, push
@@ -163,7 +163,7 @@ def test_the_store_returns_the_saved_issues(reviewed: Context) -> None:
 
 
 def test_the_status_counts_the_issues(reviewed: Context) -> None:
-    status = projects.status(reviewed, 7)
+    status = project_status.status(reviewed, 7)
     out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (2, 1)
     console = Console(width=200, file=io.StringIO(), record=True)

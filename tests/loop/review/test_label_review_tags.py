@@ -15,7 +15,7 @@ from rich.console import Console
 from backend.cli import tables
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review, by_task
-from backend.loop import cycle, projects
+from backend.loop import cycle, project_status
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review
 from backend.loop.scoring import push
@@ -64,7 +64,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
     context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
     context.store.activate(7, publish(context.store, 7, tiny_weights).number)
     context.store.state.save_review(7, 1, Review((*ISSUES, issue(8, 0.95, "label"))))
-    status = projects.status(context, 7)
+    status = project_status.status(context, 7)
     out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
     console = Console(width=200, file=io.StringIO(), record=True)

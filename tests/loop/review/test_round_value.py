@@ -15,7 +15,7 @@ from backend.cli import tables
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.geometry import brush_rle
 from backend.labelstudio import label_config
-from backend.loop import projects
+from backend.loop import project_status
 from backend.loop.context import Context
 from backend.loop.review import round_value
 from backend.model_versions import Metrics, TagModel, TrainingSnapshot
@@ -389,7 +389,7 @@ def test_the_status_shows_all_of_it(project: Context) -> None:
     project.store.state.save_reward(7, Reward(1, "margin", 20, 100, 0.7, 0.25))
     project.store.state.save_reward(7, Reward(2, "entropy", 20, 100, 0.1, 0.25, judged_on=12, interval=(0.02, 0.2)))
     project.progress.remember(7, "ranking_error", "strategy 'bald' needs committee")
-    out = status_schemas.project_out(projects.status(project, 7))
+    out = status_schemas.project_out(project_status.status(project, 7))
     assert [arm.strategy for arm in out.bandit.arms] == ["entropy", "margin"]
     assert [(reward.gain, reward.interval) for reward in out.bandit.history] == [(None, None), (0.1, (0.02, 0.2))]
     assert [sign.name for sign in out.stopping.signs] == [
@@ -402,7 +402,7 @@ def test_the_status_shows_all_of_it(project: Context) -> None:
     assert not out.stopping.stop
     assert "needs committee" in out.ranking_error
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.status(projects.status(project, 7)))
+    console.print(tables.status(project_status.status(project, 7)))
     text = console.export_text()
     assert "continue" in text
     assert "version 1: not judged yet" in text

@@ -16,7 +16,7 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
 from backend.labelstudio.client.http import LabelStudioHTTP
 from backend.labelstudio.client.tabs import QUEUE_TAB
-from backend.loop import projects, served_models, serving
+from backend.loop import project_setup, served_models, serving
 from backend.loop.scoring import holdings
 from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
@@ -265,7 +265,7 @@ def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monk
         reconcile(studio)
         assert studio.client.projects.get(project).model_version == "a title"
         configured: list[int] = []
-        monkeypatch.setattr(projects, "configure", lambda *_: configured.append(1))
+        monkeypatch.setattr(project_setup, "configure", lambda *_: configured.append(1))
         reconcile(studio)
     assert configured == []
 
@@ -281,7 +281,7 @@ def test_a_project_of_a_lost_store_is_recovered_and_no_number_is_used_twice(stud
         reconcile(studio)
         secret = studio.context.store.secret()
         (hook,) = studio.client.projects.webhooks(project)
-        assert hook.headers == {projects.WEBHOOK_HEADER: secret}
+        assert hook.headers == {project_setup.WEBHOOK_HEADER: secret}
         shutil.rmtree(tmp_path / "models/projects" / str(project))
         assert backend.get(f"/api/projects/{project}").status_code == 404
         reconcile(studio)
@@ -324,4 +324,4 @@ def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: St
         versions = studio.context.store.versions(studio.project)
         assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)
         (hook,) = studio.client.projects.webhooks(studio.project)
-    assert hook.headers == {projects.WEBHOOK_HEADER: studio.context.store.secret()}
+    assert hook.headers == {project_setup.WEBHOOK_HEADER: studio.context.store.secret()}
