@@ -103,15 +103,15 @@ class PoolStore:
         wanted, rows = pooled(needs), {"image": len(ids), "box": len(probs)}
         fillings = {column: Filling(column, rows[column.per]) for column in wanted}
         row = 0
-        for name, is_newest in scored.items():
-            end = row + int(is_newest.sum())
+        for name, is_scored in scored.items():
+            end = row + int(is_scored.sum())
             if row < end:
                 arrays = self._read(folder, name, index.headers[name], wanted)
-                boxes = np.repeat(is_newest, np.diff(arrays.header.offsets))
+                boxes = np.repeat(is_scored, np.diff(arrays.header.offsets))
                 probs[offsets[row] : offsets[end]] = _probs(arrays, boxes, classes)
                 for column, filling in fillings.items():
                     if column.per == "image" or boxes.any():
-                        filling.add(arrays.part(column, is_newest))
+                        filling.add(arrays.part(column, is_scored))
             row = end
         columns = gathered({column.table: filling.array() for column, filling in fillings.items()})
         return Pool(ids, offsets, probs, columns, class_weights), tuple(np.concatenate([_NO_IDS, *failed]).tolist())

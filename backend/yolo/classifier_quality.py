@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from backend.evaluation.bootstrap import (
-    Answers,
-    Measured,
-    Rankings,
-    Sample,
-    average_precision,
-    measured,
-    places,
-    summed,
-)
+from backend.evaluation.bootstrap import Measured, measured
+from backend.evaluation.samples import Answers, Rankings, Sample, average_precision, places, summed
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray
 from backend.yolo.classifier import Classifier

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.evaluation.bootstrap import Matches, Mean, Measured, measured, places, summed
+from backend.evaluation.bootstrap import Measured, measured
+from backend.evaluation.samples import Matches, Mean, places, summed
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, YoloTask
 from backend.yolo import classifier_quality, semantic_segmentation

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.datasets import reader
-from backend.evaluation.bootstrap import Measured, Pixels, measured, places, summed
+from backend.evaluation.bootstrap import Measured, measured
 from backend.evaluation.matching import class_map
+from backend.evaluation.samples import Pixels, places, summed
 from backend.geometry import masks
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, YoloTask

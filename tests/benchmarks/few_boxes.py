@@ -22,7 +22,7 @@ import numpy as np
 
 from backend.datasets import synthetic, writer
 from backend.datasets.writer import LabeledImage, Split
-from backend.evaluation.bootstrap import Matches
+from backend.evaluation.samples import Matches
 from backend.policy.hyper_parameters import epochs_for
 from backend.sampling import ranking
 from backend.settings import Settings

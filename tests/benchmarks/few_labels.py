@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from backend.evaluation.bootstrap import Matches
+from backend.evaluation.samples import Matches
 from backend.simulate import records
 from backend.types import BoolArray, IntArray
 from tests.benchmarks.promotion_rules import Challenger, Project, Round, Table, halves_of, losses, table

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from backend.evaluation import bootstrap
-from backend.evaluation.bootstrap import Matches
+from backend.evaluation.samples import Matches
 from backend.types import IntArray
 
 TOLERANCE, DRAWS = 0.02, 60

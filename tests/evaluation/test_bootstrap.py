@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
 
 from backend.evaluation import bootstrap
-from backend.evaluation.bootstrap import Answers, Matches, Mean
+from backend.evaluation.samples import Answers, Matches
 from backend.yolo import evaluate
 from tests.squares import IMGSZ, Learned
 
@@ -37,14 +34,6 @@ def test_the_sample_has_the_map_of_ultralytics(learned: Learned) -> None:
     low, high = measurement.metrics.interval_50_95
     assert low <= measurement.metrics.map50_95 <= high
     assert high < measurement.metrics.interval[1]
-
-
-def test_a_mean_of_samples_is_drawn_as_one() -> None:
-    """mAP50-95 is the mean over ten overlaps on the same images."""
-    labeled = np.ones(2, dtype=np.int64)
-    both = Mean((Answers(np.array([1, 0]), labeled), Answers(np.array([0, 0]), labeled)))
-    assert both.quality(np.array([[1, 1], [2, 0]])).tolist() == [0.25, 0.5]
-    assert both.size == 2
 
 
 def test_95_percent_of_intervals_hold_the_true_quality() -> None:
@@ -92,20 +81,3 @@ def test_images_without_labels_give_no_interval() -> None:
         *(np.zeros(0, dtype=np.int64),) * 2, np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros((5, 2), np.int64)
     )
     assert bootstrap.interval(empty, np.random.default_rng(0)) is None
-
-
-def test_frames_of_one_video_count_as_one(tmp_path: Path) -> None:
-    """Twenty frames of two videos are two draws, not twenty."""
-    place, size = bootstrap.places([f"{video}-{frame}" for video in (3, 4) for frame in range(1, 11)])
-    assert size == 2
-    assert place.tolist() == [0] * 10 + [1] * 10
-
-
-def test_average_precision_is_that_of_scikit_learn() -> None:
-    """Also where scores are equal, and where an image is drawn several times or never."""
-    rng = np.random.default_rng(0)
-    scores = rng.integers(0, 12, 60).astype(np.float32) / 12
-    true = rng.random(60) < 0.3
-    times = rng.integers(0, 4, (20, 60))
-    expected = [average_precision_score(true, scores, sample_weight=drawn) for drawn in times]
-    assert bootstrap.average_precision(scores, true, times) == pytest.approx(expected)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.evaluation.bootstrap import Answers, Measured, measured
+from backend.evaluation.bootstrap import Measured, measured
 from backend.evaluation.promotion import Contest, judge, needs_labels
+from backend.evaluation.samples import Answers
 from backend.model_versions import Metrics
 
 GOOD = Metrics(0.5, 0.3, {"cat": 0.5}, images=20, boxes=40, detections=50, held_out=True)

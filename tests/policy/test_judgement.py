@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from backend.evaluation import matching
-from backend.evaluation.bootstrap import Answers, Measured, measured
+from backend.evaluation.bootstrap import Measured, measured
+from backend.evaluation.samples import Answers
 from backend.model_versions import Metrics
 from backend.policy import judgement
 from backend.policy.judgement import Judgement
