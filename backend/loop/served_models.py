@@ -60,9 +60,9 @@ class ServedModel:
         """Return the objects of a video, or the classes of its frames. Raises MediaError if it cannot be decoded."""
         predictor = None if self.weights is None else self.predictors.get(self.weights, self.imgsz, self.device)
         if tag.task == "classify" and isinstance(predictor, Classifier):
-            return frame_classifier.watch(predictor, video, tag)
+            return frame_classifier.predict_video(predictor, video, tag)
         if tag.task != "classify" and isinstance(predictor, Detector):
-            return tracking.watch(predictor, video, tag.frame_rate, answer_options(tag))
+            return tracking.predict_video(predictor, video, tag.frame_rate, answer_options(tag))
         return _empty_prediction(video, len(self.classes))  # no model, or one of an earlier label config
 
 
@@ -218,7 +218,9 @@ def committee_for(context: Context, settings: Settings, model: ServedModel) -> t
             for version, tag_model in voting_models(context, model, count)
         ]
     loaded = [context.predictors.get(path, model.imgsz, model.device) for path in paths]
-    return ensemble.committee_members(settings.committee, settings.committee_size, list(map(ensemble.voter, loaded)))
+    return ensemble.committee_members(
+        settings.committee, settings.committee_size, list(map(ensemble.member_model, loaded))
+    )
 
 
 def promoted_models(context: Context, model: ServedModel) -> list[tuple[ModelVersion, TagModel]]:

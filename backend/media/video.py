@@ -168,13 +168,13 @@ def frames(video: Video, wanted: Iterable[int], rate: float) -> Iterator[Pixels]
 
 
 def _check_size(video: Video, pixels: Pixels) -> None:
-    """Refuse a frame of another size, as recordings of a browser's window have: regions are relative to one size."""
+    """Raise MediaError for a frame of another size, as in recordings of a window: regions are relative to one size."""
     height, width = pixels.shape[:2]
     if (width, height) != (video.width, video.height):
         first, second = f"{video.width}x{video.height}", f"{width}x{height}"
-        what = f"the frames of the video change their size, from {first} to {second}"
+        problem = f"the frames of the video change their size, from {first} to {second}"
         fix = "encode it anew in one size, e.g. ffmpeg -i in.webm -vf scale=1280:720 out.mp4"
-        raise MediaError(what, where=str(video.path), fix=fix)
+        raise MediaError(problem, where=str(video.path), fix=fix)
 
 
 def _check_end(video: Video, read: int) -> None:

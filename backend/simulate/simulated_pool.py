@@ -29,7 +29,7 @@ from backend.settings import Settings
 from backend.types import FloatArray, Outcomes, Prediction
 from backend.yolo import ensemble
 from backend.yolo.classifier import Classifier
-from backend.yolo.ensemble import Voter
+from backend.yolo.ensemble import MemberModel
 from backend.yolo.predictors import Predictor, load_predictor
 
 
@@ -96,8 +96,8 @@ def _held_out(knowledge: Knowledge) -> tuple[LabeledImage, ...]:
     return knowledge.split.val if knowledge.split.held_out else ()
 
 
-def _voter(knowledge: Knowledge, version: int, settings: Settings) -> Voter:
-    return ensemble.voter(
+def _member_model(knowledge: Knowledge, version: int, settings: Settings) -> MemberModel:
+    return ensemble.member_model(
         load_predictor(knowledge.versions[version], settings.imgsz, settings.device, knowledge.threads)
     )
 
@@ -117,7 +117,7 @@ def _predict(
 def _committee(knowledge: Knowledge, settings: Settings) -> Committee:
     """Return the votes of COMMITTEE on the unlabeled images. Raises ModelError for fewer than two versions."""
     count = min(committee_versions(settings), len(knowledge.versions))
-    detectors = [_voter(knowledge, version, settings) for version in range(count)]
+    detectors = [_member_model(knowledge, version, settings) for version in range(count)]
     members = ensemble.committee_members(settings.committee, settings.committee_size, detectors)
     return ensemble.committee_of(list(ensemble.consult(members, [image.path for image in knowledge.unlabeled])))
 

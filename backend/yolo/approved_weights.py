@@ -1,6 +1,6 @@
 """Which weights a project may name: those whose sha256 the admin wrote into MODEL_DIR/weights.sha256.
 
-Label configs and extra params are written by people who need not be the backend's admin, and weights are pickles.
+Weights are pickles, which can run any code, and people who are not admins write label configs and extra params.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def listed(name: str, model_dir: Path) -> frozenset[str]:
-    """Return the sha256 sums that the admin wrote down for the weights `name`; opens no weights.
+    """Return the sha256 sums that the admin listed for the weights `name`; this opens no weights.
 
-    Raises ModelError, with the command that lists them, if there is none.
+    Raises ModelError if there is none, with the command that adds one.
     """
     if not is_weights_name(name):
         raise ModelError(f"{name!r} is not the plain name of a .pt file", fix="write a name like yolo11n.pt")
     path = model_dir / LISTING
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = (_LINE.fullmatch(line.strip()) for line in lines)
-    sums = frozenset(line[1] for line in found if line is not None and PurePosixPath(line[2]).name == name)
+    entries = (_LINE.fullmatch(line.strip()) for line in lines)
+    sums = frozenset(line[1] for line in entries if line is not None and PurePosixPath(line[2]).name == name)
     if not sums:
         raise ModelError(f"the weights {name} are not approved", where=str(path), fix=_cure(name, model_dir))
     return sums
 
 
 def check(name: str, model_dir: Path) -> None:
-    """Raise ModelError unless the weights `name` are in `model_dir` or its base folder, with a sum that is listed."""
+    """Raise ModelError unless the weights `name` are in `model_dir` or its base folder, and their sum is listed."""
     sums = listed(name, model_dir)
     path = next((path for path in (model_dir / name, model_dir / "base" / name) if path.is_file()), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Where a training starts: pretrained weights, found or downloaded, else an architecture from scratch."""
+"""Where a training starts: from pretrained weights on disk or downloaded, else from scratch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRY_S = 3600.0  # between attempts to download them
 
 @dataclass(frozen=True, slots=True)
 class BaseWeights:
-    """Where a training starts: a weights file, or an architecture's name when there are no pretrained weights."""
+    """Where a training starts: a weights file, or the name of an architecture if there are no pretrained weights."""
 
     source: str
     pretrained: bool
@@ -30,7 +30,7 @@ class BaseWeights:
 
 
 def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseWeights:
-    """Find the base weights `name` in `model_dir` or `model_dir`/base, else download them, else start from scratch.
+    """Return the base weights `name` from `model_dir` or `model_dir`/base, else downloaded, else their architecture.
 
     Raises ModelError for a name with a folder in it, an unknown architecture, and a file for another task.
     """
@@ -56,8 +56,8 @@ def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseW
 
 
 @functools.lru_cache(maxsize=8)
-def _check(path: Path, sha256: str, task: YoloTask) -> None:  # noqa: ARG001 - the sum tells one content from the next
-    """Raise ModelError for a file that is no model for the task; a good one is opened once, not at every /predict."""
+def _check(path: Path, sha256: str, task: YoloTask) -> None:  # noqa: ARG001 - for the cache: a changed file is new
+    """Raise ModelError for a file that is no model for the task. A good file is opened once, not at every /predict."""
     load_model(path, task)
 
 
@@ -69,24 +69,25 @@ def _architecture(name: str, task: YoloTask) -> str:
 
     architecture = f"{Path(name).stem}.yaml"
     try:
-        found = guess_model_task(yaml_model_load(architecture))
+        actual = guess_model_task(yaml_model_load(architecture))
     except FileNotFoundError:
         raise ModelError(
             f"BASE_MODEL={name}: no such file in MODEL_DIR, and no architecture of that name",
             fix=f"put the file into MODEL_DIR, or use a name like {example(task)}",
         ) from None
-    if found != task:
+    if actual != task:
         raise ModelError(
-            f"BASE_MODEL={name} is a {found} model, not a {RECIPES[task].noun} model",
+            f"BASE_MODEL={name} is a {actual} model, not a {RECIPES[task].noun} model",
             fix=f"use a name like {example(task)}",
         )
     return architecture
 
 
 def _download(target: Path) -> bool:
-    """Let ultralytics download official weights; given up after DOWNLOAD_S, and not tried again for RETRY_S.
+    """Let ultralytics download official weights within DOWNLOAD_S; return whether they are there.
 
-    A file remembers a failed attempt, because every job runs in a process of its own.
+    After a failed attempt the next one waits for RETRY_S. A file records the attempt, because every job runs in a
+    process of its own.
     """
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
@@ -94,13 +95,13 @@ def _download(target: Path) -> bool:
     if target.name not in GITHUB_ASSETS_NAMES or (failed.is_file() and time.time() - failed.stat().st_mtime < RETRY_S):
         return False
 
-    def fetch() -> None:
+    def download() -> None:
         try:
             attempt_download_asset(target, retry=0, progress=False)
-        except OSError:  # ConnectionError is one
+        except OSError:  # ConnectionError is a subclass
             return
 
-    thread = threading.Thread(target=fetch, daemon=True)  # its own timeouts add up to minutes
+    thread = threading.Thread(target=download, daemon=True)  # the timeouts of ultralytics add up to minutes
     thread.start()
     thread.join(DOWNLOAD_S)
     if not target.is_file():

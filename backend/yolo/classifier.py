@@ -53,7 +53,7 @@ class Classifier:
         for batch, sizes in self.batches(paths):
             yield from self._predictions(batch, sizes)
 
-    def watch(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
+    def predict_frames(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
         """Yield one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH frames are in memory at a time."""
         pending = iter(frames)
         while scaled := [self._scaled(pixels) for pixels in islice(pending, BATCH)]:

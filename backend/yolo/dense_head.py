@@ -1,4 +1,4 @@
-"""What a detection head says of its anchors, before the best of them become boxes."""
+"""The dense output of a detection head: its values for all anchors, before NMS keeps the best boxes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Dense:
-    """What a model says of all A anchors of B images of one shape, before NMS."""
+class DenseOutput:
+    """The output of a head for all A anchors of B images of one shape, before NMS."""
 
     probs: torch.Tensor  # (B, C, A)
     boxes: torch.Tensor  # (B, 4, A) x centre, y centre, width, height in pixels of the batch
-    sides: torch.Tensor | None  # (B, 4 * reg_max, A) logits of left, top, right, bottom; None where there is no DFL
-    angles: torch.Tensor | None  # (B, A) radians, by which boxes are turned about their centres; None: upright
+    sides: torch.Tensor | None  # (B, 4 * reg_max, A) logits of left, top, right, bottom; None for heads without DFL
+    angles: torch.Tensor | None  # (B, A) radians by which boxes are rotated about their centres, None: upright
     strides: torch.Tensor  # (A,)
-    grids: tuple[tuple[int, int], ...]  # rows and columns of each level; anchors lie level by level, row by row
+    grids: tuple[tuple[int, int], ...]  # rows and columns of each level; anchors are in order of level, row, column
 
 
 def dfl_variance(logits: torch.Tensor, stride: torch.Tensor) -> torch.Tensor:
-    """Return the variance of each box side, Σ k² p_k − (Σ k p_k)² times stride², in px².
+    """Return the variance of each box side (n, 4) in px²: (Σ k² p_k − (Σ k p_k)²) · stride².
 
-    `logits` (n, 4, reg_max) of the distribution focal loss, `stride` (n,); the result is (n, 4). Uniform over 16 bins
-    and stride 1 gives 21.25. Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388
+    `logits` (n, 4, reg_max) are those of the distribution focal loss, `stride` is (n,). A uniform distribution over 16
+    bins with stride 1 gives 21.25. Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388
     """
     import torch
 
@@ -37,7 +37,11 @@ def dfl_variance(logits: torch.Tensor, stride: torch.Tensor) -> torch.Tensor:
 
 
 def anchor_features(levels: Sequence[torch.Tensor], image: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
-    """Return the neck's feature vector at each anchor, pooled to the narrowest level's length: (m, D)."""
+    """Return the neck's feature vectors (m, D) at anchors; D is the lowest number of channels of a level.
+
+    `image` (m,) and `anchor` (m,) are indices; each of `levels` is (B, channels, rows, columns). Longer vectors are
+    pooled to the length D.
+    """
     from torch.nn.functional import adaptive_avg_pool1d
 
     length = min(level.shape[1] for level in levels)

@@ -1,8 +1,8 @@
-"""Images -> Predictions: the only place that predicts with ultralytics.
+"""Detectors: from images to Predictions.
 
-One forward pass gives boxes, the probabilities of all classes, box variance and embeddings: the eval head of
-ultralytics returns its raw logits and the neck's features beside the decoded boxes. Driving the model directly, instead
-of through `YOLO.predict`, keeps the order of the paths, names unreadable files, and frees full-size images at once.
+One forward pass gives boxes, the probabilities of all classes, box variance and embeddings, because the eval head of
+ultralytics returns its raw logits and the neck's features beside the decoded boxes. We call the model directly instead
+of `YOLO.predict`: this keeps the order of the paths, names unreadable files, and frees full-size images at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from backend.errors import ModelError
 from backend.types import ByteArray, FloatArray, Prediction, YoloTask
 from backend.yolo.decoding import Masks, hulls, masks_of, points_confidence
-from backend.yolo.dense_head import Dense, anchor_features, dfl_variance
+from backend.yolo.dense_head import DenseOutput, anchor_features, dfl_variance
 from backend.yolo.letterbox import Letterboxed, read_pixels
 from backend.yolo.runtime import check_finite, load_model, select_device, task_of
 from backend.yolo.tasks import RECIPES
@@ -37,48 +37,48 @@ T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 
-KEEP_CONFIDENCE = 0.05  # lowest confidence of a box that is kept
+KEEP_CONFIDENCE = 0.05  # the lowest confidence of boxes that are kept
 BATCH = 16
-_CPU_PIXELS = 4 * 640 * 640  # per forward pass: above this a CPU's caches overflow, and an image takes 10 to 20% longer
-IOU = 0.7  # of two boxes of one class, above which NMS keeps the surer one; ultralytics' default
+_CPU_PIXELS = 4 * 640 * 640  # per forward pass; with more, a CPU's caches overflow, and an image takes 10 to 20% longer
+IOU = 0.7  # ultralytics' default; of two boxes of one class with a higher IoU, NMS keeps the more confident one
 _NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
-class KeptBoxes(Generic[A]):
-    """The n boxes that NMS keeps, as tensors or as arrays, in pixels of the image as the model sees it."""
+class NmsBoxes(Generic[A]):
+    """The n boxes that NMS keeps, as tensors or as arrays, in pixels of the letterboxed image."""
 
-    boxes: A  # (n, 4) xyxy; of turned boxes x centre, y centre, width, height
+    boxes: A  # (n, 4) xyxy; rotated boxes: x centre, y centre, width, height
     confidence: A  # (n,)
     class_probs: A  # (n, C)
-    variance: A | None  # (n, 4) DFL variance in px², None where the head has no DFL
-    extra: A  # (n, E) what the task adds: the angle, the mask's coefficients, or the points; E = 0 for boxes alone
+    variance: A | None  # (n, 4) DFL variance in px², None for heads without DFL
+    extra: A  # (n, E) the task's own columns: angle, mask coefficients, or keypoints; E = 0 for upright boxes
     features: A  # (n, D) embeddings
 
-    def map(self, change: Callable[[A], B]) -> KeptBoxes[B]:
-        """Return the same with each array changed."""
+    def map(self, change: Callable[[A], B]) -> NmsBoxes[B]:
+        """Return the same boxes with `change` applied to each array."""
         arrays = {part.name: getattr(self, part.name) for part in fields(self)}
         changed: dict[str, Any] = {name: None if old is None else change(old) for name, old in arrays.items()}
-        return KeptBoxes(**changed)
+        return NmsBoxes(**changed)
 
-    def by_image(self, counts: Sequence[int]) -> list[KeptBoxes[A]]:
-        """Return the boxes of each image, `counts` in turn."""
+    def by_image(self, counts: Sequence[int]) -> list[NmsBoxes[A]]:
+        """Return the boxes of each image; `counts` are their numbers, in order."""
         ends = np.cumsum([0, *counts]).tolist()
         return [self.map(partial(_rows, begin, end)) for begin, end in pairwise(ends)]
 
 
 def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
-    """Return a Detector of a weights file; `device` as ultralytics spells it, empty for a GPU where there is one.
+    """Return a Detector with the weights of a file; `device` as ultralytics writes it, "" for a GPU if there is one.
 
-    `threads` is the number it computes with on a CPU, 0: one for each core; the last bits of a result depend on it.
-    Raises ModelError as `load_model` does, SettingError for a device this machine lacks.
+    `threads` is the number of CPU threads, 0: one per core. The last bits of a result depend on it. Raises ModelError
+    as `load_model` does, and SettingError for a device that this machine lacks.
     """
     model = load_model(weights)
     if (task := task_of(model)) in ("classify", "semantic"):
         raise ModelError(f"a {RECIPES[task].noun} model finds no objects", where=str(weights))
     from ultralytics.nn.autobackend import AutoBackend
 
-    # end2end=False: the one-to-many head of YOLO26 goes through NMS like the others, which says what anchors it kept.
+    # end2end=False uses the one-to-many head of YOLO26, so that NMS tells which anchors it kept, as for other models.
     return Detector(AutoBackend(model, select_device(device), end2end=False, verbose=False), imgsz, threads)
 
 
@@ -86,7 +86,7 @@ class Detector:
     """A detection model in memory, safe to share between threads."""
 
     def __init__(self, model: Any, imgsz: int, threads: int = 0) -> None:
-        """Take an ultralytics AutoBackend and the longest side, in pixels, that images are scaled to."""
+        """Take an ultralytics AutoBackend, and the longest side in pixels to which images are scaled."""
         from ultralytics.data.augment import LetterBox
         from ultralytics.utils.checks import check_imgsz
 
@@ -94,7 +94,7 @@ class Detector:
         self._model = model.eval()
         self._head = model.model.model[-1]
         task = task_of(model.model)
-        assert task is not None, "load_model lets no other through"
+        assert task is not None, "load_model refuses models without a task"
         self.task: YoloTask = task
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         size = check_imgsz(imgsz, stride=model.stride, min_dim=2)
@@ -103,15 +103,15 @@ class Detector:
         self._lock = threading.Lock()  # the head caches its anchors for the last image shape
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
-        """Give one Prediction per path, in order; at most 2 * BATCH letterboxed images are held at a time.
+        """Yield one Prediction per path, in order; at most 2 * BATCH letterboxed images are in memory at a time.
 
-        An image's Prediction does not depend on its neighbours: images are batched with those of their own shape.
-        Raises MediaError naming a file that is not an image, ModelError when the model's output is not finite.
+        A Prediction does not depend on the other images, because a batch holds images of one shape only. Raises
+        MediaError naming a file that is not an image, and ModelError if the model's output is not finite.
         """
         return self.run(paths, self._forward)
 
     def run(self, paths: Sequence[Path], forward: Callable[[Sequence[Letterboxed]], Sequence[T]]) -> Iterator[T]:
-        """Yield what `forward` gives for each path, in order; it gets images of one shape at a time."""
+        """Yield one result of `forward` per path, in order; `forward` gets images of one shape at a time."""
         windows = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             reads = [readers.submit(self._read, path) for path in windows[0]] if windows else []
@@ -120,15 +120,15 @@ class Detector:
                 reads = [readers.submit(self._read, path) for path in following]
                 yield from self._by_shape(images, forward)
 
-    def watch(
+    def predict_frames(
         self, frames: Iterable[npt.NDArray[np.uint8]], iou: float = IOU, lowest: float = KEEP_CONFIDENCE
     ) -> Iterator[Prediction]:
-        """Give one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH of them are held at a time.
+        """Yield one Prediction per frame of a video (h, w, 3) BGR, in order; BATCH frames are in memory at a time.
 
-        `iou` is that of NMS, `lowest` the confidence of a box that is kept.
+        `iou` is the threshold of NMS, `lowest` the lowest confidence of boxes that are kept.
         """
-        left = iter(frames)
-        while images := [self._letterboxed(pixels) for pixels in islice(left, BATCH)]:
+        pending = iter(frames)
+        while images := [self._letterboxed(pixels) for pixels in islice(pending, BATCH)]:
             yield from self._by_shape(images, partial(self._forward, iou=iou, lowest=lowest))
 
     def _read(self, path: Path) -> Letterboxed:
@@ -144,15 +144,16 @@ class Detector:
         shapes: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             shapes.setdefault(image.pixels.shape, []).append(index)
-        found: dict[int, T] = {}
-        for (height, width, _), same in shapes.items():
+        outputs: dict[int, T] = {}
+        for (height, width, _), indices_of_shape in shapes.items():
             size = self._forward_size(height * width)
-            for indices in (same[start : start + size] for start in range(0, len(same), size)):
-                found |= zip(indices, forward([images[index] for index in indices]), strict=True)
-        return [found[index] for index in range(len(images))]
+            for start in range(0, len(indices_of_shape), size):
+                indices = indices_of_shape[start : start + size]
+                outputs |= zip(indices, forward([images[index] for index in indices]), strict=True)
+        return [outputs[index] for index in range(len(images))]
 
     def _forward_size(self, pixels: int) -> int:
-        """Return how many images of `pixels` each go through the model at once."""
+        """Return how many images with this number of pixels go through the model at once."""
         return BATCH if self._model.device.type != "cpu" else max(1, min(BATCH, _CPU_PIXELS // pixels))
 
     def _forward(
@@ -161,25 +162,25 @@ class Detector:
         """Run the model once on images of one letterboxed shape."""
         import torch
 
-        with self._alone():
+        with self._locked():
             pixels = self.stack(images)
             decoded, raw = self._model(pixels)
-            on_device, counts = self._kept(decoded, raw, iou, lowest)
+            on_device, counts = self._after_nms(decoded, raw, iou, lowest)
             masks: Sequence[Masks | None] = [None] * len(images)
             if self.task == "segment":
                 objects = zip(images, decoded[1], on_device.by_image(counts), strict=True)
                 masks = [masks_of(image, protos, of.extra, of.boxes) for image, protos, of in objects]
-            kept = on_device.map(_as_array)
+            nms_boxes = on_device.map(_as_array)
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
             looks = thumbnails(pixels)
-        kept.map(check_finite)
+        nms_boxes.map(check_finite)
         check_finite(embeddings)
-        parts = zip(images, kept.by_image(counts), embeddings, masks, looks, strict=True)
+        parts = zip(images, nms_boxes.by_image(counts), embeddings, masks, looks, strict=True)
         return [self._prediction(*part) for part in parts]
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Use the model in this thread only; torch's number of threads is set anew, because each thread has its own."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the model for this thread, and set torch's number of threads, which is another in each Python thread."""
         import torch
 
         with self._lock, torch.inference_mode():
@@ -193,34 +194,36 @@ class Detector:
         pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self._model.device)
         return pixels.permute(0, 3, 1, 2).contiguous().flip(1).float().div_(255)
 
-    def dense(self, batch: torch.Tensor, perturb: Callable[[int, torch.Tensor], torch.Tensor] | None = None) -> Dense:
-        """Return what the model says of every anchor; `perturb(i, x)` changes what the head's i-th last layer gets."""
-        last = [branch[-1] for branch in (*self._head.cv2, *self._head.cv3)]
-        with self._alone():
-            hooks = [] if perturb is None else [_before(conv, partial(perturb, i)) for i, conv in enumerate(last)]
+    def dense(
+        self, batch: torch.Tensor, perturb: Callable[[int, torch.Tensor], torch.Tensor] | None = None
+    ) -> DenseOutput:
+        """Return the dense output for a batch; `perturb(i, x)` changes the input of the head's i-th last layer."""
+        layers = [branch[-1] for branch in (*self._head.cv2, *self._head.cv3)]
+        with self._locked():
+            hooks = [] if perturb is None else [_before(conv, partial(perturb, i)) for i, conv in enumerate(layers)]
             try:
                 decoded, raw = self._model(batch)
             finally:
                 for hook in hooks:
                     hook.remove()
-            found = decoded[0] if self.task == "segment" else decoded  # the other one are the masks' prototypes
-            return Dense(
-                probs=found[:, 4 : 4 + len(self.classes)],
-                boxes=found[:, :4],
+            output = decoded[0] if self.task == "segment" else decoded  # decoded[1] holds the prototypes of masks
+            return DenseOutput(
+                probs=output[:, 4 : 4 + len(self.classes)],
+                boxes=output[:, :4],
                 sides=raw["boxes"] if self._head.reg_max > 1 else None,
-                angles=found[:, -1] if self.task == "obb" else None,
+                angles=output[:, -1] if self.task == "obb" else None,
                 strides=self._head.strides[0],
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )
 
-    def _kept(
+    def _after_nms(
         self, decoded: torch.Tensor, raw: dict[str, Any], iou: float, lowest: float
-    ) -> tuple[KeptBoxes[torch.Tensor], list[int]]:
-        """Return the kept boxes of all images, and their number per image."""
+    ) -> tuple[NmsBoxes[torch.Tensor], list[int]]:
+        """Return the boxes of all images that NMS keeps, and their number per image."""
         import torch
         from ultralytics.utils.nms import non_max_suppression
 
-        kept, anchors = non_max_suppression(
+        rows_by_image, anchors = non_max_suppression(
             decoded,
             lowest,
             iou,
@@ -229,51 +232,51 @@ class Detector:
             return_idxs=True,
             rotated=self.task == "obb",
         )
-        counts = [len(boxes) for boxes in kept]
+        counts = [len(boxes) for boxes in rows_by_image]
         image = torch.arange(len(counts), device=self._model.device).repeat_interleave(
             torch.tensor(counts, device=self._model.device)
         )
         anchor = torch.cat([index.view(-1).long() for index in anchors])
-        found = torch.cat(kept)
+        rows = torch.cat(rows_by_image)
         variance = None
         if self._head.reg_max > 1:
             sides = raw["boxes"][image, :, anchor].unflatten(1, (4, -1))
             variance = dfl_variance(sides, self._head.strides[0, anchor])
-        kept = KeptBoxes(
-            boxes=found[:, :4],
-            confidence=found[:, 4],
+        nms_boxes = NmsBoxes(
+            boxes=rows[:, :4],
+            confidence=rows[:, 4],
             class_probs=raw["scores"][image, :, anchor].sigmoid(),
             variance=variance,
-            extra=found[:, 6:].contiguous(),  # the last bits of masks depend on how it lies in memory
+            extra=rows[:, 6:].contiguous(),  # the last bits of masks depend on the memory layout
             features=anchor_features(raw["feats"], image, anchor),
         )
-        return kept, counts
+        return nms_boxes, counts
 
     def _prediction(
         self,
         image: Letterboxed,
-        kept: KeptBoxes[FloatArray],
+        nms_boxes: NmsBoxes[FloatArray],
         embedding: FloatArray,
         masks: Masks | None,
         thumbnail: ByteArray,
     ) -> Prediction:
-        boxes, rotated, keypoints = kept.boxes, None, None
+        boxes, rotated, keypoints = nms_boxes.boxes, None, None
         if self.task == "obb":
-            letterboxed = np.concatenate([boxes, kept.extra], axis=1)
+            letterboxed = np.concatenate([boxes, nms_boxes.extra], axis=1)
             rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
         shape_confidence = masks.confidence if masks else None
         if self.task == "pose":
-            keypoints = image.upright_keypoints(kept.extra.reshape(len(boxes), *self._head.kpt_shape))
+            keypoints = image.upright_keypoints(nms_boxes.extra.reshape(len(boxes), *self._head.kpt_shape))
             shape_confidence = points_confidence(keypoints)
         return Prediction(
             width=image.width,
             height=image.height,
             boxes=image.upright(boxes),
-            class_probs=kept.class_probs,
-            confidence=kept.confidence,
+            class_probs=nms_boxes.class_probs,
+            confidence=nms_boxes.confidence,
             embedding=embedding,
-            box_variance=None if kept.variance is None else kept.variance / image.gain**2,
-            box_embeddings=kept.features,
+            box_variance=None if nms_boxes.variance is None else nms_boxes.variance / image.gain**2,
+            box_embeddings=nms_boxes.features,
             rotated=rotated,
             outlines=masks.outlines if masks else None,
             keypoints=keypoints,
@@ -292,5 +295,5 @@ def _as_array(values: torch.Tensor) -> FloatArray:
 
 
 def _before(conv: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Let a layer get `change(x)` instead of x; returns the hook."""
+    """Make a layer get `change(x)` instead of x; return the hook."""
     return conv.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]),))

@@ -1,4 +1,4 @@
-"""Weights -> their quality on validation images, measured as ultralytics does, classes matched by name."""
+"""The quality of weights on the validation set, measured as ultralytics does, with classes matched by name."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from backend.yolo.runtime import load_model, select_device, task_of, yolo_class
 from backend.yolo.tasks import RECIPES
 
 _OVERLAPS = 10  # IoU thresholds of mAP50-95; the first is that of mAP50
-_RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> where ultralytics keeps which detections are right
+_RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> ultralytics' key for which detections are right
 
 
 def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Metrics:
-    """Return what `measure` does, without what it was computed from."""
+    """Return the metrics of `measure` alone."""
     return measure(weights, data_yaml, imgsz, device).metrics
 
 
 def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured:
-    """Return the quality of a model on the `val` split of a data set.
+    """Return the quality of a model on the `val` split of a data set, and the values per image for a bootstrap.
 
-    The model's classes are matched to the data's by name, so versions from before and after a change of labels compare:
-    a class the model lacks gets AP 0, a class the data lacks is ignored. mAP is over the classes with boxes in `val`,
-    measured as ultralytics does (confidence >= 0.001), on what the model's task finds; the data set must be one for
-    this task. Raises ModelError as `load_model` does.
+    The model's classes are matched to those of the data by name, so that versions before and after a change of labels
+    can be compared. A class that the model lacks gets AP 0, a class that the data lack is ignored. mAP is the mean over
+    the classes with boxes in `val`, measured as ultralytics does (confidence >= 0.001). The data set must be for the
+    model's task. Raises ModelError as `load_model` does.
     """
     model = load_model(weights)
     task = task_of(model) or "detect"
@@ -61,11 +61,11 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
             }
         )
         validator(model=model)
-    found = getattr(validator.metrics, RECIPES[task].metric)
-    ap50 = zip(found.ap_class_index, found.ap50, strict=True)
+    task_metrics = getattr(validator.metrics, RECIPES[task].metric)
+    ap50 = zip(task_metrics.ap_class_index, task_metrics.ap50, strict=True)
     metrics = Metrics(
-        map50=float(found.map50),
-        map50_95=float(found.map),
+        map50=float(task_metrics.map50),
+        map50_95=float(task_metrics.map),
         class_ap50={validator.names[index]: float(ap) for index, ap in ap50},
         images=validator.seen,
         boxes=int(validator.metrics.nt_per_class.sum()),
@@ -77,17 +77,17 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What the validator found in one image."""
+    """The k detections and the l labels of one image."""
 
     name: str
     confidence: FloatArray  # (k,)
     classes: FloatArray  # (k,)
-    right: BoolArray  # (k, 10) by IoU >= .5, .55, ... .95
+    right: BoolArray  # (k, 10) whether a detection is right at IoU >= .5, .55, ... .95
     labels: FloatArray  # (l,) classes
 
 
 def _matches(images: Sequence[_Image], classes: int, overlap: int) -> Matches:
-    """Return the matches at one of the overlaps."""
+    """Return the matches of detections and labels at one of the IoU thresholds."""
     place, size = places([image.name for image in images])
     labels = [np.bincount(image.labels.astype(np.int64), minlength=classes) for image in images]
     return Matches(
@@ -101,17 +101,21 @@ def _matches(images: Sequence[_Image], classes: int, overlap: int) -> Matches:
 
 @functools.cache
 def _validator_class(task: YoloTask) -> Any:
-    """Return ultralytics' validator of a task with the model's classes renumbered to those of the data."""
+    """Return ultralytics' validator of a task, changed to renumber the model's classes to those of the data."""
     import torch
 
     validator: Any = yolo_class(RECIPES[task].validator)
 
     class ByName(validator):
+        """A validator that matches classes by name."""
+
         def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
-            self.names = self.data["names"]  # with fewer names than the data it skips the labels of the others
+            """Return the images and labels, with all names of the data."""
+            self.names = self.data["names"]  # with fewer names, ultralytics would skip labels
             return super().get_dataloader(dataset_path, batch_size)
 
         def init_metrics(self, model: Any) -> None:
+            """Number the classes of the model like those of the data, -1 for a class that the data lack."""
             super().init_metrics(model)
             self.names = self.metrics.names = self.data["names"]
             number = {name: index for index, name in self.names.items()}
@@ -120,6 +124,7 @@ def _validator_class(task: YoloTask) -> Any:
             self.matched: list[_Image] = []
 
         def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            """Keep the matches of each image beside ultralytics' own metrics."""
             super().update_metrics(preds, batch)
             stats, right = self.metrics.stats, _RIGHT[RECIPES[task].metric]
             for place in range(-len(preds), 0):
@@ -129,12 +134,13 @@ def _validator_class(task: YoloTask) -> Any:
                 self.matched.append(_Image(name, confidence, classes, hits, labels))
 
         def postprocess(self, preds: Any) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = super().postprocess(preds)
-            for boxes in found:
+            """Return the detections of each image with the class numbers of the data, without its other classes."""
+            detections: list[dict[str, Any]] = super().postprocess(preds)
+            for boxes in detections:
                 boxes["cls"] = self.to_data.to(boxes["cls"].device)[boxes["cls"].long()].float()
-                known = boxes["cls"] >= 0
-                boxes |= {key: value[known] for key, value in boxes.items()}
+                in_data = boxes["cls"] >= 0
+                boxes |= {key: value[in_data] for key, value in boxes.items()}
                 self.detections += int((boxes["conf"] >= KEEP_CONFIDENCE).sum())
-            return found
+            return detections
 
     return ByName

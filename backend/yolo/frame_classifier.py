@@ -1,4 +1,4 @@
-"""The frames of a video, one by one, as a classifier sees them, and which of them a training learns."""
+"""Classification of the frames of a video, and the choice of frames for training."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from backend.yolo import lstm, thumbnails, video_uncertainty
 from backend.yolo.classifier import Classifier
 from backend.yolo.runtime import check_finite
 
-MOST = 60  # frames of one video with the same labels that are learned: a long one has nothing new to say
-_LIKELY = 0.5  # probability of a label
-BLUR = 3  # frames: nearer to the border of a segment people do not agree what a frame shows
+MOST = 60  # frames with the same labels that are learned from one video, as more of them show little new
+_LIKELY = 0.5  # probability from which on a frame has a label
+BLUR = 3  # frames beside the border of a segment, about which annotators disagree
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledVideo:
-    """A task's video and all the segments that were drawn on it."""
+    """The video of a task, and all segments that were drawn on it."""
 
     task_id: int
     video: Video
     segments: tuple[LabeledBox, ...]
 
 
-def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
-    """Return what every so many frames of a video show: n whole frames, with the probabilities of all classes.
+def predict_video(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
+    """Return the Prediction of a video: one box per sampled frame, the whole frame, with all class probabilities.
 
-    A classifier with an LSTM beside it says what that says of them. Memory grows with the probabilities, or else with
-    the embeddings, not with the pixels seen. Raises MediaError as `video.frames` does.
+    If the model holds an LSTM, the probabilities are those of the LSTM. Memory grows with the probabilities (with an
+    LSTM: with the embeddings), not with the pixels. Raises MediaError as `video.frames` does.
     """
     rate, length = tag.frame_rate, video.length(tag.frame_rate)
-    wanted = looked_at(video, tag)
+    sampled = sampled_frames(video, tag)
     probs: list[FloatArray] = []
     embeddings: list[FloatArray] = []
     embedding: FloatArray = np.zeros(1, np.float32)  # (D,) the sum so far
     thumbnail: IntArray = np.zeros(1, np.int64)  # (192,) the sum so far
-    for found in classifier.watch(frames(video, wanted, rate)):
-        probs.append(found.class_probs[0])
+    for prediction in classifier.predict_frames(frames(video, sampled, rate)):
+        probs.append(prediction.class_probs[0])
         if classifier.temporal is not None:
-            embeddings.append(found.embedding)
-        embedding = embedding + found.embedding
-        thumbnail = thumbnail + found.thumbnail
-    n = len(probs)  # a header may promise a frame too many
+            embeddings.append(prediction.embedding)
+        embedding = embedding + prediction.embedding
+        thumbnail = thumbnail + prediction.thumbnail
+    n = len(probs)  # frames may be missing at the end
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
     if embeddings:
         table = check_finite(lstm.probabilities(classifier.temporal, np.stack(embeddings)))
-    numbers, entropy = np.array(wanted[:n], np.int64), video_uncertainty.of_labels(table)
+    numbers, entropy = np.array(sampled[:n], np.int64), video_uncertainty.of_labels(table)
     labels, rows = np.nonzero(table.T >= _LIKELY)
     return Prediction(
         width=video.width,
@@ -70,48 +70,48 @@ def watch(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:
 
 
 def embeddings_of(classifier: Classifier, video: Video, tag: ControlTag) -> FloatArray:
-    """Return what the last layer sees of the frames that are looked at (n, D). Raises MediaError as `watch` does."""
-    found = classifier.watch(frames(video, looked_at(video, tag), tag.frame_rate))
-    return np.stack([one.embedding for one in found])
+    """Return the embeddings (n, D) of the sampled frames: the inputs of the last layer. Raises as `predict_video`."""
+    predictions = classifier.predict_frames(frames(video, sampled_frames(video, tag), tag.frame_rate))
+    return np.stack([prediction.embedding for prediction in predictions])
 
 
 def labels_of(labeled: LabeledVideo, tag: ControlTag, n: int) -> BoolArray:
-    """Return the labels (n, L) of the first n frames that are looked at."""
+    """Return the labels (n, L) of the first n sampled frames."""
     length = labeled.video.length(tag.frame_rate)
     marks = timeline_segments.frame_labels(_segments(labeled.segments, length), length, tag.labels)
     return marks[:: frame_step(tag.attributes)][:n]
 
 
-def looked_at(video: Video, tag: ControlTag) -> range:
-    """Return the frames that are looked at, as Label Studio counts them."""
+def sampled_frames(video: Video, tag: ControlTag) -> range:
+    """Return the numbers of the sampled frames, as Label Studio counts them."""
     return range(1, video.length(tag.frame_rate) + 1, frame_step(tag.attributes))
 
 
-def sample(found: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping[int, tuple[LabeledBox, ...]]:
-    """Return the frames of a video that are learned, ascending, and the labels of each; none: nothing is to be seen.
+def sample(drawn: Sequence[LabeledBox], tag: ControlTag, length: int) -> Mapping[int, tuple[LabeledBox, ...]]:
+    """Return the frames of a video that are learned, ascending, with the labels of each; a frame may have no label.
 
-    Of the frames looked at, those near a border are left out, and of many with the same labels some: MOST at even
-    distances. A segment that would have none of its own has the one in its middle.
+    They are the sampled frames, without those near the border of a segment. Of frames with the same labels at most MOST
+    are taken, at even distances. The frame in the middle of each segment is always a candidate.
     """
-    segments = _segments(found, length)
+    segments = _segments(drawn, length)
     marks = timeline_segments.frame_labels(segments, length, tag.labels)
-    middles = [(one.start + min(one.end, length)) // 2 - 1 for one in segments]
+    middles = [(segment.start + min(segment.end, length)) // 2 - 1 for segment in segments]
     rows = np.union1d(_clear(marks, frame_step(tag.attributes)), np.array(middles, np.int64))
-    kept = np.sort(np.concatenate([np.zeros(0, np.int64), *(_spread(group) for group in _alike(marks, rows))]))
+    chosen = np.sort(np.concatenate([np.zeros(0, np.int64), *(_spread(group) for group in _alike(marks, rows))]))
     return {
         int(row) + 1: tuple(
             LabeledBox(tag.labels[label], WHOLE, frame=int(row) + 1) for label in np.flatnonzero(marks[row])
         )
-        for row in kept
+        for row in chosen
     }
 
 
-def _segments(found: Sequence[LabeledBox], length: int) -> list[Segment]:
-    return [Segment(one.frame, one.last, one.label) for one in found if one.frame <= length]
+def _segments(drawn: Sequence[LabeledBox], length: int) -> list[Segment]:
+    return [Segment(region.frame, region.last, region.label) for region in drawn if region.frame <= length]
 
 
 def _clear(marks: BoolArray, step: int) -> IntArray:
-    """Return every `step`-th row of (n, L) that is like those BLUR before and after it."""
+    """Return every `step`-th row of (n, L) that equals the rows BLUR before and BLUR after it."""
     rows = np.arange(0, len(marks), step)
     around = (np.clip(rows + shift, 0, len(marks) - 1) for shift in (-BLUR, BLUR))
     same = np.all([(marks[other] == marks[rows]).all(axis=1) for other in around], axis=0)
@@ -119,12 +119,12 @@ def _clear(marks: BoolArray, step: int) -> IntArray:
 
 
 def _alike(marks: BoolArray, rows: IntArray) -> Iterator[IntArray]:
-    """Yield the rows that have the same marks, group by group."""
+    """Yield groups of the `rows` whose labels in `marks` are the same."""
     _, group = np.unique(marks[rows], axis=0, return_inverse=True)
     for number in range(int(group.max(initial=-1)) + 1):
         yield rows[group.ravel() == number]
 
 
 def _spread(rows: IntArray) -> IntArray:
-    """Return MOST of the rows at most, at even distances."""
+    """Return at most MOST of the rows, at even distances."""
     return rows if len(rows) <= MOST else rows[np.linspace(0, len(rows) - 1, MOST).round().astype(np.int64)]

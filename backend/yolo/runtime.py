@@ -1,4 +1,4 @@
-"""Opening ultralytics: quiet and offline, its classes, the models in weights files, devices and threads."""
+"""ultralytics and torch at run time: import, weights files, devices, threads and memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensor
 def quiet_ultralytics() -> None:
     """Import ultralytics so that it stays offline and silent, installs nothing and writes nothing outside our folders.
 
-    It also opens weights with its restricted unpickler, which knows nothing but model classes.
+    It then opens weights with its restricted unpickler, which loads model classes only.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve their own kind on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow down a busy machine
     os.environ |= {
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
@@ -37,26 +37,26 @@ def quiet_ultralytics() -> None:
         "ULTRALYTICS_SAFE_LOAD": "true",
     }
     before = os.environ.get("YOLO_CONFIG_DIR")
-    # Settings are only read at import, which also changes how numpy prints.
+    # ultralytics reads its settings at import, and changes numpy's print options.
     with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, np.printoptions():
         os.environ["YOLO_CONFIG_DIR"] = before or folder
         import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
         from ultralytics.data import base as data_base
         from ultralytics.data import utils as data_utils
         from ultralytics.utils import SETTINGS, patches
-    Image.open = patches._image_open  # theirs needs a package for HEIF that is not there, and fails on any other text
+    Image.open = patches._image_open  # ultralytics' own fails on text files, as it needs a package for HEIF
     if before is None:
         del os.environ["YOLO_CONFIG_DIR"]
     dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
     data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
-    bar = data_base.TQDM  # draws itself over anything that listens, whatever YOLO_VERBOSE says
+    bar = data_base.TQDM  # draws a progress bar even with YOLO_VERBOSE=false
     data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
 
 
 def load_model(weights: Path, task: YoloTask | None = None) -> Any:
-    """Return the ultralytics model in a weights file, in float32 on the CPU; `task`: the only one it may be for.
+    """Return the ultralytics model in a weights file, in float32 on the CPU.
 
-    Raises ModelError for a missing or damaged file and for a model of another task.
+    Raises ModelError for a missing or damaged file, and for a model of another task than `task`.
     """
     quiet_ultralytics()
     from ultralytics.nn.tasks import load_checkpoint
@@ -68,8 +68,8 @@ def load_model(weights: Path, task: YoloTask | None = None) -> Any:
     except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
-    found = task_of(model)
-    if found is None or task not in (None, found):
+    model_task = task_of(model)
+    if model_task is None or task not in (None, model_task):
         wanted = task or "detect"
         raise ModelError(
             f"the model is of the class {type(model).__name__}, not a YOLO {RECIPES[wanted].noun} model",
@@ -80,9 +80,9 @@ def load_model(weights: Path, task: YoloTask | None = None) -> Any:
 
 
 def add_module(weights: Path, name: str, module: Any) -> None:
-    """Write a torch module into a weights file as an attribute of its model, which ultralytics carries and never calls.
+    """Write a torch module into a weights file as an attribute of its model. ultralytics keeps it but never calls it.
 
-    A training that starts from the file builds its model anew, without it.
+    A training that starts from the file builds a new model, without the module.
     """
     quiet_ultralytics()
     import torch
@@ -94,10 +94,10 @@ def add_module(weights: Path, name: str, module: Any) -> None:
 
 
 def task_of(model: Any) -> YoloTask | None:
-    """Return the task of an ultralytics model, None for one that is of no use here."""
+    """Return the task of an ultralytics model, None for a model that we do not support."""
     from ultralytics.nn import modules
 
-    for task, recipe in RECIPES.items():  # by its exact class: the models of other tasks are subclasses of this one
+    for task, recipe in RECIPES.items():  # by the exact class, as models of some tasks are subclasses of others
         if type(model).__name__ == recipe.model and isinstance(model.model[-1], getattr(modules, recipe.head)):
             return task
     return None
@@ -110,20 +110,20 @@ def yolo_class(path: str) -> Any:
 
 
 def fix_threads(threads: int) -> None:
-    """Let trainings and evaluations of this process compute with that many threads, on whatever machine.
+    """Let trainings and evaluations of this process compute with this number of threads on any machine.
 
-    Sums over threads round differently with each number of them, so the same seed would train other weights.
+    Rounding depends on the number of threads, so the same seed would train other weights with another number.
     """
     quiet_ultralytics()
     import torch
     from ultralytics.utils import torch_utils
 
-    torch_utils.NUM_THREADS = threads  # select_device sets it anew each time
+    torch_utils.NUM_THREADS = threads  # ultralytics' select_device sets torch's number of threads to it
     torch.set_num_threads(threads)
 
 
 def check_finite(values: FloatArray) -> FloatArray:
-    """Return what a model gave; raises ModelError for NaN and infinity."""
+    """Return the outputs of a model unchanged; raises ModelError if they hold NaN or infinity."""
     if not np.isfinite(values).all():
         raise ModelError("the model's output is not finite", fix="roll back to an earlier version, or train again")
     return values
@@ -132,7 +132,7 @@ def check_finite(values: FloatArray) -> FloatArray:
 def select_device(device: str) -> torch.device:
     """Return the torch device of the DEVICE setting, the first one of a list.
 
-    Raises SettingError where this machine lacks it.
+    Raises SettingError if this machine lacks it.
     """
     quiet_ultralytics()
     import torch
@@ -146,7 +146,7 @@ def select_device(device: str) -> torch.device:
 
 
 def free_memory() -> None:
-    """Give back what the GPU holds of models that are gone."""
+    """Free the GPU memory of models that are no longer used."""
     import torch
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""What differs between the tasks of ultralytics: names of its classes and of its weights, and its metric."""
+"""The tasks of ultralytics, and what differs between them: classes in its code, names of weights, and the metric."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SIZES = "nsmlx"  # of the models of a series
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How ultralytics does one task; trainer and validator are in ultralytics.models.yolo."""
+    """The names of a task in ultralytics; trainer and validator are in ultralytics.models.yolo."""
 
     noun: str  # of its models, for people
     suffix: str  # of the names of its weights and architectures, as in yolo11n-obb.pt
-    series: str = field(default="", kw_only=True)  # the only one that has the task, empty: all
+    series: str = field(default="", kw_only=True)  # the only series of models with this task, "": all have it
     model: str  # class in ultralytics.nn.tasks
     head: str  # class in ultralytics.nn.modules
     trainer: str
     validator: str
-    metric: str  # the attribute of the validator's metrics that the task is judged by
-    quality: str = "mAP50"  # the metric in words
-    labels: str = "boxes"  # what people give, in words
+    metric: str  # the attribute of the validator's metrics with the quality of the task
+    quality: str = "mAP50"  # the name of the metric, for people
+    labels: str = "boxes"  # the name of the labels, for people
     lacks: frozenset[str] = frozenset()  # fields of a Pool that its models cannot fill
 
 
@@ -102,7 +102,7 @@ RECIPES: Mapping[YoloTask, Recipe] = {
 
 
 def details(tag: ControlTag) -> Mapping[str, Any]:
-    """Return what a data.yaml says of a task beside images and names."""
+    """Return the entries of a task's data.yaml beside images and names."""
     if tag.task == "classify":
         return {"multiple": tag.multiple}
     if tag.task == "pose":
@@ -111,7 +111,9 @@ def details(tag: ControlTag) -> Mapping[str, Any]:
 
 
 def _mirror(points: Sequence[str]) -> Mapping[str, Any]:
-    """Return which point each becomes in a mirror, by left and right in their names; without such, none is mirrored.
+    """Return `flip_idx`: for each point, the point that it becomes in a mirror, by "left" and "right" in their names.
+
+    Without such names the result is empty, and images are not mirrored.
 
     >>> _mirror(["nose", "left_eye", "right_eye"]), _mirror(["nose", "tail"])
     ({'flip_idx': [0, 2, 1]}, {})
@@ -124,7 +126,7 @@ def _mirror(points: Sequence[str]) -> Mapping[str, Any]:
 
 
 def weights_name(name: str, task: YoloTask) -> str:
-    """Return the weights of a task that are the counterpart of weights for boxes.
+    """Return the name of the weights for a task that correspond to weights for boxes.
 
     >>> weights_name("yolo11n.pt", "obb"), weights_name("yolo11n-obb.pt", "obb"), weights_name("yolo11n.pt", "detect")
     ('yolo11n-obb.pt', 'yolo11n-obb.pt', 'yolo11n.pt')
@@ -139,17 +141,17 @@ def weights_name(name: str, task: YoloTask) -> str:
 
 
 def task_named(name: str) -> YoloTask:
-    """Return the task that weights are for by their name.
+    """Return the task of weights by their name.
 
     >>> task_named("yolo11n-seg.pt"), task_named("yolo11n.pt")
     ('segment', 'detect')
     """
     stem = Path(name).stem
-    return next((task for task, one in RECIPES.items() if one.suffix and stem.endswith(one.suffix)), "detect")
+    return next((task for task, recipe in RECIPES.items() if recipe.suffix and stem.endswith(recipe.suffix)), "detect")
 
 
 def quality(tag: ControlTag) -> str:
-    """Return the name of what stands where boxes have mAP50; for several classes of an image it is their mean AP."""
+    """Return the name of the metric of a control tag; if images may have several classes, it is the mean AP."""
     return "mAP" if tag.multiple else RECIPES[tag.task].quality
 
 

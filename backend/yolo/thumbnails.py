@@ -1,4 +1,4 @@
-"""Thumbnails: what an image looks like from afar, by which near-copies are found whatever a model knows."""
+"""Thumbnails of images, by which near-duplicates are found independently of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def thumbnails(batch: torch.Tensor) -> ByteArray:
-    """Return the mean colours of 8 x 8 parts of each image, in [0, 255]: (B, 3, h, w) in [0, 1] -> (B, 192)."""
+    """Return the mean colours in [0, 255] of 8 x 8 parts of each image: (B, 3, h, w) in [0, 1] -> (B, 192)."""
     from torch.nn.functional import adaptive_avg_pool2d
 
     small = adaptive_avg_pool2d(batch.float(), THUMBNAIL_SIDE).mul(255).round().flatten(1)
@@ -21,5 +21,5 @@ def thumbnails(batch: torch.Tensor) -> ByteArray:
 
 
 def mean(total: IntArray, count: int) -> ByteArray:
-    """Return the mean of a video's `count` thumbnails, of which `total` is the sum (192,)."""
+    """Return the mean thumbnail (192,) of `count` frames; `total` (192,) is the sum of their thumbnails."""
     return np.rint(total / max(count, 1)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""An LSTM beside the classifier of a timeline's frames: trained on whole videos, judged by them, kept in its file."""
+"""The LSTM of a timeline project: trained and measured on whole videos, and stored in the classifier's file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from backend.evaluation.bootstrap import Measured
 from backend.types import BoolArray, ControlTag, FloatArray, HyperParameters, LstmOptions
 from backend.yolo import classifier_quality, lstm
 from backend.yolo.classifier import TEMPORAL, Classifier
-from backend.yolo.frame_classifier import LabeledVideo, embeddings_of, labels_of, watch
+from backend.yolo.frame_classifier import LabeledVideo, embeddings_of, labels_of, predict_video
 from backend.yolo.lstm import Epoch
 from backend.yolo.runtime import add_module, load_model, select_device
 
-LeftOut: TypeAlias = Callable[[int, MediaError], None]  # gets a task whose video cannot be watched, and why
+LeftOut: TypeAlias = Callable[[int, MediaError], None]  # is called with the task whose video cannot be read, and why
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """What a model says of the frames of some videos that were looked at, and what people say of them."""
+class FramePredictions:
+    """The label probabilities of a model for the n sampled frames of some videos, and the labels of people."""
 
     probs: FloatArray  # (n, L)
     labels: BoolArray  # (n, L)
-    tasks: tuple[str, ...]  # n, the task whose video each frame is of
+    tasks: tuple[str, ...]  # n, the task to whose video each frame belongs
 
 
 def train(
@@ -40,48 +40,62 @@ def train(
     on_epoch: Callable[[Epoch], None],
     left_out: LeftOut,
 ) -> Epoch:
-    """Train an LSTM on what a classifier sees of videos, write it into the weights, and return its last epoch.
+    """Train an LSTM on a classifier's embeddings of videos, write it into the weights, and return its last epoch.
 
-    It begins anew each time, whatever TRAIN_FROM says: each training changes what the embeddings mean that it reads.
-    Of the videos their embeddings are in memory, 5 kB a frame. Raises TrainingError where none can be watched.
+    It starts from scratch whatever TRAIN_FROM says, because each training of the classifier changes the embeddings.
+    The embeddings of all videos are in memory, 5 kB a frame. Raises TrainingError if no video can be read.
     """
     classifier = Classifier(load_model(weights, "classify"), hyper.imgsz, hyper.device)
-    seen = _each(videos, lambda one: embeddings_of(classifier, one.video, tag), left_out)
-    learned = [(each, labels_of(one, tag, len(each))) for one, each in seen]
+    embeddings_by_video = _for_each_video(
+        videos, lambda labeled: embeddings_of(classifier, labeled.video, tag), left_out
+    )
+    sequences = [(embeddings, labels_of(labeled, tag, len(embeddings))) for labeled, embeddings in embeddings_by_video]
     device = select_device(hyper.device)
-    fitted = lstm.train(learned, options, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
+    fitted = lstm.train(sequences, options, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
     add_module(weights, TEMPORAL, fitted.net)
     return fitted.last
 
 
-def watched(
+def predict_videos(
     weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag, imgsz: int, device: str, left_out: LeftOut
-) -> Watched:
-    """Let a model watch videos as it does when it serves. Raises TrainingError where none can be watched."""
+) -> FramePredictions:
+    """Return a model's predictions for labeled videos, made as for /predict.
+
+    Raises TrainingError if no video can be read.
+    """
     classifier = Classifier(load_model(weights, "classify"), imgsz, device)
-    said = _each(videos, lambda one: watch(classifier, one.video, tag).class_probs, left_out)
-    true = [labels_of(one, tag, len(probs)) for one, probs in said]
-    probs = classifier_quality.by_name(np.concatenate([each for _, each in said]), classifier.classes, tag.labels)
-    tasks = [str(one.task_id) for one, probs_of in said for _ in probs_of]
-    return Watched(probs, np.concatenate(true), tuple(tasks))
+    probs_by_video = _for_each_video(
+        videos, lambda labeled: predict_video(classifier, labeled.video, tag).class_probs, left_out
+    )
+    true = [labels_of(labeled, tag, len(probs)) for labeled, probs in probs_by_video]
+    probs = classifier_quality.by_name(
+        np.concatenate([video_probs for _, video_probs in probs_by_video]), classifier.classes, tag.labels
+    )
+    tasks = [str(labeled.task_id) for labeled, video_probs in probs_by_video for _ in video_probs]
+    return FramePredictions(probs, np.concatenate(true), tuple(tasks))
 
 
-def _each(
-    videos: Sequence[LabeledVideo], look: Callable[[LabeledVideo], FloatArray], left_out: LeftOut
+def _for_each_video(
+    videos: Sequence[LabeledVideo], predict: Callable[[LabeledVideo], FloatArray], left_out: LeftOut
 ) -> list[tuple[LabeledVideo, FloatArray]]:
-    """Return what is seen in each video; one that cannot be watched to its end is left out, and told."""
-    found = []
-    for one in videos:
+    """Return each video with its values of `predict`; a video that cannot be read to its end is reported to `left_out`.
+
+    Raises TrainingError if there is no other video.
+    """
+    values = []
+    for labeled in videos:
         try:
-            found.append((one, look(one)))
+            values.append((labeled, predict(labeled)))
         except MediaError as error:
-            left_out(one.task_id, error)
-    if not found:
+            left_out(labeled.task_id, error)
+    if not values:
         raise TrainingError("no labeled video can be watched to its end", fix="upload the videos again")
-    return found
+    return values
 
 
-def measured(found: Watched, labels: Sequence[str]) -> Measured:
-    """Return the mean average precision of the frames where other tasks have mAP50."""
-    sample = classifier_quality.sample(found.probs, found.labels, found.tasks, multiple=True)
-    return bootstrap.measured(classifier_quality.quality(found.probs, found.labels, labels, multiple=True), sample)
+def measured(predictions: FramePredictions, labels: Sequence[str]) -> Measured:
+    """Return the mean average precision over the labels of the frames, and the values per task for a bootstrap."""
+    sample = classifier_quality.sample(predictions.probs, predictions.labels, predictions.tasks, multiple=True)
+    return bootstrap.measured(
+        classifier_quality.quality(predictions.probs, predictions.labels, labels, multiple=True), sample
+    )

@@ -1,6 +1,6 @@
-"""The objects of a video: a detector looks at every frame, a tracker of ultralytics says which boxes are one object.
+"""The objects of a video: a detector finds boxes in every frame, and a tracker of ultralytics links them to objects.
 
-Only key frames are kept: Label Studio draws what is between them.
+A prediction holds key frames only, because Label Studio draws the boxes between them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from backend.types import BoolArray, FloatArray, IntArray, Prediction, Tracks, V
 from backend.yolo import thumbnails, video_uncertainty
 from backend.yolo.detector import KEEP_CONFIDENCE, Detector
 
-MISSED = 5  # looked-at frames in a row: an object overlooked for no longer has not left
+MISSED = 5  # an object that is not detected in at most so many frames in a row has not left
 
 
-def watch(detector: Detector, video: Video, rate: float, options: VideoOptions) -> Prediction:
-    """Return the key frames of the objects in a video, in the frames that Label Studio counts: `rate` a second.
+def predict_video(detector: Detector, video: Video, rate: float, options: VideoOptions) -> Prediction:
+    """Return the key frames of the objects in a video, by Label Studio's numbers of frames at `rate` per second.
 
     `options` are `model_tracker`, `model_conf`, `model_iou` and `<tracker>_<key>`, see `tags.answer_options`.
-    Memory grows with the boxes found, not with the pixels seen. Raises MediaError as `video.frames` does.
+    Memory grows with the number of boxes, not with the pixels. Raises MediaError as `video.frames` does.
     """
-    pixels, images = tee(frames(video, video.numbers(rate), rate))  # apart by one batch of the detector at most
+    pixels, images = tee(frames(video, video.numbers(rate), rate))  # at most one batch of the detector apart
     iou, lowest = float(options["model_iou"]), min(float(options["model_conf"]), KEEP_CONFIDENCE)
-    follower, said = Follower(options), detector.watch(pixels, iou, lowest)
-    # A header may promise a frame too many.
-    for number, prediction, image in zip(video.numbers(rate), said, images, strict=False):
+    follower, predictions = Follower(options), detector.predict_frames(pixels, iou, lowest)
+    # Not strict, as frames may be missing at the end.
+    for number, prediction, image in zip(video.numbers(rate), predictions, images, strict=False):
         follower.add(number, prediction, image)
-    step = math.ceil(rate / video.fps)  # Label Studio shows each frame of the file that often
+    step = math.ceil(rate / video.fps)  # Label Studio shows each frame of the file so many times
     return follower.prediction(video, rate, bridge=(MISSED + 1) * step - 1)
 
 
@@ -41,11 +41,11 @@ class Follower:
     """Follows the objects of one video from frame to frame, and remembers their boxes."""
 
     def __init__(self, options: VideoOptions) -> None:
-        """Take how to follow: `model_tracker`, `model_conf` and `<tracker>_<key>`."""
+        """Take the options of the tracker: `model_tracker`, `model_conf` and `<tracker>_<key>`."""
         self.tracker = _tracker(options)
         self._lowest = float(options["model_conf"])
-        self._confirmed: set[int] = set()  # a tracker believes in a new object when it sees it twice
-        self._frames: list[IntArray] = []  # one item per frame, of k boxes each: (k,)
+        self._confirmed: set[int] = set()  # ids; a tracker confirms a new object when it finds it twice
+        self._frames: list[IntArray] = []  # for each frame with k boxes: (k,)
         self._ids: list[IntArray] = []  # (k,)
         self._boxes: list[FloatArray] = []  # (k, 4)
         self._probs: list[FloatArray] = []  # (k, C)
@@ -54,29 +54,29 @@ class Follower:
         self._entropies: list[float] = []  # of each frame
         self._numbers: list[int] = []
 
-    def add(self, number: int, found: Prediction, pixels: Pixels) -> None:
-        """Follow the objects into the next frame.
+    def add(self, number: int, prediction: Prediction, pixels: Pixels) -> None:
+        """Track the objects into the next frame.
 
-        BoT-SORT looks at the pixels for how the camera moves; with `with_reid` also at what the detector made of each
-        box, as ultralytics does for its tracker's `model: auto`.
+        BoT-SORT uses the pixels to estimate the motion of the camera. With `with_reid` it also uses the detector's
+        embeddings of the boxes, as ultralytics does for `model: auto` of its tracker.
         """
-        rows = np.flatnonzero(found.confidence >= self._lowest)
-        self._confirmed |= set(self._update(found, rows, pixels))
-        here = [track for track in self.tracker.tracked_stracks if track.frame_id == self.tracker.frame_id]
-        kept = rows[[int(track.idx) for track in here]]
-        self._frames.append(np.full(len(kept), number, dtype=np.int64))
-        self._ids.append(np.array([track.track_id for track in here], dtype=np.int64))
-        self._boxes.append(found.boxes[kept])
-        self._probs.append(found.class_probs[kept])
-        self._embeddings = self._embeddings + found.embedding
-        self._thumbnails = self._thumbnails + found.thumbnail
-        self._entropies.append(video_uncertainty.of_boxes(found.confidence))
+        rows = np.flatnonzero(prediction.confidence >= self._lowest)
+        self._confirmed |= set(self._update(prediction, rows, pixels))
+        visible = [track for track in self.tracker.tracked_stracks if track.frame_id == self.tracker.frame_id]
+        visible_rows = rows[[int(track.idx) for track in visible]]
+        self._frames.append(np.full(len(visible_rows), number, dtype=np.int64))
+        self._ids.append(np.array([track.track_id for track in visible], dtype=np.int64))
+        self._boxes.append(prediction.boxes[visible_rows])
+        self._probs.append(prediction.class_probs[visible_rows])
+        self._embeddings = self._embeddings + prediction.embedding
+        self._thumbnails = self._thumbnails + prediction.thumbnail
+        self._entropies.append(video_uncertainty.of_boxes(prediction.confidence))
         self._numbers.append(number)
 
     def prediction(self, video: Video, rate: float, bridge: int) -> Prediction:
-        """Return the key frames of all objects; `bridge`: so many frames without one are interpolated.
+        """Return the key frames of all objects; gaps of up to `bridge` frames are interpolated.
 
-        Raises ValueError where no frame was added.
+        Raises ValueError if no frame was added.
         """
         ids, numbers = np.concatenate(self._ids), np.concatenate(self._frames)
         order = np.lexsort((numbers, ids))
@@ -101,37 +101,37 @@ class Follower:
             thumbnail=thumbnails.mean(self._thumbnails, len(self._frames)),
         )
 
-    def _update(self, found: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:
-        """Give the tracker the boxes of a frame; return the ids of the objects it is sure of."""
+    def _update(self, prediction: Prediction, rows: IntArray, pixels: Pixels) -> list[int]:
+        """Give the tracker the boxes of a frame; return the ids of the objects that it has confirmed."""
         from ultralytics.engine.results import Boxes
 
-        classes = found.class_probs[rows].argmax(axis=1)
-        columns = (found.boxes[rows], found.confidence[rows, None], classes[:, None])
+        classes = prediction.class_probs[rows].argmax(axis=1)
+        columns = (prediction.boxes[rows], prediction.confidence[rows, None], classes[:, None])
         table = np.concatenate(columns, axis=1, dtype=np.float32)
-        seen = None if found.box_embeddings is None else found.box_embeddings[rows]
-        tracked = self.tracker.update(Boxes(table, pixels.shape[:2]), pixels, seen)
+        embeddings = None if prediction.box_embeddings is None else prediction.box_embeddings[rows]
+        tracked = self.tracker.update(Boxes(table, pixels.shape[:2]), pixels, embeddings)
         return [int(row[4]) for row in tracked]
 
 
 def _key_rows(
     numbers: IntArray, objects: IntArray, boxes: FloatArray, video: Video, bridge: int
 ) -> tuple[IntArray, BoolArray]:
-    """Return which boxes become key frames, and after which of them the object is still seen."""
+    """Return the rows (k,) of boxes that become key frames, and whether their object stays visible after them (k,)."""
     inside = coordinates.clip_pixels(boxes, video.width, video.height)
     percent = coordinates.pixels_to_percent(inside, video.width, video.height)
-    kept, enabled = np.zeros(len(objects), np.bool_), np.zeros(len(objects), np.bool_)
-    for one in range(objects.max(initial=-1) + 1):
-        mine = np.arange(*np.searchsorted(objects, [one, one + 1]))
-        keys = keyframes.select(keyframes.Track(numbers[mine], percent[mine]), bridge=bridge)
-        rows = mine[np.searchsorted(numbers[mine], keys.frames)]
-        kept[rows], enabled[rows] = True, keys.enabled
-    return np.flatnonzero(kept), enabled[kept]
+    is_key, enabled = np.zeros(len(objects), np.bool_), np.zeros(len(objects), np.bool_)
+    for object_ in range(objects.max(initial=-1) + 1):
+        object_rows = np.arange(*np.searchsorted(objects, [object_, object_ + 1]))
+        keys = keyframes.select(keyframes.Track(numbers[object_rows], percent[object_rows]), bridge=bridge)
+        rows = object_rows[np.searchsorted(numbers[object_rows], keys.frames)]
+        is_key[rows], enabled[rows] = True, keys.enabled
+    return np.flatnonzero(is_key), enabled[is_key]
 
 
 def _tracker(options: VideoOptions) -> Any:
-    """Return a new tracker of ultralytics, with its own settings but for those that are asked for.
+    """Return a new tracker of ultralytics, with its default settings but for those in `options`.
 
-    It sees nothing else of the tag: what it gets decides whether a stored answer still holds.
+    It must use nothing else of the tag, because a stored answer is valid as long as `options` stay the same.
     """
     from ultralytics.trackers.bot_sort import BOTSORT
     from ultralytics.trackers.byte_tracker import BYTETracker

@@ -1,4 +1,4 @@
-"""A YOLO data set -> trained weights: the only place that trains with ultralytics."""
+"""Training of models with ultralytics, from a YOLO data set to weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backend.yolo.tasks import RECIPES
 
 log = logging.getLogger(__name__)
 
-_CACHE_BYTES = 1 << 30  # images are kept decoded in memory up to here
+_CACHE_BYTES = 1 << 30  # if the decoded images take less, they stay in memory
 _OPTIMIZER = "MuSGD"  # from scratch; 120 steps on 50 images of BCCD: mAP50 .36 .48 .43, AdamW at .002: .45 .27
 _LR0 = 0.01
 _WARMUP_EPOCHS = 3.0
@@ -30,7 +30,7 @@ _WARMUP_EPOCHS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """Where a training stands after an epoch (the first is 1)."""
+    """The progress of a training after an epoch (the first is 1)."""
 
     epoch: int
     epochs: int
@@ -51,11 +51,11 @@ class Trained:
 def train(
     data_yaml: Path, base: BaseWeights, hyper: HyperParameters, out: Path, on_epoch: Callable[[EpochReport], None]
 ) -> Trained:
-    """Train from the base weights into `out`/weights.pt, the averaged (EMA) weights of the last epoch.
+    """Train from the base weights, and write the averaged (EMA) weights of the last epoch to `out`/weights.pt.
 
-    Where the GPU's memory ends it begins again with half the batch and twice the batches per optimiser step.
-    `on_epoch` runs after each epoch; what it raises ends the training and reaches the caller.
-    Raises TrainingError when ultralytics cannot train on this data, or the losses stay NaN.
+    If the GPU runs out of memory, it starts again with half the batch and twice the batches per optimiser step.
+    `on_epoch` runs after each epoch; its exceptions end the training and reach the caller. Raises TrainingError if
+    ultralytics cannot train on these data, or the losses stay NaN.
     """
     batch = hyper.batch
     while True:
@@ -66,7 +66,7 @@ def train(
                 raise
         log.warning("the GPU has no memory for a batch of %d: the training begins again with half", batch)
         batch //= 2
-        free_memory()  # out here, where no error holds what the training had
+        free_memory()  # outside the `except`, as the error would keep the training's tensors
 
 
 def _train(
@@ -77,12 +77,12 @@ def _train(
     out: Path,
     on_epoch: Callable[[EpochReport], None],
 ) -> Trained:
-    """Train once; `step` is how many images an optimiser step takes, in batches of `hyper.batch`."""
+    """Train once; `step` is the number of images per optimiser step, in batches of `hyper.batch`."""
     quiet_ultralytics()
     started = time.monotonic()
     finite = True
 
-    def after_epoch(run: Any) -> None:
+    def report_epoch(run: Any) -> None:
         nonlocal finite
         losses = {name: float(value) for name, value in run.tloss.items()}
         finite = finite and all(map(math.isfinite, losses.values()))
@@ -94,7 +94,7 @@ def _train(
 
     try:
         run = run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
-        run.add_callback("on_fit_epoch_end", after_epoch)
+        run.add_callback("on_fit_epoch_end", report_epoch)
         run.train()
     except BackendError:
         raise
@@ -105,16 +105,19 @@ def _train(
 
 
 def _cut(run: Any, done: int, minutes: float) -> None:
-    """Lower the epochs of a training to what fits into its minutes, at the pace so far; the learning rate follows."""
+    """Lower the epochs of a training to those that fit into its minutes, at the pace so far.
+
+    The learning rate follows the number of epochs.
+    """
     pace = (time.time() - run.train_time_start) / done
-    most = max(done + 1, int(minutes * 60 / pace))  # the last epoch writes the weights, so one more it must be
+    most = max(done + 1, int(minutes * 60 / pace))  # at least one more, because the last epoch writes the weights
     if done < run.epochs and most < run.epochs:
         run.epochs = run.args.epochs = most
         run.args.close_mosaic = math.ceil(most / 10)
 
 
 def _overrides(data_yaml: Path, base: BaseWeights, hyper: HyperParameters, step: int, out: Path) -> dict[str, Any]:
-    """Return the trainer's arguments: what `hyper` says, no plots, no validation, no processes of its own."""
+    """Return the trainer's arguments: those in `hyper`, without plots, validation and processes of its own."""
     device = select_device(hyper.device)
     images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
     return {
@@ -123,13 +126,13 @@ def _overrides(data_yaml: Path, base: BaseWeights, hyper: HyperParameters, step:
         "data": str(data_yaml),
         "epochs": hyper.epochs,
         "batch": hyper.batch,
-        "nbs": step,  # as a rule every batch is an optimiser step: the budget is counted in steps
+        "nbs": step,  # usually the size of a batch, so that a batch is an optimiser step, in which the budget counts
         "imgsz": hyper.imgsz,
         "seed": hyper.seed,
         "device": str(device),
         "deterministic": True,
         "amp": "bf16" if device.type == "cuda" and _has_bf16() else False,  # fp16 would download a model to check it
-        "optimizer": "auto" if base.pretrained else _OPTIMIZER,  # "auto" brings its own learning rate
+        "optimizer": "auto" if base.pretrained else _OPTIMIZER,  # "auto" sets a learning rate of its own
         "lr0": _LR0,
         "momentum": 0.9,
         "warmup_epochs": min(_WARMUP_EPOCHS, hyper.epochs / 10),
@@ -154,20 +157,24 @@ def _has_bf16() -> bool:
 
 @functools.cache
 def run_class(task: YoloTask) -> Any:
-    """Return ultralytics' trainer of a task without any validation: `evaluate` judges both models afterwards."""
+    """Return ultralytics' trainer of a task without validation, because `evaluate` measures both models afterwards."""
     trainer: Any = classifier_training.trainer_class() if task == "classify" else yolo_class(RECIPES[task].trainer)
 
     class Run(trainer):
+        """A training without validation."""
+
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            """Return the batches of the training set, also as those of a validation that never runs."""
             if mode == "val":
-                return self.train_loader  # never read
+                return self.train_loader
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
         def validate(self) -> tuple[dict[str, float], None]:
+            """Skip the validation after an epoch."""
             return {}, None
 
         def final_eval(self) -> None:
-            pass
+            """Skip the validation after the training."""
 
     return Run
 

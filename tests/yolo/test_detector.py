@@ -141,7 +141,7 @@ def test_boxes_of_a_video_overlap_as_far_as_plain_ultralytics_lets_them(weights:
     detector = load_detector(weights, IMGSZ, "cpu", torch.get_num_threads())
     counts = []
     for iou, wanted in raw.items():
-        found = list(detector.watch((read_pixels(path) for path in pictures[:3]), iou))
+        found = list(detector.predict_frames((read_pixels(path) for path in pictures[:3]), iou))
         for one, other in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(one.boxes, other.boxes.xyxy.numpy())
         counts.append(sum(len(one.boxes) for one in found))

@@ -18,7 +18,7 @@ from backend.yolo.dense_head import dfl_variance
 from backend.yolo.detector import BATCH, Detector, load_detector
 from backend.yolo.ensemble import (
     Member,
-    Voter,
+    MemberModel,
     Votes,
     augmented,
     committee_of,
@@ -271,10 +271,10 @@ def test_a_model_that_is_not_finite_is_refused(pictures: list[Path], tmp_path: P
 
 
 def test_models_of_pixels_do_not_vote(detectors: list[Detector], tmp_path: Path) -> None:
-    assert ensemble.voter(detectors[0]) is detectors[0]
+    assert ensemble.member_model(detectors[0]) is detectors[0]
     assert "committee" in RECIPES["semantic"].lacks
     with pytest.raises(ModelError, match=r"predicts pixels.*choose a strategy without one"):
-        ensemble.voter(load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="semantic"), IMGSZ, "cpu"))
+        ensemble.member_model(load_predictor(tiny_yolo(tmp_path / "tiny.pt", task="semantic"), IMGSZ, "cpu"))
 
 
 def test_one_version_is_no_committee(detectors: list[Detector]) -> None:
@@ -396,7 +396,7 @@ def test_classifiers_of_other_classes_and_detectors_are_no_committee(
 ) -> None:
     other = load_predictor(tiny_yolo(tmp_path / "tiny.pt", ("dog", "cat"), task="classify"), IMGSZ, "cpu")
     assert isinstance(other, Classifier)
-    mixtures: list[list[Voter]] = [[classifiers[0], other], [classifiers[0], detectors[0]]]
+    mixtures: list[list[MemberModel]] = [[classifiers[0], other], [classifiers[0], detectors[0]]]
     for mixed in mixtures:
         with pytest.raises(ModelError, match="the same classes"):
             snapshots(mixed)

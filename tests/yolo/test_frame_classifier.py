@@ -59,8 +59,9 @@ from backend.media import video
 from backend.yolo import frame_classifier
 from backend.yolo.predictors import load_predictor
 from tests.yolo.test_frame_classifier import TAG
-found = frame_classifier.watch(load_predictor(Path(sys.argv[2]), 64, "cpu"), video.probe(Path(sys.argv[1])), TAG)
-print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+model = load_predictor(Path(sys.argv[2]), 64, "cpu")
+prediction = frame_classifier.predict_video(model, video.probe(Path(sys.argv[1])), TAG)
+print(prediction.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
@@ -76,7 +77,7 @@ def test_every_fifth_frame_is_classified(
     tmp_path: Path, classifier: Classifier, count: int, rate: float, frames: int
 ) -> None:
     clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=count))
-    found = frame_classifier.watch(classifier, clip, replace(TAG, frame_rate=rate))
+    found = frame_classifier.predict_video(classifier, clip, replace(TAG, frame_rate=rate))
     assert found.tracks is not None
     assert found.tracks.frames.tolist() == [1 + 5 * index for index in range(frames)]
     assert (found.tracks.length, found.tracks.rate) == (round(count * rate / 25), rate)
@@ -89,7 +90,7 @@ def test_every_fifth_frame_is_classified(
 def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classifier) -> None:
     path = clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40)
     clip = video.probe(path)
-    found = frame_classifier.watch(classifier, clip, TAG)
+    found = frame_classifier.predict_video(classifier, clip, TAG)
     for row, pixels in enumerate(video.frames(clip, range(1, 41, 5), 25)):
         Image.fromarray(pixels[:, :, ::-1]).save(tmp_path / f"{row}.png")
     alone = list(classifier.predict([tmp_path / f"{row}.png" for row in range(8)]))
@@ -98,7 +99,7 @@ def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classi
 
 def test_a_video_is_doubted_by_its_frames(tmp_path: Path, classifier: Classifier) -> None:
     clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40))
-    found = frame_classifier.watch(classifier, clip, TAG)
+    found = frame_classifier.predict_video(classifier, clip, TAG)
     entropy = video_uncertainty.of_labels(found.class_probs).mean()
     assert found.doubted_frames is not None
     assert set(found.doubted_frames.tolist()) <= set(range(1, 41, 5))
@@ -207,7 +208,7 @@ def shown(weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag) -> Sho
     assert isinstance(classifier, Classifier)
     overlaps, right, extra = [], [], 0
     for one in videos:
-        seen = frame_classifier.watch(classifier, one.video, tag)
+        seen = frame_classifier.predict_video(classifier, one.video, tag)
         found = tags.decode(tag, [each.as_json() for each in tags.encode(tag, seen, classifier.classes, 0.5, "k")])
         right += [_at(frame, found) == _at(frame, one.segments) for frame in range(1, 301)]
         overlaps += [max((_overlap(box, other) for other in found), default=0.0) for box in one.segments]

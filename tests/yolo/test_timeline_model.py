@@ -118,7 +118,7 @@ def share_right(weights: Path, videos: tuple[LabeledVideo, ...], tag: ControlTag
     predictor, right = load_predictor(weights, IMGSZ, "cpu"), []
     assert isinstance(predictor, Classifier)
     for one in videos:
-        seen = frame_classifier.watch(predictor, one.video, tag)
+        seen = frame_classifier.predict_video(predictor, one.video, tag)
         regions = [each.as_json() for each in tags.encode(tag, seen, predictor.classes, 0.5, "k")]
         said, true = (
             {frame: {box.label for box in boxes if box.frame <= frame <= box.last} for frame in range(1, FRAMES + 1)}
@@ -139,7 +139,7 @@ def test_it_is_judged_by_what_it_says_of_videos(
     videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path
 ) -> None:
     alone, ordered = (
-        timeline_model.watched(each, videos[6:], TAG, IMGSZ, "cpu", nobody) for each in (classifier, with_lstm)
+        timeline_model.predict_videos(each, videos[6:], TAG, IMGSZ, "cpu", nobody) for each in (classifier, with_lstm)
     )
     assert ordered.probs.shape == ordered.labels.shape == (3 * FRAMES // 2, 2)
     np.testing.assert_array_equal(alone.labels, ordered.labels)
@@ -166,19 +166,21 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
     left_out = partial(tag_training.note_left_out, context, plan)
     options = LstmOptions(sequence_size=4, hidden_size=5, epochs=1)
     timeline_model.train(weights, [broken, videos[1]], TAG, options, HYPER, lambda _: None, left_out)
-    seen = timeline_model.watched(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
+    seen = timeline_model.predict_videos(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
     assert len(seen.probs) == len(seen.labels) == FRAMES // 2
     failures = context.progress.failures(7)
     assert failures.keys() == {77}
     assert "left out" in failures[77]
     with pytest.raises(TrainingError, match="no labeled video"):
-        timeline_model.watched(weights, [broken], TAG, IMGSZ, "cpu", left_out)
+        timeline_model.predict_videos(weights, [broken], TAG, IMGSZ, "cpu", left_out)
 
 
 def test_labels_that_a_model_does_not_know_have_no_chance(videos: tuple[LabeledVideo, ...], with_lstm: Path) -> None:
     """A champion from before the config was changed: its labels are found by name."""
     other = replace(TAG, labels=("standing", LABELS[1], LABELS[0]))
-    mine, theirs = (timeline_model.watched(with_lstm, videos[:1], tag, IMGSZ, "cpu", nobody) for tag in (TAG, other))
+    mine, theirs = (
+        timeline_model.predict_videos(with_lstm, videos[:1], tag, IMGSZ, "cpu", nobody) for tag in (TAG, other)
+    )
     assert (theirs.probs[:, 0] == 0).all()
     np.testing.assert_array_equal(theirs.probs[:, [2, 1]], mine.probs)
     np.testing.assert_array_equal(theirs.labels[:, [2, 1]], mine.labels)
@@ -189,7 +191,7 @@ def test_doubt_is_the_lstms(videos: tuple[LabeledVideo, ...], classifier: Path, 
     for weights in (classifier, with_lstm):
         predictor = load_predictor(weights, IMGSZ, "cpu")
         assert isinstance(predictor, Classifier)
-        said.append(frame_classifier.watch(predictor, videos[7].video, TAG))
+        said.append(frame_classifier.predict_video(predictor, videos[7].video, TAG))
     alone, ordered = said
     assert ordered.video_doubt is not None
     assert alone.video_doubt is not None
@@ -240,7 +242,7 @@ def test_an_lstm_that_says_nothing_sensible_is_told(videos: tuple[LabeledVideo, 
     assert predictor.temporal is not None
     predictor.temporal["labels"].bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
-        frame_classifier.watch(predictor, videos[0].video, TAG)
+        frame_classifier.predict_video(predictor, videos[0].video, TAG)
 
 
 def test_frames_past_the_last_segment_have_no_label(videos: tuple[LabeledVideo, ...]) -> None:

@@ -47,7 +47,7 @@ def tag(attributes: Mapping[str, str] | None = None, rate: float = 25.0) -> Cont
 
 
 def watch(detector: Detector, clip: Video, of: ControlTag) -> Prediction:
-    return tracking.watch(detector, clip, of.frame_rate, tags.answer_options(of))
+    return tracking.predict_video(detector, clip, of.frame_rate, tags.answer_options(of))
 
 
 def seen(
@@ -206,7 +206,7 @@ def test_a_video_is_watched_in_label_studios_frames(tmp_path: Path, tiny_weights
     assert len(found.boxes)
     assert set(found.tracks.frames.tolist()) <= set(range(1, 41, 2))
     assert (found.width, found.height) == SIZE
-    alone = list(detector.watch(video.frames(clip, [1], 50)))
+    alone = list(detector.predict_frames(video.frames(clip, [1], 50)))
     first = found.boxes[found.tracks.frames == 1]
     assert all(np.isclose(alone[0].boxes, box, atol=0.5).all(axis=1).any() for box in first)
 

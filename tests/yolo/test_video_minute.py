@@ -49,7 +49,7 @@ from backend.yolo.detector import load_detector
 from tests.support import CLASSES
 from tests.yolo.test_tracking import tag
 clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 320, "cpu")
-found = tracking.watch(detector, clip, tag().frame_rate, tags.answer_options(tag()))
+found = tracking.predict_video(detector, clip, tag().frame_rate, tags.answer_options(tag()))
 assert len(found.boxes)
 print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -139,10 +139,10 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
 def test_a_minute_of_video_needs_few_key_frames(of: dict[str, str], tmp_path: Path, weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "minute.avi", CROWD, MINUTE, SIZE))
     detector = load_detector(weights, IMGSZ, "cpu")
-    found = tracking.watch(detector, clip, tag(of).frame_rate, tags.answer_options(tag(of)))
+    found = tracking.predict_video(detector, clip, tag(of).frame_rate, tags.answer_options(tag(of)))
     tracks = drawn(found, of)
     numbers = list(clip.numbers(25.0))
-    said = zip(numbers, detector.watch(video.frames(clip, numbers, 25.0)), strict=True)
+    said = zip(numbers, detector.predict_frames(video.frames(clip, numbers, 25.0)), strict=True)
     boxes = {number: one.boxes[one.confidence >= CONFIDENCE] for number, one in said}
     true = {number: truth(number - 1) for number in numbers}
     overlaps = np.array(agreement(tracks, boxes))

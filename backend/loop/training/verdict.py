@@ -18,7 +18,7 @@ from backend.policy.judgement import Judgement
 from backend.yolo import evaluate, timeline_model
 from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details, quality
-from backend.yolo.timeline_model import LeftOut, Watched
+from backend.yolo.timeline_model import FramePredictions, LeftOut
 from backend.yolo.training import Trained
 
 
@@ -68,16 +68,18 @@ def _measure_on_labels(plan: TagPlan, models: Sequence[Path], folder: Path, left
     return [_measure(everything, weights, data_yaml, left_out)[0] for weights in models]
 
 
-def _measure(plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut) -> tuple[Measured, Watched | None]:
+def _measure(
+    plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut
+) -> tuple[Measured, FramePredictions | None]:
     """Return the measurement of a model; for an LSTM also its predictions of the validation videos, else None."""
     size, device = plan.settings.imgsz, plan.settings.device
     if lstm(plan.tag) is None:
         return evaluate.measure(weights, data_yaml, size, device), None
-    watched = timeline_model.watched(weights, plan.judged_videos, plan.tag, size, device, left_out)
-    return timeline_model.measured(watched, plan.tag.labels), watched
+    frame_predictions = timeline_model.predict_videos(weights, plan.judged_videos, plan.tag, size, device, left_out)
+    return timeline_model.measured(frame_predictions, plan.tag.labels), frame_predictions
 
 
-def validation_detections(plan: TagPlan, weights: Path, videos: Watched | None = None) -> Detections | None:
+def validation_detections(plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:
     """Predict the validation images, or use the predictions of `videos`; None if the images are not held out."""
     if not plan.split.held_out:
         return None
