@@ -1,4 +1,4 @@
-"""Small videos made for tests: rectangles that move on a plain ground."""
+"""Small videos for tests: rectangles that move on a plain background."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {"red": (40, 40, 220), "blue": (220, 60, 40)}  # BGR
 
 @dataclass(frozen=True)
 class Mover:
-    """A rectangle that goes back and forth, seen from frame `first` to frame `last` of the file, which count from 0."""
+    """A rectangle that moves back and forth, visible from frame `first` to `last` of the file, counted from 0."""
 
     label: str
     start: tuple[float, float]  # pixels, of the top-left corner
@@ -31,7 +31,7 @@ class Mover:
     last: int = 10**9
 
     def box(self, frame: int, width: int, height: int) -> tuple[int, int, int, int] | None:
-        """Return its x, y, width, height in pixels, None where it is not seen."""
+        """Return its x, y, width, height in pixels, None in frames that do not show it."""
         if not self.first <= frame <= self.last:
             return None
         x, y = (
@@ -62,7 +62,7 @@ def draw(movers: Sequence[Mover], count: int, size: tuple[int, int] = (160, 120)
 def write(
     path: Path, movers: Sequence[Mover], count: int, size: tuple[int, int] = (160, 120), fps: float = 25.0
 ) -> Path:
-    """Write a video: Motion JPEG, whose frames do not depend on one another, in .avi; MPEG-4 in .mp4."""
+    """Write a video: in .avi as Motion JPEG, whose frames do not depend on each other, in .mp4 as MPEG-4."""
     code = {".avi": "MJPG", ".mp4": "mp4v", ".webm": "VP80"}[path.suffix]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, size)
     assert writer.isOpened()
@@ -73,9 +73,9 @@ def write(
 
 
 def retime(path: Path, times: Sequence[int]) -> Path:
-    """Let the frames of a .webm that was written at 25 frames per second be shown at these milliseconds."""
+    """Change the times of a .webm of 25 frames per second, so that its frames are shown at these milliseconds."""
     content, at = bytearray(path.read_bytes()), 0
-    cues = content.index(b"\x1c\x53\xbb\x6b")  # where players jump to
+    cues = content.index(b"\x1c\x53\xbb\x6b")  # the index for seeking
     for number, time in enumerate(times):
         old, new = (40 * number).to_bytes(2, "big"), time.to_bytes(2, "big")
         at = content.index(b"\x81" + old, at) + 1  # a block of track 1
@@ -86,24 +86,24 @@ def retime(path: Path, times: Sequence[int]) -> Path:
 
 
 def peaks(folder: Path, script: str, movers: Sequence[Mover], weights: Path) -> tuple[int, int]:
-    """Return the peak memory, in MB, of a script that watches ten seconds of 640 x 480, and sixty.
+    """Return the peak memory in MB of a script that predicts ten seconds of 640 x 480, and that for sixty seconds.
 
-    It gets the clip and the weights as arguments, and prints the number of frames and its peak.
+    The script gets the clip and the weights as arguments, and prints the number of frames and its peak.
     """
-    found = []
+    peaks_mb = []
     for count in (250, 1500):
         path = write(folder / f"{count}.avi", movers, count, (640, 480))
         command = [sys.executable, "-c", script, str(path), str(weights)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600)
         frames, peak = map(int, done.stdout.split())
         assert frames == count
-        found.append(peak)
-    print(f"peak memory in MB: {found}")
-    return found[0], found[1]
+        peaks_mb.append(peak)
+    print(f"peak memory in MB: {peaks_mb}")
+    return peaks_mb[0], peaks_mb[1]
 
 
 def avi(pictures: Sequence[bytes], side: int, codec: bytes = b"MJPG") -> bytes:
-    """Return an AVI of encoded frames whose header says that they have this side."""
+    """Return an AVI of encoded frames; its header gives `side` as their width and height."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)

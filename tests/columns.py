@@ -1,4 +1,4 @@
-"""Values for the rows of the table of columns, made up from what a row says."""
+"""Random values for the columns of predictions, made from the table of columns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from backend.acquisition.pool import Pool
 from backend.types import COLUMNS, Column, Prediction, Tracks
 
 _TRACKS = next(column for column in COLUMNS if column.form == "tracks")
-_LENGTH = 5  # of what the model decides
+_LENGTH = 5  # of dimensions that the model decides
 
 
 def value(column: Column, n: int, rng: np.random.Generator) -> Any:
-    """Return what a model may say of an image with n boxes; half precision holds it."""
+    """Return a random value of a column for an image with n boxes; half precision can store it."""
     return _OF_FORM[column.form](column, n, rng)
 
 
 def prediction(n: int, *columns: Column, seed: int = 0) -> Prediction:
-    """Return a prediction of n boxes with these columns and no others."""
+    """Return a prediction of n boxes with these optional columns and no others."""
     rng = np.random.default_rng((seed, n))
     probs = rng.random((n, 3), np.float32)
     beside = [_TRACKS] if any(column.form == "frames" for column in columns) else []  # frames are of videos
@@ -30,24 +30,24 @@ def prediction(n: int, *columns: Column, seed: int = 0) -> Prediction:
 
 
 def with_columns(pool: Pool, **columns: Any) -> Pool:
-    """Return the pool with other values in some columns."""
+    """Return the pool with new values in some columns."""
     return replace(pool, columns={**pool.columns, **columns})
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Compare values of columns, with the types of their arrays."""
     if is_dataclass(expected):
         for part in fields(expected):
-            assert_same(getattr(found, part.name), getattr(expected, part.name))
+            assert_same(getattr(actual, part.name), getattr(expected, part.name))
     elif isinstance(expected, tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
+        assert len(actual) == len(expected)
+        for actual_item, expected_item in zip(actual, expected, strict=True):
+            assert_same(actual_item, expected_item)
     elif isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
+        assert actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected)
     else:
-        assert found == expected
+        assert actual == expected
 
 
 def _array(column: Column, n: int, rng: np.random.Generator) -> Any:

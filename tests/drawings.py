@@ -1,4 +1,4 @@
-"""Generated pictures with shapes whose exact outline is known, and what a model from scratch learns from them."""
+"""Generated pictures with shapes of known outline, and the training of a model on them from scratch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backend.yolo.base_weights import BaseWeights
 from backend.yolo.detector import load_detector
 from backend.yolo.tasks import RECIPES, details
 
-SIZE = (96, 64)  # width, height: not square, for percent across and percent down must not be mixed up
+SIZE = (96, 64)  # width, height; not square, so that a mix-up of percent of the two fails
 IMGSZ = 96
 COLOURS = {"red": (220, 40, 40), "blue": (50, 60, 230)}
 CLASSES = tuple(COLOURS)
@@ -30,10 +30,10 @@ Draw = Callable[[ImageDraw.ImageDraw, float, float, str, np.random.Generator], L
 
 
 def control_tag(kind: str, task: YoloTask, **more: Any) -> ControlTag:
-    """Return a tag for the colours."""
+    """Return a control tag whose labels are the colours; `more` are further fields."""
     names = {name: name for name in CLASSES}
-    given = {"from_name": "label", "to_name": "image", "data_key": "image", "labels": CLASSES, "class_to_label": names}
-    return ControlTag(kind=kind, task=task, **given | more)
+    values = {"from_name": "label", "to_name": "image", "data_key": "image", "labels": CLASSES, "class_to_label": names}
+    return ControlTag(kind=kind, task=task, **values | more)
 
 
 def prediction(n: int, width: int, height: int, **shapes: Any) -> Prediction:
@@ -52,7 +52,7 @@ def prediction(n: int, width: int, height: int, **shapes: Any) -> Prediction:
 def learn(
     folder: Path, draw: Draw, tag: ControlTag, epochs: int
 ) -> tuple[Metrics, list[tuple[LabeledImage, tuple[LabeledBox, ...]]]]:
-    """Train from scratch; return the metrics, and each validation picture with what the tag reads of what it sends."""
+    """Train from scratch; return the metrics, and each validation picture with the labels decoded from its regions."""
     drawn = split(folder / "pictures", draw)
     data_yaml = writer.write(drawn, CLASSES, folder / "data", tag.task, details(tag))
     base = BaseWeights(f"yolo11n{RECIPES[tag.task].suffix}.yaml", pretrained=False, note="", task=tag.task)
@@ -61,11 +61,11 @@ def learn(
     metrics = evaluate.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
     print(f"{tag.task} mAP50 {metrics.map50:.3f}, {trained.seconds:.0f} s")
     detector = load_detector(trained.weights, IMGSZ, "cpu")
-    found = []
+    decoded = []
     for image, prediction in zip(drawn.val, detector.predict([image.path for image in drawn.val]), strict=True):
         sent = tags.encode(tag, prediction, detector.classes, 0.3, "k")
-        found.append((image, tags.decode(tag, [one.as_json() for one in sent])))
-    return metrics, found
+        decoded.append((image, tags.decode(tag, [region.as_json() for region in sent])))
+    return metrics, decoded
 
 
 def split(folder: Path, draw: Draw, train: int = 32, val: int = 8, seed: int = 0) -> Split:
@@ -93,7 +93,7 @@ def _picture(path: Path, draw: Draw, task_id: int, rng: np.random.Generator) -> 
 
 
 def bar(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
-    """Draw a rectangle at any angle; its outline are the four corners."""
+    """Draw a rectangle at any angle; its outline has the four corners."""
     rotated = [x, y, rng.uniform(26, 36), rng.uniform(10, 14), rng.uniform(0, math.pi)]
     corners = [(float(a), float(b)) for a, b in corners_of(rotated)[0]]
     pen.polygon(corners, fill=COLOURS[colour])
@@ -102,7 +102,7 @@ def bar(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.rando
 
 
 def donut(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
-    """Draw an ellipse with a hole; its outline are two rings."""
+    """Draw an ellipse with a hole; its outline has two rings."""
     radii = rng.uniform(12, 17, 2)
     angle = np.linspace(0, 2 * math.pi, 24, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -114,7 +114,7 @@ def donut(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.ran
 
 
 def arrow(pen: ImageDraw.ImageDraw, x: float, y: float, colour: str, rng: np.random.Generator) -> LabeledBox:
-    """Draw a bar with a bright head and a dark tail; its keypoints are those two."""
+    """Draw a bar with a bright head and a dark tail, which are its keypoints."""
     box = bar(pen, x, y, colour, rng)
     corners = np.array(box.outline[0]) * SIZE
     ends = [corners[[0, 3]].mean(axis=0), corners[[1, 2]].mean(axis=0)]

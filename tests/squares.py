@@ -1,4 +1,4 @@
-"""Pictures of a red and a blue square, and a model that learned them: what training and evaluation are tested on."""
+"""Pictures of a red and a blue square, and a model trained on them, for tests of training and evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRATCH = BaseWeights("yolo11n.yaml", pretrained=False, note="")
 
 @dataclass(frozen=True)
 class Learned:
-    """A training from scratch, and what it was run on."""
+    """A training from scratch, with its data and its reports."""
 
     split: Split
     data_yaml: Path
@@ -46,7 +46,7 @@ def hyper(epochs: int = 1, batch: int = 4, seed: int = 0) -> HyperParameters:
 
 
 def squares(folder: Path, count: int, seed: int) -> tuple[LabeledImage, ...]:
-    """Draw one red and one blue square on grey noise, left and right in turn."""
+    """Draw one red and one blue square on grey noise; which of them is on the left alternates."""
     rng = np.random.default_rng(seed)
     images = []
     for task_id in range(seed * 100, seed * 100 + count):

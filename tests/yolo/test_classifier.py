@@ -1,4 +1,4 @@
-"""Classes of whole images: learned, predicted and judged."""
+"""Classifiers of whole images: training, prediction and quality."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLOURS = ((220, 40, 40), (50, 60, 230), (40, 200, 60))
 
 
 def pictures(folder: Path, count: int, seed: int, multiple: bool = False) -> tuple[LabeledImage, ...]:
-    """Draw noise with a square in the colour of each class that the picture has."""
+    """Draw noise, with one square for each class of a picture in the colour of the class."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     images = []
@@ -77,18 +77,18 @@ def test_a_classifier_keeps_the_contract(briefly: tuple[Path, Path]) -> None:
     assert isinstance(classifier, Classifier)
     assert classifier.classes == LABELS
     paths, _ = classifier_training.read_part(briefly[1], "train")
-    found = list(classifier.predict(paths))
-    assert len(found) == len(paths)
-    for one in found:
-        assert (one.width, one.height) == (40, 30)
-        assert one.boxes.tolist() == [[0, 0, 40, 30]]
-        assert one.class_probs.shape == (1, 3)
-        assert float(one.class_probs.sum()) == pytest.approx(1, abs=1e-5)
-        assert one.confidence == pytest.approx(one.class_probs.max())
-        assert one.embedding.shape == (1280,)
-        assert one.thumbnail.shape == (192,)
+    predictions = list(classifier.predict(paths))
+    assert len(predictions) == len(paths)
+    for prediction in predictions:
+        assert (prediction.width, prediction.height) == (40, 30)
+        assert prediction.boxes.tolist() == [[0, 0, 40, 30]]
+        assert prediction.class_probs.shape == (1, 3)
+        assert float(prediction.class_probs.sum()) == pytest.approx(1, abs=1e-5)
+        assert prediction.confidence == pytest.approx(prediction.class_probs.max())
+        assert prediction.embedding.shape == (1280,)
+        assert prediction.thumbnail.shape == (192,)
     (alone,) = classifier.predict(paths[3:4])
-    np.testing.assert_allclose(alone.class_probs, found[3].class_probs, atol=1e-5)
+    np.testing.assert_allclose(alone.class_probs, predictions[3].class_probs, atol=1e-5)
     assert list(classifier.predict([])) == []
 
 
@@ -124,27 +124,31 @@ def test_one_class_of_an_image_is_learned(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("tag", [MANY, dataclasses.replace(TREE, labels=("A", "A > B", "C"))], ids=lambda tag: tag.kind)
 def test_several_classes_of_an_image_are_learned(tag: ControlTag, tmp_path: Path) -> None:
-    learned, held = (
+    learned, validation_images = (
         named(pictures(tmp_path / "p", count, seed, multiple=True), tag) for count, seed in ((40, 5), (24, 6))
     )
-    weights, data_yaml, seconds = train(Split(learned, held, held_out=True), tmp_path, True, 50, tag.labels)
+    weights, data_yaml, seconds = train(
+        Split(learned, validation_images, held_out=True), tmp_path, True, 50, tag.labels
+    )
     metrics = evaluate.evaluate(weights, data_yaml, IMGSZ, "cpu")
     print(f"{tag.kind}: mean average precision {metrics.map50:.3f}, {seconds:.0f} s")
     assert metrics.map50 > 0.75
     classifier = load_predictor(weights, IMGSZ, "cpu")
-    right = []
-    for image, found in zip(held, classifier.predict([image.path for image in held]), strict=True):
-        sent = [one.as_json() for one in tags.encode(tag, found, classifier.classes, 0.5, "k")]
-        assert {one["type"] for one in sent} <= {tag.kind}
-        right.append({box.label for box in tags.decode(tag, sent)} == {box.label for box in image.boxes})
-    print(f"{np.mean(right):.0%} of the images exactly right")
-    assert np.mean(right) > 0.4
+    exact = []
+    for image, prediction in zip(
+        validation_images, classifier.predict([image.path for image in validation_images]), strict=True
+    ):
+        sent = [region.as_json() for region in tags.encode(tag, prediction, classifier.classes, 0.5, "k")]
+        assert {region["type"] for region in sent} <= {tag.kind}
+        exact.append({box.label for box in tags.decode(tag, sent)} == {box.label for box in image.boxes})
+    print(f"{np.mean(exact):.0%} of the images exactly right")
+    assert np.mean(exact) > 0.4
 
 
 def named(images: tuple[LabeledImage, ...], tag: ControlTag) -> tuple[LabeledImage, ...]:
-    """Return images whose labels are a tag's instead of LABELS."""
+    """Return images with the labels of a tag instead of LABELS."""
     names = dict(zip(LABELS, tag.labels, strict=True))
     return tuple(
-        dataclasses.replace(one, boxes=tuple(dataclasses.replace(box, label=names[box.label]) for box in one.boxes))
-        for one in images
+        dataclasses.replace(image, boxes=tuple(dataclasses.replace(box, label=names[box.label]) for box in image.boxes))
+        for image in images
     )

@@ -1,4 +1,4 @@
-"""What a detection head says of its anchors."""
+"""The dense output of a detection head: box variance, and features of anchors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_features_are_those_of_the_anchors_level() -> None:
 
     fine = torch.arange(16.0).reshape(2, 2, 2, 2)
     coarse = torch.arange(8.0).reshape(2, 4, 1, 1)
-    found = anchor_features([fine, coarse], torch.tensor([0, 1, 1]), torch.tensor([3, 0, 4]))
-    assert found.tolist() == [[3, 7], [8, 12], [4.5, 6.5]]  # the coarse one is pooled in pairs
+    features = anchor_features([fine, coarse], torch.tensor([0, 1, 1]), torch.tensor([3, 0, 4]))
+    assert features.tolist() == [[3, 7], [8, 12], [4.5, 6.5]]  # the coarse one is pooled in pairs
     none = torch.zeros(0, dtype=torch.int64)
     assert anchor_features([fine, coarse], none, none).shape == (0, 2)

@@ -43,7 +43,7 @@ def weights(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Path
     model.names = dict(enumerate(CLASSES))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average: batch norm learns what is usual in a few passes
+            module.momentum = None  # a plain average, so that batch norm adapts in a few passes
     with torch.no_grad():
         model.train()
         for _ in range(3):
@@ -112,21 +112,21 @@ def assert_valid(prediction: Prediction, architecture: str) -> None:
 
 def test_every_prediction_keeps_the_contract(detector: Detector, pictures: list[Path], architecture: str) -> None:
     assert detector.classes == CLASSES
-    found = list(detector.predict(pictures))
-    assert len(found) == len(pictures)
-    assert sum(len(each.boxes) for each in found) > len(pictures)
-    for each, path in zip(found, pictures, strict=True):
-        assert_valid(each, architecture)
+    predictions = list(detector.predict(pictures))
+    assert len(predictions) == len(pictures)
+    assert sum(len(prediction.boxes) for prediction in predictions) > len(pictures)
+    for prediction, path in zip(predictions, pictures, strict=True):
+        assert_valid(prediction, architecture)
         with Image.open(path) as image:
-            assert (each.width, each.height) == image.size
+            assert (prediction.width, prediction.height) == image.size
 
 
 def test_boxes_are_those_of_plain_ultralytics(weights: Path, pictures: list[Path]) -> None:
     import torch
 
-    found = list(raw_predict(weights, pictures))
+    raw_predictions = list(raw_predict(weights, pictures))
     detector = load_detector(weights, IMGSZ, "cpu", torch.get_num_threads())  # ultralytics has set its own number
-    for path, raw in zip(pictures, found, strict=True):
+    for path, raw in zip(pictures, raw_predictions, strict=True):
         (ours,) = detector.predict([path])
         np.testing.assert_array_equal(ours.confidence, raw.boxes.conf.numpy())
         np.testing.assert_array_equal(ours.boxes, raw.boxes.xyxy.numpy())
@@ -141,16 +141,14 @@ def test_boxes_of_a_video_overlap_as_far_as_plain_ultralytics_lets_them(weights:
     detector = load_detector(weights, IMGSZ, "cpu", torch.get_num_threads())
     counts = []
     for iou, wanted in raw.items():
-        found = list(detector.predict_frames((read_pixels(path) for path in pictures[:3]), iou))
-        for one, other in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(one.boxes, other.boxes.xyxy.numpy())
-        counts.append(sum(len(one.boxes) for one in found))
+        predictions = list(detector.predict_frames((read_pixels(path) for path in pictures[:3]), iou))
+        for prediction, raw_prediction in zip(predictions, wanted, strict=True):
+            np.testing.assert_array_equal(prediction.boxes, raw_prediction.boxes.xyxy.numpy())
+        counts.append(sum(len(prediction.boxes) for prediction in predictions))
     assert counts[0] < counts[1]
 
 
-def test_predictions_come_in_order_and_do_not_depend_on_their_neighbours(
-    detector: Detector, pictures: list[Path]
-) -> None:
+def test_predictions_come_in_order_and_do_not_depend_on_other_images(detector: Detector, pictures: list[Path]) -> None:
     for path, together in zip(pictures, detector.predict(pictures), strict=True):
         (alone,) = detector.predict([path])
         np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-3)  # sums in another order differ
@@ -175,16 +173,16 @@ def test_any_pixel_format(detector: Detector, tmp_path: Path, mode: str, archite
         Image.fromarray(np.arange(80 * 60, dtype=np.uint16).reshape(60, 80) * 13).save(path)
     else:
         picture(path, 80, 60, mode=mode)
-    (found,) = detector.predict([path])
-    assert (found.width, found.height) == (80, 60)
-    assert_valid(found, architecture)
+    (prediction,) = detector.predict([path])
+    assert (prediction.width, prediction.height) == (80, 60)
+    assert_valid(prediction, architecture)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (9, 700)])
 def test_extreme_shapes(detector: Detector, tmp_path: Path, size: tuple[int, int], architecture: str) -> None:
-    (found,) = detector.predict([picture(tmp_path / "image.png", *size)])
-    assert (found.width, found.height) == size
-    assert_valid(found, architecture)
+    (prediction,) = detector.predict([picture(tmp_path / "image.png", *size)])
+    assert (prediction.width, prediction.height) == size
+    assert_valid(prediction, architecture)
 
 
 def test_a_rotated_photo_is_predicted_upright(detector: Detector, tmp_path: Path) -> None:
@@ -237,10 +235,10 @@ def test_the_iterator_reads_two_batches_ahead_at_most(
         return original(self, path)
 
     monkeypatch.setattr(Detector, "_read", count)
-    found = detector.predict(pictures * 3)
-    next(found)
+    predictions = detector.predict(pictures * 3)
+    next(predictions)
     assert len(read) <= 2 * BATCH
-    found.close()  # type: ignore[attr-defined]
+    predictions.close()  # type: ignore[attr-defined]
     assert len(read) <= 2 * BATCH
 
 
@@ -248,11 +246,11 @@ def test_boxes_and_their_variance_are_in_pixels_of_the_original(detector: Detect
     small = picture(tmp_path / "small.png", IMGSZ, IMGSZ)
     with Image.open(small) as image:  # scaled by whole pixels, so that letterboxing gives back the same picture
         image.resize((4 * IMGSZ, 4 * IMGSZ), Image.Resampling.NEAREST).save(tmp_path / "large.png")
-    one, four = detector.predict([small, tmp_path / "large.png"])
-    np.testing.assert_allclose(four.boxes, one.boxes * 4, atol=0.5)
-    if one.box_variance is not None:  # YOLO26 has none
-        assert four.box_variance is not None
-        np.testing.assert_allclose(four.box_variance, one.box_variance * 16, rtol=1e-2)
+    of_small, of_large = detector.predict([small, tmp_path / "large.png"])
+    np.testing.assert_allclose(of_large.boxes, of_small.boxes * 4, atol=0.5)
+    if of_small.box_variance is not None:  # YOLO26 has none
+        assert of_large.box_variance is not None
+        np.testing.assert_allclose(of_large.box_variance, of_small.box_variance * 16, rtol=1e-2)
 
 
 def test_weights_that_are_not_finite_are_refused(weights: Path, pictures: list[Path]) -> None:

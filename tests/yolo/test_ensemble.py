@@ -1,4 +1,4 @@
-"""How committees are asked, with real (untrained) YOLO models."""
+"""Committees of real (untrained) YOLO models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def detectors(tmp_path_factory: pytest.TempPathFactory) -> list[Detector]:
-    """Three versions: weights from other seeds."""
+    """Return three versions with weights from different seeds."""
     folder = tmp_path_factory.mktemp("versions")
     return [load_detector(tiny_yolo(folder / f"{seed}.pt", seed=seed), IMGSZ, "cpu") for seed in range(3)]
 
@@ -49,7 +49,7 @@ def yolo26(tmp_path_factory: pytest.TempPathFactory) -> Detector:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """More than one batch, three shapes in turn."""
+    """Return more than one batch of pictures, with three shapes in turn."""
     folder = tmp_path_factory.mktemp("pictures")
     sizes = [(64, 64), (128, 80), (50, 120)]
     return [picture(folder / f"{i}.png", sizes[i % 3], seed=i) for i in range(BATCH + 2)]
@@ -75,7 +75,7 @@ def assert_valid(votes: Votes, members: int, path: Path, dfl: bool = True) -> No
         assert (votes.variance >= 0).all()
     else:
         assert votes.variance is None
-    assert all(each.dtype == np.float32 for each in (votes.probs, votes.boxes))
+    assert all(array.dtype == np.float32 for array in (votes.probs, votes.boxes))
 
 
 def kinds(detectors: list[Detector]) -> dict[str, tuple[Member, ...]]:
@@ -89,22 +89,22 @@ def kinds(detectors: list[Detector]) -> dict[str, tuple[Member, ...]]:
 @pytest.mark.parametrize("kind", ["snapshots", "augmented", "perturbed"])
 def test_votes_on_every_path_in_order(detectors: list[Detector], pictures: list[Path], kind: str) -> None:
     members = kinds(detectors)[kind]
-    found = list(consult(members, pictures))
-    assert len(found) == len(pictures)
-    for votes, path in zip(found, pictures, strict=True):
+    votes_by_image = list(consult(members, pictures))
+    assert len(votes_by_image) == len(pictures)
+    for votes, path in zip(votes_by_image, pictures, strict=True):
         assert votes.probs.shape[1] == ensemble.TOP
         assert_valid(votes, len(members), path)
     (alone,) = consult(members, pictures[4:5])
-    np.testing.assert_allclose(found[4].probs, alone.probs, atol=1e-3)
-    assert np.ptp(found[0].probs, axis=0).max() > 0.01  # they disagree
+    np.testing.assert_allclose(votes_by_image[4].probs, alone.probs, atol=1e-3)
+    assert np.ptp(votes_by_image[0].probs, axis=0).max() > 0.01  # they disagree
 
 
 @pytest.mark.parametrize("kind", ["snapshots", "augmented", "perturbed"])
-def test_a_pool_is_ranked_by_what_they_say(detectors: list[Detector], pictures: list[Path], kind: str) -> None:
+def test_a_pool_is_ranked_by_the_votes(detectors: list[Detector], pictures: list[Path], kind: str) -> None:
     n = 6
-    asked = committee_of(list(consult(kinds(detectors)[kind], pictures[:n], top=8)))
-    assert asked.offsets.tolist() == list(range(0, 8 * n + 1, 8))
-    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 2), np.float32), committee=asked)
+    committee = committee_of(list(consult(kinds(detectors)[kind], pictures[:n], top=8)))
+    assert committee.offsets.tolist() == list(range(0, 8 * n + 1, 8))
+    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 2), np.float32), committee=committee)
     for name in ("bald", "choi", "consistency", "discrepancy", "box_disagreement"):
         values = acquisition.get(name)(pool, np.random.default_rng(0))
         assert np.isfinite(values).all()
@@ -112,14 +112,14 @@ def test_a_pool_is_ranked_by_what_they_say(detectors: list[Detector], pictures: 
 
 
 def test_the_same_model_twice_agrees_with_itself(detectors: list[Detector], pictures: list[Path]) -> None:
-    asked = committee_of(list(consult(snapshots([detectors[0], detectors[0]]), pictures[:4])))
-    pool = Pool(np.arange(4), np.zeros(5, np.int64), np.zeros((0, 2), np.float32), committee=asked)
+    committee = committee_of(list(consult(snapshots([detectors[0], detectors[0]]), pictures[:4])))
+    pool = Pool(np.arange(4), np.zeros(5, np.int64), np.zeros((0, 2), np.float32), committee=committee)
     for name in ("bald", "consistency", "discrepancy", "box_disagreement"):
         assert acquisition.get(name)(pool, np.random.default_rng(0)) == pytest.approx(np.zeros(4), abs=1e-9)
 
 
 @pytest.mark.parametrize("dfl", [True, False])
-def test_the_plain_member_says_what_predict_says(
+def test_the_plain_members_votes_are_the_prediction(
     detectors: list[Detector], yolo26: Detector, pictures: list[Path], dfl: bool
 ) -> None:
     detector = detectors[0] if dfl else yolo26
@@ -139,36 +139,36 @@ def test_the_plain_member_says_what_predict_says(
 
 
 def test_the_mirror_image_of_the_mirror_image(detectors: list[Detector], tmp_path: Path) -> None:
-    """What the mirrored member says of an image is what the plain one says of its mirror image, turned back."""
+    """The mirrored member's votes on an image are the plain member's votes on its mirror image, mirrored back."""
     size = (128, 96)
     path = picture(tmp_path / "one.png", size, seed=3)
     with Image.open(path) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
     members = augmented(detectors[0], scales=())
-    one, other = consult(members, [path, tmp_path / "other.png"])  # the best anchors of both, in the same order
-    assert one.variance is not None
-    assert other.variance is not None
-    back = one.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [size[0], 0, size[0], 0]
-    np.testing.assert_allclose(other.probs[0], one.probs[1], atol=1e-3)
-    np.testing.assert_allclose(other.boxes[0], back, atol=0.1)
-    np.testing.assert_allclose(other.variance[0], one.variance[1][:, [2, 1, 0, 3]], rtol=0.05, atol=0.1)
+    plain, mirrored = consult(members, [path, tmp_path / "other.png"])  # the best anchors of both, in the same order
+    assert plain.variance is not None
+    assert mirrored.variance is not None
+    back = plain.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [size[0], 0, size[0], 0]
+    np.testing.assert_allclose(mirrored.probs[0], plain.probs[1], atol=1e-3)
+    np.testing.assert_allclose(mirrored.boxes[0], back, atol=0.1)
+    np.testing.assert_allclose(mirrored.variance[0], plain.variance[1][:, [2, 1, 0, 3]], rtol=0.05, atol=0.1)
 
 
 def test_members_are_compared_where_the_image_is_the_same(detectors: list[Detector], tmp_path: Path) -> None:
-    """On a symmetric image, of whole cells, the mirrored member sees what the plain one sees."""
+    """On a symmetric image of whole cells the mirrored member and the plain member see the same."""
     path = picture(tmp_path / "half.png", (64, 64))
     with Image.open(path) as image:
         pixels = np.asarray(image)
     Image.fromarray(np.concatenate([pixels[:, :32], pixels[:, 31::-1]], axis=1)).save(path)
     (votes,) = consult(augmented(detectors[0], scales=()), [path], top=84)
     mirrored = votes.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [64, 0, 64, 0]
-    for box in mirrored:  # seen at the mirrored place, each is a box of the plain image too
+    for box in mirrored:  # mirrored back, each box is a box of the plain image too
         assert np.abs(votes.boxes[0] - box).max(axis=1).min() < 0.1
 
 
 def test_a_smaller_member_is_brought_back_to_the_pixels_of_the_image(detectors: list[Detector], tmp_path: Path) -> None:
     detector = load_like(detectors[0], 256)
-    path = picture(tmp_path / "image.png", (512, 384))  # letterboxed to half its size, and asked at half of that
+    path = picture(tmp_path / "image.png", (512, 384))  # letterboxed to half its size; the member gets half of that
     member = Member(detector, scale=0.5)
     (votes,) = consult((Member(detector), member), [path], top=10_000)
     view = ensemble._view(member, detector.stack([detector._read(path)]))
@@ -178,11 +178,11 @@ def test_a_smaller_member_is_brought_back_to_the_pixels_of_the_image(detectors: 
     expected = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
     expected = np.clip(expected, 0, [512, 384, 512, 384])
     probs = dense.probs[0].numpy().T
-    asked = 0
+    nearby = 0
     for box, p in zip(votes.boxes[1], votes.probs[1], strict=True):
         off = np.abs(expected - box).max(axis=1) + np.abs(probs - p).max(axis=1)
-        asked += off.min() < 0.05
-    assert asked == votes.probs.shape[1]
+        nearby += off.min() < 0.05
+    assert nearby == votes.probs.shape[1]
     assert dense.sides is not None
     variance = dfl_variance(dense.sides[0].T.reshape(-1, 4, 16), dense.strides).numpy() * 16
     assert votes.variance is not None
@@ -224,12 +224,12 @@ def test_a_member_without_dfl_leaves_the_variance_out(
 
 
 def test_a_committee_costs_at_most_a_scoring_each(detectors: list[Detector], pictures: list[Path]) -> None:
-    """Counted in pixels that pass through a model; tests/benchmarks/committee_cost.py measures the time."""
+    """The cost is counted in pixels that pass through a model; tests/benchmarks/committee_cost.py measures the time."""
 
     def pixels(run: Callable[[], Iterable[object]]) -> int:
-        seen: list[int] = []
+        passes: list[int] = []
         hooks = [
-            detector._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0].numel()))
+            detector._model.register_forward_pre_hook(lambda _, inputs: passes.append(inputs[0][:, 0].numel()))
             for detector in detectors
         ]
         try:
@@ -237,13 +237,13 @@ def test_a_committee_costs_at_most_a_scoring_each(detectors: list[Detector], pic
         finally:
             for hook in hooks:
                 hook.remove()
-        return sum(seen)
+        return sum(passes)
 
     scoring = pixels(lambda: detectors[0].predict(pictures))
     assert scoring > 0
     for members in kinds(detectors).values():
-        asked = pixels(lambda members=members: consult(members, pictures))  # type: ignore[misc]
-        assert scoring < asked <= len(members) * scoring
+        cost = pixels(lambda members=members: consult(members, pictures))  # type: ignore[misc]
+        assert scoring < cost <= len(members) * scoring
 
 
 def test_no_paths_no_votes(detectors: list[Detector]) -> None:
@@ -270,7 +270,7 @@ def test_a_model_that_is_not_finite_is_refused(pictures: list[Path], tmp_path: P
         list(consult(augmented(detector), pictures[:1]))
 
 
-def test_models_of_pixels_do_not_vote(detectors: list[Detector], tmp_path: Path) -> None:
+def test_a_semantic_segmentation_model_is_no_committee_member(detectors: list[Detector], tmp_path: Path) -> None:
     assert ensemble.member_model(detectors[0]) is detectors[0]
     assert "committee" in RECIPES["semantic"].lacks
     with pytest.raises(ModelError, match=r"predicts pixels.*choose a strategy without one"):
@@ -302,11 +302,11 @@ def test_perturbation_out_of_range(detectors: list[Detector], members: int, rate
         perturbed(detectors[0], members, rate)
 
 
-# Turned boxes
+# Rotated boxes
 
 
-def test_of_turned_boxes_the_hulls_are_compared(tmp_path: Path) -> None:
-    """The plain member's boxes are the hulls that predict gives, not the boxes as they would be unturned."""
+def test_the_hulls_of_rotated_boxes_are_compared(tmp_path: Path) -> None:
+    """The plain member's boxes are the hulls that `predict` gives, not the boxes without their rotation."""
     detector = load_detector(tiny_yolo(tmp_path / "tiny.pt", task="obb"), IMGSZ, "cpu")
     path = picture(tmp_path / "one.png", (64, 64), seed=2)
     (plain,) = detector.predict([path])
@@ -326,9 +326,9 @@ def test_the_mirrored_member_sees_the_mirrored_hull(tmp_path: Path) -> None:
     path = picture(tmp_path / "one.png", (64, 64), seed=3)
     with Image.open(path) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
-    one, other = consult(augmented(detector, scales=()), [path, tmp_path / "other.png"])
-    back = one.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [64, 0, 64, 0]
-    np.testing.assert_allclose(other.boxes[0], back, atol=0.1)
+    plain, mirrored = consult(augmented(detector, scales=()), [path, tmp_path / "other.png"])
+    back = plain.boxes[1][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [64, 0, 64, 0]
+    np.testing.assert_allclose(mirrored.boxes[0], back, atol=0.1)
 
 
 # Whole images
@@ -337,8 +337,8 @@ def test_the_mirrored_member_sees_the_mirrored_hull(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def classifiers(tmp_path_factory: pytest.TempPathFactory) -> list[Classifier]:
     folder = tmp_path_factory.mktemp("classifiers")
-    found = [load_predictor(tiny_yolo(folder / f"{n}.pt", seed=n, task="classify"), IMGSZ, "cpu") for n in range(3)]
-    return [one for one in found if isinstance(one, Classifier)]
+    models = [load_predictor(tiny_yolo(folder / f"{n}.pt", seed=n, task="classify"), IMGSZ, "cpu") for n in range(3)]
+    return [model for model in models if isinstance(model, Classifier)]
 
 
 def class_kinds(classifiers: list[Classifier]) -> dict[str, tuple[Member, ...]]:
@@ -352,16 +352,16 @@ def class_kinds(classifiers: list[Classifier]) -> dict[str, tuple[Member, ...]]:
 @pytest.mark.parametrize("kind", ["snapshots", "augmented", "perturbed"])
 def test_classifiers_vote_on_images_as_a_whole(classifiers: list[Classifier], pictures: list[Path], kind: str) -> None:
     members = class_kinds(classifiers)[kind]
-    found = list(consult(members, pictures))
-    assert len(found) == len(pictures)
-    for votes, path, plain in zip(found, pictures, classifiers[0].predict(pictures), strict=True):
+    votes_by_image = list(consult(members, pictures))
+    assert len(votes_by_image) == len(pictures)
+    for votes, path, plain in zip(votes_by_image, pictures, classifiers[0].predict(pictures), strict=True):
         assert_valid(votes, len(members), path, dfl=False)
         assert votes.probs.shape[1] == 1
         np.testing.assert_allclose(votes.probs[0], plain.class_probs, atol=1e-5)
         np.testing.assert_array_equal(votes.boxes, np.tile(plain.boxes, (len(members), 1, 1)))
-    assert np.ptp(found[0].probs, axis=0).max() > 1e-3  # they disagree
-    n, asked = len(found), committee_of(found)
-    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 2), np.float32), committee=asked)
+    assert np.ptp(votes_by_image[0].probs, axis=0).max() > 1e-3  # they disagree
+    n, committee = len(votes_by_image), committee_of(votes_by_image)
+    pool = Pool(np.arange(n), np.zeros(n + 1, np.int64), np.zeros((0, 2), np.float32), committee=committee)
     for name in ("bald", "choi", "consistency", "discrepancy"):
         values = acquisition.get(name)(pool, np.random.default_rng(0))
         assert np.isfinite(values).all()
@@ -375,9 +375,9 @@ def test_a_mirrored_classifier_sees_the_mirror_image(classifiers: list[Classifie
     with Image.open(path) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
     members = augmented(classifiers[0], scales=())
-    one, other = consult(members, [path, tmp_path / "other.png"])
-    np.testing.assert_allclose(one.probs[1], other.probs[0], atol=1e-5)
-    np.testing.assert_allclose(one.probs[0], other.probs[1], atol=1e-5)
+    plain, mirrored = consult(members, [path, tmp_path / "other.png"])
+    np.testing.assert_allclose(plain.probs[1], mirrored.probs[0], atol=1e-5)
+    np.testing.assert_allclose(plain.probs[0], mirrored.probs[1], atol=1e-5)
 
 
 def test_perturbed_classifiers_are_the_same_every_time_and_leave_the_model_whole(
@@ -408,13 +408,13 @@ def test_classifiers_of_other_classes_and_detectors_are_no_committee(
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_same_grid_has_the_same_anchors(flip: bool) -> None:
     grids = [(4, 6), (2, 3)]
-    found = same_anchors(grids, grids, flip)
-    assert sorted(found.tolist()) == list(range(30))
-    assert (found == np.arange(30)).all() == (not flip)
-    assert (found[found] == np.arange(30)).all()  # mirrored twice is as before
+    anchors = same_anchors(grids, grids, flip)
+    assert sorted(anchors.tolist()) == list(range(30))
+    assert (anchors == np.arange(30)).all() == (not flip)
+    assert (anchors[anchors] == np.arange(30)).all()  # mirrored twice is as before
 
 
 def test_a_smaller_grid_has_the_cell_that_covers_the_centre() -> None:
-    found = same_anchors([(3, 3), (1, 1)], [(2, 2), (1, 1)], False)
-    assert found.tolist() == [0, 1, 1, 2, 3, 3, 2, 3, 3, 4]
+    anchors = same_anchors([(3, 3), (1, 1)], [(2, 2), (1, 1)], False)
+    assert anchors.tolist() == [0, 1, 1, 2, 3, 3, 2, 3, 3, 4]
     assert same_anchors([(2, 4)], [(1, 2)], True).tolist() == [1, 1, 0, 0] * 2

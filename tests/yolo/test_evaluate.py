@@ -43,9 +43,9 @@ def test_evaluation_is_ultralytics_own(trained: Trained, data_yaml: Path, tmp_pa
 
 def test_a_model_is_judged_by_the_names_of_its_classes(trained: Trained, split: Split, tmp_path: Path) -> None:
     expected = evaluate.evaluate(trained.weights, writer.write(split, CLASSES, tmp_path / "a"), IMGSZ, "cpu")
-    more = writer.write(split, ("green", "blue", "red"), tmp_path / "b")  # another order, and a label added since
-    found = evaluate.evaluate(trained.weights, more, IMGSZ, "cpu")
-    assert found == expected
+    more = writer.write(split, ("green", "blue", "red"), tmp_path / "b")  # another order, and a new label
+    metrics = evaluate.evaluate(trained.weights, more, IMGSZ, "cpu")
+    assert metrics == expected
 
 
 def test_a_class_the_model_lacks_counts_as_zero(trained: Trained, split: Split, tmp_path: Path) -> None:
@@ -53,17 +53,17 @@ def test_a_class_the_model_lacks_counts_as_zero(trained: Trained, split: Split, 
         name = {"red": "scarlet", "blue": "blue"}
         return tuple(
             LabeledImage(
-                each.task_id, each.path, tuple(LabeledBox(name[box.label], box.xywh) for box in each.boxes), True
+                image.task_id, image.path, tuple(LabeledBox(name[box.label], box.xywh) for box in image.boxes), True
             )
-            for each in images
+            for image in images
         )
 
     before = evaluate.evaluate(trained.weights, writer.write(split, CLASSES, tmp_path / "a"), IMGSZ, "cpu")
     newer = Split(renamed(split.train), renamed(split.val), held_out=True)
     data = writer.write(newer, ("scarlet", "blue"), tmp_path / "b")
-    found = evaluate.evaluate(trained.weights, data, IMGSZ, "cpu")
-    assert found.class_ap50 == {"scarlet": 0, "blue": pytest.approx(before.class_ap50["blue"], abs=1e-6)}
-    assert found.map50 == pytest.approx(before.class_ap50["blue"] / 2, abs=1e-6)
+    metrics = evaluate.evaluate(trained.weights, data, IMGSZ, "cpu")
+    assert metrics.class_ap50 == {"scarlet": 0, "blue": pytest.approx(before.class_ap50["blue"], abs=1e-6)}
+    assert metrics.map50 == pytest.approx(before.class_ap50["blue"] / 2, abs=1e-6)
 
 
 def test_a_model_that_finds_nothing_has_no_detections(data_yaml: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_model_that_finds_nothing_has_no_detections(data_yaml: Path, tmp_path:
 
 
 def test_a_validation_set_of_background_images_gives_zero(trained: Trained, split: Split, tmp_path: Path) -> None:
-    empty = tuple(LabeledImage(each.task_id, each.path, (), random=True) for each in split.val)
+    empty = tuple(LabeledImage(image.task_id, image.path, (), random=True) for image in split.val)
     data = writer.write(Split(split.train, empty, held_out=True), CLASSES, tmp_path)
     metrics = evaluate.evaluate(trained.weights, data, IMGSZ, "cpu")
     assert (metrics.map50, metrics.boxes, metrics.images, metrics.class_ap50) == (0, 0, 6, {})
@@ -84,7 +84,7 @@ def test_a_validation_set_of_background_images_gives_zero(trained: Trained, spli
 
 def test_detections_are_counted_at_the_confidence_that_is_kept(trained: Trained, data_yaml: Path, split: Split) -> None:
     detector = load_detector(trained.weights, IMGSZ, "cpu")
-    probs = [found.class_probs for found in detector.predict([image.path for image in split.val])]
+    probs = [prediction.class_probs for prediction in detector.predict([image.path for image in split.val])]
     metrics = evaluate.evaluate(trained.weights, data_yaml, IMGSZ, "cpu")
-    kept = sum(int((each >= KEEP_CONFIDENCE).sum()) for each in probs)
-    assert metrics.detections == pytest.approx(kept, rel=0.5)
+    confident = sum(int((image_probs >= KEEP_CONFIDENCE).sum()) for image_probs in probs)
+    assert metrics.detections == pytest.approx(confident, rel=0.5)

@@ -1,4 +1,4 @@
-"""The frames of a video: classified one by one, and which of them are learned."""
+"""Frames of a video: their classification one by one, and the choice of frames for training."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def stretch(label: str, first: int, last: int) -> LabeledBox:
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     weights = tiny_yolo(tmp_path_factory.mktemp("weights") / "tiny-cls.pt", LABELS, task="classify")
-    found = load_predictor(weights, IMGSZ, "cpu")
-    assert isinstance(found, Classifier)
-    return found
+    model = load_predictor(weights, IMGSZ, "cpu")
+    assert isinstance(model, Classifier)
+    return model
 
 
-# Watch
+# Predict
 
 PEAK = """
 import resource, sys
@@ -69,7 +69,7 @@ print(prediction.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 def test_a_video_six_times_as_long_takes_no_more_memory(tmp_path: Path) -> None:
     weights = tiny_yolo(tmp_path / "tiny-cls.pt", LABELS, task="classify")
     short, long = clips.peaks(tmp_path, PEAK, [Mover("red", (0, 0), (3, 1), (120, 90))], weights)
-    assert long < short + 20  # the frames looked at would take 276 MB
+    assert long < short + 20  # all sampled frames would take 276 MB
 
 
 @pytest.mark.parametrize(("count", "rate", "frames"), [(23, 25.0, 5), (1, 25.0, 1), (20, 50.0, 8), (20, 12.5, 2)])
@@ -77,60 +77,62 @@ def test_every_fifth_frame_is_classified(
     tmp_path: Path, classifier: Classifier, count: int, rate: float, frames: int
 ) -> None:
     clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=count))
-    found = frame_classifier.predict_video(classifier, clip, replace(TAG, frame_rate=rate))
-    assert found.tracks is not None
-    assert found.tracks.frames.tolist() == [1 + 5 * index for index in range(frames)]
-    assert (found.tracks.length, found.tracks.rate) == (round(count * rate / 25), rate)
-    assert found.class_probs.shape == (frames, 2)
-    assert (found.confidence == found.class_probs.max(axis=1)).all()
-    assert (found.boxes == [0, 0, 160, 120]).all()
-    assert np.isfinite(found.embedding).all()
+    prediction = frame_classifier.predict_video(classifier, clip, replace(TAG, frame_rate=rate))
+    assert prediction.tracks is not None
+    assert prediction.tracks.frames.tolist() == [1 + 5 * index for index in range(frames)]
+    assert (prediction.tracks.length, prediction.tracks.rate) == (round(count * rate / 25), rate)
+    assert prediction.class_probs.shape == (frames, 2)
+    assert (prediction.confidence == prediction.class_probs.max(axis=1)).all()
+    assert (prediction.boxes == [0, 0, 160, 120]).all()
+    assert np.isfinite(prediction.embedding).all()
 
 
-def test_a_frame_looks_as_it_does_as_an_image(tmp_path: Path, classifier: Classifier) -> None:
+def test_a_frame_has_the_probabilities_of_the_same_image(tmp_path: Path, classifier: Classifier) -> None:
     path = clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40)
     clip = video.probe(path)
-    found = frame_classifier.predict_video(classifier, clip, TAG)
+    prediction = frame_classifier.predict_video(classifier, clip, TAG)
     for row, pixels in enumerate(video.frames(clip, range(1, 41, 5), 25)):
         Image.fromarray(pixels[:, :, ::-1]).save(tmp_path / f"{row}.png")
     alone = list(classifier.predict([tmp_path / f"{row}.png" for row in range(8)]))
-    np.testing.assert_allclose(found.class_probs, np.concatenate([one.class_probs for one in alone]), atol=1e-5)
+    np.testing.assert_allclose(
+        prediction.class_probs, np.concatenate([image_prediction.class_probs for image_prediction in alone]), atol=1e-5
+    )
 
 
 def test_a_video_is_doubted_by_its_frames(tmp_path: Path, classifier: Classifier) -> None:
     clip = video.probe(clips.write(tmp_path / "a.avi", [Mover("red", (0, 0), (3, 1), (60, 50))], count=40))
-    found = frame_classifier.predict_video(classifier, clip, TAG)
-    entropy = video_uncertainty.of_labels(found.class_probs).mean()
-    assert found.doubted_frames is not None
-    assert set(found.doubted_frames.tolist()) <= set(range(1, 41, 5))
-    assert found.thumbnail.shape == (192,)
-    assert found.video_doubt is not None
-    assert 0 < entropy <= found.video_doubt <= 2 * entropy
+    prediction = frame_classifier.predict_video(classifier, clip, TAG)
+    entropy = video_uncertainty.of_labels(prediction.class_probs).mean()
+    assert prediction.doubted_frames is not None
+    assert set(prediction.doubted_frames.tolist()) <= set(range(1, 41, 5))
+    assert prediction.thumbnail.shape == (192,)
+    assert prediction.video_doubt is not None
+    assert 0 < entropy <= prediction.video_doubt <= 2 * entropy
 
 
 # Sample
 
 
 def test_frames_near_a_border_are_left_out() -> None:
-    found = sample([stretch("red", 21, 60)], TAG, 100)
-    assert list(found) == [1, 6, 11, 16, 26, 31, 36, 40, 41, 46, 51, 56, 66, 71, 76, 81, 86, 91, 96]
-    assert {frame for frame, labels in found.items() if labels} == {26, 31, 36, 40, 41, 46, 51, 56}
-    assert {box for labels in found.values() for box in labels} == {
+    learned = sample([stretch("red", 21, 60)], TAG, 100)
+    assert list(learned) == [1, 6, 11, 16, 26, 31, 36, 40, 41, 46, 51, 56, 66, 71, 76, 81, 86, 91, 96]
+    assert {frame for frame, labels in learned.items() if labels} == {26, 31, 36, 40, 41, 46, 51, 56}
+    assert {box for labels in learned.values() for box in labels} == {
         LabeledBox("red", WHOLE, frame=frame) for frame in (26, 31, 36, 40, 41, 46, 51, 56)
     }
 
 
 def test_where_labels_overlap_a_frame_has_both() -> None:
-    found = sample([stretch("red", 1, 60), stretch("blue", 31, LAST_FRAME)], TAG, 100)
-    assert [box.label for box in found[46]] == ["red", "blue"]
-    assert [box.label for box in found[96]] == ["blue"]
+    learned = sample([stretch("red", 1, 60), stretch("blue", 31, LAST_FRAME)], TAG, 100)
+    assert [box.label for box in learned[46]] == ["red", "blue"]
+    assert [box.label for box in learned[96]] == ["blue"]
 
 
 def test_a_short_segment_has_its_middle() -> None:
     assert [box.label for box in sample([stretch("blue", 42, 44)], TAG, 100)[43]] == ["blue"]
 
 
-def test_what_nobody_drew_on_is_nothing() -> None:
+def test_frames_without_segments_have_no_labels() -> None:
     assert sample([], TAG, 12) == {1: (), 6: (), 11: ()}
     assert sample([stretch("red", 13, 99)], TAG, 12) == {1: (), 6: (), 11: ()}
 
@@ -151,20 +153,20 @@ def test_a_long_video_gives_no_more_frames_than_a_short_one() -> None:
 )
 def test_what_is_learned_is_what_was_drawn(drawn: list[tuple[str, int, int]], length: int) -> None:
     boxes = [stretch(label, first, first + more) for label, first, more in drawn]
-    found = sample(boxes, TAG, length)
-    assert list(found) == sorted(found)
-    for frame, labels in found.items():
+    learned = sample(boxes, TAG, length)
+    assert list(learned) == sorted(learned)
+    for frame, labels in learned.items():
         assert 1 <= frame <= length
         assert {box.label for box in labels} == {box.label for box in boxes if box.frame <= frame <= box.last}
     for box in boxes:
-        assert box.frame > length or any(box.frame <= frame <= box.last for frame in found)
+        assert box.frame > length or any(box.frame <= frame <= box.last for frame in learned)
 
 
 # A model that learned some videos
 
 
 def story(seed: int, count: int = 300) -> tuple[list[Mover], list[LabeledBox]]:
-    """Return what moves in a video: a red thing and a blue thing, each for some of the time, and their labels."""
+    """Return what moves in a video: a red and a blue rectangle, each for a part of the video, and their labels."""
     rng = np.random.default_rng(seed)
     movers, labels = [], []
     for label in LABELS:
@@ -177,7 +179,7 @@ def story(seed: int, count: int = 300) -> tuple[list[Mover], list[LabeledBox]]:
 
 
 def shots(folder: Path, seeds: range) -> tuple[LabeledImage, ...]:
-    found = []
+    images = []
     for seed in seeds:
         movers, labels = story(seed)
         clip = video.probe(clips.write(folder / f"{seed}.avi", movers, 300))
@@ -185,8 +187,8 @@ def shots(folder: Path, seeds: range) -> tuple[LabeledImage, ...]:
         for (frame, boxes), pixels in zip(learned.items(), video.frames(clip, learned, 25), strict=True):
             path = folder / f"{seed}-{frame}.png"
             Image.fromarray(pixels[:, :, ::-1]).save(path)
-            found.append(LabeledImage(seed, path, boxes, random=True, frame=frame))
-    return tuple(found)
+            images.append(LabeledImage(seed, path, boxes, random=True, frame=frame))
+    return tuple(images)
 
 
 def filmed(folder: Path, seed: int) -> LabeledVideo:
@@ -196,7 +198,7 @@ def filmed(folder: Path, seed: int) -> LabeledVideo:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the regions of some videos say: the share of frames with the right labels, IoU of segments, surplus ones."""
+    """How regions agree with labels: the share of frames with the right labels, IoU of segments, surplus segments."""
 
     right: float
     overlap: float
@@ -207,12 +209,14 @@ def shown(weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag) -> Sho
     classifier = load_predictor(weights, 64, "cpu")
     assert isinstance(classifier, Classifier)
     overlaps, right, extra = [], [], 0
-    for one in videos:
-        seen = frame_classifier.predict_video(classifier, one.video, tag)
-        found = tags.decode(tag, [each.as_json() for each in tags.encode(tag, seen, classifier.classes, 0.5, "k")])
-        right += [_at(frame, found) == _at(frame, one.segments) for frame in range(1, 301)]
-        overlaps += [max((_overlap(box, other) for other in found), default=0.0) for box in one.segments]
-        extra += len(found) - len(one.segments)
+    for labeled in videos:
+        prediction = frame_classifier.predict_video(classifier, labeled.video, tag)
+        decoded = tags.decode(
+            tag, [each.as_json() for each in tags.encode(tag, prediction, classifier.classes, 0.5, "k")]
+        )
+        right += [_at(frame, decoded) == _at(frame, labeled.segments) for frame in range(1, 301)]
+        overlaps += [max((_overlap(box, other) for other in decoded), default=0.0) for box in labeled.segments]
+        extra += len(decoded) - len(labeled.segments)
     return Shown(float(np.mean(right)), float(np.mean(overlaps)), extra)
 
 
@@ -222,9 +226,9 @@ def _at(frame: int, segments: Sequence[LabeledBox]) -> set[str]:
 
 @pytest.mark.slow
 def test_segments_are_found_where_they_are(tmp_path: Path) -> None:
-    """Six videos learned, eight judged by: frames right in all their labels > .9, temporal IoU of segments > .8.
+    """After training on six videos, on eight others: right frames > .9, temporal IoU of segments > .8.
 
-    So with an LSTM, which gains nothing where each frame tells its labels.
+    An LSTM reaches the same; it gains nothing where each frame shows its labels.
     """
     split = Split(shots(tmp_path, range(6)), shots(tmp_path, range(6, 8)), held_out=True)
     data_yaml = writer.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
@@ -242,14 +246,14 @@ def test_segments_are_found_where_they_are(tmp_path: Path) -> None:
     print(f"frame mAP {metrics.map50:.3f}, frame by frame: {smoothed}, with an LSTM: {in_order}")
     assert metrics.map50 > 0.9
     assert not missing
-    for found in (smoothed, in_order):
-        assert found.right > 0.9
-        assert found.overlap > 0.8
-        assert abs(found.extra) <= 4
+    for agreement in (smoothed, in_order):
+        assert agreement.right > 0.9
+        assert agreement.overlap > 0.8
+        assert abs(agreement.extra) <= 4
 
 
-def _overlap(one: LabeledBox, other: LabeledBox) -> float:
-    """Return the temporal IoU of two segments, 0 for those of different labels."""
-    shared = min(one.last, other.last) - max(one.frame, other.frame) + 1
-    both = max(one.last, other.last) - min(one.frame, other.frame) + 1
-    return max(0, shared) / both if one.label == other.label else 0.0
+def _overlap(segment: LabeledBox, other: LabeledBox) -> float:
+    """Return the temporal IoU of two segments, 0 for segments with different labels."""
+    shared = min(segment.last, other.last) - max(segment.frame, other.frame) + 1
+    both = max(segment.last, other.last) - min(segment.frame, other.frame) + 1
+    return max(0, shared) / both if segment.label == other.label else 0.0

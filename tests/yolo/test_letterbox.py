@@ -1,4 +1,4 @@
-"""What a model finds in a letterboxed image lies where it lies in the original."""
+"""Coordinates in a letterboxed image are converted to those in the original."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def test_one_pixel_of_the_original() -> None:
     ],
 )
 def test_boxes_are_scaled_back_and_clipped(boxes: list[list[float]], upright: list[list[float]]) -> None:
-    given = np.asarray(boxes, dtype=np.float32)
-    before = given.copy()
-    np.testing.assert_allclose(WIDE.upright(given), upright, atol=1e-4)
-    np.testing.assert_array_equal(given, before)
+    letterboxed = np.asarray(boxes, dtype=np.float32)
+    before = letterboxed.copy()
+    np.testing.assert_allclose(WIDE.upright(letterboxed), upright, atol=1e-4)
+    np.testing.assert_array_equal(letterboxed, before)
 
 
 def test_borders_are_taken_off() -> None:
@@ -51,9 +51,9 @@ def test_borders_are_taken_off() -> None:
 
 
 @pytest.mark.parametrize(("columns", "seen"), [(2, 1.0), (3, 0.25)])
-def test_keypoints_without_a_visibility_are_seen(columns: int, seen: float) -> None:
+def test_keypoints_without_a_visibility_are_seen(columns: int, visibility: float) -> None:
     keypoints = np.array([[[32, 16, 0.25]]], dtype=np.float32)[:, :, :columns]
-    np.testing.assert_allclose(WIDE.upright_keypoints(keypoints), [[[50, 25, seen]]], atol=1e-4)
+    np.testing.assert_allclose(WIDE.upright_keypoints(keypoints), [[[50, 25, visibility]]], atol=1e-4)
 
 
 def test_pixels_are_blue_green_red(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rotated boxes: what is written for ultralytics, and that it learns from it."""
+"""Rotated boxes are written for ultralytics, and learned by it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_corners_are_written_and_cut_off_at_the_border(tmp_path: Path) -> None:
     path.write_bytes(b"pixels")
     inside = LabeledBox("red", (0.5, 0.5, 0.2, 0.2), outline=(((0.4, 0.5), (0.5, 0.4), (0.6, 0.5), (0.5, 0.6)),))
     outside = LabeledBox("blue", (0.05, 0.5, 0.1, 0.2), outline=(((-0.1, 0.5), (0.0, 0.4), (0.1, 0.5), (0.0, 0.6)),))
-    one = LabeledImage(7, path, (inside, outside), random=True)
-    writer.write(Split((one,), (one,), held_out=False), ("red", "blue"), tmp_path / "data", "obb")
+    image = LabeledImage(7, path, (inside, outside), random=True)
+    writer.write(Split((image,), (image,), held_out=False), ("red", "blue"), tmp_path / "data", "obb")
     first, second = (tmp_path / "data/labels/train/7.txt").read_text().splitlines()
     assert first == "0 0.400000 0.500000 0.500000 0.400000 0.600000 0.500000 0.500000 0.600000"
     kind, *numbers = second.split()
@@ -40,8 +40,8 @@ def test_corners_are_written_and_cut_off_at_the_border(tmp_path: Path) -> None:
 
 
 def test_the_hull_of_a_quarter_turn_has_its_sides_exchanged() -> None:
-    found = hulls(np.array([[50, 50, 20, 10, 0], [50, 50, 20, 10, np.pi / 2]], np.float32))
-    np.testing.assert_allclose(found, [[40, 45, 60, 55], [45, 40, 55, 60]], atol=1e-4)
+    boxes = hulls(np.array([[50, 50, 20, 10, 0], [50, 50, 20, 10, np.pi / 2]], np.float32))
+    np.testing.assert_allclose(boxes, [[40, 45, 60, 55], [45, 40, 55, 60]], atol=1e-4)
 
 
 @pytest.mark.slow
@@ -50,14 +50,14 @@ def test_rotated_boxes_are_learned(tmp_path: Path) -> None:
     assert metrics.map50 > 0.5
     assert (metrics.images, metrics.boxes) == (8, 16)
 
-    errors = [_error(label.outline[0], found) for image, found in pictures for label in image.boxes]
+    errors = [_error(label.outline[0], predicted) for image, predicted in pictures for label in image.boxes]
     print(f"median error of the corners {np.median(errors):.2f} px")
     assert np.median(errors) < 4
 
 
-def _error(ring: Ring, found: Sequence[LabeledBox]) -> float:
-    """Return the mean distance in pixels of true corners to the nearest of the nearest box found."""
+def _error(ring: Ring, predicted: Sequence[LabeledBox]) -> float:
+    """Return the mean distance in pixels of the true corners from the corners of the nearest predicted box."""
     true = np.array(ring) * drawings.SIZE
-    boxes = [np.array(each.outline[0]) * drawings.SIZE for each in found]
+    boxes = [np.array(label.outline[0]) * drawings.SIZE for label in predicted]
     distances = [np.linalg.norm(true[:, None] - box[None], axis=2).min(axis=1).mean() for box in boxes]
     return float(min(distances, default=np.inf))

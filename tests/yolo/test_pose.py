@@ -1,4 +1,4 @@
-"""Key points: read, written, learned."""
+"""Keypoints are read, written and learned."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_boxes_that_are_not_the_points_are_boxes() -> None:
     assert tag.kind == "rectanglelabels"
 
 
-def test_points_alone_are_told_what_they_lack() -> None:
+def test_keypoints_without_boxes_are_refused_with_a_cure() -> None:
     text = (
         '<View><Image name="image" value="$image"/>'
         '<KeyPointLabels name="kp" toName="image"><Label value="a"/></KeyPointLabels></View>'
@@ -97,8 +97,8 @@ def test_another_order_is_another_config() -> None:
 
 
 def test_points_stand_under_their_box() -> None:
-    seen = prediction([[(20, 50, 0.75), (100, 10, 0.5)]])
-    boxed, head, tail = (one.as_json() for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k"))
+    skeletons = prediction([[(20, 50, 0.75), (100, 10, 0.5)]])
+    boxed, head, tail = (region.as_json() for region in tags.encode(TAG, skeletons, TAG.labels, 0.5, "k"))
     assert (boxed["type"], boxed["from_name"]) == ("rectanglelabels", "points_bbox")
     assert boxed["value"]["rectanglelabels"] == ["red"]
     assert "parentID" not in boxed
@@ -109,9 +109,9 @@ def test_points_stand_under_their_box() -> None:
 
 
 def test_the_attributes_of_points_are_honoured() -> None:
-    seen = prediction([[(20, 50, 0.75), (100, 10, 0.5)]])
+    skeletons = prediction([[(20, 50, 0.75), (100, 10, 0.5)]])
     attributes = {"model_point_threshold": "0.6", "model_add_bboxes": "false", "model_point_size": "2"}
-    (head,) = tags.encode(dataclasses.replace(TAG, attributes=attributes), seen, TAG.labels, 0.5, "k")
+    (head,) = tags.encode(dataclasses.replace(TAG, attributes=attributes), skeletons, TAG.labels, 0.5, "k")
     assert head.value["keypointlabels"] == ["head"]
     assert head.value["width"] == 1  # percent of 200 pixels
     assert "parentID" not in head.as_json()
@@ -147,8 +147,8 @@ def test_decode_orders_points_as_the_skeleton_is() -> None:
 def test_a_point_with_two_labels_is_both() -> None:
     both = point()
     both["value"]["keypointlabels"] = ["tail", "head"]
-    (found,) = tags.decode(TAG, [box(), both])
-    np.testing.assert_allclose(found.keypoints, [(0.15, 0.25, 2)] * 2)
+    (label,) = tags.decode(TAG, [box(), both])
+    np.testing.assert_allclose(label.keypoints, [(0.15, 0.25, 2)] * 2)
     (reason,) = tags.explain(TAG, [box(), both, point("tail", id="p2")])
     assert reason == "region p2 is a second 'tail' of one box"
     both["value"]["keypointlabels"] = ["tail", "fin"]
@@ -180,15 +180,17 @@ spots = st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32))
 @settings(deadline=None)
 @given(st.lists(st.tuples(spots, spots), max_size=4), st.integers(1, 10_000), st.integers(1, 10_000))
 def test_decode_undoes_encode(drawn: list[Any], width: int, height: int) -> None:
-    seen = prediction([[(x * width, y * height, 1) for x, y in each] for each in drawn], width, height)
-    assert seen.keypoints is not None
-    seen = dataclasses.replace(seen, keypoints=np.minimum(seen.keypoints, np.array([width, height, 1], np.float32)))
-    assert seen.keypoints is not None
-    sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k")]
+    skeletons = prediction([[(x * width, y * height, 1) for x, y in points] for points in drawn], width, height)
+    assert skeletons.keypoints is not None
+    skeletons = dataclasses.replace(
+        skeletons, keypoints=np.minimum(skeletons.keypoints, np.array([width, height, 1], np.float32))
+    )
+    assert skeletons.keypoints is not None
+    sent = [json.loads(json.dumps(region.as_json())) for region in tags.encode(TAG, skeletons, TAG.labels, 0.5, "k")]
     decoded = tags.decode(TAG, sent)
-    found = np.array([label.keypoints for label in decoded]).reshape(-1, 2, 3)
-    expected = seen.keypoints.astype(np.float64).reshape(-1, 2, 3) / (width, height, 0.5)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    keypoints = np.array([label.keypoints for label in decoded]).reshape(-1, 2, 3)
+    expected = skeletons.keypoints.astype(np.float64).reshape(-1, 2, 3) / (width, height, 0.5)
+    np.testing.assert_allclose(keypoints, expected, rtol=0, atol=1e-9)
     assert [label.label for label in decoded] == [TAG.labels[place % 2] for place in range(len(drawn))]
 
 
@@ -206,10 +208,12 @@ def test_points_are_learned(tmp_path: Path) -> None:
     metrics, pictures = drawings.learn(tmp_path, drawings.arrow, TAG, epochs=60)
     assert metrics.map50 > 0.4
     errors = []
-    for image, found in pictures:
-        objects = [np.array(label.keypoints)[:, :2] * drawings.SIZE for label in found]
+    for image, predicted in pictures:
+        objects = [np.array(label.keypoints)[:, :2] * drawings.SIZE for label in predicted]
         for label in image.boxes:
             true = np.array(label.keypoints)[:, :2] * drawings.SIZE
-            errors.append(min((np.linalg.norm(true - one, axis=1).mean() for one in objects), default=np.inf))
+            errors.append(
+                min((np.linalg.norm(true - keypoints, axis=1).mean() for keypoints in objects), default=np.inf)
+            )
     print(f"median error of the points {np.median(errors):.1f} px")
     assert np.median(errors) < 8

@@ -82,8 +82,8 @@ def test_ultralytics_leaves_no_trace_at_home_and_says_nothing(tmp_path: Path) ->
     )
     home = tmp_path / "home"
     (home / "tmp").mkdir(parents=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "XDG_", "MPL"))}
-    environ = {**kept, "HOME": str(home), "TMPDIR": str(home / "tmp"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "XDG_", "MPL"))}
+    environ = {**inherited, "HOME": str(home), "TMPDIR": str(home / "tmp"), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=home, env=environ, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == ["tmp"]

@@ -1,4 +1,4 @@
-"""Polygons: read, written, cut out of masks, and learned."""
+"""Polygons are read, written, traced around masks, and learned."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def prediction(outlines: tuple[Outline, ...] | None, width: int = 200, height: i
 
 
 def painted(ring: Ring, width: int, height: int) -> npt.NDArray[np.bool_]:
-    """Return which pixels a ring encloses."""
+    """Return the mask (height, width) of the pixels that a ring encloses."""
     import cv2
 
     mask = np.zeros((height, width), np.uint8)
@@ -51,59 +51,59 @@ def painted(ring: Ring, width: int, height: int) -> npt.NDArray[np.bool_]:
 
 
 def test_decode_gives_shares_of_the_image_and_the_hull() -> None:
-    (found,) = tags.decode(TAG, [region()])
-    np.testing.assert_allclose(found.outline, [[(0.1, 0.1), (0.3, 0.1), (0.3, 0.3), (0.1, 0.3)]])
-    assert found.xywh == pytest.approx((0.2, 0.2, 0.2, 0.2))
-    assert found.label == "red"
+    (label,) = tags.decode(TAG, [region()])
+    np.testing.assert_allclose(label.outline, [[(0.1, 0.1), (0.3, 0.1), (0.3, 0.3), (0.1, 0.3)]])
+    assert label.xywh == pytest.approx((0.2, 0.2, 0.2, 0.2))
+    assert label.label == "red"
 
 
 def test_the_hull_is_that_of_the_part_inside() -> None:
-    (found,) = tags.decode(TAG, [region([[-10, 10], [30, 10], [30, 30], [-10, 30]])])
-    assert found.xywh == pytest.approx((0.15, 0.2, 0.3, 0.2))
-    assert found.outline[0][0] == pytest.approx((-0.1, 0.1))
+    (label,) = tags.decode(TAG, [region([[-10, 10], [30, 10], [30, 30], [-10, 30]])])
+    assert label.xywh == pytest.approx((0.15, 0.2, 0.3, 0.2))
+    assert label.outline[0][0] == pytest.approx((-0.1, 0.1))
 
 
 def test_polygons_under_a_polygon_are_parts_of_it() -> None:
     tree = [region(HOLE, id="r2", parentID="r1"), region(), region(HOLE, id="r3", parentID="r2"), region(id="r4")]
-    found = tags.decode(TAG, tree)
-    assert [len(each.outline) for each in found] == [3, 1]
-    assert found[0].outline[0] == found[1].outline[0]
+    labels = tags.decode(TAG, tree)
+    assert [len(label.outline) for label in labels] == [3, 1]
+    assert labels[0].outline[0] == labels[1].outline[0]
     assert tags.explain(TAG, tree) == ()
 
 
 def test_a_polygon_of_another_label_under_one_is_an_object_of_its_own() -> None:
-    """A window under its house is no hole in it."""
-    found = tags.decode(
+    """A window that is a child of a house is no hole in the house."""
+    separate = tags.decode(
         TAG, [region(), region(HOLE, ["blue"], id="r2", parentID="r1"), region(HOLE, id="r3", parentID="r2")]
     )
-    assert [(each.label, len(each.outline)) for each in found] == [("red", 1), ("blue", 1), ("red", 1)]
+    assert [(label.label, len(label.outline)) for label in separate] == [("red", 1), ("blue", 1), ("red", 1)]
     both = tags.decode(TAG, [region(labels=["red", "blue"]), region(HOLE, ["blue"], id="r2", parentID="r1")])
-    assert [(each.label, len(each.outline)) for each in both] == [("red", 2), ("blue", 2)]
+    assert [(label.label, len(label.outline)) for label in both] == [("red", 2), ("blue", 2)]
 
 
 def test_a_part_of_a_polygon_outside_the_image_is_learned() -> None:
-    (found,) = tags.decode(TAG, [region([[110, 1], [120, 2], [130, 30]]), region(id="r2", parentID="r1")])
-    assert found.xywh == pytest.approx((0.2, 0.2, 0.2, 0.2))
+    (label,) = tags.decode(TAG, [region([[110, 1], [120, 2], [130, 30]]), region(id="r2", parentID="r1")])
+    assert label.xywh == pytest.approx((0.2, 0.2, 0.2, 0.2))
 
 
 @pytest.mark.parametrize("id_", [7, 0, None, [1], ""])
 def test_a_polygon_counts_whatever_its_id_is(id_: Any) -> None:
     """Imported annotations have ids of any kind, which Label Studio keeps until someone submits them."""
-    (found,) = tags.decode(TAG, [region(id=id_)])
-    assert found.label == "red"
+    (label,) = tags.decode(TAG, [region(id=id_)])
+    assert label.label == "red"
     assert tags.explain(TAG, [region(id=id_)]) == ()
     part = tags.decode(TAG, [region(id=7), region(HOLE, id=id_, parentID="7")])
-    assert [len(each.outline) for each in part] == [1, 1] if id_ == 7 else [2]
+    assert [len(region_label.outline) for region_label in part] == [1, 1] if id_ == 7 else [2]
 
 
 def test_a_parent_of_another_tag_is_none() -> None:
-    (found,) = tags.decode(TAG, [region(parentID="box")])
-    assert len(found.outline) == 1
+    (label,) = tags.decode(TAG, [region(parentID="box")])
+    assert len(label.outline) == 1
 
 
 def test_polygons_that_are_each_others_parts_are_one_object() -> None:
-    (found,) = tags.decode(TAG, [region(id="a", parentID="b"), region(HOLE, id="b", parentID="a")])
-    assert len(found.outline) == 2
+    (label,) = tags.decode(TAG, [region(id="a", parentID="b"), region(HOLE, id="b", parentID="a")])
+    assert len(label.outline) == 2
 
 
 @pytest.mark.parametrize(
@@ -150,25 +150,25 @@ def test_decode_undoes_encode(drawn: list[list[list[tuple[float, float]]]], widt
     outlines = tuple(
         tuple(np.array(ring, np.float32) * np.array([width, height], np.float32) for ring in rings) for rings in drawn
     )
-    seen = prediction(outlines, width, height, len(drawn))
-    sent = [json.loads(json.dumps(one.as_json())) for one in tags.encode(TAG, seen, TAG.labels, 0.5, "k")]
+    shapes = prediction(outlines, width, height, len(drawn))
+    sent = [json.loads(json.dumps(region.as_json())) for region in tags.encode(TAG, shapes, TAG.labels, 0.5, "k")]
     decoded = {item["id"]: tags.decode(TAG, [item]) for item in sent}
     assert len(decoded) == len(drawn)
-    for place, (outline, found) in enumerate(zip(outlines, decoded.values(), strict=True)):
+    for place, (outline, labels) in enumerate(zip(outlines, decoded.values(), strict=True)):
         pixels = [tuple((float(x), float(y)) for x, y in ring) for ring in outline]
         expected = np.array(coordinates.bridged(pixels)) / (width, height)
-        for label in found:  # none where the bridges cancel the area
+        for label in labels:  # none where the bridges cancel the area
             np.testing.assert_allclose(label.outline[0], expected, rtol=0, atol=1e-9)
             assert label.label == TAG.labels[place % 2]
-        assert found or len(outline) > 1
+        assert labels or len(outline) > 1
 
 
 def test_one_ring_encloses_what_parts_and_holes_do() -> None:
     body, hole = ((0.1, 0.1), (0.6, 0.1), (0.6, 0.9), (0.1, 0.9)), ((0.2, 0.3), (0.5, 0.3), (0.5, 0.6), (0.2, 0.6))
     apart = ((0.7, 0.2), (0.9, 0.2), (0.9, 0.8))
-    one = painted(coordinates.bridged([body, hole, apart]), 400, 400)
+    joined = painted(coordinates.bridged([body, hole, apart]), 400, 400)
     expected = (painted(body, 400, 400) ^ painted(hole, 400, 400)) | painted(apart, 400, 400)
-    assert (one != expected).sum() < 0.02 * expected.sum()  # the borders and the bridges, a pixel wide
+    assert (joined != expected).sum() < 0.02 * expected.sum()  # the borders and the bridges, a pixel wide
 
 
 def test_the_outline_of_a_mask_is_near_its_border_with_few_points() -> None:
@@ -181,7 +181,9 @@ def test_the_outline_of_a_mask_is_near_its_border_with_few_points() -> None:
     outline = outline_of(mask)
     assert len(outline) == 3
     assert sum(map(len, outline)) < 80  # of 480 pixels at the border
-    ring = coordinates.bridged([tuple((float(x) / 160, float(y) / 120) for x, y in each - 0.5) for each in outline])
+    ring = coordinates.bridged(
+        [tuple((float(x) / 160, float(y) / 120) for x, y in ring_pixels - 0.5) for ring_pixels in outline]
+    )
     again = painted(ring, 160, 120)
     assert (again & mask.astype(bool)).sum() / (again | mask.astype(bool)).sum() > 0.98
 
@@ -189,13 +191,13 @@ def test_the_outline_of_a_mask_is_near_its_border_with_few_points() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_an_outline_is_simplified_by_no_more_than_is_said(seed: int, blobs: int) -> None:
-    """docs/label_config.md promises 1.3 pixels, but where a mask is one pixel wide."""
+    """docs/label_config.md promises 1.3 pixels, except where a mask is one pixel wide."""
     import cv2
 
     rng, square = np.random.default_rng(seed), np.ones((2, 2), np.uint8)
     rows, columns = np.mgrid[:48, :64]
     mask = np.zeros((48, 64), np.uint8)
-    for x, y, a, b in rng.uniform((5, 5, 4, 4), (59, 43, 25, 18), (blobs, 4)):  # what is in two of them is a hole
+    for x, y, a, b in rng.uniform((5, 5, 4, 4), (59, 43, 25, 18), (blobs, 4)):  # pixels in two ellipses are a hole
         mask ^= (((columns - x) / a) ** 2 + ((rows - y) / b) ** 2 < 1).astype(np.uint8)
     for wide in (cv2.MORPH_OPEN, cv2.MORPH_CLOSE):
         mask = cv2.morphologyEx(mask, wide, square).astype(np.uint8)
@@ -207,7 +209,7 @@ def test_an_outline_is_simplified_by_no_more_than_is_said(seed: int, blobs: int)
 
 
 def farthest(border: npt.NDArray[np.int32], ring: npt.NDArray[np.float32]) -> float:
-    """Return how far the point of a border (k, 2) is from a ring (n, 2) that is the farthest from it."""
+    """Return the largest distance of a point of a border (k, 2) from a ring (n, 2)."""
     points, along = border[:, None].astype(np.float64), np.roll(ring, -1, axis=0) - ring
     share = ((points - ring) * along).sum(axis=2) / (along**2).sum(axis=1)
     nearest = ring + share.clip(0, 1)[..., None] * along
@@ -229,8 +231,8 @@ def test_masks_are_learned(tmp_path: Path) -> None:
     assert (metrics.images, metrics.boxes) == (8, 16)
 
     overlaps = []
-    for image, found in pictures:
-        masks = [painted(coordinates.bridged(label.outline), *drawings.SIZE) for label in found]
+    for image, predicted in pictures:
+        masks = [painted(coordinates.bridged(label.outline), *drawings.SIZE) for label in predicted]
         for label in image.boxes:
             true = painted(coordinates.bridged(label.outline), *drawings.SIZE)
             overlaps.append(max(((true & mask).sum() / (true | mask).sum() for mask in masks), default=0.0))

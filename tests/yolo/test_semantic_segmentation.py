@@ -1,4 +1,4 @@
-"""Masks of classes: the class of every pixel predicted, judged and learned."""
+"""Semantic segmentation: the class of every pixel is predicted, measured and learned."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def picture(path: Path, size: tuple[int, int], seed: int = 0) -> Path:
     return path
 
 
-def painted(found: Prediction) -> list[BoolArray]:
-    assert found.outlines is not None
-    return [masks.fill(outline, found.width, found.height) for outline in found.outlines]
+def painted(prediction: Prediction) -> list[BoolArray]:
+    assert prediction.outlines is not None
+    return [masks.fill(outline, prediction.width, prediction.height) for outline in prediction.outlines]
 
 
 # Config
@@ -69,55 +69,55 @@ def test_the_attribute_asks_for_masks_of_classes() -> None:
 # Predict
 
 
-def test_a_prediction_has_one_object_of_each_class_that_is_seen(segmenter: Predictor, tmp_path: Path) -> None:
+def test_a_prediction_has_one_object_for_each_predicted_class(segmenter: Predictor, tmp_path: Path) -> None:
     paths = [picture(tmp_path / f"{n}.png", SIZES[n % 4], seed=n) for n in range(8)]
     assert segmenter.classes == CLASSES
-    seen = 0
-    for path, found in zip(paths, segmenter.predict(paths), strict=True):
+    objects = 0
+    for path, prediction in zip(paths, segmenter.predict(paths), strict=True):
         with Image.open(path) as image:
-            assert (found.width, found.height) == image.size
-        kinds_seen = found.class_probs.argmax(axis=1).tolist()
-        assert len(set(kinds_seen)) == len(kinds_seen) == len(found.boxes)
-        np.testing.assert_array_equal(found.confidence, found.class_probs.max(axis=1))
-        assert found.thumbnail.shape == (192,)
-        assert found.shape_confidence is not None
-        for values in (found.confidence, found.class_probs, found.shape_confidence):
+            assert (prediction.width, prediction.height) == image.size
+        classes = prediction.class_probs.argmax(axis=1).tolist()
+        assert len(set(classes)) == len(classes) == len(prediction.boxes)
+        np.testing.assert_array_equal(prediction.confidence, prediction.class_probs.max(axis=1))
+        assert prediction.thumbnail.shape == (192,)
+        assert prediction.shape_confidence is not None
+        for values in (prediction.confidence, prediction.class_probs, prediction.shape_confidence):
             assert ((values >= 0) & (values <= 1)).all()
-        assert found.box_embeddings is not None
-        assert found.box_embeddings.shape == (len(found.boxes), len(found.embedding))
-        assert np.isfinite(found.box_embeddings).all()
-        assert (np.sum(painted(found), axis=0) > 1).mean() < 0.02  # scaled up, borders differ by a pixel or two
-        for mask, (left, top, right, bottom) in zip(painted(found), found.boxes, strict=True):
+        assert prediction.box_embeddings is not None
+        assert prediction.box_embeddings.shape == (len(prediction.boxes), len(prediction.embedding))
+        assert np.isfinite(prediction.box_embeddings).all()
+        assert (np.sum(painted(prediction), axis=0) > 1).mean() < 0.02  # scaled up, borders differ by a pixel or two
+        for mask, (left, top, right, bottom) in zip(painted(prediction), prediction.boxes, strict=True):
             rows, columns = np.nonzero(mask)
             assert left - 1 <= columns.min() <= columns.max() <= right
             assert top - 1 <= rows.min() <= rows.max() <= bottom
-        seen += len(found.boxes)
-    assert seen > len(paths)
+        objects += len(prediction.boxes)
+    assert objects > len(paths)
 
 
 def test_a_prediction_is_that_of_the_pixels(segmenter: Predictor, tmp_path: Path) -> None:
-    """An image of the model's own size needs no scaling: its masks are where the class is the likeliest."""
+    """An image of the model's own size needs no scaling: a mask has the pixels whose most likely class it is."""
     assert isinstance(segmenter, Segmenter)
     path = picture(tmp_path / "one.png", (IMGSZ, IMGSZ), seed=5)
-    (found,) = segmenter.predict([path])
+    (prediction,) = segmenter.predict([path])
     probs, features = segmenter._forward(segmenter._stacked(segmenter._read(path)))
     assert probs.shape == (3, IMGSZ, IMGSZ)  # background is the third
     np.testing.assert_allclose(probs.sum(axis=0), 1, atol=1e-5)
     top = probs.argmax(axis=0)
     entropy = -(probs * np.log(probs)).sum(axis=0) / np.log(3)
-    assert found.shape_confidence is not None
-    for row, mask in enumerate(painted(found)):
-        kind = int(found.class_probs[row].argmax())
+    assert prediction.shape_confidence is not None
+    for row, mask in enumerate(painted(prediction)):
+        kind = int(prediction.class_probs[row].argmax())
         assert np.array_equal(mask, top == kind)
-        np.testing.assert_allclose(found.class_probs[row], probs[:2, mask].mean(axis=1), atol=1e-5)
+        np.testing.assert_allclose(prediction.class_probs[row], probs[:2, mask].mean(axis=1), atol=1e-5)
         rows, columns = np.nonzero(mask)
         box = entropy[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        assert found.shape_confidence[row] == pytest.approx(1 - box.mean(), abs=1e-5)
-    np.testing.assert_allclose(found.embedding, features.mean(axis=(1, 2)), atol=1e-5)
+        assert prediction.shape_confidence[row] == pytest.approx(1 - box.mean(), abs=1e-5)
+    np.testing.assert_allclose(prediction.embedding, features.mean(axis=(1, 2)), atol=1e-5)
 
 
-def test_a_model_of_one_class_tells_it_from_nothing(tmp_path: Path) -> None:
-    """ultralytics gives it one logit, of that class."""
+def test_a_model_of_one_class_separates_it_from_background(tmp_path: Path) -> None:
+    """ultralytics gives such a model one logit, that of the class."""
     import torch
 
     path = tiny_yolo(tmp_path / "tiny.pt", ("cat",), task="semantic", nc=1)
@@ -126,21 +126,23 @@ def test_a_model_of_one_class_tells_it_from_nothing(tmp_path: Path) -> None:
     torch.save(checkpoint, path)
     segmenter = load_predictor(path, IMGSZ, "cpu")
     assert segmenter.classes == ("cat",)
-    (found,) = segmenter.predict([picture(tmp_path / "one.png", (64, 64))])
-    assert found.class_probs.shape == (1, 1)
-    assert found.confidence[0] >= 0.5
+    (prediction,) = segmenter.predict([picture(tmp_path / "one.png", (64, 64))])
+    assert prediction.class_probs.shape == (1, 1)
+    assert prediction.confidence[0] >= 0.5
 
 
 def test_regions_have_the_threshold_of_the_tag(segmenter: Predictor, tmp_path: Path) -> None:
     tag = dataclasses.replace(TAG, labels=CLASSES, class_to_label={name: name for name in CLASSES})
-    (found,) = segmenter.predict([picture(tmp_path / "one.png", (128, 80), seed=1)])
-    sent = tags.encode(tag, found, segmenter.classes, 0.0, "k")
-    assert [one.value["brushlabels"] for one in sent] == [[CLASSES[row.argmax()]] for row in found.class_probs]
-    assert [one.score for one in sent] == found.confidence.tolist()
-    assert tags.encode(tag, found, segmenter.classes, 1.0, "k") == ()
+    (prediction,) = segmenter.predict([picture(tmp_path / "one.png", (128, 80), seed=1)])
+    sent = tags.encode(tag, prediction, segmenter.classes, 0.0, "k")
+    assert [region.value["brushlabels"] for region in sent] == [
+        [CLASSES[row.argmax()]] for row in prediction.class_probs
+    ]
+    assert [region.score for region in sent] == prediction.confidence.tolist()
+    assert tags.encode(tag, prediction, segmenter.classes, 1.0, "k") == ()
 
 
-def test_what_is_no_image_is_named(segmenter: Predictor, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named(segmenter: Predictor, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(MediaError, match=r"text\.png"):
         list(segmenter.predict([tmp_path / "text.png"]))
@@ -156,29 +158,31 @@ def test_it_finds_no_objects_for_a_detector_or_an_experiment(weights: Path) -> N
         simulation_task.choose("segment", "yolo26n-sem.pt", weights.parent)
 
 
-# Judge
+# Measure
 
 
 def test_the_quality_is_the_mean_iou_of_the_classes(segmenter: Predictor, weights: Path, tmp_path: Path) -> None:
-    """Counted once more by hand, over all pixels of all pictures."""
+    """The test counts intersection and union again, over all pixels of all pictures."""
     pictures = drawings.pictures(tmp_path / "pictures", drawings.donut, 4, seed=0)
     named = tuple(
         dataclasses.replace(
-            one, boxes=tuple(dataclasses.replace(box, label=CLASSES[box.label == "blue"]) for box in one.boxes)
+            image, boxes=tuple(dataclasses.replace(box, label=CLASSES[box.label == "blue"]) for box in image.boxes)
         )
-        for one in pictures
+        for image in pictures
     )
     data_yaml = writer.write(Split(named, named, held_out=False), CLASSES, tmp_path / "data", "semantic")
     metrics = evaluate.evaluate(weights, data_yaml, IMGSZ, "cpu")
     assert (metrics.images, metrics.boxes) == (4, 8)
     both, either = np.zeros(2), np.zeros(2)
-    for one, found in zip(named, segmenter.predict([one.path for one in named]), strict=True):
-        empty = np.zeros((found.height, found.width), dtype=np.bool_)
-        seen = {int(row.argmax()): mask for row, mask in zip(found.class_probs, painted(found), strict=True)}
-        for box in one.boxes:
+    for image, prediction in zip(named, segmenter.predict([image.path for image in named]), strict=True):
+        empty = np.zeros((prediction.height, prediction.width), dtype=np.bool_)
+        predicted = {
+            int(row.argmax()): mask for row, mask in zip(prediction.class_probs, painted(prediction), strict=True)
+        }
+        for box in image.boxes:
             kind = CLASSES.index(box.label)
-            both[kind] += (kinds.pixels(box) & seen.get(kind, empty)).sum()
-            either[kind] += (kinds.pixels(box) | seen.get(kind, empty)).sum()
+            both[kind] += (kinds.pixels(box) & predicted.get(kind, empty)).sum()
+            either[kind] += (kinds.pixels(box) | predicted.get(kind, empty)).sum()
     expected = both / either
     assert [metrics.class_ap50[name] for name in CLASSES] == pytest.approx(expected.tolist(), abs=0.01)
     assert metrics.map50 == pytest.approx(expected.mean(), abs=0.01)

@@ -1,4 +1,4 @@
-"""An LSTM beside a frame classifier: in one weights file, judged by whole videos, and better where order matters."""
+"""The LSTM of a frame classifier: stored in its weights file, measured on videos, and better where order matters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HYPER = HyperParameters(epochs=4, batch=16, imgsz=IMGSZ, seed=0, device="cpu")
 
 
 def back_and_forth(folder: Path, number: int) -> LabeledVideo:
-    """Write a video of a square that goes over the whole picture and back, from somewhere; any one frame shows both."""
+    """Write a video of a square that moves over the picture and back; no single frame shows its direction."""
     speed = (160 - 40) / TURN
     phase = int(np.random.default_rng(number).integers(0, 2 * TURN))
     mover = Mover("red", (speed * phase, 40), (speed, 0), (40, 40))
@@ -75,27 +75,29 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabeledVideo, ...]
     return tuple(back_and_forth(folder, number) for number in range(9))
 
 
-def frames_of(folder: Path, found: LabeledVideo, tag: ControlTag) -> tuple[LabeledImage, ...]:
-    """Return the images that a training of the frame classifier gets of a video."""
-    learned = sample(found.segments, tag, FRAMES)
+def frames_of(folder: Path, labeled: LabeledVideo, tag: ControlTag) -> tuple[LabeledImage, ...]:
+    """Return the images of a video from which the frame classifier learns."""
+    boxes_by_frame = sample(labeled.segments, tag, FRAMES)
     images = []
-    for (frame, boxes), pixels in zip(learned.items(), video.frames(found.video, learned, 25), strict=True):
-        path = folder / f"{found.task_id}-{frame}.png"
+    for (frame, boxes), pixels in zip(
+        boxes_by_frame.items(), video.frames(labeled.video, boxes_by_frame, 25), strict=True
+    ):
+        path = folder / f"{labeled.task_id}-{frame}.png"
         Image.fromarray(pixels[:, :, ::-1]).save(path)
-        images.append(LabeledImage(found.task_id, path, boxes, random=True, frame=frame))
+        images.append(LabeledImage(labeled.task_id, path, boxes, random=True, frame=frame))
     return tuple(images)
 
 
 def nobody(task_id: int, error: MediaError) -> None:
-    """Fail where a video is left out of a training."""
+    """Fail if a video is left out of a training."""
     raise AssertionError(task_id) from error
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVideo, ...]) -> Path:
-    """Return weights that have learned the frames of six videos, one by one."""
+    """Return the weights of a classifier trained on the frames of six videos."""
     folder = tmp_path_factory.mktemp("classifier")
-    images = tuple(image for one in videos[:6] for image in frames_of(folder, one, PLAIN))
+    images = tuple(image for labeled in videos[:6] for image in frames_of(folder, labeled, PLAIN))
     data_yaml = writer.write(Split(images, images, held_out=False), LABELS, folder / "data", "classify", details(TAG))
     base = tiny_yolo(folder / "tiny-cls.pt", LABELS, task="classify")
     start = BaseWeights(str(base), pretrained=True, note="", task="classify")
@@ -114,46 +116,51 @@ def with_lstm(tmp_path_factory: pytest.TempPathFactory, videos: tuple[LabeledVid
 
 
 def share_right(weights: Path, videos: tuple[LabeledVideo, ...], tag: ControlTag) -> float:
-    """Return the share of frames whose labels, in the regions that are shown, are those that are drawn."""
+    """Return the share of frames whose predicted labels, read from the regions, are the true ones."""
     predictor, right = load_predictor(weights, IMGSZ, "cpu"), []
     assert isinstance(predictor, Classifier)
-    for one in videos:
-        seen = frame_classifier.predict_video(predictor, one.video, tag)
-        regions = [each.as_json() for each in tags.encode(tag, seen, predictor.classes, 0.5, "k")]
-        said, true = (
+    for labeled in videos:
+        prediction = frame_classifier.predict_video(predictor, labeled.video, tag)
+        regions = [region.as_json() for region in tags.encode(tag, prediction, predictor.classes, 0.5, "k")]
+        predicted, true = (
             {frame: {box.label for box in boxes if box.frame <= frame <= box.last} for frame in range(1, FRAMES + 1)}
-            for boxes in (tags.decode(tag, regions), one.segments)
+            for boxes in (tags.decode(tag, regions), labeled.segments)
         )
-        right += [said[frame] == true[frame] for frame in true]
+        right += [predicted[frame] == true[frame] for frame in true]
     return float(np.mean(right))
 
 
-def test_what_no_single_frame_tells_apart(videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path) -> None:
-    smoothed, ordered = (share_right(*each) for each in ((classifier, videos[6:], PLAIN), (with_lstm, videos[6:], TAG)))
+def test_the_lstm_is_better_where_no_single_frame_shows_the_label(
+    videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path
+) -> None:
+    smoothed, ordered = (
+        share_right(*arguments) for arguments in ((classifier, videos[6:], PLAIN), (with_lstm, videos[6:], TAG))
+    )
     print(f"frames right: smoothed {smoothed:.3f}, LSTM {ordered:.3f}")
     assert ordered > 0.85
     assert smoothed < 0.65
 
 
-def test_it_is_judged_by_what_it_says_of_videos(
+def test_quality_is_measured_on_predictions_of_videos(
     videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path
 ) -> None:
     alone, ordered = (
-        timeline_model.predict_videos(each, videos[6:], TAG, IMGSZ, "cpu", nobody) for each in (classifier, with_lstm)
+        timeline_model.predict_videos(argument, videos[6:], TAG, IMGSZ, "cpu", nobody)
+        for argument in (classifier, with_lstm)
     )
     assert ordered.probs.shape == ordered.labels.shape == (3 * FRAMES // 2, 2)
     np.testing.assert_array_equal(alone.labels, ordered.labels)
     assert (ordered.labels.sum(axis=1) == 1).all()
-    before, after = (timeline_model.measured(each, LABELS).metrics for each in (alone, ordered))
+    before, after = (timeline_model.measured(argument, LABELS).metrics for argument in (alone, ordered))
     assert before.map50 < 0.7 < 0.9 < after.map50
     assert set(after.class_ap50) == set(LABELS)
     assert (after.images, after.boxes, after.detections) == (180, 180, 180)
 
 
-def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
+def test_a_video_that_cannot_be_read_is_left_out_and_the_others_are_used(
     videos: tuple[LabeledVideo, ...], classifier: Path, context: Context, tmp_path: Path
 ) -> None:
-    """Its file breaks off: what was readable when the labels were gathered need not be for ever."""
+    """Its file breaks off: a file that was complete when the labels were read may be damaged later."""
     whole = videos[0].video.path.read_bytes()
     cut = tmp_path / f"cut{videos[0].video.path.suffix}"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -166,8 +173,8 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
     left_out = partial(tag_training.note_left_out, context, plan)
     options = LstmOptions(sequence_size=4, hidden_size=5, epochs=1)
     timeline_model.train(weights, [broken, videos[1]], TAG, options, HYPER, lambda _: None, left_out)
-    seen = timeline_model.predict_videos(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
-    assert len(seen.probs) == len(seen.labels) == FRAMES // 2
+    predictions = timeline_model.predict_videos(weights, [videos[1], broken], TAG, IMGSZ, "cpu", left_out)
+    assert len(predictions.probs) == len(predictions.labels) == FRAMES // 2
     failures = context.progress.failures(7)
     assert failures.keys() == {77}
     assert "left out" in failures[77]
@@ -176,7 +183,7 @@ def test_a_video_that_cannot_be_watched_is_left_out_and_the_rest_goes_on(
 
 
 def test_labels_that_a_model_does_not_know_have_no_chance(videos: tuple[LabeledVideo, ...], with_lstm: Path) -> None:
-    """A champion from before the config was changed: its labels are found by name."""
+    """A champion may be older than a change of the config; its labels are matched by name."""
     other = replace(TAG, labels=("standing", LABELS[1], LABELS[0]))
     mine, theirs = (
         timeline_model.predict_videos(with_lstm, videos[:1], tag, IMGSZ, "cpu", nobody) for tag in (TAG, other)
@@ -187,12 +194,12 @@ def test_labels_that_a_model_does_not_know_have_no_chance(videos: tuple[LabeledV
 
 
 def test_doubt_is_the_lstms(videos: tuple[LabeledVideo, ...], classifier: Path, with_lstm: Path) -> None:
-    said = []
+    predictions = []
     for weights in (classifier, with_lstm):
         predictor = load_predictor(weights, IMGSZ, "cpu")
         assert isinstance(predictor, Classifier)
-        said.append(frame_classifier.predict_video(predictor, videos[7].video, TAG))
-    alone, ordered = said
+        predictions.append(frame_classifier.predict_video(predictor, videos[7].video, TAG))
+    alone, ordered = predictions
     assert ordered.video_doubt is not None
     assert alone.video_doubt is not None
     assert ordered.video_doubt < alone.video_doubt
@@ -200,7 +207,7 @@ def test_doubt_is_the_lstms(videos: tuple[LabeledVideo, ...], classifier: Path, 
     np.testing.assert_array_equal(ordered.embedding, alone.embedding)
 
 
-def test_the_file_opens_where_this_package_is_not(with_lstm: Path, videos: tuple[LabeledVideo, ...]) -> None:
+def test_the_file_opens_where_this_package_is_not_installed(with_lstm: Path, videos: tuple[LabeledVideo, ...]) -> None:
     script = (
         "import sys; sys.modules['backend'] = None\n"
         "import ultralytics, numpy\n"
@@ -237,7 +244,7 @@ def test_a_training_that_goes_on_from_it_has_an_lstm_of_its_own(
     assert lstm_["lstm"].weight_hh_l0.dtype == torch.float32  # the classifier is stored in half of it
 
 
-def test_an_lstm_that_says_nothing_sensible_is_told(videos: tuple[LabeledVideo, ...], with_lstm: Path) -> None:
+def test_an_lstm_without_finite_output_is_refused(videos: tuple[LabeledVideo, ...], with_lstm: Path) -> None:
     predictor = Classifier(load_model(with_lstm), IMGSZ, "cpu")
     assert predictor.temporal is not None
     predictor.temporal["labels"].bias.fill_(float("nan"))
@@ -247,31 +254,34 @@ def test_an_lstm_that_says_nothing_sensible_is_told(videos: tuple[LabeledVideo, 
 
 def test_frames_past_the_last_segment_have_no_label(videos: tuple[LabeledVideo, ...]) -> None:
     drawn = (LabeledBox(LABELS[0], WHOLE, frame=5, last=8), LabeledBox(LABELS[1], WHOLE, frame=8, last=500))
-    one = LabeledVideo(1, videos[0].video, drawn)
-    marks = frame_classifier.labels_of(one, TAG, 60)
+    labeled = LabeledVideo(1, videos[0].video, drawn)
+    marks = frame_classifier.labels_of(labeled, TAG, 60)
     assert np.flatnonzero(marks[:, 0]).tolist() == [2, 3]  # frames 5 and 7
     assert np.flatnonzero(marks[:, 1]).tolist() == list(range(4, 60))  # frames 9, 11 ...
-    assert not frame_classifier.labels_of(replace(one, segments=()), TAG, 60).any()
-    assert frame_classifier.labels_of(one, TAG, 58).shape == (58, 2)  # a header that promised too many
+    assert not frame_classifier.labels_of(replace(labeled, segments=()), TAG, 60).any()
+    assert frame_classifier.labels_of(labeled, TAG, 58).shape == (58, 2)  # a header that promised too many
 
 
-def test_a_training_ends_with_it_and_is_judged_by_it(videos: tuple[LabeledVideo, ...], tmp_path: Path) -> None:
-    """Six videos learned, three held out: progress is told of both trainings, and the verdict is about videos."""
+def test_a_training_of_a_timeline_trains_and_measures_the_lstm(
+    videos: tuple[LabeledVideo, ...], tmp_path: Path
+) -> None:
+    """With six videos learned and three held out, both trainings report progress, and the verdict compares videos."""
     learned, held = (
-        tuple(image for one in part for image in frames_of(tmp_path, one, TAG)) for part in (videos[:6], videos[6:])
+        tuple(image for labeled in part for image in frames_of(tmp_path, labeled, TAG))
+        for part in (videos[:6], videos[6:])
     )
     record = ProjectRecord(7, CONFIG, "", "", "", "")
     settings = Settings(imgsz=IMGSZ, device="cpu", max_epochs=1, min_epochs=1)
     split = Split(learned, held, held_out=True)
     plan = TagPlan(record, settings, TAG, TrainingSnapshot(7, "hash", {}, (), ()), split, videos)
-    assert [one.task_id for one in plan.learned_videos] == list(range(6))
-    assert [one.task_id for one in plan.judged_videos] == [6, 7, 8]
+    assert [labeled.task_id for labeled in plan.learned_videos] == list(range(6))
+    assert [labeled.task_id for labeled in plan.judged_videos] == [6, 7, 8]
     data_yaml = writer.write(split, LABELS, tmp_path / "data", "classify", details(TAG))
     base = BaseWeights(str(tiny_yolo(tmp_path / "tiny-cls.pt", LABELS, task="classify")), True, "", "classify")
-    told: list[EpochReport] = []
-    trained = tag_training.train_weights(plan, base, data_yaml, tmp_path / "run", told.append, nobody)
-    assert [sorted(one.losses) for one in told[:2]] == [["loss"], ["lstm_loss"]]
-    assert {(one.epoch, one.epochs) for one in told} == {(1, 1)}
+    reports: list[EpochReport] = []
+    trained = tag_training.train_weights(plan, base, data_yaml, tmp_path / "run", reports.append, nobody)
+    assert [sorted(labeled.losses) for labeled in reports[:2]] == [["loss"], ["lstm_loss"]]
+    assert {(labeled.epoch, labeled.epochs) for labeled in reports} == {(1, 1)}
     evaluation = evaluate_challenger(plan, trained, Path(base.source), data_yaml, nobody)
     verdict = evaluation.verdict
     assert verdict.promoted

@@ -1,4 +1,4 @@
-"""Objects followed through a video by the trackers of ultralytics; what a detector says is drawn up by the test."""
+"""Objects are tracked through a video by the trackers of ultralytics; the tests make up the detector's predictions."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def tag(attributes: Mapping[str, str] | None = None, rate: float = 25.0) -> Cont
     )
 
 
-def watch(detector: Detector, clip: Video, of: ControlTag) -> Prediction:
+def predict(detector: Detector, clip: Video, of: ControlTag) -> Prediction:
     return tracking.predict_video(detector, clip, of.frame_rate, tags.answer_options(of))
 
 
-def seen(
+def perfect_prediction(
     movers: Sequence[Mover], frame: int, sure: float = 0.9, shake: float = 0.0, size: tuple[int, int] = SIZE
 ) -> Prediction:
-    """Return what a detector that is never wrong would say of a frame; red things are cats."""
+    """Return the prediction of a perfect detector for a frame; red rectangles are of class 0, blue ones of class 1."""
     rng = np.random.default_rng(frame)
-    found = [(mover, box) for mover in movers if (box := mover.box(frame, *size)) is not None]
-    boxes = np.array([(x, y, x + w, y + h) for _, (x, y, w, h) in found], np.float32).reshape(-1, 4)
-    probs = np.full((len(found), 2), 0.01, np.float32)
-    probs[range(len(found)), [("red", "blue").index(mover.label) for mover, _ in found]] = sure
+    visible = [(mover, box) for mover in movers if (box := mover.box(frame, *size)) is not None]
+    boxes = np.array([(x, y, x + w, y + h) for _, (x, y, w, h) in visible], np.float32).reshape(-1, 4)
+    probs = np.full((len(visible), 2), 0.01, np.float32)
+    probs[range(len(visible)), [("red", "blue").index(mover.label) for mover, _ in visible]] = sure
     noise = rng.normal(0, shake, boxes.shape).astype(np.float32)
     return Prediction(*size, boxes + noise, probs, probs.max(axis=1, initial=0), np.full(3, frame, np.float32))
 
@@ -70,50 +70,54 @@ def followed(predictions: Mapping[int, Prediction], of: ControlTag | None = None
     return follower.prediction(VIDEO, 25.0, bridge)
 
 
-def spans(found: Prediction) -> list[list[tuple[int, bool]]]:
-    """Return the frame of each key frame and whether it is enabled, by object."""
-    assert found.tracks is not None
-    rows = list(zip(found.tracks.frames.tolist(), found.tracks.enabled.tolist(), strict=True))
-    objects = found.tracks.objects
-    return [[rows[row] for row in np.flatnonzero(objects == one)] for one in np.unique(objects)]
+def spans(prediction: Prediction) -> list[list[tuple[int, bool]]]:
+    """Return the number and `enabled` of each key frame, for each object."""
+    assert prediction.tracks is not None
+    rows = list(zip(prediction.tracks.frames.tolist(), prediction.tracks.enabled.tolist(), strict=True))
+    objects = prediction.tracks.objects
+    return [[rows[row] for row in np.flatnonzero(objects == object_)] for object_ in np.unique(objects)]
 
 
 @pytest.mark.parametrize("tracker", ["botsort", "bytetrack"])
 def test_two_objects_are_two_tracks_with_their_ends_as_key_frames(tracker: str) -> None:
-    frames = {number: seen([SLOW, OTHER], number - 1) for number in range(1, 51)}
-    found = followed(frames, tag({"model_tracker": tracker}))
-    assert spans(found) == [[(1, True), (50, False)]] * 2
-    assert found.tracks is not None
-    assert (found.tracks.length, found.tracks.rate) == (100, 25.0)
-    np.testing.assert_allclose(found.boxes, [[0, 10, 20, 40], [49, 10, 69, 40], [100, 60, 130, 80], [51, 84, 81, 104]])
-    assert found.class_probs.argmax(axis=1).tolist() == [0, 0, 1, 1]
-    np.testing.assert_allclose(found.embedding, np.full(3, 24.5))
-    assert found.confidence == pytest.approx(0.9)
+    frames = {number: perfect_prediction([SLOW, OTHER], number - 1) for number in range(1, 51)}
+    prediction = followed(frames, tag({"model_tracker": tracker}))
+    assert spans(prediction) == [[(1, True), (50, False)]] * 2
+    assert prediction.tracks is not None
+    assert (prediction.tracks.length, prediction.tracks.rate) == (100, 25.0)
+    np.testing.assert_allclose(
+        prediction.boxes, [[0, 10, 20, 40], [49, 10, 69, 40], [100, 60, 130, 80], [51, 84, 81, 104]]
+    )
+    assert prediction.class_probs.argmax(axis=1).tolist() == [0, 0, 1, 1]
+    np.testing.assert_allclose(prediction.embedding, np.full(3, 24.5))
+    assert prediction.confidence == pytest.approx(0.9)
 
 
 def test_an_object_that_comes_later_begins_where_it_is_first_seen() -> None:
     late = Mover("red", (10, 10), (1, 0), (20, 30), first=20, last=39)
-    frames = {number: seen([OTHER, late], number - 1) for number in range(1, 61)}
+    frames = {number: perfect_prediction([OTHER, late], number - 1) for number in range(1, 61)}
     assert spans(followed(frames))[1] == [(21, True), (40, False)]
 
 
 def test_an_object_that_comes_back_is_the_same_and_not_shown_meanwhile() -> None:
-    frames = {number: seen([SLOW] if number not in range(20, 31) else [], number - 1) for number in range(1, 51)}
+    frames = {
+        number: perfect_prediction([SLOW] if number not in range(20, 31) else [], number - 1) for number in range(1, 51)
+    }
     assert spans(followed(frames)) == [[(1, True), (19, False), (31, True), (50, False)]]
     assert spans(followed(frames, bridge=11)) == [[(1, True), (50, False)]]
 
 
-def test_what_is_seen_only_once_is_nothing() -> None:
+def test_an_object_that_is_detected_once_is_dropped() -> None:
     flicker = Mover("blue", (100, 60), (0, 0), (30, 20), first=10, last=10)
-    found = followed({number: seen([SLOW, flicker], number - 1) for number in range(1, 31)})
-    assert len(spans(found)) == 1
+    prediction = followed({number: perfect_prediction([SLOW, flicker], number - 1) for number in range(1, 31)})
+    assert len(spans(prediction)) == 1
 
 
-def test_a_video_is_doubted_by_its_unsure_frames_and_by_what_comes_and_goes() -> None:
+def test_unsure_frames_and_short_pieces_raise_the_doubt_of_a_video() -> None:
     def doubted(*movers: Mover, sure: float = 0.9) -> float:
-        found = followed({number: seen(movers, number - 1, sure) for number in range(1, 101)}).video_doubt
-        assert found is not None
-        return found
+        doubt = followed({number: perfect_prediction(movers, number - 1, sure) for number in range(1, 101)}).video_doubt
+        assert doubt is not None
+        return doubt
 
     steady, short = doubted(SLOW), doubted(SLOW, replace(OTHER, first=40, last=45))
     assert steady == pytest.approx(float(binary_entropy(0.9)))
@@ -123,11 +127,11 @@ def test_a_video_is_doubted_by_its_unsure_frames_and_by_what_comes_and_goes() ->
 
 
 def test_nothing_found() -> None:
-    found = followed({number: seen([], number - 1) for number in range(1, 4)})
-    assert found.boxes.shape == (0, 4)
-    assert found.class_probs.shape == (0, 2)
-    assert spans(found) == []
-    np.testing.assert_allclose(found.embedding, np.ones(3))
+    prediction = followed({number: perfect_prediction([], number - 1) for number in range(1, 4)})
+    assert prediction.boxes.shape == (0, 4)
+    assert prediction.class_probs.shape == (0, 2)
+    assert spans(prediction) == []
+    np.testing.assert_allclose(prediction.embedding, np.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_nothing_found() -> None:
     ],
 )
 def test_the_tag_says_how_sure_a_box_must_be(attributes: dict[str, str], tracks: int) -> None:
-    frames = {number: seen([SLOW], number - 1, sure=0.2) for number in range(1, 20)}
+    frames = {number: perfect_prediction([SLOW], number - 1, sure=0.2) for number in range(1, 20)}
     assert len(spans(followed(frames, tag(attributes)))) == tracks
 
 
@@ -162,7 +166,7 @@ def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: st
     scene = rng.integers(0, 255, (SIZE[1], SIZE[0] + 10, 3), dtype=np.uint8)
     mover = Mover("red", (10, 10), (2, 1), (40, 30))
     for number in range(1, 6):  # the camera goes to the left, a pixel each frame
-        follower.add(number, seen([mover], number - 1), scene[:, 10 - number : 10 - number + SIZE[0]])
+        follower.add(number, perfect_prediction([mover], number - 1), scene[:, 10 - number : 10 - number + SIZE[0]])
     assert len(spans(follower.prediction(VIDEO, 25.0, bridge=5))) == 1
 
 
@@ -175,39 +179,42 @@ def test_a_tracker_has_the_settings_of_its_tag_and_follows(tracker: str, key: st
         ({"botsort_with_reid": "true", "botsort_appearance_thresh": "1"}, False),
     ],
 )
-def test_with_reid_an_object_is_known_by_its_looks(attributes: dict[str, str], swapped: bool) -> None:
-    """Two boxes with an IoU of 0.6 that change places from one frame to the next: by places alone nothing moved."""
+def test_with_reid_an_object_is_recognised_by_its_embedding(attributes: dict[str, str], swapped: bool) -> None:
+    """Two boxes with an IoU of 0.6 change places from one frame to the next; by their places alone, nothing moved."""
     places = np.array([[0, 10, 40, 50], [10, 10, 50, 50]], np.float32)
     looks = np.array([[1, 0.1, 0], [0.1, 0, 1]], np.float32)
-    still = seen([SLOW, SLOW], 0)
+    still = perfect_prediction([SLOW, SLOW], 0)
     rng, frames = np.random.default_rng(0), {}
     for number in range(1, 11):
         order = [0, 1] if number < 6 else [1, 0]
         shaken = looks + rng.normal(0, 0.01, looks.shape).astype(np.float32)
         frames[number] = replace(still, boxes=places[order], box_embeddings=shaken)
-    found = followed(frames, tag(attributes))
-    assert found.tracks is not None
-    last = [found.boxes[(found.tracks.objects == one) & (found.tracks.frames == 10)][0] for one in (0, 1)]
+    prediction = followed(frames, tag(attributes))
+    assert prediction.tracks is not None
+    last = [
+        prediction.boxes[(prediction.tracks.objects == object_) & (prediction.tracks.frames == 10)][0]
+        for object_ in (0, 1)
+    ]
     np.testing.assert_allclose(last, places[[1, 0]] if swapped else places)
 
 
 def test_shaken_boxes_make_few_key_frames() -> None:
-    frames = {number: seen([SLOW, OTHER], number - 1, shake=0.3) for number in range(1, 101)}
+    frames = {number: perfect_prediction([SLOW, OTHER], number - 1, shake=0.3) for number in range(1, 101)}
     assert sum(map(len, spans(followed(frames)))) < 20
 
 
-def test_a_video_is_watched_in_label_studios_frames(tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_video_is_predicted_in_label_studios_frames(tmp_path: Path, tiny_weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "clip.avi", [SLOW, OTHER], count=20))
     detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
     lax = {f"bytetrack_{key}": "0.05" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
-    found = watch(detector, clip, tag({"model_tracker": "bytetrack", "model_conf": "0.05", **lax}, rate=50))
-    assert found.tracks is not None
-    assert found.tracks.length == 40
-    assert len(found.boxes)
-    assert set(found.tracks.frames.tolist()) <= set(range(1, 41, 2))
-    assert (found.width, found.height) == SIZE
+    prediction = predict(detector, clip, tag({"model_tracker": "bytetrack", "model_conf": "0.05", **lax}, rate=50))
+    assert prediction.tracks is not None
+    assert prediction.tracks.length == 40
+    assert len(prediction.boxes)
+    assert set(prediction.tracks.frames.tolist()) <= set(range(1, 41, 2))
+    assert (prediction.width, prediction.height) == SIZE
     alone = list(detector.predict_frames(video.frames(clip, [1], 50)))
-    first = found.boxes[found.tracks.frames == 1]
+    first = prediction.boxes[prediction.tracks.frames == 1]
     assert all(np.isclose(alone[0].boxes, box, atol=0.5).all(axis=1).any() for box in first)
 
 
@@ -216,19 +223,19 @@ def test_the_tag_says_how_far_boxes_may_overlap(tmp_path: Path, tiny_weights: Pa
     detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
     lax = {f"bytetrack_{key}": "0.05" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
 
-    def seen_at(**asked: str) -> Prediction:
-        attributes = {"model_tracker": "bytetrack", "model_conf": "0.05", **lax, **asked}
-        return watch(detector, clip, tag(attributes))
+    def predict_at(**options: str) -> Prediction:
+        attributes = {"model_tracker": "bytetrack", "model_conf": "0.05", **lax, **options}
+        return predict(detector, clip, tag(attributes))
 
-    usual, strict = seen_at(), seen_at(model_iou="0.1")
-    np.testing.assert_array_equal(seen_at(model_iou="0.7").boxes, usual.boxes)
+    usual, strict = predict_at(), predict_at(model_iou="0.1")
+    np.testing.assert_array_equal(predict_at(model_iou="0.7").boxes, usual.boxes)
     assert 0 < len(spans(strict)) < len(spans(usual))
 
 
-def test_the_tag_may_ask_for_boxes_that_are_hardly_any(tmp_path: Path, tiny_weights: Path) -> None:
+def test_the_tag_may_ask_for_boxes_of_very_low_confidence(tmp_path: Path, tiny_weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "clip.avi", [SLOW, OTHER], count=4))
     detector = load_detector(tiny_weights, IMGSZ, "cpu", threads=1)
     lax = {f"bytetrack_{key}": "0" for key in ("track_high_thresh", "track_low_thresh", "new_track_thresh")}
     attributes = {"model_tracker": "bytetrack", **lax}
-    usual, more = (watch(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
+    usual, more = (predict(detector, clip, tag(attributes | {"model_conf": conf})) for conf in ("0.05", "0.01"))
     assert usual.confidence.min() >= 0.05 > more.confidence.min() >= 0.01

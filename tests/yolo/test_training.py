@@ -45,10 +45,10 @@ def trained(learned: Learned) -> Trained:
 
 
 def test_a_training_ends_within_its_minutes(data_yaml: Path, tmp_path: Path) -> None:
-    seen: list[EpochReport] = []
+    reports: list[EpochReport] = []
     short = replace(hyper(epochs=500), minutes=0.001)  # the first epoch is longer
-    done = training.train(data_yaml, SCRATCH, short, tmp_path, seen.append)
-    assert (done.epochs, [each.epochs for each in seen]) == (2, [2, 2])
+    done = training.train(data_yaml, SCRATCH, short, tmp_path, reports.append)
+    assert (done.epochs, [report.epochs for report in reports]) == (2, [2, 2])
     assert done.weights.is_file()
 
 
@@ -65,7 +65,10 @@ def test_training_from_scratch_learns(trained: Trained, data_yaml: Path) -> None
 def test_out_of_gpu_memory_means_half_the_batch(
     data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    """In any epoch, and until it fits; the images of an optimiser step stay as many. The GPU's error is a fake."""
+    """This happens in any epoch, until the batch fits; an optimiser step has as many images as before.
+
+    The GPU's error is a fake.
+    """
     batches, steps, original = list[int](), list[int](), training.run_class("detect")
 
     class SmallGpu(original):  # type: ignore[misc, valid-type]
@@ -77,15 +80,15 @@ def test_out_of_gpu_memory_means_half_the_batch(
             super().optimizer_step()
 
     monkeypatch.setattr(training, "run_class", lambda _: SmallGpu)
-    asked = replace(hyper(epochs=2), batch=8)
+    options = replace(hyper(epochs=2), batch=8)
     if room:
-        done = training.train(data_yaml, SCRATCH, asked, tmp_path, lambda _: None)
+        done = training.train(data_yaml, SCRATCH, options, tmp_path, lambda _: None)
         assert done.epochs == 2
         assert list(dict.fromkeys(batches)) == [8, 4, 2]
         assert set(steps) == {8}
         return
     with pytest.raises(TrainingError, match="CUDA out of memory") as failure:
-        training.train(data_yaml, SCRATCH, asked, tmp_path, lambda _: None)
+        training.train(data_yaml, SCRATCH, options, tmp_path, lambda _: None)
     assert list(dict.fromkeys(batches)) == [8, 4, 2, 1]
     fault = machine_fault(failure.value)
     assert fault is not None
@@ -112,7 +115,7 @@ def test_weights_are_stripped_and_predict(trained: Trained, split: Split) -> Non
     assert sorted(path.suffix for path in trained.weights.parent.rglob("*.pt")) == [".pt"]
     detector = load_detector(trained.weights, IMGSZ, "cpu")
     assert detector.classes == CLASSES
-    assert sum(len(found.boxes) for found in detector.predict([image.path for image in split.val])) > 0
+    assert sum(len(prediction.boxes) for prediction in detector.predict([image.path for image in split.val])) > 0
 
 
 def test_the_same_seed_trains_the_same_weights(data_yaml: Path, tmp_path: Path) -> None:
@@ -151,16 +154,16 @@ def test_pretrained_weights_are_the_start(trained: Trained, split: Split, data_y
 
 
 def test_a_lost_lock_ends_the_training_at_once(data_yaml: Path, tmp_path: Path) -> None:
-    seen: list[int] = []
+    epochs: list[int] = []
 
     def lose(report: EpochReport) -> None:
-        seen.append(report.epoch)
+        epochs.append(report.epoch)
         if report.epoch == 2:
             raise BusyError("the lock was lost")
 
     with pytest.raises(BusyError, match="the lock was lost"):
         training.train(data_yaml, SCRATCH, hyper(epochs=50), tmp_path / "run", lose)
-    assert seen == [1, 2]
+    assert epochs == [1, 2]
     assert not (tmp_path / "run" / "weights.pt").exists()
 
 

@@ -1,4 +1,4 @@
-"""A minute of 640 x 480 pixels: how many key frames its objects need, what those draw, and the memory it takes."""
+"""A minute of video of 640 x 480 pixels: the number of its key frames, their accuracy, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from backend.yolo.tracking import Follower
 from tests import clips
 from tests.clips import Mover
 from tests.support import CLASSES
-from tests.yolo.test_tracking import seen, tag
+from tests.yolo.test_tracking import perfect_prediction, tag
 
 pytestmark = pytest.mark.torch
 
@@ -49,14 +49,14 @@ from backend.yolo.detector import load_detector
 from tests.support import CLASSES
 from tests.yolo.test_tracking import tag
 clip, detector = video.probe(Path(sys.argv[1])), load_detector(Path(sys.argv[2]), 320, "cpu")
-found = tracking.predict_video(detector, clip, tag().frame_rate, tags.answer_options(tag()))
-assert len(found.boxes)
-print(found.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+prediction = tracking.predict_video(detector, clip, tag().frame_rate, tags.answer_options(tag()))
+assert len(prediction.boxes)
+print(prediction.tracks.length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 def pictures(folder: Path, count: int, seed: int) -> tuple[LabeledImage, ...]:
-    """Draw what moves in the minute, elsewhere and in other sizes."""
+    """Draw the rectangles that move in the minute, at other places and in other sizes."""
     rng, drawn = np.random.default_rng(seed), []
     for task_id in range(seed * 1000, seed * 1000 + count):
         scene = [
@@ -79,7 +79,7 @@ def labeled(mover: Mover) -> LabeledBox:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector trained for the things that move here."""
+    """Return the weights of a detector trained on the rectangles that move here."""
     folder = tmp_path_factory.mktemp("minute")
     split = Split(pictures(folder, 48, seed=1), pictures(folder, 4, seed=2), held_out=True)
     data_yaml = writer.write(split, LABELS, folder / "data")
@@ -87,14 +87,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return training.train(data_yaml, SCRATCH, hyper, folder / "run", lambda _: None).weights
 
 
-def drawn(found: Prediction, of: Mapping[str, str]) -> list[Track]:
-    """Return where Label Studio draws each object of a prediction."""
-    regions = [one.as_json() for one in tags.encode(tag(of), found, CLASSES, 0.25, "k")]
-    return [keyframes.interpolate(keyframes.from_sequence(one["value"]), range(1, MINUTE + 1)) for one in regions]
+def drawn(prediction: Prediction, of: Mapping[str, str]) -> list[Track]:
+    """Return the track that Label Studio draws for each object of a prediction."""
+    regions = [region.as_json() for region in tags.encode(tag(of), prediction, CLASSES, 0.25, "k")]
+    return [keyframes.interpolate(keyframes.from_sequence(region["value"]), range(1, MINUTE + 1)) for region in regions]
 
 
 def agreement(tracks: Sequence[Track], boxes: Mapping[int, npt.ArrayLike]) -> list[float]:
-    """Return the IoU of each box that is drawn with the nearest of its frame's (k, 4)."""
+    """Return for each drawn box its highest IoU with one of the boxes (k, 4) of its frame."""
     percent = np.array(SIZE * 2) / 100
     return [
         float(coordinates.iou([[x, y, x + w, y + h]], boxes[frame]).max(initial=0.0))
@@ -110,22 +110,22 @@ def truth(frame: int) -> coordinates.Boxes:
 
 
 def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
-    """The boxes of a good detector: off by 1 pixel, a tenth of them overlooked."""
+    """The boxes are those of a good detector: 1 pixel off, and a tenth of them missing."""
     clip = Video(Path("minute.avi"), *SIZE, fps=25.0, frames=MINUTE)
     of = {"model_tracker": "bytetrack"}
     follower, pixels = Follower(tags.answer_options(tag(of))), np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
-    said = {}
+    predictions = {}
     for number in range(1, MINUTE + 1):
-        complete = seen(CROWD, number - 1, shake=1.0, size=SIZE)
-        kept = np.random.default_rng(number).random(len(complete.boxes)) < 0.9
+        complete = perfect_prediction(CROWD, number - 1, shake=1.0, size=SIZE)
+        detected = np.random.default_rng(number).random(len(complete.boxes)) < 0.9
         fields = ("boxes", "class_probs", "confidence")
-        said[number] = replace(complete, **{name: getattr(complete, name)[kept] for name in fields})
-        follower.add(number, said[number], pixels)
-    found = follower.prediction(clip, 25.0, bridge=tracking.MISSED)
-    tracks = drawn(found, of)
-    overlaps = np.array(agreement(tracks, {number: one.boxes for number, one in said.items()}))
+        predictions[number] = replace(complete, **{name: getattr(complete, name)[detected] for name in fields})
+        follower.add(number, predictions[number], pixels)
+    key_frames = follower.prediction(clip, 25.0, bridge=tracking.MISSED)
+    tracks = drawn(key_frames, of)
+    overlaps = np.array(agreement(tracks, {number: prediction.boxes for number, prediction in predictions.items()}))
     assert len(tracks) == len(CROWD)
-    assert len(found.boxes) <= 0.15 * len(overlaps)
+    assert len(key_frames.boxes) <= 0.15 * len(overlaps)
     assert overlaps[overlaps > 0.5].mean() >= 0.9  # without the boxes overlooked
     assert (overlaps > 0.5).mean() > 0.85
 
@@ -139,14 +139,14 @@ def test_a_minute_of_shaken_boxes_needs_few_key_frames() -> None:
 def test_a_minute_of_video_needs_few_key_frames(of: dict[str, str], tmp_path: Path, weights: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "minute.avi", CROWD, MINUTE, SIZE))
     detector = load_detector(weights, IMGSZ, "cpu")
-    found = tracking.predict_video(detector, clip, tag(of).frame_rate, tags.answer_options(tag(of)))
-    tracks = drawn(found, of)
+    key_frames = tracking.predict_video(detector, clip, tag(of).frame_rate, tags.answer_options(tag(of)))
+    tracks = drawn(key_frames, of)
     numbers = list(clip.numbers(25.0))
-    said = zip(numbers, detector.predict_frames(video.frames(clip, numbers, 25.0)), strict=True)
-    boxes = {number: one.boxes[one.confidence >= CONFIDENCE] for number, one in said}
+    predictions = zip(numbers, detector.predict_frames(video.frames(clip, numbers, 25.0)), strict=True)
+    boxes = {number: prediction.boxes[prediction.confidence >= CONFIDENCE] for number, prediction in predictions}
     true = {number: truth(number - 1) for number in numbers}
     overlaps = np.array(agreement(tracks, boxes))
-    share, there = len(found.boxes) / len(overlaps), len(overlaps) / sum(map(len, true.values()))
+    share, there = len(key_frames.boxes) / len(overlaps), len(overlaps) / sum(map(len, true.values()))
     right = np.mean(agreement(tracks, true))
     print(
         f"{of}: {len(tracks)} objects, {share:.1%} of their frames are key frames, mean IoU {overlaps.mean():.3f} with "
