@@ -1,4 +1,4 @@
-"""Two people label while versions come and go: none of their requests fails.
+"""Two people label while versions are published and deleted: none of their requests fails.
 
 The length is LABELING_MINUTES, 30 by default. `pytest -s` shows the figures.
 """
@@ -33,10 +33,10 @@ SETTINGS = {
     "IMGSZ": "64",
     "RETRAIN_EVERY": "20",
     "BASE_MODEL": "curious.pt",  # it finds something everywhere, so that its versions are published
-    "TRAIN_STEPS": "5",  # what a version can do is not asked here
+    "TRAIN_STEPS": "5",  # the quality of a version does not matter here
     "MIN_EPOCHS": "1",
     "STEPS_GROWTH": "0",
-    "TOLERANCE": "1",  # so that each version is published, and the one before it goes
+    "TOLERANCE": "1",  # so that each version is published, and the one before it is deleted
     "MODEL_SCORE_THRESHOLD": "0.01",
 }
 COLLEAGUE = Login(email="colleague@example.com", password="another-test-password")
@@ -54,17 +54,17 @@ def test_no_request_of_an_annotator_fails_while_versions_come_and_go(
         open_world(studio, tmp_path, data_yaml, SETTINGS) as world,
     ):
         project_id = prepared_project(world)
-        diaries, seen = label_together(world, project_id, MINUTES * 60)
+        diaries, versions_seen = label_together(world, project_id, MINUTES * 60)
         versions = world.store.versions(project_id)
-        deleted = seen - set(world.client.predictions.versions(project_id))
-        gone = f"{len(deleted)} of {len(seen)} deleted meanwhile"
+        deleted = versions_seen - set(world.client.predictions.versions(project_id))
+        gone = f"{len(deleted)} of {len(versions_seen)} deleted meanwhile"
         print(f"\n{database}: {MINUTES:g} minutes, {len(versions)} versions, {gone}")
         for diary in diaries:
             print(f"labels {diary.labels}, requests {diary.requests}, slowest {diary.slowest_s:.1f} s")
             print(*diary.failures, sep="\n")
         assert [failure for diary in diaries for failure in diary.failures] == []
         assert all(diary.labels for diary in diaries)
-        assert len(seen) > 2, versions[-1].reason  # or there was nothing to delete
+        assert len(versions_seen) > 2, versions[-1].reason  # or there was nothing to delete
         assert deleted == set()  # while they label
         assert_old_predictions_get_fewer(world, project_id)
 
@@ -83,7 +83,7 @@ def label_studio_on(database: str, folder: Path, config: pytest.Config) -> Itera
 
 
 def prepared_project(world: World) -> int:
-    """Return a project whose queue stands, with a colleague who may label in it."""
+    """Return a project with a ranked queue, and a second annotator who may label in it."""
     sign_up(world.client, **COLLEAGUE)
     project_id = world.client.projects.create("label while training", world.config)
     world.client.tasks.upload_images(project_id, [file.path for file in world.data.train])
@@ -93,7 +93,7 @@ def prepared_project(world: World) -> int:
 
 
 def label_together(world: World, project_id: int, seconds: float) -> tuple[tuple[Diary, ...], set[str]]:
-    """Let two people label side by side for that long; return also the versions that had predictions meanwhile."""
+    """Let two people label at the same time; return their diaries, and the versions that had predictions meanwhile."""
     end, diaries = threading.Event(), (Diary(), Diary())
     with ExitStack() as stack:
         threads = [
@@ -112,14 +112,14 @@ def label_together(world: World, project_id: int, seconds: float) -> tuple[tuple
         ]
         for thread in threads:
             thread.start()
-        deadline, seen = time.monotonic() + seconds, set[str]()
+        deadline, versions_seen = time.monotonic() + seconds, set[str]()
         while time.monotonic() < deadline:
-            seen |= set(world.client.predictions.versions(project_id))
+            versions_seen |= set(world.client.predictions.versions(project_id))
             time.sleep(LOOK_S)
         end.set()
         for thread in threads:
             thread.join()
-    return diaries, seen
+    return diaries, versions_seen
 
 
 def assert_old_predictions_get_fewer(world: World, project_id: int) -> None:

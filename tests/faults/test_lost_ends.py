@@ -1,4 +1,4 @@
-"""What follows a push is done although redis came back empty: the store and Label Studio tell what is left."""
+"""The steps after a push are done even if redis came back empty: the store and Label Studio show which are left."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def studio(
     outages: Outages,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Studio]:
-    """A project whose version 1 is served, with a labeled task, beside a redis that dies."""
+    """Return a project that serves version 1 and has a labeled task, with a redis that dies."""
     monkeypatch.setattr(activity, "QUIET_S", 0.2)
     keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
     with open_context(settings.model_copy(update={**keys, "redis_url": outages.url})) as context:
@@ -64,11 +64,11 @@ def studio(
         yield studio
 
 
-def await_reconciled(studio: Studio, is_done: Callable[[], bool], what: str) -> None:
-    """Reconcile again and again, and run the jobs that this makes, but none twice at once."""
+def await_reconciled(studio: Studio, is_done: Callable[[], bool], event: str) -> None:
+    """Reconcile repeatedly, and run the jobs that this enqueues, but no job twice at the same time."""
     deadline = time.monotonic() + PATIENCE_S
     while not is_done():
-        assert time.monotonic() < deadline, f"waited for {what}"
+        assert time.monotonic() < deadline, f"waited for {event}"
         cycle_of(studio.context).reconcile()
         studio.work("control")
         time.sleep(0.3)
@@ -79,7 +79,7 @@ def versions(studio: Studio) -> set[str]:
 
 
 def is_over(studio: Studio) -> bool:
-    """The queue goes by version 2 alone, which has judged the labels and says what it means for stopping."""
+    """Return whether version 2 ranks the queue alone, has reviewed the labels, and has its advice on stopping."""
     store = studio.context.store
     review = store.state.review(studio.project, 2)
     return (
@@ -145,7 +145,7 @@ def test_a_version_chosen_by_hand_stays_chosen(studio: Studio, tiny_weights: Pat
 
 
 def regions(studio: Studio, task_id: int, version: str) -> tuple[Region, ...]:
-    """Return two regions as this backend writes them."""
+    """Return two regions in the form in which this backend writes them."""
     record = served_models.project_record(studio.context, studio.project)
     (model,) = served_models.models_for(studio.context, record, accepted=False)
     return push.encode(studio.context.settings, [replace(model, name=version)], task_id, [BOTH])
@@ -158,7 +158,7 @@ def write(studio: Studio, version: str, regions_of: Callable[[int], tuple[Region
 
 
 def test_versions_of_a_lost_store_go_and_nobody_elses_do(studio: Studio) -> None:
-    """The store has never heard of any of them: of ours it has lost the versions, and the ids of regions tell."""
+    """The store knows none of the versions; the ids of regions show which predictions are this backend's."""
     ours, named_otherwise = "yolo11s-v7", "ours-but-named-otherwise"
     empty = min(task.id for task in studio.client.tasks.unlabeled(studio.project))
     write(studio, ours, lambda task: () if task == empty else regions(studio, task, ours))

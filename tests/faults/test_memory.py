@@ -1,8 +1,8 @@
-"""What one file takes of the memory: measured in a process that reads files as a server or worker does.
+"""The memory that one file takes, measured in a process that reads files like a server or a worker.
 
-`python -m tests.faults.test_memory read MEGAPIXELS FOLDER` is that process; it prints of each file how far its memory
-rose, with that of the processes in which it decodes, and what came out. `make test` measures with MAX_MEGAPIXELS=16,
-`make test-slow` with the default of 100.
+`python -m tests.faults.test_memory read MEGAPIXELS FOLDER` is that process. For each file it prints the rise of its
+memory, with that of its decoding processes, and the result. `make test` measures with MAX_MEGAPIXELS=16, `make
+test-slow` with the default of 100.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.processes
 
 Make = Callable[[Path, int], None]  # writes a file whose image has this side
 
-BYTES_PER_PIXEL = 5  # the promise for any one file: so many of MAX_MEGAPIXELS, 500 MB by default
-SLACK_MB = 25  # strips, and what libraries load at their first use
+BYTES_PER_PIXEL = 5  # the promised limit for a file, for each pixel of MAX_MEGAPIXELS: 500 MB by default
+SLACK_MB = 25  # for strips, and for libraries that load at their first use
 FAST, FULL = 16, 100  # megapixels
 
 
 def flat_png(path: Path, side: int, mode: str) -> None:
-    """Write a PNG of one colour row by row, so that to make it takes no memory."""
+    """Write a PNG of one colour row by row, so that writing it takes no memory."""
     color, samples, bits = {"RGBA": (6, 4, 8), "LA": (4, 2, 8), "RGB": (2, 3, 8), "I;16": (0, 1, 16)}[mode]
     packer, row = zlib.compressobj(1), b"\0" + b"\x40" * (side * samples * bits // 8)
     rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -61,7 +61,7 @@ def flat(kind: str, mode: str = "RGB", **options: Any) -> Make:
 
 
 def tiff_of_one_tile(path: Path, side: int) -> None:
-    """Write a TIFF of 16 x 16 pixels that says its one tile has 32,000 x 16,000, which is read whole."""
+    """Write a TIFF of 16 x 16 pixels whose header gives its one tile 32,000 x 16,000; decoders read whole tiles."""
     entries = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, 32_000), (323, 16_000)]
     body = zlib.compress(bytes(32_000 * 100))
     count = len(entries) + 2
@@ -72,7 +72,7 @@ def tiff_of_one_tile(path: Path, side: int) -> None:
 
 
 def webp_header(path: Path, side: int) -> None:
-    """Write the first bytes of a lossless WEBP of 16383 x 16383."""
+    """Write the first bytes of a lossless WEBP of 16,383 x 16,383 pixels."""
     size = b"\x2f" + struct.pack("<I", 16_382 | 16_382 << 14) + bytes(16)
     path.write_bytes(
         b"RIFF" + struct.pack("<I", len(size) + 13) + b"WEBPVP8L" + struct.pack("<I", len(size)) + size + b"\0"
@@ -108,7 +108,7 @@ def understated_avif(path: Path, side: int) -> None:
 
 
 def growing_avi(path: Path, side: int) -> None:
-    """Write a video of PNG images, whose packets nobody reads: one has 12,000 x 12,000 pixels, the others 64 x 64."""
+    """Write a video of PNG images: one has 12,000 x 12,000 pixels, the others and the header 64 x 64."""
     images = []
     for width in (64, 12_000):
         flat_png(path, width, "RGB")
@@ -129,7 +129,7 @@ def turned(path: Path, side: int) -> None:
 
 PROGRESSIVE: dict[str, Any] = {"progressive": True, "subsampling": 0}
 DEFLATE: dict[str, Any] = {"compression": "tiff_adobe_deflate"}
-# How to make a file, and its side as a share of the side of the largest image that MAX_MEGAPIXELS allows.
+# A function that writes a file, and the file's side as a share of the side of the largest image in MAX_MEGAPIXELS.
 ACCEPTED: dict[str, tuple[Make, float]] = {
     "RGB.png": (lambda path, side: flat_png(path, side, "RGB"), 1),
     "RGBA.png": (lambda path, side: flat_png(path, side, "RGBA"), 1),
@@ -164,7 +164,7 @@ BRUSH = {"says16384": "16384 x 16384 pixels", "side7000": "read", "side9900": "p
 
 
 def measured(megapixels: int, folder: Path) -> dict[str, tuple[float, str]]:
-    """Return of each file by how many MB the memory of a process rises at most that reads it, and what comes out."""
+    """Return for each file the rise in MB of the memory of a process that reads it, and the result."""
     for step in ("make", "read"):
         command = [sys.executable, "-m", __name__, step, str(megapixels), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=1200)
@@ -193,7 +193,7 @@ def test_the_largest_file_of_a_kind_takes_no_more_than_promised(peaks: Peaks, na
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_take_more_is_refused_before_it_is_decoded(peaks: Peaks, name: str) -> None:
-    """But for videos: to open one is to decode a frame, in a process of its own whose memory is limited."""
+    """Videos are the exception: opening one decodes a frame, in a process of its own with limited memory."""
     megapixels, files = peaks
     peak, outcome = files[name]
     opened = max(bounded.LEAST_BYTES / 1e6, BYTES_PER_PIXEL * megapixels) if name.endswith(".avi") else 25
@@ -203,7 +203,7 @@ def test_what_would_take_more_is_refused_before_it_is_decoded(peaks: Peaks, name
 
 @pytest.mark.parametrize("name", UNTRUE)
 def test_a_header_that_is_not_true_costs_no_more_than_promised(peaks: Peaks, name: str) -> None:
-    """Once a video is opened, its frames may take what the size in the header needs."""
+    """After a video is opened, its frames may take as much memory as the size in the header needs."""
     megapixels, files = peaks
     peak, outcome = files[name]
     assert "memory" in outcome or "megapixels" in outcome
@@ -213,7 +213,7 @@ def test_a_header_that_is_not_true_costs_no_more_than_promised(peaks: Peaks, nam
 
 @pytest.mark.parametrize("name", BRUSH)
 def test_a_brush_mask_takes_no_more_than_promised(peaks: Peaks, name: str) -> None:
-    """One says in a few bytes that it is large, one is as large as a mask may be, and two hold too much."""
+    """One mask claims a large size in a few bytes, one has the largest size, and two are too large."""
     peak, outcome = peaks[1][name]
     assert BRUSH[name] in outcome
     assert peak < BYTES_PER_PIXEL * FULL
@@ -225,7 +225,7 @@ def _memory(field: str, pid: str = "self") -> float:
 
 
 class LocalCache(MediaCache):
-    """Reads files of a folder: what is measured comes after the download."""
+    """Reads files of a folder instead of downloading them."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         super().__init__(folder / "media", settings, lambda url: {}, lambda task, uri: uri)
@@ -265,13 +265,13 @@ def _read_brush(name: str) -> str:
 
 
 def _forgotten() -> float:
-    """Begin the peak anew, and return what the process has now."""
+    """Reset the peak, and return the memory of the process now."""
     Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmRSS")
 
 
 class Children(Thread):
-    """Watches how much memory the processes take that this one starts: `peak`, in MB."""
+    """Measures the memory of the child processes of this process: `peak`, in MB."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -37,7 +37,7 @@ BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelab
 
 @dataclass(frozen=True)
 class World:
-    """A worker of its own beside a redis that dies, and what they work on."""
+    """A worker of its own with a redis that dies, and their projects."""
 
     context: Context
     outages: Outages
@@ -45,7 +45,7 @@ class World:
     worker: int  # process id
 
     def project(self, images: ImageSite, *, version: bool) -> int:
-        """Make a project of eight images, with a version that serves it or without."""
+        """Make a project of eight images, with or without a serving version."""
         client = self.context.label_studio
         project = client.projects.create("outages", CONFIG)
         client.http.send(
@@ -72,7 +72,7 @@ class World:
         return self.context.progress.training(project).stage == "train"
 
     def training_process(self) -> psutil.Process:
-        """Return the process of the training at work: the child that rq forked for the job."""
+        """Return the process of the running training: the child that rq forked for the job."""
         (worker,) = (child for child in psutil.Process(self.worker).children() if child.cmdline()[-1] == TRAIN)
         (process,) = worker.children()
         return process
@@ -87,7 +87,7 @@ class World:
         return run is not None and run.done == run.total and bool(held)
 
     def is_in_order(self, project: int, strategy: str) -> bool:
-        """Label Studio holds one prediction per unlabeled task, with the places of a ranking by `strategy`."""
+        """Return whether Label Studio has one prediction per unlabeled task, with the priorities of `strategy`."""
         serving = self.context.store.serving(project)
         order = self.context.store.pools.ranking(project, serving.number) if serving else None
         if serving is None or order is None or order.strategy != strategy:
@@ -95,7 +95,11 @@ class World:
         client = self.context.label_studio
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [one.score for one in client.predictions.of_task(task.id) if one.version == serving.name]
+            task.id: [
+                prediction.score
+                for prediction in client.predictions.of_task(task.id)
+                if prediction.version == serving.name
+            ]
             for task in client.tasks.unlabeled(project)
         }
         return client.projects.get(project).model_version == serving.name and held == {
@@ -122,7 +126,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
             "RECONCILE_S": str(RECONCILE_S),
             "RETRAIN_EVERY": "2",
             "TRAIN_STEPS": "40",
-            "TOLERANCE": "1",  # what a version can do is not asked here
+            "TOLERANCE": "1",  # the quality of a version does not matter here
             "BATCH": "2",
             "LOG_LEVEL": "INFO",
         }
@@ -134,24 +138,24 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def away(outages: Outages, *, empty: bool) -> Iterator[None]:
-    """Kill redis, and start it again after the block and a while."""
+    """Kill redis, and start it again some time after the block."""
     outages.kill()
     yield
     time.sleep(AWAY_S)
     outages.start(empty=empty)
 
 
-def await_stage(reached: Callable[[], bool], what: str) -> None:
-    """Wait for a stage that may be short."""
+def await_stage(reached: Callable[[], bool], stage: str) -> None:
+    """Wait until a stage is reached, which may be short."""
     deadline = time.monotonic() + PATIENCE_S
     while not reached():
-        assert time.monotonic() < deadline, f"waited for {what}"
+        assert time.monotonic() < deadline, f"waited for {stage}"
 
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("outage", ["with its data", "empty", "hangs"])
 def test_a_training_outlives_redis_and_so_does_the_reconcile(world: World, images: ImageSite, outage: str) -> None:
-    """The training that was at work ends with a version, and labels that come later are trained too."""
+    """The running training ends with a version, and labels that come later are trained, too."""
     project, store = world.project(images, version=False), world.context.store
     world.annotate(project, 2)
     await_stage(lambda: world.is_training(project), "a training")
@@ -180,22 +184,22 @@ def test_labels_that_come_while_redis_is_away_are_trained(world: World, images: 
 
 @pytest.mark.label_studio
 def test_a_training_that_is_killed_rests_with_its_reason_and_then_succeeds(world: World, images: ImageSite) -> None:
-    """As the kernel does where memory is short: SIGKILL, in the middle of the training."""
+    """The training gets SIGKILL, as from the kernel when memory is short."""
     project, store, progress = world.project(images, version=False), world.context.store, world.context.progress
     world.annotate(project, 2)
     await_stage(lambda: world.is_training(project), "a training")
     world.training_process().kill()
-    lock, rest = f"lock:training:{project}", f"rests:training:{project}"
+    lock, pause_key = f"lock:training:{project}", f"rests:training:{project}"
     assert 0 < world.context.redis.pttl(lock) <= LOCK_TTL_MS
     world.context.redis.delete(lock)  # as it expires
     assert "the training was killed" in progress.training(project).error, "at once, before any check"
     await_true(lambda: progress.is_paused(project, "training"), "the pause", PATIENCE_S, world.log.read_text)
-    assert world.context.redis.pttl(rest) <= FIRST_PAUSE_S * 1000
+    assert world.context.redis.pttl(pause_key) <= FIRST_PAUSE_S * 1000
     time.sleep(3 * RECONCILE_S)
     shown = progress.training(project)
     assert (shown.state, "the training was killed" in shown.error) == ("failed", True)
     assert store.tokens.newest(project, "training") == 1, "it is paused, whatever the reconcile does"
-    world.context.redis.delete(rest)  # as it expires
+    world.context.redis.delete(pause_key)  # as it expires
     await_true(lambda: len(store.versions(project)) == 1, "the version", PATIENCE_S, world.log.read_text)
     await_true(lambda: progress.training(project).state == "idle", "the end", PATIENCE_S, world.log.read_text)
     assert (progress.training(project).error, progress.fault(project, "training")) == ("", None)
@@ -219,14 +223,14 @@ def test_a_scoring_outlives_redis(world: World, images: ImageSite, stage: str, e
 
 @pytest.mark.label_studio
 def test_a_push_that_stood_still_does_not_write_over_the_next(world: World, images: ImageSite) -> None:
-    """The worker is stopped in its push, its lock runs out, and the next version is pushed from here meanwhile."""
+    """The worker is stopped during its push, its lock expires, and this test pushes the next version meanwhile."""
     project = world.project(images, version=True)
     await_stage(lambda: world.is_pushing(project), "the push")
     processes = [psutil.Process(world.worker), *psutil.Process(world.worker).children(recursive=True)]
     for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
     try:
-        world.context.redis.delete(f"lock:push:{project}")  # what its expiry does, a minute later
+        world.context.redis.delete(f"lock:push:{project}")  # like its expiry a minute later
         second = publish(world.context.store, project, Path(world.context.settings.model_dir) / "yolo11n.pt")
         cycle_of(world.context).start_scoring(project)
         run = world.context.progress.scoring(project)

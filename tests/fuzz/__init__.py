@@ -1,4 +1,4 @@
-"""Inputs made wrong by chance, by the thousand: each one is answered, or refused with an error of ours.
+"""Thousands of inputs with random changes: each one is answered, or refused with an error of ours.
 
 Each target is a module of this folder with a function `run(cases, seed) -> Report`. `make test` runs a few hundred
 cases of each, and the full number runs by hand: `python -m tests.fuzz TARGET --cases N`.
@@ -16,7 +16,7 @@ MEGABYTE = 1e6
 
 @dataclass(slots=True)
 class Report:
-    """What a run found: how each case ended, the cases that ended in an error that is not ours, and the costs."""
+    """The results of a run: how the cases ended, the cases that ended in an error that is not ours, and the costs."""
 
     cases: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)  # how many cases ended alike
@@ -37,7 +37,7 @@ class Report:
 
 
 def measure(inputs: Iterable[object], ask: Callable[[object], str]) -> Report:
-    """Give each input to `ask`, which returns how it ended; whatever it raises is an escape."""
+    """Give each input to `ask`, which returns how the case ended; any exception of `ask` is an escape."""
     report = Report()
     for item in inputs:
         report.cases += 1

@@ -1,4 +1,4 @@
-"""Label configs changed by chance: each one is read, or refused with the cure in words that Label Studio can show."""
+"""Label configs with random changes: each is read, or refused with a cure in words that Label Studio can show."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LONGEST = 200_000
 
 
 def run(cases: int, seed: int) -> Report:
-    """Read changed label configs, and beside each changed extra params."""
+    """Read changed label configs, each with changed extra params."""
     draw = random.Random(seed)
     return measure(mutated(cases, draw), _read)
 
@@ -67,18 +67,18 @@ def _files() -> Iterator[str]:
 
 def mutated(cases: int, draw: random.Random) -> Iterator[tuple[str, str]]:
     """Yield a label config and extra params, with one to eight changes each."""
-    known = examples()
+    configs = examples()
     for _ in range(cases):
-        text, settings = draw.choice(known), draw.choice(SETTINGS)
+        text, settings = draw.choice(configs), draw.choice(SETTINGS)
         by_letter = draw.random() < 0.4
         for _ in range(draw.randint(1, 8)):
-            text = (changed(text, draw, PIECES, known) if by_letter else rebuilt(text, draw, known))[:LONGEST]
+            text = (changed(text, draw, PIECES, configs) if by_letter else rebuilt(text, draw, configs))[:LONGEST]
             settings = changed(settings, draw, ("[" * 3000, "9" * 5000, "NaN", "1e999", "-", '"', ":"), SETTINGS)
         yield text, settings[:LONGEST]
 
 
 def rebuilt(text: str, draw: random.Random, others: list[str]) -> str:
-    """Return a config that is XML still: with an attribute changed, or an element away, moved, repeated or renamed."""
+    """Return a config that is still XML: one attribute changed, or one element removed, moved, repeated or renamed."""
     root = ET.fromstring(text)
     nodes, strangers = list(root.iter()), list(ET.fromstring(draw.choice(others)).iter())
     node, other, stranger = draw.choice(nodes), draw.choice(nodes), draw.choice(strangers)
@@ -103,7 +103,7 @@ def rebuilt(text: str, draw: random.Random, others: list[str]) -> str:
 
 
 def changed(text: str, draw: random.Random, pieces: tuple[str, ...], others: list[str] | tuple[str, ...]) -> str:
-    """Return a text with one change: a piece in it, a part away, repeated, of another text, or another letter."""
+    """Return a text with one change: a piece added, a part removed, repeated or replaced, or a letter changed."""
     at = draw.randint(0, len(text))
     end = min(len(text), at + draw.choice((1, 3, 30, 300)))
     other = draw.choice(others)
@@ -127,7 +127,7 @@ def _read(case: object) -> str:
         for_project(Settings(), settings)
     except SettingError as error:
         _check(error)
-    label_config.checked.cache_clear()  # or its memory would be that of the last configs, not of one
+    label_config.checked.cache_clear()  # else the memory of the last configs would count, too
     try:
         config = label_config.checked(text)
         label_config.config_hash(text)
@@ -139,7 +139,7 @@ def _read(case: object) -> str:
 
 
 def _check(error: LabelConfigError | SettingError) -> None:
-    """Refuse a message that people cannot act on, or that Label Studio's page cannot show."""
+    """Fail for a message without a cure, or one that Label Studio's page cannot show."""
     reason = reason_of(error)
     assert error.fix, error.what
     assert reason.isascii(), repr(reason)

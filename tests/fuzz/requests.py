@@ -1,7 +1,7 @@
-"""HTTP requests with parts changed by chance: each is answered with a status under 500, or its connection is closed.
+"""HTTP requests with random changes: each is answered with a status under 500, or its connection is closed.
 
-They go as bytes over a socket to a real server of this process, so that what no client would send is sent too. No name
-is looked up, and no host but that server is asked.
+They go as bytes over a socket to a real server of this process, so they may be requests that no client would send. No
+name is looked up, and no other host is asked.
 """
 
 from __future__ import annotations
@@ -81,18 +81,18 @@ HEADERS = (
     *(f"{WEBHOOK_HEADER}: \xff", "Range: bytes=0-", "Accept-Encoding: br", ": empty", "no colon"),
 )
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "get", "G\xffT", "")
-PATIENCE_S = 900.0  # the first prediction loads the model, on a busy machine for minutes
+PATIENCE_S = 900.0  # the first prediction loads the model, which takes minutes on a busy machine
 _LENGTHS = {"content-length", "transfer-encoding", "expect", "upgrade"}
 
 
 def run(cases: int, seed: int) -> Report:
-    """Send mutated requests; one that is answered with 500 or more is an escape.
+    """Send mutated requests; an answer of 500 or more is an escape.
 
-    The peak memory is what they took beyond the server that has answered one prediction.
+    The peak memory is counted from that of the server after one prediction.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(Site()) as studio,  # has nothing: to an unknown task it answers 404, as Label Studio does
+        closing(Site()) as studio,  # has no files: it answers 404 for an unknown task, like Label Studio
         start_redis(Path(folder) / "redis") as redis,
         mock.patch.object(base_weights, "_download", return_value=False),
         mock.patch.object(deadline, "getaddrinfo", _resolved),
@@ -117,7 +117,7 @@ def run(cases: int, seed: int) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent; one that is not `whole` says another length than it has, and its sender hangs up."""
+    """The bytes to send; if not `whole`, they state a wrong length, and the sender hangs up after them."""
 
     content: bytes
     whole: bool
@@ -149,20 +149,20 @@ def _request(method: str, path: str, headers: list[str], body: Any, secret: str,
         at = draw.randrange(len(content))
         content = content[:at] + bytes([draw.randrange(256)]) * draw.randint(1, 30) + content[at + draw.randint(0, 9) :]
     lines = [f"{method} {path} HTTP/1.1", "Connection: close", *headers]
-    given = {line.partition(":")[0].lower() for line in headers}
+    names = {line.partition(":")[0].lower() for line in headers}
     usual = {
         "host": "127.0.0.1",
         "content-type": "application/json",
         "content-length": str(len(content)),
         WEBHOOK_HEADER.lower(): secret,
     }
-    lines += [f"{name}: {value}" for name, value in usual.items() if name not in given]
-    whole = given.isdisjoint(_LENGTHS) and method != "HEAD" and not any("\n" in line for line in lines)
+    lines += [f"{name}: {value}" for name, value in usual.items() if name not in names]
+    whole = names.isdisjoint(_LENGTHS) and method != "HEAD" and not any("\n" in line for line in lines)
     return Request("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + content, whole)
 
 
 def _changed(value: Any, draw: random.Random) -> Any:
-    """Return a JSON value with something in it replaced, removed, added or repeated."""
+    """Return a JSON value with one part replaced, removed, added or repeated."""
     if isinstance(value, dict) and value and draw.random() < 0.8:
         name = draw.choice(list(value))
         if draw.random() < 0.15:
@@ -185,7 +185,7 @@ def _spoiled(text: str, draw: random.Random) -> str:
 
 
 def _ask(host: str, port: int, sent: object) -> str:
-    """Send a request and read to the end; return its status, "closed" where there is none."""
+    """Send a request and read the answer to its end; return its status, "closed" for no answer."""
     assert isinstance(sent, Request)
     with socket.create_connection((host, port), PATIENCE_S) as connection:
         connection.sendall(sent.content)
@@ -203,6 +203,6 @@ def _ask(host: str, port: int, sent: object) -> str:
 
 
 def _resolved(host: str, port: int, *args: object, **options: object) -> list[tuple[object, ...]]:
-    """Stand in for the name service: as the real one it encodes the name, and it finds numbers alone."""
+    """Stand in for the name service: like the real one it encodes the name, but it only resolves IP addresses."""
     host.encode("idna")
     return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))

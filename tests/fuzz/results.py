@@ -1,4 +1,4 @@
-"""Annotations' results changed by chance: each one is learned, or its task is left out with a reason."""
+"""Results of annotations with random changes: each one is learned, or its task is left out with a reason."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ OTHERS: tuple[Any, ...] = (
 
 
 def run(cases: int, seed: int) -> Report:
-    """Read changed results by every kind of control tag, and write what is learned as a training reads it."""
+    """Decode changed results by every kind of control tag, and write the labels as a training reads them."""
     draw = random.Random(seed)
-    known = _examples()
-    return measure(_cases(cases, draw, known), lambda case: _learn(case, draw))
+    examples = _examples()
+    return measure(_cases(cases, draw, examples), lambda case: _learn(case, draw))
 
 
 def _examples() -> list[tuple[ControlTag, list[Json]]]:
@@ -74,27 +74,27 @@ def _examples() -> list[tuple[ControlTag, list[Json]]]:
 
 
 def _shapes(tag: ControlTag) -> list[LabeledBox]:
-    """Return two objects with all that any kind of tag asks for."""
-    found = []
+    """Return two objects with the shapes that any kind of tag needs."""
+    shapes = []
     for place in (0.3, 0.6):
         ring = tuple((place + x, place + y) for x, y in ((-0.1, -0.1), (0.1, -0.1), (0.1, 0.1), (-0.1, 0.1)))
         points = tuple((place, place, 2) for _ in tag.points)
         box = LabeledBox(tag.labels[0], (place, place, 0.2, 0.2), outline=(ring,), keypoints=points)
-        found.append(box)
-    return found[:1] if tag.task == "classify" else found
+        shapes.append(box)
+    return shapes[:1] if tag.task == "classify" else shapes
 
 
-def _cases(cases: int, draw: random.Random, known: list[tuple[ControlTag, list[Json]]]) -> Iterator[Any]:
+def _cases(cases: int, draw: random.Random, examples: list[tuple[ControlTag, list[Json]]]) -> Iterator[Any]:
     for number in range(cases):
-        tag, result = draw.choice(known)
+        tag, result = draw.choice(examples)
         changed: Any = copy.deepcopy(result) * draw.choice((1, 1, 1, 3, 100))
         for _ in range(draw.randint(1, 6)):
-            changed = _changed(changed, draw, known)
+            changed = _changed(changed, draw, examples)
         yield _Case(number, tag, changed)
 
 
 class _Case:
-    """A tag and a result; shown short, for a result may be deeper than Python can show."""
+    """A tag and a result; its repr is short, because a result may be nested too deeply for Python to print."""
 
     def __init__(self, number: int, tag: ControlTag, result: Any) -> None:
         self.number, self.tag, self.result = number, tag, result
@@ -106,8 +106,8 @@ class _Case:
             return f"case {self.number}, {self.tag.kind} {self.tag.task}: too deep to be shown"
 
 
-def _changed(value: Any, draw: random.Random, known: list[tuple[ControlTag, list[Json]]]) -> Any:
-    """Return a JSON value with one change somewhere inside."""
+def _changed(value: Any, draw: random.Random, examples: list[tuple[ControlTag, list[Json]]]) -> Any:
+    """Return a JSON value with one change at a random place."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         name = draw.choice(list(value))
         chance = draw.random()
@@ -115,17 +115,17 @@ def _changed(value: Any, draw: random.Random, known: list[tuple[ControlTag, list
             return {key: part for key, part in value.items() if key != name}
         if chance < 0.2:
             return value | {draw.choice(("id", "parentID", "from_name", "type", "hidden", "rle")): _value(draw)}
-        return value | {name: _changed(value[name], draw, known)}
+        return value | {name: _changed(value[name], draw, examples)}
     if isinstance(value, list) and value and draw.random() < 0.9:
         place = draw.randrange(len(value))
         chance = draw.random()
         if chance < 0.1:
             return value[:place] + value[place + 1 :]
         if chance < 0.2:
-            return value + copy.copy(draw.choice(known)[1])
+            return value + copy.copy(draw.choice(examples)[1])
         if chance < 0.3:
             return [*value, value[place]]
-        return [*value[:place], _changed(value[place], draw, known), *value[place + 1 :]]
+        return [*value[:place], _changed(value[place], draw, examples), *value[place + 1 :]]
     return _value(draw)
 
 

@@ -1,7 +1,7 @@
-"""Addresses of media with characters changed by chance: each is one task's file, or one task's failure.
+"""URIs of media with random changes: each gives a file, or an error of its task alone.
 
-They are fetched as images and as videos, and named as targets of redirects. No name is looked up and no host but a
-server of this process is asked.
+They are fetched as images and as videos, and used as targets of redirects. No name is looked up, and no host is asked
+but a server of this process.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ PIECES = (
         "''",
     ),
 )
-LONGEST = 20_000  # characters: a case that grows by repetition stays a case, not a load
+LONGEST = 20_000  # characters; repetition must not make a case too large
 
 
 def run(cases: int, seed: int) -> Report:
-    """Fetch mutated addresses: each ends as a file or as a MediaError with the task's id and a cure, in one line."""
+    """Fetch mutated URIs: each gives a file, or a MediaError with the task's id and a cure, in one line."""
     site = Site()
     try:
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(deadline, "getaddrinfo", _resolved):
@@ -131,7 +131,7 @@ def _changed(uri: str, draw: random.Random) -> str:
 
 
 def _fetch(cache: MediaCache, site: Site, uri: object, chance: float) -> str:
-    """Fetch an address in one of three ways and say how it ended."""
+    """Fetch a URI in one of three ways and return how that ended."""
     assert isinstance(uri, str)
     if chance < 0.2:
         site.put("/redirect", status=302, Location=uri.encode("utf-8", "replace").decode("latin-1"))
@@ -152,7 +152,7 @@ def _refused(error: MediaError) -> str:
     assert error.where.startswith("task 7"), text
     assert error.fix, text
     assert text.isprintable(), repr(text)
-    assert "the file cannot be read" not in text, text  # the net under all kinds that nobody foresaw
+    assert "the file cannot be read" not in text, text  # the message of errors that we did not foresee
     assert str(Path(tempfile.gettempdir())) not in text, text
     return "refused"
 
@@ -170,6 +170,6 @@ def _cache(site: Site, folder: Path) -> MediaCache:
 
 
 def _resolved(host: str, port: int, *args: object, **options: object) -> list[tuple[object, ...]]:
-    """Stand in for the name service: as the real one it encodes the name, and it finds numbers alone."""
+    """Stand in for the name service: like the real one it encodes the name, but it only resolves IP addresses."""
     host.encode("idna")
     return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))

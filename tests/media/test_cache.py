@@ -1,4 +1,4 @@
-"""Media are fetched from a real HTTP server on loopback, which plays Label Studio, other hosts and attackers."""
+"""Media are fetched from a real HTTP server on loopback, which stands for Label Studio, other hosts and attackers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def noise(height: int, width: int, channels: int = 3) -> npt.NDArray[np.uint8]:
 
 
 def quadrants(width: int = 32, height: int = 16) -> npt.NDArray[np.uint8]:
-    """Red, green / blue, white: tells all eight orientations apart, and survives JPEG."""
+    """Return quarters of red, green / blue, white, which show all eight orientations, and survive JPEG."""
     pixels = np.full((height, width, 3), 255, np.uint8)
     pixels[: height // 2, : width // 2] = (255, 0, 0)
     pixels[: height // 2, width // 2 :] = (0, 255, 0)
@@ -90,7 +90,7 @@ def quadrants(width: int = 32, height: int = 16) -> npt.NDArray[np.uint8]:
 
 
 def png(width: int, height: int, bits: int, color: int, rows: bytes) -> bytes:
-    """Write a PNG by hand: what Pillow cannot write, or a header that lies about its pixels."""
+    """Return a PNG that Pillow cannot write, or with a wrong size in its header."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -100,7 +100,7 @@ def png(width: int, height: int, bits: int, color: int, rows: bytes) -> bytes:
 
 
 def read_rgb(file: MediaFile) -> npt.NDArray[np.uint8]:
-    """Read as ultralytics does: OpenCV, in color."""
+    """Return the pixels as ultralytics reads them: by OpenCV, in colour."""
     image = cv2.imread(str(file.path), cv2.IMREAD_COLOR)
     assert image is not None
     assert image.dtype == np.uint8
@@ -109,7 +109,7 @@ def read_rgb(file: MediaFile) -> npt.NDArray[np.uint8]:
 
 
 def failure(cache: MediaCache, uri: object, task_id: int | None = None) -> MediaError:
-    """Fetch what must fail; every failure says how to fix it and leaves nothing in the cache's folder."""
+    """Return the error of a fetch that must fail; every error has a fix, and nothing stays in the cache's folder."""
     before = set((cache.root).iterdir())
     with pytest.raises(MediaError) as caught:
         cache.fetch(uri, task_id)
@@ -156,7 +156,7 @@ def test_inline_images(make: Make, studio: Site, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "what"),
+    ("uri", "problem"),
     [
         (None, "the task has no image"),
         ("", "the task has no image"),
@@ -178,9 +178,9 @@ def test_inline_images(make: Make, studio: Site, scheme: str) -> None:
         ("/a\ud800b.png", "not a valid URL"),
     ],
 )
-def test_addresses_that_cannot_be_fetched(make: Make, studio: Site, uri: object, what: str) -> None:
+def test_addresses_that_cannot_be_fetched(make: Make, studio: Site, uri: object, problem: str) -> None:
     error = failure(make(), uri, 5)
-    assert what in error.what
+    assert problem in error.what
     assert error.where.startswith("task 5")
     assert studio.requests == []
 
@@ -269,13 +269,13 @@ def test_allowed_hosts(make: Make, other: Site, allowed: str, ok: bool) -> None:
 def test_one_private_address_among_public_ones_is_refused(
     make: Make, other: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: found)
+    addresses = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
+    monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: addresses)
     assert "private address" in failure(make(), f"http://rebind.example:{other.port}/a.png").what
 
 
 def test_the_checked_address_is_the_one_connected_to(make: Make, other: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name is resolved once: a second, different answer (DNS rebinding) is never asked for."""
+    """A name is resolved once, so that a second, different answer (DNS rebinding) has no effect."""
     other.put("/a.png", encoded(noise(3, 5)))
     answers = iter([[(2, 1, 6, "", ("127.0.0.9", other.port)), (2, 1, 6, "", ("127.0.0.1", other.port))]])
     monkeypatch.setattr(deadline, "getaddrinfo", lambda *args, **kwargs: next(answers))
@@ -309,7 +309,7 @@ def test_a_redirect_to_another_scheme_is_refused(make: Make, studio: Site, locat
 
 
 def test_the_token_stays_with_label_studio_and_redirects_are_followed(make: Make, studio: Site, other: Site) -> None:
-    """Label Studio -> elsewhere -> Label Studio (a relative redirect last)."""
+    """The redirects go from Label Studio to another host and back, the last one with a relative address."""
     studio.put("/data/1", status=301, Location=f"{other.url}/2")
     other.put("/2", status=307, Location=f"{studio.url}/data/3")
     studio.put("/data/3", status=308, Location="4.png")
@@ -359,7 +359,7 @@ def test_settings_that_cannot_be_read(make: Make, settings: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "what"),
+    ("status", "problem"),
     [
         (401, "the token cannot read this"),
         (403, "the token cannot read this"),
@@ -372,10 +372,10 @@ def test_settings_that_cannot_be_read(make: Make, settings: dict[str, str]) -> N
         (302, "unexpected status 302"),
     ],
 )
-def test_statuses(make: Make, studio: Site, status: int, what: str) -> None:
+def test_statuses(make: Make, studio: Site, status: int, problem: str) -> None:
     studio.put("/data/a.png?sig=secret", status=status)
     error = failure(make(), "/data/a.png?sig=secret", 3)
-    assert what in error.what
+    assert problem in error.what
     assert error.where == "task 3: /data/a.png"
     assert "secret" not in str(error)
 
@@ -408,7 +408,7 @@ def test_a_body_that_breaks_off(make: Make, studio: Site) -> None:
     assert "broke" in failure(make(), "/a.png").what
 
 
-def test_a_token_that_is_refused_is_no_fault_of_a_task(studio: Site, tmp_path: Path) -> None:
+def test_a_refused_token_is_no_error_of_a_task(studio: Site, tmp_path: Path) -> None:
     def expired(url: str) -> dict[str, str]:
         raise LabelStudioAuthError("the token is expired", fix="make a new one")
 
@@ -417,13 +417,13 @@ def test_a_token_that_is_refused_is_no_fault_of_a_task(studio: Site, tmp_path: P
         list(cache.fetch_many([("/data/a.png", 4)]))
 
 
-def test_a_label_studio_that_is_down_is_no_fault_of_a_task(make: Make, studio: Site) -> None:
+def test_a_label_studio_that_is_down_is_no_error_of_a_task(make: Make, studio: Site) -> None:
     studio.close()
     with pytest.raises(LabelStudioError, match="cannot be reached"):
         list(make().fetch_many([("/data/a.png", 4)]))
 
 
-# --- whose fault it is -------------------------------------------------------------------------------------------
+# --- errors of a task, and errors of all tasks --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("uri", ["http://xn--a/", "http://xn--/a.png", "https://xn--nxasmq6b./xn--a"])
@@ -431,20 +431,20 @@ def test_a_name_that_cannot_be_decoded(make: Make, uri: str) -> None:
     assert "task 3" in failure(make(), uri, 3).where
 
 
-def test_an_error_that_nobody_foresaw_is_the_tasks(
+def test_an_unforeseen_error_is_an_error_of_the_task(
     make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One odd file does not stop the others, and the log has what is needed to mend it."""
+    """One strange file does not stop the others, and the log has the traceback."""
     studio.put("/data/a.png", encoded(noise(3, 5)))
     cache = make()
     download = cache.http.download
 
-    def odd(url: str, *args: object) -> str:
+    def failing_download(url: str, *args: object) -> str:
         if "odd" in url:
             raise ZeroDivisionError("of a codec")
         return download(url, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache.http, "download", odd)
+    monkeypatch.setattr(cache.http, "download", failing_download)
     bad, good = cache.fetch_many([("/data/odd.png", 1), ("/data/a.png", 2)])
     assert isinstance(bad, MediaError)
     assert isinstance(good, MediaFile)
@@ -463,7 +463,7 @@ def test_an_error_that_nobody_foresaw_is_the_tasks(
     ],
     ids=repr,
 )
-def test_what_the_machine_lacks_is_no_fault_of_a_task(
+def test_a_lack_of_the_machine_is_no_error_of_a_task(
     make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     studio.put("/data/a.png", encoded(noise(3, 5)))
@@ -479,7 +479,7 @@ def test_what_the_machine_lacks_is_no_fault_of_a_task(
     assert "task" not in caught.value.where
 
 
-def test_no_open_file_left_is_no_fault_of_a_task(make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_open_files_are_no_error_of_a_task(make: Make, studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(*args: object, **options: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -536,9 +536,9 @@ def test_too_many_pixels_are_refused_before_decoding(make: Make, studio: Site) -
 @pytest.mark.parametrize("size", [(10_000, 9_000), (20_000, 9_000)], ids=["Pillow would warn", "Pillow would refuse"])
 def test_our_pixel_limit_alone_decides(make: Make, studio: Site, size: tuple[int, int]) -> None:
     studio.put("/large.png", png(*size, 8, 0, b""))
-    what = failure(make(max_megapixels=180), "/large.png").what
-    assert "truncated" in what
-    assert "bomb" not in what
+    problem = failure(make(max_megapixels=180), "/large.png").what
+    assert "truncated" in problem
+    assert "bomb" not in problem
 
 
 # --- images ------------------------------------------------------------------------------------------------------
@@ -585,7 +585,7 @@ def test_exif_orientations_become_upright(make: Make, studio: Site, kind: str, o
 
 
 def test_the_browser_sees_the_same_size(make: Make, studio: Site, tmp_path: Path) -> None:
-    """Chromium is the judge of which orientations count: it turns JPEG, PNG and AVIF, not WEBP, and ignores XMP."""
+    """We follow Chromium, which applies the orientation of JPEG, PNG and AVIF but not of WEBP, and ignores XMP."""
     chromium = require_program("chromium")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -605,7 +605,7 @@ def test_the_browser_sees_the_same_size(make: Make, studio: Site, tmp_path: Path
     assert re.findall(r"\d+x\d+", dom) == [f"{file.width}x{file.height}" for file in files]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's; what counts is that the image is usable
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # a warning of Pillow; the image must be usable
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01"]
 )
@@ -647,7 +647,7 @@ def test_32_bit_tiffs_are_stretched(make: Make, studio: Site, dtype: type) -> No
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "transparent P", "transparent RGB"])
 def test_modes_become_rgb_on_white(make: Make, studio: Site, mode: str) -> None:
-    """The left pixel is black, the right one white: opaque, or transparent where the mode can be."""
+    """The left pixel is black, the right one white: transparent if the mode allows it, else opaque."""
     image = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 9, 0]]], np.uint8))
     options: dict[str, object] = {}
     if mode in ("P", "1"):
@@ -697,9 +697,9 @@ def test_not_an_image(make: Make, studio: Site, body: bytes) -> None:
     assert failure(make(), "/a.jpg").what == "not an image (the server calls it text/html)"
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage before it gives up
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage before it fails
 def test_damaged_files_never_raise_anything_else(make: Make, studio: Site) -> None:
-    """Flip bytes in small files of each format: an image comes out, or a MediaError."""
+    """With flipped bytes, a small file of each format gives an image or a MediaError."""
     rng = np.random.default_rng(1)
     cache = make()
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
@@ -730,8 +730,11 @@ def test_another_label_studio_is_another_image(make: Make, studio: Site, other: 
     assert make(label_studio_url=other.url).fetch("/a.png").width == 6
 
 
-def test_a_file_is_known_by_its_address_alone(make: Make, studio: Site) -> None:
-    """A known limit: what is overwritten under its address stays; another query, or an emptied cache, fetches it."""
+def test_the_cache_identifies_a_file_by_its_address_alone(make: Make, studio: Site) -> None:
+    """A known limit: a file that is overwritten at its address stays the old one in the cache.
+
+    Another query in the address, or an empty cache, fetches the new one.
+    """
     cache = make()
     url = studio.put("/data/local-files/a.png", encoded(noise(8, 8)))
     newer = studio.put("/data/local-files/a.png?v=2", encoded(noise(16, 16)))
@@ -756,7 +759,7 @@ def test_a_damaged_cache_file_is_fetched_again(make: Make, studio: Site) -> None
 def test_files_appear_whole_or_not_at_all(
     make: Make, studio: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash in the last step before the rename leaves no file under a final name, and no temporary one."""
+    """A crash before the rename leaves neither a file with a final name nor a temporary file."""
     studio.put("/a.png", encoded(noise(3, 5)))
 
     def full(handle: int) -> None:
@@ -781,7 +784,7 @@ def test_many_threads_ask_for_one_image(make: Make, studio: Site, tmp_path: Path
 
 
 def test_two_processes_may_store_the_same_image(make: Make, studio: Site, tmp_path: Path) -> None:
-    """Two caches share no lock, as two processes do; the last rename wins and both answers hold."""
+    """Two caches share no lock, like two processes; the last rename wins, and both results are valid."""
     studio.put("/a.png", encoded(noise(200, 300)))
     caches = [make() for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -804,18 +807,18 @@ def test_fetch_many_of_nothing(make: Make) -> None:
 
 
 def test_fetch_many_reads_ahead_a_bounded_number(make: Make, studio: Site) -> None:
-    asked = 0
+    requested = 0
 
     def endless() -> Iterator[tuple[object, int | None]]:
-        nonlocal asked
+        nonlocal requested
         while True:
-            asked += 1
-            yield None, asked
+            requested += 1
+            yield None, requested
 
     results = make().fetch_many(endless())
     assert [next(results).where for _ in range(3)] == ["task 1", "task 2", "task 3"]  # type: ignore[union-attr]
     results.close()  # type: ignore[attr-defined]
-    assert asked <= 40
+    assert requested <= 40
 
 
 def test_origins_differ_by_default_port_only_when_it_differs() -> None:

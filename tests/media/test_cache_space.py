@@ -1,4 +1,4 @@
-"""The media cache keeps to its size, over processes that die: least recently used first, never what is in use."""
+"""The media cache keeps to its size, even if processes die: unused files go first, and never files in use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def without_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill(folder: Path, ages: Sequence[int]) -> list[Path]:
-    """Write files that were used so many hours ago."""
+    """Write files that were used `ages` hours ago."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{age}.png" for age in ages]
     for path, age in zip(paths, ages, strict=True):
@@ -43,7 +43,7 @@ def left(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.png"))
 
 
-def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
+def test_files_used_least_recently_are_deleted_first(tmp_path: Path) -> None:
     paths = fill(tmp_path / "media", range(1, 21))
     space = CacheSpace(tmp_path / "media", 10 * SIZE)
     assert space.touch(paths[19])
@@ -52,7 +52,7 @@ def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     assert not space.touch(paths[10])
 
 
-def test_nothing_goes_while_there_is_room(tmp_path: Path) -> None:
+def test_nothing_is_deleted_while_there_is_room(tmp_path: Path) -> None:
     fill(tmp_path / "media", range(1, 11))
     assert CacheSpace(tmp_path / "media", 10 * SIZE).make_room() == 0
     assert len(left(tmp_path / "media")) == 10
@@ -70,8 +70,8 @@ with space.in_use():
 """
 
 
-def test_what_a_running_job_needs_stays_until_it_dies(tmp_path: Path) -> None:
-    """The job is another process, and it is killed: nothing is left to take back its mark."""
+def test_the_files_of_a_running_job_stay_until_it_dies(tmp_path: Path) -> None:
+    """The job is another process, and it is killed, so it cannot remove its mark."""
     fill(tmp_path / "media", range(1, 11))
     job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path / "media")], stdout=subprocess.PIPE, cwd=ROOT)
     try:
@@ -88,7 +88,7 @@ def test_what_a_running_job_needs_stays_until_it_dies(tmp_path: Path) -> None:
     assert left(tmp_path / "media") == []
 
 
-def test_what_a_killed_process_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
+def test_a_half_written_file_is_deleted_after_a_day(tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
     for name, age in ((".old", 25), (".new", 1)):
         (tmp_path / "media" / name).write_bytes(bytes(SIZE))
@@ -98,7 +98,7 @@ def test_what_a_killed_process_left_half_written_goes_after_a_day(tmp_path: Path
 
 
 def test_a_cache_keeps_to_its_size(tmp_path: Path) -> None:
-    """200 images of 30 kB and room for 1 MB; each is fetched again after it went."""
+    """There are 200 images of 30 kB and room for 1 MB; each image is fetched again after it was deleted."""
     from tests.media.test_cache import encoded, noise
 
     site = Site()

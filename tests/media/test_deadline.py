@@ -1,4 +1,4 @@
-"""Servers that never come to an end, on loopback: every stage of a download ends by one clock."""
+"""Servers on loopback that never finish: one clock ends every stage of a download."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Answer = Callable[[socket.socket, threading.Event], None]
 
 @contextmanager
 def server(answer: Answer) -> Iterator[int]:
-    """Give the port of a server that answers each connection with `answer`, until the test ends."""
+    """Yield the port of a server that answers each connection with `answer`, until the test ends."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
-        def one(connection: socket.socket) -> None:
+        def serve(connection: socket.socket) -> None:
             with connection, suppress(OSError):
                 answer(connection, over)
 
         def accept() -> None:
             with suppress(OSError):
                 while not over.is_set():
-                    threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
+                    threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield listening.getsockname()[1]
@@ -59,7 +59,7 @@ def flood(connection: socket.socket, over: threading.Event) -> None:
 
 
 def around(connection: socket.socket, over: threading.Event) -> None:
-    """Redirect to itself, slowly."""
+    """Redirect to the same server, slowly."""
     connection.recv(65536)
     over.wait(0.4)
     connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n")
@@ -86,14 +86,14 @@ ENDLESS: dict[str, tuple[Answer, str]] = {
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_no_server_holds_a_download(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_http, "TOTAL_S", 1.0)
-    monkeypatch.setattr(safe_http, "CONNECT_S", 20.0)  # the limits of single steps are no help
+    monkeypatch.setattr(safe_http, "CONNECT_S", 20.0)  # the limits of single steps do not help here
     answer, scheme = ENDLESS[kind]
     with server(answer) as port:
         http = SafeHttp(Settings(allowed_hosts="127.0.0.1"), lambda url: {})
         started = time.monotonic()
         with pytest.raises(MediaError) as caught:
             http.download(f"{scheme}://127.0.0.1:{port}/a", io.BytesIO(), 10**6)
-        assert time.monotonic() - started < 15  # 1 s on a machine at rest; without the clock some never end
+        assert time.monotonic() - started < 15  # 1 s on an idle machine; without the clock some downloads never end
         assert caught.value.fix
 
 

@@ -1,4 +1,4 @@
-"""Image files as they come from disk; how they get there, and what browsers make of them, is told by test_media.py."""
+"""Image files on disk; test_cache.py has the tests of how they get there, and of how browsers show them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backend.media.images import UPRIGHT, decoding, is_plain, opened, upright_si
 
 
 def saved(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
-    """Save a picture of 3 x 2 whose left column is white."""
+    """Save a picture of 3 x 2 pixels whose left column is white."""
     pixels = np.zeros((2, 3), dtype=np.uint8)
     pixels[:, 0] = 255
     exif = Image.Exif()
@@ -51,7 +51,7 @@ def test_plain_is_what_opencv_reads_as_browsers_do(
 def test_strips_are_the_image_turned_as_a_whole(
     tmp_path: Path, orientation: int, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "STRIP_PIXELS", 9)  # of 5 and 7 pixels a row: one row at a time
+    monkeypatch.setattr(images, "STRIP_PIXELS", 9)  # rows have 5 and 7 pixels, so a strip is one row
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)).convert(mode)
@@ -68,7 +68,7 @@ def test_strips_are_the_image_turned_as_a_whole(
 
 @pytest.mark.parametrize("orientation", [1, *UPRIGHT])
 def test_every_orientation_becomes_upright(tmp_path: Path, orientation: int) -> None:
-    """The white column is on the left, on the right, on top or at the bottom, as EXIF says."""
+    """The white column is on the left, on the right, at the top or at the bottom, by the EXIF orientation."""
     with opened(saved(tmp_path / "a.png", orientation=orientation), "") as image:
         pixels = np.concatenate(list(upright_strips(image)))[:, :, 0]
     sides = {"left": pixels[:, 0], "right": pixels[:, -1], "top": pixels[0], "bottom": pixels[-1]}
@@ -78,11 +78,11 @@ def test_every_orientation_becomes_upright(tmp_path: Path, orientation: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("called", "said"), [("", "not an image"), ("text/html; charset=x", r"\(the server calls it text/html\)")]
+    ("called", "problem"), [("", "not an image"), ("text/html; charset=x", r"\(the server calls it text/html\)")]
 )
-def test_what_is_no_image(tmp_path: Path, called: str, said: str) -> None:
+def test_what_is_no_image(tmp_path: Path, called: str, problem: str) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(MediaError, match=said):
+    with pytest.raises(MediaError, match=problem):
         opened(tmp_path / "a.png", called)
 
 

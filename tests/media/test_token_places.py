@@ -1,4 +1,4 @@
-"""Where the token goes on Label Studio's own address; what it opens is all that its user may see."""
+"""Which paths of Label Studio get our token, which opens all that its user may see."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_no_task_and_no_redirect_takes_the_token_elsewhere(site: Site, tmp_path:
     site.put("/data/a.png", status=302, Location=path if way == "joined" else site.url + path)
     with pytest.raises(MediaError):
         cache_of(site, tmp_path).fetch("/data/a.png" if way != "named" else site.url + path, 7)
-    sent = [(asked, token) for asked, token in site.requests if asked != "/data/a.png"]
-    assert all(token is None or is_media(asked.partition("?")[0], "", 7) for asked, token in sent)
-    assert not [asked for asked, token in sent if token and ("api" in asked or "/8/" in asked)]
+    sent = [(requested, token) for requested, token in site.requests if requested != "/data/a.png"]
+    assert all(token is None or is_media(requested.partition("?")[0], "", 7) for requested, token in sent)
+    assert not [requested for requested, token in sent if token and ("api" in requested or "/8/" in requested)]
 
 
 def test_a_refusal_says_where_the_token_goes(site: Site, tmp_path: Path) -> None:

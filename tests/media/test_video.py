@@ -36,8 +36,8 @@ def test_a_header_is_read(tmp_path: Path, suffix: str) -> None:
 
 def test_frames_come_in_order_and_are_those_of_the_file(tmp_path: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "clip.avi", [RED], count=30))
-    found = list(video.frames(clip, clip.numbers(25), 25))
-    assert [left_edge(pixels) for pixels in found] == pytest.approx([2 * frame for frame in range(30)], abs=1)
+    decoded = list(video.frames(clip, clip.numbers(25), 25))
+    assert [left_edge(pixels) for pixels in decoded] == pytest.approx([2 * frame for frame in range(30)], abs=1)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_label_studio_counts_at_its_own_rate(
     assert clip.length(rate) == length
     assert list(clip.numbers(rate)) == numbers
     assert [clip.shown(number, rate) for number in numbers] == shown
-    found = [left_edge(pixels) for pixels in video.frames(clip, numbers, rate)]
-    assert found == pytest.approx([2 * frame for frame in shown], abs=1)
+    edges = [left_edge(pixels) for pixels in video.frames(clip, numbers, rate)]
+    assert edges == pytest.approx([2 * frame for frame in shown], abs=1)
 
 
 def test_two_numbers_of_one_frame_show_it_twice(tmp_path: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "clip.avi", [RED], count=10))
-    found = [left_edge(pixels) for pixels in video.frames(clip, [3, 4, 5], 50)]
-    assert found == pytest.approx([2, 2, 4], abs=1)
+    edges = [left_edge(pixels) for pixels in video.frames(clip, [3, 4, 5], 50)]
+    assert edges == pytest.approx([2, 2, 4], abs=1)
 
 
 def test_no_frames_wanted(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_no_frames_wanted(tmp_path: Path) -> None:
 
 def test_frames_are_lazy(tmp_path: Path) -> None:
     clip = video.probe(clips.write(tmp_path / "clip.avi", [RED], count=30))
-    asked: list[int] = []
-    source = (asked.append(number) or number for number in itertools.count(1))  # type: ignore[func-returns-value]
+    requested: list[int] = []
+    source = (requested.append(number) or number for number in itertools.count(1))  # type: ignore[func-returns-value]
     assert len(list(itertools.islice(video.frames(clip, source, 25), 4))) == 4
-    assert asked == [1, 2, 3, 4]
+    assert requested == [1, 2, 3, 4]
 
 
 def uneven(path: Path) -> Video:
-    """Return a video of ten frames 40 ms apart, ten 140 ms apart, and one 400 ms later that is the last."""
+    """Return a video of ten frames 40 ms apart, ten frames 140 ms apart, and a last frame 400 ms later."""
     clips.write(path, [RED], count=21)
     times = [*range(0, 400, 40), *range(400, 1800, 140), 2040]
     return video.probe(clips.retime(path, times))
@@ -93,14 +93,14 @@ def test_uneven_frames_are_those_that_label_studio_shows(tmp_path: Path) -> None
     assert (clip.frames, clip.length(25)) == (21, 52)
     numbers = [1, 2, 11, 14, 15, 18, 46, 52]
     assert [clip.shown(number, 25) for number in numbers] == [0, 1, 10, 10, 11, 12, 19, 20]
-    found = [left_edge(pixels) for pixels in video.frames(clip, numbers, 25)]
-    assert found == pytest.approx([2 * clip.shown(number, 25) for number in numbers], abs=1)
+    edges = [left_edge(pixels) for pixels in video.frames(clip, numbers, 25)]
+    assert edges == pytest.approx([2 * clip.shown(number, 25) for number in numbers], abs=1)
     assert clip.shown(99, 25) == clip.frames  # past the end
     assert list(video.frames(clip, [52, 99], 25))[1:] == []
 
 
 def test_frames_that_are_never_shown_are_not_counted(tmp_path: Path) -> None:
-    """VP8 has such, which others are made of."""
+    """VP8 has frames that are never shown, from which other frames are decoded."""
     path = clips.write(tmp_path / "clip.webm", [RED], count=30)
     content = bytearray(path.read_bytes())
     for number in (7, 8, 19):
@@ -108,12 +108,12 @@ def test_frames_that_are_never_shown_are_not_counted(tmp_path: Path) -> None:
         content[at] &= ~0x10  # show_frame
     path.write_bytes(content)
     clip = video.probe(clips.retime(path, [*range(0, 800, 40), *range(800, 1600, 80)]))
-    found = [left_edge(pixels) for pixels in video.frames(clip, [1, 7, 12, 18, 23, 31, 39], 25)]
-    assert found == pytest.approx([0, 12, 22, 34, 42, 50, 58], abs=1)
+    edges = [left_edge(pixels) for pixels in video.frames(clip, [1, 7, 12, 18, 23, 31, 39], 25)]
+    assert edges == pytest.approx([0, 12, 22, 34, 42, 50, 58], abs=1)
 
 
-def test_what_stands_still_for_long_is_looked_at_again(tmp_path: Path) -> None:
-    """It would count as gone where the next frame comes late."""
+def test_a_frame_that_is_shown_for_long_is_yielded_again(tmp_path: Path) -> None:
+    """Otherwise a tracker would drop objects while the next frame is late."""
     clip = uneven(tmp_path / "clip.webm")
     numbers = list(clip.numbers(25))
     assert numbers[0] == 1
@@ -122,7 +122,7 @@ def test_what_stands_still_for_long_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def lasting(path: Path, seconds: float, *, cut: bool = False) -> Path:
-    """Return a video of 20 even frames whose header says that it lasts so long, whole or not."""
+    """Return a video of 20 even frames whose header gives this length; with `cut` its end is missing."""
     content = bytearray(clips.write(path, [RED], count=20).read_bytes())
     at = content.index(b"\x44\x89\x88") + 3
     content[at : at + 8] = struct.pack(">d", 1000 * seconds)
@@ -131,7 +131,7 @@ def lasting(path: Path, seconds: float, *, cut: bool = False) -> Path:
 
 
 def test_the_last_frame_stays_while_there_is_sound(tmp_path: Path) -> None:
-    """Label Studio counts on to the end of the file."""
+    """Label Studio counts frames to the end of the file."""
     clip = video.probe(lasting(tmp_path / "clip.webm", 4.0))
     assert (clip.fps, clip.frames, clip.length(25)) == (25.0, 20, 100)
     numbers = list(clip.numbers(25))
@@ -156,7 +156,7 @@ def test_an_uneven_video_that_ends_before_it_should(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_a_frame_rate(tmp_path: Path) -> None:
-    """Browsers write them; the decoder gives the ticks of the file's clock."""
+    """Browsers write such files; the decoder gives the ticks of the file's clock."""
     path = clips.write(tmp_path / "clip.webm", [RED], count=12)
     path.write_bytes(path.read_bytes().replace(b"\x23\xe3\x83", b"\x23\xe3\x84"))  # the track's DefaultDuration
     assert video.probe(path) == Video(path, 160, 120, 25.0, 12)
@@ -174,7 +174,7 @@ def test_a_header_that_counts_too_few_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", ["count", "rate"])
 def test_a_header_that_promises_too_much_to_count(tmp_path: Path, damaged: str) -> None:
-    """What is made of each frame must fit into memory, and be made before the worker is missed."""
+    """The values per frame must fit into memory, and must be computed before the worker counts as dead."""
     path = clips.write(tmp_path / "clip.avi", [RED], count=10)
     content = bytearray(path.read_bytes())
     at, most = content.index(b"strh") + (40 if damaged == "count" else 28), 2**30
@@ -195,7 +195,7 @@ def failure(path: Path) -> MediaError:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "problem"),
     [
         (b"", "not a video"),
         (b"hello", "not a video"),
@@ -204,10 +204,10 @@ def failure(path: Path) -> MediaError:
         (b"\x1a\x45\xdf\xa3" + bytes(400), "cannot be decoded"),
     ],
 )
-def test_what_is_no_video(tmp_path: Path, content: bytes, what: str) -> None:
+def test_a_file_that_is_no_video(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
-    assert what in failure(path).what
+    assert problem in failure(path).what
 
 
 def test_a_frame_rate_of_zero(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_header_that_promises_a_frame_too_many_is_forgiven(tmp_path: Path) -> 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "libx264", "libx265", "libsvtav1", "mjpeg"])
 @pytest.mark.parametrize("size", [(160, 120), (128, 96)])
 def test_a_video_that_changes_its_size_is_refused(tmp_path: Path, codec: str, size: tuple[int, int]) -> None:
-    """Recordings of a browser's window do that."""
+    """Recordings of a browser window do that."""
     packets = [packet for place in ((160, 120), size) for packet in encoded(codec, place)]
     path = tmp_path / "clip.avi"
     path.write_bytes(clips.avi(packets, 160, FOURCC[codec]))
@@ -273,7 +273,7 @@ FOURCC = {
 
 
 def encoded(codec: str, size: tuple[int, int]) -> list[bytes]:
-    """Return five frames as a codec writes them."""
+    """Return five frames, encoded by a codec."""
     options = {"libx264": {"bf": "0"}, "libx265": {"x265-params": "bframes=0:log-level=none"}}.get(codec, {})
     encoder = av.CodecContext.create(codec, "w")
     assert isinstance(encoder, av.VideoCodecContext)
