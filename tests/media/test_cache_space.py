@@ -99,7 +99,7 @@ def test_a_half_written_file_is_deleted_after_a_day(tmp_path: Path) -> None:
 
 def test_a_cache_keeps_to_its_size(tmp_path: Path) -> None:
     """There are 200 images of 30 kB and room for 1 MB; each image is fetched again after it was deleted."""
-    from tests.media.test_cache import encoded, noise
+    from tests.media.files import encoded, noise
 
     site = Site()
     try:
