@@ -159,7 +159,7 @@ def _class_votes(members: Sequence[Member], first: Classifier, paths: Sequence[P
 
 
 def committee_of(votes: Sequence[Votes]) -> Committee:
-    """Return the committee's votes on n images as a column of a Pool; raises ValueError if images have more members."""
+    """Return the votes on n images as a column of a Pool; raises ValueError if images differ in their members."""
     offsets = np.cumsum([0, *(image.probs.shape[1] for image in votes)], dtype=np.int64)
     if not votes:
         return nobody(0)

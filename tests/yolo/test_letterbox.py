@@ -50,7 +50,7 @@ def test_borders_are_taken_off() -> None:
     np.testing.assert_allclose(turned, [[50, 25, 50, 25, 0.5]])
 
 
-@pytest.mark.parametrize(("columns", "seen"), [(2, 1.0), (3, 0.25)])
+@pytest.mark.parametrize(("columns", "visibility"), [(2, 1.0), (3, 0.25)])
 def test_keypoints_without_a_visibility_are_seen(columns: int, visibility: float) -> None:
     keypoints = np.array([[[32, 16, 0.25]]], dtype=np.float32)[:, :, :columns]
     np.testing.assert_allclose(WIDE.upright_keypoints(keypoints), [[[50, 25, visibility]]], atol=1e-4)
