@@ -22,8 +22,8 @@ from backend.labelstudio import label_config, tags
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.context import Context
 from backend.loop.training import tag_training
+from backend.loop.training.challenger_evaluation import evaluate_challenger
 from backend.loop.training.snapshot import TagPlan
-from backend.loop.training.verdict import evaluate_challenger
 from backend.media import video
 from backend.model_versions import TrainingSnapshot
 from backend.settings import Settings
@@ -283,10 +283,10 @@ def test_a_training_of_a_timeline_trains_and_measures_the_lstm(
     assert [sorted(labeled.losses) for labeled in reports[:2]] == [["loss"], ["lstm_loss"]]
     assert {(labeled.epoch, labeled.epochs) for labeled in reports} == {(1, 1)}
     evaluation = evaluate_challenger(plan, trained, Path(base.source), data_yaml, nobody)
-    verdict = evaluation.verdict
-    assert verdict.promoted
-    assert "mAP" in verdict.reason
-    assert verdict.champion is not None
-    assert verdict.challenger.map50 > 0.9 > verdict.champion.map50
-    assert verdict.challenger.images == 180
+    judgement = evaluation.judgement
+    assert judgement.promoted
+    assert "mAP" in judgement.reason
+    assert judgement.champion is not None
+    assert judgement.challenger.map50 > 0.9 > judgement.champion.map50
+    assert judgement.challenger.images == 180
     assert evaluation.calibration.detections == 180 * len(LABELS)

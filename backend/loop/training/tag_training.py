@@ -17,8 +17,8 @@ from backend.errors import MediaError
 from backend.labelstudio.tags.timelinelabels import epochs, lstm
 from backend.loop.context import Context
 from backend.loop.served_models import open_base, tag_base_model
+from backend.loop.training.challenger_evaluation import Evaluation, evaluate_challenger
 from backend.loop.training.snapshot import TagPlan
-from backend.loop.training.verdict import Evaluation, evaluate_challenger
 from backend.media.task_errors import task_error
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
@@ -101,9 +101,9 @@ def train(
         "train": trained.seconds,
         "evaluate": time.monotonic() - prepared - trained.seconds,
     }
-    verdict = evaluation.verdict
+    judgement = evaluation.judgement
     model = _model(context, plan, origin, start, trained, evaluation)
-    return Candidate(model, trained.weights, verdict.promoted, *_fallback(model, before, verdict.champion), timings)
+    return Candidate(model, trained.weights, judgement.promoted, *_fallback(model, before, judgement.champion), timings)
 
 
 def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaError) -> None:
@@ -236,19 +236,19 @@ def _model(
     evaluation: Evaluation,
 ) -> TagModel:
     """Return the manifest entry of a trained model."""
-    verdict = evaluation.verdict
+    judgement = evaluation.judgement
     return TagModel(
         from_name=plan.tag.from_name,
         task=plan.tag.task,
         classes=plan.tag.labels,
         sha256=file_sha256(trained.weights),
         base_model=tag_base_model(context, plan.record, plan.tag),
-        metrics=verdict.challenger,
-        champion_metrics=verdict.champion,
+        metrics=judgement.challenger,
+        champion_metrics=judgement.champion,
         hyper_parameters=asdict(hyper_parameters_of(plan))
         | {"pretrained": start.pretrained}
         | _lstm_settings(plan.tag),
-        reason=verdict.reason + _start_reason(start, origin),
+        reason=judgement.reason + _start_reason(start, origin),
         calibration=evaluation.calibration,
         class_quality=evaluation.class_quality,
         learned=_learned(plan, origin),

@@ -14,7 +14,7 @@ from backend.errors import MediaError
 from backend.evaluation import matching
 from backend.geometry import masks
 from backend.labelstudio import label_config
-from backend.loop.training import verdict
+from backend.loop.training import challenger_evaluation
 from backend.policy.judgement import calibration_of
 from backend.types import WHOLE, LabeledBox, Prediction
 from backend.yolo.predictors import load_predictor
@@ -36,7 +36,9 @@ def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detections = verdict.validation_detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
+    detections = challenger_evaluation.validation_detections(
+        plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights
+    )
     calibration = calibration_of(detections)
     assert calibration.detections >= 30
     assert calibration.reason == ""
@@ -55,11 +57,11 @@ def test_semantic_segmentation_is_calibrated_by_pixels(labeled: tuple[LabeledIma
     drawn = [replace(image, boxes=strips(pred)) for image, pred in zip(labeled, predictions, strict=True)]
     tag_plan = plan(Split(labeled, tuple(drawn), held_out=True))
     semantic = replace(tag_plan, tag=replace(tag_plan.tag, task="semantic"))
-    detections = verdict.validation_detections(semantic, weights)
+    detections = challenger_evaluation.validation_detections(semantic, weights)
     assert detections is not None
     assert len(detections.overlap) > len(labeled)
     assert detections.overlap.min() > 0.9
-    as_boxes = verdict.validation_detections(tag_plan, weights)
+    as_boxes = challenger_evaluation.validation_detections(tag_plan, weights)
     assert as_boxes is not None
     assert (as_boxes.overlap == 0).mean() > 0.5
 
@@ -90,7 +92,7 @@ def test_each_tag_has_the_temperature_of_its_own_detections(
     choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], chosen, held_out=True))
     classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
     first, second = (
-        calibration_of(verdict.validation_detections(tag_plan, weights))
+        calibration_of(challenger_evaluation.validation_detections(tag_plan, weights))
         for tag_plan, weights in ((boxes, tiny_weights), (choice, classifier))
     )
     assert first.detections != second.detections == len(chosen)
@@ -106,7 +108,9 @@ def test_a_multiple_choice_has_one_detection_per_label(
     both = tuple(LabeledBox(name, WHOLE) for name in CLASSES)
     chosen = tuple(replace(image, boxes=both[: 1 + number % 2]) for number, image in enumerate(labeled))
     tag_plan = replace(plan(Split(labeled, chosen, held_out=True)), tag=replace(QUALITY, multiple=multiple))
-    detections = verdict.validation_detections(tag_plan, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
+    detections = challenger_evaluation.validation_detections(
+        tag_plan, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
+    )
     assert detections is not None
     assert len(detections.confidence) == per_image * len(chosen)
     if multiple:
@@ -123,19 +127,19 @@ def test_a_spoiled_training_does_not_replace_a_good_version(
     split = Split(learned.split.train, learned.split.val[:images], held_out=True)
     tag_plan = replace(plan(split), tag=replace(plan(split).tag, labels=squares.CLASSES))
     data_yaml = writer.write(split, squares.CLASSES, tmp_path / "data")
-    rejected = verdict.evaluate_challenger(
+    rejected = challenger_evaluation.evaluate_challenger(
         tag_plan, spoiled, learned.trained.weights, data_yaml, never_left_out, chosen=chosen
-    ).verdict
+    ).judgement
     assert not rejected.promoted
     assert "on all" in rejected.reason
     assert rejected.challenger.held_out
-    promoted = verdict.evaluate_challenger(
+    promoted = challenger_evaluation.evaluate_challenger(
         tag_plan, learned.trained, spoiled.weights, data_yaml, never_left_out, chosen=chosen
-    ).verdict
+    ).judgement
     assert promoted.promoted, promoted.reason
-    equal = verdict.evaluate_challenger(
+    equal = challenger_evaluation.evaluate_challenger(
         tag_plan, learned.trained, learned.trained.weights, data_yaml, never_left_out, chosen=chosen
-    ).verdict
+    ).judgement
     assert equal.promoted is not chosen, equal.reason
 
 
@@ -146,7 +150,9 @@ def never_left_out(task_id: int, error: MediaError) -> None:
 def test_images_that_the_model_learned_from_do_not_calibrate_it(
     labeled: tuple[LabeledImage, ...], tiny_weights: Path
 ) -> None:
-    detections = verdict.validation_detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
+    detections = challenger_evaluation.validation_detections(
+        plan(Split(labeled, labeled, held_out=False)), tiny_weights
+    )
     calibration = calibration_of(detections)
     assert (calibration.temperature, calibration.detections) == (1.0, 0)
     assert "no validation images" in calibration.reason

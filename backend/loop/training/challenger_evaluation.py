@@ -26,7 +26,7 @@ from backend.yolo.training import Trained
 class Evaluation:
     """The result of the evaluation of a challenger."""
 
-    verdict: Judgement
+    judgement: Judgement
     calibration: Calibration
     class_quality: Mapping[str, float]  # PPAL's quality of each class that the challenger matched
 
@@ -47,7 +47,7 @@ def evaluate_challenger(
     """
     models = [trained.weights, champion] if champion else [trained.weights]
     measured = [_measure(plan, weights, data_yaml, left_out) for weights in models]
-    verdict = judgement.judge_challenger(
+    outcome = judgement.judge_challenger(
         [measurement for measurement, _ in measured],
         lambda: _measure_on_labels(plan, models, data_yaml.parent / "labels-alone", left_out),
         held_out=plan.split.held_out,
@@ -58,7 +58,7 @@ def evaluate_challenger(
     )
     detections = validation_detections(plan, trained.weights, measured[0][1])
     class_quality = judgement.class_quality_of(detections, plan.tag.labels)
-    return Evaluation(verdict, judgement.calibration_of(detections), class_quality)
+    return Evaluation(outcome, judgement.calibration_of(detections), class_quality)
 
 
 def _measure_on_labels(plan: TagPlan, models: Sequence[Path], folder: Path, left_out: LeftOut) -> list[Measured]:
