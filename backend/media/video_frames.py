@@ -86,20 +86,20 @@ def decoder(path: Path, width: int, height: int) -> Iterator[Decoder]:
 
 @contextmanager
 def opened(path: str, threads: int) -> Iterator[InputContainer]:
-    """Open a file whose first video stream is decoded by so many threads.
+    """Open a file, and decode its first video stream with this number of threads.
 
     Raises av.FFmpegError for a file that cannot be opened, and IndexError for one without a video.
     """
     import av
 
-    # A file may name others, as playlists do: only this one is opened.
+    # Only this file is opened, although a file may name others, as playlists do.
     with av.open(path, options={"protocol_whitelist": "file"}) as container:
         container.streams.video[0].codec_context.thread_count = threads
         yield container
 
 
 def decoded(container: InputContainer) -> Iterator[VideoFrame]:
-    """Yield the frames of a file in the order in which they are shown; a damaged packet has none."""
+    """Yield the frames of a file in the order in which they are shown, without those of damaged packets."""
     import av
 
     for packet in container.demux(container.streams.video[0]):
@@ -108,13 +108,13 @@ def decoded(container: InputContainer) -> Iterator[VideoFrame]:
 
 
 def upright(frame: VideoFrame) -> Pixels:
-    """Return the pixels of a frame (height, width, 3) BGR, turned as players turn it."""
+    """Return the pixels of a frame (height, width, 3) BGR, rotated as players show it."""
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90), np.uint8)
 
 
 def main(path: str, max_bytes: str) -> None:
     """Answer the requests on the standard input until it is closed."""
-    import av  # before the limit: its libraries need not fit the memory of a frame
+    import av  # before the limit, which does not count the memory of its libraries
 
     bounded.limit(int(max_bytes))
     try:
@@ -141,12 +141,12 @@ def _answer(frames: Iterator[VideoFrame]) -> None:
 
 def _is_reached(read: int, number: int, shown_s: float, after_s: float) -> bool:
     """Return whether the last of the `read` frames is the requested frame, or a later one."""
-    # By time where there is one, because VP8 has packets whose frames are never shown.
+    # By time if the request has one, because VP8 has packets whose frames are never shown.
     return read > number if after_s == BY_NUMBER else shown_s > after_s
 
 
 def _time(frame: VideoFrame) -> float:
-    return frame.time or 0.0  # none where the file has no times; then frames are asked for by number
+    return frame.time or 0.0  # None in a file without times, where requests are by number
 
 
 if __name__ == "__main__":

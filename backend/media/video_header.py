@@ -75,7 +75,7 @@ def main(path: str, max_bytes: str) -> None:
 
 
 def _header(path: str) -> tuple[int, int, float, int, bool]:
-    """Return the width and height of the first frame, frames per second, how many frames, and whether one decodes."""
+    """Return the size of the first frame, the frames per second, their number, and whether the first one decodes."""
     with opened(path, threads=1) as container:
         stream = container.streams.video[0]
         fps = float(stream.guessed_rate or 0)
@@ -88,7 +88,7 @@ def _header(path: str) -> tuple[int, int, float, int, bool]:
 
 
 def _times(path: str) -> Times:
-    """Return when each frame of a file is shown, in seconds from the first (n,); nothing is decoded."""
+    """Return when each frame of a file is shown (n,), in seconds from the first; this decodes nothing."""
     with opened(path, threads=1) as container:
         packets = container.demux(container.streams.video[0])
         shown = (float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)

@@ -53,6 +53,8 @@ def trainer_class() -> Any:
     from ultralytics.models.yolo.classify import ClassificationTrainer
 
     class Trainer(ClassificationTrainer):  # type: ignore[misc]
+        """A trainer that reads our data sets, and gives an image several classes if the data set allows it."""
+
         def get_dataset(self) -> dict[str, Any]:
             """Return the classes of the data set."""
             data = yaml.safe_load(Path(self.args.data).read_text(encoding="utf-8"))

@@ -85,7 +85,7 @@ class Follower:
         boxes = np.concatenate(self._boxes)[order]
         rows, enabled = _key_rows(numbers[order], objects, boxes, video, bridge)
         probs = np.concatenate(self._probs)[order][rows]
-        looked_at, entropy = np.array(self._numbers), np.array(self._entropies, dtype=np.float32)
+        sampled, entropy = np.array(self._numbers), np.array(self._entropies, dtype=np.float32)
         return Prediction(
             width=video.width,
             height=video.height,
@@ -94,9 +94,9 @@ class Follower:
             confidence=probs.max(axis=1, initial=0),
             embedding=self._embeddings / np.float32(len(self._frames)),
             tracks=Tracks(numbers[order][rows], objects[rows], enabled, video.length(rate), rate),
-            doubted_frames=video_uncertainty.worst(looked_at, entropy, rate),
+            doubted_frames=video_uncertainty.worst(sampled, entropy, rate),
             video_doubt=video_uncertainty.of_video(
-                entropy, video_uncertainty.fragmentation(numbers, ids, looked_at, rate)
+                entropy, video_uncertainty.fragmentation(numbers, ids, sampled, rate)
             ),
             thumbnail=thumbnails.mean(self._thumbnails, len(self._frames)),
         )

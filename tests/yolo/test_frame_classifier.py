@@ -212,7 +212,7 @@ def shown(weights: Path, videos: Sequence[LabeledVideo], tag: ControlTag) -> Sho
     for labeled in videos:
         prediction = frame_classifier.predict_video(classifier, labeled.video, tag)
         decoded = tags.decode(
-            tag, [each.as_json() for each in tags.encode(tag, prediction, classifier.classes, 0.5, "k")]
+            tag, [region.as_json() for region in tags.encode(tag, prediction, classifier.classes, 0.5, "k")]
         )
         right += [_at(frame, decoded) == _at(frame, labeled.segments) for frame in range(1, 301)]
         overlaps += [max((_overlap(box, other) for other in decoded), default=0.0) for box in labeled.segments]
