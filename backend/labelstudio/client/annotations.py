@@ -11,7 +11,7 @@ from typing import Any
 from backend.labelstudio.client.filters import LABELED, condition, filters
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.labelstudio.client.projects import Created
-from backend.labelstudio.client.tasks import IDS_PER_QUERY, TaskPage, Tasks
+from backend.labelstudio.client.tasks import IDS_PER_QUERY, Page, Tasks
 from backend.types import AnnotatedTask, Json, Task
 
 RECENT = 250  # tasks that are looked at for a sign of life
@@ -120,7 +120,7 @@ class Annotations:
             query=json.dumps(query),
             **params,
         )
-        return parse_list(_Touched, parse(TaskPage, page).tasks)
+        return parse_list(_Touched, parse(Page, page).tasks)
 
     def task_ids(self, project_id: int) -> Iterator[int]:
         """Yield the ids of exactly the tasks that `annotated_tasks` yields."""

@@ -25,7 +25,7 @@ class _Task(Answer):
     data: dict[str, Any]
 
 
-class TaskPage(Answer):
+class Page(Answer):
     """One page of tasks, as Label Studio's JSON."""
 
     tasks: list[dict[str, Any]]
@@ -111,7 +111,7 @@ class Tasks:
                 query=json.dumps(query),
                 **params,
             )
-            tasks = parse(TaskPage, page).tasks
+            tasks = parse(Page, page).tasks
             before, last = last, max((parse(Created, task).id for task in tasks), default=last)
             if tasks:
                 yield tasks
