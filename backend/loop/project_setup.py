@@ -44,7 +44,7 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, set_sampling: bo
         done.append('set sampling to "Uncertainty sampling"')
     if client.tabs.ensure_queue(project_id):
         done.append('made the Data Manager tab "Active learning queue"')
-    if client.tabs.ensure_doubts(project_id, SUSPECT):
+    if client.tabs.ensure_label_issues(project_id, SUSPECT):
         done.append('made the Data Manager tab "Possible label errors"')
         if number := serving_number(context, project_id):
             jobs.once("review_labels", project_id, number)  # fills the tab

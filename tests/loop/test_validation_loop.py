@@ -10,7 +10,7 @@ import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import reader, synthetic
-from backend.labelstudio.client.tabs import DOUBTS_TAB
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB
 from tests.support import tiny_yolo
 from tests.world import World, await_shown, await_true, label, open_world
 
@@ -67,5 +67,5 @@ def errors(world: World, project: int) -> list[dict[str, object]]:
 
 def listed(world: World, project: int) -> list[int]:
     views = world.client.http.get("/api/dm/views/", project=project)
-    view = next(view["id"] for view in views if view["data"]["title"] == DOUBTS_TAB)
+    view = next(view["id"] for view in views if view["data"]["title"] == LABEL_ISSUES_TAB)
     return [task["id"] for task in world.client.http.get("/api/tasks", view=view, include="id")["tasks"]]

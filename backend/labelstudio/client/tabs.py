@@ -11,7 +11,7 @@ from backend.labelstudio.client.projects import Projects
 from backend.types import Json
 
 QUEUE_TAB = "Active learning queue"
-DOUBTS_TAB = "Possible label errors"
+LABEL_ISSUES_TAB = "Possible label errors"
 _SCORE, _IDS = "filter:tasks:predictions_score", "filter:tasks:annotations_ids"
 _NO_ANNOTATION = "0"  # no annotation has this id; an empty filter would let all tasks through
 
@@ -36,18 +36,18 @@ class Tabs:
         self._add_tab(project_id, tab)
         return True
 
-    def ensure_doubts(self, project_id: int, suspect: float) -> bool:
+    def ensure_label_issues(self, project_id: int, suspect: float) -> bool:
         """Add a tab of labeled tasks whose labels look wrong, worst first; return whether one was added or changed.
 
         Labels of a quality below `suspect` look wrong. The tab lists annotations by their ids;
         `set_label_issues` fills them in. A tab of an earlier release filters by scores
         above 1; it is changed.
         """
-        view = self._tab(project_id, DOUBTS_TAB)
+        view = self._tab(project_id, LABEL_ISSUES_TAB)
         if view is None:
             suspicious = condition("predictions_score", "greater", "Number", round(1 - suspect, 6))
             chosen = filters(LABELED, _ids(()), suspicious)
-            tab = {"title": DOUBTS_TAB, "ordering": ["-tasks:predictions_score"], "filters": chosen}
+            tab = {"title": LABEL_ISSUES_TAB, "ordering": ["-tasks:predictions_score"], "filters": chosen}
             self._add_tab(project_id, tab)
             return True
         items = _items(view)
@@ -64,7 +64,7 @@ class Tabs:
 
         A tab that somebody deleted, or without its filter on annotation ids, is left as it is.
         """
-        view = self._tab(project_id, DOUBTS_TAB)
+        view = self._tab(project_id, LABEL_ISSUES_TAB)
         items, wanted = _items(view), _ids(annotations)
         if view is None or wanted in items or not any(item.get("filter") == _IDS for item in items):
             return False

@@ -76,7 +76,7 @@ def judge(
     learned, images = version.learned_task_ids(model.key), list(pairs.values())
     used = thresholds(images) if measured is None else _later(measured, len(images))
     issues = (
-        _doubt(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
+        _label_issue(model, annotated[task_id], pairs[task_id], quality, task_id in learned)
         for task_id, quality in zip(pairs, label_quality(images, used.sure[0], used.floor), strict=True)
     )
     return Verdicts(tuple(issues), used)
@@ -173,7 +173,7 @@ def chosen_labels(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTa
     return np.isin(labels, list(chosen)) if chosen <= set(labels) else None
 
 
-def _doubt(
+def _label_issue(
     model: ServedModel, annotated: AnnotatedTask, reviewed: Reviewed, quality: LabelQuality, learned: bool
 ) -> LabelIssue:
     """Return the verdict on one annotation, with the box that looks wrong most."""

@@ -117,7 +117,7 @@ CALLS: dict[str, Callable[[LabelStudioClient], object]] = {
     "create_project": lambda client: client.projects.create("a", "b"),
     "set_sampling": lambda client: client.projects.set_sampling(1),
     "ensure_queue_tab": lambda client: client.tabs.ensure_queue(1),
-    "ensure_doubts_tab": lambda client: client.tabs.ensure_doubts(1, 0.75),
+    "ensure_label_issues_tab": lambda client: client.tabs.ensure_label_issues(1, 0.75),
     "set_label_issues": lambda client: client.tabs.set_label_issues(1, [1]),
     "ensure_webhook_header": lambda client: client.projects.ensure_webhook_header(1, "http://a.example", "X", "y"),
     "backends": lambda client: client.projects.backends(1),

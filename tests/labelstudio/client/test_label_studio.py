@@ -357,7 +357,7 @@ def test_a_fresh_project(client: LabelStudioClient, project: int) -> None:
         lambda client: client.projects.set_model_version(GONE, "v1"),
         lambda client: client.projects.set_sampling(GONE),
         lambda client: client.tabs.ensure_queue(GONE),
-        lambda client: client.tabs.ensure_doubts(GONE, SUSPECT),
+        lambda client: client.tabs.ensure_label_issues(GONE, SUSPECT),
         lambda client: client.projects.ensure_webhook_header(GONE, "http://backend.example", "X-Key", "s"),
         lambda client: client.projects.backends(GONE),
         lambda client: client.projects.attach_backend(GONE, "http://backend.example", "yolo"),

@@ -22,7 +22,7 @@ from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.predictions import Predictions
-from backend.labelstudio.client.tabs import DOUBTS_TAB
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB
 from backend.loop import cycle, project_status
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, label_verdicts
@@ -232,7 +232,7 @@ class Studio:
     def tab(self) -> list[str]:
         """Return the names of the tasks in the Data Manager's tab, in its order."""
         views = self.client.http.get("/api/dm/views/", project=self.project)
-        view_id = next(view["id"] for view in views if view["data"]["title"] == DOUBTS_TAB)
+        view_id = next(view["id"] for view in views if view["data"]["title"] == LABEL_ISSUES_TAB)
         listed = self.client.http.get("/api/tasks", view=view_id, include="id")["tasks"]
         names = {task: name for name, task in self.tasks.items()}
         return [names[task["id"]] for task in listed]
@@ -264,7 +264,7 @@ def studio(
         context.store.pools.save_shard(project, 1, labeled, labeled=True, tag="label")
         cycle.rank_push_and_flip(context, project, 1)
         client.projects.set_sampling(project)
-        client.tabs.ensure_doubts(project, SUSPECT)
+        client.tabs.ensure_label_issues(project, SUSPECT)
         order = context.store.pools.ranking(project, 1)
         assert order is not None
         yield Studio(context, project, tasks, annotations, order.task_ids[np.argsort(order.priority)].tolist())
@@ -443,7 +443,7 @@ def test_without_a_version_or_a_prediction_there_are_no_issues(studio: Studio) -
 @pytest.mark.label_studio
 def test_the_api_lists_the_worst_issues_first_and_the_tab_is_made_once(studio: Studio) -> None:
     studio.review()
-    assert not studio.client.tabs.ensure_doubts(studio.project, SUSPECT)
+    assert not studio.client.tabs.ensure_label_issues(studio.project, SUSPECT)
     with serve(studio.context) as client:
         listed = client.get(f"/api/projects/{studio.project}/label-errors").json()
         counted = client.get(f"/api/projects/{studio.project}").json()["label_errors"]

@@ -125,7 +125,7 @@ def studio(
             context.store.pools.save_shard(project, 1, shard, labeled=True, tag=tag)
             context.store.pools.save_shard(project, 1, PoolShard(0, np.array([waiting]), (prediction,)), tag=tag)
         cycle.rank_push_and_flip(context, project, 1)
-        client.tabs.ensure_doubts(project, SUSPECT)
+        client.tabs.ensure_label_issues(project, SUSPECT)
         yield Studio(context, project, tasks, annotations, [waiting])
 
 

@@ -14,7 +14,7 @@ from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.labelstudio.client.filters import LABELED, condition, filters
-from backend.labelstudio.client.tabs import DOUBTS_TAB
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
@@ -104,7 +104,7 @@ def test_a_refused_change_of_one_prediction_leaves_it_without_regions(client: La
 
 def tab(client: LabelStudioClient, project: int) -> Json:
     views = client.http.get("/api/dm/views/", project=project)
-    (view,) = (view for view in views if view["data"]["title"] == DOUBTS_TAB)
+    (view,) = (view for view in views if view["data"]["title"] == LABEL_ISSUES_TAB)
     data: Json = view["data"]
     return data | {"id": view["id"]}
 
@@ -118,7 +118,7 @@ def old_tab(client: LabelStudioClient, project: int, *more: Json) -> None:
     """Make the tab as an earlier release did."""
     suspicious = condition("predictions_score", "greater", "Number", 1.25)
     data = {
-        "title": DOUBTS_TAB,
+        "title": LABEL_ISSUES_TAB,
         "ordering": ["-tasks:predictions_score"],
         "filters": filters(LABELED, suspicious, *more),
     }
@@ -133,14 +133,14 @@ def test_the_tab_lists_the_annotations_with_issues_worst_first(client: LabelStud
     )
     client.projects.set_model_version(project, "v1")
     annotations = [client.annotations.create(task, []) for task in ids]
-    assert client.tabs.ensure_doubts(project, SUSPECT)
+    assert client.tabs.ensure_label_issues(project, SUSPECT)
     assert listed(client, project) == [], "there are no issues before the first review"
     assert client.tabs.set_label_issues(project, annotations[:3])
     assert listed(client, project) == [ids[1], ids[0]], "the third is below .25, the others have no issue"
     assert not client.tabs.set_label_issues(project, annotations[:3])
     client.annotations.delete(annotations[1])
     assert listed(client, project) == [ids[0]]
-    assert not client.tabs.ensure_doubts(project, SUSPECT)
+    assert not client.tabs.ensure_label_issues(project, SUSPECT)
     assert client.tabs.set_label_issues(project, [])
     assert listed(client, project) == []
 
@@ -151,8 +151,8 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
     ids = add_tasks(client, project, 1)
     mine = condition("id", "greater", "Number", 0)
     old_tab(client, project, mine)
-    assert client.tabs.ensure_doubts(project, SUSPECT)
-    assert not client.tabs.ensure_doubts(project, SUSPECT)
+    assert client.tabs.ensure_label_issues(project, SUSPECT)
+    assert not client.tabs.ensure_label_issues(project, SUSPECT)
     items = tab(client, project)["filters"]["items"]
     assert mine in items
     assert condition("predictions_score", "greater", "Number", 0.25) in items
@@ -163,11 +163,11 @@ def test_a_tab_of_an_earlier_release_is_changed_and_keeps_what_people_added(
 
 
 def test_a_tab_that_people_changed_is_theirs(client: LabelStudioClient, project: int) -> None:
-    assert client.tabs.ensure_doubts(project, SUSPECT)
+    assert client.tabs.ensure_label_issues(project, SUSPECT)
     view = tab(client, project)
-    changed = {"title": DOUBTS_TAB, "filters": filters(LABELED)}
+    changed = {"title": LABEL_ISSUES_TAB, "filters": filters(LABELED)}
     client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": changed})
-    assert not client.tabs.ensure_doubts(project, SUSPECT)
+    assert not client.tabs.ensure_label_issues(project, SUSPECT)
     assert not client.tabs.set_label_issues(project, [1, 2])
     assert tab(client, project)["filters"]["items"] == [LABELED]
 
@@ -180,7 +180,7 @@ def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient
     )
     client.projects.set_model_version(project, "v1")
     annotations = [client.annotations.create(task, []) for task in ids]
-    client.tabs.ensure_doubts(project, SUSPECT)
+    client.tabs.ensure_label_issues(project, SUSPECT)
     client.tabs.set_label_issues(project, annotations[:2])
     before = tab(client, project)
     with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
