@@ -58,11 +58,11 @@ class Store:
         A store of an earlier release gets the current layout before its first use.
         """
         self._root, self._cache = root, cache or Path.home() / ".cache" / "yolo-backend"
-        self._files = open_store_files(root, self._cache, migrate)
-        self.state = ProjectState(self._files)
-        self.pointers = Pointers(self._files)
-        self.tokens = FencingTokens(self._files)
-        self.pools = ScoredPools(self._files)
+        self.files = open_store_files(root, self._cache, migrate)
+        self.state = ProjectState(self.files)
+        self.pointers = Pointers(self.files)
+        self.tokens = FencingTokens(self.files)
+        self.pools = ScoredPools(self.files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:
@@ -74,37 +74,37 @@ class Store:
 
     def fetch(self, path: str, folder: Path) -> None:
         """Copy a file that the admin put into a remote MODEL_DIR, such as base weights, into a local folder."""
-        self._files.fetch(path, folder / path)
+        self.files.fetch(path, folder / path)
 
     def secret(self) -> str:
         """Return this installation's secret, the same for all processes; the first call creates it."""
         try:
             return self._read_secret()
         except FileNotFoundError:  # not created in advance: every webhook reads it, and a write to disk is slow
-            self._files.create("secret", secrets.token_urlsafe(32).encode())
+            self.files.create("secret", secrets.token_urlsafe(32).encode())
             return self._read_secret()
 
     def _read_secret(self) -> str:
-        with self._files.open("secret") as file:
+        with self.files.open("secret") as file:
             return file.read().decode()
 
     # Projects
 
     def save_project(self, record: ProjectRecord) -> None:
         """Write a project's record, replacing the one before."""
-        self._files.write(f"{project_folder(record.project_id)}/project.json", ProjectFile(project=record).encode())
+        self.files.write(f"{project_folder(record.project_id)}/project.json", ProjectFile(project=record).encode())
 
     def project(self, project_id: int) -> ProjectRecord | None:
         """Return a project's record, None if it was never set up. Raises ModelError for a damaged file."""
-        file = records.load(self._files, ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
+        file = records.load(self.files, ProjectFile, f"{project_folder(project_id)}/project.json", fix=_RESTORE)
         return file.project if file else None
 
     def project_ids(self) -> tuple[int, ...]:
         """Return the ids of the projects that were set up, ascending."""
         return tuple(
             project_id
-            for project_id in numbers_in(self._files, "projects")
-            if "project.json" in self._files.entries(project_folder(project_id))
+            for project_id in numbers_in(self.files, "projects")
+            if "project.json" in self.files.entries(project_folder(project_id))
         )
 
     def put_aside(self, project_id: int) -> None:
@@ -112,22 +112,22 @@ class Store:
         record = self.project(project_id)
         if record is not None:
             folder = project_folder(project_id)
-            self._files.write(f"{folder}/{ASIDE}", ProjectFile(project=record).encode())
-            self._files.remove(f"{folder}/project.json")
+            self.files.write(f"{folder}/{ASIDE}", ProjectFile(project=record).encode())
+            self.files.remove(f"{folder}/project.json")
 
     # Versions
 
     def reserve_number(self, project_id: int) -> int:
         """Return a version number, from 1, that was never used and that no other caller gets."""
-        number = max(numbers_in(self._files, versions_folder(project_id)), default=0) + 1
-        while not self._files.create(f"{version_folder(project_id, number)}/reserved", b""):
+        number = max(numbers_in(self.files, versions_folder(project_id)), default=0) + 1
+        while not self.files.create(f"{version_folder(project_id, number)}/reserved", b""):
             number += 1
         return number
 
     def skip_numbers(self, project_id: int, number: int) -> None:
         """Reserve this number and all below it: Label Studio knows versions with them, even if the store does not."""
-        if number > max(numbers_in(self._files, versions_folder(project_id)), default=0):
-            self._files.create(f"{version_folder(project_id, number)}/reserved", b"")
+        if number > max(numbers_in(self.files, versions_folder(project_id)), default=0):
+            self.files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
     def publish(self, version: ModelVersion, weights: Mapping[str, Path]) -> None:
         """Store a version, and make it the current one if it was promoted; a rejected version only leaves its manifest.
@@ -153,20 +153,20 @@ class Store:
                 raise ModelError(problem, where=str(file), fix="train again")
         for model in version.models if version.promoted else ():
             if file := weights.get(model.from_name):
-                self._files.put(file, weights_file(version.project_id, version.number, model.from_name))
-        self._files.write(manifest_file(version.project_id, version.number), data)
+                self.files.put(file, weights_file(version.project_id, version.number, model.from_name))
+        self.files.write(manifest_file(version.project_id, version.number), data)
         if not version.promoted:
             return
         try:
             self.pointers.point_on("current", version.project_id, parent, version.number)
         except BusyError:
             # another process published first, so this version must not exist
-            self._files.remove(manifest_file(version.project_id, version.number))
+            self.files.remove(manifest_file(version.project_id, version.number))
             raise
 
     def versions(self, project_id: int) -> tuple[ModelVersion, ...]:
         """Return all versions, including rejected ones, by number. Raises ModelError for a damaged manifest."""
-        numbers = numbers_in(self._files, versions_folder(project_id))
+        numbers = numbers_in(self.files, versions_folder(project_id))
         for project, number in list(self._manifests):
             # MODEL_DIR was lost: a later version may get this number.
             if project == project_id and number not in numbers:
@@ -229,11 +229,11 @@ class Store:
         stored = self.version(version.project_id, version.number)
         expected = next((model.sha256 for model in stored.models if model.from_name == key), "")
         path = weights_file(version.project_id, version.number, key)
-        where = self._files.where(path)
+        where = self.files.where(path)
         if not expected:
             raise ModelError(f"{version.name} has no weights for {tag}", where=where, fix="train again")
         try:
-            local = self._files.local(path, expected)
+            local = self.files.local(path, expected)
         except FileNotFoundError as error:
             raise ModelError(f"weights of {version.name} are missing", where=where, fix=_ROLL_BACK) from error
         if file_sha256(local) != expected:
@@ -250,13 +250,13 @@ class Store:
         in_use = {self.pointers.pointed(name, project_id) for name in ("current", "serving")}
         numbers_to_keep = in_use | set(promoted[max(len(promoted) - keep, 0) :])
         newest = max((version.number for version in versions), default=0)
-        for number in numbers_in(self._files, versions_folder(project_id)):
+        for number in numbers_in(self.files, versions_folder(project_id)):
             if number not in numbers_to_keep and number < newest:  # a higher number belongs to a training in progress
                 self.pools.clear(project_id, number)
-                for folder in version_folders(self._files, project_id, number):
-                    for name in self._files.entries(folder):
+                for folder in version_folders(self.files, project_id, number):
+                    for name in self.files.entries(folder):
                         if name not in ("manifest.json", "reserved", LABELED, TAGS):
-                            self._files.remove(f"{folder}/{name}")
+                            self.files.remove(f"{folder}/{name}")
 
     def _manifest(self, project_id: int, number: int) -> ModelVersion | None:
         if (project_id, number) not in self._manifests:
@@ -269,7 +269,7 @@ class Store:
     def _read_manifest(self, project_id: int, number: int) -> ManifestFile | None:
         path = manifest_file(project_id, number)
         try:
-            return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
+            return records.load(self.files, ManifestFile, path, fix=_ROLL_BACK)
         except ModelError:
-            migrate_project(self._files, project_id)  # it may come from a backup of an earlier release
-            return records.load(self._files, ManifestFile, path, fix=_ROLL_BACK)
+            migrate_project(self.files, project_id)  # it may come from a backup of an earlier release
+            return records.load(self.files, ManifestFile, path, fix=_ROLL_BACK)

@@ -91,7 +91,7 @@ class Detector:
         from ultralytics.utils.checks import check_imgsz
 
         self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
-        self._model = model.eval()
+        self.model = model.eval()
         self._head = model.model.model[-1]
         task = task_of(model.model)
         assert task is not None, "load_model refuses models without a task"
@@ -114,10 +114,10 @@ class Detector:
         """Yield one result of `forward` per path, in order; `forward` gets images of one shape at a time."""
         windows = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
-            reads = [readers.submit(self._read, path) for path in windows[0]] if windows else []
+            reads = [readers.submit(self.read, path) for path in windows[0]] if windows else []
             for following in [*windows[1:], ()][: len(windows)]:
                 images = [read.result() for read in reads]
-                reads = [readers.submit(self._read, path) for path in following]
+                reads = [readers.submit(self.read, path) for path in following]
                 yield from self._by_shape(images, forward)
 
     def predict_frames(
@@ -131,7 +131,8 @@ class Detector:
         while images := [self._letterboxed(pixels) for pixels in islice(pending, BATCH)]:
             yield from self._by_shape(images, partial(self._forward, iou=iou, lowest=lowest))
 
-    def _read(self, path: Path) -> Letterboxed:
+    def read(self, path: Path) -> Letterboxed:
+        """Return an image file letterboxed to the model's size; raises MediaError for a file that is no image."""
         return self._letterboxed(read_pixels(path))
 
     def _letterboxed(self, pixels: npt.NDArray[np.uint8]) -> Letterboxed:
@@ -154,7 +155,7 @@ class Detector:
 
     def _forward_size(self, pixels: int) -> int:
         """Return how many images with this number of pixels go through the model at once."""
-        return BATCH if self._model.device.type != "cpu" else max(1, min(BATCH, _CPU_PIXELS // pixels))
+        return BATCH if self.model.device.type != "cpu" else max(1, min(BATCH, _CPU_PIXELS // pixels))
 
     def _forward(
         self, images: Sequence[Letterboxed], iou: float = IOU, lowest: float = KEEP_CONFIDENCE
@@ -164,7 +165,7 @@ class Detector:
 
         with self._locked():
             pixels = self.stack(images)
-            decoded, raw = self._model(pixels)
+            decoded, raw = self.model(pixels)
             on_device, counts = self._after_nms(decoded, raw, iou, lowest)
             masks: Sequence[Masks | None] = [None] * len(images)
             if self.task == "segment":
@@ -191,7 +192,7 @@ class Detector:
         """Return images of one shape as a batch (B, 3, height, width), RGB in [0, 1]."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self._model.device)
+        pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self.model.device)
         return pixels.permute(0, 3, 1, 2).contiguous().flip(1).float().div_(255)
 
     def dense(
@@ -202,7 +203,7 @@ class Detector:
         with self._locked():
             hooks = [] if perturb is None else [_before(conv, partial(perturb, i)) for i, conv in enumerate(layers)]
             try:
-                decoded, raw = self._model(batch)
+                decoded, raw = self.model(batch)
             finally:
                 for hook in hooks:
                     hook.remove()
@@ -233,8 +234,8 @@ class Detector:
             rotated=self.task == "obb",
         )
         counts = [len(boxes) for boxes in rows_by_image]
-        image = torch.arange(len(counts), device=self._model.device).repeat_interleave(
-            torch.tensor(counts, device=self._model.device)
+        image = torch.arange(len(counts), device=self.model.device).repeat_interleave(
+            torch.tensor(counts, device=self.model.device)
         )
         anchor = torch.cat([index.view(-1).long() for index in anchors])
         rows = torch.cat(rows_by_image)

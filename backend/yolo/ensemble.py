@@ -148,7 +148,9 @@ def _class_votes(members: Sequence[Member], first: Classifier, paths: Sequence[P
     """Yield the votes of classifiers on each image as a whole."""
     for batch, sizes in first.batches(paths):
         outputs = [
-            member.detector.forward(_view(member, batch), partial(_drop, member, 0) if member.dropout else None)[0]
+            member.detector.forward(member_view(member, batch), partial(_drop, member, 0) if member.dropout else None)[
+                0
+            ]
             for member in members
             if isinstance(member.detector, Classifier)
         ]
@@ -201,7 +203,7 @@ def _votes(members: Sequence[Member], first: Detector, top: int, images: Sequenc
 
     with torch.inference_mode():
         plain = first.stack(images)
-        views = [_view(member, plain) for member in members]
+        views = [member_view(member, plain) for member in members]
         outputs = [_dense_output(member, view) for member, view in zip(members, views, strict=True)]
         own = tuple((plain.shape[2] // stride, plain.shape[3] // stride) for stride in first.strides)
         places = [
@@ -218,7 +220,7 @@ def _votes(members: Sequence[Member], first: Detector, top: int, images: Sequenc
     return [_image_votes(image, row, answers) for row, image in enumerate(images)]
 
 
-def _view(member: Member, plain: torch.Tensor) -> torch.Tensor:
+def member_view(member: Member, plain: torch.Tensor) -> torch.Tensor:
     """Return the batch as a member sees it: scaled to whole cells of the coarsest grid, then mirrored."""
     from torch.nn.functional import interpolate
 

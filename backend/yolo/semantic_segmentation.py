@@ -63,23 +63,24 @@ class Segmenter:
         """
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             for start in range(0, len(paths), BATCH):
-                for image in readers.map(self._read, paths[start : start + BATCH]):
-                    pixels = self._stacked(image)
-                    prediction = _prediction(image, *self._forward(pixels), len(self.classes))
+                for image in readers.map(self.read, paths[start : start + BATCH]):
+                    pixels = self.stacked(image)
+                    prediction = _prediction(image, *self.forward(pixels), len(self.classes))
                     yield replace(prediction, thumbnail=thumbnails(pixels)[0])
 
-    def _read(self, path: Path) -> Letterboxed:
+    def read(self, path: Path) -> Letterboxed:
+        """Return an image file letterboxed to the model's size; raises MediaError for a file that is no image."""
         pixels = read_pixels(path)
         return Letterboxed(self._letterbox(image=pixels), *pixels.shape[:2])
 
-    def _stacked(self, image: Letterboxed) -> torch.Tensor:
+    def stacked(self, image: Letterboxed) -> torch.Tensor:
         """Return one image as a batch (1, 3, h, w), RGB in [0, 1]."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.pixels[:, :, ::-1])).to(self._device)
         return pixels.permute(2, 0, 1)[None].float().div_(255)
 
-    def _forward(self, batch: torch.Tensor) -> tuple[FloatArray, FloatArray]:
+    def forward(self, batch: torch.Tensor) -> tuple[FloatArray, FloatArray]:
         """Return the class probabilities (K, h, w) of the pixels of one image, and the features (F, rows, columns)."""
         import torch
         from torch.nn.functional import interpolate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import stat
@@ -143,12 +144,12 @@ def equal(first: Ranking | None, second: Ranking) -> bool:
 
 
 def path_of(store: Store, name: str, number: int = 1) -> Path:
-    return Path(store._files.where(f"projects/7/versions/{number}/{name}"))
+    return Path(store.files.where(f"projects/7/versions/{number}/{name}"))
 
 
 def of_tag(store: Store, name: str, number: int = 1) -> Path:
     """Return the path of a control tag's file, after creating its folder."""
-    path = Path(store._files.where(f"{paths.tag_folder(7, number, 'label')}/{name}"))
+    path = Path(store.files.where(f"{paths.tag_folder(7, number, 'label')}/{name}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -180,7 +181,7 @@ def test_projects(store: Store, reopen: Callable[[], Store]) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 1}', b'{"format": 2, "project": {}}', b"\xff\xfe"])
 def test_a_damaged_project_file_is_named(local: Store, damage: bytes) -> None:
     local.save_project(RECORD)
-    path = Path(local._files.where("projects/7/project.json"))
+    path = Path(local.files.where("projects/7/project.json"))
     path.write_bytes(damage)
     with pytest.raises(ModelError, match=r"damaged file.*project\.json"):
         local.project(7)
@@ -328,7 +329,7 @@ def test_a_version_without_a_manifest_does_not_exist(local: Store, tmp_path: Pat
 def test_killed_before_the_pointer_moved(local: Store, tmp_path: Path) -> None:
     publish(local, tmp_path)
     version = publish(local, tmp_path)
-    Path(local._files.where("projects/7/current/2")).unlink()
+    Path(local.files.where("projects/7/current/2")).unlink()
     local.publish(version, {"label": weights_file(tmp_path, b"weights 2")})  # the job runs again
     current = local.current(7)
     assert current is not None
@@ -681,13 +682,20 @@ def test_a_damaged_shard_is_named(local: Store, damage: str) -> None:
 
 
 def test_a_pool_rewritten_while_it_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes the shard each time after its header was read, and before its arrays are."""
     local.pools.save_shard(7, 1, make_shard(0, make_prediction(2)), tag="label")
-    index = local.pools._pools._index(paths.scored_folder(7, 1, "label"))
-    local.pools.save_shard(7, 1, make_shard(0, make_prediction(5)), tag="label")
-    monkeypatch.setattr(local.pools._pools, "_index", lambda folder: index)
+    open_file, opened = LocalFiles.open, itertools.count(1)
+
+    def overtaken(files: LocalFiles, path: str) -> BinaryIO:
+        if path.endswith("pool-000000.npz") and next(opened) % 2 == 0:
+            local.pools.save_shard(7, 1, make_shard(0, make_prediction(5)), tag="label")
+        return open_file(files, path)
+
+    monkeypatch.setattr(LocalFiles, "open", overtaken)
     with pytest.raises(BusyError, match="pool changed"):
         local.pools.load_pool(7, 1, None, tag="label")
     assert local.pools.prediction(7, 1, 100, tag="label") is None
+    assert next(opened) == 5
 
 
 def test_a_shard_must_fit_its_tasks() -> None:
@@ -795,17 +803,17 @@ def test_the_loser_of_the_last_moment_leaves_no_version(
 ) -> None:
     """Both have written their manifest; the pointer can be moved from their parent once."""
     publish(store, tmp_path)
-    late, write = weights_file(tmp_path, b"late"), store._files.write
+    late, write = weights_file(tmp_path, b"late"), store.files.write
     version = replace(make_version(late, store.reserve_number(7)), parent=1)
 
     def overtaken(path: str, data: bytes) -> None:
         write(path, data)
         with monkeypatch.context() as patched:
-            patched.setattr(store._files, "write", write)
+            patched.setattr(store.files, "write", write)
             publish(store, tmp_path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store._files, "write", overtaken)
+        patched.setattr(store.files, "write", overtaken)
         with pytest.raises(BusyError, match="was accepted while"):
             store.publish(version, {"label": late})
     assert [published.number for published in store.versions(7)] == [1, 3]

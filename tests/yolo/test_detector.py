@@ -228,13 +228,13 @@ def test_the_iterator_reads_two_batches_ahead_at_most(
     detector: Detector, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    original = Detector._read
+    original = Detector.read
 
     def count(self: Detector, path: Path) -> Letterboxed:
         read.append(path)
         return original(self, path)
 
-    monkeypatch.setattr(Detector, "_read", count)
+    monkeypatch.setattr(Detector, "read", count)
     predictions = detector.predict(pictures * 3)
     next(predictions)
     assert len(read) <= 2 * BATCH
@@ -258,6 +258,6 @@ def test_weights_that_are_not_finite_are_refused(weights: Path, pictures: list[P
 
     detector = load_detector(weights, IMGSZ, "cpu")
     with torch.no_grad():
-        next(detector._model.model.parameters()).fill_(float("nan"))
+        next(detector.model.model.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         list(detector.predict(pictures[:1]))

@@ -171,7 +171,7 @@ def test_a_smaller_member_is_brought_back_to_the_pixels_of_the_image(detectors: 
     path = picture(tmp_path / "image.png", (512, 384))  # letterboxed to half its size; the member gets half of that
     member = Member(detector, scale=0.5)
     (votes,) = consult((Member(detector), member), [path], top=10_000)
-    view = ensemble._view(member, detector.stack([detector._read(path)]))
+    view = ensemble.member_view(member, detector.stack([detector.read(path)]))
     assert view.shape == (1, 3, 96, 128)
     dense = detector.dense(view)
     x, y, width, height = dense.boxes[0].numpy() * 4
@@ -190,7 +190,7 @@ def test_a_smaller_member_is_brought_back_to_the_pixels_of_the_image(detectors: 
 
 
 def load_like(detector: Detector, imgsz: int) -> Detector:
-    return Detector(detector._model, imgsz)
+    return Detector(detector.model, imgsz)
 
 
 def test_the_top_anchors_are_those_any_member_scores_highest(detectors: list[Detector], pictures: list[Path]) -> None:
@@ -229,7 +229,7 @@ def test_a_committee_costs_at_most_a_scoring_each(detectors: list[Detector], pic
     def pixels(run: Callable[[], Iterable[object]]) -> int:
         passes: list[int] = []
         hooks = [
-            detector._model.register_forward_pre_hook(lambda _, inputs: passes.append(inputs[0][:, 0].numel()))
+            detector.model.register_forward_pre_hook(lambda _, inputs: passes.append(inputs[0][:, 0].numel()))
             for detector in detectors
         ]
         try:
@@ -265,7 +265,7 @@ def test_a_model_that_is_not_finite_is_refused(pictures: list[Path], tmp_path: P
 
     detector = load_detector(tiny_yolo(tmp_path / "tiny.pt"), IMGSZ, "cpu")
     with torch.no_grad():
-        next(detector._model.model.parameters()).fill_(float("nan"))
+        next(detector.model.model.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         list(consult(augmented(detector), pictures[:1]))
 

@@ -100,7 +100,7 @@ def test_a_prediction_is_that_of_the_pixels(segmenter: Predictor, tmp_path: Path
     assert isinstance(segmenter, Segmenter)
     path = picture(tmp_path / "one.png", (IMGSZ, IMGSZ), seed=5)
     (prediction,) = segmenter.predict([path])
-    probs, features = segmenter._forward(segmenter._stacked(segmenter._read(path)))
+    probs, features = segmenter.forward(segmenter.stacked(segmenter.read(path)))
     assert probs.shape == (3, IMGSZ, IMGSZ)  # background is the third
     np.testing.assert_allclose(probs.sum(axis=0), 1, atol=1e-5)
     top = probs.argmax(axis=0)
