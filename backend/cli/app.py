@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from redis.exceptions import RedisError
 
+from backend import __version__
 from backend.cli import experiments
 from backend.cli.startup import (
     check_access,
@@ -32,6 +33,22 @@ app = typer.Typer(
     add_completion=False,
 )
 Project = Annotated[int, typer.Argument(help="id of the Label Studio project")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of a table")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yolo-backend {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:
@@ -185,38 +202,36 @@ def score(project: Project) -> None:
 
 
 @app.command()
-def status(project: Project) -> None:
+def status(project: Project, as_json: AsJson = False) -> None:
     """Show the status of a project."""
-    from rich.console import Console
-
-    from backend.cli import tables
+    from backend.cli import reports, tables
     from backend.loop import project_status
+    from backend.web.status_schemas import project_out
 
-    Console().print(tables.status(project_status.status(open_context(), project)))
+    current = project_status.status(open_context(), project)
+    reports.show(project_out(current), tables.status(current), as_json=as_json)
 
 
 @app.command()
-def versions(project: Project) -> None:
-    """List a project's versions."""
-    from rich.console import Console
-
-    from backend.cli import tables
-    from backend.loop.served_models import require_project
+def versions(project: Project, as_json: AsJson = False) -> None:
+    """List a project's versions, and mark the one that serves."""
+    from backend.cli import reports, tables
+    from backend.loop.served_models import name_of, require_project
 
     context = open_context()
-    require_project(context, project)
-    Console().print(tables.versions(context.store.versions(project)))
+    serving = name_of(context, require_project(context, project))
+    listed = context.store.versions(project)
+    reports.show(reports.listed_versions(listed, serving), tables.versions(listed, serving), as_json=as_json)
 
 
 @app.command()
-def strategies() -> None:
+def strategies(as_json: AsJson = False) -> None:
     """List the strategies: what each one asks, needs and costs, and when to use it."""
-    from rich.console import Console
-
     from backend import acquisition
-    from backend.cli import tables
+    from backend.cli import reports, tables
 
-    Console().print(tables.strategies([acquisition.get(name) for name in acquisition.names()]))
+    listed = [acquisition.get(name) for name in acquisition.names()]
+    reports.show(reports.listed_strategies(listed), tables.strategies(listed), as_json=as_json)
 
 
 @app.command()
@@ -224,37 +239,46 @@ def rank(
     project: Project,
     strategy: Annotated[str, typer.Option(help="any of `yolo-backend strategies`")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show the order; write nothing")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the next 20 tasks in the order of a strategy."""
-    from rich.console import Console
-
-    from backend.cli import tables
+    from backend.cli import reports, tables
     from backend.loop.scoring import pool_ranking
 
     if not dry_run:
         raise typer.BadParameter(
             "add --dry-run; to use a strategy, set STRATEGY and run `yolo-backend score`", param_hint="--dry-run"
         )
-    Console().print(tables.order(pool_ranking.preview(open_context(), project, strategy), 20))
+    ranking = pool_ranking.preview(open_context(), project, strategy)
+    reports.show(reports.places(ranking, 20), tables.order(ranking, 20), as_json=as_json)
 
 
 @app.command()
-def label_errors(project: Project) -> None:
-    """List the 20 labels that look most wrong to the serving version."""
-    from rich.console import Console
-
-    from backend.cli import tables
+def label_errors(project: Project, as_json: AsJson = False) -> None:
+    """List the labels that look wrong to the serving version, at most 20, the worst first."""
+    from backend.cli import reports, tables
+    from backend.evaluation.label_quality import by_task, suspicious
     from backend.loop.review import label_review
+    from backend.web.status_schemas import label_error_out
 
-    Console().print(tables.label_errors(label_review.current_issues(open_context(), project)[:20]))
+    issues = label_review.current_issues(open_context(), project)
+    worst = suspicious(issues)[:20]
+    table = tables.label_errors(worst, len(by_task(issues)))
+    reports.show([label_error_out(issue) for issue in worst], table, as_json=as_json)
 
 
 @app.command()
-def frames(project: Project, task: Annotated[int, typer.Argument(help="id of a task that is a video")]) -> None:
+def frames(
+    project: Project,
+    task: Annotated[int, typer.Argument(help="id of a task that is a video")],
+    as_json: AsJson = False,
+) -> None:
     """List at most ten frames of a video to label first, the most uncertain one first."""
+    from backend.cli import reports
     from backend.loop.scoring import frame_order
 
-    typer.echo(", ".join(map(str, frame_order.frames_to_label(open_context(), project, task))))
+    numbers = frame_order.frames_to_label(open_context(), project, task)
+    reports.show(numbers, ", ".join(map(str, numbers)), as_json=as_json)
 
 
 @app.command()

@@ -19,9 +19,9 @@ from backend.types import Ranking
 _REWARDS = 5  # the newest rounds whose gain is shown
 
 
-def versions(project_versions: Sequence[ModelVersion]) -> Table:
-    """Return a table of versions, newest last."""
-    table = Table("version", "labels", "mAP50 [95% interval]", "created", "published", "reason")
+def versions(project_versions: Sequence[ModelVersion], serving: str) -> Group:
+    """Return a table of versions, newest last, which marks the serving one, and a line with the reason of each."""
+    table = Table("version", "labels", "mAP50 [95% interval]", "created", "published", "serves")
     for version in project_versions:
         table.add_row(
             version.name,
@@ -29,9 +29,9 @@ def versions(project_versions: Sequence[ModelVersion]) -> Table:
             "-" if version.models[0].metrics is None else basis.in_words(version.models[0].metrics),
             f"{version.created:%Y-%m-%d %H:%M}",
             "yes" if version.promoted else "no",
-            version.reason,
+            "yes" if version.name == serving else "",
         )
-    return table
+    return Group(table, *(Text(f"{version.name}: {version.reason}") for version in project_versions))
 
 
 def strategies(acquisitions: Sequence[Acquisition]) -> Table:
@@ -49,8 +49,10 @@ def strategies(acquisitions: Sequence[Acquisition]) -> Table:
     return table
 
 
-def label_errors(issues: Sequence[LabelIssue]) -> Table:
-    """Return a table of label issues, each with its box; worst first."""
+def label_errors(issues: Sequence[LabelIssue], reviewed: int) -> Table | str:
+    """Return a table of label issues, each with its box, worst first; without one, how many tasks were reviewed."""
+    if not issues:
+        return f"no label looks wrong; reviewed tasks: {reviewed}"
     table = Table("task", "tag", "score", "suspicion", "label", "left, top, right, bottom (%)", "trained on")
     for issue in issues:
         box = ", ".join(f"{side:.0f}" for side in issue.box or ())
@@ -111,4 +113,4 @@ def status(project: Status) -> Group:
         table.add_row("label errors?", f"{suspicious} of {len(judged)} labeled tasks look wrong")
     for task_id, reason in list(project.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)
-    return Group(table, versions(project.versions))
+    return Group(table, versions(project.versions, project.version))

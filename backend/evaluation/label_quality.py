@@ -103,6 +103,11 @@ class Review:
     rules: str = ""  # a hash of everything else on which its verdicts depend
 
 
+def suspicious(issues: Iterable[LabelIssue]) -> tuple[LabelIssue, ...]:
+    """Return the issues that somebody should look at, in the same order."""
+    return tuple(issue for issue in issues if issue.suspicious)
+
+
 def by_task(issues: Iterable[LabelIssue]) -> tuple[LabelIssue, ...]:
     """Return one issue per task, that of its worst tag; `issues` come worst first, and so does the result."""
     worst: dict[int, LabelIssue] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +16,11 @@ import httpx
 import numpy as np
 import pytest
 
+from backend import __version__, acquisition
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import project_status
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import LabelCounts
@@ -26,6 +29,7 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from backend.types import Prediction, Tracks
+from backend.web.status_schemas import project_out
 from tests.support import CONFIG, ROOT, publish, serve
 
 COMMANDS = (
@@ -101,6 +105,37 @@ def test_rollback(environ: dict[str, str], context: Context, tiny_weights: Path)
     assert [name in listed for name in ("yolo11n-v1", "yolo11n-v2", "yolo11n-v3", "0.500")] == [True] * 4
 
 
+def test_the_version_of_the_package(environ: dict[str, str]) -> None:
+    done = cli(environ, "--version")
+    assert (done.returncode, done.stdout) == (0, f"yolo-backend {__version__}\n")
+
+
+def test_the_serving_version_is_marked_and_reasons_have_lines_of_their_own(
+    environ: dict[str, str], context: Context, tiny_weights: Path
+) -> None:
+    set_up(context)
+    numbers = [publish(context.store, 7, tiny_weights).number for _ in range(2)]
+    context.store.activate(7, numbers[0])
+    listed = json.loads(cli(environ, "versions", "7", "--json").stdout)
+    assert [(version["version"], version["serves"]) for version in listed] == [
+        ("yolo11n-v1", True),
+        ("yolo11n-v2", False),
+    ]
+    lines = cli(environ | {"COLUMNS": "80"}, "versions", "7").stdout.splitlines()
+    assert [line for line in lines if line.startswith("yolo11n-v1: ")]
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_json_says_is_what_the_api_says(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
+    set_up(context)
+    publish(context.store, 7, tiny_weights)
+    status = json.loads(cli(environ, "status", "7", "--json").stdout)
+    expected = project_out(project_status.status(context, 7))
+    assert status == json.loads(expected.model_dump_json())
+    listed = {strategy["name"] for strategy in json.loads(cli(environ, "strategies", "--json").stdout)}
+    assert listed == set(acquisition.names())
+
+
 @pytest.mark.label_studio
 def test_the_frames_of_a_video_to_label_first(
     environ: dict[str, str], context: Context, tiny_weights: Path, label_studio: LabelStudioProcess
@@ -127,6 +162,7 @@ def test_the_frames_of_a_video_to_label_first(
     )
     done = cli(environ, "frames", str(project), str(watched))
     assert (done.returncode, done.stdout) == (0, "26, 1\n"), done.stderr
+    assert json.loads(cli(environ, "frames", str(project), str(watched), "--json").stdout) == [26, 1]
     done = cli(environ, "frames", str(project), str(failed))
     assert done.returncode == 1
     assert f"the tasks of project {project} are not videos" in done.stderr  # scoring them would change nothing

@@ -27,7 +27,7 @@ MANY = replace(FEW, images=100, boxes=312)
 
 def shown(context: Context) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(tables.versions(context.store.versions(7)))
+    console.print(tables.versions(context.store.versions(7), serving=""))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

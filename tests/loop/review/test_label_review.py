@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from backend.cli import tables
 from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.errors import NotFoundError
-from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review
+from backend.evaluation.label_quality import SUSPECT, LabelIssue, Review, suspicious
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.predictions import Predictions
@@ -167,10 +167,11 @@ def test_the_status_counts_the_issues(reviewed: Context) -> None:
     out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (2, 1)
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.status(status), tables.label_errors(status.label_issues))
+    console.print(tables.status(status), tables.label_errors(suspicious(status.label_issues), 2))
     shown = console.export_text()
     assert "1 of 2 labeled tasks look wrong" in shown
     assert "1, 2, 4, 4" in shown
+    assert tables.label_errors(suspicious([issue(6, 0.9)]), 1) == "no label looks wrong; reviewed tasks: 1"
 
 
 def test_an_unknown_project_is_named(context: Context) -> None:

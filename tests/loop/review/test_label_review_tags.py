@@ -68,7 +68,7 @@ def test_the_status_counts_tasks_and_the_table_names_tags(context: Context, tiny
     out = status_schemas.project_out(status).label_errors
     assert (out.judged, out.suspicious) == (3, 2)
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.status(status), tables.label_errors(status.label_issues[:1]))
+    console.print(tables.status(status), tables.label_errors(status.label_issues[:1], 3))
     shown = console.export_text()
     assert "2 of 3 labeled tasks look wrong" in shown
     assert "second" in shown
