@@ -32,6 +32,8 @@ THREADS = 4  # each thread holds a frame
 REENCODE = "encode it anew, e.g. ffmpeg -i in.mov -r 25 -pix_fmt yuv420p out.mp4"
 _REQUEST = struct.Struct("<id")  # the number of a frame, and after how many seconds it is shown
 _ANSWER = struct.Struct("<iii")  # height and width of the frame, 0 if there is none, and how many frames were read
+# A playlist names other files and addresses. It may begin like a video, so FFmpeg opens only formats that hold frames.
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": "mov,matroska,avi,ogg"}
 BY_NUMBER = -1.0  # stands for the seconds in a request by number
 
 
@@ -92,8 +94,7 @@ def opened(path: str, threads: int) -> Iterator[InputContainer]:
     """
     import av
 
-    # Only this file is opened, although a file may name others, as playlists do.
-    with av.open(path, options={"protocol_whitelist": "file"}) as container:
+    with av.open(path, options=_OPTIONS) as container:
         container.streams.video[0].codec_context.thread_count = threads
         yield container
 

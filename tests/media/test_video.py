@@ -210,6 +210,14 @@ def test_a_file_that_is_no_video(tmp_path: Path, content: bytes, problem: str) -
     assert problem in failure(path).what
 
 
+def test_a_playlist_that_begins_like_a_video_opens_no_other_file(tmp_path: Path) -> None:
+    other = clips.write(tmp_path / "other.avi", [RED], count=3)
+    path = tmp_path / "clip.m3u8"
+    path.write_text(f"#EXTM3U\nAVI \n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n")
+    assert video.is_video(path)
+    assert "cannot be decoded" in failure(path).what
+
+
 def test_a_frame_rate_of_zero(tmp_path: Path) -> None:
     path = clips.write(tmp_path / "clip.mp4", [RED], count=1)
     content = bytearray(path.read_bytes())
