@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("web", "worker", "loop", "simulate", "queue", "store"),
         *("yolo", "labelstudio", "evaluation", "acquisition", "datasets"),
     ),
-    "web": ("loop", "queue", "labelstudio", "evaluation", "sampling"),
+    "web": ("loop", "queue", "store", "labelstudio", "evaluation", "sampling", "acquisition"),
     "worker": ("loop", "simulate", "queue"),
     "loop": (
         *("policy", "queue", "store", "yolo", "labelstudio", "media", "datasets"),
@@ -67,6 +67,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rq": ("queue",),
     "fastapi": ("web",),
     "starlette": ("web",),
+    "sse_starlette": ("web.page",),
     "uvicorn": ("web",),
     "typer": ("cli",),
 }

@@ -37,7 +37,7 @@ def reconcile(
         return
     info = infos[project_id]
     record = replace(stored, label_config=info.label_config)
-    project_setup.note_studio_state(context, record, info.sampling, hooks)
+    project_setup.note_studio_state(context, record, info, hooks)
     failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
     changed = failed or context.progress.recall(project_id, "checked") != now
     misdirected = changed and project_setup.is_misdirected(context, record, info.model_version)

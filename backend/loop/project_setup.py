@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError
 from backend.evaluation.label_quality import SUSPECT
-from backend.labelstudio.client.connection import WebhookInfo
+from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.labelstudio.client.projects import webhooks_to
 from backend.loop import studio_state
 from backend.loop.context import Context
@@ -110,15 +110,22 @@ def recover_lost_projects(context: Context, hooks: Iterable[WebhookInfo]) -> Non
             log.warning("project %d: %s", project_id, error)
 
 
-def note_studio_state(context: Context, record: ProjectRecord, sampling: str, hooks: Iterable[WebhookInfo]) -> None:
-    """Store the state of a project's webhook and sampling in Label Studio for the status."""
+def note_studio_state(context: Context, record: ProjectRecord, info: ProjectInfo, hooks: Iterable[WebhookInfo]) -> None:
+    """Store a project's title, and the state of its webhook and sampling in Label Studio, for the status."""
     mine = [hook for hook in hooks if hook.project_id == record.project_id]
     webhook, secret = "", context.store.secret()
     if record.backend_url:
         ours = webhooks_to(record.backend_url, mine)
         webhook = "missing" if not ours else "on" if any(hook.is_active for hook in ours) else "off"
     rivals = sorted(hook.url for hook in mine if hook.headers.get(WEBHOOK_HEADER, secret) != secret)
-    studio_state.note(context, record.project_id, webhook=webhook, sampling=sampling, rivals=", ".join(rivals))
+    studio_state.note(
+        context,
+        record.project_id,
+        webhook=webhook,
+        sampling=info.sampling,
+        rivals=", ".join(rivals),
+        title=info.title,
+    )
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:

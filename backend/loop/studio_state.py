@@ -24,6 +24,7 @@ class StudioState:
     webhook: str = ""  # "on", "off" or "missing"
     sampling: str = ""  # Label Studio's setting of the same name
     rivals: str = ""  # the webhooks of other installations of this backend
+    title: str = ""  # of the project
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -55,10 +56,11 @@ def last(context: Context, project_id: int) -> StudioState:
     return StudioState(**json.loads(stored)) if stored else StudioState()
 
 
-def note(context: Context, project_id: int, *, webhook: str, sampling: str, rivals: str) -> None:
+def note(context: Context, project_id: int, *, webhook: str, sampling: str, rivals: str, title: str) -> None:
     """Store the state of a project, and the time."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    _keep(context, project_id, StudioState(reached=now, webhook=webhook, sampling=sampling, rivals=rivals))
+    state = StudioState(reached=now, webhook=webhook, sampling=sampling, rivals=rivals, title=title)
+    _keep(context, project_id, state)
 
 
 def note_error(context: Context, project_id: int, error: str) -> None:

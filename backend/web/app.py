@@ -22,6 +22,7 @@ from backend.queue.rq_queue import Jobs
 from backend.types import Task
 from backend.web import metrics, middleware, openapi
 from backend.web.bodies import Bodies
+from backend.web.page import rendering, site
 from backend.web.protocol import (
     LARGEST_ID,
     PredictionOut,
@@ -56,10 +57,12 @@ def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
     """Return the app that serves `context`; nothing heavy is loaded before the first /predict."""
     summary = "Label Studio's ML backend protocol, and the state of its projects"
     app = FastAPI(title="yolo-backend", summary=summary, docs_url=None, redoc_url=None)
+    probe = Probe(context, warmth)
+    site.install(app, context, probe)
     endpoints = _Endpoints(context, Jobs(context.redis))
     app.add_api_route("/health", endpoints.health, methods=["GET"])
-    app.add_api_route("/ready", partial(ready, Probe(context, warmth)), methods=["GET"])
-    app.add_api_route("/", endpoints.health, methods=["GET"])
+    app.add_api_route("/ready", partial(ready, probe), methods=["GET"])
+    app.add_api_route("/", endpoints.home, methods=["GET"], response_model=dict[str, str])
     app.add_api_route("/metrics", endpoints.metrics, methods=["GET"])
     app.add_api_route("/versions", endpoints.versions, methods=["GET"])
     app.add_api_route("/setup", endpoints.setup, methods=["POST"])
@@ -91,6 +94,13 @@ class _Endpoints:
     async def health(self) -> dict[str, str]:
         """Report that the server is up; Label Studio waits 1 s for the answer."""
         return {"status": "UP", "model_class": "YoloBackend"}
+
+    async def home(self, request: Request) -> Response:
+        """Return the page of all projects to a browser, and the same as /health to Label Studio and programs."""
+        if not rendering.wants_html(request):
+            return JSONResponse(await self.health(), headers={"vary": "accept"})
+        pages: site.Pages = request.app.state.page
+        return await run_in_threadpool(pages.home, request)
 
     def metrics(self) -> Response:
         """Return the metrics in Prometheus's text format."""

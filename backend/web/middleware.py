@@ -6,7 +6,8 @@ import hmac
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from backend.loop.project_setup import WEBHOOK_HEADER
 from backend.settings import Settings
 from backend.web import metrics, origins
 from backend.web.bodies import MAX_BODY_BYTES, too_large
+from backend.web.page import rendering
 from backend.web.reason import REASON_HEADER, reason_of
 from backend.web.redaction import redacted, roots_of
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 _OPEN_PATHS = {"/health"}
 _HUNG_UP = 499  # nginx's status for a client that closed the connection
 _SHOWN = 200  # characters of an address in an answer
+_FORM_PATHS = "/projects/"
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _SECRET_PATHS = {"/webhook"}  # these check the secret header themselves: LS cannot send Basic auth with a webhook
 
 
@@ -99,7 +103,7 @@ def check_secret(request: Request, settings: Settings, secret: str) -> None:
     )
 
 
-def error_response(request: Request, error: BackendError) -> JSONResponse:
+def error_response(request: Request, error: BackendError) -> Response:
     """Log the error, and return it as JSON and as the reason phrase, the only part that Label Studio shows.
 
     The log has the real paths of files. The response has short names in place of the server's folders.
@@ -114,7 +118,16 @@ def error_response(request: Request, error: BackendError) -> JSONResponse:
         headers["www-authenticate"] = 'Basic realm="yolo-backend"'
     texts = {"error": error.what, "where": error.where, "fix": error.fix}
     body = {name: redacted(text, roots) for name, text in texts.items()}
-    return JSONResponse(body, status_code=error.status, headers=headers)
+    return _answer(request, error.status, body, headers)
+
+
+def _answer(request: Request, status: int, body: dict[str, str], headers: Mapping[str, str] = _NO_HEADERS) -> Response:
+    """Return an error as a page to a browser, and as JSON to all others."""
+    if rendering.wants_html(request):
+        response = rendering.render_error(status, body)
+        response.headers.update(headers)
+        return response
+    return JSONResponse(body, status_code=status, headers=dict(headers))
 
 
 def _check_size(request: Request) -> None:
@@ -132,7 +145,8 @@ def _check_sender(request: Request, settings: Settings) -> None:
     origins.check_origin(headers, path)
     if not settings.basic_auth_user:
         origins.check_host(headers.get("host", ""), settings.backend_url, path)
-    origins.check_content_type(request.method, headers, path)
+    if not path.startswith(_FORM_PATHS):  # forms of the page carry a token, see `page.forms`
+        origins.check_content_type(request.method, headers, path)
 
 
 def _on_backend_error(request: Request, error: Exception) -> Response:
@@ -148,16 +162,14 @@ def _on_redis_error(request: Request, error: Exception) -> Response:
 def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else "error"
-    return JSONResponse(
-        {"error": str(detail), "where": request.url.path, "fix": "see docs/api.md for the paths and methods served"},
-        status_code=status,
-    )
+    fix = "see docs/api.md for the paths and methods served"
+    return _answer(request, status, {"error": str(detail), "where": request.url.path[:_SHOWN], "fix": fix})
 
 
 def _on_path_error(request: Request, error: Exception) -> Response:
     fix = "ids of projects and tasks are whole numbers from 1 on"
     body = {"error": "the address has a part of the wrong type", "where": request.url.path[:_SHOWN], "fix": fix}
-    return JSONResponse(body, status_code=422)
+    return _answer(request, 422, body)
 
 
 def _on_hang_up(request: Request, error: Exception) -> Response:
@@ -168,7 +180,5 @@ def _on_hang_up(request: Request, error: Exception) -> Response:
 
 def _on_bug(request: Request, error: Exception) -> Response:
     log.error("%s %s broke", request.method, request.url.path, exc_info=error)
-    return JSONResponse(
-        {"error": "internal error", "where": request.url.path, "fix": "see the backend's log, and report it"},
-        status_code=500,
-    )
+    fix = "see the backend's log, and report it"
+    return _answer(request, 500, {"error": "internal error", "where": request.url.path, "fix": fix})

@@ -155,6 +155,7 @@ class StudioOut(BaseModel):
     webhook: str
     sampling: str
     rivals: str
+    title: str
     warnings: list[str]
 
 

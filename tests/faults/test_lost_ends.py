@@ -173,9 +173,11 @@ def test_versions_of_a_lost_store_go_and_nobody_elses_do(studio: Studio) -> None
 
 def test_beside_another_installation_nothing_that_the_store_does_not_know_goes(studio: Studio) -> None:
     write(studio, SECOND, lambda task: regions(studio, task, SECOND))
-    studio_state.note(studio.context, studio.project, webhook="on", sampling="", rivals="")
+    studio_state.note(studio.context, studio.project, webhook="on", sampling="", rivals="", title="cats")
     assert old_versions.are_left(studio.context, studio.project)
-    studio_state.note(studio.context, studio.project, webhook="on", sampling="", rivals="http://other.example")
+    studio_state.note(
+        studio.context, studio.project, webhook="on", sampling="", rivals="http://other.example", title="cats"
+    )
     assert not old_versions.are_left(studio.context, studio.project)
     studio.context.redis.flushdb()
     assert not old_versions.are_left(studio.context, studio.project), "nobody has looked for another one yet"

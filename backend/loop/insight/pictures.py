@@ -1,0 +1,48 @@
+"""The picture of a task, small enough for a page: its image, or a frame of its video."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from backend.errors import NotFoundError
+from backend.labelstudio import label_config
+from backend.loop.context import Context
+from backend.loop.served_models import require_project
+from backend.types import ControlTag, Task
+
+WIDTHS = (160, 320, 640, 1280)
+
+
+def picture(context: Context, project_id: int, task_id: int, width: int, frame: int = 1) -> bytes:
+    """Return a JPEG of a task, at most `width` pixels wide; of a video its `frame`, counted from 1.
+
+    Raises NotFoundError for a project that was never set up and for a task of another project or without such a frame,
+    MediaError for an image that cannot be read, LabelStudioError if Label Studio does not answer.
+    """
+    record = require_project(context, project_id)
+    tag = label_config.parse(record.label_config)[0]
+    tasks = context.label_studio.tasks.get_many(project_id, [task_id])
+    if not tasks:
+        raise NotFoundError(f"project {project_id} has no task {task_id}", fix="reload the page")
+    with context.media.in_use():
+        return _jpeg(context, tag, tasks[0], width, frame)
+
+
+def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int) -> bytes:
+    uri = task.shown(tag.data_key)
+    if tag.frame_rate:
+        clip = context.media.fetch_video(uri, task.id)
+        path = next(iter(context.media.stills(clip, [frame], tag.frame_rate)), None)
+        if path is None:
+            raise NotFoundError(f"the video of task {task.id} has no frame {frame}", fix="choose an earlier frame")
+    else:
+        path = context.media.fetch(uri, task.id).path
+    encoded = io.BytesIO()
+    with Image.open(path) as image:
+        image.draft("RGB", (width, width))  # lets the decoder of a large JPEG skip most of the work
+        small = image.convert("RGB")
+        small.thumbnail((width, 4 * width))
+        small.save(encoded, "JPEG", quality=82)
+    return encoded.getvalue()

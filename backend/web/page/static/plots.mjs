@@ -1,0 +1,78 @@
+// Draws the charts of a page with plotly's bundle, which loads when the first chart comes into view.
+let bundle;
+
+function plotly() {
+  bundle ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = "/static/plotly.js";
+    script.onload = () => resolve(globalThis.Plotly);
+    script.onerror = reject;
+    document.head.append(script);
+  });
+  return bundle;
+}
+
+function style(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function traces(chart) {
+  const drawn = [];
+  for (const series of chart.series) {
+    const colour = series.colour || style("--accent");
+    if (series.low.length) {
+      drawn.push({
+        x: [...series.x, ...[...series.x].reverse()],
+        y: [...series.high, ...[...series.low].reverse()],
+        fill: "toself", fillcolor: colour, opacity: 0.15, line: { width: 0 }, mode: "lines",
+        hoverinfo: "skip", showlegend: false, type: "scatter",
+      });
+    }
+    drawn.push({
+      x: series.x, y: series.y, name: series.name, mode: series.mode, type: "scatter",
+      line: { color: colour, width: 2, dash: series.dashed ? "dash" : "solid" }, marker: { color: colour, size: 7 },
+      text: series.texts.length ? series.texts : undefined,
+      hovertemplate: series.texts.length ? "%{text}<extra>%{fullData.name}</extra>" : "%{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+    });
+  }
+  return drawn;
+}
+
+// The name of a series stands at its last point, so that nobody hunts through a legend.
+function names(chart) {
+  if (chart.series.length < 2 || chart.series.length > 8) return [];
+  return chart.series.filter((series) => series.x.length).map((series) => ({
+    x: series.x.at(-1), y: series.y.at(-1), text: escaped(series.name), xanchor: "left", xshift: 6, showarrow: false,
+    font: { color: series.colour || style("--accent"), size: 12 },
+  }));
+}
+
+function escaped(text) {
+  return text.slice(0, 24).replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+}
+
+export async function draw(figure) {
+  const chart = JSON.parse(figure.querySelector("script").textContent);
+  const Plotly = await plotly();
+  const ink = style("--ink"), line = style("--line");
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
+  await Plotly.newPlot(figure.querySelector(".plot"), traces(chart), {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: style("--font"), size: 13 },
+    margin: { t: 12, r: 96, b: 44, l: 52 }, showlegend: chart.series.length > 8, annotations: names(chart),
+    xaxis: { ...axis, title: { text: chart.x_title } },
+    yaxis: { ...axis, title: { text: chart.y_title }, range: chart.y_range ?? undefined },
+  }, { displayModeBar: false, responsive: true });
+  figure.dataset.drawn = "yes";
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    watcher.unobserve(entry.target);
+    draw(entry.target);
+  }
+}, { rootMargin: "200px" });
+for (const figure of document.querySelectorAll("figure.chart")) watcher.observe(figure);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const figure of document.querySelectorAll("figure.chart[data-drawn]")) draw(figure);
+});

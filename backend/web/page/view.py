@@ -1,0 +1,82 @@
+"""The interface of a view: a page about one project, and the actions behind its buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backend.errors import NotFoundError
+from backend.labelstudio import label_colours, label_config
+from backend.loop.context import Context
+from backend.queue.rq_queue import Jobs
+from backend.store.store import ProjectRecord
+from backend.types import ControlTag
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A visit to a view: the project, and the query of the address."""
+
+    context: Context
+    record: ProjectRecord
+    query: Mapping[str, str]
+
+    @property
+    def project_id(self) -> int:
+        """The id of the project."""
+        return self.record.project_id
+
+    @property
+    def tags(self) -> tuple[ControlTag, ...]:
+        """The control tags that the backend serves, in the config's order."""
+        return label_config.parse(self.record.label_config)
+
+    @property
+    def tag(self) -> ControlTag:
+        """The control tag that `?tag=` chooses, else the first. Raises NotFoundError for an unknown name."""
+        tags = self.tags
+        wanted = self.query.get("tag", tags[0].from_name)
+        for tag in tags:
+            if tag.from_name == wanted:
+                return tag
+        names = ", ".join(tag.from_name for tag in tags)
+        raise NotFoundError(f"the label config has no tag {wanted!r}", where="?tag=", fix=f"use one of: {names}")
+
+    @property
+    def colours(self) -> Mapping[str, str]:
+        """The CSS colour of each label of the chosen tag."""
+        return label_colours.colours(self.record.label_config, self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A posted form: its fields, and who sent it."""
+
+    fields: Mapping[str, str]
+    who: str  # the user name of Basic auth, or the address of the browser
+
+    def whole_number(self, name: str) -> int:
+        """Return a field as a whole number. Raises NotFoundError with the field's name if it is none."""
+        text = self.fields.get(name, "")
+        if not (text.isascii() and text.isdecimal() and len(text) < 19):
+            raise NotFoundError(f"{text!r:.60} is not a whole number", where=name, fix="reload the page and try again")
+        return int(text)
+
+
+Run = Callable[[Visit, Jobs, Form], str]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: the last part of its address, its title, the question that it answers, and its actions by name.
+
+    `read` returns a frozen dataclass, which the template `NAME.html.j2` gets as `shown`. An action does its work and
+    returns a sentence for the person who pressed the button; an error of it is a BackendError.
+    """
+
+    name: str
+    title: str
+    question: str
+    read: Callable[[Visit], Any]
+    actions: Mapping[str, Run]

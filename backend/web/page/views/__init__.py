@@ -1,0 +1,1 @@
+"""The views of a project: one module each, with its VIEW."""

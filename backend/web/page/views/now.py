@@ -1,0 +1,45 @@
+"""The view Now: where the loop stands, the running training, and what needs a person's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.errors import NotFoundError
+from backend.loop import project_status
+from backend.loop.demands import enqueue_training
+from backend.loop.insight.standing import Standing, free_disk_gb, stage_in_words, standing
+from backend.loop.project_status import Status
+from backend.queue.rq_queue import Jobs
+from backend.web.page.view import Form, View, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The state of a project's loop."""
+
+    status: Status
+    standing: Standing
+    stage: str  # of the running training, in words
+    queue_url: str  # Label Studio's page of the project
+
+
+def read(visit: Visit) -> Now:
+    """Return the state of the loop now."""
+    status = project_status.status(visit.context, visit.project_id)
+    return Now(
+        status=status,
+        standing=standing(status, free_disk_gb(visit.context)),
+        stage=stage_in_words(status.training.stage),
+        queue_url=f"{visit.context.settings.label_studio_url.rstrip('/')}/projects/{visit.project_id}/data",
+    )
+
+
+def train(visit: Visit, jobs: Jobs, _form: Form) -> str:
+    """Queue a training now. Raises NotFoundError while one is running."""
+    if visit.context.progress.training(visit.project_id).state == "running":
+        raise NotFoundError("a training is running already", fix="wait until it ends")
+    enqueue_training(visit.context, jobs, visit.project_id, forced=True)
+    return "The training is queued. It starts as soon as a worker is free."
+
+
+VIEW = View("now", "Now", "Where does the loop stand, and what does it wait for?", read, {"train": train})

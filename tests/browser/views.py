@@ -1,0 +1,51 @@
+"""Opens views of the page in Chromium, with the checks that every view must pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.browser import chromium_page
+from tests.support import ROOT
+
+SCREENSHOTS = ROOT / "screenshots"  # git ignores it; CI keeps it
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
+
+
+@contextmanager
+def open_views(url: str) -> Iterator[Page]:
+    """Yield a page whose relative addresses lie under `url`; fail at the end if the console had an error."""
+    with chromium_page() as first:
+        browser = first.context.browser
+        assert browser is not None
+        page = browser.new_context(base_url=url, viewport=WIDE, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        assert not errors, errors
+
+
+def check_view(page: Page, address: str) -> None:
+    """Open a view; axe must find nothing serious, nothing may stick out at 400 px, and three screenshots are kept."""
+    name = re.sub(r"[^a-z0-9]+", "-", address.lower()).strip("-") or "home"
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.goto(address)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        serious = [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found if rule["impact"] in SERIOUS]
+        assert not serious, (scheme, serious)
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], f"{address} is wider than 400 px"
+    page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
+    page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+
+SERIOUS = ("serious", "critical")

@@ -1,0 +1,53 @@
+"""The sentence, the health and the alerts of a project."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend.loop import project_status
+from backend.loop.context import Context
+from backend.loop.insight.standing import standing
+from backend.loop.project_status import Status
+from backend.loop.studio_state import StudioState
+from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
+from backend.store.store import ProjectRecord
+from tests.support import CONFIG
+
+
+@pytest.fixture
+def status(context: Context) -> Status:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    return project_status.status(context, 7)
+
+
+def test_the_sentence_says_what_the_loop_waits_for(status: Status) -> None:
+    counted = replace(status, counts=LabelCounts(tasks=100, labeled=12, new=12), failures=dict.fromkeys(range(31), "x"))
+    assert standing(counted).sentence == "12 of 20 new labels until version 1; 31 tasks could not be used."
+    due = replace(status, counts=LabelCounts(tasks=100, labeled=30, new=30))
+    assert standing(due).sentence == "30 new labels: the training of version 1 is due."
+    running = replace(status, training=TrainingProgress("running", "train"))
+    assert standing(running).sentence == "A training is running: learning."
+    scoring = replace(status, scoring=ScoringRun(number=1, shards=2, done=3, total=9, run=1))
+    assert standing(scoring).sentence == "3 of 9 tasks have predictions of the new version."
+
+
+def test_a_healthy_project_has_no_reason(status: Status) -> None:
+    shown = standing(status, free_gb=100.0)
+    assert (shown.health, shown.reason, shown.alerts) == ("healthy", "", ())
+
+
+def test_the_worst_alert_is_the_reason(status: Status) -> None:
+    shown = standing(
+        replace(
+            status, ranking_error="the model lacks votes", label_studio=StudioState(webhook="off"), warnings=("a tag",)
+        ),
+        free_gb=1.5,
+    )
+    assert shown.health == "broken"
+    assert "the model lacks votes" in shown.reason
+    assert [alert.severity for alert in shown.alerts] == ["error", "warning", "warning", "note"]
+    assert any("1.5 GB left" in alert.problem for alert in shown.alerts)
+    (webhook,) = (alert for alert in shown.alerts if "webhook" in alert.problem)
+    assert webhook.cure == "Switch it on in Settings > Webhooks"
