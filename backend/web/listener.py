@@ -21,8 +21,9 @@ def listen(context: Context) -> None:
 def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
     """Return the server; its `run` also accepts sockets that are already bound."""
     settings = context.settings
+    app = build_app(context, warmth)
     config = uvicorn.Config(
-        build_app(context, warmth),
+        app,
         host=settings.host,
         port=settings.port,
         http=HalfSentProtocol,
@@ -34,4 +35,5 @@ def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=10,
     )
-    return uvicorn.Server(config)
+    app.state.server = ending = uvicorn.Server(config)  # `page.live` ends its streams when the server wants to end
+    return ending

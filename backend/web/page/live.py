@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
+import uvicorn
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
@@ -46,7 +47,7 @@ class LiveParts:
         self._streams += 1
         sent: Parts = {}
         try:
-            while not await request.is_disconnected():
+            while not (_is_ending(request) or await request.is_disconnected()):
                 parts = await self._current(key, read)
                 for element, html in parts.items():
                     if sent.get(element) != html:
@@ -71,6 +72,12 @@ class LiveParts:
                 parts = {}
             self._last[key] = time.monotonic(), parts
         return parts
+
+
+def _is_ending(request: Request) -> bool:
+    """Return whether the server wants to end; uvicorn would wait for an open stream."""
+    server: uvicorn.Server | None = getattr(request.app.state, "server", None)
+    return server is not None and server.should_exit
 
 
 _HEADERS = {name: value for name, value in rendering.HEADERS.items() if name != "vary"}
