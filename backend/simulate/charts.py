@@ -13,7 +13,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 620, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 150, 12, 44  # margins; the names of the lines stand at the right
+_NAME_HEIGHT, _NAME_LETTERS = 14, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,11 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
         parts += _band(line, box)
     for line in lines:
         parts += _line(line, box)
+    parts += _names(lines, box)
     title = escape(f"{y_label} over {x_label}")
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}" font-family="sans-serif" '
-        f'font-size="12">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}" font-size="12" '
+        f'fill="currentColor">{"".join(parts)}</svg>'
     )
 
 
@@ -82,14 +84,14 @@ class _Box:
 
 def _axes(box: _Box, x_label: str, y_label: str) -> list[str]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="#777"/>']
+    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="currentColor" opacity="0.6"/>']
     for value in ticks(0.0, box.top):
         y = box.y(value)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="currentColor" opacity="0.15"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in ticks(box.left, box.right):
         x = box.x(value)
-        parts.append(f'<path d="M{x:.1f} {bottom}v5" stroke="#777"/>')
+        parts.append(f'<path d="M{x:.1f} {bottom}v5" stroke="currentColor" opacity="0.6"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
     middle = (_LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
@@ -114,3 +116,39 @@ def _line(line: Line, box: _Box) -> list[str]:
         title = f"<title>{escape(f'{line.name}: {y:.3f} at {x:g}')}</title>"
         parts.append(f'<circle cx="{box.x(x):.1f}" cy="{box.y(y):.1f}" r="3.5" fill="{line.colour}">{title}</circle>')
     return parts
+
+
+def _names(lines: Sequence[Line], box: _Box) -> list[str]:
+    """Return each line's name beside its last point, moved up or down where two names would overlap."""
+    places = spread([box.y(float(line.y[-1])) for line in lines], _NAME_HEIGHT)
+    parts = []
+    for line, y in zip(lines, places, strict=True):
+        name = line.name if len(line.name) <= _NAME_LETTERS else f"{line.name[: _NAME_LETTERS - 1]}…"
+        x = box.x(float(line.x[-1])) + 8
+        parts.append(f'<text x="{x:.1f}" y="{y + 4:.1f}" fill="{line.colour}" font-weight="600">{escape(name)}</text>')
+    return parts
+
+
+def spread(heights: Sequence[float], least: float) -> list[float]:
+    """Return heights that lie at least `least` apart, in the same order from top to bottom, around the old ones.
+
+    >>> spread([10.0, 12.0, 40.0], 14.0)
+    [4.0, 18.0, 40.0]
+    """
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    groups: list[tuple[list[int], float]] = []  # lines whose names touch, and the middle of the group
+    for index in order:
+        members, middle = [index], heights[index]
+        while groups:
+            above, centre = groups[-1]
+            if middle - centre >= least * (len(above) + len(members)) / 2:
+                break
+            groups.pop()
+            middle = (centre * len(above) + middle * len(members)) / (len(above) + len(members))
+            members = above + members
+        groups.append((members, middle))
+    places = [0.0] * len(heights)
+    for members, middle in groups:
+        for rank, index in enumerate(members):
+            places[index] = middle + (rank - (len(members) - 1) / 2) * least
+    return places

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from backend.evaluation import basis
 from backend.simulate import charts, learning, picked, report_tables
 from backend.simulate.charts import Line
+from backend.simulate.curves import Curve
 from backend.simulate.records import Plan, Results
 from backend.simulate.report_tables import RANDOM, StrategyRows
 from backend.simulate.simulation_data import SimulationData
@@ -28,7 +29,8 @@ _COLOURS = (
     "#b2182b",
     "#1b7837",
 )
-_GREY = "#555555"
+_GREY = "#777777"
+MOST_CLASSES = 12  # whose curves are drawn; the table has all classes
 
 
 def render(results: Results, data: SimulationData) -> str:
@@ -49,6 +51,7 @@ def render(results: Results, data: SimulationData) -> str:
     return _template().render(
         not_judged="",
         summary=_summary(plan),
+        answer="" if advice or missing else report_tables.answer(strategies, plan, lowest),
         advice=advice,
         missing=missing,
         verdicts=() if advice or missing else report_tables.verdicts(strategies, plan, lowest),
@@ -56,6 +59,7 @@ def render(results: Results, data: SimulationData) -> str:
         noise=report_tables.noise(plan.seeds),
         colours=colours,
         charts=_charts(strategies, plan, colours),
+        class_charts=_class_charts(strategies, plan, colours),
         class_shares=report_tables.class_shares(strategies, plan, data),
         class_quality=report_tables.class_quality(strategies, plan),
         class_quality_name=_of_a_class(plan.quality),
@@ -97,13 +101,26 @@ def _charts(strategies: dict[str, StrategyRows], plan: Plan, colours: dict[str, 
     """Return the learning curves as <svg>, over images and over labels."""
     axes = {"images": "labeled images", "boxes": f"{RECIPES[plan.task].labels} in them"}
     return [
-        charts.line_chart([_line(rows, over, colours) for rows in strategies.values()], title, plan.quality)
+        charts.line_chart([_line(rows, rows.curve(over), colours) for rows in strategies.values()], title, plan.quality)
         for over, title in axes.items()
     ]
 
 
-def _line(rows: StrategyRows, over: str, colours: dict[str, str]) -> Line:
-    curve = rows.curve(over)
+def _class_charts(strategies: dict[str, StrategyRows], plan: Plan, colours: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the name of each class and its learning curves as <svg>; at most MOST_CLASSES, none for a single class."""
+    if len(plan.classes) < 2:
+        return []
+    charts_of_classes = []
+    for label in plan.classes[:MOST_CLASSES]:
+        curves = [(rows, rows.class_curve(label)) for rows in strategies.values()]
+        lines = [_line(rows, curve, colours) for rows, curve in curves if curve is not None]
+        if lines:
+            svg = charts.line_chart(lines, "labeled images", _of_a_class(plan.quality))
+            charts_of_classes.append((label, svg))
+    return charts_of_classes
+
+
+def _line(rows: StrategyRows, curve: Curve, colours: dict[str, str]) -> Line:
     x, y = curve.mean(np.arange(len(curve.labels)))
     low, high = curve.quality.min(axis=0), curve.quality.max(axis=0)
     return Line(rows.name, colours[rows.name], x, y, low, high, dashed=rows.name == RANDOM)

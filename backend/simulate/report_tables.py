@@ -69,6 +69,17 @@ class StrategyRows:
         """Return the quality over the labeled "images", or over the labels in them ("boxes")."""
         return Curve(self.images if over == "images" else self.boxes, self.quality)
 
+    def class_curve(self, name: str) -> Curve | None:
+        """Return the quality of a class over the labeled images, None if a round did not measure it."""
+        measured = {(row.seed, row.round): row.class_ap50.get(name) for row in self.rows}
+        rounds = sorted({row.round for row in self.rows})
+        by_seed = [
+            [measured.get((seed, round_)) for round_ in rounds] for seed in sorted({row.seed for row in self.rows})
+        ]
+        if any(value is None for values in by_seed for value in values):
+            return None
+        return Curve(self.images, np.array(by_seed, dtype=np.float64))
+
     @property
     def final(self) -> Interval:
         """The quality after the last round; with one seed, its interval is over the test images."""
@@ -83,6 +94,39 @@ class StrategyRows:
         if not len(values):
             return Interval(math.nan, math.nan, math.nan)
         return curves.bootstrap(lambda drawn: float(values[drawn].mean()), len(values))
+
+
+def answer(strategies: Mapping[str, StrategyRows], plan: Plan, lowest: float) -> str:
+    """Return the answer to "is it worth it?" for a person who plans a labeling project; strategies include random."""
+    random = strategies[RANDOM].curve("images")
+    compared = {
+        name: curves.compare(rows.curve("images"), random) for name, rows in strategies.items() if name != RANDOM
+    }
+    if not compared:
+        return "Only random selection was tried, so there is nothing to compare."
+    if not learning.gained_by_labels(random, lowest):
+        return "Cannot say: even random labels did not improve the model, so no order of labeling can be better."
+    if plan.seeds < 2:
+        return "Cannot say yet: with one seed, any difference may be noise. Run again with --seeds 3 or more."
+    better = {name: result for name, result in compared.items() if result.area_gain.sign > 0}
+    if not better:
+        worse = sum(result.area_gain.sign < 0 for result in compared.values())
+        end = f"; {worse} of them did worse" if worse else ""
+        return f"Not shown: none of {len(compared)} strategies was significantly better than random order{end}."
+    name = max(better, key=lambda name: better[name].area_gain.value)
+    share = better[name].share
+    if math.isinf(share.value) or share.value >= 1:
+        gain = better[name].area_gain.value
+        return f"A little: {name} is better by {gain:.3f} {plan.quality} on average, but saves no images at the end."
+    likely = "" if math.isnan(share.low) else f" (95%: {_percent(share.low)} to {_percent(share.high)})"
+    return (
+        f"Yes: with {name} you label {_percent(share.value)} of the images{likely} that random order needs for the "
+        "same quality."
+    )
+
+
+def _percent(share: float) -> str:
+    return "more than all" if math.isinf(share) else f"{share:.0%}"
 
 
 def verdicts(strategies: Mapping[str, StrategyRows], plan: Plan, lowest: float) -> list[Verdict]:

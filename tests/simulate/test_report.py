@@ -16,6 +16,7 @@ from backend.simulate import records, report
 from backend.simulate.records import Base, Plan, Results, Row
 from backend.simulate.simulation_data import SimulationData
 from backend.types import ControlTag, LabeledBox
+from tests.support import ROOT
 
 CLASSES = ("cat", "dog")
 TAG = ControlTag("rectanglelabels", "label", "image", "image", CLASSES, {name: name for name in CLASSES})
@@ -134,6 +135,49 @@ def test_curves_go_over_images_and_over_boxes_with_their_spread(data: Simulation
     page_of_one_seed = report.render(results({name: values[:1] for name, values in CURVES.items()}), data)
     assert sentence(page_of_one_seed, "better").startswith("with one seed, any difference may be noise")
     assert "…" not in "".join(cells(page_of_one_seed, "Against random", "better"))
+
+
+def answer(curves: Mapping[str, tuple[tuple[float, ...], ...]], data: SimulationData) -> str:
+    (text,) = re.findall(r'<p class="answer">Is it worth it\? (.*?)</p>', report.render(results(curves), data))
+    return str(text)
+
+
+def test_the_first_line_answers_a_lead(data: SimulationData) -> None:
+    assert re.fullmatch(
+        r"Yes: with better you label 56% of the images \(95%: \d\d% to \d\d%\) that random order needs .*",
+        answer(CURVES, data),
+    )
+    without = {name: CURVES[name] for name in ("random", "same", "worse")}
+    assert answer(without, data).startswith("Not shown: none of 2 strategies was significantly better")
+    assert answer(without, data).endswith("1 of them did worse.")
+    one_seed = {name: values[:1] for name, values in CURVES.items()}
+    assert answer(one_seed, data).startswith("Cannot say yet: with one seed")
+    late = {"random": CURVES["random"], "late": ((0.4, 0.8, 0.59), (0.4, 0.8, 0.57), (0.4, 0.8, 0.61))}
+    assert answer(late, data).startswith("Yes: with late you label")
+    assert answer({"random": CURVES["random"]}, data) == (
+        "Only random selection was tried, so there is nothing to compare."
+    )
+    flat = {"random": ((0.4, 0.4, 0.4),) * 3, "better": CURVES["better"]}
+    assert answer(flat, data).startswith("Cannot say: even random labels did not improve the model")
+
+
+def test_each_class_has_its_curves_and_each_line_its_name(data: SimulationData) -> None:
+    page = report.render(results(CURVES), data)
+    classes = page[page.index("<h2>Learning curves of the classes") :].split("<svg")[1:]
+    assert len(classes) == len(CLASSES)
+    for chart in classes:
+        for name in CURVES:
+            assert f">{name}</text>" in chart
+    unmeasured = results(CURVES, class_ap50={"cat": 0.5})
+    assert report.render(unmeasured, data).count("<h3>") == 1
+
+
+def test_the_report_and_the_page_share_one_design_sheet(data: SimulationData) -> None:
+    def tokens(text: str) -> str:
+        return text[text.index(":root") : text.index("}", text.index(":root"))]
+
+    style = (ROOT / "backend" / "web" / "page" / "static" / "style.css").read_text()
+    assert tokens(report.render(results(CURVES), data)) == tokens(style)
 
 
 def test_classes_and_images_that_were_picked_are_shown(data: SimulationData) -> None:
