@@ -25,16 +25,20 @@ class Measured:
 
     metrics: Metrics
     sample: Sample
+    tasks: tuple[str, ...] = ()  # n, the task of each image of the sample
 
 
-def measured(metrics: Metrics, sample: Sample, strict: Sample | None = None) -> Measured:
+def measured(
+    metrics: Metrics, sample: Sample, strict: Sample | None = None, *, tasks: tuple[str, ...] = ()
+) -> Measured:
     """Return a measurement with its intervals, always the same for the same images.
 
-    `strict` is the sample behind mAP50-95. A task without it has one quality for both.
+    `strict` is the sample behind mAP50-95. A task without it has one quality for both. `tasks` are those of the
+    sample's images, in its order.
     """
     span = interval(sample, np.random.default_rng(0))
     strict_span = span if strict is None else interval(strict, np.random.default_rng(0), STRICT_DRAWS)
-    return Measured(replace(metrics, interval=span, interval_50_95=strict_span), sample)
+    return Measured(replace(metrics, interval=span, interval_50_95=strict_span), sample, tasks)
 
 
 def gained(challenger: Measured, champion: Measured) -> Measured:
@@ -47,14 +51,23 @@ def interval(sample: Sample, rng: np.random.Generator, draws: int = DRAWS) -> tu
     """Return the 95% bootstrap interval of the quality; None for fewer than 2 images, and if no draw has a label.
 
     >>> from backend.evaluation.samples import Answers
-    >>> answers = Answers(right=np.array([1] * 90 + [0] * 10), labeled=np.ones(100, dtype=np.int64))
+    >>> answers = Answers(right=np.array([[1]] * 90 + [[0]] * 10), labeled=np.ones((100, 1), dtype=np.int64))
     >>> low, high = interval(answers, np.random.default_rng(0))
     >>> round(low, 2), round(high, 2)
     (0.84, 0.95)
     """
     if sample.size < 2:
         return None
-    return _between(sample.quality(_drawn(sample.size, rng, draws)))
+    return between(sample.quality(_drawn(sample.size, rng, draws)))
+
+
+def class_intervals(
+    sample: Sample, rng: np.random.Generator, draws: int = STRICT_DRAWS
+) -> tuple[tuple[float, float] | None, ...]:
+    """Return the 95% bootstrap interval of the quality of each class (C), None as in `interval`."""
+    counts = _drawn(sample.size, rng, draws) if sample.size else np.zeros((0, 0), np.int64)
+    by_class = sample.by_class(counts)
+    return tuple(between(values) if sample.size >= 2 else None for values in by_class)
 
 
 def difference(
@@ -69,7 +82,7 @@ def difference(
     if sample.size < 2:
         return None
     counts = _drawn(sample.size, rng, draws)
-    return _between(sample.quality(counts) - other.quality(counts))
+    return between(sample.quality(counts) - other.quality(counts))
 
 
 def _drawn(size: int, rng: np.random.Generator, draws: int) -> IntArray:
@@ -78,7 +91,8 @@ def _drawn(size: int, rng: np.random.Generator, draws: int) -> IntArray:
     return counts
 
 
-def _between(values: Values) -> tuple[float, float] | None:
+def between(values: Values) -> tuple[float, float] | None:
+    """Return the 2.5% and the 97.5% quantile of the finite values (B,); None if there are none."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None

@@ -53,28 +53,46 @@ def detections(
 
     With `multiple`, an image may have several classes at once.
     """
-    parts = [Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    single, choices = task == "classify" and not multiple, list[tuple[FloatArray, int]]()
-    for prediction, labels in validated:
-        # Without an annotator's choice no prediction is right or wrong.
-        if single and labels and labels[0].label in classes:
-            choices.append((prediction.class_probs[0], classes.index(labels[0].label)))
-        if multiple:
-            is_given = np.isin(classes, [label.label for label in labels])
-            parts.append(answers(prediction.class_probs, is_given[None]))
-        else:
-            parts.append(_image_detections(prediction, labels, classes, task))
+    parts = [image_detections(*pair, classes, task, multiple=multiple) for pair in validated]
+    return joined(parts, len(classes), single=task == "classify" and not multiple)
+
+
+def joined(parts: Sequence[Detections], classes: int, *, single: bool) -> Detections:
+    """Return the detections of several sets of images as one; `single` says that each image has a single choice."""
+    empty = Detections(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    parts = [empty, *parts]
+    choices = [part.choices for part in parts if part.choices is not None]
+    probs = np.concatenate([np.zeros((0, classes), np.float32), *(part.probs for part in choices)])
+    chosen = np.concatenate([np.zeros(0, np.int64), *(part.chosen for part in choices)])
     return Detections(
         np.concatenate([part.confidence for part in parts]),
         np.concatenate([part.classes for part in parts]),
         np.concatenate([part.overlap for part in parts]),
-        _choices(choices, len(classes)) if single else None,
+        Choices(probs, chosen) if single else None,
     )
 
 
-def _choices(choices: Sequence[tuple[FloatArray, int]], classes: int) -> Choices:
-    probs = np.array([row for row, _ in choices], dtype=np.float32).reshape(-1, classes)
-    return Choices(probs, np.array([chosen for _, chosen in choices], dtype=np.int64))
+def image_detections(
+    prediction: Prediction,
+    labels: Sequence[LabeledBox],
+    classes: Sequence[str],
+    task: YoloTask,
+    *,
+    multiple: bool = False,
+) -> Detections:
+    """Return the detections on one image, matched with its labels."""
+    if multiple:
+        return answers(prediction.class_probs, np.isin(classes, [label.label for label in labels])[None])
+    size = prediction.width, prediction.height
+    if task == "semantic":
+        overlap = covered(prediction, class_map(labels, classes, *size))
+    else:
+        overlap = matched(prediction, *label_arrays(labels, classes, *size))
+    choices = None
+    # Without an annotator's choice no prediction is right or wrong.
+    if task == "classify" and labels and labels[0].label in classes:
+        choices = Choices(prediction.class_probs[:1], np.array([classes.index(labels[0].label)]))
+    return Detections(np.clip(prediction.confidence, 0.0, 1.0), predicted_classes(prediction), overlap, choices)
 
 
 def answers(probs: FloatArray, is_given: BoolArray) -> Detections:
@@ -91,17 +109,6 @@ def answers(probs: FloatArray, is_given: BoolArray) -> Detections:
     return Detections(np.clip(probs, 0.0, 1.0).ravel(), kinds, is_given.ravel().astype(np.float32))
 
 
-def _image_detections(
-    prediction: Prediction, labels: Sequence[LabeledBox], classes: Sequence[str], task: YoloTask
-) -> Detections:
-    size = prediction.width, prediction.height
-    if task == "semantic":
-        overlap = covered(prediction, class_map(labels, classes, *size))
-    else:
-        overlap = matched(prediction, *label_arrays(labels, classes, *size))
-    return Detections(np.clip(prediction.confidence, 0.0, 1.0), _predicted(prediction), overlap)
-
-
 def class_quality(matched_detections: Detections, classes: Sequence[str]) -> dict[str, float]:
     """Return PPAL's quality of each class with a match, by the name of the class."""
     quality = match_quality(
@@ -111,19 +118,25 @@ def class_quality(matched_detections: Detections, classes: Sequence[str]) -> dic
 
 
 def matched(prediction: Prediction, boxes: npt.ArrayLike, classes: IntArray) -> FloatArray:
-    """Return the IoU of each true positive with its label, 0 for a false positive (n,).
+    """Return the IoU of each true positive with its label, 0 for a false positive (n,); see `matched_labels`."""
+    return matched_labels(prediction, boxes, classes)[0]
 
-    `boxes` (k, 4), xyxy in pixels, and `classes` (k,) are the labels of the image. By falling confidence, each
-    detection takes the free label of its class that it overlaps most. It is a true positive at IoU ≥ .5.
+
+def matched_labels(prediction: Prediction, boxes: npt.ArrayLike, classes: IntArray) -> tuple[FloatArray, IntArray]:
+    """Return the IoU of each detection with the label that it matches, and the index of that label: (n,), (n,).
+
+    A false positive has IoU 0 and index -1. `boxes` (k, 4), xyxy in pixels, and `classes` (k,) are the labels of the
+    image. By falling confidence, each detection takes the free label of its class that it overlaps most. It is a true
+    positive at IoU ≥ .5.
     """
-    ious = np.zeros(len(prediction.boxes), dtype=np.float32)
+    ious, rows = np.zeros(len(prediction.boxes), dtype=np.float32), np.full(len(prediction.boxes), -1, np.int64)
     overlap = iou(prediction.boxes, boxes)
-    overlap[_predicted(prediction)[:, None] != classes[None, :]] = 0.0
+    overlap[predicted_classes(prediction)[:, None] != classes[None, :]] = 0.0
     for row in np.argsort(-prediction.confidence, kind="stable"):
         if overlap.shape[1] and overlap[row].max() >= LEAST_IOU:
-            ious[row] = overlap[row].max()
-            overlap[:, overlap[row].argmax()] = 0.0
-    return ious
+            ious[row], rows[row] = overlap[row].max(), overlap[row].argmax()
+            overlap[:, rows[row]] = 0.0
+    return ious, rows
 
 
 def covered(prediction: Prediction, truth: IntArray) -> FloatArray:
@@ -133,7 +146,7 @@ def covered(prediction: Prediction, truth: IntArray) -> FloatArray:
     each pixel. Boxes cannot be compared: the object holds all pixels of its class, and annotators draw single regions.
     """
     ious = np.zeros(len(prediction.boxes), dtype=np.float32)
-    for row, (kind, outline) in enumerate(zip(_predicted(prediction), prediction.outlines or (), strict=True)):
+    for row, (kind, outline) in enumerate(zip(predicted_classes(prediction), prediction.outlines or (), strict=True)):
         predicted, labeled = masks.fill(outline, prediction.width, prediction.height), truth == kind
         ious[row] = (predicted & labeled).sum() / max((predicted | labeled).sum(), 1)
     ious[ious < LEAST_IOU] = 0.0
@@ -153,5 +166,6 @@ def class_map(labels: Sequence[LabeledBox], classes: Sequence[str], width: int, 
     return pixels
 
 
-def _predicted(prediction: Prediction) -> IntArray:
+def predicted_classes(prediction: Prediction) -> IntArray:
+    """Return the most likely class of each box (n,)."""
     return prediction.class_probs.argmax(axis=1) if len(prediction.boxes) else np.zeros(0, dtype=np.int64)

@@ -30,6 +30,9 @@ class Sample(Protocol):
     def quality(self, counts: IntArray) -> Values:
         """Return the quality (B,) of B draws; `counts` (B, n): how often a draw holds each image. NaN: no label."""
 
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the quality of each class in each draw (C, B); NaN where the draw has no label of the class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mean:
@@ -45,6 +48,11 @@ class Mean:
     def quality(self, counts: IntArray) -> Values:
         """Return the mean of the qualities of each draw."""
         mean: Values = np.mean([part.quality(counts) for part in self.parts], axis=0)
+        return mean
+
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the mean of the qualities of each class (C, B)."""
+        mean: Values = np.mean([part.by_class(counts) for part in self.parts], axis=0)
         return mean
 
 
@@ -76,9 +84,14 @@ class Matches:
         >>> matches.quality(np.array([[1, 1], [2, 0], [0, 2]])).round(2).tolist()
         [0.5, 1.0, 0.0]
         """
-        labeled_classes = np.flatnonzero(self.labels.any(axis=0))
-        precisions = [self._average_precision(int(kind), counts) for kind in labeled_classes]
-        return _mean(np.array(precisions).reshape(len(labeled_classes), len(counts)))
+        return _mean(self.by_class(counts))
+
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the AP50 of each class in each draw (C, B)."""
+        precisions: Values = np.full((self.labels.shape[1], len(counts)), np.nan)
+        for kind in np.flatnonzero(self.labels.any(axis=0)).tolist():
+            precisions[kind] = self._average_precision(kind, counts)
+        return precisions
 
     def _average_precision(self, kind: int, counts: IntArray) -> Values:
         """Return the AP50 of a class in each draw (B,), NaN if the draw has no label of the class."""
@@ -116,8 +129,8 @@ def _areas(drawn: IntArray, right: BoolArray, labels: IntArray) -> Values:
 class Answers:
     """The answers of a single-choice classifier on n images; the quality is the share of right answers."""
 
-    right: IntArray  # (n,) number of right answers
-    labeled: IntArray  # (n,) number of answers whose image has a class at all
+    right: IntArray  # (n, C) number of right answers, by the class that the annotator chose
+    labeled: IntArray  # (n, C) number of answers with a chosen class
 
     @property
     def size(self) -> int:
@@ -127,10 +140,15 @@ class Answers:
     def quality(self, counts: IntArray) -> Values:
         """Return the share of right answers in each draw.
 
-        >>> Answers(right=np.array([1, 0]), labeled=np.array([1, 1])).quality(np.array([[1, 1], [2, 0]])).tolist()
+        >>> answers = Answers(right=np.array([[1, 0], [0, 0]]), labeled=np.array([[1, 0], [0, 1]]))
+        >>> answers.quality(np.array([[1, 1], [2, 0]])).tolist()
         [0.5, 1.0]
         """
-        return _share(counts @ self.right, counts @ self.labeled)
+        return _share(counts @ self.right.sum(axis=1), counts @ self.labeled.sum(axis=1))
+
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the share of right answers among the images of each class, in each draw (C, B)."""
+        return _share(counts @ self.right, counts @ self.labeled).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +168,14 @@ class Rankings:
         >>> rankings.quality(np.array([[1, 1, 1], [2, 0, 1]])).round(3).tolist()
         [0.833, 1.0]
         """
-        times = counts[:, self.images]
-        labeled_classes = np.flatnonzero(self.true.any(axis=0))
-        precisions = [average_precision(self.probs[:, kind], self.true[:, kind], times) for kind in labeled_classes]
-        return _mean(np.array(precisions).reshape(-1, len(counts)))
+        return _mean(self.by_class(counts))
+
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the average precision of each class in each draw (C, B)."""
+        times, precisions = counts[:, self.images], np.full((self.true.shape[1], len(counts)), np.nan)
+        for kind in np.flatnonzero(self.true.any(axis=0)).tolist():
+            precisions[kind] = average_precision(self.probs[:, kind], self.true[:, kind], times)
+        return precisions
 
 
 def average_precision(scores: FloatArray | Values, true: BoolArray, times: IntArray) -> Values:
@@ -195,8 +217,12 @@ class Pixels:
         >>> pixels.quality(np.array([[1, 1], [2, 0]])).tolist()
         [0.5, 1.0]
         """
+        return _mean(self.by_class(counts))
+
+    def by_class(self, counts: IntArray) -> Values:
+        """Return the IoU of each class in each draw (C, B)."""
         shares = _share(counts @ self.both, counts @ self.either)
-        return _mean(np.where(counts @ self.labels > 0, shares, np.nan).T)
+        return np.where(counts @ self.labels > 0, shares, np.nan).T
 
 
 def _mean(values: Values) -> Values:
@@ -228,8 +254,17 @@ def places(names: Sequence[str]) -> tuple[IntArray, int]:
     (array([1, 1, 0]), 2)
     """
     tasks = [task_of(name) for name in names]
-    order = {task: place for place, task in enumerate(sorted(set(tasks)))}
+    order = {task: place for place, task in enumerate(tasks_of(names))}
     return np.array([order[task] for task in tasks], dtype=np.int64), len(order)
+
+
+def tasks_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the tasks of images in the order of `places`.
+
+    >>> tasks_of(["7-1", "7-20", "3"])
+    ('3', '7')
+    """
+    return tuple(sorted({task_of(name) for name in names}))
 
 
 def summed(rows: npt.ArrayLike, place: IntArray, size: int) -> Values:

@@ -20,6 +20,8 @@ projects/<id>/versions/<n>/label_review.json the label issues that the version f
 projects/<id>/versions/<n>/label_marks.json  tasks whose prediction carries a label-quality score
 projects/<id>/versions/<n>/tags/<hash of its name>/  of each control tag:
     weights.pt                               the model
+    evaluation.json                          the report of its evaluation
+    held_out.npz                             its answers on the held-out images, one by one
     pool-*.npz                               its predictions for the pool
     labeled/pool-*.npz                       its predictions for tasks with labels
     votes-*.npz                              a committee's predictions for the pool
@@ -32,9 +34,11 @@ import hashlib
 
 from backend.storage import Files
 
+ANSWERS = "held_out.npz"
 ASIDE = "project.aside.json"
 LABELED = "labeled"
 LAYOUT = "layout"
+REPORT = "evaluation.json"
 RUNS = "runs"
 TAGS = "tags"
 
@@ -96,6 +100,16 @@ def scored_folder(project_id: int, number: int, tag: str, *, labeled: bool = Fal
 def weights_file(project_id: int, number: int, tag: str) -> str:
     """Return the file with a tag's weights."""
     return f"{tag_folder(project_id, number, tag)}/weights.pt"
+
+
+def report_file(project_id: int, number: int, tag: str) -> str:
+    """Return the file with the report of the evaluation of a tag's model."""
+    return f"{tag_folder(project_id, number, tag)}/{REPORT}"
+
+
+def answers_file(project_id: int, number: int, tag: str) -> str:
+    """Return the file with a model's answers on the held-out images."""
+    return f"{tag_folder(project_id, number, tag)}/{ANSWERS}"
 
 
 def manifest_file(project_id: int, number: int) -> str:

@@ -10,16 +10,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from types import MappingProxyType
 
 from backend.errors import BusyError, ModelError, NotFoundError
 from backend.model_versions import ModelVersion
 from backend.storage import file_sha256
 from backend.store import records
+from backend.store.evaluations import Evaluations, StoredEvaluation
 from backend.store.guarded_files import check, open_store_files
 from backend.store.migration import migrate, migrate_project
 from backend.store.paths import (
+    ANSWERS,
     ASIDE,
     LABELED,
+    REPORT,
     TAGS,
     manifest_file,
     numbers_in,
@@ -43,10 +47,12 @@ from backend.store.records import (
 from backend.store.scored_pools import ScoredPools
 from backend.store.shard_codec import PoolShard
 
-__all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "version_name"]
+__all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "StoredEvaluation", "version_name"]
 
+_KEPT = ("manifest.json", "reserved", LABELED, TAGS, REPORT, ANSWERS)  # of a version that is pruned
 _RESTORE = "restore the file from a backup, or delete it"
 _ROLL_BACK = "roll back to another version (yolo-backend rollback), or restore the file from a backup"
+_NO_EVALUATIONS: Mapping[str, StoredEvaluation] = MappingProxyType({})
 
 
 class Store:
@@ -63,6 +69,7 @@ class Store:
         self.pointers = Pointers(self.files)
         self.tokens = FencingTokens(self.files)
         self.pools = ScoredPools(self.files)
+        self.evaluations = Evaluations(self.files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:
@@ -129,12 +136,17 @@ class Store:
         if number > max(numbers_in(self.files, versions_folder(project_id)), default=0):
             self.files.create(f"{version_folder(project_id, number)}/reserved", b"")
 
-    def publish(self, version: ModelVersion, weights: Mapping[str, Path]) -> None:
-        """Store a version, and make it the current one if it was promoted; a rejected version only leaves its manifest.
+    def publish(
+        self,
+        version: ModelVersion,
+        weights: Mapping[str, Path],
+        evaluations: Mapping[str, StoredEvaluation] = _NO_EVALUATIONS,
+    ) -> None:
+        """Store a version, and make it the current one if it was promoted; a rejected version leaves no weights.
 
-        `weights` maps the name of a tag to its file; a tag may have none. Publishing the same version twice changes
-        nothing. Raises ModelError if the weights are not those of the manifest, or if the number holds another version;
-        BusyError if the version's parent is no longer the current version.
+        `weights` maps the name of a tag to its file, `evaluations` to its evaluation; a tag may have none. Publishing
+        the same version twice changes nothing. Raises ModelError if the weights are not those of the manifest, or if
+        the number holds another version; BusyError if the version's parent is no longer the current version.
         """
         version = with_basis(replace(version, created=version.created.astimezone(UTC)))
         folder = version_folder(version.project_id, version.number)
@@ -154,6 +166,8 @@ class Store:
         for model in version.models if version.promoted else ():
             if file := weights.get(model.from_name):
                 self.files.put(file, weights_file(version.project_id, version.number, model.from_name))
+        for name, evaluation in evaluations.items():
+            self.evaluations.save(version.project_id, version.number, name, evaluation)
         self.files.write(manifest_file(version.project_id, version.number), data)
         if not version.promoted:
             return
@@ -243,7 +257,7 @@ class Store:
     def prune(self, project_id: int, keep: int) -> None:
         """Delete the weights, pools and rankings of all versions except the newest `keep` promoted ones.
 
-        All manifests stay. The current version and the serving version stay complete.
+        All manifests and evaluations stay. The current version and the serving version stay complete.
         """
         versions = self.versions(project_id)
         promoted = [version.number for version in versions if version.promoted]
@@ -255,7 +269,7 @@ class Store:
                 self.pools.clear(project_id, number)
                 for folder in version_folders(self.files, project_id, number):
                     for name in self.files.entries(folder):
-                        if name not in ("manifest.json", "reserved", LABELED, TAGS):
+                        if name not in _KEPT:
                             self.files.remove(f"{folder}/{name}")
 
     def _manifest(self, project_id: int, number: int) -> ModelVersion | None:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from backend.evaluation.bootstrap import Measured, measured
-from backend.evaluation.samples import Answers, Rankings, Sample, average_precision, places, summed
+from backend.evaluation.samples import Answers, Rankings, Sample, average_precision, places, summed, tasks_of
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray
 from backend.yolo.classifier import Classifier
@@ -28,7 +28,8 @@ def measure(model: Any, data_yaml: Path, imgsz: int, device: str) -> Measured:
     )
     true = multi_hot(labels, len(data["names"]))
     metrics = quality(probs, true, data["names"], multiple=classifier.multiple)
-    return measured(metrics, sample(probs, true, [path.stem for path in images], multiple=classifier.multiple))
+    names = [path.stem for path in images]
+    return measured(metrics, sample(probs, true, names, multiple=classifier.multiple), tasks=tasks_of(names))
 
 
 def sample(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple: bool) -> Sample:
@@ -39,9 +40,9 @@ def sample(probs: FloatArray, true: BoolArray, names: Sequence[str], *, multiple
     place, size = places(names)
     if multiple:
         return Rankings(place, probs, true, size)
-    labeled = true.any(axis=1)
-    sums = summed(np.stack([_right(probs, true) & labeled, labeled], axis=1), place, size).astype(np.int64)
-    return Answers(right=sums[:, 0], labeled=sums[:, 1])
+    chosen = true & (true.cumsum(axis=1) == 1)  # an image of one class counts once
+    right, labeled = (summed(rows, place, size) for rows in (chosen & _right(probs, true)[:, None], chosen))
+    return Answers(right=right.astype(np.int64), labeled=labeled.astype(np.int64))
 
 
 def _right(probs: FloatArray, true: BoolArray) -> BoolArray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend.evaluation.bootstrap import Measured, measured
-from backend.evaluation.samples import Matches, Mean, places, summed
+from backend.evaluation.samples import Matches, Mean, places, summed, tasks_of
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, YoloTask
 from backend.yolo import classifier_quality, semantic_segmentation
@@ -72,7 +72,8 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
         detections=validator.detections,
     )
     by_overlap = tuple(_matches(validator.matched, len(validator.names), place) for place in range(_OVERLAPS))
-    return measured(metrics, by_overlap[0], Mean(by_overlap))
+    tasks = tasks_of([image.name for image in validator.matched])
+    return measured(metrics, by_overlap[0], Mean(by_overlap), tasks=tasks)
 
 
 @dataclass(frozen=True, slots=True)

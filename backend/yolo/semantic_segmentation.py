@@ -19,7 +19,7 @@ import numpy as np
 from backend.datasets import reader
 from backend.evaluation.bootstrap import Measured, measured
 from backend.evaluation.matching import class_map
-from backend.evaluation.samples import Pixels, places, summed
+from backend.evaluation.samples import Pixels, places, summed, tasks_of
 from backend.geometry import masks
 from backend.model_versions import Metrics
 from backend.types import BoolArray, FloatArray, IntArray, Outline, Prediction, YoloTask
@@ -183,9 +183,10 @@ def measure(model: Any, data_yaml: Path, imgsz: int, device: str) -> Measured:
     boxes = sum(len(file.boxes) for file in data.val)
     metrics = Metrics(overall, overall, quality, images=len(data.val), boxes=boxes, detections=detections)
     counts = [[sum(box.label == name for box in file.boxes) for name in data.classes] for file in data.val]
-    place, size = places([file.path.stem for file in data.val])
+    names = [file.path.stem for file in data.val]
+    place, size = places(names)
     sums = (summed(counts_by_image, place, size) for counts_by_image in (overlap, union, counts))
-    return measured(metrics, Pixels(*sums))
+    return measured(metrics, Pixels(*sums), tasks=tasks_of(names))
 
 
 def _predicted_map(prediction: Prediction, model_classes: Sequence[str], classes: Sequence[str]) -> IntArray:

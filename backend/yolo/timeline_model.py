@@ -12,6 +12,7 @@ import numpy as np
 from backend.errors import MediaError, TrainingError
 from backend.evaluation import bootstrap
 from backend.evaluation.bootstrap import Measured
+from backend.evaluation.samples import tasks_of
 from backend.types import BoolArray, ControlTag, FloatArray, HyperParameters, LstmOptions
 from backend.yolo import classifier_quality, lstm
 from backend.yolo.classifier import TEMPORAL, Classifier
@@ -96,6 +97,5 @@ def _for_each_video(
 def measured(predictions: FramePredictions, labels: Sequence[str]) -> Measured:
     """Return the mean average precision over the labels of the frames, and the values per task for a bootstrap."""
     sample = classifier_quality.sample(predictions.probs, predictions.labels, predictions.tasks, multiple=True)
-    return bootstrap.measured(
-        classifier_quality.quality(predictions.probs, predictions.labels, labels, multiple=True), sample
-    )
+    metrics = classifier_quality.quality(predictions.probs, predictions.labels, labels, multiple=True)
+    return bootstrap.measured(metrics, sample, tasks=tasks_of(predictions.tasks))

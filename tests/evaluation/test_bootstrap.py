@@ -40,7 +40,7 @@ def test_95_percent_of_intervals_hold_the_true_quality() -> None:
     """Of 200 sets of 60 answers, each right with 70%, about 95% of the intervals hold 70%."""
     rng, hits = np.random.default_rng(0), 0
     for _ in range(200):
-        answers = Answers(right=(rng.random(60) < 0.7).astype(np.int64), labeled=np.ones(60, dtype=np.int64))
+        answers = Answers(right=(rng.random((60, 1)) < 0.7).astype(np.int64), labeled=np.ones((60, 1), dtype=np.int64))
         span = bootstrap.interval(answers, rng)
         assert span is not None
         hits += span[0] <= 0.7 <= span[1]
@@ -59,8 +59,11 @@ def test_more_images_make_it_narrower() -> None:
 def test_two_models_on_the_same_images_are_compared_image_by_image() -> None:
     """The interval of the difference is narrower, because a hard image is hard for both models."""
     rng = np.random.default_rng(2)
-    hard = rng.random(80) < 0.5
-    both = [Answers((~hard | (rng.random(80) < 0.1)).astype(np.int64), np.ones(80, dtype=np.int64)) for _ in range(2)]
+    hard = rng.random((80, 1)) < 0.5
+    both = [
+        Answers((~hard | (rng.random((80, 1)) < 0.1)).astype(np.int64), np.ones((80, 1), dtype=np.int64))
+        for _ in range(2)
+    ]
     span = bootstrap.difference(both[0], both[1], np.random.default_rng(0))
     single = bootstrap.interval(both[0], np.random.default_rng(0))
     assert span is not None

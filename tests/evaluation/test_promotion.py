@@ -20,7 +20,9 @@ def of(metrics: Metrics = GOOD, **changed: Any) -> Measured:
     """Return a measurement in which the share of right images is the metrics' quality."""
     changed_metrics = replace(metrics, **changed)
     right = np.arange(changed_metrics.images) < round(changed_metrics.map50 * changed_metrics.images)
-    return measured(changed_metrics, Answers(right.astype(np.int64), np.ones(changed_metrics.images, dtype=np.int64)))
+    return measured(
+        changed_metrics, Answers(right.astype(np.int64)[:, None], np.ones((changed_metrics.images, 1), dtype=np.int64))
+    )
 
 
 @pytest.mark.parametrize(

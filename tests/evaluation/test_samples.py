@@ -12,9 +12,10 @@ from backend.evaluation.samples import Answers, Mean
 
 def test_a_mean_of_samples_is_drawn_as_one() -> None:
     """mAP50-95 is the mean over ten overlaps on the same images."""
-    labeled = np.ones(2, dtype=np.int64)
-    both = Mean((Answers(np.array([1, 0]), labeled), Answers(np.array([0, 0]), labeled)))
+    labeled = np.ones((2, 1), dtype=np.int64)
+    both = Mean((Answers(np.array([[1], [0]]), labeled), Answers(np.array([[0], [0]]), labeled)))
     assert both.quality(np.array([[1, 1], [2, 0]])).tolist() == [0.25, 0.5]
+    assert both.by_class(np.array([[1, 1], [2, 0]])).tolist() == [[0.25, 0.5]]
     assert both.size == 2
 
 

@@ -19,7 +19,7 @@ def model(map50: float, images: int = 40) -> Measured:
     """Return a measurement in which the share `map50` of the images is right."""
     right = np.arange(images) < round(map50 * images)
     metrics = Metrics(map50, map50 / 2, {}, images, images, images)
-    return measured(metrics, Answers(right.astype(np.int64), np.ones(images, dtype=np.int64)))
+    return measured(metrics, Answers(right.astype(np.int64)[:, None], np.ones((images, 1), dtype=np.int64)))
 
 
 def never() -> list[Measured]:

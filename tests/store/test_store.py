@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from backend.errors import BusyError, ModelError, NotFoundError, StoreError
+from backend.evaluation.held_out_report import EvaluationReport, HeldOutAnswers, LearnedLabels
+from backend.evaluation.judged_images import PictureAnswers
 from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
@@ -29,7 +31,7 @@ from backend.storage import LocalFiles, file_sha256
 from backend.store import paths, shard_codec
 from backend.store.shard_codec import ShardArrays
 from backend.store.shard_codec import read as read_shard
-from backend.store.store import PoolShard, PoolSigns, ProjectRecord, Store, version_name
+from backend.store.store import PoolShard, PoolSigns, ProjectRecord, Store, StoredEvaluation, version_name
 from backend.types import Column, Prediction, Ranking
 from tests.support import with_model
 
@@ -235,6 +237,28 @@ def test_many_threads_share_a_secret(local: Store) -> None:
 
 
 # Versions
+
+
+def test_the_evaluations_of_pruned_and_rejected_versions_stay(
+    store: Store, reopen: Callable[[], Store], tmp_path: Path
+) -> None:
+    weights, evaluation = weights_file(tmp_path), evaluated()
+    for number, promoted in enumerate((True, False, True), 1):
+        parent = 1 if number > 1 else None
+        version = replace(make_version(weights, store.reserve_number(7)), promoted=promoted, parent=parent)
+        store.publish(version, {"label": weights}, {"label": evaluation})
+    store.prune(7, keep=1)
+    reopened = reopen()
+    for number in (1, 2, 3):
+        assert reopened.evaluations.report(7, number, "label") == evaluation.report
+        assert reopened.evaluations.answers(7, number, "label") == evaluation.answers
+    with pytest.raises(ModelError, match="missing"):
+        reopened.weights(reopened.version(7, 1), "label")
+
+
+def evaluated() -> StoredEvaluation:
+    report = EvaluationReport(("cat",), LearnedLabels(2, 3, {"cat": 3}), None, None)
+    return StoredEvaluation(report, HeldOutAnswers((PictureAnswers(7, 0, 1, 0, 0),), None))
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.datasets import writer
-from backend.evaluation import matching
+from backend.evaluation import held_out_report, matching
 from backend.evaluation.bootstrap import Measured
+from backend.evaluation.held_out_report import HeldOutAnswers, HeldOutReport
+from backend.evaluation.judged_images import JudgedImage, judge_frames, judge_image
 from backend.evaluation.matching import Detections
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.training.snapshot import TagPlan
 from backend.model_versions import Calibration
 from backend.policy import judgement
 from backend.policy.judgement import Judgement
+from backend.types import frame_step
 from backend.yolo import evaluate, timeline_model
 from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details, quality
@@ -29,6 +32,7 @@ class Evaluation:
     judgement: Judgement
     calibration: Calibration
     class_quality: Mapping[str, float]  # PPAL's quality of each class that the challenger matched
+    held_out: tuple[HeldOutReport, HeldOutAnswers] | None = None  # None: no image is held out
 
 
 def evaluate_challenger(
@@ -56,9 +60,16 @@ def evaluate_challenger(
         quality=quality(plan.tag),
         chosen=chosen,
     )
-    detections = validation_detections(plan, trained.weights, measured[0][1])
+    challenger, videos = measured[0]
+    judged = judged_images(plan, trained.weights, videos)
+    detections = None if judged is None else _joined(plan, judged)
+    calibration = judgement.calibration_of(detections)
+    held_out = None
+    if judged is not None and detections is not None:
+        labels, temperature = plan.tag.labels, calibration.temperature
+        held_out = held_out_report.report_held_out(judged, detections, challenger, labels, temperature)
     class_quality = judgement.class_quality_of(detections, plan.tag.labels)
-    return Evaluation(outcome, judgement.calibration_of(detections), class_quality)
+    return Evaluation(outcome, calibration, class_quality, held_out)
 
 
 def _measure_on_labels(plan: TagPlan, models: Sequence[Path], folder: Path, left_out: LeftOut) -> list[Measured]:
@@ -80,12 +91,31 @@ def _measure(
 
 
 def validation_detections(plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:
-    """Predict the validation images, or use the predictions of `videos`; None if the images are not held out."""
+    """Return the detections on the validation images; None if the images are not held out."""
+    judged = judged_images(plan, weights, videos)
+    return None if judged is None else _joined(plan, judged)
+
+
+def judged_images(
+    plan: TagPlan, weights: Path, videos: FramePredictions | None = None
+) -> tuple[JudgedImage, ...] | None:
+    """Predict the validation images and match them, or take the predictions of `videos`.
+
+    None if the images are not held out.
+    """
     if not plan.split.held_out:
         return None
     if videos is not None:
-        return matching.answers(videos.probs, videos.labels)
+        return judge_frames(videos.probs, videos.labels, videos.tasks, frame_step(plan.tag.attributes))
+    tag, images = plan.tag, plan.split.val
     predictor = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
-    predictions = predictor.predict([image.path for image in plan.split.val])
-    pairs = zip(predictions, (image.boxes for image in plan.split.val), strict=True)
-    return matching.detections(pairs, plan.tag.labels, plan.tag.task, multiple=plan.tag.multiple)
+    return tuple(
+        judge_image(image.task_id, image.frame, prediction, image.boxes, tag.labels, tag.task, multiple=tag.multiple)
+        for image, prediction in zip(images, predictor.predict([image.path for image in images]), strict=True)
+    )
+
+
+def _joined(plan: TagPlan, judged: Sequence[JudgedImage]) -> Detections:
+    """Return the detections of all images."""
+    single = plan.tag.task == "classify" and not plan.tag.multiple
+    return matching.joined([image.detections for image in judged], len(plan.tag.labels), single=single)

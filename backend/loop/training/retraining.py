@@ -154,8 +154,13 @@ def publish(
     for candidate in candidates:
         timings |= {stage: timings[stage] + spent for stage, spent in candidate.timings.items()}
     models = [model for model, _ in chosen]
+    evaluations = {
+        model.from_name: candidate.evaluation
+        for model, candidate in zip(models, candidates, strict=True)
+        if candidate.evaluation and model.sha256 == candidate.challenger.sha256
+    }
     version = _version(context, labels, models, parent, promoted=promoted, timings=timings)
-    context.store.publish(version, {model.from_name: path for model, path in chosen if path})
+    context.store.publish(version, {model.from_name: path for model, path in chosen if path}, evaluations)
     return version
 
 

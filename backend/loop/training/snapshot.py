@@ -38,6 +38,7 @@ class TagPlan:
     snapshot: TrainingSnapshot
     split: Split
     videos: tuple[LabeledVideo, ...] = ()  # if an LSTM learns their frames in order
+    sources: Mapping[int, int] = field(default_factory=dict)  # task id -> `ControlTag.source`
 
     @property
     def learned_videos(self) -> tuple[LabeledVideo, ...]:
@@ -156,7 +157,8 @@ def _plan(
         val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),
     )
-    return TagPlan(record, settings, tag, snapshot, split, tuple(read.videos))
+    sources = {task.task.id: tag.source(task.task) for task in annotated}
+    return TagPlan(record, settings, tag, snapshot, split, tuple(read.videos), sources)
 
 
 def split_of(read: ReadLabels, val_share: float, project_id: int) -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,9 +15,11 @@ from typing import Any
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage
 from backend.errors import MediaError
+from backend.evaluation.held_out_report import EvaluationReport, LearnedLabels
 from backend.labelstudio.tags.timelinelabels import epochs, lstm
 from backend.loop.context import Context
 from backend.loop.served_models import open_base, tag_base_model
+from backend.loop.training import labels_since
 from backend.loop.training.challenger_evaluation import Evaluation, evaluate_challenger
 from backend.loop.training.snapshot import TagPlan
 from backend.media.task_errors import task_error
@@ -24,6 +27,7 @@ from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.training_start import Origin, starts_from_served
 from backend.storage import file_sha256
+from backend.store.store import StoredEvaluation
 from backend.types import ControlTag, HyperParameters, LstmOptions
 from backend.yolo import timeline_model, training
 from backend.yolo.base_weights import BaseWeights
@@ -56,6 +60,7 @@ class Candidate:
     fallback: TagModel
     fallback_weights: Path | None
     timings: Mapping[str, float]  # seconds per stage
+    evaluation: StoredEvaluation | None = None  # of the challenger
 
 
 def champion_of(context: Context, version: ModelVersion | None, tag: ControlTag) -> Champion | None:
@@ -103,7 +108,18 @@ def train(
     }
     judgement = evaluation.judgement
     model = _model(context, plan, origin, start, trained, evaluation)
-    return Candidate(model, trained.weights, judgement.promoted, *_fallback(model, before, judgement.champion), timings)
+    fallback = _fallback(model, before, judgement.champion)
+    stored = stored_evaluation(context, plan, evaluation)
+    return Candidate(model, trained.weights, judgement.promoted, *fallback, timings, stored)
+
+
+def stored_evaluation(context: Context, plan: TagPlan, evaluation: Evaluation) -> StoredEvaluation:
+    """Return the evaluation of a challenger as it is stored beside the version."""
+    report, answers = evaluation.held_out or (None, None)
+    boxes = [box.label for image in plan.split.train for box in image.boxes]
+    learned = LearnedLabels(len(plan.split.train), len(boxes), Counter(boxes))
+    since = labels_since.labeled_since(context, plan)
+    return StoredEvaluation(EvaluationReport(plan.tag.labels, learned, report, since), answers)
 
 
 def note_left_out(context: Context, plan: TagPlan, task_id: int, error: MediaError) -> None:

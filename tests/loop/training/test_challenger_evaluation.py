@@ -16,10 +16,13 @@ from backend.geometry import masks
 from backend.labelstudio import label_config
 from backend.loop.training import challenger_evaluation
 from backend.policy.judgement import calibration_of
+from backend.store import evaluations
 from backend.types import WHOLE, LabeledBox, Prediction
 from backend.yolo.predictors import load_predictor
+from backend.yolo.tasks import details
 from backend.yolo.training import Trained
-from tests import squares
+from tests import drawings, kinds, squares
+from tests.kinds import KINDS
 from tests.loop.training.test_tag_training import halves, plan
 from tests.squares import Learned
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo
@@ -157,3 +160,31 @@ def test_images_that_the_model_learned_from_do_not_calibrate_it(
     assert (calibration.temperature, calibration.detections) == (1.0, 0)
     assert "no validation images" in calibration.reason
     assert detections is None
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "Video" not in name and "Timeline" not in name])
+def test_each_annotation_type_has_a_report_of_its_held_out_images(name: str, tmp_path: Path) -> None:
+    kind = KINDS[name]
+    tag = kind.tag()
+    pictures = drawings.pictures(tmp_path / "pictures", kind.draw, 12, seed=0)
+    labeled = tuple(replace(picture, boxes=tuple(kinds.drawn(tag, picture))) for picture in pictures)
+    split = Split(labeled[:2], labeled[2:], held_out=True)
+    tag_plan = replace(plan(split), tag=tag)
+    weights = tiny_yolo(tmp_path / "tiny.pt", tag.labels, task=kind.task, **kind.options)
+    data_yaml = writer.write(split, tag.labels, tmp_path / "data", tag.task, details(tag))
+    trained = Trained(weights, epochs=1, seconds=1.0, losses_finite=True)
+    evaluation = challenger_evaluation.evaluate_challenger(tag_plan, trained, None, data_yaml, never_left_out)
+    assert evaluation.held_out is not None
+    report, answers = evaluation.held_out
+    assert report.images == len(answers.pictures) == 10
+    assert len(report.confusion) == len(tag.labels) + 1
+    assert sum(part.count for part in report.raw) == sum(part.count for part in report.calibrated) > 0
+    metrics = evaluation.judgement.challenger
+    assert {quality.label: quality.quality for quality in report.class_quality if quality.quality is not None} == dict(
+        metrics.class_ap50
+    )
+    stored = evaluations.decode(evaluations.encode(answers), where="here")
+    assert stored.pictures == answers.pictures
+    assert stored.sample is not None
+    once = np.ones((1, len(stored.sample.tasks)), np.int64)
+    assert stored.sample.sample.quality(once)[0] == pytest.approx(metrics.map50, abs=1e-6)

@@ -11,6 +11,7 @@ import pytest
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import Split
 from backend.errors import BusyError, TrainingError
+from backend.evaluation.held_out_report import EvaluationReport, LearnedLabels
 from backend.labelstudio import label_config
 from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
@@ -21,7 +22,7 @@ from backend.loop.training.tag_training import Candidate
 from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
 from backend.settings import Settings
 from backend.storage import file_sha256
-from backend.store.store import ProjectRecord
+from backend.store.store import ProjectRecord, StoredEvaluation
 from backend.types import Json, Task
 from tests.support import CLASSES, CONFIG, ImageSite, open_context, tiny_yolo
 
@@ -80,6 +81,16 @@ def test_a_tag_whose_challenger_is_worse_keeps_its_model(context: Context, tmp_p
     assert [tag_model.carried for tag_model in version.models] == [True, False]
     assert version.reason == "label: not published: worse; the previous model stays; quality: published"
     assert version.timings == {"prepare": 1.0, "train": 4.0, "evaluate": 0.0}
+
+
+def test_only_the_evaluations_of_published_challengers_are_stored(context: Context, tmp_path: Path) -> None:
+    report = EvaluationReport(("cat",), LearnedLabels(2, 3, {"cat": 3}), None, None)
+    stored = StoredEvaluation(report, None)
+    worse = candidate(tmp_path, "label", accepted=False, fallback="old boxes")
+    better = candidate(tmp_path, "quality", accepted=True)
+    published(context, replace(worse, evaluation=stored), replace(better, evaluation=stored))
+    assert context.store.evaluations.report(7, 1, "label") is None
+    assert context.store.evaluations.report(7, 1, "quality") == report
 
 
 def test_a_tag_that_was_never_trained_may_wait(context: Context, tmp_path: Path) -> None:
