@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.evaluation import basis, bootstrap
 from backend.evaluation.bootstrap import Measured
-from backend.evaluation.judged_images import NOTHING, Answer, JudgedImage, PictureAnswers, sample_of, shown_answers
+from backend.evaluation.judged_images import NOTHING, ShownAnswer, JudgedImage, PictureAnswers, sample_of, shown_answers
 from backend.evaluation.matching import Detections
 from backend.evaluation.paired_comparison import TaskSample
 from backend.evaluation.reliability import ReliabilityBin, reliability
@@ -80,7 +80,7 @@ class Mistake:
 
     task_id: int
     frame: int
-    answer: Answer
+    answer: ShownAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def confusion(pictures: Iterable[PictureAnswers], classes: int) -> tuple[tuple[i
     The last row counts detections of nothing, the last column missed labels.
 
     >>> box = (0.0, 0.0, 10.0, 10.0)
-    >>> answers = (Answer(0, 0, 0.9, box), Answer(0, 1, 0.8, box), Answer(1, NOTHING, 0.5, box))
+    >>> answers = (ShownAnswer(0, 0, 0.9, box), ShownAnswer(0, 1, 0.8, box), ShownAnswer(1, NOTHING, 0.5, box))
     >>> confusion([PictureAnswers(1, 0, 1, 2, 1, answers)], 2)
     ((1, 0, 0), (1, 0, 0), (0, 1, 0))
     """

@@ -42,7 +42,7 @@ class JudgedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownAnswer:
     """A detection that people see, and the label that it covers; or a label that no such detection covers."""
 
     predicted: int  # class; NOTHING: no detection covers the label
@@ -66,7 +66,7 @@ class PictureAnswers:
     hits: int  # right detections
     extra: int  # detections that cover no label of their class
     missed: int  # labels that no detection of their class covers
-    answers: tuple[Answer, ...] = field(default=())  # by falling confidence; empty if too many pictures are stored
+    answers: tuple[ShownAnswer, ...] = field(default=())  # by falling confidence; empty if too many pictures are stored
 
     @property
     def f1(self) -> float:
@@ -154,7 +154,7 @@ def shown_answers(judged: JudgedImage) -> PictureAnswers:
         covers |= _confused(judged, [int(row) for row in shown if int(row) not in covers], set(covers.values()))
     answers = [_answer(judged, int(row), covers.get(int(row))) for row in shown]
     answers += [
-        Answer(NOTHING, int(judged.labels[row]), 0.0, _percent(judged.label_boxes[row]))
+        ShownAnswer(NOTHING, int(judged.labels[row]), 0.0, _percent(judged.label_boxes[row]))
         for row in sorted(set(range(len(judged.labels))) - set(covers.values()))
         if judged.labels[row] >= 0
     ]
@@ -175,12 +175,12 @@ def _confused(judged: JudgedImage, rows: Sequence[int], taken: set[int]) -> dict
     return covers
 
 
-def _answer(judged: JudgedImage, row: int, label: int | None) -> Answer:
+def _answer(judged: JudgedImage, row: int, label: int | None) -> ShownAnswer:
     detections, box = judged.detections, _percent(judged.boxes[row])
     predicted, confidence = int(detections.classes[row]), round(float(detections.confidence[row]), 4)
     if label is None:
-        return Answer(predicted, NOTHING, confidence, box)
-    return Answer(predicted, int(judged.labels[label]), confidence, box, _percent(judged.label_boxes[label]))
+        return ShownAnswer(predicted, NOTHING, confidence, box)
+    return ShownAnswer(predicted, int(judged.labels[label]), confidence, box, _percent(judged.label_boxes[label]))
 
 
 def _percent(box: Boxes) -> PercentBox:

@@ -48,16 +48,16 @@ def compare_samples(before: TaskSample, after: TaskSample, draws: int = bootstra
     drawn = rng.multinomial(len(common), np.full(len(common), 1 / len(common)), size=draws)
     counts = np.concatenate([np.ones((1, len(common)), np.int64), drawn])
     sides = [(side, _on_tasks(side.tasks, common, counts)) for side in (before, after)]
-    overall = [side.sample.quality(times) for side, times in sides]
     by_class = [dict(zip(side.classes, side.sample.by_class(times), strict=True)) for side, times in sides]
-    in_both = [name for name in after.classes if name in by_class[0]]
-    pairs = [("", *overall), *((name, by_class[0][name], by_class[1][name]) for name in in_both)]
+    overall = [{"": side.sample.quality(times)} for side, times in sides]
+    first, second = (whole | of_class for whole, of_class in zip(overall, by_class, strict=True))
+    pairs = [(label, first[label], second[label]) for label in ("", *after.classes) if label in first]
     return PairedComparison(
         len(common),
         tuple(
-            PairedQuality(label, float(first[0]), float(second[0]), _interval(second - first, len(common)))
-            for label, first, second in pairs
-            if np.isfinite(first[0]) and np.isfinite(second[0])
+            PairedQuality(label, float(old[0]), float(new[0]), _interval(new - old, len(common)))
+            for label, old, new in pairs
+            if np.isfinite(old[0]) and np.isfinite(new[0])
         ),
     )
 

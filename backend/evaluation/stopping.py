@@ -17,6 +17,7 @@ CERTAIN = 0.1  # mean uncertainty, in [0, 1]
 STABLE_ROUNDS, STABLE_F1 = 3, 0.98
 WORTH_PER_100 = 0.005  # mAP50 per 100 labels
 ENOUGH_SIGNS = 2
+POWERS = np.arange(5, 301) / 100  # that a power law may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def fit_power_law(labels: Sequence[int], scores: Sequence[float]) -> PowerLaw:
     if (n < 1).any():
         raise ValueError(f"label counts {labels} must be at least 1")
     best, least = PowerLaw(float(y.mean()), 0.0, 1.0), float(((y - y.mean()) ** 2).sum())
-    for power in np.arange(5, 301) / 100:
+    for power in POWERS:
         design = np.stack([np.ones_like(n), -(n**-power)], axis=1)
         (limit, scale), *_ = np.linalg.lstsq(design, y, rcond=None)
         error = float(((design @ (limit, scale) - y) ** 2).sum())

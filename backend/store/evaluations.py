@@ -7,19 +7,19 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from backend.errors import ModelError
 from backend.evaluation.held_out_report import EvaluationReport, HeldOutAnswers
-from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.paired_comparison import TaskSample
 from backend.evaluation.samples import Answers, Matches, Pixels, Rankings, Sample
 from backend.storage import Files
 from backend.store import records
 from backend.store.paths import answers_file, report_file
+from backend.store.records import PicturesFile, ReportFile
 
 _SAMPLES = MappingProxyType({kind.__name__: kind for kind in (Matches, Answers, Rankings, Pixels)})
 _FORGET = "delete the file; the page then shows no report of this version"
@@ -34,22 +34,6 @@ class StoredEvaluation:
     answers: HeldOutAnswers | None  # None: no image is held out
 
 
-class ReportFile(BaseModel):
-    """The report of a model's evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-    format: Literal[1] = 1
-    report: EvaluationReport
-
-
-class PicturesFile(BaseModel):
-    """The answers on the held-out images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-    format: Literal[1] = 1
-    pictures: tuple[PictureAnswers, ...]
-
-
 class Evaluations:
     """The evaluations of the models of all versions; a version of an earlier release has none."""
 
@@ -61,7 +45,7 @@ class Evaluations:
         """Write the evaluation of a tag's model; `tag` is the tag's name in the store."""
         if evaluation.answers is not None:
             self._files.write(answers_file(project_id, number, tag), encode(evaluation.answers))
-        data = ReportFile(report=evaluation.report).model_dump_json().encode()
+        data = ReportFile(report=evaluation.report).encode()
         self._files.write(report_file(project_id, number, tag), data)
 
     def report(self, project_id: int, number: int, tag: str, sha256: str = "") -> EvaluationReport | None:

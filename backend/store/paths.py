@@ -41,6 +41,7 @@ LAYOUT = "layout"
 REPORT = "evaluation.json"
 RUNS = "runs"
 TAGS = "tags"
+WEIGHTS = "weights.pt"
 
 
 def project_folder(project_id: int) -> str:
@@ -99,7 +100,7 @@ def scored_folder(project_id: int, number: int, tag: str, *, labeled: bool = Fal
 
 def weights_file(project_id: int, number: int, tag: str) -> str:
     """Return the file with a tag's weights."""
-    return f"{tag_folder(project_id, number, tag)}/weights.pt"
+    return f"{tag_folder(project_id, number, tag)}/{WEIGHTS}"
 
 
 def report_file(project_id: int, number: int, tag: str) -> str:

@@ -10,6 +10,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.errors import ModelError
+from backend.evaluation.held_out_report import EvaluationReport
+from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.label_quality import LabelIssue, Thresholds
 from backend.model_versions import Metrics, ModelVersion
 from backend.sampling.bandit import Reward
@@ -120,6 +122,18 @@ class ReviewFile(_FirstFormat):
     shards: tuple[int, ...] = ()
     thresholds: dict[str, Thresholds] = {}
     rules: str = ""
+
+
+class ReportFile(_FirstFormat):
+    """The report of a model's evaluation."""
+
+    report: EvaluationReport
+
+
+class PicturesFile(_FirstFormat):
+    """A model's answers on the held-out images."""
+
+    pictures: tuple[PictureAnswers, ...]
 
 
 class MarksFile(_FirstFormat):

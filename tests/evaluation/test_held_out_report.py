@@ -18,7 +18,7 @@ from backend.evaluation.held_out_report import (
     report_held_out,
     worst_mistakes,
 )
-from backend.evaluation.judged_images import NOTHING, Answer, JudgedImage, PictureAnswers, judge_image, sample_of
+from backend.evaluation.judged_images import NOTHING, ShownAnswer, JudgedImage, PictureAnswers, judge_image, sample_of
 from backend.model_versions import Metrics
 from backend.types import LabeledBox, Prediction
 
@@ -74,6 +74,7 @@ def test_each_class_has_its_quality_with_an_interval() -> None:
         assert quality.labels == (true == kind).sum()
         assert quality.quality == pytest.approx((predicted == kind)[true == kind].mean())
         assert quality.interval is not None
+        assert quality.quality is not None
         assert quality.interval[0] < quality.quality < quality.interval[1]
 
 
@@ -85,8 +86,8 @@ def test_a_class_without_held_out_labels_has_no_quality() -> None:
     assert (owl.label, owl.quality, owl.interval, owl.labels) == ("owl", None, None, 0)
 
 
-def answer(predicted: int, labeled: int, confidence: float = 0.0, side: float = 10.0) -> Answer:
-    return Answer(predicted, labeled, confidence, (0.0, 0.0, side, side))
+def answer(predicted: int, labeled: int, confidence: float = 0.0, side: float = 10.0) -> ShownAnswer:
+    return ShownAnswer(predicted, labeled, confidence, (0.0, 0.0, side, side))
 
 
 def test_the_worst_mistakes_are_confident_or_large() -> None:
