@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.evaluation import basis, bootstrap
 from backend.evaluation.bootstrap import Measured
-from backend.evaluation.judged_images import NOTHING, ShownAnswer, JudgedImage, PictureAnswers, sample_of, shown_answers
+from backend.evaluation.judged_images import NOTHING, JudgedImage, PictureAnswers, ShownAnswer, sample_of, shown_answers
 from backend.evaluation.matching import Detections
 from backend.evaluation.paired_comparison import TaskSample
 from backend.evaluation.reliability import ReliabilityBin, reliability

@@ -18,7 +18,7 @@ from backend.evaluation.held_out_report import (
     report_held_out,
     worst_mistakes,
 )
-from backend.evaluation.judged_images import NOTHING, ShownAnswer, JudgedImage, PictureAnswers, judge_image, sample_of
+from backend.evaluation.judged_images import NOTHING, JudgedImage, PictureAnswers, ShownAnswer, judge_image, sample_of
 from backend.model_versions import Metrics
 from backend.types import LabeledBox, Prediction
 

@@ -18,7 +18,7 @@ from backend.evaluation.held_out_report import (
     LearnedLabels,
     Mistake,
 )
-from backend.evaluation.judged_images import ShownAnswer, PictureAnswers
+from backend.evaluation.judged_images import PictureAnswers, ShownAnswer
 from backend.evaluation.paired_comparison import TaskSample
 from backend.evaluation.reliability import ReliabilityBin
 from backend.evaluation.samples import Answers, Matches, Mean, Pixels, Rankings, Sample
