@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console, RenderableType
 
 from backend.acquisition import Acquisition
+from backend.loop.checks.finding import Finding
 from backend.model_versions import ModelVersion
 from backend.types import Ranking
 from backend.web.status_schemas import VersionOut, version_out
@@ -43,6 +45,20 @@ class PlaceOut(BaseModel):
     task: int
     value: float
     explored: bool  # drawn at random
+
+
+class FindingOut(BaseModel):
+    """A check as `yolo-backend doctor --json` prints it."""
+
+    subject: str
+    ok: bool
+    detail: str
+    fix: str
+
+
+def findings(outcomes: Sequence[Finding]) -> list[FindingOut]:
+    """Return the outcomes of checks."""
+    return [FindingOut(**asdict(outcome)) for outcome in outcomes]
 
 
 def listed_versions(versions: Sequence[ModelVersion], serving: str) -> list[ListedVersionOut]:

@@ -1,4 +1,7 @@
-"""How a command starts (settings from the environment, logging, redis, the context), and how a signal ends it."""
+"""How a command starts (settings from the environment, logging, redis, the context), and how a signal ends it.
+
+`--help` imports this module, so what takes long to import is imported inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
-from redis.exceptions import RedisError
 
-from backend import settings as settings_table
 from backend.cli.log_lines import JsonFormatter, LineFormatter
 from backend.errors import BackendError, SettingError
-from backend.web.origins import is_loopback
 
 if TYPE_CHECKING:
     from backend.loop.context import Context
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 def read_settings(**overrides: object) -> Settings:
     """Return the settings of the environment with `overrides`, and start logging; raises SettingError."""
+    from backend import settings as settings_table
+
     settings = settings_table.from_env(os.environ, **overrides)
     log_to_stderr(settings.log_level, settings.log_format)
     return settings
@@ -34,6 +36,8 @@ def read_settings(**overrides: object) -> Settings:
 
 def check_access(settings: Settings) -> None:
     """Raise SettingError for a user without a password or the reverse, and for a public server without a password."""
+    from backend.web.origins import is_loopback
+
     user, password = settings.basic_auth_user, settings.basic_auth_pass
     if bool(user) != bool(password):
         missing = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
@@ -54,6 +58,7 @@ def check_access(settings: Settings) -> None:
 def with_redis(settings: Settings) -> Settings:
     """Return the settings if their redis answers; raises BackendError if it does not, or none is set."""
     from redis import Redis
+    from redis.exceptions import RedisError
 
     if not settings.redis_url:
         raise BackendError(
@@ -106,21 +111,41 @@ def check_label_studio(settings: Settings, *, required: bool) -> None:
         typer.echo(f"Label Studio: {settings.label_studio_url} as {user}", err=True)
 
 
-def machine_message(error: OSError | MemoryError | RedisError) -> str:
-    """Return the message for an error of the machine: a full disk, a missing right, no memory, no redis."""
+def machine_message(error: Exception) -> str:
+    """Return the message for an error of the machine: a full disk, a missing right, no memory, no redis.
+
+    It is "" for any other error.
+    """
+    from redis.exceptions import RedisError
+
     from backend.store.guarded_files import cure_of
 
     if isinstance(error, MemoryError):
         return str(BackendError("the machine has no memory left", fix="close other programs, or lower BATCH or IMGSZ"))
     if isinstance(error, RedisError):
         return str(BackendError(f"redis does not answer: {error}", fix="start redis, then run the command again"))
+    if not isinstance(error, OSError):
+        return ""
     where = str(Path(error.filename).absolute()) if isinstance(error.filename, str) else ""
     return str(BackendError(error.strerror or str(error), where=where, fix=cure_of(error)))
 
 
+class _CurrentStderr(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment, so that a progress bar moves down for each line."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream to write to."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Ignore the stream that the base class sets once."""
+
+
 def log_to_stderr(level: str, log_format: str = "text") -> None:
     """Log to stderr from `level` on, as lines of text or, with `log_format` "json", as JSON objects."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _CurrentStderr()
     if log_format == "json":
         from backend.queue.log_fields import JobFields
 

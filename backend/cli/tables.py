@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -16,6 +20,7 @@ from backend.loop.project_status import Status
 from backend.model_versions import ModelVersion
 from backend.types import Ranking
 
+_BAR_WIDTH = 40  # characters
 _REWARDS = 5  # the newest rounds whose gain is shown
 
 
@@ -88,9 +93,11 @@ def status(project: Status) -> Group:
     table.add_row("Label Studio", f"answered at {project.label_studio.reached}" if project.label_studio.reached else "")
     for warning in project.label_studio.warnings:
         table.add_row("warning", warning)
-    eta = f", {training.eta_s:.0f} s left" if training.eta_s is not None else ""
-    stage = f" {training.stage} {training.progress:.0%}{eta}" if training.state == "running" else ""
+    details = f", {training.details}" if training.details else ""
+    stage = f" {training.stage} {training.progress:.0%}{details}" if training.state == "running" else ""
     table.add_row("training", f"{training.state}{stage} {training.error}".strip())
+    if training.state == "running":
+        table.add_row("", ProgressBar(1.0, training.progress, width=_BAR_WIDTH))
     if run:
         table.add_row("scoring", f"{run.done} of {run.total} tasks")
     if project.ranking_error:
@@ -114,3 +121,11 @@ def status(project: Status) -> Group:
     for task_id, reason in list(project.failures.items())[:20]:
         table.add_row(f"task {task_id}", reason)
     return Group(table, versions(project.versions, project.version))
+
+
+def live(draw: Callable[[], RenderableType], every_s: float) -> None:
+    """Show what `draw` returns on a screen of its own, anew every `every_s` seconds, until Ctrl-C."""
+    with suppress(KeyboardInterrupt), Live(draw(), screen=True, auto_refresh=False) as screen:
+        while True:
+            time.sleep(every_s)
+            screen.update(draw(), refresh=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError
 from backend.evaluation.label_quality import SUSPECT
-from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
+from backend.labelstudio.client.connection import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.client.projects import webhooks_to
 from backend.loop import studio_state
 from backend.loop.context import Context
@@ -170,3 +170,43 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
     if attached.error_message:
         raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="correct what the message names")
     return (*done, *configure(context, Jobs(context.redis), project_id, set_sampling=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Attachments:
+    """What Label Studio holds of this backend in a project."""
+
+    backends: tuple[BackendInfo, ...]
+    webhooks: tuple[WebhookInfo, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One line for each."""
+        models = (f'the model "{backend.title}" at {backend.url}' for backend in self.backends)
+        return (*models, *(f"the webhook to {hook.url}" for hook in self.webhooks))
+
+
+def attachments(context: Context, project_id: int) -> Attachments:
+    """Return the models and webhooks of this backend in a project; raises NotFoundError for an unknown project.
+
+    A webhook is ours if it has our secret header. Ours are also those to the address at which the project was
+    connected, to BACKEND_URL, and to the address of a webhook of ours.
+    """
+    projects, record = context.label_studio.projects, context.store.project(project_id)
+    projects.get(project_id)  # raises NotFoundError, where Label Studio would answer 400
+    hooks, header = projects.webhooks(project_id), (WEBHOOK_HEADER, context.store.secret())
+    signed = {hook.url.rstrip("/").removesuffix("/webhook") for hook in hooks if header in hook.headers.items()}
+    urls = signed | {context.settings.backend_url.rstrip("/"), record.backend_url if record else ""} - {""}
+    return Attachments(
+        tuple(backend for backend in projects.backends(project_id) if backend.url.rstrip("/") in urls),
+        tuple(hook for hook in hooks if any(webhooks_to(url, [hook]) for url in urls)),
+    )
+
+
+def disconnect(context: Context, project_id: int, attached: Attachments) -> None:
+    """Remove the models and webhooks from Label Studio, and put the project aside; its versions stay in the store."""
+    for backend in attached.backends:
+        context.label_studio.projects.delete_backend(backend.id)
+    for hook in attached.webhooks:
+        context.label_studio.projects.delete_webhook(hook.id)
+    context.store.put_aside(project_id)  # last: Label Studio calls /setup of a model before it removes it

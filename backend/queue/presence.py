@@ -1,4 +1,4 @@
-"""What workers write to redis for /ready: which workers are alive, and when the last reconcile ended."""
+"""Signs of life in redis: which workers are alive, when the last reconcile ended, and the last event of a project."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from redis import Redis
 
 ALIVE_S = 20  # a `yolo-backend worker` that has not written for this long counts as gone
+EVENT_S = 30 * 24 * 3600  # how long the time of a project's last event stays
 _RECONCILED = "reconciled"
 
 
@@ -33,6 +34,16 @@ def note_reconcile(redis: Redis) -> None:
 def last_reconcile(redis: Redis) -> str:
     """Return when the last reconcile ended, in UTC; "" if there was none."""
     return _text(redis.get(_RECONCILED) or "")
+
+
+def note_event(redis: Redis, project_id: int) -> None:
+    """Write that a webhook of Label Studio came for a project."""
+    redis.set(f"event:{project_id}", datetime.now(UTC).isoformat(timespec="seconds"), ex=EVENT_S)
+
+
+def last_event(redis: Redis, project_id: int) -> str:
+    """Return when the last webhook came for a project, in UTC; "" if none did in EVENT_S seconds."""
+    return _text(redis.get(f"event:{project_id}") or "")
 
 
 def _text(value: bytes | str) -> str:

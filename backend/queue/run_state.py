@@ -42,6 +42,17 @@ class TrainingProgress:
     epochs: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def details(self) -> str:
+        """The epoch and the time left, in words; "" if neither is known.
+
+        >>> TrainingProgress("running", "train", 0.5, eta_s=20.4, epoch=3, epochs=30).details
+        'epoch 3 of 30, 20 s left'
+        """
+        epoch = f"epoch {self.epoch} of {self.epochs}" if self.epochs else ""
+        left = "" if self.eta_s is None else f"{self.eta_s:.0f} s left"
+        return ", ".join(filter(None, (epoch, left)))
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
 
 from backend.loop import project_status, serving
 from backend.loop.context import Context
@@ -18,6 +20,7 @@ from backend.loop.review import label_review
 from backend.loop.scoring import activity, frame_order
 from backend.loop.served_models import name_of, require_project
 from backend.loop.warm import Warmth
+from backend.queue import presence
 from backend.queue.rq_queue import Jobs
 from backend.types import Task
 from backend.web import metrics, middleware, openapi
@@ -169,6 +172,8 @@ class _Endpoints:
             middleware.check_basic(request, self._context.settings)
         else:
             middleware.check_secret(request, self._context.settings, self._context.store.secret())
+            with suppress(RedisError):  # an event that asks for a job says so itself
+                presence.note_event(self._context.redis, body.project)
         is_known = body.action in KNOWN_ACTIONS
         metrics.WEBHOOKS.labels(body.action if is_known else "unknown").inc()
         if not is_known:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from backend.errors import ModelError
 from backend.model_versions import is_weights_name
@@ -16,6 +19,7 @@ from backend.yolo.runtime import load_model, quiet_ultralytics
 from backend.yolo.tasks import RECIPES, example
 
 DOWNLOAD_S = 60.0  # longest wait for pretrained weights
+ASK_S = 10.0  # longest wait for the answer whether they can be downloaded
 RETRY_S = 3600.0  # between attempts to download them
 
 
@@ -39,11 +43,9 @@ def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseW
             f"BASE_MODEL={name!r} is not the plain name of a .pt file",
             fix="write a name like yolo11n.pt and put the file into MODEL_DIR",
         )
+    if path := present(name, model_dir, task):
+        return BaseWeights(str(path), pretrained=True, note="", task=task)
     base = model_dir / "base" / name
-    for path in (model_dir / name, base):
-        if path.is_file():
-            _check(path, file_sha256(path), task)
-            return BaseWeights(str(path), pretrained=True, note="", task=task)
     architecture = _architecture(name, task)
     if _download(base):
         _check(base, file_sha256(base), task)
@@ -53,6 +55,31 @@ def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseW
         f"from scratch, which needs more labels. Fix: put {name} into {model_dir}."
     )
     return BaseWeights(architecture, pretrained=False, note=note, task=task)
+
+
+def present(name: str, model_dir: Path, task: YoloTask) -> Path | None:
+    """Return the file of the weights `name` in `model_dir` or `model_dir`/base, None if there is none.
+
+    Raises ModelError for a damaged file, and for a file for another task.
+    """
+    for path in (model_dir / name, model_dir / "base" / name):
+        if path.is_file():
+            _check(path, file_sha256(path), task)
+            return path
+    return None
+
+
+def is_downloadable(name: str) -> bool:
+    """Return whether the site of ultralytics has the weights and answers this machine; nothing is downloaded."""
+    quiet_ultralytics()
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_REPO, attempt_download_asset
+
+    release = inspect.signature(attempt_download_asset).parameters["release"].default
+    url = f"https://github.com/{GITHUB_ASSETS_REPO}/releases/download/{release}/{name}"
+    try:
+        return name in GITHUB_ASSETS_NAMES and httpx.head(url, follow_redirects=True, timeout=ASK_S).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @functools.lru_cache(maxsize=8)

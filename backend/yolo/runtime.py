@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,32 @@ def select_device(device: str) -> torch.device:
     except (ValueError, RuntimeError, AssertionError) as error:
         reason = next(line.strip() for line in str(error).splitlines() if line.strip())
         raise SettingError(f"DEVICE={device!r}: {reason}", fix="use cpu, 0, or leave it empty") from error
+
+
+@dataclass(frozen=True, slots=True)
+class UsedDevice:
+    """The device of trainings and predictions, in words."""
+
+    name: str
+    is_cpu: bool
+
+
+def describe_device(device: str) -> UsedDevice:
+    """Return the device that the DEVICE setting selects; raises SettingError if this machine lacks it."""
+    import torch
+
+    chosen = select_device(device)
+    if chosen.type == "cuda":
+        gpu, memory = torch.cuda.get_device_properties(chosen), torch.cuda.mem_get_info(chosen)
+        name = f"{gpu.name}, {memory[0] / 1e9:.1f} of {memory[1] / 1e9:.1f} GB free, CUDA {torch.version.cuda}"
+    else:
+        name = f"{chosen.type}, {torch.get_num_threads()} threads"
+    return UsedDevice(f"{name}, torch {torch.__version__}", chosen.type == "cpu")
+
+
+def has_nvidia_gpu() -> bool:
+    """Return whether the system shows an NVIDIA GPU, even if torch cannot use it."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def free_memory() -> None:

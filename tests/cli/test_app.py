@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -24,38 +22,18 @@ from backend.loop import project_status
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import LabelCounts
-from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from backend.types import Prediction, Tracks
 from backend.web.status_schemas import project_out
-from tests.support import CONFIG, ROOT, publish, serve
+from tests.cli.commands import cli
+from tests.support import CONFIG, publish, serve
 
 COMMANDS = (
     *("demo", "run", "serve", "worker", "connect", "train", "score", "status", "versions", "rollback"),
     *("label-errors", "frames"),
 )
-
-
-@pytest.fixture
-def environ(settings: Settings) -> dict[str, str]:
-    """Return the environment of a backend with an empty store and a redis, without Label Studio."""
-    return {
-        **{name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields},
-        "MODEL_DIR": settings.model_dir,
-        "REDIS_URL": settings.redis_url,
-        "COLUMNS": "160",
-        "PYTHONPATH": str(ROOT),
-    }
-
-
-def cli(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "backend.cli", *arguments], env=environ, capture_output=True, text=True, timeout=120
-    )
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def set_up(context: Context, project: int = 7) -> None:
@@ -68,7 +46,8 @@ def test_help_names_every_command_and_pays_for_nothing_heavy(environ: dict[str, 
     assert all(command in done.stdout for command in COMMANDS)
     code = (
         "import sys, backend.cli.app;"
-        "heavy = {'torch', 'ultralytics', 'label_studio_sdk', 'fastapi', 'cv2', 'rq', 'numpy'} & set(sys.modules);"
+        "heavy = 'torch ultralytics label_studio_sdk fastapi cv2 rq numpy httpx redis pydantic'.split();"
+        "heavy = set(heavy) & set(sys.modules);"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
@@ -259,11 +238,6 @@ def test_wrong_use(environ: dict[str, str], arguments: tuple[str, ...]) -> None:
     done = cli(environ, *arguments)
     assert done.returncode == 2
     assert "Usage" in done.stderr + done.stdout
-
-
-@pytest.fixture
-def studio_environ(environ: dict[str, str], label_studio: LabelStudioProcess) -> dict[str, str]:
-    return environ | {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.api_key}
 
 
 @pytest.mark.label_studio

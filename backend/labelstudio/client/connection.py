@@ -8,6 +8,8 @@ once).
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -90,6 +92,18 @@ class LabelStudioClient:
         except NotFoundError:
             fix = "set LABEL_STUDIO_URL to the address of Label Studio's first page, without /projects"
             raise LabelStudioError("no Label Studio answers there", where=self.url, fix=fix) from None
+
+    def clock_ahead_s(self) -> float | None:
+        """Return the seconds by which Label Studio's clock is ahead of ours, to a second; None if it does not say.
+
+        Raises LabelStudioError when unreachable.
+        """
+        response = self.http.request("GET", "/api/current-user/whoami")
+        try:
+            theirs = parsedate_to_datetime(response.headers["Date"])
+        except (KeyError, ValueError):
+            return None
+        return (theirs - datetime.now(UTC)).total_seconds()
 
     def authorize(self, url: str) -> dict[str, str]:
         """Return the headers to download `url` with: a valid access token on Label Studio's own origin, else none."""

@@ -219,6 +219,14 @@ class Projects:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
         return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body)))
 
+    def delete_backend(self, backend_id: int) -> None:
+        """Remove an ML backend from its project; LS calls its /setup before. Raises NotFoundError."""
+        self._http.send("DELETE", f"/api/ml/{backend_id}", missing=f"no ML backend {backend_id} in Label Studio")
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Remove a webhook. Raises NotFoundError."""
+        self._http.send("DELETE", f"/api/webhooks/{webhook_id}/", missing=f"no webhook {webhook_id} in Label Studio")
+
 
 def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookInfo]:
     """Return the webhooks that call the backend at this address."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,18 +32,24 @@ _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.9
 
 _UNCHANGED = "its labels have not changed"
 
+Watch = Callable[[TrainingProgress], None]
 
-def retrain(context: Context, project_id: int, *, forced: bool = False) -> ModelVersion:
+
+def _ignore(_: TrainingProgress) -> None:
+    """Ignore the progress: the status shows it."""
+
+
+def retrain(context: Context, project_id: int, *, forced: bool = False, watch: Watch = _ignore) -> ModelVersion:
     """Train, judge and publish one version of the project.
 
-    Tags whose labels have not changed keep their model, but `forced` trains all tags. Raises TrainingError with the
-    reason if the labels do not allow a training, MachineError if the machine fails, BusyError if another training of
-    the project runs.
+    Tags whose labels have not changed keep their model, but `forced` trains all tags. `watch` gets the progress that
+    the status shows, at each stage and epoch. Raises TrainingError with the reason if the labels do not allow a
+    training, MachineError if the machine fails, BusyError if another training of the project runs.
     """
     with context.lock(project_id, "training") as fence:
         try:
             with scratch.folder(context.work_dir) as folder:
-                version = _retrain(context, project_id, fence, folder, forced=forced)
+                version = _retrain(context, project_id, fence, folder, forced=forced, watch=watch)
             # While we hold the lock, because "running" without a lock means that the worker died.
             context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
         except BusyError:
@@ -59,9 +65,11 @@ def retrain(context: Context, project_id: int, *, forced: bool = False) -> Model
     return version
 
 
-def _retrain(context: Context, project_id: int, fence: Fence, folder: Path, *, forced: bool) -> ModelVersion:
+def _retrain(
+    context: Context, project_id: int, fence: Fence, folder: Path, *, forced: bool, watch: Watch
+) -> ModelVersion:
     started = time.monotonic()
-    show = _Reporter(context, project_id, started)
+    show = _Reporter(context, project_id, started, watch)
     show("snapshot")
     labels = snapshot.take(context, project_id, lambda: show("images"))
     # After a loss of the store, Label Studio still has the numbers of earlier versions.
@@ -202,16 +210,19 @@ def _version(
 class _Reporter:
     """Writes the stage, progress and ETA of a training for GET /api/projects/{id}."""
 
-    def __init__(self, context: Context, project_id: int, started: float, place: int = 0, parts: int = 1) -> None:
+    def __init__(
+        self, context: Context, project_id: int, started: float, watch: Watch, place: int = 0, parts: int = 1
+    ) -> None:
         self._context = context
         self._project_id = project_id
         self._started = started
+        self._watch = watch
         self._place = place
         self._parts = parts
 
     def part(self, place: int, parts: int) -> _Reporter:
         """Return the reporter of one tag's training, the `place`-th of `parts`, and report that it starts."""
-        reporter = _Reporter(self._context, self._project_id, self._started, place, parts)
+        reporter = _Reporter(self._context, self._project_id, self._started, self._watch, place, parts)
         reporter("train")
         return reporter
 
@@ -248,3 +259,4 @@ class _Reporter:
 
     def _write(self, progress: TrainingProgress) -> None:
         self._context.progress.set_training(self._project_id, progress)
+        self._watch(progress)
