@@ -23,11 +23,17 @@ def open_views(url: str) -> Iterator[Page]:
         browser = first.context.browser
         assert browser is not None
         page = browser.new_context(base_url=url, viewport=WIDE, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
-        errors: list[str] = []
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        errors = watch_console(page)
         yield page
         assert not errors, errors
+
+
+def watch_console(page: Page) -> list[str]:
+    """Return the list to which each error in the page's console is added."""
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
 
 
 def check_view(page: Page, address: str) -> None:

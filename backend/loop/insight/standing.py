@@ -115,7 +115,7 @@ def _alerts(status: Status, free_gb: float | None) -> Iterator[Alert]:
     newest = status.versions[-1] if status.versions else None
     if newest is not None and not newest.promoted:
         cure = "Nothing to do: the version before stays in use, and the next labels start another training."
-        yield Alert("note", f"{newest.name} was not published: {newest.reason}", cure)
+        yield Alert("note", f"{newest.name}: {newest.reason}", cure)
     for problem in status.warnings:
         yield Alert("note", problem)
 
