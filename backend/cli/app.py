@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from backend import __version__
-from backend.cli import experiments, project_commands, reading_commands
+from backend.cli import experiments, export_commands, project_commands, reading_commands
 from backend.cli.startup import (
     check_access,
     check_label_studio,
@@ -165,9 +165,12 @@ for _command in (
     reading_commands.label_errors,
     reading_commands.frames,
     project_commands.rollback,
+    export_commands.export,
+    export_commands.import_weights,
     reading_commands.strategies,
     reading_commands.doctor,
     experiments.simulate,
 ):
     app.command()(_command)
 app.command(hidden=True)(experiments.simulate_unit)
+app.command(hidden=True)(export_commands.inspect_weights)

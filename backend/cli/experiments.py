@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend.cli.startup import log_to_stderr, read_settings, with_redis
+from backend.cli.startup import log_to_stderr, open_context, read_settings, with_redis
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from backend.settings import Settings
 
 
 def simulate(
+    out: Annotated[
+        Path, typer.Option(help="folder of the experiment; the same command continues an experiment that was stopped")
+    ],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="data.yaml, YOLO export of Label Studio, folder of classes, "
             "or generated: scenes, scenes-balanced, scenes-repeated"
         ),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="folder of the experiment; the same command continues an experiment that was stopped")
-    ],
+    ] = None,
+    project: Annotated[
+        int | None, typer.Option(help="id of a Label Studio project: its labels are the data, in place of --data")
+    ] = None,
     strategies: Annotated[
         str, typer.Option(help="comma list; see `yolo-backend strategies`")
     ] = "information_density_unique,random",
@@ -48,7 +57,7 @@ def simulate(
         int, typer.Option(min=1, help="units that run at the same time on this machine, one thread each")
     ] = 1,
 ) -> None:
-    """Measure which strategy saves labels on your data. The true labels take the place of annotators.
+    """Measure which strategy saves labels on your data, or on a project's. Its labels take the place of annotators.
 
     With REDIS_URL set, `yolo-backend worker` processes that see the same folder share the work.
     """
@@ -56,6 +65,8 @@ def simulate(
 
     from backend.simulate import runner
 
+    if (data is None) is (project is None):
+        raise typer.BadParameter("give either --data or --project", param_hint="--data")
     overrides = {
         "train_steps": steps,
         "imgsz": imgsz,
@@ -68,9 +79,30 @@ def simulate(
     settings = read_settings(**overrides)
     if settings.redis_url:
         with_redis(settings)
-    names = runner.parse_strategies(strategies)
-    order = runner.Order(data, names, seeds, initial, batch, rounds, out, jobs)
-    runner.run(order, settings, Console(soft_wrap=True))
+    names, console = runner.parse_strategies(strategies), Console(soft_wrap=True)
+    if project is not None:
+        data, settings = _project_data(project, out, settings, overrides, console)
+    order = runner.Order(str(data), names, seeds, initial, batch, rounds, out, jobs)
+    runner.run(order, settings, console)
+
+
+def _project_data(
+    project: int, out: Path, settings: Settings, overrides: Mapping[str, object], console: Console
+) -> tuple[str, Settings]:
+    """Write a project's labels into the folder of the experiment; return their place, and the project's settings."""
+    from backend.cli.progress import progress
+    from backend.loop import experiment_data
+    from backend.loop.served_models import require_project
+
+    context = open_context()
+    with progress("labels") as show:
+        written = experiment_data.write(context, project, out / "data", show)
+    for note in written.notes:
+        console.print(f"note: {note}", style="yellow")
+    own = context.project_settings(require_project(context, project))
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    update = {**changes, "base_model": written.base_model, "redis_url": settings.redis_url}
+    return str(written.place), own.model_copy(update=update)
 
 
 def simulate_unit(folder: Path, strategy: str, seed: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ class Split:
     train: tuple[LabeledImage, ...]
     val: tuple[LabeledImage, ...]
     held_out: bool  # False: val is the train set, because too few random images are labeled
+
+    @property
+    def parts(self) -> Mapping[str, tuple[LabeledImage, ...]]:
+        """The images of each part by the part's name; without a held-out part there is only "train"."""
+        return {"train": self.train, "val": self.val} if self.held_out else {"train": self.train}
 
     def whole(self) -> Split:
         """Return all labeled images as one set without a held-out part."""
@@ -112,20 +117,22 @@ def write(
     root: Path,
     task: YoloTask = "detect",
     details: Mapping[str, Any] | None = None,
+    *,
+    portable: bool = False,
 ) -> Path:
-    """Write images/ (hard links) and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
+    """Write images/ and labels/ (YOLO text) under `root`, replacing what is there; return data.yaml.
 
+    Images are hard links. Those of a `portable` data set are copies, and its data.yaml names no folder of this machine.
     `details` are further keys of data.yaml. Raises TrainingError for a label that is not in `classes`, or a box that
     leaves its image.
     """
     root = root.absolute()
     for folder in ("images", "labels"):
         shutil.rmtree(root / folder, ignore_errors=True)
-    _write_part(split.train, classes, root, "train", task)
-    if split.held_out:
-        _write_part(split.val, classes, root, "val", task)
+    for part, images in split.parts.items():
+        _write_part(images, classes, root, part, task, shutil.copyfile if portable else _link)
     data = {
-        "path": str(root),
+        **({} if portable else {"path": str(root)}),
         "train": "images/train",
         "val": "images/val" if split.held_out else "images/train",
         "names": list(classes),
@@ -136,14 +143,26 @@ def write(
     return data_yaml
 
 
-def _write_part(images: Sequence[LabeledImage], classes: Sequence[str], root: Path, part: str, task: YoloTask) -> None:
+def _write_part(
+    images: Sequence[LabeledImage],
+    classes: Sequence[str],
+    root: Path,
+    part: str,
+    task: YoloTask,
+    place: Callable[[Path, Path], object],
+) -> None:
     number = {name: index for index, name in enumerate(classes)}
     for folder in ("images", "labels"):
         (root / folder / part).mkdir(parents=True)
     for image in images:
         lines = [_line(box, number, image.task_id, task) for box in image.boxes]
         (root / "labels" / part / f"{image.name}.txt").write_text("".join(lines), encoding="ascii")
-        _link(image.path, root / "images" / part / f"{image.name}{image.path.suffix}")
+        place(image.path, root / image_path(image, part))
+
+
+def image_path(image: LabeledImage, part: str) -> str:
+    """Return the path of an image in a data set, relative to its root."""
+    return f"images/{part}/{image.name}{image.path.suffix}"
 
 
 def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:

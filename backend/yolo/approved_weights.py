@@ -33,6 +33,15 @@ def listed(name: str, model_dir: Path) -> frozenset[str]:
     return sums
 
 
+def entry(name: str, sha256: str) -> str:
+    """Return the line that approves weights.
+
+    >>> entry("mine.pt", "0" * 64).split()[1]
+    'mine.pt'
+    """
+    return f"{sha256}  {name}"
+
+
 def check(name: str, model_dir: Path) -> None:
     """Raise ModelError unless the weights `name` are in `model_dir` or its base folder, and their sum is listed."""
     sums = listed(name, model_dir)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from backend.datasets import image_folder
+from backend.datasets.writer import LabeledImage, Split
 from backend.errors import DataError
-from backend.types import WHOLE
+from backend.types import WHOLE, LabeledBox
 
 
 def write(root: Path, *files: str) -> Path:
@@ -61,3 +62,27 @@ def test_files_of_a_format_that_is_not_read_are_noted(tmp_path: Path) -> None:
     data = image_folder.read(write(tmp_path, "train/cat/1.jpg", "train/cat/2.heic", "val/cat/3.jpg"))
     note = "1 file .heic left out: this format is not read; convert images to .jpg or .png"
     assert data.notes == (f"{tmp_path / 'train/cat'}: {note}",)
+
+
+def test_what_is_written_is_read_back_whatever_the_class_is_named(tmp_path: Path) -> None:
+    names = ("red car", "a/b", "..", "x" * 300, "кот", "100%")
+    images = tuple(labeled(tmp_path, number, name) for number, name in enumerate(names))
+    places = image_folder.write(Split(images, images[1:], held_out=True), (*names, "empty"), tmp_path / "out")
+    assert all((tmp_path / "out" / place).is_file() for place in places.values())
+    data = image_folder.read(tmp_path / "out")
+    assert len(data.classes) == len(names) + 1
+    assert {"red car", "кот", "empty"} <= set(data.classes)
+    assert sorted(path.name for path in (tmp_path / "out" / "val").iterdir()) == sorted(data.classes)
+    assert (len(data.train), len(data.val)) == (len(names), len(names) - 1)
+    assert all(file.path.resolve().is_relative_to(tmp_path / "out") for file in data.train)
+
+
+def test_an_image_without_a_class_has_no_folder(tmp_path: Path) -> None:
+    images = (labeled(tmp_path, 1, "cat"), labeled(tmp_path, 2, ""))
+    assert set(image_folder.write(Split(images, images, held_out=False), ("cat",), tmp_path / "out")) == {"1"}
+
+
+def labeled(folder: Path, task_id: int, label: str) -> LabeledImage:
+    path = folder / f"picture-{task_id}.png"
+    path.write_bytes(b"pixels")
+    return LabeledImage(task_id, path, (LabeledBox(label, WHOLE),) if label else (), random=True)

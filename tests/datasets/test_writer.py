@@ -196,3 +196,14 @@ def test_a_foreign_data_set_is_measured_where_it_lies(tmp_path: Path) -> None:
     written = reader.read(data_yaml)
     assert written.classes == data.classes
     assert [len(file.boxes) for file in written.val] == [len(file.boxes) for file in data.val]
+
+
+def test_a_portable_data_set_may_be_moved_and_shares_no_file_with_the_cache(picture: Path, tmp_path: Path) -> None:
+    images = tuple(image(number, BOX, path=picture) for number in (1, 2))
+    writer.write(writer.Split(images, images, held_out=True), ["cat"], tmp_path / "made", portable=True)
+    moved = (tmp_path / "made").rename(tmp_path / "moved")
+    assert "path" not in json.loads((moved / "data.yaml").read_text())
+    data = reader.read(moved / "data.yaml")
+    assert [file.path.name for file in data.train] == ["1.png", "2.png"]
+    assert data.val[0].boxes[0].xywh == pytest.approx(BOX.xywh)
+    assert picture.stat().st_nlink == 1

@@ -1,0 +1,293 @@
+"""What people take away from a project: weights, and its labels as a data set, in a folder with a datasheet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from backend import __version__
+from backend.datasets import coco, datasheet, image_folder, writer
+from backend.datasets.coco import CocoImage
+from backend.datasets.datasheet import Sheet
+from backend.datasets.writer import LabeledImage, Split
+from backend.errors import DataError, NotFoundError, SettingError, TrainingError
+from backend.labelstudio import label_config
+from backend.loop.context import Context
+from backend.loop.served_models import project_record
+from backend.loop.training import snapshot
+from backend.loop.training.snapshot import ReadLabels
+from backend.model_versions import ModelVersion, renamed
+from backend.store.store import ProjectRecord
+from backend.types import AnnotatedTask, ControlTag
+from backend.yolo import onnx_export
+from backend.yolo.tasks import details
+
+WEIGHTS, ONNX, YOLO, COCO = "weights", "onnx", "yolo", "coco"
+KINDS = (WEIGHTS, ONNX, YOLO, COCO)
+DATASHEET = "datasheet.md"
+
+Show = Callable[[str, str, float | None], None]  # stage, details, share of the work that is done
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOrder:
+    """What to export: `number` is a version, None the labels of now with the weights of the serving version."""
+
+    project_id: int
+    folder: Path
+    kinds: frozenset[str]
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagLabels:
+    """The labels of one control tag, ready to be written."""
+
+    tag: ControlTag
+    split: Split
+    left_out: Mapping[int, str]
+    reduced: Mapping[int, str]
+
+
+def kinds_of(text: str) -> frozenset[str]:
+    """Return the kinds in a comma list; raises SettingError for an unknown one, and for none.
+
+    >>> sorted(kinds_of("yolo, coco"))
+    ['coco', 'yolo']
+    """
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not names or (unknown := sorted(names - set(KINDS))):
+        problem = f"unknown kind {unknown[0]!r}" if names else "no kind of export"
+        raise SettingError(problem, where="--what", fix=f"name some of {', '.join(KINDS)}, with commas between")
+    return names
+
+
+def export(context: Context, order: ExportOrder, show: Show) -> tuple[str, ...]:
+    """Write the folder; return a line for each thing that was written, or that is not there.
+
+    Raises SettingError for a folder that is not empty, NotFoundError for an unknown version, ModelError if ONNX files
+    cannot be written, TrainingError if no labeled task can be read.
+    """
+    if order.folder.exists() and (not order.folder.is_dir() or any(order.folder.iterdir())):
+        fix = "name a new folder: nothing is overwritten"
+        raise SettingError("the folder is not empty", where=str(order.folder), fix=fix)
+    if ONNX in order.kinds:
+        onnx_export.require_exporter()
+    record = project_record(context, order.project_id)
+    tags = label_config.parse(record.label_config)
+    version = _version(context, order, tags)
+    lines = _weights(context, order, record, version, tags, show) if order.kinds & {WEIGHTS, ONNX} else []
+    if order.kinds & {YOLO, COCO}:
+        with context.media.in_use():
+            lines += _data(context, order, record, version, tags, show)
+    return tuple(lines)
+
+
+def _version(context: Context, order: ExportOrder, tags: Sequence[ControlTag]) -> ModelVersion | None:
+    """Return the version of the weights, with the current names of the tags."""
+    store, project_id = context.store, order.project_id
+    version = (
+        store.version(project_id, order.number)
+        if order.number
+        else store.serving(project_id) or store.current(project_id)
+    )
+    if version is None and order.kinds <= {WEIGHTS, ONNX}:
+        fix = f"train one: yolo-backend train {project_id}; or export the labels alone: --what yolo,coco"
+        raise NotFoundError(f"project {project_id} has no version yet", fix=fix)
+    return renamed(version, tags) if version else None
+
+
+def _place(order: ExportOrder, tag: ControlTag) -> Path:
+    """Return the folder of a tag, and make it."""
+    folder = order.folder / image_folder.folder_of(tag.from_name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# Weights
+
+
+def _weights(
+    context: Context,
+    order: ExportOrder,
+    record: ProjectRecord,
+    version: ModelVersion | None,
+    tags: Sequence[ControlTag],
+    show: Show,
+) -> list[str]:
+    lines = []
+    for tag in tags:
+        model = version.model_of(tag) if version else None
+        if version is None or model is None:
+            lines.append(f"{tag.from_name}: no weights, because no version has a model of it yet")
+            continue
+        weights = context.store.weights(version, tag.from_name)
+        place = _place(order, tag) / f"{version.name}.pt"
+        if WEIGHTS in order.kinds:
+            show("weights", tag.from_name, None)
+            shutil.copyfile(weights, place)
+            lines.append(str(place))
+        if ONNX in order.kinds:
+            show("ONNX", tag.from_name, None)
+            onnx_export.export(weights, place.with_suffix(".onnx"), context.project_settings(record).imgsz)
+            lines.append(str(place.with_suffix(".onnx")))
+    return lines
+
+
+# Labels
+
+
+def _data(
+    context: Context,
+    order: ExportOrder,
+    record: ProjectRecord,
+    version: ModelVersion | None,
+    tags: Sequence[ControlTag],
+    show: Show,
+) -> list[str]:
+    of_version = version if order.number else None
+    show("labels", "", None)
+    parts = tag_labels(context, record, tags, of_version, show)
+    lines, sheets = [], []
+    for place, labels in enumerate(parts):
+        show("images", labels.tag.from_name, place / len(parts))
+        written, notes = write(order.kinds, labels, _place(order, labels.tag))
+        lines += [str(path) for path in written]
+        tag, split = labels.tag, labels.split
+        sheets.append(Sheet(tag.from_name, tag.task, tag.labels, split, labels.left_out, labels.reduced, notes))
+    title = context.label_studio.projects.get(order.project_id).title
+    facts = {
+        "project": f"{order.project_id}, {title}",
+        "Label Studio": context.label_studio.url,
+        "labels of": f"version {of_version.name}" if of_version else "now",
+        "exported": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by yolo-backend {__version__}",
+    }
+    sheet = order.folder / DATASHEET
+    sheet.write_text(datasheet.render(f"Data set of project {order.project_id}", facts, tuple(sheets)), "utf-8")
+    return [*lines, str(sheet)]
+
+
+def tag_labels(
+    context: Context, record: ProjectRecord, tags: Sequence[ControlTag], version: ModelVersion | None, show: Show
+) -> list[TagLabels]:
+    """Return the labels of each tag: those of a version's training as far as they are unchanged, or those of now.
+
+    Raises TrainingError if no labeled task can be read.
+    """
+    project_id = record.project_id
+    annotated = tuple(context.annotated_tasks(project_id))
+    gone: dict[int, str] = {}
+    if version:
+        annotated, gone = _of_version(annotated, version)
+    if not annotated:
+        fix = "label some tasks first" if version is None else "export the labels of now, without --version"
+        raise TrainingError("no labels to export", where=f"project {project_id}", fix=fix)
+    show("images", f"of {len(annotated)} tasks", None)
+    chance = snapshot.chance_tasks(context, project_id, annotated)
+    by_tag = snapshot.labeled_images(context, project_id, tags, annotated, chance)
+    val_share = context.project_settings(record).val_share
+    return [
+        _labels_of_tag(tag, read, version, gone, val_share, project_id) for tag, read in zip(tags, by_tag, strict=True)
+    ]
+
+
+def _of_version(
+    annotated: Sequence[AnnotatedTask], version: ModelVersion
+) -> tuple[tuple[AnnotatedTask, ...], dict[int, str]]:
+    """Return the tasks whose annotation is still that of the version's training, and why others are left out."""
+    then, same = version.snapshot.annotations, []
+    gone: dict[int, str] = {}
+    for task in annotated:
+        stamp = then.get(task.annotation_id)
+        if stamp == task.updated_at:
+            same.append(task)
+        elif stamp is not None:
+            gone[task.task.id] = f"annotation {task.annotation_id} was changed after {version.name} was trained"
+    learned = {*version.snapshot.train_tasks, *version.snapshot.val_tasks}
+    for task_id in sorted(learned - {task.task.id for task in same} - set(gone)):
+        gone[task_id] = f"its annotation in the training of {version.name} was deleted, or another one counts now"
+    return tuple(same), gone
+
+
+def _labels_of_tag(
+    tag: ControlTag,
+    read: ReadLabels,
+    version: ModelVersion | None,
+    gone: Mapping[int, str],
+    val_share: float,
+    project_id: int,
+) -> TagLabels:
+    left_out = dict(gone) | read.left_out
+    model = version.model_of(tag) if version else None
+    if model is not None:
+        tag = replace(tag, labels=model.classes)  # the classes of then, in their order
+    images = []
+    for image in read.images:
+        if unknown := sorted({box.label for box in image.boxes} - set(tag.labels)):
+            left_out[image.task_id] = f"{unknown[0]!r} is no class of the version"
+        else:
+            images.append(image)
+    return TagLabels(tag, _split(images, version, val_share, project_id), left_out, read.reduced)
+
+
+def _split(images: Sequence[LabeledImage], version: ModelVersion | None, val_share: float, project_id: int) -> Split:
+    """Return the split of the version's training, or the one that a training of now would make."""
+    if version is None:
+        try:
+            return writer.split(images, val_share=val_share, project_id=project_id)
+        except TrainingError:  # too few images to learn from, which may be exported all the same
+            return Split(tuple(images), tuple(images), held_out=False)
+    held_out = set(version.snapshot.val_tasks) - set(version.snapshot.train_tasks)
+    train = tuple(image for image in images if image.task_id not in held_out)
+    val = tuple(image for image in images if image.task_id in held_out)
+    return Split(train, val, held_out=True) if train and val else Split((*train, *val), (*train, *val), held_out=False)
+
+
+def write(kinds: frozenset[str], labels: TagLabels, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Write the labels of one tag; return the main files, and notes for the datasheet.
+
+    COCO's documents name the same image files as YOLO's data set. Raises DataError if no image is left.
+    """
+    tag, split = labels.tag, labels.split
+    if not split.train:
+        raise DataError("no labeled image is left", where=tag.from_name, fix="see the reasons in `yolo-backend status`")
+    notes: list[str] = []
+    if tag.task == "classify" and not tag.multiple:
+        places = image_folder.write(split, tag.labels, folder)
+        unplaced = sum(image.name not in places for images in split.parts.values() for image in images)
+        notes += [f"{unplaced} images have no class, so they are in no folder"] * bool(unplaced)
+        notes.append(
+            "Ultralytics numbers the classes of folders by their names; the numbers above are the label config's"
+        )
+        paths = [folder / "train"]
+    else:
+        paths = [writer.write(split, tag.labels, folder, tag.task, details(tag), portable=True)]
+        places = {
+            image.name: writer.image_path(image, part) for part, images in split.parts.items() for image in images
+        }
+        if YOLO not in kinds:  # the images are COCO's
+            shutil.rmtree(folder / "labels")
+            paths.pop().unlink()
+    if COCO in kinds:
+        for part, images in split.parts.items():
+            document = coco.document(_coco_images(images, places, folder), tag, f"{tag.from_name}, {part}")
+            path = folder / f"coco-{part}.json"
+            path.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
+            paths.append(path)
+    return paths, tuple(notes)
+
+
+def _coco_images(images: Sequence[LabeledImage], places: Mapping[str, str], folder: Path) -> list[CocoImage]:
+    listed = []
+    for image in images:
+        if image.name in places:
+            with Image.open(folder / places[image.name]) as opened:  # reads the header only
+                size = opened.size
+            listed.append(CocoImage(places[image.name], *size, image.task_id, image.frame, image.boxes))
+    return listed

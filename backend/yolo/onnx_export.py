@@ -1,0 +1,40 @@
+"""Weights -> an ONNX file, by ultralytics' exporter."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from backend.errors import ModelError
+from backend.yolo.runtime import load_model, quiet_ultralytics
+
+_FIX = "install it beside the backend with `pip install onnx`, then run the command again"
+
+
+def require_exporter() -> None:
+    """Raise ModelError, with the cure, if the package that writes ONNX files is missing."""
+    if find_spec("onnx") is None:
+        raise ModelError("the package onnx is not installed", where="--what onnx", fix=_FIX)
+
+
+def export(weights: Path, target: Path, imgsz: int) -> None:
+    """Write the model in `weights` for images of `imgsz` x `imgsz` pixels to `target`.
+
+    Raises ModelError if onnx is missing, if the weights are damaged, or if the exporter fails.
+    """
+    require_exporter()
+    load_model(weights)  # says what is wrong with a file in our words
+    quiet_ultralytics()
+    from ultralytics import YOLO
+
+    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder:
+        copy = Path(folder) / "model.pt"  # the exporter writes beside the weights
+        shutil.copyfile(weights, copy)
+        try:
+            written = YOLO(copy).export(format="onnx", imgsz=imgsz, simplify=False, device="cpu", verbose=False)
+        except Exception as error:  # the exporter passes on whatever torch and onnx raise
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(f"the ONNX exporter failed: {reason}", where=str(weights), fix=_FIX) from error
+        shutil.copyfile(written, target)
