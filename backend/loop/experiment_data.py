@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backend.datasets.writer import LabeledImage, Split
+from backend.datasets.writer import MIN_IMAGES, LabeledImage, Split
 from backend.errors import TrainingError
 from backend.evaluation.basis import MIN_JUDGED_IMAGES
 from backend.geometry.coordinates import clip_ring
@@ -48,7 +48,7 @@ def write(context: Context, project_id: int, folder: Path, show: Show) -> Experi
         labels = next((labels for labels in by_tag if any(image.boxes for image in labels.split.train)), None)
         if labels is None:
             raise TrainingError("no labels to learn from", where=f"project {project_id}", fix="label some tasks first")
-        labels, notes = _experiment(labels)
+        labels, notes = for_experiment(labels)
         folder.mkdir(parents=True, exist_ok=True)
         export.write(frozenset({YOLO}), labels, folder)
     (folder / _WRITTEN).write_text(labels.tag.from_name, encoding="utf-8")
@@ -64,8 +64,8 @@ def _place(folder: Path, tag: ControlTag) -> Path:
     return folder if tag.task == "classify" and not tag.multiple else folder / "data.yaml"
 
 
-def _experiment(labels: TagLabels) -> tuple[TagLabels, list[str]]:
-    """Return the labels with a test part of their own, and notes."""
+def for_experiment(labels: TagLabels) -> tuple[TagLabels, list[str]]:
+    """Return the labels with a test part of their own, and notes; raises TrainingError for fewer than two tasks."""
     notes = []
     split = labels.split
     if labels.tag.task == "obb":
@@ -75,9 +75,9 @@ def _experiment(labels: TagLabels) -> tuple[TagLabels, list[str]]:
         notes += [f"{whole - len(split.train)} images have a turned box that leaves them, and are left out"] * (
             whole > len(split.train)
         )
-    if not split.held_out or len(split.val) < MIN_JUDGED_IMAGES:
+    if len(split.held_out_tasks) < MIN_JUDGED_IMAGES:
         split = _fifth(split.whole().train)
-        notes.append(f"fewer than {MIN_JUDGED_IMAGES} labeled images are held out, so a fifth of all is measured on")
+        notes.append(f"fewer than {MIN_JUDGED_IMAGES} labeled tasks are held out, so a fifth of all is measured on")
     return replace(labels, split=split), notes
 
 
@@ -89,6 +89,8 @@ def _has_corners(image: LabeledImage) -> bool:
 def _fifth(images: Sequence[LabeledImage]) -> Split:
     """Hold out TEST_SHARE of the tasks, in the order of a hash of their ids."""
     ids = sorted({image.task_id for image in images}, key=_order)
+    if len(ids) < MIN_IMAGES:
+        raise TrainingError(f"{len(ids)} labeled task, an experiment needs {MIN_IMAGES}", fix="label more tasks")
     test = set(ids[: max(1, round(TEST_SHARE * len(ids)))])
     train, val = (tuple(image for image in images if (image.task_id in test) is part) for part in (False, True))
     return Split(train, val, held_out=True)

