@@ -102,6 +102,7 @@ def run(
     check_store(settings)
     with stop_signal() as stop, backend_processes(settings, os.environ) as backend:
         typer.echo(f"backend: {backend.url}   (paste it into Label Studio: project → Settings → Model → Connect Model)")
+        typer.echo(f"page:    {backend.url}   (open it in a browser to see the loop at work)")
         backend.watch(stop)
 
 

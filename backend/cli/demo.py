@@ -88,7 +88,7 @@ def _run(demo: Demo, record: DemoRecord, display: Display) -> None:
             f"Active learning: {data_yaml.parent.name}", config_of(data.classes)
         )
         display.line(f"Queue:        {studio.url}/projects/{project_id}/data")
-        display.line(f"Backend:      {backend.url}/api/projects/{project_id}")
+        display.line(f"Page:         {backend.url}/projects/{project_id}   (the loop at work)")
         loop = Loop(display, client, settings, backend, data, project_id)
         if not record.project_id:
             loop.attach()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import committee_cost, latency, memory, predict, proof, push, report, sampler, warmth
+from tests.benchmarks import committee_cost, first_paint, latency, memory, predict, proof, push, report, sampler, warmth
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
@@ -22,7 +22,10 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "sampler": sampler.run,
     "proof": proof.run,
 }
-ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {"warmth": warmth.run}  # run only by name
+ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {  # run only by name
+    "first_paint": first_paint.run,
+    "warmth": warmth.run,
+}
 RESULTS = Path(__file__).parent / "results.json"
 
 
