@@ -36,6 +36,7 @@ class CurvePoint:
 
     version: int
     name: str
+    labeled: int  # images with labels, learned or held out
     images: int  # that it was trained on
     boxes: int | None  # labels that it was trained on; None: version of an earlier release
     quality: float
@@ -68,6 +69,22 @@ class LearningCurve:
     refusal: str  # why there is no projection
     stopping: Recommendation  # of the project
 
+    @property
+    def sentence(self) -> str:
+        """The curve in a sentence."""
+        accepted = [point for point in self.points if point.promoted]
+        if not accepted:
+            return "No version is judged yet." if self.not_judged or self.points else "There is no version yet."
+        first, last = accepted[0], accepted[-1]
+        figures = f"{last.quality:.3f}{basis.span(last.interval)} on {last.images_judged} held-out images"
+        newest = f"{self.measure} is {figures}."
+        if first is last:
+            return f"{newest} A curve needs a second version."
+        change = last.quality - first.quality
+        moved = "rose" if change > 0 else "fell" if change < 0 else "changed"
+        images = f"{last.images} images instead of {first.images}"
+        return f"{newest} It {moved} by {abs(change):.3f} since {first.name}, with {images}."
+
 
 def learning_curve(context: Context, record: ProjectRecord, tag: ControlTag) -> LearningCurve:
     """Return the learning curve of a tag's models, from the store and redis alone."""
@@ -75,7 +92,7 @@ def learning_curve(context: Context, record: ProjectRecord, tag: ControlTag) -> 
     trained = [shown for shown in models if not shown.model.carried]
     points = tuple(_point(shown) for shown in trained if basis.is_judged(shown.model.metrics))
     projected = projection.project_gain(
-        [point.images for point in points],
+        [point.labeled for point in points],
         [point.quality for point in points],
         [point.interval for point in points],
         np.random.default_rng(0),
@@ -98,7 +115,7 @@ def learning_curve(context: Context, record: ProjectRecord, tag: ControlTag) -> 
 
 def _refusal(points: Sequence[CurvePoint]) -> str:
     """Return why the gain of more labels is not projected."""
-    sizes = len({point.images for point in points})
+    sizes = len({point.labeled for point in points})
     return (
         f"Not enough versions yet: {sizes} judged version{'s' * (sizes != 1)} with different numbers of images, "
         f"{NEEDED_VERSIONS} are needed."
@@ -112,6 +129,7 @@ def _point(shown: VersionModel) -> CurvePoint:
     return CurvePoint(
         version=version.number,
         name=version.name,
+        labeled=version.snapshot.learned_tasks,
         images=report.learned.images if report else len(version.snapshot.train_tasks),
         boxes=report.learned.boxes if report else None,
         quality=metrics.map50,

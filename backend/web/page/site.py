@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from sse_starlette.sse import EventSourceResponse
 
 from backend.errors import NotFoundError
@@ -17,11 +17,11 @@ from backend.queue.rq_queue import Jobs
 from backend.web.page import forms, home, rendering
 from backend.web.page.live import LiveParts, Parts
 from backend.web.page.view import Form, View, Visit
-from backend.web.page.views import now, settings
+from backend.web.page.views import learning, now, settings, versions
 from backend.web.protocol import LARGEST_ID
 from backend.web.readiness import Probe
 
-VIEWS: tuple[View, ...] = (now.VIEW, settings.VIEW)
+VIEWS: tuple[View, ...] = (now.VIEW, learning.VIEW, versions.VIEW, settings.VIEW)
 _BY_NAME = {view.name: view for view in VIEWS}
 _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript", "svg": "image/svg+xml"}
 _KEPT = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
@@ -38,6 +38,7 @@ def install(app: FastAPI, context: Context, probe: Probe) -> None:
         ("/projects/{project_id}", pages.first_view),
         ("/projects/{project_id}/events", pages.events),
         ("/projects/{project_id}/tasks/{task_id}/picture", pages.picture),
+        ("/projects/{project_id}/versions/{number}/weights", pages.weights),
         ("/projects/{project_id}/{name}", pages.view),
     ):
         app.add_api_route(path, route, methods=["GET"], include_in_schema=False, response_model=None)
@@ -121,6 +122,15 @@ class Pages:
         size = next(size for size in WIDTHS if size >= width)
         return Response(
             picture(self._context, project_id, task_id, size, frame), media_type="image/jpeg", headers=_KEPT
+        )
+
+    def weights(self, request: Request, project_id: Id, number: Id) -> FileResponse:
+        """Send the weights of a version for the tag that `?tag=` names, after a check of their sha256."""
+        visit = self._visit(project_id, request)
+        download = versions.weights(visit, number)
+        headers = {**_KEPT, "cache-control": "no-store", "x-weights-sha256": download.sha256}
+        return FileResponse(
+            download.path, media_type="application/octet-stream", filename=download.name, headers=headers
         )
 
     def static(self, name: str) -> Response:
