@@ -24,7 +24,7 @@ from backend.evaluation.matching import joined
 from backend.loop.context import Context
 from backend.model_versions import Metrics, ModelVersion, TrainingSnapshot
 from backend.store.store import StoredEvaluation
-from backend.types import LabeledBox, Prediction
+from backend.types import LabeledBox, Prediction, YoloTask
 from tests.support import CLASSES, publish, with_model
 
 SIDE = 100  # px of the images
@@ -109,17 +109,16 @@ def publish_evaluated(
     classes: Sequence[str] = CLASSES,
     tasks: Sequence[int] = (),
     settings: Mapping[str, Any] | None = None,
+    task: YoloTask = "detect",
 ) -> ModelVersion:
     """Publish weights as the next version, with its evaluation; `tasks` are held out."""
     store, current = context.store, context.store.current(project_id)
     number = store.reserve_number(project_id)
-    first = publish(store, 99, weights, classes=tuple(classes))
+    first = publish(store, 99, weights, classes=tuple(classes), task=task)
+    reason = "published: it is better" if promoted else "not published: worse than the tolerance 0.02"
+    hyper_parameters = {"epochs": 10, **(settings or {})}
     version = with_model(
-        first,
-        metrics=metrics,
-        classes=tuple(classes),
-        hyper_parameters={"epochs": 10, **(settings or {})},
-        reason="published: it is better" if promoted else "not published: worse than the tolerance 0.02",
+        first, metrics=metrics, classes=tuple(classes), hyper_parameters=hyper_parameters, reason=reason
     )
     learned = stored.report.learned.images
     version = replace(
@@ -129,6 +128,7 @@ def publish_evaluated(
         name=f"yolo11n-v{number}",
         parent=current.number if current else None,
         promoted=promoted,
+        reason=reason,
         snapshot=TrainingSnapshot(project_id, "hash", {}, tuple(range(1000, 1000 + learned)), tuple(tasks)),
         timings={"prepare": 2.0, "train": 60.0, "evaluate": 3.0},
     )

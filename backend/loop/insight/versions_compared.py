@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backend.errors import ModelError
 from backend.evaluation import basis
 from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.paired_comparison import PairedComparison, compare_samples
@@ -141,11 +142,14 @@ class VersionComparison:
 def compare(context: Context, record: ProjectRecord, tag: ControlTag, first: int, second: int) -> VersionComparison:
     """Compare two versions, per class and per image.
 
-    Raises NotFoundError for a version without a model of the tag, ModelError for a damaged file.
+    A damaged file is an obstacle. Raises NotFoundError for a version without a model of the tag.
     """
     models = version_models(context, record, tag)
     before, after = (model_of_version(models, number) for number in (first, second))
-    old, new = (held_out_answers(context, shown) for shown in (before, after))
+    try:
+        old, new = (held_out_answers(context, shown) for shown in (before, after))
+    except ModelError as error:
+        return VersionComparison(before, after, None, (), 0, str(error))
     if old is None or new is None:
         lacking = before if old is None else after
         obstacle = f"{lacking.version.name} has no answers on held-out images in the store."
