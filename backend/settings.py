@@ -81,6 +81,11 @@ class Settings(BaseModel):
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of the queue that is drawn at random; the held-out images come from it"
     )
+    blank_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="share of the tasks drawn at random that are handed out without pre-annotation; they show how much "
+        "time pre-annotation saves, see the page of a project",
+    )
     protocol: Literal["top", "datahunt1", "datahunt2"] = Field(
         "top",
         description="how the strategy fills a batch: top: the best tasks; datahunt1: the best of a random fifth; "

@@ -8,6 +8,7 @@
     score_new       score tasks that were added after the ranking           scoring/late_tasks
     review_labels   mark the labels that look wrong                         review/
     delete_old      delete predictions of earlier versions                  scoring/old_versions
+    measure_effort  how long annotations took, and what they corrected      insight/effort
 
 Each step is a separate job. It gets ids, finds out what there is to do, may run twice, and enqueues the next step.
 Label Studio holds the labels, the store holds versions and pools. So a lost step is found again: `reconcile` looks for
@@ -23,6 +24,7 @@ from backend.errors import BackendError, BusyError, ModelError, SettingError, Tr
 from backend.evaluation.label_quality import by_task
 from backend.loop import absent, demands, pauses, project_setup, served_models, studio_state
 from backend.loop.context import Context
+from backend.loop.insight import effort
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
@@ -224,6 +226,13 @@ class Cycle:
         pause_s = old_versions.delete_some(self.context, project_id)
         if pause_s is not None:
             self.jobs.once("delete_old", project_id, delay_s=pause_s)
+
+    @absent.tolerant
+    def measure_effort(self, project_id: int) -> None:
+        """Measure how new and changed annotations came about, while their pre-annotations still exist."""
+        self._begin("measure_effort", project_id)
+        if effort.measure(self.context, project_id):
+            self.jobs.once("measure_effort", project_id)
 
     # What keeps the loop running
 

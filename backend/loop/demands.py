@@ -22,6 +22,7 @@ from backend.queue.run_state import TrainingProgress
 
 log = logging.getLogger(__name__)
 
+EFFORT_PAUSE_S = 20.0  # before annotations are measured, so that a burst of them is measured at once
 TRUSTED_S = 3600  # for this long a project that was found in order is not checked again, unless it has changed
 
 
@@ -90,6 +91,7 @@ def check(context: Context, jobs: Jobs, project_id: int) -> bool:
     enough = _has_enough(context, project_id)
     if unreviewed:
         jobs.once("review_labels", project_id, served_models.serving_number(context, project_id))
+    jobs.once("measure_effort", project_id, delay_s=EFFORT_PAUSE_S)
     pauses.after_killed_training(context, project_id)
     fault = context.progress.fault(project_id, "training")
     forced = fault is not None and fault.forced

@@ -12,7 +12,7 @@ from backend import acquisition
 from backend.labelstudio import label_config, label_renames
 from backend.loop import warm
 from backend.loop.context import Context
-from backend.loop.scoring import late_tasks, pool_ranking, push, scoring, stored_answers
+from backend.loop.scoring import control_tasks, late_tasks, pool_ranking, push, scoring, stored_answers
 from backend.loop.served_models import ServedModel, check_base, models_for
 from backend.sampling import stream_admission
 from backend.settings import Settings
@@ -77,9 +77,9 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     with context.media.in_use():
         predictions = _predictions(context, record, models, tasks)
     scores = _priorities(context, settings, models, tasks, predictions)
-    results = []
+    results, blanks = [], control_tasks.drawn_for(context, models[0]) if settings.blank_share else ()
     for task, by_model, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
-        regions = push.encode(settings, models, task.id, by_model)
+        regions = () if task.id in blanks else push.encode(settings, models, task.id, by_model)
         results.append(TaskResult(tuple(region.as_json() for region in regions), score, models[0].name))
     return results
 

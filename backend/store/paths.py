@@ -12,12 +12,14 @@ projects/<id>/fences/<purpose>/<n>       the newest fencing token; the holder of
 projects/<id>/stream.json                the state of stream admission
 projects/<id>/rewards.json               the bandit's reward of each round of labels
 projects/<id>/pool_signs.json            the signs of stopping from each scored pool
+projects/<id>/effort.json                how each submitted annotation came about: seconds, and corrected regions
 projects/<id>/versions/<n>/reserved      reserves the number; it stays, so that no number is used twice
 projects/<id>/versions/<n>/manifest.json     describes a published version; version 0, the base model, has none
 projects/<id>/versions/<n>/ranking.npz       the order of the queue
 projects/<id>/versions/<n>/answer_keys.json  everything in the label config on which the scored pools depend
 projects/<id>/versions/<n>/label_review.json the label issues that the version found
 projects/<id>/versions/<n>/label_marks.json  tasks whose prediction carries a label-quality score
+projects/<id>/versions/<n>/blank_tasks.json  tasks that are handed out without the version's regions
 projects/<id>/versions/<n>/tags/<hash of its name>/  of each control tag:
     weights.pt                               the model
     evaluation.json                          the report of its evaluation
@@ -121,6 +123,16 @@ def manifest_file(project_id: int, number: int) -> str:
 def signs_file(project_id: int) -> str:
     """Return the file with a project's signs of stopping."""
     return f"{project_folder(project_id)}/pool_signs.json"
+
+
+def effort_file(project_id: int) -> str:
+    """Return the file with how a project's annotations came about."""
+    return f"{project_folder(project_id)}/effort.json"
+
+
+def blank_tasks_file(project_id: int, number: int) -> str:
+    """Return the file with the tasks that a version hands out without its regions."""
+    return f"{version_folder(project_id, number)}/blank_tasks.json"
 
 
 def answer_keys_file(project_id: int, number: int) -> str:

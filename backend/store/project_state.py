@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from backend.evaluation.effort import EffortLog
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
 from backend.storage import Files
 from backend.store import records
-from backend.store.paths import answer_keys_file, project_folder, review_file, signs_file, version_folder
+from backend.store.paths import (
+    answer_keys_file,
+    blank_tasks_file,
+    effort_file,
+    project_folder,
+    review_file,
+    signs_file,
+    version_folder,
+)
 from backend.store.records import (
+    BlankTasksFile,
+    EffortFile,
     MarksFile,
     PoolKeys,
     PoolKeysFile,
@@ -95,6 +106,26 @@ class ProjectState:
         """Return the label issues that a version found, worst first; none before its first review."""
         review = self.review(project_id, number)
         return review.issues if review else ()
+
+    def effort(self, project_id: int) -> EffortLog:
+        """Return how the project's annotations came about, as far as it was measured."""
+        file = records.load(self._files, EffortFile, effort_file(project_id), fix=_FORGET)
+        return EffortLog(file.stamps, file.efforts) if file else EffortLog()
+
+    def save_effort(self, project_id: int, log: EffortLog) -> None:
+        """Write how the project's annotations came about, replacing what was measured before."""
+        file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts)
+        self._files.write(effort_file(project_id), file.encode())
+
+    def blank_tasks(self, project_id: int, number: int) -> frozenset[int] | None:
+        """Return the tasks that a version hands out without its regions; None if they were never drawn."""
+        file = records.load(self._files, BlankTasksFile, blank_tasks_file(project_id, number), fix=_SCORE)
+        return frozenset(file.tasks) if file else None
+
+    def save_blank_tasks(self, project_id: int, number: int, tasks: Iterable[int]) -> None:
+        """Write the tasks that a version hands out without its regions."""
+        file = BlankTasksFile(tasks=tuple(sorted(tasks)))
+        self._files.write(blank_tasks_file(project_id, number), file.encode())
 
     def marks(self, project_id: int, number: int) -> frozenset[int]:
         """Return the tasks whose prediction carries a label-quality score instead of a queue priority."""

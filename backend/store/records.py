@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.errors import ModelError
+from backend.evaluation.effort import AnnotationEffort
 from backend.evaluation.held_out_report import EvaluationReport
 from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.label_quality import LabelIssue, Thresholds
@@ -140,6 +141,19 @@ class MarksFile(_FirstFormat):
     """The tasks whose prediction carries a label-quality score."""
 
     tasks: tuple[int, ...]
+
+
+class BlankTasksFile(_FirstFormat):
+    """The tasks that a version hands out without its regions."""
+
+    tasks: tuple[int, ...]
+
+
+class EffortFile(_FirstFormat):
+    """How the annotations of a project came about."""
+
+    stamps: dict[int, str]
+    efforts: tuple[AnnotationEffort, ...]
 
 
 F = TypeVar("F", bound=_File)

@@ -60,6 +60,11 @@ def delete_old(project_id: int) -> None:
     cycle().delete_old(project_id)
 
 
+def measure_effort(project_id: int) -> None:
+    """Measure how the annotations came about that are new or changed."""
+    cycle().measure_effort(project_id)
+
+
 def configure(project_id: int) -> None:
     """Set the project up in Label Studio."""
     cycle().configure(project_id)

@@ -16,7 +16,17 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from tests.support import CONFIG, cycle_of, open_context
 
-NAMES = ("check", "retrain", "start_scoring", "rank_and_push", "score_new", "review_labels", "delete_old", "configure")
+NAMES = (
+    "check",
+    "retrain",
+    "start_scoring",
+    "rank_and_push",
+    "score_new",
+    "review_labels",
+    "delete_old",
+    "configure",
+    "measure_effort",
+)
 MORE = {"retrain": (1,), "rank_and_push": (1,), "review_labels": (1,)}
 
 

@@ -47,6 +47,34 @@ class _Touched(Answer):
     drafts: tuple[_Time, ...] = ()
 
 
+class _Submitted(Answer):
+    id: int
+    was_cancelled: bool
+    completed_by: int | None = None
+    lead_time: float | None = None
+    parent_prediction: int | None = None
+    parent_annotation: int | None = None
+    result: list[Any] | None = None
+
+
+class _Work(Answer):
+    id: int
+    annotations: list[_Submitted]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedAnnotation:
+    """One submitted annotation of a task, with how it was made."""
+
+    id: int
+    task_id: int
+    annotator: int  # id of the user; 0: Label Studio does not say
+    seconds: float | None  # time in the editor, all updates together; None: it was imported or written by a program
+    parent_prediction: int | None  # the prediction from which it was made, until that is deleted
+    is_copy: bool  # it was made from another annotation
+    result: tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelStamp:
     """Which annotation of a task counts, and when it was last changed."""
@@ -91,6 +119,17 @@ class Annotations:
         """Return what `stamps` returns, by task id."""
         counted = ((task.id, pick(task.annotations)) for task in self._labels_of(project_id, ids))
         return {task_id: LabelStamp(label.id, label.updated_at) for task_id, label in counted if label}
+
+    def submitted(self, project_id: int, ids: Sequence[int]) -> Iterator[SubmittedAnnotation]:
+        """Yield all submitted annotations of these tasks, of all annotators, with how long they took."""
+        fields = "completed_by,lead_time,was_cancelled,parent_prediction,parent_annotation,result"
+        include = ",".join(["id", "annotations.id", *(f"annotations.{name}" for name in fields.split(","))])
+        params: Json = {"include": include, "fields": "all", "expand": "annotations"}
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            selected: Json = {"all": False, "included": list(ids[start : start + IDS_PER_QUERY])}
+            for page in self._tasks.pages(project_id, LABELED, selected=selected, **params):
+                for task in (parse(_Work, payload) for payload in page):
+                    yield from (_submitted(task.id, label) for label in task.annotations if not label.was_cancelled)
 
     def newest_activity(self, project_id: int) -> float:
         """Return when somebody last annotated, in seconds of Label Studio's clock; 0 for never.
@@ -171,4 +210,12 @@ def pick(annotations: Iterable[_Annotation]) -> _Annotation | None:
         submitted,
         key=lambda label: (label.ground_truth, datetime.fromisoformat(label.updated_at), label.id),
         default=None,
+    )
+
+
+def _submitted(task_id: int, label: _Submitted) -> SubmittedAnnotation:
+    is_copy = label.parent_annotation is not None
+    return SubmittedAnnotation(
+        *(label.id, task_id, label.completed_by or 0, label.lead_time, label.parent_prediction, is_copy),
+        tuple(label.result or ()),
     )

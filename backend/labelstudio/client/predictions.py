@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -71,6 +71,15 @@ class _Predicted(Answer):
     predictions: list[_Stamp]
 
 
+class _Result(_Stamp):
+    result: list[Any] | None = None
+
+
+class _WithResults(Answer):
+    id: int
+    predictions: list[_Result]
+
+
 class _Versions(Answer):
     id: int
     predictions_model_versions: str = ""
@@ -106,6 +115,16 @@ class Predictions:
             StoredPrediction(item.id, item.task, item.model_version or "", item.score, tuple(item.result))
             for item in sorted(predictions, key=lambda item: item.id)
         ]
+
+    def of_tasks(self, project_id: int, ids: Sequence[int]) -> Iterator[StoredPrediction]:
+        """Yield all predictions of these tasks, of all versions, with their regions."""
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            selected: Json = {"all": False, "included": list(ids[start : start + IDS_PER_QUERY])}
+            for page in self._tasks.pages(project_id, selected=selected, fields="all", include="id,predictions"):
+                for task in (parse(_WithResults, payload) for payload in page):
+                    for item in task.predictions:
+                        result = tuple(item.result or ())
+                        yield StoredPrediction(item.id, task.id, item.model_version or "", item.score, result)
 
     def task_ids(self, project_id: int, version: str) -> Iterator[int]:
         """Yield the ids of the tasks that have a prediction of exactly this version."""

@@ -14,7 +14,7 @@ from backend.acquisition.aggregation import pool_of
 from backend.evaluation.calibration import calibrated
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop.context import Context
-from backend.loop.scoring import holdings, push, stored_answers
+from backend.loop.scoring import control_tasks, holdings, push, stored_answers
 from backend.loop.scoring.push import LAST, Check, encode, flip, no_check
 from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored_predictions
 from backend.loop.scoring.strategy_inputs import pool_for
@@ -68,10 +68,12 @@ def _restore(
     """Write the stored predictions of tasks."""
     model = models[0]
     places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    blanks = control_tasks.drawn_for(context, model)
 
     def row(task: Task) -> PredictionRow:
         """Return a task's stored prediction with its place in the ranking."""
-        regions = encode(settings, models, task.id, stored_predictions(context, models, task))
+        predictions = stored_predictions(context, models, task)
+        regions = () if task.id in blanks else encode(settings, models, task.id, predictions)
         return PredictionRow(task.id, places.get(task.id, LAST), regions)
 
     present = context.label_studio.predictions.stamps_of_tasks(
@@ -94,7 +96,7 @@ def _score(
     model, settings = models[0], context.project_settings(record)
     indices = count(context.store.pools.next_shard(model.project_id, model.number, tag=model.key))
     rankings = _comparable(context, record, models, PoolRankings(order, tag_rankings(context, models)))
-    created = 0
+    created, blanks = 0, control_tasks.drawn_for(context, model)
     size = shard_size(models)
     for begin in range(0, len(tasks), size):
         shards = predict_shards(context, models, next(indices), tasks[begin : begin + size])
@@ -108,7 +110,7 @@ def _score(
         places = priorities(settings, models, rankings, shard.task_ids, by_tag)
         scores = admitted_priorities(context, settings, model.project_id, order, shard, places)
         rows = [
-            PredictionRow(task_id, score, encode(settings, models, task_id, by_model))
+            PredictionRow(task_id, score, () if task_id in blanks else encode(settings, models, task_id, by_model))
             for task_id, score, by_model in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
         ]
         present = context.label_studio.predictions.stamps_of_tasks(

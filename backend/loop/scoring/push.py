@@ -11,7 +11,7 @@ from backend.errors import BackendError, BusyError
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
-from backend.loop.scoring import stored_answers
+from backend.loop.scoring import control_tasks, stored_answers
 from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, serving_number
 from backend.settings import Settings
@@ -51,8 +51,12 @@ def push(
     answers = stored_answers.of(context, models)
     pool_keys = answers.pool_keys
     unlabeled = {task.id: task for task in context.label_studio.tasks.unlabeled(project_id)}
-    present = context.label_studio.predictions.stamps(project_id, model.name)
-    rows = prediction_rows(context, context.project_settings(record), models, order, unlabeled)
+    present, settings = (
+        list(context.label_studio.predictions.stamps(project_id, model.name)),
+        context.project_settings(record),
+    )
+    blanks = control_tasks.draw(context, settings, model, order, {stamp.task_id for stamp in present})
+    rows = prediction_rows(context, settings, models, order, unlabeled, blanks)
     created = write_predictions(context, model, rows, present, check, overwrite=pool_keys.outdated)
     check()
     answers.end(pool_keys)
@@ -85,11 +89,17 @@ def accepted_only(context: Context, project_id: int, number: int, check: Check) 
 
 
 def prediction_rows(
-    context: Context, settings: Settings, models: Sequence[ServedModel], order: Ranking, tasks: Mapping[int, Task]
+    context: Context,
+    settings: Settings,
+    models: Sequence[ServedModel],
+    order: Ranking,
+    tasks: Mapping[int, Task],
+    blanks: frozenset[int] = frozenset(),
 ) -> Iterator[PredictionRow]:
     """Yield one row per stored task that is in `tasks`; one shard at a time is in memory.
 
-    A task that shows other media by now has no row: it is scored again as a new task.
+    A task that shows other media by now has no row: it is scored again as a new task. The rows of `blanks` have no
+    regions.
     """
     priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     model = models[0]
@@ -99,7 +109,7 @@ def prediction_rows(
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):
                 predictions = [prediction, *stored_predictions(context, models[1:], task)]
-                regions = encode(settings, models, task_id, predictions)
+                regions = () if task_id in blanks else encode(settings, models, task_id, predictions)
                 failed = all(by_model is None for by_model in predictions)
                 yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
 
