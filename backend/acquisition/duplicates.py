@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from backend.acquisition.distances import Floats, blocks, by_task, nearest, squared_distances
 from backend.acquisition.pool import Pool
-from backend.types import FloatArray, IntArray
+from backend.types import ByteArray, FloatArray, IntArray
 
 _CELL = 1024  # usual number of points that near_duplicates compares with each other
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
@@ -28,15 +28,26 @@ def repeats(pool: Pool, order: IntArray, values: Floats, rng: np.random.Generato
     """
     thumbnails = pool.columns["thumbnails"][order].astype(np.float32)
     labeled = thumbnails[:0] if pool.labeled_thumbnails is None else pool.labeled_thumbnails.astype(np.float32)
-    everything = np.concatenate([thumbnails, labeled])
-    white = whitened(everything, rng)
-    copies_only = white.shape[1] < _FEWEST
-    space, radius = (everything, 0.0) if copies_only else (white, _NEAR * float(np.sqrt(2.0 * white.shape[1])))
+    space, radius = _space(np.concatenate([thumbnails, labeled]), rng)
     points, labeled_points = space[: len(order)], space[len(order) :]
     ranking = np.argsort(-values, kind="stable")
     is_repeated = np.empty(len(order), dtype=np.bool_)
     is_repeated[ranking] = near_duplicates(points[ranking], radius, rng) != np.arange(len(order))
     return np.asarray(is_repeated | (nearest(points, labeled_points) <= radius**2))
+
+
+def twins(thumbnails: ByteArray, rng: np.random.Generator) -> IntArray:
+    """Return the row of the first near-duplicate of each image, or its own: (n, 192) -> (n,); as in `repeats`."""
+    space, radius = _space(thumbnails.astype(np.float32), rng)
+    return near_duplicates(space, radius, rng)
+
+
+def _space(thumbnails: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, float]:
+    """Return points (n, d) for thumbnails, and the distance within which two of them are near-duplicates."""
+    white = whitened(thumbnails, rng)
+    if white.shape[1] < _FEWEST:
+        return thumbnails, 0.0
+    return white, _NEAR * float(np.sqrt(2.0 * white.shape[1]))
 
 
 def set_back(pool: Pool, values: Floats, rng: np.random.Generator) -> npt.NDArray[np.floating[Any]]:

@@ -22,6 +22,15 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
+class LabelCount:
+    """How often an annotation gives a label."""
+
+    tag: str  # name of the control tag
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotationEffort:
     """How one submitted annotation came about."""
 
@@ -38,6 +47,7 @@ class AnnotationEffort:
     deleted: int | None  # None: the pre-annotation was gone when this was measured
     added: int
     is_copy: bool = False  # it was made from another annotation, so its regions say nothing
+    labels: tuple[LabelCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,12 @@ class Saving:
     images: int  # annotations that began from a pre-annotation
     controls: int  # compared annotations without pre-annotation
     compared: int  # compared annotations with one
+
+
+def counted(log: EffortLog) -> tuple[AnnotationEffort, ...]:
+    """Return the annotations that count: one per task."""
+    ids = {int(text.partition(" ")[0]) for text in log.stamps.values()}
+    return tuple(effort for effort in log.efforts if effort.annotation_id in ids)
 
 
 def fence(seconds: Seconds) -> float:

@@ -8,6 +8,7 @@
     score_new       score tasks that were added after the ranking           scoring/late_tasks
     review_labels   mark the labels that look wrong                         review/
     delete_old      delete predictions of earlier versions                  scoring/old_versions
+    map_pool        maps of the pool for people                              insight/pool_drawing
     measure_effort  how long annotations took, and what they corrected      insight/effort
 
 Each step is a separate job. It gets ids, finds out what there is to do, may run twice, and enqueues the next step.
@@ -24,7 +25,7 @@ from backend.errors import BackendError, BusyError, ModelError, SettingError, Tr
 from backend.evaluation.label_quality import by_task
 from backend.loop import absent, demands, pauses, project_setup, served_models, studio_state
 from backend.loop.context import Context
-from backend.loop.insight import effort
+from backend.loop.insight import effort, pool_drawing
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
@@ -163,6 +164,7 @@ class Cycle:
             self.jobs.once("score_new", project_id)
         self.jobs.once("delete_old", project_id)
         self.jobs.once("review_labels", project_id, number)
+        self.jobs.once("map_pool", project_id, number)
         self.jobs.once("check", project_id)  # for labels that came during the scoring, see demands.is_awaited
         demands.close_push(self.context, project_id, number)
 
@@ -226,6 +228,12 @@ class Cycle:
         pause_s = old_versions.delete_some(self.context, project_id)
         if pause_s is not None:
             self.jobs.once("delete_old", project_id, delay_s=pause_s)
+
+    @absent.tolerant
+    def map_pool(self, project_id: int, number: int) -> None:
+        """Draw the maps of the pool of version `number`, unless another version serves now."""
+        self._begin("map_pool", project_id, number)
+        pool_drawing.draw(self.context, project_id, number)
 
     @absent.tolerant
     def measure_effort(self, project_id: int) -> None:

@@ -14,6 +14,7 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.loop import pauses, project_setup, served_models
 from backend.loop.context import Context
+from backend.loop.insight import pool_drawing
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import old_versions, push, stored_answers
 from backend.loop.training import snapshot
@@ -63,6 +64,9 @@ def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:
     """Do what follows a push, if the store or Label Studio shows that it was lost with redis."""
     if old_versions.are_left(context, project_id):
         jobs.once("delete_old", project_id)
+    number = served_models.serving_number(context, project_id)
+    if context.progress.scoring(project_id) is None and pool_drawing.is_missing(context, project_id, number):
+        jobs.once("map_pool", project_id, number)
     closed = round_value.is_observed(context, project_id) or not push.is_ranked(context, project_id)
     if not closed and context.progress.scoring(project_id) is None:  # during a scoring its push does it
         close_push(context, project_id, served_models.serving_number(context, project_id))

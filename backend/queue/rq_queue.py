@@ -60,6 +60,7 @@ QUEUE_OF = {
     "start_scoring": CONTROL,
     "rank_and_push": CONTROL,
     "delete_old": CONTROL,
+    "map_pool": SCORE,
     "measure_effort": CONTROL,
     "review_labels": CONTROL,
     "score_shard": SCORE,

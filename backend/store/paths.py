@@ -28,6 +28,7 @@ projects/<id>/versions/<n>/tags/<hash of its name>/  of each control tag:
     labeled/pool-*.npz                       its predictions for tasks with labels
     votes-*.npz                              a committee's predictions for the pool
     ranking.npz                              the pool's order by this tag alone, if there are several tags
+    map.npz                                  the map of the pool; versions of earlier releases have none
 """
 
 from __future__ import annotations
@@ -98,6 +99,11 @@ def scored_folder(project_id: int, number: int, tag: str, *, labeled: bool = Fal
     """Return the folder with a model's predictions for the pool, or for labeled tasks."""
     folder = tag_folder(project_id, number, tag)
     return f"{folder}/{LABELED}" if labeled else folder
+
+
+def map_file(project_id: int, number: int, tag: str) -> str:
+    """Return the file with a tag's map of the pool."""
+    return f"{tag_folder(project_id, number, tag)}/map.npz"
 
 
 def weights_file(project_id: int, number: int, tag: str) -> str:

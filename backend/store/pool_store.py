@@ -116,15 +116,20 @@ class PoolStore:
         columns = gathered({column.table: filling.array() for column, filling in fillings.items()})
         return Pool(ids, offsets, probs, columns, class_weights), tuple(np.concatenate([_NO_IDS, *failed]).tolist())
 
-    def shards(self, folder: str) -> Iterator[PoolShard]:
-        """Yield the scored tasks shard by shard, each task once."""
+    def parts(
+        self, folder: str, columns: Sequence[Column] = OF_PREDICTIONS
+    ) -> Iterator[tuple[int, ShardArrays, BoolArray]]:
+        """Yield the index and the arrays of each shard, and which of its tasks count."""
         index = self._index(folder)
         for name, is_newest in index.is_newest.items():
+            if is_newest.any():
+                yield int(name[5:-4]), self._read(folder, name, index.headers[name], columns), is_newest
+
+    def shards(self, folder: str) -> Iterator[PoolShard]:
+        """Yield the scored tasks shard by shard, each task once."""
+        for number, arrays, is_newest in self.parts(folder):
             rows = np.flatnonzero(is_newest)
-            if len(rows):
-                arrays = self._read(folder, name, index.headers[name])
-                predictions = tuple(arrays.prediction(int(row)) for row in rows)
-                yield PoolShard(int(name[5:-4]), arrays.header.task_ids[rows], predictions)
+            yield PoolShard(number, arrays.header.task_ids[rows], tuple(arrays.prediction(int(row)) for row in rows))
 
     def of_tasks(
         self, folder: str, task_ids: Iterable[int], sources: Mapping[int, int]

@@ -6,15 +6,15 @@ predictions for tasks that had labels already, otherwise those for the pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from backend.acquisition.pool import Committee, Pool
 from backend.storage import Files
 from backend.store.paths import LABELED, scored_folder, version_folder, version_folders
 from backend.store.pool_store import PoolStore
-from backend.store.shard_codec import PoolShard
-from backend.types import FloatArray, IntArray, Prediction, Ranking
+from backend.store.shard_codec import PoolShard, ShardArrays
+from backend.types import BoolArray, Column, FloatArray, IntArray, Prediction, Ranking
 
 NO_SOURCES: Mapping[int, int] = MappingProxyType({})
 
@@ -72,6 +72,13 @@ class ScoredPools:
     def shards(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> Iterator[PoolShard]:
         """Yield the scored tasks shard by shard, each task once. Raises as `load_pool`."""
         return self._pools.shards(scored_folder(project_id, number, tag, labeled=labeled))
+
+    def parts(
+        self, project_id: int, number: int, columns: Sequence[Column], *, labeled: bool = False, tag: str
+    ) -> Iterator[tuple[ShardArrays, BoolArray]]:
+        """Yield the arrays of each shard, with these columns, and which of its tasks count. Raises as `load_pool`."""
+        folder = scored_folder(project_id, number, tag, labeled=labeled)
+        return ((arrays, counted) for _, arrays, counted in self._pools.parts(folder, columns))
 
     def prediction(
         self,

@@ -34,6 +34,7 @@ from backend.store.paths import (
     weights_file,
 )
 from backend.store.pointers import FencingTokens, Pointers
+from backend.store.pool_maps import PoolMaps
 from backend.store.project_state import ProjectState
 from backend.store.records import (
     ManifestFile,
@@ -70,6 +71,7 @@ class Store:
         self.tokens = FencingTokens(self.files)
         self.pools = ScoredPools(self.files)
         self.evaluations = Evaluations(self.files)
+        self.maps = PoolMaps(self.files)
         self._manifests: dict[tuple[int, int], ModelVersion] = {}  # a manifest never changes
 
     def check(self) -> None:

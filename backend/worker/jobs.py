@@ -60,6 +60,11 @@ def delete_old(project_id: int) -> None:
     cycle().delete_old(project_id)
 
 
+def map_pool(project_id: int, number: int) -> None:
+    """Draw the maps of the pool of version `number`."""
+    cycle().map_pool(project_id, number)
+
+
 def measure_effort(project_id: int) -> None:
     """Measure how the annotations came about that are new or changed."""
     cycle().measure_effort(project_id)

@@ -6,6 +6,7 @@ the result. The page reads the store alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,13 @@ import numpy as np
 
 from backend.evaluation import basis
 from backend.evaluation import effort as efforts
-from backend.evaluation.effort import AnnotationEffort, EffortLog, OverlapEffort, Saving, VersionEffort
+from backend.evaluation.effort import AnnotationEffort, EffortLog, LabelCount, OverlapEffort, Saving, VersionEffort
 from backend.labelstudio import label_config
 from backend.labelstudio.client.annotations import SubmittedAnnotation
 from backend.labelstudio.client.connection import LabelStamp, StoredPrediction
+from backend.labelstudio.label_paths import joined
 from backend.labelstudio.region_changes import changes
-from backend.labelstudio.regions import id_of, region_id
+from backend.labelstudio.regions import id_of, labels_of, region_id
 from backend.loop.context import Context
 from backend.loop.served_models import base_model, require_project
 from backend.model_versions import ModelVersion
@@ -141,7 +143,19 @@ def _effort(shown: _Shown, label: SubmittedAnnotation, parent: StoredPrediction 
         deleted=counts.deleted,
         added=counts.added,
         is_copy=label.is_copy,
+        labels=_label_counts(label.result),
     )
+
+
+def _label_counts(result: Iterable[Any]) -> tuple[LabelCount, ...]:
+    """Return how often a result gives each label of each control tag."""
+    counts = Counter(
+        (str(item.get("from_name")), joined(label) if isinstance(label, list) else str(label))
+        for item in result
+        if isinstance(item, Mapping)
+        for label in labels_of(item, str(item.get("type")))
+    )
+    return tuple(LabelCount(tag, label, count) for (tag, label), count in sorted(counts.items()))
 
 
 class _Shown:
