@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from backend.evaluation.pool_map import drawn_boxes, oddness, plane
+from backend.types import FloatArray
 
 
-def clusters(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
+def clusters(count: int, dimensions: int = 16, seed: int = 0) -> FloatArray:
     """Return points in two clusters that differ along one direction."""
     rng = np.random.default_rng(seed)
     points = rng.normal(0, 0.1, (count, dimensions))
@@ -31,7 +32,7 @@ def test_the_map_does_not_depend_on_the_order_or_the_blocks() -> None:
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 8)), np.ones((1, 8)), np.ones((5, 8)), np.zeros((5, 0))])
-def test_points_without_a_direction_lie_in_the_middle(points: np.ndarray) -> None:
+def test_points_without_a_direction_lie_in_the_middle(points: FloatArray) -> None:
     places, explained = plane(points.astype(np.float32))
     assert not places.any()
     assert places.shape == (len(points), 2)

@@ -20,8 +20,8 @@ def rle(region: str, pixels: list[int], **more: Any) -> Json:
     return {"id": region, "type": "brushlabels", "value": value, **more}
 
 
-PREDICTION = {"origin": "prediction"}
-CHANGED = {"origin": "prediction-changed"}
+PREDICTION: dict[str, Any] = {"origin": "prediction"}
+CHANGED: dict[str, Any] = {"origin": "prediction-changed"}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from backend.loop.insight import pool, pool_drawing
 from backend.store.paths import map_file
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
-from backend.types import Prediction, Ranking
+from backend.types import IntArray, Prediction, Ranking
 from tests.support import CONFIG, TWO_TAGS, model_for, publish
 
 COUNT = 40
@@ -50,7 +50,7 @@ def served(context: Context, tiny_weights: Path) -> Context:
     return context
 
 
-def save(context: Context, ids: np.ndarray, *, labeled: bool = False) -> None:
+def save(context: Context, ids: IntArray, *, labeled: bool = False) -> None:
     predictions = [predicted(row, boxes=0 if row == 39 else 2) for row in ids.tolist()]
     shard = PoolShard(0, np.append(ids, 99 + labeled), (*predictions, None))
     context.store.pools.save_shard(7, 1, shard, labeled=labeled, tag="label")
