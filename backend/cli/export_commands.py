@@ -42,8 +42,10 @@ def import_weights(
 ) -> None:
     """Check weights in a child process, copy them into MODEL_DIR, and let projects name them."""
     from backend.cli import weights_import
+    from backend.cli.progress import progress
 
-    weights = weights_import.import_weights(file, read_settings())
+    with progress("checking the weights"):
+        weights = weights_import.import_weights(file, read_settings())
     names = ", ".join(weights.classes[:_NAMED]) + (", ..." if len(weights.classes) > _NAMED else "")
     typer.echo(f"imported {file.name}: a {weights.task} model of {len(weights.classes)} classes: {names}")
     typer.echo(f'use it with BASE_MODEL={file.name}, or with model_path="{file.name}" in a control tag')

@@ -18,11 +18,14 @@ def connect(
 ) -> None:
     """Connect the backend to a project, set up the queue, and print what was done."""
     from backend.addresses import require_web_address
+    from backend.cli.progress import progress
     from backend.loop import project_setup
 
     require_web_address("--url", url, "http://localhost:9090")
     context = open_context()
-    for line in project_setup.connect(context, project, url):
+    with progress("setting up the project in Label Studio"):
+        lines = project_setup.connect(context, project, url)
+    for line in lines:
         typer.echo(line)
 
 

@@ -58,11 +58,14 @@ def strategies(as_json: AsJson = False) -> None:
 def label_errors(project: Project, as_json: AsJson = False) -> None:
     """List the labels that look wrong to the serving version, at most 20, the worst first."""
     from backend.cli import reports, tables
+    from backend.cli.progress import progress
     from backend.evaluation.label_quality import by_task, suspicious
     from backend.loop.review import label_review
     from backend.web.status_schemas import label_error_out
 
-    issues = label_review.current_issues(open_context(), project)
+    context = open_context()
+    with progress("reading the labels in Label Studio"):
+        issues = label_review.current_issues(context, project)
     worst = suspicious(issues)[:20]
     table = tables.label_errors(worst, len(by_task(issues)))
     reports.show([label_error_out(issue) for issue in worst], table, as_json=as_json)

@@ -32,7 +32,7 @@ from tests.support import CONFIG, publish, serve
 
 COMMANDS = (
     *("demo", "run", "serve", "worker", "connect", "train", "score", "status", "versions", "rollback"),
-    *("label-errors", "frames"),
+    *("label-errors", "frames", "disconnect", "doctor", "export", "import-weights", "simulate", "strategies"),
 )
 
 
@@ -231,6 +231,14 @@ def test_an_unknown_queue(environ: dict[str, str]) -> None:
     assert done.returncode == 2
     assert "unknown queue tran" in done.stderr
     assert "train" in done.stderr
+
+
+def test_a_shell_completes_commands_and_options(environ: dict[str, str]) -> None:
+    program = Path(sys.executable).with_name("yolo-backend")
+    for typed, completion in (("yolo-backend doc", "doctor"), ("yolo-backend export --ver", "--version")):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_YOLO_BACKEND_COMPLETE": "complete_bash"}
+        done = subprocess.run([program], env=environ | words, capture_output=True, text=True, check=False)
+        assert completion in done.stdout.split(), done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("status",), ("status", "seven"), ("rollback", "7")])
