@@ -163,7 +163,7 @@ def describe_device(device: str) -> UsedDevice:
         gpu, memory = torch.cuda.get_device_properties(chosen), torch.cuda.mem_get_info(chosen)
         name = f"{gpu.name}, {memory[0] / 1e9:.1f} of {memory[1] / 1e9:.1f} GB free, CUDA {torch.version.cuda}"
     else:
-        name = f"{chosen.type}, {torch.get_num_threads()} threads"
+        name = str(chosen.type)
     return UsedDevice(f"{name}, torch {torch.__version__}", chosen.type == "cpu")
 
 

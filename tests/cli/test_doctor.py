@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from backend.cli.label_studio_process import LabelStudioProcess
+from backend.cli.label_studio_process import LabelStudioProcess, label_studio_binary, start_label_studio
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from backend.queue import presence
@@ -15,7 +16,8 @@ from backend.queue.rq_queue import QUEUES
 from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from tests.cli.commands import cli
-from tests.support import CONFIG, serve, tiny_yolo
+from tests.conftest import LOGIN, fresh_label_studio
+from tests.support import CONFIG, require, serve, tiny_yolo
 
 pytestmark = pytest.mark.torch
 
@@ -89,3 +91,21 @@ def model_dir(context: Context) -> Path:
 def projects(context: Context, environ: dict[str, str]) -> list[dict[str, str]]:
     with LabelStudioClient(environ["LABEL_STUDIO_URL"], environ["LABEL_STUDIO_API_KEY"]) as client:
         return list(client.http.get("/api/projects/", page_size=1000)["results"])
+
+
+@pytest.mark.label_studio
+def test_a_label_studio_that_refuses_private_addresses_is_told_what_to_change(
+    environ: dict[str, str], tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    binary = label_studio_binary()
+    require(binary.is_file(), f"there is no Label Studio at {binary}")
+    shutil.copytree(fresh_label_studio(binary, pytestconfig), tmp_path / "studio")
+    protection = {"ML_BLOCK_LOCAL_IP": "true", "SSRF_PROTECTION_ENABLED": "true"}
+    with start_label_studio(binary, tmp_path / "studio", **LOGIN, environ=protection) as studio:
+        keys = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.api_key}
+        done = cli(environ | keys, "doctor", "--json")
+    assert done.returncode == 1
+    checks = by_subject(done.stdout)
+    for name in ("model address", "webhook"):
+        assert not checks[name]["ok"], done.stdout
+        assert "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false" in str(checks[name]["fix"])

@@ -36,6 +36,7 @@ LOGIN_FIX = (
     "copy it whole and set LABEL_STUDIO_API_KEY"
 )
 CERTIFICATE_FIX = "set SSL_CERT_FILE to the PEM file of the authority that signed it"
+BLOCKED = ("private network addresses", "reserved network address")  # in the detail of Label Studio's 403
 BLOCKED_FIX = (
     "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both), "
     "or give it an http(s) address outside of private networks"
@@ -204,7 +205,7 @@ def failure(response: httpx.Response, missing: str = "") -> LabelStudioError | N
     where = f"{response.request.method} {response.request.url.copy_with(query=None)}"
     if response.status_code == 401:
         return LabelStudioAuthError(f"Label Studio refuses the token: {detail}", where=where, fix=LOGIN_FIX)
-    if response.status_code == 403 and "private network addresses" in detail:
+    if response.status_code == 403 and any(words in detail for words in BLOCKED):
         return LabelStudioBlockedError("Label Studio blocks this address", where=where, fix=BLOCKED_FIX)
     if response.status_code == 403:
         fix = "use the token of a user who may change the project"

@@ -33,15 +33,15 @@ def studio(client: LabelStudioClient, store: Store, redis: Redis | None, backend
         yield fails("token", error)
         return
     yield works("token", f"{client.url} as {user}")
-    yield clock(client)
     try:
+        yield clock(client)
         with trial_project(client.http, _TITLE) as trial:
             yield works("rights", "the user may make projects, models and webhooks")
             yield model_address(trial, backend_url)
             yield from webhook(trial, store, redis, backend_url)
+        yield from projects(client, store)
     except BackendError as error:
         yield fails("rights", error)
-    yield from projects(client, store)
 
 
 def clock(client: LabelStudioClient) -> Finding:
