@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from backend.types import Prediction, Tracks
 from backend.web.status_schemas import project_out
-from tests.cli.commands import cli
+from tests.cli.commands import cli, in_terminal
 from tests.support import CONFIG, publish, serve
 
 COMMANDS = (
@@ -231,6 +232,16 @@ def test_an_unknown_queue(environ: dict[str, str]) -> None:
     assert done.returncode == 2
     assert "unknown queue tran" in done.stderr
     assert "train" in done.stderr
+
+
+def test_ctrl_c_ends_a_command_with_status_130(environ: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and never answers
+        studio = {"LABEL_STUDIO_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "LABEL_STUDIO_API_KEY": "legacy"}
+        screen = in_terminal(
+            environ | studio, "connect", "7", until=lambda drawn: "setting up the project" in drawn, keys=b"\x03"
+        )
+    assert screen.status == 130
+    assert "Traceback" not in screen.raw
 
 
 def test_a_shell_completes_commands_and_options(environ: dict[str, str]) -> None:

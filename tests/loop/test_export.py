@@ -24,7 +24,7 @@ from backend.types import ControlTag, Json, LabeledBox, YoloTask
 from tests import clips, drawings, kinds
 from tests.clips import Mover
 from tests.kinds import KINDS, Kind, assert_same, drawn
-from tests.support import CONFIG, ImageSite, open_context, publish
+from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish
 
 pytestmark = pytest.mark.label_studio
 
@@ -33,6 +33,10 @@ DATA = frozenset({YOLO, COCO})
 VIDEO = (
     '<View><Labels name="labels" toName="video"><Label value="red"/><Label value="blue"/></Labels>'
     '<Video name="video" value="$video" frameRate="25"/><VideoRectangle name="box" toName="video"/></View>'
+)
+TIMELINE = (
+    '<View><TimelineLabels name="state" toName="video"><Label value="open"/><Label value="shut"/></TimelineLabels>'
+    '<Video name="video" value="$video" frameRate="25"/></View>'
 )
 
 
@@ -139,6 +143,43 @@ def test_frames_of_videos_are_images(studio: Context, images: ImageSite, tmp_pat
     assert set(labels_of(data.train)) == {f"{task.id}-1", f"{task.id}-11"}
     document = json.loads((tmp_path / "out" / "box" / "coco-train.json").read_text())
     assert [image["frame"] for image in document["images"]] == [1, 11]
+
+
+def test_sampled_frames_of_a_timeline_lie_in_folders_of_their_class(
+    studio: Context, images: ImageSite, tmp_path: Path
+) -> None:
+    project = project_of(studio, TIMELINE)
+    clips.write(images.folder / "b.avi", [Mover("red", (20, 20), (1, 0), (30, 30), 0)], 40, (160, 120))
+    studio.label_studio.http.send("POST", f"/api/projects/{project}/import", [{"video": f"{images.url}/b.avi"}])
+    (task,) = studio.label_studio.tasks.unlabeled(project)
+    value = {"ranges": [{"start": 1, "end": 20}], "timelinelabels": ["open"]}
+    region = {"id": "a", "type": "timelinelabels", "from_name": "state", "to_name": "video", "value": value}
+    studio.label_studio.annotations.create(task.id, [region])
+    export.export(studio, ExportOrder(project, tmp_path / "out", DATA), unseen)
+    document = json.loads((tmp_path / "out" / "state" / "coco-train.json").read_text())
+    images_by_id = {image["id"]: image for image in document["images"]}
+    frames = {images_by_id[annotation["image_id"]]["frame"] for annotation in document["annotations"]}
+    assert frames
+    assert max(frames) <= 20
+    assert all((tmp_path / "out" / "state" / image["file_name"]).is_file() for image in images_by_id.values())
+
+
+def test_each_control_tag_has_a_folder(studio: Context, images: ImageSite, tmp_path: Path) -> None:
+    project = project_of(studio, TWO_TAGS)
+    urls = [{"image": images.add(f"{number}.png", number)} for number in range(2)]
+    studio.label_studio.http.send("POST", f"/api/projects/{project}/import", urls)
+    for task in studio.label_studio.tasks.unlabeled(project):
+        studio.label_studio.annotations.create(task.id, [box("cat")])
+    export.export(studio, ExportOrder(project, tmp_path / "out", frozenset({COCO})), unseen)
+    counts = [
+        sum(len(json.loads(path.read_text())["annotations"]) for path in (tmp_path / "out" / tag).glob("coco-*.json"))
+        for tag in ("label", "second")
+    ]
+    assert counts == [2, 0]
+    assert not (tmp_path / "out" / "label" / "data.yaml").exists()
+    sheet = (tmp_path / "out" / "datasheet.md").read_text()
+    assert "## label (detect)" in sheet
+    assert "## second (detect)" in sheet
 
 
 def test_a_version_has_the_labels_it_learned_and_the_sheet_says_what_changed(
