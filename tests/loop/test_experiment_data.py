@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import BackendError
 from backend.labelstudio import label_config
 from backend.loop import experiment_data
 from backend.loop.export import TagLabels
+from backend.settings import Settings
+from backend.simulate import simulation_data, simulation_task
+from backend.store.store import ProjectRecord
 from backend.types import LabeledBox
-from tests.support import CONFIG
+from backend.yolo.tasks import weights_name
+from tests import drawings
+from tests.kinds import KINDS, drawn
+from tests.support import CONFIG, open_context
 
 (TAG,) = label_config.parse(CONFIG)
 BOX = LabeledBox("cat", (0.5, 0.5, 0.2, 0.2))
@@ -66,3 +73,35 @@ def test_a_turned_box_that_leaves_its_image_is_left_out() -> None:
 def test_one_task_is_too_few() -> None:
     with pytest.raises(BackendError, match="1 labeled task"):
         experiment_data.for_experiment(labels(1))
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.task != "semantic"])
+def test_an_experiment_reads_the_labels_of_every_kind(
+    name: str, label_studio: LabelStudioProcess, settings: Settings, tmp_path: Path
+) -> None:
+    kind = KINDS[name]
+    tag, keys = kind.tag(), {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client = context.label_studio
+        project = client.projects.create("experiment", kind.label_config())
+        context.store.save_project(ProjectRecord(project, kind.label_config(), "", "", "", ""))
+        pictures = drawings.pictures(tmp_path, kind.draw, 10, seed=0)
+        client.tasks.upload_images(project, [picture.path for picture in pictures])
+        for task in client.tasks.unlabeled(project):
+            (picture,) = [picture for picture in pictures if str(task.data["image"]).endswith(picture.path.name)]
+            client.annotations.create(task.id, kind.annotate(tag, drawn(tag, picture)))
+        written = experiment_data.write(context, project, tmp_path / "out", lambda *_: None)
+        task_name, weights = simulation_task.choose(
+            simulation_data.task_by_data(written.place), written.base_model, tmp_path
+        )
+        assert (task_name, weights) == (kind.task, weights_name("yolo11n.pt", kind.task))
+        data = simulation_data.read(written.place, task_name)
+        assert (len(data.pool), len(data.test)) == (8, 2)
+        assert set(data.classes) == set(tag.labels)
+        simulation_data.check(data, 8)
+        labels_before = sorted(path.read_text() for path in (tmp_path / "out").rglob("*.txt"))
+        client.annotations.delete(next(iter(client.annotations.stamps(project))))
+        again = experiment_data.write(context, project, tmp_path / "out", lambda *_: None)
+        assert again.place == written.place  # an experiment that goes on keeps the labels of its start
+        assert sorted(path.read_text() for path in (tmp_path / "out").rglob("*.txt")) == labels_before
