@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser import chromium_page
 from tests.support import ROOT
@@ -41,6 +41,7 @@ def check_view(page: Page, address: str) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", address.lower()).strip("-") or "home"
     SCREENSHOTS.mkdir(exist_ok=True)
     page.goto(address)
+    draw_charts(page)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         found = Axe().run(page).response["violations"]
@@ -52,6 +53,15 @@ def check_view(page: Page, address: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], f"{address} is wider than 400 px"
     page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+
+def draw_charts(page: Page) -> None:
+    """Scroll to each chart of the view, and wait until it is drawn."""
+    for chart in page.locator("figure.chart").all():
+        if chart.is_visible():
+            chart.scroll_into_view_if_needed()
+            expect(chart).to_have_attribute("data-drawn", "yes", timeout=30_000)
+    page.evaluate("scrollTo(0, 0)")
 
 
 SERIOUS = ("serious", "critical")

@@ -12,8 +12,14 @@ function plotly() {
   return bundle;
 }
 
+// The value of a colour of the design sheet: plotly does not know light-dark().
 function style(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
 }
 
 function traces(chart) {
@@ -57,7 +63,7 @@ export async function draw(figure) {
   const ink = style("--ink"), line = style("--line");
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   await Plotly.newPlot(figure.querySelector(".plot"), traces(chart), {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: style("--font"), size: 13 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
     margin: { t: 12, r: 96, b: 44, l: 52 }, showlegend: chart.series.length > 8, annotations: names(chart),
     xaxis: { ...axis, title: { text: chart.x_title } },
     yaxis: { ...axis, title: { text: chart.y_title }, range: chart.y_range ?? undefined },
