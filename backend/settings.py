@@ -225,6 +225,14 @@ def _for_text(settings: Settings, extra_params: str) -> Settings:
     return _overridden(settings, _parsed(extra_params, _EXTRA_PARAMS))
 
 
+def parsed_params(extra_params: str) -> dict[str, Any]:
+    """Return the extra params of a project as an object. Raises SettingError if the text is not a JSON object."""
+    params = _parsed(extra_params, _EXTRA_PARAMS) if extra_params else {}
+    if not isinstance(params, dict):
+        raise SettingError("not a JSON object", where=_EXTRA_PARAMS, fix=_EXAMPLE)
+    return params
+
+
 def _overridden(settings: Settings, params: object) -> Settings:
     where = _EXTRA_PARAMS
     if not isinstance(params, Mapping):

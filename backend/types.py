@@ -219,10 +219,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The order of a pool: priority 0 is annotated next; `explored` marks tasks placed at random."""
+    """The order of a pool: the lowest priority is annotated next; `explored` marks tasks placed at random."""
 
     task_ids: IntArray  # (n,)
-    priority: FloatArray  # (n,) in [0, 1], the quantile of the position
+    priority: FloatArray  # (n,) in (0, 1), the quantile of the position
     acquisition: FloatArray  # (n,) the raw acquisition value, higher = sooner
     explored: BoolArray  # (n,)
     strategy: str

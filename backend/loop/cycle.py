@@ -5,6 +5,7 @@
     start_scoring   cut the pool of the accepted version into shards        scoring/scoring
     score_shard     predict a shard, and ask the committee about it         scoring/scoring
     rank_and_push   rank, push every prediction, flip the queue, prune      scoring/pool_ranking, scoring/push
+    reorder         write the scores of another order: pins, a strategy     scoring/rescoring
     score_new       score tasks that were added after the ranking           scoring/late_tasks
     review_labels   mark the labels that look wrong                         review/
     delete_old      delete predictions of earlier versions                  scoring/old_versions
@@ -12,8 +13,7 @@
     measure_effort  how long annotations took, and what they corrected      insight/effort
 
 Each step is a separate job. It gets ids, finds out what there is to do, may run twice, and enqueues the next step.
-Label Studio holds the labels, the store holds versions and pools. So a lost step is found again: `reconcile` looks for
-it. docs/loop.md has a picture.
+Label Studio holds the labels, the store versions and pools. So `reconcile` finds a lost step. A picture: docs/loop.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from backend.loop import absent, demands, pauses, project_setup, served_models, 
 from backend.loop.context import Context
 from backend.loop.insight import effort, pool_drawing
 from backend.loop.review import label_marks, label_review, round_value
-from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, scoring
+from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, rescoring, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
 from backend.loop.training import retraining, scratch
 from backend.queue import presence
@@ -167,6 +167,27 @@ class Cycle:
         self.jobs.once("map_pool", project_id, number)
         self.jobs.once("check", project_id)  # for labels that came during the scoring, see demands.is_awaited
         demands.close_push(self.context, project_id, number)
+
+    @absent.tolerant
+    def reorder(self, project_id: int, rank_again: int) -> None:
+        """Write the scores of a new order: tasks were pinned, or with `rank_again` the pool is ranked again before."""
+        self._begin("reorder", project_id, rank_again)
+        is_scoring = self.context.progress.scoring(project_id) is not None  # the pool is not complete
+        if rank_again and (is_scoring or not rescoring.can_rank_again(self.context, project_id)):
+            step = ("reorder", project_id, 1) if is_scoring else ("start_scoring", project_id)
+            self.jobs.once(*step, delay_s=TRAINING_PAUSE_S if is_scoring else 0)
+            return
+        try:
+            with self.context.lock(project_id, "push") as fence:
+                written = rescoring.reorder(self.context, project_id, rank=bool(rank_again), check=fence.check)
+        except BusyError:
+            self.jobs.once("reorder", project_id, rank_again, delay_s=BUSY_PAUSE_S)
+            return
+        except (ModelError, SettingError) as error:
+            push.note_ranking_error(self.context, project_id, error)
+            return
+        if written >= rescoring.AT_ONCE:  # more may be left; other projects have their turn first
+            self.jobs.once("reorder", project_id, 0)
 
     # What follows a push
 

@@ -24,6 +24,7 @@ from backend.queue.run_state import TrainingProgress
 log = logging.getLogger(__name__)
 
 EFFORT_PAUSE_S = 20.0  # before annotations are measured, so that a burst of them is measured at once
+MIN_LABELED = 2  # one task to train on, and one to validate
 TRUSTED_S = 3600  # for this long a project that was found in order is not checked again, unless it has changed
 
 
@@ -80,12 +81,13 @@ def close_push(context: Context, project_id: int, number: int) -> None:
 
 
 def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:
-    """Return a text that changes with each change of a project in Label Studio, its served version or RETRAIN_EVERY."""
+    """Return a text that changes with each change of a project in Label Studio, its served version or our rules."""
     if project_id not in infos:
         raise NotFoundError(f"no project {project_id} in Label Studio")
     changed = context.label_studio.tasks.latest_change(project_id)
     settings = context.project_settings(context.store.project(project_id))
-    ours = [served_models.serving_number(context, project_id), settings.retrain_every]
+    pins = context.store.steering.pins(project_id)
+    ours = [served_models.serving_number(context, project_id), settings.retrain_every, pins.front, pins.back]
     return json.dumps([infos[project_id].counts, changed, *ours])
 
 
@@ -131,11 +133,37 @@ def is_awaited(context: Context, project_id: int) -> bool:
 
 
 def _has_enough(context: Context, project_id: int) -> bool:
+    """Count the labels, and return whether a training should start by their number; never while the loop is paused."""
     counts = snapshot.count(context, project_id)
     record = context.store.project(project_id)
+    if context.store.steering.pause(project_id) is not None:
+        return False
     if record is not None and not any(tag.trainable for tag in label_config.parse(record.label_config)):
         return False
     return counts.new >= context.project_settings(record).retrain_every
+
+
+def require_labels(context: Context, project_id: int) -> None:
+    """Raise TrainingError with the reason if a training would have nothing to learn from.
+
+    Raises NotFoundError for a project that was never set up.
+    """
+    record, where = served_models.require_project(context, project_id), f"project {project_id}"
+    tags = label_config.parse(record.label_config)
+    if not any(tag.trainable for tag in tags):
+        names = ", ".join(tag.from_name for tag in tags)
+        raise TrainingError(
+            f'nothing to train: model_trainable="false" is set on {names}',
+            where=where,
+            fix="remove it from the control tags that should learn",
+        )
+    labeled = len(context.label_studio.annotations.stamps(project_id))
+    if labeled < MIN_LABELED:
+        raise TrainingError(
+            f"nothing to learn yet: {labeled} tasks are labeled, and a training needs {MIN_LABELED}",
+            where=where,
+            fix="label and submit some tasks first; skipped tasks and drafts do not count",
+        )
 
 
 def enqueue_training(context: Context, jobs: Jobs, project_id: int, *, forced: bool) -> None:

@@ -131,8 +131,7 @@ def _priorities(
     scores = late_tasks.priorities(settings, models, rankings, ids, predictions)
     if order is None:
         return scores
-    rows = np.flatnonzero(np.isin(order.task_ids, ids))
-    ranked = dict(zip(order.task_ids[rows].tolist(), order.priority[rows].tolist(), strict=True))
+    ranked = push.queue_places(context, models[0].project_id, order)
     failed = [all(prediction is None for prediction in by_model) for by_model in zip(*predictions, strict=True)]
     return [
         score if has_failed else ranked.get(task.id, score)

@@ -59,6 +59,7 @@ QUEUE_OF = {
     "score_new": CONTROL,
     "start_scoring": CONTROL,
     "rank_and_push": CONTROL,
+    "reorder": CONTROL,
     "delete_old": CONTROL,
     "map_pool": SCORE,
     "measure_effort": CONTROL,

@@ -38,7 +38,7 @@ class Protocol:
         return min(count, self.limit) if self.limit else count
 
 
-_WITHOUT_BOXES = {"highest": 0.0, "median": 0.5, "lowest": 1.0}  # the priority of a late task without boxes
+_WITHOUT_BOXES = {"highest": 0.0, "median": 0.5, "lowest": 1.0}  # a late task without boxes comes behind this share
 
 # name -> (candidates, uncertain)
 _SHARES = {"top": (1.0, 1.0), "datahunt1": (0.2, 1.0), "datahunt2": (0.2, 0.5)}
@@ -59,7 +59,7 @@ def protocol(name: str, *, batch: int, uncertain_share: float = 1.0, pool_limit:
 def rank(
     pool: Pool, strategy: str, *, explore_share: float, rng: np.random.Generator, protocol: Protocol = TOP
 ) -> Ranking:
-    """Return the ranking of a pool, in the pool's row order; priority 0 is next, 1 is last, all are different.
+    """Return the ranking of a pool, in the pool's row order; the lowest priority is next, all are different.
 
     Ties go to the lower task id. The order of the pool does not change any task's priority. The explored tasks are
     spread evenly: their number in any prefix of the queue is `explore_share` of its length, within one. The protocol
@@ -70,7 +70,7 @@ def rank(
     is_candidate = draw(pool.task_ids, protocol.size(len(pool)), int(salts[0]))
     values = _values(pool, strategy, is_candidate, rng)
     order, explored = _order(pool.task_ids, values, is_candidate, explore_share, protocol, int(salts[1]))
-    return Ranking(pool.task_ids, _quantiles(order), values, explored, strategy)
+    return Ranking(pool.task_ids, quantiles(order), values, explored, strategy)
 
 
 def rank_jointly(
@@ -87,7 +87,7 @@ def rank_jointly(
     salts = rng.spawn(1)[0].integers(2**63, size=2)
     is_candidate = np.ones(len(task_ids), dtype=np.bool_)
     order, explored = _order(task_ids, values, is_candidate, explore_share, protocol, int(salts[1]))
-    return Ranking(task_ids, _quantiles(order), values, explored, strategy)
+    return Ranking(task_ids, quantiles(order), values, explored, strategy)
 
 
 def best_values(task_ids: Sequence[IntArray], values: Sequence[FloatArray]) -> tuple[IntArray, FloatArray]:
@@ -119,10 +119,17 @@ def _order(
     return order, explored
 
 
-def _quantiles(order: IntArray) -> FloatArray:
-    """Return each row's place in an order as a quantile; all are different."""
+def quantiles(order: IntArray) -> FloatArray:
+    """Return each row's place in an order as a quantile: place k of n, from 1, has k / (n + 1). All are different.
+
+    Label Studio shows it as a percentage, so 0.5% stands at a task among the first 0.5% of the queue. Neither 0 nor 1
+    is taken: pinned tasks find room before the first place and behind the last one.
+
+    >>> quantiles(np.array([2, 0, 1])).tolist()
+    [0.5, 0.75, 0.25]
+    """
     priority = np.empty(len(order), dtype=np.float32)
-    priority[order] = np.arange(len(order)) / max(len(order) - 1, 1)
+    priority[order] = np.arange(1, len(order) + 1) / (len(order) + 1)
     return priority
 
 
@@ -205,15 +212,21 @@ def crowding_warning(batch: int, candidates: int) -> str:
 
 
 def quantile_of(ranking: Ranking | None, value: float) -> float:
-    """Return the priority of a task scored alone: the share of ranked tasks with a higher acquisition value.
+    """Return the priority of a task scored alone: between those of the tasks with a higher value and the others.
 
-    The result is in [0, 1]: 0.5 without a ranking or with an empty one, and 1 for NaN, a task that could not be scored.
+    With k of n ranked tasks of a higher acquisition value it is (k + 1/2) / (n + 1); see `quantiles`. It is 0.5 without
+    a ranking or with an empty one, and 1 for NaN, a task that could not be scored.
     """
     if math.isnan(value):
         return 1.0
-    if ranking is None or not len(ranking.acquisition):
+    if ranking is None:
         return 0.5
-    return float(np.count_nonzero(ranking.acquisition > np.float32(value)) / len(ranking.acquisition))
+    return _between(int(np.count_nonzero(ranking.acquisition > np.float32(value))), len(ranking.acquisition))
+
+
+def _between(count: float, n: int) -> float:
+    """Return the place behind the first `count` of n ranked tasks."""
+    return (count + 0.5) / (n + 1)
 
 
 def late_priorities(ranking: Ranking | None, pool: Pool, rng: np.random.Generator) -> FloatArray:
@@ -226,7 +239,8 @@ def late_priorities(ranking: Ranking | None, pool: Pool, rng: np.random.Generato
         return np.full(len(pool), 0.5, dtype=np.float32)
     values = _measure(pool, ranking.strategy, rng)
     has_boxes = (np.diff(pool.offsets) > 0) | ("class_probs" not in acquisition.get(ranking.strategy).needs)
-    without_boxes = _WITHOUT_BOXES[pool.empty]
+    count = len(ranking.acquisition)
+    without_boxes = _between(_WITHOUT_BOXES[pool.empty] * count, count)
     places = [
         quantile_of(ranking, float(value)) if measured else without_boxes
         for value, measured in zip(values, has_boxes, strict=True)
@@ -247,7 +261,7 @@ def front_priority(ranking: Ranking, place: float) -> float:
     It is always below the ranking's second priority. Among admitted tasks, a lower `place`, the quantile in the
     ranking, comes first.
     """
-    return place / (2 * max(len(ranking.task_ids), 1))
+    return (1.25 + place / 2) / (len(ranking.task_ids) + 1)
 
 
 def with_late_tasks(ranking: Ranking, task_ids: IntArray, places: FloatArray, priority: FloatArray) -> Ranking:

@@ -9,6 +9,9 @@ projects/<id>/current/<n>                the newest accepted version, or the one
 projects/<id>/serving/<n>                the version whose predictions Label Studio's queue shows; the highest n counts
 projects/<id>/shown/<n>                  the version that the queue was last set to; the highest n counts
 projects/<id>/fences/<purpose>/<n>       the newest fencing token; the holder of a lower one must not write
+projects/<id>/journal/<n>                what people did; the highest n counts
+projects/<id>/steering/<n>               whether the loop is paused, and the pinned tasks; the highest n counts
+projects/<id>/accepted_labels/<n>        labels that people called right; the highest n counts
 projects/<id>/stream.json                the state of stream admission
 projects/<id>/rewards.json               the bandit's reward of each round of labels
 projects/<id>/pool_signs.json            the signs of stopping from each scored pool
@@ -66,6 +69,21 @@ def pointer_file(name: str, project_id: int, place: int) -> str:
 def fence_folder(project_id: int, purpose: str) -> str:
     """Return the folder with the fencing tokens of a purpose, one file per number."""
     return f"{project_folder(project_id)}/fences/{purpose}"
+
+
+def journal_folder(project_id: int) -> str:
+    """Return the folder with what people did, one file per number."""
+    return f"{project_folder(project_id)}/journal"
+
+
+def steering_folder(project_id: int) -> str:
+    """Return the folder with the pause and the pins, one file per number."""
+    return f"{project_folder(project_id)}/steering"
+
+
+def accepted_labels_folder(project_id: int) -> str:
+    """Return the folder with the labels that people called right, one file per number."""
+    return f"{project_folder(project_id)}/accepted_labels"
 
 
 def versions_folder(project_id: int) -> str:

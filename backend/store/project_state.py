@@ -31,6 +31,7 @@ from backend.store.records import (
     SignsFile,
     StreamFile,
 )
+from backend.store.steering_state import SteeringState, without_accepted
 
 _FORGET = "delete the file; the backend then collects its content again"
 
@@ -42,6 +43,7 @@ class ProjectState:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._steering = SteeringState(files)
 
     def stream(self, project_id: int) -> StreamState:
         """Return the state of stream admission, a fresh state if none is stored."""
@@ -103,9 +105,12 @@ class ProjectState:
         self._files.write(review_file(project_id, number), file.encode())
 
     def label_issues(self, project_id: int, number: int) -> tuple[LabelIssue, ...]:
-        """Return the label issues that a version found, worst first; none before its first review."""
+        """Return the label issues that a version found, worst first; none before its first review.
+
+        Labels that somebody called right count as clean.
+        """
         review = self.review(project_id, number)
-        return review.issues if review else ()
+        return without_accepted(review.issues, self._steering.accepted_labels(project_id)) if review else ()
 
     def effort(self, project_id: int) -> EffortLog:
         """Return how the project's annotations came about, as far as it was measured."""

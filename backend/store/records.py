@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,6 +17,7 @@ from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.label_quality import LabelIssue, Thresholds
 from backend.model_versions import Metrics, ModelVersion
 from backend.sampling.bandit import Reward
+from backend.sampling.pins import Pins
 from backend.sampling.stream_admission import StreamState
 from backend.storage import Files
 
@@ -154,6 +156,54 @@ class EffortFile(_FirstFormat):
 
     stamps: dict[int, str]
     efforts: tuple[AnnotationEffort, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One thing that a person did to a project."""
+
+    key: str  # of this entry alone
+    at: datetime  # in UTC
+    who: str
+    action: str  # "pause", "resume", "pin", "strategy", "promote", "rollback", "accept label", "train"
+    project_id: int
+    text: str
+
+
+class JournalFile(_FirstFormat):
+    """What people did, oldest first."""
+
+    entries: tuple[JournalEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused the loop, and when (UTC)."""
+
+    who: str
+    since: datetime
+
+
+class SteeringFile(_FirstFormat):
+    """How people steer a project: whether the loop is paused, and which tasks are pinned."""
+
+    pause: Pause | None = None
+    pins: Pins = Pins()
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedLabel:
+    """A label that somebody called right; another `updated_at` is another label."""
+
+    annotation_id: int
+    updated_at: str
+    tag: str  # name of the control tag
+
+
+class AcceptedLabelsFile(_FirstFormat):
+    """The labels that people called right."""
+
+    labels: tuple[AcceptedLabel, ...] = ()
 
 
 F = TypeVar("F", bound=_File)

@@ -47,6 +47,7 @@ from backend.store.records import (
 )
 from backend.store.scored_pools import ScoredPools
 from backend.store.shard_codec import PoolShard
+from backend.store.steering_state import Journal, SteeringState
 
 __all__ = ["PoolKeys", "PoolShard", "PoolSigns", "ProjectRecord", "Store", "StoredEvaluation", "version_name"]
 
@@ -67,6 +68,8 @@ class Store:
         self._root, self._cache = root, cache or Path.home() / ".cache" / "yolo-backend"
         self.files = open_store_files(root, self._cache, migrate)
         self.state = ProjectState(self.files)
+        self.steering = SteeringState(self.files)
+        self.journal = Journal(self.files)
         self.pointers = Pointers(self.files)
         self.tokens = FencingTokens(self.files)
         self.pools = ScoredPools(self.files)

@@ -45,6 +45,11 @@ def rank_and_push(project_id: int, run: int) -> None:
     cycle().rank_and_push(project_id, run)
 
 
+def reorder(project_id: int, rank_again: int) -> None:
+    """Write the scores of a new order of the queue; with `rank_again` the pool is ranked again before."""
+    cycle().reorder(project_id, rank_again)
+
+
 def score_new(project_id: int) -> None:
     """Give late tasks their place in the queue."""
     cycle().score_new(project_id)

@@ -20,8 +20,9 @@ from backend.store.store import Store
 from backend.types import Region
 from tests.loop.review.test_label_review import BOTH
 from tests.outages import Outages, own_redis
+from tests.queue_studio import Studio
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish
-from tests.worker.test_jobs import Studio, in_the_middle
+from tests.worker.test_jobs import in_the_middle
 
 pytestmark = pytest.mark.label_studio
 

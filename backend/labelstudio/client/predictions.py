@@ -191,6 +191,11 @@ class Predictions:
         missing = f"no prediction {prediction_id} in Label Studio"
         self._write("PATCH", f"/api/predictions/{prediction_id}/", version, row, refused, missing=missing)
 
+    def rescore(self, prediction_id: int, score: float) -> None:
+        """Replace the score of one prediction, a number in [0, 1], and keep its regions. Raises NotFoundError."""
+        missing = f"no prediction {prediction_id} in Label Studio"
+        self._http.send("PATCH", f"/api/predictions/{prediction_id}/", {"score": score}, missing=missing)
+
     def _write(
         self, method: str, path: str, version: str, row: PredictionRow, refused: Refused | None, missing: str = ""
     ) -> None:

@@ -52,6 +52,7 @@ class BackendInfo:
     state: str  # "Connected", "Disconnected", "Error", ...
     error_message: str
     model_version: str
+    extra_params: str  # JSON text; "": none
 
 
 class _Project(Answer):
@@ -96,6 +97,7 @@ class _Backend(Answer):
     readable_state: str = ""
     error_message: str | None = None
     model_version: str | None = None
+    extra_params: Any = None
 
 
 class _Webhook(Answer):
@@ -215,9 +217,20 @@ class Projects:
         """
         self.get(project_id)
         body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
-        if user:
-            body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-        return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body)))
+        return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body | _login(user, password))))
+
+    def set_extra_params(
+        self, project_id: int, backend: BackendInfo, extra_params: str, user: str = "", password: str = ""
+    ) -> None:
+        """Replace the extra params of an attached backend; LS calls /setup of the backend meanwhile.
+
+        Raises LabelStudioError with the backend's own message if it refuses them.
+        """
+        # Label Studio validates the address and the login only together with the rest.
+        body: dict[str, Any] = {"project": project_id, "url": backend.url, "title": backend.title}
+        missing = f"no model {backend.id} in Label Studio"
+        body |= {"extra_params": extra_params} | _login(user, password)
+        self._http.send("PATCH", f"/api/ml/{backend.id}", body, missing=missing)
 
     def delete_backend(self, backend_id: int) -> None:
         """Remove an ML backend from its project; LS calls its /setup before. Raises NotFoundError."""
@@ -232,6 +245,18 @@ def webhooks_to(backend_url: str, hooks: Iterable[WebhookInfo]) -> list[WebhookI
     """Return the webhooks that call the backend at this address."""
     url = f"{backend_url.rstrip('/')}/webhook"
     return [hook for hook in hooks if hook.url.rstrip("/") == url]
+
+
+def _login(user: str, password: str) -> dict[str, str]:
+    """Return the fields with which Label Studio sends Basic auth to a backend; none without a user."""
+    return {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password} if user else {}
+
+
+def _text(extra_params: Any) -> str:
+    """Return extra params as JSON text; Label Studio holds text or an object, as the user wrote them."""
+    if not extra_params:
+        return ""
+    return extra_params if isinstance(extra_params, str) else json.dumps(extra_params)
 
 
 def _project(project: _Project) -> ProjectInfo:
@@ -258,4 +283,5 @@ def _backend(backend: _Backend) -> BackendInfo:
         state=backend.readable_state,
         error_message=backend.error_message or "",
         model_version=backend.model_version or "",
+        extra_params=_text(backend.extra_params),
     )

@@ -11,7 +11,7 @@ from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.labelstudio.client.connection import COMPLETED, PredictionRow
 from backend.loop.context import Context
 from backend.loop.review.label_review import unchanged
-from backend.loop.scoring.push import LAST, encode, is_same_score, note_refused
+from backend.loop.scoring.push import LAST, encode, is_same_score, note_refused, queue_places
 from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.types import Prediction, Task
@@ -74,7 +74,7 @@ def _places(context: Context, model: ServedModel) -> dict[int, float]:
     order = context.store.pools.ranking(model.project_id, model.number)
     if order is None:
         return {}
-    return dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    return queue_places(context, model.project_id, order)
 
 
 def _write(

@@ -42,7 +42,7 @@ def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
     if review is None:
         review = _review(context, version, models, fresh, None)
     context.store.state.save_review(project_id, version.number, review)
-    return review.issues
+    return context.store.state.label_issues(project_id, version.number)
 
 
 def _incremental_review(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from backend.labelstudio.client.connection import UNLABELED
 from backend.loop.context import Context
-from backend.loop.scoring.push import LAST, is_answered, is_same_score
+from backend.loop.scoring.push import LAST, is_answered, is_same_score, queue_places
 from backend.loop.served_models import ServedModel
 from backend.types import Ranking, Task
 
@@ -32,7 +32,7 @@ def gaps(context: Context, models: Sequence[ServedModel], order: Ranking) -> Gap
     """Compare the stored predictions of the served version with Label Studio, without reading regions there."""
     project_id, name = models[0].project_id, models[0].name
     sources = [context.store.pools.sources(project_id, model.number, tag=model.key) for model in models]
-    places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    places = queue_places(context, project_id, order)
     held = scores(context, project_id, name)
     unscored, unplaced = [], []
     for task in context.label_studio.tasks.unlabeled(project_id):

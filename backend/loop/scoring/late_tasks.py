@@ -67,7 +67,7 @@ def _restore(
 ) -> int:
     """Write the stored predictions of tasks."""
     model = models[0]
-    places = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
+    places = push.queue_places(context, model.project_id, order)
     blanks = control_tasks.drawn_for(context, model)
 
     def row(task: Task) -> PredictionRow:
@@ -109,9 +109,15 @@ def _score(
         by_tag = [tag_shard.predictions for tag_shard in shards]
         places = priorities(settings, models, rankings, shard.task_ids, by_tag)
         scores = admitted_priorities(context, settings, model.project_id, order, shard, places)
+        order = extended_ranking(order, shard, places, scores)
+        with_pins = push.queue_places(context, model.project_id, order)
         rows = [
-            PredictionRow(task_id, score, () if task_id in blanks else encode(settings, models, task_id, by_model))
-            for task_id, score, by_model in zip(shard.task_ids.tolist(), scores, by_task, strict=True)
+            PredictionRow(
+                task_id,
+                with_pins.get(task_id, LAST),
+                () if task_id in blanks else encode(settings, models, task_id, by_model),
+            )
+            for task_id, by_model in zip(shard.task_ids.tolist(), by_task, strict=True)
         ]
         present = context.label_studio.predictions.stamps_of_tasks(
             model.project_id, model.name, shard.task_ids.tolist()
@@ -119,7 +125,6 @@ def _score(
         # With `overwrite`, because an existing prediction may be of another image.
         created += push.write_predictions(context, model, iter(rows), present, check, overwrite=True)
         check()
-        order = extended_ranking(order, shard, places, scores)
         context.store.pools.save_ranking(model.project_id, model.number, order)
     return created
 

@@ -15,6 +15,7 @@ from backend.loop.scoring import strategy_inputs
 from backend.loop.served_models import ServedModel, models_for, serving_number
 from backend.policy import queue_order
 from backend.sampling import bandit, ranking
+from backend.sampling.pins import pinned
 from backend.sampling.ranking import STAND_IN, Protocol
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
@@ -108,7 +109,7 @@ def strategy_for(context: Context, settings: Settings, model: ServedModel) -> st
 
 
 def preview(context: Context, project_id: int, strategy: str) -> Ranking:
-    """Return the ranking by `strategy` of the served version's stored pool; writes nothing.
+    """Return the ranking by `strategy` of the served version's stored pool, with the pins; writes nothing.
 
     Raises SettingError for an unknown strategy, ModelError if the model lacks what it needs, NotFoundError for a
     project that has no scored pool.
@@ -119,4 +120,4 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
     explore = context.project_settings(record).explore_share
     order, _ = _order(context, record, models_for(context, record, accepted=False), strategy, explore)
-    return order
+    return pinned(order, context.store.steering.pins(project_id))

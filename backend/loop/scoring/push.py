@@ -14,6 +14,7 @@ from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, stored_answers
 from backend.loop.scoring.scoring import stored_predictions
 from backend.loop.served_models import ServedModel, serving_number
+from backend.sampling.pins import pinned_places
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking, Region, Task
@@ -41,7 +42,7 @@ def no_check() -> None:
 def push(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel], order: Ranking, check: Check = no_check
 ) -> Pushed:
-    """Write a prediction with its place in `order` for each unlabeled task of a version's pool.
+    """Write a prediction for each unlabeled task of a version's pool, with its place in `order` or where it is pinned.
 
     Existing predictions with the right score stay. If Label Studio may hold predictions that were made under another
     label config, all are written again. `check` runs right before each write to Label Studio.
@@ -101,8 +102,8 @@ def prediction_rows(
     A task that shows other media by now has no row: it is scored again as a new task. The rows of `blanks` have no
     regions.
     """
-    priority = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
     model = models[0]
+    priority = queue_places(context, model.project_id, order)
     sources = [context.store.pools.sources(served.project_id, served.number, tag=served.key) for served in models]
     for shard in context.store.pools.shards(model.project_id, model.number, tag=model.key):
         for task_id, prediction in zip(shard.task_ids.tolist(), shard.predictions, strict=True):
@@ -123,6 +124,11 @@ def is_answered(models: Sequence[ServedModel], sources: Sequence[Mapping[int, in
     return all(
         hashes.get(task.id, -1) in (0, model.tag.source(task)) for model, hashes in zip(models, sources, strict=True)
     )
+
+
+def queue_places(context: Context, project_id: int, order: Ranking) -> dict[int, float]:
+    """Return the score of each ranked task in Label Studio, by task id: its place in `order`, or where it is pinned."""
+    return pinned_places(order, context.store.steering.pins(project_id))
 
 
 def encode(
@@ -209,8 +215,8 @@ def import_or_update(
 
 
 def is_same_score(stored: float | None, score: float) -> bool:
-    """Return whether the score that Label Studio holds is `score`."""
-    return stored is not None and math.isclose(stored, score, abs_tol=1e-6)
+    """Return whether the score that Label Studio holds is `score`; pinned tasks lie close together."""
+    return stored is not None and math.isclose(stored, score, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def flip(context: Context, project_id: int, version: str, check: Check = no_check) -> bool:

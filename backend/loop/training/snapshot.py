@@ -184,7 +184,8 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     """Return the ids of the labeled tasks that were chosen at random.
 
     They are those of the last snapshot, tasks that the ranking chose at random, and tasks that were labeled before any
-    ranking. A late task that was placed in a ranking is none: its acquisition value decided its turn.
+    ranking. A late task that was placed in a ranking is none: its acquisition value decided its turn. A pinned task is
+    none either: a person did.
     """
     before = last_snapshot(context, project_id)
     random_before = set(before.random_tasks) if before else set()
@@ -197,7 +198,7 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
         explored, ranked = set[int](), set[int]()
     else:
         explored, ranked = set(ranking.task_ids[ranking.explored].tolist()), set(ranking.task_ids.tolist())
-    new = {task.task.id for task in annotated} - tasks_before
+    new = {task.task.id for task in annotated} - tasks_before - set(context.store.steering.pins(project_id))
     chosen = {task_id for task_id in new if task_id in explored or (champion is None and task_id not in ranked)}
     return frozenset(random_before | chosen)
 

@@ -21,8 +21,9 @@ from backend.loop.scoring import holdings
 from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
 from backend.types import Json, Task
+from tests.queue_studio import Studio
 from tests.support import CONFIG, cycle_of, publish, serve, sign_up
-from tests.worker.test_jobs import Studio, studio
+from tests.worker.test_jobs import studio
 
 __all__ = ["studio"]
 
