@@ -20,7 +20,7 @@ from tests.support import ROOT
 ROOMS: dict[str, tuple[str, ...]] = {
     "cli": (
         *("web", "worker", "loop", "simulate", "queue", "store"),
-        *("yolo", "labelstudio", "evaluation", "acquisition", "datasets"),
+        *("yolo", "labelstudio", "sampling", "evaluation", "acquisition", "datasets"),
     ),
     "web": ("loop", "queue", "store", "labelstudio", "evaluation", "sampling", "acquisition"),
     "worker": ("loop", "simulate", "queue"),

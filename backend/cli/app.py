@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from backend import __version__
-from backend.cli import experiments, export_commands, project_commands, reading_commands
+from backend.cli import experiments, export_commands, project_commands, reading_commands, steer
 from backend.cli.startup import (
     check_access,
     check_label_studio,
@@ -165,7 +165,8 @@ for _command in (
     project_commands.rank,
     reading_commands.label_errors,
     reading_commands.frames,
-    project_commands.rollback,
+    steer.rollback,
+    steer.pin,
     export_commands.export,
     export_commands.import_weights,
     reading_commands.strategies,

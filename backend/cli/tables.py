@@ -90,6 +90,11 @@ def status(project: Status) -> Group:
         table.add_row("labeled", f"{counts.labeled} of {counts.tasks} tasks")
         table.add_row("new labels", f"{counts.new} of {project.retrain_every} until the next training")
     table.add_row("strategy", project.strategy)
+    if project.pause:
+        table.add_row("paused", f"by {project.pause.who} since {project.pause.since:%Y-%m-%d %H:%M} UTC")
+    for name, side in (("pinned to the front", project.pins.front), ("pinned to the back", project.pins.back)):
+        if side:
+            table.add_row(name, ", ".join(map(str, side)))
     table.add_row("Label Studio", f"answered at {project.label_studio.reached}" if project.label_studio.reached else "")
     for warning in project.label_studio.warnings:
         table.add_row("warning", warning)

@@ -17,6 +17,8 @@ from backend.model_versions import ModelVersion
 from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
 from backend.sampling import bandit
 from backend.sampling.bandit import Arm, Reward
+from backend.sampling.pins import Pins
+from backend.store.records import Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Status:
     counts: LabelCounts | None  # None: not counted yet
     retrain_every: int
     strategy: str
+    pause: Pause | None  # who paused the loop, and when; None: it is not paused
+    pins: Pins
     training: TrainingProgress
     versions: tuple[ModelVersion, ...]
     scoring: ScoringRun | None
@@ -53,6 +57,8 @@ def status(context: Context, project_id: int) -> Status:
         counts=context.progress.counts(project_id),
         retrain_every=settings.retrain_every,
         strategy=settings.strategy,
+        pause=context.store.steering.pause(project_id),
+        pins=context.store.steering.pins(project_id),
         training=context.progress.training(project_id),
         versions=context.store.versions(project_id),
         scoring=context.progress.scoring(project_id),

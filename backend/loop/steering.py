@@ -114,14 +114,16 @@ def _require_tasks(context: Context, project_id: int, task_ids: Sequence[int]) -
 
 
 def _obsolete(context: Context, project_id: int) -> frozenset[int]:
-    """Return the pinned tasks that are deleted, or that the newest version has learned from."""
+    """Return the pinned tasks that are deleted, or labeled and known to the newest version."""
     pinned = tuple(context.store.steering.pins(project_id))
     if not pinned:
         return frozenset()
     last = snapshot.last_snapshot(context, project_id)
     learned = {*last.train_tasks, *last.val_tasks} if last else set()
-    present = {task.id for task in context.label_studio.tasks.get_many(project_id, pinned)}
-    return frozenset(task_id for task_id in pinned if task_id not in present or task_id in learned)
+    tasks = context.label_studio.tasks
+    present = {task.id for task in tasks.get_many(project_id, pinned)}
+    labeled = {task.id for task in tasks.get_many(project_id, pinned, COMPLETED)}
+    return frozenset(task_id for task_id in pinned if task_id not in present or task_id in labeled & learned)
 
 
 def _listed(task_ids: Sequence[int]) -> str:

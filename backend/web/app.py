@@ -13,9 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
+from backend.errors import LabelStudioError
 from backend.loop import project_status, serving
 from backend.loop.context import Context
-from backend.loop.demands import enqueue_training
+from backend.loop.demands import MIN_LABELED, enqueue_training, require_labels
 from backend.loop.review import label_review
 from backend.loop.scoring import activity, frame_order
 from backend.loop.served_models import name_of, require_project
@@ -199,4 +200,8 @@ class _Endpoints:
         if self._context.store.project(project_id) is None:
             self._queue.once("reconcile")  # after a lost store it sets up the projects that use this backend
         require_project(self._context, project_id)
+        counts = self._context.progress.counts(project_id)
+        if counts is None or counts.labeled < MIN_LABELED:
+            with suppress(LabelStudioError):  # it waits for this answer, and may have no worker left for our request
+                require_labels(self._context, project_id)
         enqueue_training(self._context, self._queue, project_id, forced=True)

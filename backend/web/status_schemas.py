@@ -159,6 +159,20 @@ class StudioOut(BaseModel):
     warnings: list[str]
 
 
+class PausedOut(BaseModel):
+    """Who paused the loop, and when."""
+
+    who: str
+    since: datetime
+
+
+class PinnedOut(BaseModel):
+    """The ids of pinned tasks, each side in the order of the queue."""
+
+    front: list[int]
+    back: list[int]
+
+
 class ProjectOut(BaseModel):
     """The status of a project."""
 
@@ -167,6 +181,8 @@ class ProjectOut(BaseModel):
     counts: CountsOut | None
     retrain_every: int
     strategy: str
+    paused: PausedOut | None
+    pinned: PinnedOut
     training: TrainingOut
     versions: list[VersionOut]
     scoring: ScoringOut
@@ -188,6 +204,8 @@ def project_out(status: Status) -> ProjectOut:
         counts=None if status.counts is None else CountsOut(**_fields(status.counts)),
         retrain_every=status.retrain_every,
         strategy=status.strategy,
+        paused=PausedOut(who=status.pause.who, since=status.pause.since) if status.pause else None,
+        pinned=PinnedOut(front=list(status.pins.front), back=list(status.pins.back)),
         training=TrainingOut(**_fields(training)),
         versions=[version_out(version) for version in status.versions],
         scoring=ScoringOut(done=run.done, total=run.total) if run else ScoringOut(done=0, total=0),

@@ -143,6 +143,7 @@ def test_pins_of_deleted_and_learned_tasks_are_removed(studio: Studio, tiny_weig
     first, second, third, fourth = queue_of(studio, "yolo11n-v1")
     pin(studio, [first, second, third], "front")
     studio.client.http.send("DELETE", f"/api/tasks/{first}/")
+    studio.client.annotations.create(second, [])
     publish(studio.context.store, studio.project, tiny_weights, train_tasks=(second,))
     assert pin(studio, [fourth], "front").pins == Pins(front=(third, fourth))
 

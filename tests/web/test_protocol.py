@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from backend.evaluation.stopping import Recommendation
 from backend.loop.project_status import Status
 from backend.loop.studio_state import StudioState
 from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
+from backend.sampling.pins import Pins
+from backend.store.records import Pause
 from backend.web.protocol import PredictRequest, SetupRequest, TrainRequest, WebhookRequest
 from backend.web.status_schemas import project_out
 
@@ -84,6 +87,9 @@ def test_a_status_without_anything_and_with_everything() -> None:
     assert (out.counts.tasks, out.counts.labeled, out.counts.new) == (9, 5, 2)
     assert (out.training.epoch, out.training.losses, out.scoring.done) == (3, {"box_loss": 1.0}, 3)
     assert out.failures == {5: "gone"}
+    assert (empty.pause, empty.pins) == (None, Pins())
+    assert out.paused is not None
+    assert (out.paused.who, out.pinned.front, out.pinned.back) == ("ann", [1, 2], [3])
 
 
 def status(
@@ -95,6 +101,8 @@ def status(
         counts=counts,
         retrain_every=20,
         strategy="class_entropy",
+        pause=Pause("ann", datetime(2026, 1, 1, tzinfo=UTC)) if counts else None,
+        pins=Pins((1, 2), (3,)) if counts else Pins(),
         training=training,
         versions=(),
         scoring=run,

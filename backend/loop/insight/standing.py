@@ -91,6 +91,8 @@ def _activity(status: Status) -> str:
     if counts is None:
         return "The labels are not counted yet"
     newest = max((version.number for version in status.versions), default=0)
+    if status.pause is not None:
+        return f"The loop is paused by {status.pause.who}: {_count(counts.new, 'new label')}, and no training starts"
     if counts.new >= status.retrain_every:
         return f"{_count(counts.new, 'new label')}: the training of version {newest + 1} is due"
     return f"{counts.new} of {_count(status.retrain_every, 'new label')} until version {newest + 1}"

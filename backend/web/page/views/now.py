@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.errors import NotFoundError
-from backend.loop import project_status
-from backend.loop.demands import enqueue_training
+from backend.loop import project_status, steering
 from backend.loop.insight.standing import Standing, free_disk_gb, stage_in_words, standing
 from backend.loop.project_status import Status
 from backend.queue.rq_queue import Jobs
@@ -34,12 +33,25 @@ def read(visit: Visit) -> Now:
     )
 
 
-def train(visit: Visit, jobs: Jobs, _form: Form) -> str:
-    """Queue a training now. Raises NotFoundError while one is running."""
+def train(visit: Visit, jobs: Jobs, form: Form) -> str:
+    """Queue a training now. Raises NotFoundError while one is running, TrainingError without labels."""
     if visit.context.progress.training(visit.project_id).state == "running":
         raise NotFoundError("a training is running already", fix="wait until it ends")
-    enqueue_training(visit.context, jobs, visit.project_id, forced=True)
+    steering.start_training(visit.context, jobs, visit.project_id, form.who)
     return "The training is queued. It starts as soon as a worker is free."
 
 
-VIEW = View("now", "Now", "Where does the loop stand, and what does it wait for?", read, {"train": train})
+def pause(visit: Visit, _jobs: Jobs, form: Form) -> str:
+    """Pause the loop."""
+    steering.pause(visit.context, visit.project_id, form.who)
+    return "The loop is paused. No training starts by itself; Train now still works."
+
+
+def resume(visit: Visit, jobs: Jobs, form: Form) -> str:
+    """End the pause."""
+    steering.resume(visit.context, jobs, visit.project_id, form.who)
+    return "The loop goes on. Enough new labels start a training."
+
+
+ACTIONS = {"train": train, "pause": pause, "resume": resume}
+VIEW = View("now", "Now", "Where does the loop stand, and what does it wait for?", read, ACTIONS)
