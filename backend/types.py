@@ -226,6 +226,7 @@ class Ranking:
     acquisition: FloatArray  # (n,) the raw acquisition value, higher = sooner
     explored: BoolArray  # (n,)
     strategy: str
+    late: BoolArray | None = None  # (n,) placed after the ranking was made; None: no task was
 
 
 @dataclass(frozen=True, slots=True)

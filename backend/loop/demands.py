@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from backend import settings as settings_table
-from backend.errors import NotFoundError, TrainingError
+from backend.errors import LabelStudioError, NotFoundError, TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.loop import pauses, project_setup, served_models
@@ -74,8 +74,9 @@ def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:
 
 
 def close_push(context: Context, project_id: int, number: int) -> None:
-    """Store the stopping signs of a scored pool, and remove old versions from the store."""
+    """Store the stopping signs of a scored pool, show its version in Label Studio, and remove old versions."""
     round_value.observe(context, project_id, number)
+    project_setup.show_version(context, project_id)
     settings = context.project_settings(context.store.project(project_id))
     context.store.prune(project_id, keep=settings_table.versions_kept(settings))
 
@@ -146,7 +147,8 @@ def _has_enough(context: Context, project_id: int) -> bool:
 def require_labels(context: Context, project_id: int) -> None:
     """Raise TrainingError with the reason if a training would have nothing to learn from.
 
-    Raises NotFoundError for a project that was never set up.
+    If Label Studio does not answer, that is not known: it may be waiting for our own answer. Raises NotFoundError for a
+    project that was never set up.
     """
     record, where = served_models.require_project(context, project_id), f"project {project_id}"
     tags = label_config.parse(record.label_config)
@@ -157,7 +159,11 @@ def require_labels(context: Context, project_id: int) -> None:
             where=where,
             fix="remove it from the control tags that should learn",
         )
-    labeled = len(context.label_studio.annotations.stamps(project_id))
+    try:
+        labeled = len(context.label_studio.annotations.stamps(project_id))
+    except LabelStudioError as error:
+        log.info("project %d: the labels are not counted before the training: %s", project_id, error)
+        return
     if labeled < MIN_LABELED:
         raise TrainingError(
             f"nothing to learn yet: {labeled} tasks are labeled, and a training needs {MIN_LABELED}",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from backend.errors import BackendError, LabelStudioError, NotFoundError
+from backend.evaluation import basis
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio.client.connection import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.client.projects import webhooks_to
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB, QUEUE_TAB
 from backend.loop import studio_state
 from backend.loop.context import Context
 from backend.loop.scoring.push import flip, is_pending
@@ -20,6 +23,7 @@ from backend.store.store import ProjectRecord
 log = logging.getLogger(__name__)
 
 WEBHOOK_HEADER = "X-Yolo-Backend-Secret"
+_ADDED = re.compile(r" · \S+-v[0-9]+( · mAP50 [0-9.]+)?$")  # what `show_version` adds to a title
 RECOVERY_PAUSE_S = 600  # before the next attempt to recover a lost project
 
 
@@ -43,9 +47,9 @@ def configure(context: Context, jobs: Jobs, project_id: int, *, set_sampling: bo
     if (set_sampling or not record.configured) and client.projects.set_sampling(project_id):
         done.append('set sampling to "Uncertainty sampling"')
     if client.tabs.ensure_queue(project_id):
-        done.append('made the Data Manager tab "Active learning queue"')
+        done.append(f'made the Data Manager tab "{QUEUE_TAB}"')
     if client.tabs.ensure_label_issues(project_id, SUSPECT):
-        done.append('made the Data Manager tab "Possible label errors"')
+        done.append(f'made the Data Manager tab "{LABEL_ISSUES_TAB}"')
         if number := serving_number(context, project_id):
             jobs.once("review_labels", project_id, number)  # fills the tab
     version = name_of(context, record)
@@ -89,8 +93,38 @@ def is_misdirected(context: Context, record: ProjectRecord, shown: str) -> bool:
     if context.store.shown(record.project_id) not in (None, serving_number(context, record.project_id)):
         return True
     # Last, because this request makes Label Studio call /setup of each backend.
-    titles = {backend.title for backend in client.projects.backends(record.project_id)} if shown else {""}
-    return shown in titles
+    titles = {own_title(backend.title) for backend in client.projects.backends(record.project_id)} if shown else {""}
+    return own_title(shown) in titles
+
+
+def own_title(title: str) -> str:
+    """Return the title that a user gave a model in Label Studio, without what `show_version` added.
+
+    >>> own_title("yolo · yolo11n-v3 · mAP50 0.45"), own_title("yolo · yolo11n-v0"), own_title("yolo")
+    ('yolo', 'yolo', 'yolo')
+    """
+    return _ADDED.sub("", title)
+
+
+def show_version(context: Context, project_id: int) -> None:
+    """Write the serving version and its mAP50 into the title of the model in Label Studio: its card shows no more.
+
+    A failure is only logged, because the title decides nothing.
+    """
+    record, version = project_record(context, project_id), context.store.serving(project_id)
+    metrics = version.models[0].metrics if version else None
+    added = f" · {name_of(context, record)}"
+    if metrics is not None and basis.is_judged(metrics):
+        added += f" · mAP50 {metrics.map50:.2f}"
+    client, settings = context.label_studio.projects, context.settings
+    try:
+        for backend in client.backends(project_id):
+            title = own_title(backend.title) + added
+            if backend.url.rstrip("/") == record.backend_url and backend.title != title:
+                login = settings.basic_auth_user, settings.basic_auth_pass
+                client.change_backend(project_id, backend, *login, title=title)
+    except BackendError as error:
+        log.warning("project %d: the title of its model stays: %s", project_id, error)
 
 
 def recover_lost_projects(context: Context, hooks: Iterable[WebhookInfo]) -> None:

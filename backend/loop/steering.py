@@ -160,7 +160,8 @@ def use_strategy(context: Context, jobs: Jobs, project_id: int, strategy: str, w
         )
     for backend in attached:
         params = with_params(backend.extra_params, changes)
-        client.set_extra_params(project_id, backend, params, settings.basic_auth_user, settings.basic_auth_pass)
+        login = settings.basic_auth_user, settings.basic_auth_pass
+        client.change_backend(project_id, backend, *login, extra_params=params)
     if context.project_settings(context.store.project(project_id)).strategy != strategy:
         raise LabelStudioError(
             "Label Studio stored the strategy, and did not call /setup of this backend",

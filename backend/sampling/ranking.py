@@ -279,7 +279,12 @@ def with_late_tasks(ranking: Ranking, task_ids: IntArray, places: FloatArray, pr
         np.concatenate([ranking.acquisition[stays], values]),
         np.concatenate([ranking.explored[stays], np.full(len(task_ids), bool(ranking.explored.all()))]),
         ranking.strategy,
+        np.concatenate([_late(ranking)[stays], np.ones(len(task_ids), np.bool_)]),
     )
+
+
+def _late(ranking: Ranking) -> BoolArray:
+    return np.zeros(len(ranking.task_ids), np.bool_) if ranking.late is None else ranking.late
 
 
 def without_tasks(ranking: Ranking, task_ids: IntArray) -> Ranking:
@@ -291,6 +296,7 @@ def without_tasks(ranking: Ranking, task_ids: IntArray) -> Ranking:
         priority=ranking.priority[stays],
         acquisition=ranking.acquisition[stays],
         explored=ranking.explored[stays],
+        late=None if ranking.late is None else ranking.late[stays],
     )
 
 

@@ -21,6 +21,7 @@ from backend.types import BoolArray, Column, FloatArray, IntArray, Prediction, R
 
 _REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
+_OF_LATE_TASKS = ("late",)  # missing in rankings without late tasks, and of earlier releases
 _RANKING = ("task_ids", "priority", "acquisition", "explored", "strategy")
 
 K = TypeVar("K")
@@ -190,7 +191,8 @@ class PoolStore:
     def save_ranking(self, folder: str, ranking: Ranking) -> None:
         """Write the ranking, replacing the one before."""
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{name: np.asarray(getattr(ranking, name)) for name in _RANKING})
+        names = (*_RANKING, *(() if ranking.late is None else _OF_LATE_TASKS))
+        np.savez(buffer, allow_pickle=False, **{name: np.asarray(getattr(ranking, name)) for name in names})
         self._files.write(f"{folder}/ranking.npz", buffer.getvalue())
         self._invalidate(folder)
 
@@ -212,7 +214,7 @@ class PoolStore:
             return None
         with file:
             fix = "delete this file and score the project again"
-            arrays = shard_codec.load_arrays(file, self._files.where(path), _RANKING, fix)
+            arrays = shard_codec.load_arrays(file, self._files.where(path), _RANKING, fix, optional=_OF_LATE_TASKS)
         columns = {name: array for name, array in arrays.items() if name != "strategy"}
         return Ranking(**columns, strategy=str(arrays["strategy"]))
 

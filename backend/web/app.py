@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -13,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
-from backend.errors import LabelStudioError
+from backend.errors import TrainingError
 from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.demands import MIN_LABELED, enqueue_training, require_labels
@@ -23,6 +22,7 @@ from backend.loop.served_models import name_of, require_project
 from backend.loop.warm import Warmth
 from backend.queue import presence
 from backend.queue.rq_queue import Jobs
+from backend.queue.run_state import TrainingProgress
 from backend.types import Task
 from backend.web import metrics, middleware, openapi
 from backend.web.bodies import Bodies
@@ -202,6 +202,14 @@ class _Endpoints:
         require_project(self._context, project_id)
         counts = self._context.progress.counts(project_id)
         if counts is None or counts.labeled < MIN_LABELED:
-            with suppress(LabelStudioError):  # it waits for this answer, and may have no worker left for our request
-                require_labels(self._context, project_id)
+            self._require_labels(project_id)
         enqueue_training(self._context, self._queue, project_id, forced=True)
+
+    def _require_labels(self, project_id: int) -> None:
+        """Raise TrainingError without labels, and store it: Label Studio's own page shows no answer of ours."""
+        try:
+            require_labels(self._context, project_id)
+        except TrainingError as error:
+            if self._context.progress.training(project_id).state != "running":
+                self._context.progress.set_training(project_id, TrainingProgress("failed", error=str(error)))
+            raise

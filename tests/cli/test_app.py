@@ -273,7 +273,7 @@ def test_connect_attaches_configures_and_says_what_it_did(
         assert done.returncode == 0, done.stderr
         assert f"attached {url} to project {project}" in done.stdout
         assert "Uncertainty sampling" in done.stdout
-        assert "Active learning queue" in done.stdout
+        assert "Learning queue" in done.stdout
         again = cli(studio_environ, "connect", str(project), "--url", url)
         assert again.returncode == 0
         assert "already" in again.stdout

@@ -113,7 +113,7 @@ def test_adding_the_backend_by_its_url_configures_the_project(world: World, reco
     info = world.client.projects.get(record.main)
     assert info.sampling == "Uncertainty sampling"
     views = world.client.http.get("/api/dm/views/", project=record.main)
-    assert [view["data"]["title"] for view in views].count("Active learning queue") == 1
+    assert [view["data"]["title"] for view in views].count("Learning queue") == 1
     hooks = world.client.http.get("/api/webhooks/", project=record.main)
     assert [hook["headers"] for hook in hooks] == [{"X-Yolo-Backend-Secret": world.store.secret()}]
     assert record.first.version == "yolo11n-v0"
@@ -222,7 +222,7 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
 ) -> None:
     with signed_in(world.studio.url, LOGIN["email"], LOGIN["password"]) as page:
         views = page.request.get(f"{world.studio.url}/api/dm/views/?project={record.main}").json()
-        tab = next(view["id"] for view in views if view["data"]["title"] == "Active learning queue")
+        tab = next(view["id"] for view in views if view["data"]["title"] == "Learning queue")
         page.goto(f"{world.studio.url}/projects/{record.main}/data?tab={tab}")
         page.get_by_text("Prediction score").first.wait_for()
         cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
@@ -299,7 +299,7 @@ def test_rollback_brings_the_earlier_version_back_into_the_queue(world: World, r
 def assert_ranked(scores: Mapping[int, Sequence[float | None]]) -> None:
     """Assert that every task has one score, and that the scores are the places of one ranking."""
     ranked = sorted(score for (score,) in scores.values() if score is not None)
-    assert ranked == pytest.approx([rank / (len(scores) - 1) for rank in range(len(scores))], abs=1e-6)
+    assert ranked == pytest.approx([place / (len(scores) + 1) for place in range(1, len(scores) + 1)], abs=1e-6)
 
 
 def score_again(world: World, project_id: int) -> None:

@@ -219,17 +219,16 @@ class Projects:
         body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
         return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body | _login(user, password))))
 
-    def set_extra_params(
-        self, project_id: int, backend: BackendInfo, extra_params: str, user: str = "", password: str = ""
+    def change_backend(
+        self, project_id: int, backend: BackendInfo, user: str = "", password: str = "", **fields: str
     ) -> None:
-        """Replace the extra params of an attached backend; LS calls /setup of the backend meanwhile.
+        """Change the `title` or the `extra_params` of an attached backend; LS calls /setup of the backend meanwhile.
 
         Raises LabelStudioError with the backend's own message if it refuses them.
         """
         # Label Studio validates the address and the login only together with the rest.
-        body: dict[str, Any] = {"project": project_id, "url": backend.url, "title": backend.title}
+        body = {"project": project_id, "url": backend.url} | fields | _login(user, password)
         missing = f"no model {backend.id} in Label Studio"
-        body |= {"extra_params": extra_params} | _login(user, password)
         self._http.send("PATCH", f"/api/ml/{backend.id}", body, missing=missing)
 
     def delete_backend(self, backend_id: int) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from backend.labelstudio.client.filters import LABELED, QUEUED, condition, filters
-from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse_list
+from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.labelstudio.client.projects import Projects
 from backend.types import Json
 
-QUEUE_TAB = "Active learning queue"
-LABEL_ISSUES_TAB = "Possible label errors"
+QUEUE_TAB = "Learning queue"  # Label Studio cuts titles of more than about 17 letters
+LABEL_ISSUES_TAB = "Label errors"
+_EARLIER = {QUEUE_TAB: "Active learning queue", LABEL_ISSUES_TAB: "Possible label errors"}  # of earlier releases
+_COLUMNS = ("id", "predictions_score")  # shown in each tab, beside the picture
+_MEDIA = ("Image", "Video")
 _SCORE, _IDS = "filter:tasks:predictions_score", "filter:tasks:annotations_ids"
 _NO_ANNOTATION = "0"  # no annotation has this id; an empty filter would let all tasks through
 
@@ -19,6 +22,21 @@ _NO_ANNOTATION = "0"  # no annotation has this id; an empty filter would let all
 class _View(Answer):
     id: int
     data: dict[str, Any] | None = None
+
+
+class _Column(Answer):
+    id: str
+    type: str = ""
+    parent: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the column in a tab."""
+        return f"tasks:{self.parent}.{self.id}" if self.parent else f"tasks:{self.id}"
+
+
+class _Columns(Answer):
+    columns: list[_Column]
 
 
 class Tabs:
@@ -29,8 +47,12 @@ class Tabs:
         self._projects = projects
 
     def ensure_queue(self, project_id: int) -> bool:
-        """Add a tab of the tasks that are handed out, lowest prediction score first; return whether one was added."""
-        if self._tab(project_id, QUEUE_TAB) is not None:
+        """Add a tab of the tasks that are handed out, lowest prediction score first; return whether one was added.
+
+        A tab of an earlier release gets the name of now.
+        """
+        if (view := self._tab(project_id, QUEUE_TAB)) is not None:
+            self._rename(project_id, view, QUEUE_TAB)
             return False
         tab = {"title": QUEUE_TAB, "ordering": ["tasks:predictions_score"], "filters": filters(QUEUED)}
         self._add_tab(project_id, tab)
@@ -48,8 +70,9 @@ class Tabs:
             suspicious = condition("predictions_score", "greater", "Number", round(1 - suspect, 6))
             chosen = filters(LABELED, _ids(()), suspicious)
             tab = {"title": LABEL_ISSUES_TAB, "ordering": ["-tasks:predictions_score"], "filters": chosen}
-            self._add_tab(project_id, tab)
+            self._add_tab(project_id, tab, "annotators")
             return True
+        view = self._rename(project_id, view, LABEL_ISSUES_TAB)
         items = _items(view)
         if not any(_filters_above_1(item) for item in items):
             return False
@@ -74,14 +97,41 @@ class Tabs:
     def _tab(self, project_id: int, title: str) -> _View | None:
         self._projects.get(project_id)  # for an unknown one Label Studio answers 400, or no tab at all
         views = parse_list(_View, self._http.get("/api/dm/views/", project=project_id))
-        return next((view for view in views if (view.data or {}).get("title") == title), None)
+        for name in (title, _EARLIER[title]):
+            for view in views:
+                if (view.data or {}).get("title") == name:
+                    return view
+        return None
 
-    def _add_tab(self, project_id: int, data: Json) -> None:
-        """Add a tab, after a tab "Default" where there is none: the Data Manager adds that only to an empty list."""
-        tabs = [data] if self._http.get("/api/dm/views/", project=project_id) else [{"title": "Default"}, data]
+    def _rename(self, project_id: int, view: _View, title: str) -> _View:
+        """Return the tab with this title, which it gets if an earlier release has made it."""
+        data = view.data or {}
+        if data.get("title") == title:
+            return view
+        layout = {} if "hiddenColumns" in data else self._layout(project_id)  # somebody may have chosen columns
+        body = {"project": project_id, "data": data | layout | {"title": title}}
+        return parse(_View, self._http.send("PATCH", f"/api/dm/views/{view.id}/", body))
+
+    def _add_tab(self, project_id: int, data: Json, *columns: str) -> None:
+        """Add a tab of pictures, after a tab "Default" where there is none.
+
+        The Data Manager adds "Default" only to an empty list. `columns` are shown beside those of every tab.
+        """
+        shown = self._layout(project_id, *columns) | data
+        tabs = [shown] if self._http.get("/api/dm/views/", project=project_id) else [{"title": "Default"}, shown]
         for tab in tabs:
             view = {"project": project_id, "data": {"type": "list", "target": "tasks", **tab}}
             self._http.send("POST", "/api/dm/views/", view)
+
+    def _layout(self, project_id: int, *columns: str) -> Json:
+        """Return a grid of pictures with few columns: the id, the score, the picture and `columns`.
+
+        With pictures Label Studio's grid shows the picture and the id alone; its list shows all of them.
+        """
+        known = parse(_Columns, self._http.get("/api/dm/columns", project=project_id)).columns
+        shown = {"data", *_COLUMNS, *columns}  # "data" is the parent of the picture
+        hidden = [column.key for column in known if column.id not in shown and column.type not in _MEDIA]
+        return {"type": "grid", "gridWidth": 4, "hiddenColumns": {"explore": hidden, "labeling": hidden}}
 
     def _set_filters(self, project_id: int, view: _View, items: list[Json]) -> None:
         conjunction = ((view.data or {}).get("filters") or {}).get("conjunction", "and")

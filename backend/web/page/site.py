@@ -18,10 +18,11 @@ from backend.web.page import forms, home, rendering
 from backend.web.page.live import LiveParts, Parts
 from backend.web.page.view import Form, View, Visit
 from backend.web.page.views import learning, now, settings, versions
+from backend.web.page.views import next as next_view
 from backend.web.protocol import LARGEST_ID
 from backend.web.readiness import Probe
 
-VIEWS: tuple[View, ...] = (now.VIEW, learning.VIEW, versions.VIEW, settings.VIEW)
+VIEWS: tuple[View, ...] = (now.VIEW, learning.VIEW, next_view.VIEW, versions.VIEW, settings.VIEW)
 _BY_NAME = {view.name: view for view in VIEWS}
 _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript", "svg": "image/svg+xml"}
 _KEPT = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}

@@ -25,10 +25,10 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client import http, prediction_import
 from backend.labelstudio.client.annotations import _Annotation, pick
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.labelstudio.client.filters import UNLABELED
+from backend.labelstudio.client.filters import QUEUED, UNLABELED, filters
 from backend.labelstudio.client.http import LabelStudioHTTP, parse
 from backend.labelstudio.client.projects import _Project
-from backend.labelstudio.client.tabs import QUEUE_TAB
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB, QUEUE_TAB
 from backend.subprocesses import free_port
 from backend.types import AnnotatedTask, Json, Region
 from tests.support import ROOT, sign_up
@@ -411,6 +411,31 @@ def test_a_changed_queue_tab_is_left_alone(client: LabelStudioClient, project: i
     client.http.send("PATCH", f"/api/dm/views/{views[1]['id']}/", changed)
     assert not client.tabs.ensure_queue(project)
     assert client.http.get(f"/api/dm/views/{views[1]['id']}/")["data"]["ordering"] == ["-tasks:id"]
+
+
+def test_tabs_show_pictures_with_few_columns_and_earlier_tabs_get_their_names(
+    client: LabelStudioClient, project: int
+) -> None:
+    earlier = {"title": "Active learning queue", "ordering": ["tasks:predictions_score"], "filters": filters(QUEUED)}
+    client.http.send("POST", "/api/dm/views/", {"project": project, "data": {"type": "list", **earlier}})
+    assert not client.tabs.ensure_queue(project), "the tab of an earlier release is taken over"
+    assert client.tabs.ensure_label_issues(project, SUSPECT)
+    queue, issues = (view["data"] for view in client.http.get("/api/dm/views/", project=project))
+    assert [queue["title"], issues["title"]] == [QUEUE_TAB, LABEL_ISSUES_TAB]
+    assert queue["filters"]["items"] == [QUEUED]
+    assert queue["ordering"] == ["tasks:predictions_score"]
+    columns = {f"tasks:{column['id']}" for column in client.http.get("/api/dm/columns", project=project)["columns"]}
+    for tab, more in ((queue, set()), (issues, {"tasks:annotators"})):
+        assert tab["type"] == "grid"
+        shown = columns - set(tab["hiddenColumns"]["explore"])
+        assert shown == {"tasks:id", "tasks:image", "tasks:data", "tasks:predictions_score"} | more
+    columns_of_mine = {"explore": ["tasks:id"], "labeling": []}
+    mine = {"title": "Active learning queue", "type": "list", "hiddenColumns": columns_of_mine}
+    view = client.http.get("/api/dm/views/", project=project)[0]
+    client.http.send("PATCH", f"/api/dm/views/{view['id']}/", {"project": project, "data": mine})
+    client.tabs.ensure_queue(project)
+    renamed = client.http.get(f"/api/dm/views/{view['id']}/")["data"]
+    assert (renamed["title"], renamed["type"], renamed["hiddenColumns"]) == (QUEUE_TAB, "list", columns_of_mine)
 
 
 def test_a_version_without_predictions_is_refused(client: LabelStudioClient, project: int) -> None:

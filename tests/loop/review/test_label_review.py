@@ -23,7 +23,7 @@ from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LABELED, LabelStudioClient, PredictionStamp
 from backend.labelstudio.client.predictions import Predictions
 from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB
-from backend.loop import cycle, project_status
+from backend.loop import cycle, project_status, steering
 from backend.loop.context import Context
 from backend.loop.review import label_marks, label_review, label_verdicts
 from backend.loop.scoring import late_tasks, push
@@ -294,6 +294,50 @@ def test_planted_errors_are_found_and_marked_and_the_tab_lists_them_worst_first(
     assert [region["value"]["rectanglelabels"] for region in stored.result] == [["cat"], ["dog"]]
     assert studio.review() == 0, "a second review writes nothing"
     assert studio.client.predictions.of_task(studio.tasks["missing"]) == [stored]
+
+
+@pytest.mark.label_studio
+def test_an_accepted_label_is_listed_nowhere_until_its_annotation_changes(
+    studio: Studio, tiny_weights: Path, redis: Redis
+) -> None:
+    context, project = studio.context, studio.project
+    studio.review()
+    worst = label_review.current_issues(context, project)[0]
+    name = studio.tab()[0]
+    assert studio.tasks[name] == worst.task_id
+    accepted = steering.accept_label(context, project, worst.task_id, worst.annotation_id, "label", "ann")
+    assert accepted == worst
+    waiting = Queue(CONTROL, connection=redis, serializer=JSONSerializer).jobs
+    assert [job.func_name.rpartition(".")[2] for job in waiting] == ["review_labels"]
+    cycle_of(context).review_labels(project, 1)
+    assert name not in studio.tab()
+    assert worst.task_id not in {issue.task_id for issue in suspicious(label_review.current_issues(context, project))}
+    assert status_schemas.project_out(project_status.status(context, project)).label_errors.judged == len(PLANTED)
+    (entry,) = context.store.journal.entries(project)
+    assert (entry.who, entry.action) == ("ann", "accept label")
+    with pytest.raises(NotFoundError, match=f"no label of annotation {worst.annotation_id} on task .* looks wrong now"):
+        steering.accept_label(context, project, worst.task_id, worst.annotation_id, "label", "ann")
+
+    publish(context.store, project, tiny_weights)
+    context.store.state.save_review(project, 2, Review(issues=(worst,), reviewed={}))
+    assert not suspicious(context.store.state.label_issues(project, 2)), "it stays accepted over versions"
+
+    studio.client.annotations.update(worst.annotation_id, list(PLANTED[name][0]))
+    assert studio.review() > 0
+    assert name in studio.tab()
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("change", [{"task": 10**9}, {"annotation": 10**9}, {"tag": "second"}, {"tag": "x" * 500}])
+def test_a_label_that_does_not_look_wrong_cannot_be_accepted(studio: Studio, change: dict[str, Any]) -> None:
+    studio.review()
+    worst = label_review.current_issues(studio.context, studio.project)[0]
+    named: dict[str, Any] = {"task": worst.task_id, "annotation": worst.annotation_id, "tag": "label"} | change
+    with pytest.raises(NotFoundError, match="looks wrong now"):
+        steering.accept_label(
+            studio.context, studio.project, named["task"], named["annotation"], named["tag"], who="ann"
+        )
+    assert studio.context.store.steering.accepted_labels(studio.project) == frozenset()
 
 
 @pytest.mark.label_studio

@@ -14,7 +14,7 @@ from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.labelstudio.client.filters import LABELED, condition, filters
-from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB
+from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB, QUEUE_TAB
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
@@ -180,11 +180,18 @@ def test_the_tab_opens_in_a_browser_and_stays_as_it_is(client: LabelStudioClient
     )
     client.projects.set_model_version(project, "v1")
     annotations = [client.annotations.create(task, []) for task in ids]
+    client.tabs.ensure_queue(project)
     client.tabs.ensure_label_issues(project, SUSPECT)
     client.tabs.set_label_issues(project, annotations[:2])
     before = tab(client, project)
     with signed_in(client.url, LOGIN["email"], LOGIN["password"]) as page:
         page.goto(f"{client.url}/projects/{project}/data?tab={before['id']}")
+        for title in (QUEUE_TAB, LABEL_ISSUES_TAB):
+            cut = page.get_by_text(title, exact=True).first.evaluate("tab => tab.scrollWidth > tab.clientWidth")
+            assert not cut, title
+        page.locator("[class*=grid]").first.wait_for()
+        page.screenshot(path=tmp_path / "grid.png")
+        page.get_by_label("Switch to list view").click()
         cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
         cells.first.wait_for()
         shown = [float(text) for text in cells.all_inner_texts()]

@@ -84,6 +84,36 @@ def test_a_form_needs_the_token_of_our_pages(client: httpx.Client, context: Cont
     assert client.post("/projects/7/now/dance", data=good).status_code == 404
 
 
+def test_the_loop_is_paused_and_resumed_and_the_journal_says_by_whom(client: httpx.Client, context: Context) -> None:
+    token = {"token": forms.token(context.store.secret())}
+    assert client.post("/projects/7/now/pause", data=token).status_code == 303
+    page = client.get("/projects/7/now", headers=HTML).text
+    assert "Resume the loop" in page
+    assert "Pause the loop" not in page
+    paused = client.get("/api/projects/7").json()["paused"]
+    assert paused["who"] == "127.0.0.1"
+    assert client.post("/projects/7/now/resume", data=token).status_code == 303
+    assert client.get("/api/projects/7").json()["paused"] is None
+    assert [entry.action for entry in context.store.journal.entries(7)] == ["resume", "pause"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"task": "1 x", "place": "front"}, 400),
+        ({"task": "", "place": "front"}, 400),
+        ({"task": "1", "place": "middle"}, 400),
+        ({"task": "1" * 30, "place": "front"}, 400),
+        ({"task": "1"}, 400),
+    ],
+)
+def test_a_pin_of_nothing_or_nowhere(
+    client: httpx.Client, context: Context, fields: dict[str, str], status: int
+) -> None:
+    token = {"token": forms.token(context.store.secret())}
+    assert client.post("/projects/7/next/pin", data=token | fields).status_code == status
+
+
 def test_the_page_needs_the_password(settings: Settings) -> None:
     locked = settings.model_copy(update={"basic_auth_user": "lead", "basic_auth_pass": "secret"})
     right = {"authorization": "Basic " + base64.b64encode(b"lead:secret").decode()}
