@@ -82,29 +82,25 @@ def rank(
     project: Project,
     strategy: Annotated[str, typer.Option(help="any of `yolo-backend strategies`")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show the order; write nothing")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the next 20 tasks in the order of a strategy."""
+    """Show the next 20 tasks in the order of a strategy and, after asking, make it the project's."""
     from backend.cli import reports, tables
     from backend.cli.progress import progress
+    from backend.cli.steer import somebody
+    from backend.loop import steering
     from backend.loop.scoring import pool_ranking
+    from backend.queue.rq_queue import Jobs
 
-    if not dry_run:
-        raise typer.BadParameter(
-            "add --dry-run; to use a strategy, set STRATEGY and run `yolo-backend score`", param_hint="--dry-run"
-        )
     context = open_context()
     with progress("ranking") as show:
         show("", f"by {strategy}", None)
         ranking = pool_ranking.preview(context, project, strategy)
     reports.show(reports.places(ranking, 20), tables.order(ranking, 20), as_json=as_json)
-
-
-def rollback(project: Project, number: Annotated[int, typer.Argument(help="version number to go back to")]) -> None:
-    """Go back to an earlier version. The worker scores the pool with it, and then the queue changes."""
-    from backend.queue.rq_queue import Jobs
-
-    context = open_context()
-    version = context.store.rollback(project, number)
-    Jobs(context.redis).once("start_scoring", project)
-    typer.echo(f"accepted {version.name} again; the queue changes when the worker has scored the pool with it")
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm(f"Order the queue of project {project} by {strategy} from now on?", abort=True, err=True)
+    steering.use_strategy(context, Jobs(context.redis), project, strategy, somebody())
+    typer.echo(f"{strategy} orders the queue of project {project}; the worker writes the new places", err=True)

@@ -68,7 +68,7 @@ def test_an_unknown_project_gets_the_same_cure_everywhere(environ: dict[str, str
 def test_rollback(environ: dict[str, str], context: Context, tiny_weights: Path) -> None:
     done = cli(environ, "rollback", "99", "1")
     assert done.returncode == 1
-    assert "project 99 has no version 1" in done.stderr
+    assert "project 99 was never set up" in done.stderr
     set_up(context)
     for promoted in (True, False, True):
         publish(context.store, 7, tiny_weights, promoted=promoted)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from backend.cli import app as commands
 from backend.cli.label_studio_process import LabelStudioProcess
-from backend.errors import NotFoundError
 from backend.sampling.pins import Pins
 from backend.settings import Settings
 from tests.queue_studio import Studio, open_studio
-from tests.support import ImageSite
+from tests.support import ImageSite, serve
 
 pytestmark = pytest.mark.label_studio
 
@@ -25,35 +25,37 @@ def studio(
     settings: Settings,
     tiny_weights: Path,
     images: ImageSite,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Studio]:
-    for name in ("model_dir", "redis_url"):
-        monkeypatch.setenv(name.upper(), str(getattr(settings, name)))
-    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.api_key)
     with open_studio(label_studio, settings, tiny_weights, images) as studio:
         yield studio
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(commands.app, [str(argument) for argument in arguments])
+def run(studio: Studio, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as an admin does, who answers no question."""
+    settings = studio.context.settings
+    names = ("model_dir", "redis_url", "label_studio_url", "label_studio_api_key")
+    environ = os.environ | {name.upper(): getattr(settings, name) for name in names}
+    command = [sys.executable, "-m", "backend.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL
+    )
 
 
 def test_tasks_are_pinned_in_the_order_in_which_they_are_named(studio: Studio) -> None:
     first, second, third, _ = (task.id for task in studio.client.tasks.unlabeled(studio.project))
-    done = run("pin", studio.project, second, first, "--to", "front")
-    assert (done.exit_code, done.stdout) == (0, f"front: {second}, {first}\n")
+    done = run(studio, "pin", studio.project, second, first, "--to", "front")
+    assert (done.returncode, done.stdout) == (0, f"front: {second}, {first}\n")
     studio.client.annotations.create(third, [])
-    done = run("pin", studio.project, third, "--to", "back")
+    done = run(studio, "pin", studio.project, third, "--to", "back")
     assert done.stdout.splitlines() == [
         f"front: {second}, {first}",
         f"back: {third}",
         f"task {third} is labeled, so its pin has no effect",
     ]
     assert studio.context.store.steering.pins(studio.project) == Pins((second, first), (third,))
-    done = run("pin", studio.project, first, second, third, "--to", "none")
+    done = run(studio, "pin", studio.project, first, second, third, "--to", "none")
     assert done.stdout == "no task is pinned\n"
-    assert all(entry.who.endswith("command line") for entry in studio.context.store.journal.entries(studio.project))
+    assert all("command line" in entry.who for entry in studio.context.store.journal.entries(studio.project))
 
 
 @pytest.mark.parametrize(
@@ -66,12 +68,30 @@ def test_tasks_are_pinned_in_the_order_in_which_they_are_named(studio: Studio) -
     ],
 )
 def test_wrong_arguments(studio: Studio, arguments: tuple[str, ...], status: int) -> None:
-    assert run("pin", studio.project, *arguments).exit_code == status
+    assert run(studio, "pin", studio.project, *arguments).returncode == status
+
+
+def test_a_strategy_is_used_only_after_asking(studio: Studio) -> None:
+    with serve(studio.context) as server:
+        studio.client.projects.attach_backend(studio.project, str(server.base_url).rstrip("/"), "yolo")
+        arguments = ("rank", studio.project, "--strategy", "margin")
+        for done in (run(studio, *arguments, "--dry-run"), run(studio, *arguments)):
+            assert "value of margin" in done.stdout
+            (attached,) = studio.client.projects.backends(studio.project)
+            assert attached.extra_params == ""
+        assert run(studio, *arguments, "--yes").returncode == 0
+        (attached,) = studio.client.projects.backends(studio.project)
+        assert attached.extra_params == '{"STRATEGY": "margin"}'
+        studio.settle()
+        order = studio.context.store.pools.ranking(studio.project, 1)
+        assert order is not None
+        assert order.strategy == "margin"
 
 
 @pytest.mark.parametrize("is_here", [True, False])
 def test_an_unknown_task_and_an_unknown_project(studio: Studio, is_here: bool) -> None:
     project = studio.project if is_here else 10**9
-    error = run("pin", project, 99999999, "--to", "front").exception
-    assert isinstance(error, NotFoundError)
-    assert ("has no task 99999999" if is_here else "was never set up") in error.what
+    done = run(studio, "pin", project, 99999999, "--to", "front")
+    assert done.returncode == 1
+    assert ("has no task 99999999" if is_here else "was never set up") in done.stderr
+    assert "Traceback" not in done.stderr

@@ -60,7 +60,7 @@ def test_without_a_rate_a_task_takes_its_place(served: Context) -> None:
 def test_a_task_that_stream_admission_queries_goes_to_the_front(served: Context) -> None:
     """τ = .8, and a place of .1 is a score of .9. Then τ = .8 + .05 · .8 = .84, and .01 less after each pass."""
     scores = admitted(served, [0.1, 0.9, 0.2, 0.05], "20%")
-    second = 1 / 49
+    second = 2 / 51
     assert scores[1:3] == [0.9, 0.2]
     assert 0 < scores[3] < scores[0] < second, "the lower its place, the further in front"
     assert served.store.state.stream(7).queried == 2
@@ -76,7 +76,10 @@ def test_a_task_that_failed_is_not_offered(served: Context) -> None:
     order = served.store.pools.ranking(7, 1)
     assert order is not None
     shard = PoolShard(1, np.array([200, 201]), (None, predicted(0.5)))
-    assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [1.0, 0.0]
+    assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [
+        1.0,
+        ranking.front_priority(order, 0.0),
+    ]
     assert served.store.state.stream(7).arrived == 1
 
 
