@@ -50,5 +50,5 @@ def rollback(
     from backend.queue.rq_queue import Jobs
 
     context = open_context()
-    version = steering.rollback(context, Jobs(context.redis), project, number, somebody())
+    version = steering.accept_version(context, Jobs(context.redis), project, number, somebody())
     typer.echo(f"accepted {version.name} again; the queue changes when the worker has scored the pool with it")

@@ -172,22 +172,7 @@ class Cycle:
     def reorder(self, project_id: int, rank_again: int) -> None:
         """Write the scores of a new order: tasks were pinned, or with `rank_again` the pool is ranked again before."""
         self._begin("reorder", project_id, rank_again)
-        is_scoring = self.context.progress.scoring(project_id) is not None  # the pool is not complete
-        if rank_again and (is_scoring or not rescoring.can_rank_again(self.context, project_id)):
-            step = ("reorder", project_id, 1) if is_scoring else ("start_scoring", project_id)
-            self.jobs.once(*step, delay_s=TRAINING_PAUSE_S if is_scoring else 0)
-            return
-        try:
-            with self.context.lock(project_id, "push") as fence:
-                written = rescoring.reorder(self.context, project_id, rank=bool(rank_again), check=fence.check)
-        except BusyError:
-            self.jobs.once("reorder", project_id, rank_again, delay_s=BUSY_PAUSE_S)
-            return
-        except (ModelError, SettingError) as error:
-            push.note_ranking_error(self.context, project_id, error)
-            return
-        if written >= rescoring.AT_ONCE:  # more may be left; other projects have their turn first
-            self.jobs.once("reorder", project_id, 0)
+        rescoring.reorder(self.context, self.jobs, project_id, rank=bool(rank_again))
 
     # What follows a push
 

@@ -183,26 +183,17 @@ def with_params(extra_params: str, changes: dict[str, Any]) -> str:
     return json.dumps(kept | changes)
 
 
-def rollback(context: Context, jobs: Jobs, project_id: int, number: int, who: str) -> ModelVersion:
-    """Accept an earlier version again, and enqueue its scoring; the queue changes when the pool is scored.
+def accept_version(context: Context, jobs: Jobs, project_id: int, number: int, who: str) -> ModelVersion:
+    """Roll back to an earlier version or promote a later one, and enqueue its scoring; then the queue changes.
 
     Raises NotFoundError, or ModelError if the version cannot serve.
     """
-    return _accept(context, jobs, project_id, number, who, "rollback")
-
-
-def promote(context: Context, jobs: Jobs, project_id: int, number: int, who: str) -> ModelVersion:
-    """Accept a later version, after somebody rolled back; it works and raises as `rollback`."""
-    return _accept(context, jobs, project_id, number, who, "promote")
-
-
-def _accept(context: Context, jobs: Jobs, project_id: int, number: int, who: str, action: str) -> ModelVersion:
     require_project(context, project_id)
     before = context.store.current(project_id)
     version = context.store.rollback(project_id, number)
-    context.store.journal.append(
-        project_id, who, action, f"{before.name if before else 'the base model'} -> {version.name}"
-    )
+    action = "rollback" if before and version.number <= before.number else "promote"
+    text = f"{before.name if before else 'the base model'} -> {version.name}"
+    context.store.journal.append(project_id, who, action, text)
     jobs.once("start_scoring", project_id)
     return version
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.cli.label_studio_process import LabelStudioProcess
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.labelstudio import label_config
+from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.insight.next_tasks import next_tasks
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag
 from tests.browser.views import check_view, open_views
 from tests.queue_studio import Studio, open_studio
-from tests.support import CONFIG, ImageSite, serve
+from tests.support import CONFIG, ImageSite, serve, sign_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.label_studio]
 TAG: ControlTag = label_config.parse(CONFIG)[0]
@@ -38,23 +40,37 @@ def url(studio: Studio) -> Iterator[str]:
         yield str(client.base_url).rstrip("/")
 
 
-def next_task(studio: Studio) -> int:
-    task = studio.client.tasks.next(studio.project)
+def next_task(client: LabelStudioClient, project: int) -> int:
+    """Return the task that Label Studio hands to the client's user, and locks for them."""
+    task = client.tasks.next(project)
     assert task is not None
     return task.id
+
+
+@pytest.fixture
+def colleague(label_studio: LabelStudioProcess) -> Iterator[LabelStudioClient]:
+    """Another annotator, whose lock on a task does not bind the first one."""
+    email, password = f"{uuid.uuid4().hex}@example.com", "another-password"
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as admin:
+        sign_up(admin, email, password)
+    token = personal_access_token(label_studio.url, email, password)
+    with LabelStudioClient(label_studio.url, token) as client:
+        yield client
 
 
 def shown(page: Page) -> list[str]:
     return page.locator("article.tile h3 a").all_inner_texts()
 
 
-def test_the_first_task_is_label_studios_and_pins_change_it(studio: Studio, url: str) -> None:
+def test_the_first_task_is_label_studios_and_pins_change_it(
+    studio: Studio, url: str, colleague: LabelStudioClient
+) -> None:
     with open_views(url) as page:
         address = f"/projects/{studio.project}/next"
         check_view(page, address)
         names = shown(page)
         assert len(names) == 4
-        assert names[0] == f"Task {next_task(studio)}"
+        assert names[0] == f"Task {next_task(colleague, studio.project)}"
         first = page.locator("article.tile").first
         expect(first.locator("li").first).to_contain_text("class_entropy")
         expect(first.locator(".small")).to_contain_text("place 1, shown as 20.00%")
@@ -69,7 +85,7 @@ def test_the_first_task_is_label_studios_and_pins_change_it(studio: Studio, url:
         page.goto(address)
         assert shown(page)[0] == names[-1]
         expect(page.locator("article.tile").first.locator("li").first).to_have_text("pinned to the front")
-        assert f"Task {next_task(studio)}" == names[-1]
+        assert f"Task {next_task(studio.client, studio.project)}" == names[-1]
 
         page.locator("article.tile").first.get_by_role("button", name="Unpin").click()
         studio.settle()
@@ -102,7 +118,7 @@ def test_the_button_makes_a_strategy_the_projects(studio: Studio, url: str) -> N
         (attached,) = studio.client.projects.backends(studio.project)
         assert json.loads(attached.extra_params) == {"STRATEGY": "margin"}
         page.goto(f"/projects/{studio.project}/next")
-        assert shown(page)[0] == f"Task {next_task(studio)}"
+        assert shown(page)[0] == f"Task {next_task(studio.client, studio.project)}"
 
 
 @pytest.mark.parametrize(

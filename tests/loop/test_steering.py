@@ -233,8 +233,8 @@ def test_a_strategy_has_no_place_without_a_model_in_label_studio(studio: Studio)
 def test_a_version_is_accepted_again_and_the_journal_says_who_did_it(studio: Studio, tiny_weights: Path) -> None:
     context, jobs = studio.context, jobs_of(studio.context)
     publish(context.store, studio.project, tiny_weights)
-    assert steering.rollback(context, jobs, studio.project, 1, "ann").number == 1
-    assert steering.promote(context, jobs, studio.project, 2, "bob").number == 2
+    assert steering.accept_version(context, jobs, studio.project, 1, "ann").number == 1
+    assert steering.accept_version(context, jobs, studio.project, 2, "bob").number == 2
     studio.settle()
     assert studio.client.projects.get(studio.project).model_version == "yolo11n-v2"
     entries = context.store.journal.entries(studio.project)
@@ -243,7 +243,7 @@ def test_a_version_is_accepted_again_and_the_journal_says_who_did_it(studio: Stu
         ("ann", "rollback", "yolo11n-v2 -> yolo11n-v1"),
     ]
     with pytest.raises(NotFoundError, match="has no version 9"):
-        steering.rollback(context, jobs, studio.project, 9, "ann")
+        steering.accept_version(context, jobs, studio.project, 9, "ann")
     assert len(context.store.journal.entries(studio.project)) == 2
 
 

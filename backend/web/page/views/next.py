@@ -15,7 +15,7 @@ from backend.web.page.view import Form, View, Visit
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class NextTile:
     """A task with the shapes over its picture, and its address in Label Studio."""
 
     task: NextTask
@@ -29,7 +29,7 @@ class Next:
 
     order: NextTasks | None  # None: there is no order to show
     problem: str  # why there is none, or why another strategy cannot be shown; "" if there is no problem
-    tiles: tuple[Tile, ...]
+    tiles: tuple[NextTile, ...]
     strategies: tuple[tuple[str, str], ...]  # name, and the question that it asks about an image
     chosen: str  # the strategy that the address asks for; "": the project's
     query: str  # of the forms' addresses, so that they lead back to the same order
@@ -48,7 +48,7 @@ def read(visit: Visit) -> Next:
         problem = str(error)
     studio = visit.context.settings.label_studio_url.rstrip("/")
     tiles = tuple(
-        Tile(
+        NextTile(
             task,
             overlay(task.regions, visit.colours, "model"),
             f"{studio}/projects/{visit.project_id}/data?task={task.task_id}",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.evaluation.judged_images import PictureAnswers
+from backend.loop import steering
 from backend.loop.insight.tag_models import model_of_version, version_models
 from backend.loop.insight.versions_compared import (
     PictureDifference,
@@ -21,8 +21,6 @@ from backend.queue.rq_queue import Jobs
 from backend.web.page.overlays import Overlay
 from backend.web.page.view import Form, View, Visit
 from backend.web.page.views.answer_boxes import answer_overlay, task_address
-
-log = logging.getLogger(__name__)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -111,9 +109,7 @@ def weights(visit: Visit, number: int) -> Download:
 def accept(visit: Visit, jobs: Jobs, form: Form) -> str:
     """Make another version the accepted one. Raises NotFoundError, or ModelError if it cannot serve."""
     number = form.whole_number("number")
-    version = visit.context.store.rollback(visit.project_id, number)
-    log.info("project %d: %s made %s the accepted version", visit.project_id, form.who, version.name)
-    jobs.once("start_scoring", visit.project_id)
+    version = steering.accept_version(visit.context, jobs, visit.project_id, number, form.who)
     return f"{version.name} is accepted. It serves as soon as it has scored the pool."
 
 
