@@ -14,7 +14,8 @@ from backend.geometry.coordinates import clip_ring
 from backend.labelstudio import label_config
 from backend.loop import export
 from backend.loop.context import Context
-from backend.loop.export import YOLO, Show, TagLabels
+from backend.loop.export import YOLO
+from backend.loop.exported_labels import Show, TagLabels, tag_labels
 from backend.loop.served_models import project_record, tag_base_model
 from backend.types import ControlTag
 
@@ -44,7 +45,7 @@ def write(context: Context, project_id: int, folder: Path, show: Show) -> Experi
         tag = next((tag for tag in tags if tag.from_name == name), tags[0])
         return ExperimentData(_place(folder, tag), tag_base_model(context, record, tag), ())
     with context.media.in_use():
-        by_tag = export.tag_labels(context, record, tags, None, show)
+        by_tag = tag_labels(context, record, tags, None, show)
         labels = next((labels for labels in by_tag if any(image.boxes for image in labels.split.train)), None)
         if labels is None:
             raise TrainingError("no labels to learn from", where=f"project {project_id}", fix="label some tasks first")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,24 +15,21 @@ from backend import __version__
 from backend.datasets import coco, datasheet, image_folder, writer
 from backend.datasets.coco import CocoImage
 from backend.datasets.datasheet import Sheet
-from backend.datasets.writer import LabeledImage, Split
-from backend.errors import DataError, NotFoundError, SettingError, TrainingError
+from backend.datasets.writer import LabeledImage
+from backend.errors import DataError, NotFoundError, SettingError
 from backend.labelstudio import label_config
 from backend.loop.context import Context
+from backend.loop.exported_labels import Show, TagLabels, tag_labels
 from backend.loop.served_models import project_record
-from backend.loop.training import snapshot
-from backend.loop.training.snapshot import ReadLabels
 from backend.model_versions import ModelVersion, renamed
 from backend.store.store import ProjectRecord
-from backend.types import AnnotatedTask, ControlTag
+from backend.types import ControlTag
 from backend.yolo import onnx_export
 from backend.yolo.tasks import details
 
 WEIGHTS, ONNX, YOLO, COCO = "weights", "onnx", "yolo", "coco"
 KINDS = (WEIGHTS, ONNX, YOLO, COCO)
 DATASHEET = "datasheet.md"
-
-Show = Callable[[str, str, float | None], None]  # stage, details, share of the work that is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +40,6 @@ class ExportOrder:
     folder: Path
     kinds: frozenset[str]
     number: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TagLabels:
-    """The labels of one control tag, ready to be written."""
-
-    tag: ControlTag
-    split: Split
-    left_out: Mapping[int, str]
-    reduced: Mapping[int, str]
 
 
 def kinds_of(text: str) -> frozenset[str]:
@@ -156,7 +143,7 @@ def _data(
     parts = tag_labels(context, record, tags, of_version, show)
     lines, sheets = [], []
     for place, labels in enumerate(parts):
-        show("images", labels.tag.from_name, place / len(parts))
+        show("files", labels.tag.from_name, place / len(parts))
         written, notes = write(order.kinds, labels, _place(order, labels.tag))
         lines += [str(path) for path in written]
         tag, split = labels.tag, labels.split
@@ -171,82 +158,6 @@ def _data(
     sheet = order.folder / DATASHEET
     sheet.write_text(datasheet.render(f"Data set of project {order.project_id}", facts, tuple(sheets)), "utf-8")
     return [*lines, str(sheet)]
-
-
-def tag_labels(
-    context: Context, record: ProjectRecord, tags: Sequence[ControlTag], version: ModelVersion | None, show: Show
-) -> list[TagLabels]:
-    """Return the labels of each tag: those of a version's training as far as they are unchanged, or those of now.
-
-    Raises TrainingError if no labeled task can be read.
-    """
-    project_id = record.project_id
-    annotated = tuple(context.annotated_tasks(project_id))
-    gone: dict[int, str] = {}
-    if version:
-        annotated, gone = _of_version(annotated, version)
-    if not annotated:
-        fix = "label some tasks first" if version is None else "export the labels of now, without --version"
-        raise TrainingError("no labels to export", where=f"project {project_id}", fix=fix)
-    show("images", f"of {len(annotated)} tasks", None)
-    chance = snapshot.chance_tasks(context, project_id, annotated)
-    by_tag = snapshot.labeled_images(context, project_id, tags, annotated, chance)
-    val_share = context.project_settings(record).val_share
-    return [
-        _labels_of_tag(tag, read, version, gone, val_share, project_id) for tag, read in zip(tags, by_tag, strict=True)
-    ]
-
-
-def _of_version(
-    annotated: Sequence[AnnotatedTask], version: ModelVersion
-) -> tuple[tuple[AnnotatedTask, ...], dict[int, str]]:
-    """Return the tasks whose annotation is still that of the version's training, and why others are left out."""
-    then, same = version.snapshot.annotations, []
-    gone: dict[int, str] = {}
-    for task in annotated:
-        stamp = then.get(task.annotation_id)
-        if stamp == task.updated_at:
-            same.append(task)
-        elif stamp is not None:
-            gone[task.task.id] = f"annotation {task.annotation_id} was changed after {version.name} was trained"
-    learned = {*version.snapshot.train_tasks, *version.snapshot.val_tasks}
-    for task_id in sorted(learned - {task.task.id for task in same} - set(gone)):
-        gone[task_id] = f"its annotation in the training of {version.name} was deleted, or another one counts now"
-    return tuple(same), gone
-
-
-def _labels_of_tag(
-    tag: ControlTag,
-    read: ReadLabels,
-    version: ModelVersion | None,
-    gone: Mapping[int, str],
-    val_share: float,
-    project_id: int,
-) -> TagLabels:
-    left_out = dict(gone) | read.left_out
-    model = version.model_of(tag) if version else None
-    if model is not None:
-        tag = replace(tag, labels=model.classes)  # the classes of then, in their order
-    images = []
-    for image in read.images:
-        if unknown := sorted({box.label for box in image.boxes} - set(tag.labels)):
-            left_out[image.task_id] = f"{unknown[0]!r} is no class of the version"
-        else:
-            images.append(image)
-    return TagLabels(tag, _split(images, version, val_share, project_id), left_out, read.reduced)
-
-
-def _split(images: Sequence[LabeledImage], version: ModelVersion | None, val_share: float, project_id: int) -> Split:
-    """Return the split of the version's training, or the one that a training of now would make."""
-    if version is None:
-        try:
-            return writer.split(images, val_share=val_share, project_id=project_id)
-        except TrainingError:  # too few images to learn from, which may be exported all the same
-            return Split(tuple(images), tuple(images), held_out=False)
-    held_out = set(version.snapshot.val_tasks) - set(version.snapshot.train_tasks)
-    train = tuple(image for image in images if image.task_id not in held_out)
-    val = tuple(image for image in images if image.task_id in held_out)
-    return Split(train, val, held_out=True) if train and val else Split((*train, *val), (*train, *val), held_out=False)
 
 
 def write(kinds: frozenset[str], labels: TagLabels, folder: Path) -> tuple[list[Path], tuple[str, ...]]:

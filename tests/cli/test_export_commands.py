@@ -25,7 +25,7 @@ def test_export_lists_what_it_wrote(labeled: LabeledProject, tiny_weights: Path,
     files = {f"label/{version.name}.pt", "label/data.yaml", "label/coco-train.json", "datasheet.md"}
     written = {str(Path(line).relative_to(out)) for line in done.stdout.splitlines()}
     assert written == files | ({"label/coco-val.json"} & written)
-    assert "export: images, of 6 tasks" in done.stderr
+    assert "export: images, 1 of 6 (17%)" in done.stderr
     data = reader.read(out / "label" / "data.yaml")
     assert data.classes == ("cat", "dog")
     assert len({file.path.name for file in (*data.train, *data.val)}) == labeled.labeled

@@ -11,7 +11,7 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import BackendError
 from backend.labelstudio import label_config
 from backend.loop import experiment_data
-from backend.loop.export import TagLabels
+from backend.loop.exported_labels import TagLabels
 from backend.settings import Settings
 from backend.simulate import simulation_data, simulation_task
 from backend.store.store import ProjectRecord

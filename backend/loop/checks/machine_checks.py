@@ -81,7 +81,7 @@ def weights(settings: Settings, store: Store) -> Iterator[Finding]:
                 approved_weights.check(name, folder)
             file = base_weights.present(name, folder, task)
             if file is None and not base_weights.is_downloadable(name):
-                fix = f"put {name} into {settings.model_dir}; a training from scratch needs more labels"
+                fix = f"get {name} and run `yolo-backend import-weights {name}`; without it trainings need more labels"
                 yield Finding("weights", False, f"{name} is not there, and cannot be downloaded", fix)
                 continue
         except BackendError as error:
