@@ -65,6 +65,23 @@ def test_a_button_starts_a_training_and_says_so(url: str, context: Context) -> N
         expect(page.get_by_text("The training is queued. It starts")).to_have_count(0)
 
 
+def test_a_pause_is_shown_with_who_and_when_and_ends_again(url: str, context: Context) -> None:
+    with open_views(url) as page:
+        page.goto("/projects/7/now")
+        expect(page.get_by_text("Nobody has paused, pinned, trained or rolled back here yet.")).to_be_visible()
+        page.get_by_role("button", name="Pause the loop").click()
+        entry = page.get_by_role("region", name="What people did").get_by_role("row").nth(1)
+        expect(entry).to_contain_text("127.0.0.1")
+        expect(entry).to_contain_text("pause")
+        context.progress.set_counts(7, LabelCounts(tasks=50, labeled=40, new=40))
+        expect(
+            page.get_by_text("The loop is paused by 127.0.0.1: 40 new labels, and no training starts.")
+        ).to_be_visible()
+        page.get_by_role("button", name="Resume the loop").click()
+        expect(page.get_by_text("40 new labels: the training of version 1 is due.")).to_be_visible()
+        check_view(page, "/projects/7/now")
+
+
 def test_the_settings_of_the_project_come_first(url: str) -> None:
     with open_views(url) as page:
         page.goto("/projects/7/settings")

@@ -36,6 +36,7 @@ function traces(chart) {
     }
     drawn.push({
       x: series.x, y: series.y, name: escaped(series.name), mode: series.mode, type: "scatter",
+      cliponaxis: false,
       line: { color: colour, width: 2, dash: series.dashed ? "dash" : "solid" }, marker: { color: colour, size: 7 },
       text: series.texts.length ? series.texts : undefined,
       hovertemplate: series.texts.length ? "%{text}<extra>%{fullData.name}</extra>" : "%{x}: %{y:.3f}<extra>%{fullData.name}</extra>",

@@ -9,7 +9,10 @@ from backend.loop import project_status, steering
 from backend.loop.insight.standing import Standing, free_disk_gb, stage_in_words, standing
 from backend.loop.project_status import Status
 from backend.queue.rq_queue import Jobs
+from backend.store.records import JournalEntry
 from backend.web.page.view import Form, View, Visit
+
+MOST_ENTRIES = 20  # of the journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Now:
     standing: Standing
     stage: str  # of the running training, in words
     queue_url: str  # Label Studio's page of the project
+    journal: tuple[JournalEntry, ...]  # what people did, newest first
 
 
 def read(visit: Visit) -> Now:
@@ -30,6 +34,7 @@ def read(visit: Visit) -> Now:
         standing=standing(status, free_disk_gb(visit.context)),
         stage=stage_in_words(status.training.stage),
         queue_url=f"{visit.context.settings.label_studio_url.rstrip('/')}/projects/{visit.project_id}/data",
+        journal=visit.context.store.journal.entries(visit.project_id)[:MOST_ENTRIES],
     )
 
 
