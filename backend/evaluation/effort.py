@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from backend.evaluation.annotators import TaskAgreement
+
 Seconds = npt.NDArray[np.float64]
 
 FEWEST_FENCED = 8  # with fewer lead times the quartiles mean too little to cut any
@@ -56,6 +58,7 @@ class EffortLog:
 
     stamps: Mapping[int, str] = field(default_factory=dict)  # task id -> annotation id and its updated_at
     efforts: tuple[AnnotationEffort, ...] = ()
+    agreements: tuple[TaskAgreement, ...] = ()  # of tasks that several people annotated, per control tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,12 @@ def parse(text: str) -> Mapping[str, str]:
 
 def in_task(task: AnnotatedTask, renames: Mapping[str, str]) -> AnnotatedTask:
     """Return an annotated task with the new names in the place of the old ones."""
-    return replace(task, result=tuple(_item(item, renames) for item in task.result)) if renames else task
+    return replace(task, result=in_result(task.result, renames)) if renames else task
+
+
+def in_result(result: Iterable[Any], renames: Mapping[str, str]) -> tuple[Any, ...]:
+    """Return the items of a result with the new names in the place of the old ones."""
+    return tuple(_item(item, renames) for item in result)
 
 
 def in_tag(tag: ControlTag, renames: Mapping[str, str]) -> ControlTag:

@@ -115,11 +115,11 @@ class ProjectState:
     def effort(self, project_id: int) -> EffortLog:
         """Return how the project's annotations came about, as far as it was measured."""
         file = records.load(self._files, EffortFile, effort_file(project_id), fix=_FORGET)
-        return EffortLog(file.stamps, file.efforts) if file else EffortLog()
+        return EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
 
     def save_effort(self, project_id: int, log: EffortLog) -> None:
         """Write how the project's annotations came about, replacing what was measured before."""
-        file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts)
+        file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts, agreements=log.agreements)
         self._files.write(effort_file(project_id), file.encode())
 
     def blank_tasks(self, project_id: int, number: int) -> frozenset[int] | None:

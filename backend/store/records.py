@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.errors import ModelError
+from backend.evaluation.annotators import TaskAgreement
 from backend.evaluation.effort import AnnotationEffort
 from backend.evaluation.held_out_report import EvaluationReport
 from backend.evaluation.judged_images import PictureAnswers
@@ -156,6 +157,7 @@ class EffortFile(_FirstFormat):
 
     stamps: dict[int, str]
     efforts: tuple[AnnotationEffort, ...]
+    agreements: tuple[TaskAgreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from backend.errors import RequestError
 from backend.labelstudio.client.filters import LABELED, QUEUED, condition, filters
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
-from backend.labelstudio.client.projects import Projects
+from backend.labelstudio.client.projects import Created, Projects
 from backend.types import Json
 
 QUEUE_TAB = "Learning queue"  # Label Studio cuts titles of more than about 17 letters
@@ -16,6 +17,7 @@ _EARLIER = {QUEUE_TAB: "Active learning queue", LABEL_ISSUES_TAB: "Possible labe
 _COLUMNS = ("id", "predictions_score")  # shown in each tab, beside the picture
 _MEDIA = ("Image", "Video")
 _SCORE, _IDS = "filter:tasks:predictions_score", "filter:tasks:annotations_ids"
+MOST_RUNS = 500  # conditions of a tab: SQLite refuses 1,000 in one query, and each costs Label Studio two more queries
 _NO_ANNOTATION = "0"  # no annotation has this id; an empty filter would let all tasks through
 
 
@@ -94,6 +96,26 @@ class Tabs:
         self._set_filters(project_id, view, [wanted if item.get("filter") == _IDS else item for item in items])
         return True
 
+    def add_selection(self, project_id: int, title: str, task_ids: Iterable[int]) -> int:
+        """Add a tab that lists exactly these tasks, by their prediction score; return its id.
+
+        Raises RequestError for more than MOST_RUNS separate tasks; ids that follow each other count as one.
+        """
+        runs = list(_runs(sorted(set(task_ids))))
+        if len(runs) > MOST_RUNS:
+            fix = f"select fewer; a tab can name {MOST_RUNS} tasks, and more if their ids follow each other"
+            raise RequestError(f"a tab of {len(runs)} separate tasks is too large for Label Studio", fix=fix)
+        items = [
+            condition("id", "equal", "Number", first)
+            if first == last
+            else condition("id", "in", "Number", {"min": first, "max": last})
+            for first, last in runs
+        ]
+        self._projects.get(project_id)
+        chosen = {"conjunction": "or", "items": items}
+        tab = {"title": title, "ordering": ["tasks:predictions_score"], "filters": chosen}
+        return self._add_tab(project_id, tab)
+
     def _tab(self, project_id: int, title: str) -> _View | None:
         self._projects.get(project_id)  # for an unknown one Label Studio answers 400, or no tab at all
         views = parse_list(_View, self._http.get("/api/dm/views/", project=project_id))
@@ -112,16 +134,17 @@ class Tabs:
         body = {"project": project_id, "data": data | layout | {"title": title}}
         return parse(_View, self._http.send("PATCH", f"/api/dm/views/{view.id}/", body))
 
-    def _add_tab(self, project_id: int, data: Json, *columns: str) -> None:
-        """Add a tab of pictures, after a tab "Default" where there is none.
+    def _add_tab(self, project_id: int, data: Json, *columns: str) -> int:
+        """Add a tab of pictures, after a tab "Default" where there is none, and return its id.
 
         The Data Manager adds "Default" only to an empty list. `columns` are shown beside those of every tab.
         """
-        shown = self._layout(project_id, *columns) | data
+        shown, made = self._layout(project_id, *columns) | data, 0
         tabs = [shown] if self._http.get("/api/dm/views/", project=project_id) else [{"title": "Default"}, shown]
         for tab in tabs:
             view = {"project": project_id, "data": {"type": "list", "target": "tasks", **tab}}
-            self._http.send("POST", "/api/dm/views/", view)
+            made = parse(Created, self._http.send("POST", "/api/dm/views/", view)).id
+        return made
 
     def _layout(self, project_id: int, *columns: str) -> Json:
         """Return a grid of pictures with few columns: the id, the score, the picture and `columns`.
@@ -137,6 +160,19 @@ class Tabs:
         conjunction = ((view.data or {}).get("filters") or {}).get("conjunction", "and")
         data = (view.data or {}) | {"filters": {"conjunction": conjunction, "items": items}}
         self._http.send("PATCH", f"/api/dm/views/{view.id}/", {"project": project_id, "data": data})
+
+
+def _runs(task_ids: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of ids that follow each other.
+
+    >>> list(_runs([1, 2, 3, 7, 9, 10]))
+    [(1, 3), (7, 7), (9, 10)]
+    """
+    start = 0
+    for end in range(1, len(task_ids) + 1):
+        if end == len(task_ids) or task_ids[end] != task_ids[end - 1] + 1:
+            yield task_ids[start], task_ids[end - 1]
+            start = end
 
 
 def _ids(annotations: Iterable[int]) -> Json:

@@ -23,6 +23,7 @@ from backend.labelstudio.label_paths import joined
 from backend.labelstudio.region_changes import changes
 from backend.labelstudio.regions import id_of, labels_of, region_id
 from backend.loop.context import Context
+from backend.loop.insight import overlaps
 from backend.loop.served_models import base_model, require_project
 from backend.model_versions import ModelVersion
 from backend.store.store import version_name
@@ -102,13 +103,19 @@ def measure(context: Context, project_id: int) -> bool:
     if not changed and not deleted:
         return False
     part = sorted(changed)[:MEASURED]
-    measured = _measured(context, project_id, part)
+    labels = list(context.label_studio.annotations.submitted(project_id, part))
+    measured, agreements = (
+        _measured(context, project_id, part, labels),
+        overlaps.agreements(context, project_id, labels),
+    )
     void = deleted | set(part)
     kept = (effort for effort in log.efforts if effort.task_id not in void)
     stamps = {task: text for task, text in log.stamps.items() if task not in void}
     stamps |= {task: now[task] for task in part}
     by_id = sorted([*kept, *measured], key=lambda effort: effort.annotation_id)
-    context.store.state.save_effort(project_id, EffortLog(stamps, tuple(by_id)))
+    agreed = (agreement for agreement in log.agreements if agreement.task_id not in void)
+    fresh = EffortLog(stamps, tuple(by_id), (*agreed, *agreements))
+    context.store.state.save_effort(project_id, fresh)
     return len(part) < len(changed)
 
 
@@ -116,14 +123,13 @@ def _text(stamp: LabelStamp) -> str:
     return f"{stamp.annotation_id} {stamp.updated_at}"
 
 
-def _measured(context: Context, project_id: int, task_ids: Sequence[int]) -> list[AnnotationEffort]:
+def _measured(
+    context: Context, project_id: int, task_ids: Sequence[int], labels: Iterable[SubmittedAnnotation]
+) -> list[AnnotationEffort]:
     """Return the effort of each submitted annotation of these tasks."""
     client, shown = context.label_studio, _Shown(context, project_id)
     predictions = {prediction.id: prediction for prediction in client.predictions.of_tasks(project_id, task_ids)}
-    return [
-        _effort(shown, label, predictions.get(label.parent_prediction or 0))
-        for label in client.annotations.submitted(project_id, task_ids)
-    ]
+    return [_effort(shown, label, predictions.get(label.parent_prediction or 0)) for label in labels]
 
 
 def _effort(shown: _Shown, label: SubmittedAnnotation, parent: StoredPrediction | None) -> AnnotationEffort:

@@ -17,12 +17,15 @@ from backend.queue.rq_queue import Jobs
 from backend.web.page import forms, home, rendering
 from backend.web.page.live import LiveParts, Parts
 from backend.web.page.view import Form, View, Visit
-from backend.web.page.views import learning, now, settings, versions
+from backend.web.page.views import effort, labels, learning, now, pool, settings, versions
 from backend.web.page.views import next as next_view
 from backend.web.protocol import LARGEST_ID
 from backend.web.readiness import Probe
 
-VIEWS: tuple[View, ...] = (now.VIEW, learning.VIEW, next_view.VIEW, versions.VIEW, settings.VIEW)
+VIEWS: tuple[View, ...] = (
+    *(now.VIEW, learning.VIEW, next_view.VIEW, pool.VIEW, labels.VIEW),
+    *(versions.VIEW, effort.VIEW, settings.VIEW),
+)
 _BY_NAME = {view.name: view for view in VIEWS}
 _TYPES = {"css": "text/css", "js": "text/javascript", "mjs": "text/javascript", "svg": "image/svg+xml"}
 _KEPT = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
@@ -41,6 +44,7 @@ def install(app: FastAPI, context: Context, probe: Probe) -> None:
         ("/projects/{project_id}/tasks/{task_id}/picture", pages.picture),
         ("/projects/{project_id}/versions/{number}/weights", pages.weights),
         ("/projects/{project_id}/{name}", pages.view),
+        ("/projects/{project_id}/{name}/{file}", pages.file),
     ):
         app.add_api_route(path, route, methods=["GET"], include_in_schema=False, response_model=None)
     app.add_api_route(
@@ -85,6 +89,14 @@ class Pages:
         visit = self._visit(project_id, request)
         view = _view(name)
         return rendering.render(request, f"{view.name}.html.j2", {"shown": view.read(visit), **_frame(visit, view)})
+
+    def file(self, request: Request, project_id: Id, name: str, file: str) -> Response:
+        """Return data that a module of a view reads."""
+        read = _view(name).files.get(file)
+        if read is None:
+            raise NotFoundError(f"the view {name} has no file {file!r:.40}", fix="reload the page")
+        data = read(self._visit(project_id, request))
+        return Response(data, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
     async def events(self, request: Request, project_id: Id) -> EventSourceResponse:
         """Stream the live parts of a project."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.errors import NotFoundError
@@ -72,7 +72,8 @@ class View:
     """A view: the last part of its address, its title, the question that it answers, and its actions by name.
 
     `read` returns a frozen dataclass, which the template `NAME.html.j2` gets as `shown`. An action does its work and
-    returns a sentence for the person who pressed the button; an error of it is a BackendError.
+    returns a sentence for the person who pressed the button; an error of it is a BackendError. `files` are data that a
+    module of the view reads, by the last part of their address.
     """
 
     name: str
@@ -80,3 +81,4 @@ class View:
     question: str
     read: Callable[[Visit], Any]
     actions: Mapping[str, Run]
+    files: Mapping[str, Callable[[Visit], bytes]] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from backend.loop.insight import effort
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Json, Ranking, Region
-from tests.support import CONFIG, open_context, publish
+from tests.support import CONFIG, open_context, publish, sign_up
 
 pytestmark = pytest.mark.label_studio
 
@@ -136,6 +136,25 @@ def test_imported_annotations_and_copies_are_told_apart(desk: Desk) -> None:
     effort.measure(desk.context, desk.project)
     view = effort.view(desk.context, desk.project)
     assert (view.annotations, view.untimed, view.copies) == (2, 1, 1)
+
+
+def test_people_who_labeled_the_same_task_are_compared(desk: Desk) -> None:
+    """The tests have one user, so a second one signs up."""
+    desk.submit(0, desk.shown(0), 5.0)
+    sign_up(desk.client, f"second-{desk.project}@example.com", "a-second-password")
+    people = desk.client.http.get("/api/users/")
+    second = next(person["id"] for person in people if person["email"] == f"second-{desk.project}@example.com")
+    for result in (desk.shown(0)[:1], [{**desk.shown(0)[0], "value": {"x": "wide"}}]):
+        annotation = desk.submit(0, result, 5.0)
+        desk.client.http.send("PATCH", f"/api/annotations/{annotation}/", {"completed_by": second})
+        effort.measure(desk.context, desk.project)
+        log = desk.context.store.state.effort(desk.project)
+        if len(result[0]["value"]) > 1:
+            assert [(task.tag, task.annotators, task.pairs, task.boxes) for task in log.agreements] == [
+                ("label", 2, 1, 3)
+            ]
+        else:
+            assert log.agreements == (), "an annotation that cannot be read is not compared"
 
 
 def test_a_skip_is_no_annotation(desk: Desk) -> None:

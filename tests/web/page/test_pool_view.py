@@ -1,0 +1,54 @@
+"""The view of the pool: the bytes of its map, and its forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from backend.loop.context import Context
+from backend.store.store import ProjectRecord
+from backend.web.page import forms
+from backend.web.page.views import pool
+from tests.support import CONFIG, serve
+
+
+@pytest.fixture
+def client(context: Context) -> Iterator[httpx.Client]:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    with serve(context) as client:
+        yield client
+
+
+def test_points_are_columns_that_a_browser_reads_without_a_copy() -> None:
+    ids, places = np.array([3, 2**40]), np.array([[0.5, -1], [2, 4]], dtype=np.float32)
+    shares = np.array([0.5, np.nan])
+    packed = pool.packed(ids, places, np.array([1, -1]), np.array([0, 4], np.uint8), shares)
+    assert np.frombuffer(packed, "<u4", 2).tolist() == [2, 2]
+    assert np.frombuffer(packed, "<f8", 2, 8).tolist() == [3, 2**40]
+    assert np.frombuffer(packed, "<f4", 2, 24).tolist() == [0.5, 2]
+    assert np.frombuffer(packed, "<f4", 2, 32).tolist() == [-1, 4]
+    assert np.frombuffer(packed, "<i2", 2, 40).tolist() == [1, -1]
+    assert list(packed[44:]) == [0, 4, 127, 255]
+
+
+def test_without_a_map_there_are_no_points(client: httpx.Client) -> None:
+    for kind in ("points", "boxes"):
+        answer = client.get(f"/projects/7/pool/{kind}")
+        assert (answer.status_code, answer.content) == (200, bytes(8))
+        assert answer.headers["content-type"] == "application/octet-stream"
+    assert client.get("/projects/7/pool/nothing").status_code == 404
+    assert client.get("/projects/8/pool/points").status_code == 404
+    assert client.get("/projects/7/pool/points?tag=nothing").status_code == 404
+
+
+@pytest.mark.parametrize("tasks", ["", ",", "1,two", "-4", "1;2", "9" * 30])
+@pytest.mark.parametrize("action", ["tab", "pin"])
+def test_a_form_without_usable_tasks_is_refused(
+    client: httpx.Client, context: Context, action: str, tasks: str
+) -> None:
+    data = {"token": forms.token(context.store.secret()), "tasks": tasks}
+    answer = client.post(f"/projects/7/pool/{action}", data=data)
+    assert (answer.status_code, answer.json()["error"]) == (400, "no task is selected")
