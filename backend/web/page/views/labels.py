@@ -77,9 +77,7 @@ def _of_tag(result: Sequence[Mapping[str, Any]], from_name: str) -> list[dict[st
 def accept(visit: Visit, _jobs: Jobs, form: Form) -> str:
     """Remember that a label which looks wrong is right. Raises NotFoundError if somebody changed it since."""
     task_id, annotation_id = form.whole_number("task"), form.whole_number("annotation")
-    steering.accept_label(
-        visit.context, visit.project_id, task_id, annotation_id, form.fields.get("tag", ""), form.who
-    )
+    steering.accept_label(visit.context, visit.project_id, task_id, annotation_id, form.fields.get("tag", ""), form.who)
     return f"The label of task {task_id} counts as right. It is not listed again until somebody changes it."
 
 
