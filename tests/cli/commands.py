@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|9[0-7])[;m]")
 
@@ -62,12 +64,16 @@ def in_terminal(
     ) as child:
         os.close(theirs)
         written, typed = b"", False
+        deadline = time.monotonic() + PATIENCE_S
         with suppress(OSError):  # Linux ends the reading so when the last process closes the terminal
-            while piece := os.read(ours, 65536):
+            while select.select([ours], [], [], max(deadline - time.monotonic(), 0))[0]:
+                piece = os.read(ours, 65536)
                 written += piece
                 if not typed and until(written.decode(errors="replace")):
                     typed = True
                     os.write(ours, keys)
+        if time.monotonic() > deadline:
+            child.kill()
         child.wait(PATIENCE_S)
     os.close(ours)
     return Screen(written.decode(), child.returncode)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,26 @@ from tests.support import CONFIG, require, serve, tiny_yolo
 pytestmark = pytest.mark.torch
 
 
+@contextmanager
+def workers_alive(context: Context) -> Iterator[None]:
+    """Write the signs of life of workers while the block runs, every few seconds as they do."""
+    stop = threading.Event()
+
+    def note() -> None:
+        """Write them until the block ends."""
+        while not stop.is_set():
+            presence.note_workers(context.redis, QUEUES)
+            stop.wait(2)
+
+    thread = threading.Thread(target=note)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def by_subject(output: str) -> dict[str, dict[str, object]]:
     return {finding["subject"]: finding for finding in json.loads(output)}
 
@@ -31,8 +54,7 @@ def test_a_whole_installation_is_fine(
     studio_environ: dict[str, str], label_studio: LabelStudioProcess, context: Context
 ) -> None:
     tiny_yolo(model_dir(context) / "yolo11n.pt")
-    presence.note_workers(context.redis, QUEUES)
-    with serve(context) as server:
+    with serve(context) as server, workers_alive(context):
         environ = studio_environ | {"BACKEND_URL": str(server.base_url).rstrip("/")}
         done = cli(environ, "doctor", "--json")
         checks = by_subject(done.stdout)
@@ -40,7 +62,6 @@ def test_a_whole_installation_is_fine(
         assert set(checks) >= {"redis", "workers", "disk", "device", "store", "weights", "token", "clock", "rights"}
         assert "an event came" in str(checks["webhook"]["detail"])
         assert done.returncode == 0
-        presence.note_workers(context.redis, QUEUES)  # a worker does so every few seconds
         text = cli(environ | {"COLUMNS": "80"}, "doctor")
         assert text.returncode == 0
         assert max(map(len, text.stdout.splitlines())) <= 80
