@@ -152,6 +152,25 @@ def test_more_labels_make_a_better_model(record: Record) -> None:
     assert after.map50 > before.map50
 
 
+def test_each_version_has_a_report_and_the_next_one_judges_it_on_the_labels_in_between(
+    world: World, record: Record
+) -> None:
+    first, second = (world.store.evaluations.report(record.main, number, "label") for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    for version, report in zip(record.versions, (first, second), strict=True):
+        assert report.learned.images == len(version.snapshot.train_tasks)
+        assert report.learned.boxes == sum(report.learned.by_class.values()) > 0
+    assert first.held_out is not None
+    assert first.held_out.images == len(record.versions[0].snapshot.val_tasks)
+    assert first.since is None
+    assert second.since is not None
+    assert second.since.version == 1
+    assert second.since.chance.images + second.since.picked.images == 20
+    assert second.since.picked.images > 10
+    assert second.since.picked.quality is not None
+
+
 def test_the_pre_annotation_has_regions_that_an_annotator_can_correct(world: World, record: Record) -> None:
     for queue, version in zip(record.after, record.versions, strict=True):
         assert queue.version == version.name

@@ -133,7 +133,7 @@ def _curve_chart(measure: str, x_title: str, pairs: Sequence[tuple[int, CurvePoi
     rejected = [(x, point) for x, point in pairs if not point.promoted]
     series = [_series("accepted", accepted)]
     if rejected:
-        series.append(_series("rejected", rejected, mode="markers", colour="#b3261e", band=False))
+        series.append(_series("rejected", rejected, mode="markers", colour="#d55e00", band=False))
     newest = pairs[-1][1]
     label = f"{measure} over {x_title}: {len(pairs)} versions, the newest {newest.quality:.3f}."
     return Chart(label, x_title, measure, tuple(series), (0.0, 1.0))
@@ -226,7 +226,7 @@ def _model_report(visit: Visit, shown: VersionModel, report: HeldOutReport) -> M
 
 def _reliability_chart(report: HeldOutReport) -> Chart:
     series = [Series("perfect", [0.0, 1.0], [0.0, 1.0], colour="#888888", mode="lines", dashed=True)]
-    for name, bins, colour in (("before", report.raw, "#b3261e"), ("after", report.calibrated, "")):
+    for name, bins, colour in (("before", report.raw, "#d55e00"), ("after", report.calibrated, "")):
         series.append(
             Series(
                 name=name,
