@@ -39,7 +39,7 @@ class PairedComparison:
     qualities: tuple[PairedQuality, ...]  # of all classes together, then of each class that both have
 
 
-def compare_samples(before: TaskSample, after: TaskSample, draws: int = bootstrap.DRAWS) -> PairedComparison:
+def compare_samples(before: TaskSample, after: TaskSample, draws: int = bootstrap.STRICT_DRAWS) -> PairedComparison:
     """Return the qualities of two models on their common tasks, with intervals of a bootstrap over these tasks."""
     common = sorted(set(before.tasks) & set(after.tasks))
     if not common:

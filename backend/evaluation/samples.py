@@ -97,6 +97,8 @@ class Matches:
         """Return the AP50 of a class in each draw (B,), NaN if the draw has no label of the class."""
         rows = np.flatnonzero(self.classes == kind)
         rows = rows[np.argsort(-self.confidence[rows], kind="stable")]
+        # What follows the last right detection adds no recall, so it does not change the area.
+        rows = rows[: np.flatnonzero(self.right[rows]).max(initial=-1) + 1]
         labels = counts @ self.labels[:, kind]
         precision: Values = np.full(len(counts), np.nan)
         step = max(_CELLS // max(len(rows), 1), 1)

@@ -123,6 +123,7 @@ def test_versions_are_listed_and_two_are_compared(site: Site) -> None:
         page.get_by_label("Before").select_option(value="1")
         page.get_by_role("button", name="Compare").click()
         expect(page.get_by_text("Per class, on 12 common held-out images")).to_be_visible()
+        check_view(page, site.address("versions", "?first=1&second=5"))
         pairs = page.locator(".pair")
         assert pairs.count() > 1
         pairs.first.scroll_into_view_if_needed()

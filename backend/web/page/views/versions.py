@@ -54,7 +54,8 @@ def read(visit: Visit) -> Versions:
     rows = version_rows(visit.context, visit.record, visit.tag)
     current = visit.context.store.current(visit.project_id)
     first, second = _compared(visit, rows)
-    comparison = compare(visit.context, visit.record, visit.tag, first, second) if second else None
+    is_asked = "first" in visit.query or "second" in visit.query  # it may take seconds
+    comparison = compare(visit.context, visit.record, visit.tag, first, second) if second and is_asked else None
     pairs = tuple(_pair(visit, comparison, difference) for difference in comparison.pictures) if comparison else ()
     return Versions(rows, current.number if current else 0, first, second, comparison, pairs)
 

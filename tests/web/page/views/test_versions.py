@@ -84,6 +84,7 @@ def test_an_earlier_version_becomes_the_accepted_one_and_is_scored(client: httpx
     current = project.store.current(7)
     assert current is not None
     assert current.number == 1
+    assert project.store.journal.entries(7)[0].action == "rollback"
     assert "Promote 2" in client.get("/projects/7/versions", headers=HTML).text
 
 
