@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from backend.errors import BusyError, ModelError, SettingError
 from backend.labelstudio.client.tasks import IDS_PER_QUERY
 from backend.loop.context import Context
-from backend.loop.scoring import holdings, pool_ranking, push, stored_answers
+from backend.loop.scoring import holdings, late_tasks, pool_ranking, push, stored_answers
 from backend.loop.scoring.push import Check, is_same_score, no_check
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
 from backend.queue.rq_queue import Jobs
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SCORING_PAUSE_S = 30.0  # before a new ranking is tried again while the pool is scored
 BUSY_PAUSE_S = 5.0  # before an order is written again that found the lock taken
-AT_ONCE = 256  # scores per job; one takes about 70 ms, and other projects have their turn before the next job
+AT_ONCE = late_tasks.AT_ONCE  # scores per job, so that other projects have their turn before the next job
 
 
 def can_rank_again(context: Context, project_id: int) -> bool:

@@ -95,6 +95,9 @@ def test_the_loop_is_paused_and_resumed_and_the_journal_says_by_whom(client: htt
     assert client.post("/projects/7/now/resume", data=token).status_code == 303
     assert client.get("/api/projects/7").json()["paused"] is None
     assert [entry.action for entry in context.store.journal.entries(7)] == ["resume", "pause"]
+    context.store.journal.append(7, "<b>ann</b>", "pin", "to the front: task 1")
+    page = client.get("/projects/7/now", headers=HTML).text
+    assert "<bdi>&lt;b&gt;ann&lt;/b&gt;</bdi>" in page
 
 
 @pytest.mark.parametrize(

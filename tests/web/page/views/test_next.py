@@ -1,0 +1,90 @@
+"""The view Next with names that would break a page, and without anything to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from backend.errors import LabelStudioError
+from backend.loop.context import Context
+from backend.loop.insight.next_tasks import NextTask, NextTasks
+from backend.sampling.order_agreement import OrderAgreement
+from backend.sampling.pins import Pins
+from backend.store.store import ProjectRecord
+from backend.types import Json
+from tests.support import CONFIG, serve
+
+HTML = {"accept": "text/html"}
+NASTY = ["<script>alert(1)</script>", "é" * 300, '😀 "quoted" & more', "\u202eעברית"]
+
+
+def region(label: str) -> Json:
+    value = {"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 0, "rectanglelabels": [label]}
+    return {"type": "rectanglelabels", "value": value, "score": 0.5, "original_width": 10, "original_height": 10}
+
+
+def order(name: str = "cat", count: int = 1, *, other: bool = False) -> NextTasks:
+    task = NextTask(5, 1, None if other else 0.5, "front", (f"1 box '{name}' or nothing",), (region(name),), 0)
+    return NextTasks(
+        version="yolo11n-v1",
+        own="entropy",
+        strategy="margin" if other else "entropy",
+        tasks=(task,) * count,
+        total=count,
+        agreement=OrderAgreement(1, 0.25, 1, 1) if other else None,
+        pins=Pins((5,)),
+    )
+
+
+@pytest.fixture
+def client(context: Context) -> Iterator[httpx.Client]:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    with serve(context) as client:
+        client.headers.update(HTML)
+        yield client
+
+
+def show(monkeypatch: pytest.MonkeyPatch, tasks: NextTasks) -> None:
+    monkeypatch.setattr("backend.web.page.views.next.next_tasks", lambda *_: tasks)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_label_is_text(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    show(monkeypatch, order(name))
+    answer = client.get("/projects/7/next")
+    assert answer.status_code == 200
+    assert "<script>alert" not in answer.text
+    assert "pinned" in answer.text
+    assert "shown as 50.00%" in answer.text
+
+
+def test_an_empty_queue_says_so(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, order(count=0))
+    assert "No task waits in the queue." in client.get("/projects/7/next").text
+
+
+def test_another_order_has_its_agreement_and_a_button(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, order(other=True))
+    text = client.get("/projects/7/next?strategy=margin").text
+    assert "1 of the first 1 tasks are the same, and the rank correlation of both orders is 0.250" in text
+    assert "Use margin for this project" in text
+    assert "shown as" not in text
+
+
+def test_label_studio_may_be_down(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object) -> NextTasks:
+        raise LabelStudioError("no Label Studio answers there", fix="start it")
+
+    monkeypatch.setattr("backend.web.page.views.next.next_tasks", down)
+    answer = client.get("/projects/7/next")
+    assert answer.status_code == 502
+    assert "no Label Studio answers there" in answer.text
+
+
+def test_a_project_without_a_pool(client: httpx.Client) -> None:
+    answer = client.get("/projects/7/next")
+    assert answer.status_code == 200
+    assert "No task has a place yet." in answer.text
+    assert client.get("/projects/8/next").status_code == 404
