@@ -243,6 +243,7 @@ def test_an_annotation_lead_sees_the_queue_and_the_connected_backend(
         views = page.request.get(f"{world.studio.url}/api/dm/views/?project={record.main}").json()
         tab = next(view["id"] for view in views if view["data"]["title"] == "Learning queue")
         page.goto(f"{world.studio.url}/projects/{record.main}/data?tab={tab}")
+        page.get_by_label("Switch to list view").click()
         page.get_by_text("Prediction score").first.wait_for()
         cells = page.locator("[class*=table] >> text=/^[01]\\.\\d{3}$/")
         cells.first.wait_for()
@@ -267,7 +268,7 @@ def connected(world: World) -> int:
 
 
 def test_images_that_are_uploaded_after_the_backend_was_attached_are_ranked(world: World, connected: int) -> None:
-    assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0, 0.5, 1]
+    assert sorted(score for (score,) in world.scores(connected).values() if score is not None) == [0.25, 0.5, 0.75]
 
 
 def test_connect_a_second_time_changes_nothing(world: World, connected: int) -> None:

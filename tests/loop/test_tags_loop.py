@@ -147,7 +147,7 @@ def test_every_task_has_one_prediction_with_the_regions_of_both_tags(record: Rec
     assert types == {"rectanglelabels", "choices"}
     count = (POOL, POOL - LABELED, POOL - LABELED - 1)[number]
     scores = sorted(prediction.score for prediction in predictions if prediction.score is not None)
-    assert scores == pytest.approx([rank / (count - 1) for rank in range(count)], abs=1e-6)
+    assert scores == pytest.approx([place / (count + 1) for place in range(1, count + 1)], abs=1e-6)
 
 
 def test_both_tags_learn_from_the_annotations(record: Record) -> None:

@@ -123,7 +123,7 @@ def test_predicted_corrected_retrained_scored(
         (prediction,) = after[task.id]
         scores.append(prediction.score)
         client.annotations.create(task.id, [dict(region) for region in prediction.result])
-    assert scores == [0, 1]
+    assert scores == pytest.approx([1 / 3, 2 / 3])
     all_annotated = client.annotations.annotated_tasks(project)
     submitted = {annotated.task.id: tags.decode(TAG, annotated.result) for annotated in all_annotated}
     for task_id, (prediction,) in after.items():
@@ -146,7 +146,7 @@ def assert_predicted(by_task: dict[int, list[StoredPrediction]], count: int) -> 
     assert len(by_task) == count
     predictions = [prediction for (prediction,) in by_task.values()]
     scores = sorted(prediction.score for prediction in predictions if prediction.score is not None)
-    assert scores == pytest.approx([rank / (count - 1) for rank in range(count)], abs=1e-6)
+    assert scores == pytest.approx([place / (count + 1) for place in range(1, count + 1)], abs=1e-6)
     regions = [region for prediction in predictions for region in prediction.result]
     assert {region["type"] for region in regions} == {"timelinelabels"}
     for box in tags.decode(TAG, regions):

@@ -209,7 +209,7 @@ def assert_predicted(queue: QueueState, kind: Kind, count: int) -> None:
     predictions = [prediction for (prediction,) in queue.predictions.values()]
     assert {prediction.version for prediction in predictions} == {queue.version}
     scores = sorted(prediction.score for prediction in predictions if prediction.score is not None)
-    assert scores == pytest.approx([rank / (count - 1) for rank in range(count)], abs=1e-6)
+    assert scores == pytest.approx([place / (count + 1) for place in range(1, count + 1)], abs=1e-6)
     # A picture may have no region, because some classes of the base model are no labels.
     regions = [region for prediction in predictions for region in prediction.result]
     assert {region["type"] for region in regions} == set(kind.types)

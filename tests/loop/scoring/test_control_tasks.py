@@ -57,7 +57,9 @@ def empty(context: Context, project: int) -> frozenset[int]:
     tasks = [task.id for task in context.label_studio.tasks.unlabeled(project)]
     predictions = list(context.label_studio.predictions.of_tasks(project, tasks))
     assert len(predictions) == COUNT
-    assert sorted(prediction.score or 0 for prediction in predictions) == pytest.approx(np.linspace(0, 1, COUNT))
+    assert sorted(prediction.score or 0 for prediction in predictions) == pytest.approx(
+        np.arange(1, COUNT + 1) / (COUNT + 1)
+    )
     return frozenset(prediction.task_id for prediction in predictions if not prediction.result)
 
 

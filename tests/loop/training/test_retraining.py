@@ -224,7 +224,9 @@ def test_both_tags_learn_and_are_served(studio: Studio) -> None:
     assert [len(predictions) for predictions in stored] == [1, 1]
     for (prediction,) in stored:
         assert from_names(tuple(map(dict, prediction.result))) == {"label", "quality"}
-    assert sorted(prediction.score for (prediction,) in stored if prediction.score is not None) == [0, 1]
+    assert sorted(prediction.score for (prediction,) in stored if prediction.score is not None) == pytest.approx(
+        [1 / 3, 2 / 3]
+    )
 
     # Neither boxes nor a choice, so the choices have no new label.
     context.label_studio.annotations.create(studio.tasks[4].id, [])
