@@ -230,7 +230,7 @@ def test_tasks_scored_already_come_from_the_store(served: Context, images: Image
     late = served.store.pools.prediction(7, 1, 5, tag="label")
     assert results[4].regions
     assert [results[4].score] == late_tasks.priorities_in(served.settings, models[0], order, np.array([5]), [late])
-    assert sorted(result.score for result in results[:4]) == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert sorted(result.score for result in results[:4]) == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
 @pytest.mark.parametrize("project", [None, 8, 10**12])

@@ -320,7 +320,7 @@ def test_stored_predictions_are_pushed_and_answered(
     results = predict(context, BOXES_AND_CHOICE, *tasks)
     assert [row.score for row in rows] == [result.score for result in results]
     assert [tuple(region.as_json() for region in row.regions) for row in rows] == [result.regions for result in results]
-    assert sorted(row.score for row in rows) == pytest.approx([rank / 5 for rank in range(6)])
+    assert sorted(row.score for row in rows) == pytest.approx([place / 7 for place in range(1, 7)])
 
 
 def test_the_queue_merges_the_rankings_of_the_tags_from_the_front(

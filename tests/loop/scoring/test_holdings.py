@@ -264,7 +264,7 @@ def test_a_project_with_nothing_left_to_label_is_left_alone(studio: Studio, monk
         studio.client.projects.attach_backend(project, str(backend.base_url).rstrip("/"), "a title")
         reconcile(studio)
         reconcile(studio)
-        assert studio.client.projects.get(project).model_version == "a title"
+        assert studio.client.projects.get(project).model_version == "a title · yolo11n-v0"
         configured: list[int] = []
         monkeypatch.setattr(project_setup, "configure", lambda *_: configured.append(1))
         reconcile(studio)
