@@ -15,10 +15,11 @@ from backend.labelstudio.client.connection import LabelStudioClient, PredictionR
 from backend.labelstudio.regions import region_id
 from backend.loop.context import Context
 from backend.loop.insight import effort
+from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Json, Ranking, Region
-from tests.support import CONFIG, open_context, publish, sign_up
+from tests.support import CONFIG, cycle_of, open_context, publish, sign_up
 
 pytestmark = pytest.mark.label_studio
 
@@ -169,3 +170,18 @@ def test_before_the_first_measurement_and_for_an_unknown_project(desk: Desk) -> 
     assert [(point.number, point.hours) for point in view.curve] == [(1, 0.0)]
     with pytest.raises(NotFoundError, match="never set up"):
         effort.view(desk.context, 10**9)
+
+
+def test_a_check_measures_soon_and_a_reconcile_draws_a_lost_map(desk: Desk) -> None:
+    cycle, jobs = cycle_of(desk.context), Jobs(desk.context.redis)
+    desk.submit(0, desk.shown(0), 5.0)
+    cycle.check(desk.project)
+    assert not jobs.once("measure_effort", desk.project), "it waits already"
+    cycle.measure_effort(desk.project)
+    assert effort.view(desk.context, desk.project).annotations == 1
+    cycle.reconcile()
+    assert not jobs.once("map_pool", desk.project, 1), "it waits already"
+    cycle.map_pool(desk.project, 1)
+    assert desk.context.store.maps.exists(desk.project, 1, tag="label")
+    cycle.map_pool(desk.project, 2)
+    assert not desk.context.store.maps.exists(desk.project, 2, tag="label"), "another version serves"

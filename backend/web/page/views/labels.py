@@ -61,8 +61,13 @@ def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:
     shapes = [*drawn.shapes, *predicted.shapes]
     if issue.box is not None and issue.box != _WHOLE:
         shapes.append(box(issue.box, issue.label, _RED, kind="suspect"))
-    sentence = _WORDS.get(issue.suspicion, "{label} looks wrong.").format(label=f"“{issue.label}”")
+    sentence = _WORDS.get(issue.suspicion, "{label} looks wrong.").format(label=f"“{_isolated(issue.label)}”")
     return SuspectTile(issue, Overlay(tuple(shapes), ()), sentence, drawn.whole, predicted.whole)
+
+
+def _isolated(text: str) -> str:
+    """Return a text whose direction of writing does not change that of the sentence around it."""
+    return f"\u2068{text}\u2069"
 
 
 def _of_tag(result: Sequence[Mapping[str, Any]], from_name: str) -> list[dict[str, Any]]:
