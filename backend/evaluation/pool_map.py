@@ -15,7 +15,7 @@ from backend.acquisition.random import dice
 from backend.types import BoolArray, FloatArray, IntArray
 
 NEIGHBOURS = 5  # an image whose fifth neighbour is far away does not belong; copies of it do not hide it
-REFERENCES = 5_000  # images among which neighbours are looked for, so that 100,000 images take seconds
+REFERENCES = 2_000  # images among which neighbours are looked for, so that 100,000 images take seconds
 FEWEST_JUDGED = 20  # with fewer images nothing is called odd
 
 
