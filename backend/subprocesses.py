@@ -10,11 +10,13 @@ import errno
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Protocol
 
 import httpx
@@ -93,15 +95,39 @@ def spawn(
     def end_with_parent() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    return subprocess.Popen(  # noqa: S603
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=sink,
-        stderr=None if sink is None else subprocess.STDOUT,
-        env=environ,
-        start_new_session=True,  # only we get a Ctrl-C, and then we stop the child
-        preexec_fn=end_with_parent if hasattr(libc, "prctl") else None,
-    )
+    with _signals_held():
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=None if sink is None else subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,  # only we get a Ctrl-C, and then we stop the child
+            preexec_fn=end_with_parent if hasattr(libc, "prctl") else None,
+        )
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let a Ctrl-C or a SIGTERM that arrives in the block take effect at its end.
+
+    Python drops an exception that a signal handler raises inside a hook of fork, so a Ctrl-C would be lost there.
+    """
+    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread alone
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {int(number): handler for number, handler in handlers.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for number, frame in arrived:
+        held[number](number, frame)
 
 
 class Starting(Protocol):
