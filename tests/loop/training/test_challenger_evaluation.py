@@ -12,18 +12,21 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError
 from backend.evaluation import matching
+from backend.evaluation.held_out_report import report_held_out
 from backend.geometry import masks
 from backend.labelstudio import label_config
 from backend.loop.training import challenger_evaluation
 from backend.policy.judgement import calibration_of
 from backend.store import evaluations
 from backend.types import WHOLE, LabeledBox, Prediction
+from backend.yolo import timeline_model
 from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details
+from backend.yolo.timeline_model import FramePredictions
 from backend.yolo.training import Trained
 from tests import drawings, kinds, squares
 from tests.kinds import KINDS
-from tests.loop.training.test_tag_training import halves, plan
+from tests.loop.training.test_tag_training import TIMELINE, halves, plan
 from tests.squares import Learned
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo
 
@@ -188,3 +191,26 @@ def test_each_annotation_type_has_a_report_of_its_held_out_images(name: str, tmp
     assert stored.sample is not None
     once = np.ones((1, len(stored.sample.tasks)), np.int64)
     assert stored.sample.sample.quality(once)[0] == pytest.approx(metrics.map50, abs=1e-6)
+
+
+def test_the_frames_of_held_out_videos_have_a_report(labeled: tuple[LabeledImage, ...]) -> None:
+    """An LSTM is judged frame by frame; two videos are two images for the bootstrap."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((40, 2)) < 0.5
+    probs = np.where(labels, 0.8, 0.1).astype(np.float32)
+    videos = FramePredictions(probs, labels, ("5",) * 20 + ("11",) * 20)
+    (timeline,) = label_config.parse(TIMELINE.format('model_every="4"'))
+    tag_plan = replace(plan(Split(labeled[:2], labeled[2:], held_out=True)), tag=timeline)
+    judged = challenger_evaluation.judged_images(tag_plan, Path("no.pt"), videos)
+    assert judged is not None
+    assert [image.frame for image in judged[:3]] == [1, 5, 9]
+    detections = matching.joined([image.detections for image in judged], 2, single=False)
+    measured = timeline_model.measured(videos, timeline.labels)
+    report, answers = report_held_out(judged, detections, measured, timeline.labels, 1.0)
+    assert report.images == report.group.images == 2
+    assert sum(part.count for part in report.raw) == 80
+    assert report.mistakes == ()
+    assert len(answers.pictures) == 40
+    assert answers.sample is not None
+    assert answers.sample.tasks == ("11", "5")
+    assert evaluations.decode(evaluations.encode(answers), where="here").pictures == answers.pictures
