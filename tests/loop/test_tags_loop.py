@@ -171,7 +171,7 @@ def test_each_tag_has_its_own_model(record: Record) -> None:
 
 def test_both_tags_have_the_uncertainty_of_their_pool(record: Record) -> None:
     signs = {pool_signs.tag: pool_signs for pool_signs in record.signs if pool_signs.version == 1}
-    assert signs.keys() == {"", TAGS[1].from_name}
+    assert signs.keys() == {tag.from_name for tag in TAGS}
     assert all(tag.uncertainty is not None and tag.stability is None for tag in signs.values())
 
 

@@ -108,7 +108,7 @@ def test_a_version_of_eight_videos_finds_objects_in_new_ones(
         data_yaml = writer.write_test_set(
             frames_of_other_videos(images.folder, range(100, 108)), TAG.labels, tmp_path / "test-set"
         )
-        quality = evaluate.evaluate(servers.store.weights(version, "label"), data_yaml, 160, "cpu")
+        quality = evaluate.evaluate(servers.store.weights(version, TAG.from_name), data_yaml, 160, "cpu")
     regions = [region for (prediction,) in after.values() for region in prediction.result]
     print(f"videos: mAP50 {basis.on_test(quality)}, {len(regions)} tracks in {len(after)} videos, {version.timings}")
     assert failures == {}
