@@ -19,7 +19,7 @@ class OrderAgreement:
     shared: int  # tasks that are in the front of both
 
 
-def agreement(one: IntArray, other: IntArray, first: int) -> OrderAgreement:
+def agreement(current: IntArray, other: IntArray, first: int) -> OrderAgreement:
     """Compare two orders of tasks, each a permutation of task ids, the next task first: (n,), (m,).
 
     Spearman's ρ = 1 − 6 Σ d² / (k (k² − 1)), d the difference of a task's places among the k tasks in both orders; 1
@@ -30,11 +30,11 @@ def agreement(one: IntArray, other: IntArray, first: int) -> OrderAgreement:
     >>> agreement(np.array([1, 2, 3, 9]), np.array([1, 3, 2]), 2)
     OrderAgreement(tasks=3, spearman=0.5, first=2, shared=1)
     """
-    left, right = one[np.isin(one, other)], other[np.isin(other, one)]
+    left, right = current[np.isin(current, other)], other[np.isin(other, current)]
     k = len(left)
     # Sorted by task id, so the rows of both belong together: the place of each task in its order.
     by_id, other_by_id = np.argsort(left, kind="stable"), np.argsort(right, kind="stable")
     squared = float(((by_id - other_by_id) ** 2).sum())
     spearman = 1.0 if k < 2 else 1.0 - 6.0 * squared / (k * (k * k - 1.0))
-    shared = len(np.intersect1d(one[:first], other[:first]))
+    shared = len(np.intersect1d(current[:first], other[:first]))
     return OrderAgreement(k, spearman, min(first, k), shared)

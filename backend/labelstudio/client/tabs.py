@@ -151,9 +151,9 @@ class Tabs:
 
         With pictures Label Studio's grid shows the picture and the id alone; its list shows all of them.
         """
-        known = parse(_Columns, self._http.get("/api/dm/columns", project=project_id)).columns
+        all_columns = parse(_Columns, self._http.get("/api/dm/columns", project=project_id)).columns
         shown = {"data", *_COLUMNS, *columns}  # "data" is the parent of the picture
-        hidden = [column.key for column in known if column.id not in shown and column.type not in _MEDIA]
+        hidden = [column.key for column in all_columns if column.id not in shown and column.type not in _MEDIA]
         return {"type": "grid", "gridWidth": 4, "hiddenColumns": {"explore": hidden, "labeling": hidden}}
 
     def _set_filters(self, project_id: int, view: _View, items: list[Json]) -> None:

@@ -157,8 +157,8 @@ def grouped(failures: Mapping[int, str]) -> tuple[Unlearned, ...]:
         plain = _WHERE.sub("", text)
         key = _NUMBERS.sub("0", _NAMES.sub("a region", plain))
         groups.setdefault(key, []).append((task_id, plain))
-    found = [_group(members) for members in groups.values()]
-    return tuple(sorted(found, key=lambda group: (-group.count, group.tasks)))
+    reason_groups = [_group(members) for members in groups.values()]
+    return tuple(sorted(reason_groups, key=lambda group: (-group.count, group.tasks)))
 
 
 def _group(members: Sequence[tuple[int, str]]) -> Unlearned:
