@@ -10,25 +10,39 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.cli.label_studio_process import LabelStudioProcess
+from backend.datasets import writer
+from backend.datasets.writer import Split
 from tests.browser import open_first, signed_in
 from tests.browser.views import watch_console
 from tests.conftest import LOGIN
-from tests.squares import IMGSZ, Learned
+from tests.squares import CLASSES, IMGSZ, Learned, squares
 from tests.world import World, await_true, label, open_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.label_studio]
 
-EVERY = 4
+PICTURES = 26
+EVERY = 24  # half of them are held out, and a quality needs 10 held-out images
 TRAINING_MS = 240_000
 
 
 @pytest.fixture
 def world(label_studio: LabelStudioProcess, tmp_path: Path, learned: Learned) -> Iterator[World]:
-    """A backend whose base weights know the pictures, so that a short training gives a version."""
+    """A backend whose base weights know such pictures, so that a short training gives a version with a quality."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    drawn = squares(pictures, PICTURES, seed=3)
+    data_yaml = writer.write(Split(drawn, drawn[:1], held_out=False), CLASSES, tmp_path / "data")
     (tmp_path / "models").mkdir()
     shutil.copy(learned.trained.weights, tmp_path / "models" / "yolo11n.pt")
-    settings = {"IMGSZ": str(IMGSZ), "RETRAIN_EVERY": str(EVERY), "TRAIN_STEPS": "30", "MAX_EPOCHS": "30"}
-    with open_world(label_studio, tmp_path, learned.data_yaml, settings) as world:
+    settings = {
+        "IMGSZ": str(IMGSZ),
+        "RETRAIN_EVERY": str(EVERY),
+        "EXPLORE_SHARE": "1",
+        "VAL_SHARE": "0.5",
+        "TRAIN_STEPS": "80",
+        "MAX_EPOCHS": "100",
+    }
+    with open_world(label_studio, tmp_path, data_yaml, settings) as world:
         yield world
 
 
@@ -40,6 +54,13 @@ def connect(page: Page, world: World, project: int) -> None:
     page.fill("input[name=url]", world.url)
     page.locator("button", has_text="Validate and Save").click()
     await_true(lambda: world.store.project(project) is not None, "the set-up", patience_s=60)
+
+
+def held_out_images(world: World, project: int) -> int:
+    report = world.store.evaluations.report(project, 1, "label")
+    assert report is not None
+    assert report.held_out is not None
+    return report.held_out.images
 
 
 def test_the_page_follows_the_loop_without_a_reload(world: World) -> None:
@@ -65,4 +86,11 @@ def test_the_page_follows_the_loop_without_a_reload(world: World) -> None:
         expect(bar).to_be_visible(timeout=TRAINING_MS)
         expect(page.get_by_text("yolo11n-v1", exact=True)).to_be_visible(timeout=TRAINING_MS)
         assert page.evaluate("window.untouched"), "the page was loaded again"
+        page.get_by_role("link", name="Is it learning?").click()
+        expect(page.get_by_text("Answers of yolo11n-v1 on")).to_be_visible()
+        curve = page.locator("figure.chart").first
+        curve.scroll_into_view_if_needed()
+        expect(curve).to_have_attribute("data-drawn", "yes")
+        points = page.evaluate("document.querySelector('.js-plotly-plot').data.map(line => [line.name, [...line.x]])")
+        assert [EVERY - held_out_images(world, project)] in [x for _, x in points], points
         assert not errors, errors

@@ -306,10 +306,12 @@ def test_the_report_opens_and_loads_nothing(out: Path) -> None:
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         shown = page.locator(".picks i").count()
         backgrounds = page.evaluate("getComputedStyle(document.querySelector('.picks i')).backgroundImage")
-        charts = page.locator("svg circle").count()
+        points = page.locator("svg circle").count()
     assert [url for url in requested if not url.startswith("data:")] == [(out / "report.html").as_uri()]
     assert complaints == []
     assert "Nothing was learned: the best mAP50 of all 6 trainings is 0.000." in text  # of one step each
-    assert charts == 2 * 2 * 3  # two charts, two strategies, three rounds
+    assert (
+        points == (2 + 2) * 2 * 3
+    )  # a chart over images, over labels and of both classes; two strategies, three rounds
     assert shown == 2 * (START + 2 * BATCH)
     assert backgrounds.startswith('url("data:image/jpeg')
