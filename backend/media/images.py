@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from backend.errors import MediaError
 from backend.faults import is_disk_error, is_out_of_memory
+from backend.media.foreign_formats import HEAD_BYTES, foreign_format
 from backend.media.png import Strip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # without Pillow's rarer decoders, a security risk
@@ -34,12 +35,17 @@ _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH
 def opened(path: Path, content_type: str) -> Image.Image:
     """Open an image and read its header; Pillow decodes it later, when its pixels are read.
 
-    Raises MediaError, with the server's `content_type`, for a file that is not an image.
+    Raises MediaError for a file that is not an image of FORMATS. It names the format that the first bytes tell, else
+    the server's `content_type`.
     """
     try:
         with decoding():
             return Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
+        with path.open("rb") as file:
+            foreign = foreign_format(file.read(HEAD_BYTES))
+        if foreign:
+            raise MediaError(f"not a readable image: it is {foreign.name}", fix=foreign.fix) from None
         served = f" (the server calls it {content_type.partition(';')[0]})" if content_type else ""
         raise MediaError(
             f"not an image{served}",

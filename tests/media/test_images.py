@@ -86,6 +86,40 @@ def test_what_is_no_image(tmp_path: Path, called: str, problem: str) -> None:
         opened(tmp_path / "a.png", called)
 
 
+@pytest.mark.parametrize(
+    ("head", "problem", "fix"),
+    [
+        (
+            b"\0\0\0\x24ftypheic\0\0\0\0mif1heic",
+            "it is a HEIC image, which most browsers do not show",
+            "magick FILE.heic",
+        ),
+        (b"\0\0\0\x24ftypmif1", "it is a HEIC image", "convert it"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "it is a video", "Video tag"),
+        (b"\x1aE\xdf\xa3", "it is a video", "Video tag"),
+        (b"%PDF-1.7\n", "it is a PDF", "pdftoppm"),
+        (b'<?xml version="1.0"?>\n<!-- a b -->\n<svg xmlns="x">', "it is an SVG drawing", "PNG"),
+        (b"\0" * 128 + b"DICM", "it is a DICOM image", "PNG"),
+        (b"8BPS\0\1", "it is a Photoshop file", "magick FILE.psd"),
+        (b"\0\0\0\x0cjP  \r\n", "it is a JPEG 2000 image", "magick FILE.jp2"),
+        (b"\xff\x0a\x10", "it is a JPEG XL image", "magick FILE.jxl"),
+    ],
+)
+def test_a_file_of_another_format_is_named_with_a_cure(tmp_path: Path, head: bytes, problem: str, fix: str) -> None:
+    (tmp_path / "a.png").write_bytes(head + b"\x01" * 400)
+    with pytest.raises(MediaError) as caught:
+        opened(tmp_path / "a.png", "image/png")
+    assert problem in caught.value.what
+    assert fix in caught.value.fix
+
+
+def test_the_first_page_of_a_tiff_counts(tmp_path: Path) -> None:
+    pages = [Image.new("L", (12, 12), shade) for shade in (10, 200)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with opened(tmp_path / "a.tif", "") as image:
+        assert next(upright_strips(image)).max() == 10
+
+
 def test_a_decoder_that_stumbles_is_a_damaged_image() -> None:
     with pytest.raises(MediaError, match=r"truncated or damaged: odd"), decoding():
         raise ValueError("odd")
