@@ -39,7 +39,7 @@ class ControlTag:
     to_name: str
     data_key: str  # the field of the task's data that the object tag shows, e.g. "image"
     labels: tuple[str, ...]  # as written in the config, in its order
-    class_to_label: Mapping[str, str]  # casefolded model class name -> label
+    class_to_label: Mapping[str, str]  # folded model class name (`labelstudio.class_names`) -> label
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
     model_path: str | None = None  # weights file in MODEL_DIR that the config names
     attributes: Mapping[str, str] = field(default_factory=dict)  # other model_* attributes, by lower-case name
@@ -50,6 +50,7 @@ class ControlTag:
     frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
+    exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
 
     @property
     def outcomes(self) -> Outcomes:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import tags
-from backend.labelstudio.label_names import labels_of, points_of
+from backend.labelstudio.label_names import contested, labels_of, points_of, repeated
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
@@ -25,8 +25,8 @@ def _switch(element: ET.Element, name: str, *, default: bool) -> bool:
     return value.strip().lower() in TRUE
 
 
-def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> ControlTag:
-    """Return a control tag; raises LabelConfigError where it cannot be used as it stands."""
+def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[ControlTag, list[str]]:
+    """Return a control tag, and warnings about its labels; raises LabelConfigError if it cannot be used."""
     attributes = attributes_of(element)
     tag = tags.get(element.tag.lower())
     if not attributes.get("name"):
@@ -42,18 +42,19 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> ControlTa
         number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)
     boxes = skeleton_tags.boxes.get(element)
-    labels, class_to_label = (
+    labels, classes = (
         labels_of(_holder_of(element, tree, tag), tag, element)
         if boxes is None
         else labels_of(boxes, tags.get(boxes.tag.lower()), element)
     )
-    return ControlTag(
+    control = ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
         to_name=attributes.get("toname", ""),
         data_key=_data_key(element, tree, tag.object_name),
         labels=labels,
-        class_to_label=class_to_label,
+        class_to_label=classes.folded,
+        exact_class_to_label=classes.exact,
         score_threshold=_score_threshold(element),
         model_path=_model_path(element),
         attributes={n: v for n, v in attributes.items() if _is_for_model(n, tag)},
@@ -64,6 +65,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> ControlTa
         frame_rate=_frame_rate(element, tree) if tag.object_name == "Video" else 0.0,
         trainable=_switch(element, "model_trainable", default=True),
     )
+    return control, [*contested(element, classes), *(repeated(element) if control.points else ())]
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:

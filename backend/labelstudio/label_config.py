@@ -17,7 +17,6 @@ from functools import lru_cache
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import control_tags, skeletons, tags
-from backend.labelstudio.label_names import repeated
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, inside, is_true, read, refuse, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.types import ControlTag
@@ -59,14 +58,14 @@ def checked(label_config: str) -> LabelConfig:
     names = Counter(attributes_of(element).get("name", "") for element in tree.root.iter())
     for element in _controls(tree, skeleton_tags):
         try:
-            tag = control_tags.read(element, tree, skeleton_tags)
+            tag, warnings_of_tag = control_tags.read(element, tree, skeleton_tags)
             if names[tag.from_name] > 1:
                 raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
         except LabelConfigError as error:
             errors.append(error)
             continue
         usable.append(tag)
-        notes += repeated(element) if tag.points else ()
+        notes += warnings_of_tag
     if not usable:
         raise errors[0]
     controls = dict(_all_controls(tree))

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import tags
+from backend.labelstudio import class_names, tags
+from backend.labelstudio.class_names import Claim, ClassNames
 from backend.labelstudio.label_paths import SEPARATOR, joined
 from backend.labelstudio.label_xml import WHERE, attributes_of, inside, refuse, skip, spell
 
 MOST_LABELS = 10_000  # of a tag; a Taxonomy of all products of a shop has as many
 MOST_POINTS = 1_000
 MOST_LETTERS = 1_000  # of a label, or of all names of a path together
+MOST_NAMED = 3  # classes or labels that a warning lists
 
 
-def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the labels inside an element as results spell them, and casefolded class name -> label.
+def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], ClassNames]:
+    """Return the labels inside an element as results spell them, and the classes that they cover.
 
     `control` is the tag that uses the labels; it may be another tag than `element`.
 
@@ -25,16 +27,28 @@ def labels_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[
     its predicted_values, its own value and its alias; predicted_values win. A path covers its last name where no other
     path ends in that name. A label written twice counts once.
     """
-    own: dict[str, str] = {}
-    predicted: dict[str, str] = {}
+    own: list[Claim] = []
+    predicted: list[Claim] = []
     written = _written(element, tag, control)
     for label, attributes in written:
-        for name in (label,) if tag.tree else (attributes.get("alias", ""), attributes.get("value", "")):
-            _claim(own, name, label, element)
-        for name in attributes.get("predicted_values", "").split(","):
-            _claim(predicted, name, label, element)
+        names = (label,) if tag.tree else (attributes.get("alias", ""), attributes.get("value", ""))
+        own += [(name, label) for name in names if name]
+        values = map(str.strip, attributes.get("predicted_values", "").split(","))
+        predicted += [(name, label) for name in values if name]
     labels = tuple(dict.fromkeys(label for label, _ in written))
-    return labels, (_ends(labels) if tag.tree else {}) | own | predicted
+    return labels, class_names.match([predicted, own, _ends(labels) if tag.tree else ()])
+
+
+def contested(element: ET.Element, classes: ClassNames) -> Iterator[str]:
+    """Yield warnings about classes of a base model that several labels claim, so that none of them gets the class."""
+    for name, labels in list(classes.contested.items())[:MOST_NAMED]:
+        named = " or ".join(repr(label[:80]) for label in labels[:MOST_NAMED])
+        yield (
+            f"{spell(element)}: a class {name[:80]!r} of a base model could be {named}, so no label gets it. "
+            "Fix: write it into the predicted_values of one label"
+        )
+    if len(classes.contested) > MOST_NAMED:
+        yield f"{spell(element)}: {len(classes.contested) - MOST_NAMED} more classes could be several labels"
 
 
 def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
@@ -112,21 +126,8 @@ def _paths(element: ET.Element, above: tuple[str, ...] = ()) -> Iterator[tuple[E
         yield from _paths(node, (*above, name) if name else above)
 
 
-def _ends(labels: Sequence[str]) -> dict[str, str]:
-    """Return casefolded last name -> path, for last names that only one path has."""
-    ends = [label.rpartition(SEPARATOR)[2].strip().casefold() for label in labels]
-    paths = Counter(ends)
-    return {end: label for end, label in zip(ends, labels, strict=True) if paths[end] == 1}
-
-
-def _claim(claims: dict[str, str], name: str, label: str, element: ET.Element) -> None:
-    folded = name.strip().casefold()
-    if not folded:
-        return
-    if claims.setdefault(folded, label) != label:
-        raise LabelConfigError(
-            f"{spell(element)}: the class {name.strip()[:80]!r} is claimed by two labels, {claims[folded][:80]!r} and "
-            f"{label[:80]!r}",
-            where=WHERE,
-            fix="rename one label, or keep the class in the predicted_values of one only (case does not matter)",
-        )
+def _ends(labels: Sequence[str]) -> list[Claim]:
+    """Return each path's last name, for last names that only one path has, with the path."""
+    ends = [label.rpartition(SEPARATOR)[2] for label in labels]
+    paths = Counter(map(class_names.fold, ends))
+    return [(end, label) for end, label in zip(ends, labels, strict=True) if paths[class_names.fold(end)] == 1]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from backend.errors import SettingError
+from backend.labelstudio.class_names import fold
 from backend.labelstudio.label_paths import SEPARATOR, joined
 from backend.types import AnnotatedTask, ControlTag
 
@@ -45,7 +46,7 @@ def in_result(result: Iterable[Any], renames: Mapping[str, str]) -> tuple[Any, .
 
 def in_tag(tag: ControlTag, renames: Mapping[str, str]) -> ControlTag:
     """Return a control tag that shows a class with an old name under the new label."""
-    names = {old.casefold(): new for old, new in renames.items() if new in tag.labels}
+    names = {fold(old): new for old, new in renames.items() if new in tag.labels}
     return replace(tag, class_to_label={**names, **tag.class_to_label}) if names else tag
 
 

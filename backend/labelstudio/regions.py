@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
+from backend.labelstudio.class_names import fold
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
@@ -54,7 +55,7 @@ def class_labels(tag: ControlTag, classes: Sequence[str]) -> list[str | None]:
     # base model, must not map a label's name to another label.
     if set(classes) <= set(tag.labels):
         return list(classes)
-    return [tag.class_to_label.get(name.strip().casefold()) for name in classes]
+    return [tag.exact_class_to_label.get(name) or tag.class_to_label.get(fold(name)) for name in classes]
 
 
 def build(tag: ControlTag, prediction: Prediction, key: str, row: int, value: Mapping[str, Any]) -> Region:

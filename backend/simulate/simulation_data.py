@@ -16,7 +16,7 @@ from backend.datasets import data_yaml, image_folder, label_studio_export, reade
 from backend.datasets.reader import LabeledFile, YoloData
 from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import DataError
-from backend.labelstudio import tags
+from backend.labelstudio import class_names, tags
 from backend.simulate import annotator
 from backend.types import ControlTag, IntArray, YoloTask
 from backend.yolo.tasks import RECIPES, details
@@ -138,13 +138,15 @@ def task_ids(data: SimulationData, seed: int) -> IntArray:
 
 
 def _tag(data: YoloData, task: YoloTask) -> ControlTag:
+    classes = class_names.match([[(name, name) for name in data.classes]])
     return ControlTag(
         kind=_KINDS[task],
         from_name="label",
         to_name="image",
         data_key="image",
         labels=data.classes,
-        class_to_label={name.casefold(): name for name in data.classes},
+        class_to_label=classes.folded,
+        exact_class_to_label=classes.exact,
         task=task,
         points=tuple(map(str, range(data.points))),
         parent="box" if task == "pose" else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, regions
 from tests.labelstudio.test_label_config import CAR, config
 
 
@@ -42,16 +42,61 @@ def test_a_label_written_twice_counts_once() -> None:
     assert tag.class_to_label == {"car": "Car", "bus": "Car"}
 
 
+ALIKE = [("Person", "person"), ("Straße", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("bus", "bus "), ("a b", "a  b")]
+
+
+@pytest.mark.parametrize("names", ALIKE, ids=map(repr, ALIKE))
+def test_labels_that_look_alike_are_two_labels_and_two_classes(names: tuple[str, str]) -> None:
+    text = config("".join(f'<Label value="{name}"/>' for name in names))
+    (tag,) = label_config.parse(text)
+    assert tag.labels == names
+    assert regions.class_labels(tag, [*names, "dog"]) == [*names, None]
+
+
+def test_a_class_of_the_base_model_goes_to_the_exact_name_and_else_to_the_only_one_like_it() -> None:
+    text = config('<Label value="Person"/><Label value="person"/><Label value="CAR"/>')
+    (tag,) = label_config.parse(text)
+    assert regions.class_labels(tag, ["person", "PERSON", "car", "dog"]) == ["person", None, "CAR", None]
+    assert label_config.warnings(text) == ()
+
+
 @pytest.mark.parametrize(
-    "labels",
+    ("labels", "cured"),
     [
-        '<Label value="Car"/><Label value="CAR"/>',
-        '<Label value="Car" predicted_values="van"/><Label value="CAR" predicted_values="Van"/>',
+        ('<Label value="Car"/><Label value="CAR"/>', '<Label value="Car" predicted_values="car"/><Label value="CAR"/>'),
+        (
+            '<Label value="x" predicted_values="car"/><Label value="y" predicted_values="car"/>',
+            '<Label value="x" predicted_values="car"/><Label value="y"/>',
+        ),
+        (  # one visible name under two aliases
+            '<Label value="Car" alias="left"/><Label value="Car" alias="right"/>',
+            '<Label value="Car" alias="left" predicted_values="car"/><Label value="Car" alias="right"/>',
+        ),
     ],
 )
-def test_a_class_claimed_by_two_labels_names_both(labels: str) -> None:
-    with pytest.raises(LabelConfigError, match="claimed by two labels, 'Car' and 'CAR'"):
-        label_config.parse(config(labels))
+def test_a_class_that_two_labels_claim_goes_to_neither_and_is_told(labels: str, cured: str) -> None:
+    text = config(labels)
+    (tag,) = label_config.parse(text)
+    first, second = tag.labels
+    assert regions.class_labels(tag, ["car", "dog"]) == [None, None]
+    assert label_config.warnings(text) == (
+        f"RectangleLabels \"label\": a class 'car' of a base model could be {first!r} or {second!r}, "
+        "so no label gets it. Fix: write it into the predicted_values of one label",
+    )
+    (tag,) = label_config.parse(config(cured))
+    assert regions.class_labels(tag, ["car", "dog"]) == [first, None]
+    assert label_config.warnings(config(cured)) == ()
+
+
+def test_many_such_classes_are_counted() -> None:
+    pairs = "".join(f'<Label value="Van{number}"/><Label value="VAN{number}"/>' for number in range(5))
+    *_, last = label_config.warnings(config(pairs))
+    assert last == 'RectangleLabels "label": 2 more classes could be several labels'
+
+
+def test_the_predicted_values_of_one_label_win_over_the_exact_name_of_another() -> None:
+    (tag,) = label_config.parse(config('<Label value="truck"/><Label value="Car" predicted_values="Truck"/>'))
+    assert regions.class_labels(tag, ["truck", "Truck"]) == ["Car", "Car"]
 
 
 @pytest.mark.parametrize(
