@@ -7,22 +7,18 @@ import io
 from PIL import Image
 
 from backend.errors import NotFoundError
-from backend.labelstudio import label_config
 from backend.loop.context import Context
-from backend.loop.served_models import require_project
 from backend.types import ControlTag, Task
 
 WIDTHS = (160, 320, 640, 1280)
 
 
-def picture(context: Context, project_id: int, task_id: int, width: int, frame: int = 1) -> bytes:
-    """Return a JPEG of a task, at most `width` pixels wide; of a video its `frame`, counted from 1.
+def picture(context: Context, tag: ControlTag, project_id: int, task_id: int, width: int, frame: int = 1) -> bytes:
+    """Return a JPEG of what a control tag shows of a task, at most `width` pixels wide.
 
-    Raises NotFoundError for a project that was never set up and for a task of another project or without such a frame,
-    MediaError for an image that cannot be read, LabelStudioError if Label Studio does not answer.
+    Of a video it is the picture of `frame`, counted from 1. Raises NotFoundError for a task of another project or
+    without such a frame, MediaError for an image that cannot be read, LabelStudioError if Label Studio does not answer.
     """
-    record = require_project(context, project_id)
-    tag = label_config.parse(record.label_config)[0]
     tasks = context.label_studio.tasks.get_many(project_id, [task_id])
     if not tasks:
         raise NotFoundError(f"project {project_id} has no task {task_id}", fix="reload the page")

@@ -126,16 +126,17 @@ class Pages:
 
     def picture(
         self,
+        request: Request,
         project_id: Id,
         task_id: Id,
         width: Annotated[int, Query(ge=1, le=WIDTHS[-1])] = WIDTHS[1],
         frame: Annotated[int, Query(ge=1, le=LARGEST_ID)] = 1,
     ) -> Response:
-        """Return the picture of a task."""
+        """Return the picture of a task, in the field of the task's data that the tag of `?tag=` shows."""
+        visit = self._visit(project_id, request)
         size = next(size for size in WIDTHS if size >= width)
-        return Response(
-            picture(self._context, project_id, task_id, size, frame), media_type="image/jpeg", headers=_KEPT
-        )
+        jpeg = picture(visit.context, visit.tag, project_id, task_id, size, frame)
+        return Response(jpeg, media_type="image/jpeg", headers=_KEPT)
 
     def weights(self, request: Request, project_id: Id, number: Id) -> FileResponse:
         """Send the weights of a version for the tag that `?tag=` names, after a check of their sha256."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -12,7 +13,8 @@ from backend.loop.context import Context
 from backend.store.store import ProjectRecord
 from backend.web.page import forms
 from backend.web.page.views import pool
-from tests.support import CONFIG, serve
+from tests.pool_maps import pool_map
+from tests.support import CONFIG, TWO_TAGS, serve
 
 
 @pytest.fixture
@@ -52,3 +54,12 @@ def test_a_form_without_usable_tasks_is_refused(
     data = {"token": forms.token(context.store.secret()), "tasks": tasks}
     answer = client.post(f"/projects/7/pool/{action}", data=data)
     assert (answer.status_code, answer.json()["error"]) == (400, "no task is selected")
+
+
+def test_the_pictures_are_those_of_the_chosen_tag(client: httpx.Client, context: Context) -> None:
+    context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
+    context.store.maps.save(7, 0, pool_map(range(1, 9), ("cat",)), tag="second")
+    page = client.get("/projects/7/pool?tag=second", headers={"accept": "text/html"}).text
+    addresses = re.findall(r"/projects/7/tasks/(?:\d+|TASK)/picture\?[^\"]*", page.replace("&amp;", "&"))
+    assert len(addresses) == 4, "a pair of repeated images, an odd one, and the map's under the pointer"
+    assert all("tag=second" in address for address in addresses)

@@ -300,7 +300,7 @@ class PoolMap {
     clearTimeout(this.waiting); // no picture for each point on the way of the pointer
     this.waiting = setTimeout(() => {
       image.onload = () => { image.hidden = false; };
-      image.src = `${this.about.picture}${this.points.ids[i]}/picture?width=160`;
+      image.src = this.about.picture.replace("TASK", this.points.ids[i]);
     }, 80);
   }
 

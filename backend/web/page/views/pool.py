@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def read(visit: Visit) -> PoolPage:
         "classes": [{"name": name, "colour": visit.colours.get(name, OTHER_COLOUR)} for name in names],
         "other": OTHER_COLOUR,
         "task": task_url,
-        "picture": f"/projects/{visit.project_id}/tasks/",
+        "picture": f"/projects/{visit.project_id}/tasks/TASK/picture?tag={quote(visit.tag.from_name)}&width=160",
     }
     colours = dict(zip(STATES, STATE_COLOURS, strict=True))
     return PoolPage(shown, script_safe(json.dumps(value)), task_url, STATE_WORDS, colours)
