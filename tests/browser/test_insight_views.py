@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from backend.cli.label_studio_process import LabelStudioProcess
@@ -23,7 +24,7 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking
 from tests.browser import signed_in
-from tests.browser.views import check_view, open_views
+from tests.browser.views import SERIOUS, check_view, open_views
 from tests.conftest import LOGIN
 from tests.pool_maps import pool_map
 from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish, serve
@@ -304,6 +305,31 @@ def test_effort_answers_whether_pre_annotation_pays(site: Site) -> None:
         row = page.get_by_role("row").filter(has_text="control tasks")
         expect(row).to_contain_text("47.5")
         expect(page.locator("figure.chart[data-drawn]")).to_be_visible()
+
+
+def test_a_newer_map_is_offered_and_leaves_the_selection_alone(context: Context, tiny_weights: Path) -> None:
+    context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
+    ids = np.arange(1, 13)
+    drawn = replace(pool_map(ids, ("cat", "dog")), twins=ids, oddness=np.zeros(12, np.float32))  # no pictures
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    context.store.maps.save(7, 1, drawn, tag="label")
+    with serve(context) as http, open_views(str(http.base_url).rstrip("/")) as page:
+        page.goto("/projects/7/pool")
+        canvas = page.locator("[data-map][data-loaded=points] canvas.points")
+        page.get_by_role("button", name="Lasso").click()
+        drag_around_everything(page, canvas)
+        place = canvas.bounding_box()
+        context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+        context.store.maps.save(7, 2, drawn, tag="label")
+        news = page.locator("#newer-map")
+        expect(news).to_contain_text("The map of yolo11n-v2 is ready.")
+        expect(page.get_by_text("12 tasks are selected.")).to_be_visible()
+        assert canvas.bounding_box() == place, "nothing moves under a pointer that draws"
+        serious = Axe().run(page).response["violations"]
+        assert not [rule["id"] for rule in serious if rule["impact"] in SERIOUS]
+        news.get_by_role("link", name="Show it").click()
+        expect(page.locator("#map + p bdi")).to_have_text("yolo11n-v2")
+        expect(news).to_be_empty()
 
 
 def test_a_map_of_100_000_images_stays_fluid(context: Context, tiny_weights: Path) -> None:

@@ -49,6 +49,7 @@ class PoolView:
     """The answers of the view on the pool."""
 
     version: str
+    map_version: int | None  # the number of the version whose map is shown; None: not drawn yet
     tags: tuple[str, ...]  # names of the control tags
     tag: str  # the one that is shown
     drawn: PoolMap | None  # None: not drawn yet
@@ -80,6 +81,7 @@ def view(context: Context, project_id: int, tag: str = "") -> PoolView:
     groups, odd = (_groups(drawn), _odd(drawn)) if drawn else ([], [])
     return PoolView(
         version=name_of(context, record),
+        map_version=None if drawn is None else number,
         tags=tuple(tag.from_name for tag in label_config.parse(record.label_config)),
         tag=chosen.from_name,
         drawn=drawn,
@@ -94,6 +96,13 @@ def view(context: Context, project_id: int, tag: str = "") -> PoolView:
         odd=tuple(odd[:SHOWN]),
         odd_count=len(odd),
     )
+
+
+def drawn_version(context: Context, project_id: int, tag: str = "") -> int | None:
+    """Return the number of the served version if its map is drawn, else None. Raises as `view`."""
+    record, number = require_project(context, project_id), serving_number(context, project_id)
+    key = _key(context, record, number, _tag(record, tag))
+    return number if context.store.maps.exists(project_id, number, tag=key) else None
 
 
 def _tag(record: ProjectRecord, name: str) -> ControlTag:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import uvicorn
@@ -20,31 +21,30 @@ from sse_starlette.sse import EventSourceResponse
 
 from backend.errors import BackendError, OverloadedError
 from backend.web.page import rendering
+from backend.web.page.view import Parts
 
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 MOST_STREAMS = 100  # each holds a socket and reads once a second; a browser keeps one per open page
 
-Parts = dict[str, str]  # id of an element -> its HTML
-
 
 class LiveParts:
     """The live parts of all open pages, each read at most once per PERIOD_S."""
 
     def __init__(self) -> None:
-        self._streams = 0
+        self._streams = Counter[str]()  # open streams by key
         self._last: dict[str, tuple[float, Parts]] = {}
 
     def stream(self, request: Request, key: str, read: Callable[[], Parts]) -> EventSourceResponse:
         """Return the events of the parts that `read` returns. Raises OverloadedError beyond MOST_STREAMS."""
-        if self._streams >= MOST_STREAMS:
+        if self._streams.total() >= MOST_STREAMS:
             fix = "close pages that nobody looks at; the page still works, and a reload shows what is new"
             raise OverloadedError(f"{MOST_STREAMS} pages are open", where=request.url.path, fix=fix)
         return EventSourceResponse(self._events(request, key, read), headers=_HEADERS)
 
     async def _events(self, request: Request, key: str, read: Callable[[], Parts]) -> AsyncIterator[dict[str, str]]:
-        self._streams += 1
+        self._streams[key] += 1
         sent: Parts = {}
         try:
             while not (_is_ending(request) or await request.is_disconnected()):
@@ -55,9 +55,10 @@ class LiveParts:
                 sent = parts or sent
                 await asyncio.sleep(PERIOD_S)
         finally:
-            self._streams -= 1
-            if not self._streams:
-                self._last.clear()
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
+                self._last.pop(key, None)
 
     async def _current(self, key: str, read: Callable[[], Parts]) -> Parts:
         """Return the parts, read at most PERIOD_S ago; none while redis, the store or Label Studio fails."""

@@ -15,8 +15,8 @@ from backend.loop.insight.pictures import WIDTHS, picture
 from backend.loop.served_models import require_project
 from backend.queue.rq_queue import Jobs
 from backend.web.page import forms, home, rendering
-from backend.web.page.live import LiveParts, Parts
-from backend.web.page.view import Form, View, Visit
+from backend.web.page.live import LiveParts
+from backend.web.page.view import Form, Parts, View, Visit
 from backend.web.page.views import effort, labels, learning, now, pool, settings, versions
 from backend.web.page.views import next as next_view
 from backend.web.protocol import LARGEST_ID
@@ -40,10 +40,10 @@ def install(app: FastAPI, context: Context, probe: Probe) -> None:
         ("/events", pages.home_events),
         ("/static/{name}", pages.static),
         ("/projects/{project_id}", pages.first_view),
-        ("/projects/{project_id}/events", pages.events),
         ("/projects/{project_id}/tasks/{task_id}/picture", pages.picture),
         ("/projects/{project_id}/versions/{number}/weights", pages.weights),
         ("/projects/{project_id}/{name}", pages.view),
+        ("/projects/{project_id}/{name}/events", pages.events),
         ("/projects/{project_id}/{name}/{file}", pages.file),
     ):
         app.add_api_route(path, route, methods=["GET"], include_in_schema=False, response_model=None)
@@ -98,16 +98,18 @@ class Pages:
         data = read(self._visit(project_id, request))
         return Response(data, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
-    async def events(self, request: Request, project_id: Id) -> EventSourceResponse:
-        """Stream the live parts of a project."""
-        await run_in_threadpool(require_project, self._context, project_id)
+    async def events(self, request: Request, project_id: Id, name: str) -> EventSourceResponse:
+        """Stream the live parts of a view."""
+        await run_in_threadpool(self._visit, project_id, request)
+        live = _view(name).live
+        if live is None:
+            raise NotFoundError(f"the view {name} has no live parts", fix="reload the page")
 
         def read() -> Parts:
             """Return the parts as they are now."""
-            visit = Visit(self._context, require_project(self._context, project_id), {})
-            return {"live": rendering.fragment("now_live.html.j2", shown=now.read(visit), project=project_id)}
+            return live(self._visit(project_id, request))
 
-        return self._live.stream(request, str(project_id), read)
+        return self._live.stream(request, f"{request.url.path}?{request.url.query}", read)
 
     async def act(self, request: Request, project_id: Id, name: str, action: str) -> RedirectResponse:
         """Do what a button asks for, and lead back to its view, which shows the outcome in a sentence."""

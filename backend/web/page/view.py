@@ -65,6 +65,7 @@ class Form:
 
 
 Run = Callable[[Visit, Jobs, Form], str]
+Parts = dict[str, str]  # id of an element -> its HTML
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class View:
 
     `read` returns a frozen dataclass, which the template `NAME.html.j2` gets as `shown`. An action does its work and
     returns a sentence for the person who pressed the button; an error of it is a BackendError. `files` are data that a
-    module of the view reads, by the last part of their address.
+    module of the view reads, by the last part of their address. `live` returns the parts that change while one looks;
+    its visit has the query of the page's `data-events`.
     """
 
     name: str
@@ -82,3 +84,4 @@ class View:
     read: Callable[[Visit], Any]
     actions: Mapping[str, Run]
     files: Mapping[str, Callable[[Visit], bytes]] = field(default_factory=dict)
+    live: Callable[[Visit], Parts] | None = None

@@ -58,7 +58,10 @@ def test_only_our_static_files_are_served(client: httpx.Client, name: str) -> No
     assert client.get(f"/static/{name}").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/projects/7/nothing", "/projects/8/now", "/projects/8", "/projects/8/events"])
+@pytest.mark.parametrize(
+    "path",
+    ["/projects/7/nothing", "/projects/8/now", "/projects/8", "/projects/8/now/events", "/projects/7/settings/events"],
+)
 def test_unknown_projects_and_views_are_told(client: httpx.Client, path: str) -> None:
     answer = client.get(path, headers=HTML, follow_redirects=True)
     assert answer.status_code == 404
@@ -130,17 +133,17 @@ def test_the_page_needs_the_password(settings: Settings) -> None:
 
 def test_the_number_of_open_streams_is_limited(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_STREAMS", 1)
-    with client.stream("GET", "/projects/7/events") as stream:
+    with client.stream("GET", "/projects/7/now/events") as stream:
         lines = stream.iter_lines()
         assert next(lines) == "event: part"
-        assert client.get("/projects/7/events").status_code == 503
+        assert client.get("/projects/7/now/events").status_code == 503
 
 
 def test_the_server_ends_while_a_page_is_open(context: Context) -> None:
     context.store.save_project(ProjectRecord(7, CONFIG, "", "", "", ""))
 
     def read(url: str) -> None:
-        with httpx.stream("GET", f"{url}/projects/7/events", timeout=60) as stream:
+        with httpx.stream("GET", f"{url}/projects/7/now/events", timeout=60) as stream:
             for _ in stream.iter_lines():
                 pass
 

@@ -10,7 +10,8 @@ from backend.loop.insight.standing import Standing, free_disk_gb, stage_in_words
 from backend.loop.project_status import Status
 from backend.queue.rq_queue import Jobs
 from backend.store.records import JournalEntry
-from backend.web.page.view import Form, View, Visit
+from backend.web.page import rendering
+from backend.web.page.view import Form, Parts, View, Visit
 
 MOST_ENTRIES = 20  # of the journal
 
@@ -58,5 +59,10 @@ def resume(visit: Visit, jobs: Jobs, form: Form) -> str:
     return "The loop goes on. Enough new labels start a training."
 
 
+def live(visit: Visit) -> Parts:
+    """Return the part above the buttons as it is now."""
+    return {"live": rendering.fragment("now_live.html.j2", shown=read(visit))}
+
+
 ACTIONS = {"train": train, "pause": pause, "resume": resume}
-VIEW = View("now", "Now", "Where does the loop stand, and what does it wait for?", read, ACTIONS)
+VIEW = View("now", "Now", "Where does the loop stand, and what does it wait for?", read, ACTIONS, live=live)

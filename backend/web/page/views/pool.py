@@ -14,10 +14,12 @@ from backend.errors import RequestError
 from backend.loop import steering
 from backend.loop.insight import pool
 from backend.loop.insight.pool import STATES, PoolView
+from backend.loop.served_models import name_of
 from backend.queue.rq_queue import Jobs
 from backend.types import FloatArray, IntArray
+from backend.web.page import rendering
 from backend.web.page.plots import script_safe
-from backend.web.page.view import Form, View, Visit
+from backend.web.page.view import Form, Parts, View, Visit
 
 STATE_COLOURS = ("#4477aa", "#cc3311", "#ee7733", "#228833", "#9aa5b1")  # of STATES
 STATE_WORDS = {
@@ -62,6 +64,14 @@ def read(visit: Visit) -> PoolPage:
     }
     colours = dict(zip(STATES, STATE_COLOURS, strict=True))
     return PoolPage(shown, script_safe(json.dumps(value)), task_url, STATE_WORDS, colours)
+
+
+def live(visit: Visit) -> Parts:
+    """Return the offer of another map, if the one that `?shown=` names is not the newest."""
+    newest = pool.drawn_version(visit.context, visit.project_id, visit.tag.from_name)
+    is_newer = newest is not None and visit.query.get("shown") != str(newest)
+    version = name_of(visit.context, visit.record) if is_newer else ""
+    return {"newer-map": rendering.fragment("newer_map.html.j2", version=version, tag=visit.tag.from_name)}
 
 
 def points(visit: Visit) -> bytes:
@@ -131,4 +141,5 @@ VIEW = View(
     read,
     {"tab": make_tab, "pin": pin},
     {"points": points, "boxes": boxes},
+    live,
 )
