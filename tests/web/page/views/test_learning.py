@@ -59,7 +59,7 @@ def test_a_video_shows_the_frame(client: httpx.Client, context: Context, tiny_we
     publish_evaluated(context, 7, tiny_weights, stored, metrics)
     text = client.get("/projects/7/learning", headers=HTML).text
     assert "Task 20, frame 6" in text
-    assert "/tasks/20/picture?width=320&amp;frame=6" in text
+    assert "/tasks/20/picture?tag=label&amp;width=320&amp;frame=6" in text
 
 
 def test_a_damaged_report_is_named_and_the_view_stays(
