@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import control_tags, skeletons, tags
-from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, inside, is_true, read, refuse, spell
-from backend.labelstudio.skeletons import Skeletons
+from backend.labelstudio import control_tags, left_alone, skeletons, tags
+from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, read, refuse, spell
+from backend.labelstudio.left_alone import Surroundings
 from backend.types import ControlTag
 
 MOST_TAGS = 50  # each has a model of its own
+MOST_NAMED = 3  # control tags that an error lists
 _PARSED = 32  # label configs in the cache: every request brings one
 
 
@@ -52,15 +54,18 @@ def checked(label_config: str) -> LabelConfig:
     """Read a label config, once for each text; raises LabelConfigError as `parse`."""
     tree = read(label_config)
     skeleton_tags = skeletons.find(tree)
+    around = left_alone.look_around(tree, skeleton_tags)
     usable: list[ControlTag] = []
     errors: list[LabelConfigError] = []
     notes: list[str] = []
     names = Counter(attributes_of(element).get("name", "") for element in tree.root.iter())
-    for element in _controls(tree, skeleton_tags):
+    for element in _controls(tree, around):
         try:
             tag, warnings_of_tag = control_tags.read(element, tree, skeleton_tags)
             if names[tag.from_name] > 1:
                 raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
+            if len(usable) == MOST_TAGS:
+                raise _one_too_many(element)
         except LabelConfigError as error:
             errors.append(error)
             continue
@@ -69,8 +74,12 @@ def checked(label_config: str) -> LabelConfig:
     if not usable:
         raise errors[0]
     controls = dict(_all_controls(tree))
-    left_alone = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
-    return LabelConfig(tuple(replace(tag, controls=controls) for tag in usable), (*left_alone, *notes))
+    unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
+    unanswered = [
+        f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
+        for reason in left_alone.reasons(tree, around)
+    ]
+    return LabelConfig(tuple(replace(tag, controls=controls) for tag in usable), (*unusable, *notes, *unanswered))
 
 
 def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:
@@ -81,17 +90,18 @@ def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:
             yield attributes["name"], element.tag.lower()
 
 
-def _controls(tree: Tree, skeleton_tags: Skeletons) -> list[ET.Element]:
+def _controls(tree: Tree, around: Surroundings) -> list[ET.Element]:
     """Return the supported control tags that are not skipped; raises LabelConfigError where there is none."""
     supported = tags.registry()
-    images = {attributes_of(node).get("name") for node in tree.nodes("Image")}
     controls = [
         element
         for element in tree.root.iter()
-        if element.tag.lower() in supported and not _is_left_alone(element, images, skeleton_tags)
+        if element.tag.lower() in supported
+        and not left_alone.is_part(element, around)
+        and not left_alone.reason(element, around)
     ]
     if not controls:
-        raise _no_control(tree)
+        raise _no_control(tree, around)
     active = [element for element in controls if not _skips(element)]
     if not active:
         raise LabelConfigError(
@@ -99,9 +109,6 @@ def _controls(tree: Tree, skeleton_tags: Skeletons) -> list[ET.Element]:
             where=WHERE,
             fix=f'remove model_skip="true" from {" or ".join(map(spell, controls[:3]))}',
         )
-    if len(active) > MOST_TAGS:
-        excess = f"{len(active)} control tags need a model, and at most {MOST_TAGS} can have one"
-        raise LabelConfigError(excess, where=WHERE, fix='set model_skip="true" on those that need no model')
     active.sort(key=_is_of_whole_image)  # choices come last: beside boxes they are mostly remarks
     return active
 
@@ -111,12 +118,18 @@ def _skips(element: ET.Element) -> bool:
     return is_true(attributes_of(element), "model_skip", default=False)
 
 
-def _no_control(tree: Tree) -> LabelConfigError:
+def _one_too_many(element: ET.Element) -> LabelConfigError:
+    problem = f"{spell(element)} would need a model, and only the first {MOST_TAGS} control tags get one"
+    return LabelConfigError(problem, where=WHERE, fix='set model_skip="true" on those that need no model')
+
+
+def _no_control(tree: Tree, around: Surroundings) -> LabelConfigError:
     for points in tree.nodes("KeyPointLabels"):
         if not _skips(points):
             return _without_boxes(points)
+    reasons = "; ".join(islice(left_alone.reasons(tree, around), MOST_NAMED))
     return LabelConfigError(
-        "no control tag that this backend can predict",
+        f"no control tag that this backend can predict{': ' if reasons else ''}{reasons}",
         where=WHERE,
         fix='add a RectangleLabels tag with name="label", with toName="image" and with Label tags inside it, beside an '
         f'Image tag with name="image" and value="$image"; or one of {", ".join(_names())}',
@@ -139,21 +152,6 @@ def _without_boxes(points: ET.Element) -> LabelConfigError:
 
 def _is_of_whole_image(element: ET.Element) -> bool:
     return tags.get(element.tag.lower()).label_tag == "Choice"
-
-
-def _is_left_alone(element: ET.Element, images: set[str | None], skeleton_tags: Skeletons) -> bool:
-    """Return whether no model of ours answers a supported tag by itself.
-
-    That is so for Choices about a text, about a region, or listed in the task; for points without boxes; and for the
-    boxes of points, which belong to the tag of points.
-    """
-    if element.tag.lower() == "keypointlabels":
-        return element not in skeleton_tags.boxes
-    if not _is_of_whole_image(element):
-        return element in skeleton_tags.points  # the boxes of a skeleton are part of it
-    attributes = attributes_of(element)
-    per_region = attributes.get("perregion", "false").strip().lower() == "true"
-    return per_region or attributes.get("toname") not in images or next(inside(element, "Choice"), None) is None
 
 
 def config_hash(label_config: str) -> str:

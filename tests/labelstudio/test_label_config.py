@@ -42,11 +42,6 @@ def test_every_example_config_parses_to_one_tag_of_its_kind(example: Path) -> No
     assert not task or tag.task == task
 
 
-def test_other_control_tags_beside_are_ignored() -> None:
-    beside = '<Rating name="r" toName="image"/><TextArea name="t" toName="image"/>'
-    assert [tag.from_name for tag in label_config.parse(config(beside=beside))] == ["label"]
-
-
 def test_several_tags_keep_the_order_of_the_config() -> None:
     second = f'<RectangleLabels name="a" toName="right">{CAR}</RectangleLabels><Image name="right" value="$r"/>'
     assert [(tag.from_name, tag.data_key) for tag in label_config.parse(config(beside=second))] == [
@@ -265,8 +260,7 @@ def test_the_hash_changes_with_what_a_training_sees(other: str) -> None:
 UNUSABLE = {
     "of a text": '<Text name="text" value="$t"/><RectangleLabels name="bad" toName="text"><Label value="a"/>'
     "</RectangleLabels>",
-    "labels of the task": '<Choices name="c" toName="image" value="$options"/>'
-    '<RectangleLabels name="bad" toName="image" value="$labels"/>',
+    "labels of the task": '<RectangleLabels name="bad" toName="image" value="$labels"/>',
     "a wrong attribute": '<PolygonLabels name="bad" toName="image" model_score_threshold="50%"><Label value="a"/>'
     "</PolygonLabels>",
     "a wrong model_skip": '<PolygonLabels name="bad" toName="image" model_skip="maybe"><Label value="a"/>'
