@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from backend import task_fields
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -37,7 +39,7 @@ class ControlTag:
     kind: str  # LS result type, e.g. "rectanglelabels"
     from_name: str
     to_name: str
-    data_key: str  # the field of the task's data that the object tag shows, e.g. "image"
+    data_key: str  # what the object tag shows of the task's data: a field of `task_fields`, e.g. "image"
     labels: tuple[str, ...]  # as written in the config, in its order
     class_to_label: Mapping[str, str]  # folded model class name (`labelstudio.class_names`) -> label
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
@@ -48,6 +50,7 @@ class ControlTag:
     parent: str = ""  # pose: from_name of the boxes
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
+    frame_rate_key: str = ""  # video: the field of `task_fields` that holds the rate; "": it is the same for all tasks
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
@@ -62,6 +65,8 @@ class ControlTag:
     def source(self, task: Task) -> int:
         """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only."""
         shown = json.dumps(task.shown(self.data_key), sort_keys=True, default=str)
+        if self.frame_rate_key:
+            shown += json.dumps(task.shown(self.frame_rate_key), sort_keys=True, default=str)
         return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1
 
 
@@ -250,17 +255,8 @@ class Task:
     data: Mapping[str, Any]
 
     def shown(self, key: str) -> Any:
-        """Return the data that an object tag shows, None if missing; `key` is a field, or a path like "meta.image".
-
-        >>> Task(1, {"meta": {"image": "a.png"}}).shown("meta.image"), Task(1, {"a.b": 1}).shown("a.b")
-        ('a.png', 1)
-        """
-        if key in self.data:
-            return self.data[key]
-        value: Any = self.data
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
+        """Return the data that an object tag shows, None if missing; `key` is a field of `task_fields`."""
+        return task_fields.shown(self.data, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ ROOT_MODULES = (
     "settings",
     "storage",
     "subprocesses",
+    "task_fields",
     "types",
 )
 

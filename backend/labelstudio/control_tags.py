@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import tags
+from backend.labelstudio import frame_rates, object_tags, tags
 from backend.labelstudio.label_names import contested, labels_of, points_of, repeated
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
 from backend.types import ControlTag
 
-MAX_FRAME_RATE = 1000.0
 _READ_HERE = {"model_skip", "model_trainable", "model_score_threshold", "model_path"}
 
 
@@ -41,6 +39,8 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     for name, most in tag.numbers.items():
         number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)
+    target = object_tags.find(element, tree, tag)
+    rate, rate_key = frame_rates.of_tag(target) if tag.object_name == "Video" else (0.0, "")
     boxes = skeleton_tags.boxes.get(element)
     labels, classes = (
         labels_of(_holder_of(element, tree, tag), tag, element)
@@ -50,8 +50,8 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     control = ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
-        to_name=attributes.get("toname", ""),
-        data_key=_data_key(element, tree, tag.object_name),
+        to_name=attributes_of(target)["name"],
+        data_key=object_tags.data_key(target, element),
         labels=labels,
         class_to_label=classes.folded,
         exact_class_to_label=classes.exact,
@@ -62,10 +62,13 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         multiple=tag.multiple(attributes),
         points=() if boxes is None else points_of(element, tag),
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
-        frame_rate=_frame_rate(element, tree) if tag.object_name == "Video" else 0.0,
+        frame_rate=rate,
+        frame_rate_key=rate_key,
         trainable=_switch(element, "model_trainable", default=True),
     )
-    return control, [*contested(element, classes), *(repeated(element) if control.points else ())]
+    warnings = [*contested(element, classes), *(repeated(element) if control.points else ())]
+    warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
+    return control, warnings
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
@@ -86,8 +89,7 @@ def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
     """Return the tag that contains a control tag's labels: itself, or the tag beside it."""
     if not tag.labels_beside:
         return element
-    to_name = attributes_of(element).get("toname", "")
-    inner = tag.labels_beside
+    to_name, inner = attributes_of(element).get("toname", ""), tag.labels_beside
     beside = [node for node in tree.nodes(inner) if attributes_of(node).get("toname", "") == to_name]
     if len(beside) != 1:
         raise LabelConfigError(
@@ -96,45 +98,6 @@ def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
             fix=f'write one {inner} tag with toName="{to_name:.80}" and Label tags inside it, {skip(element)}',
         )
     return beside[0]
-
-
-def _frame_rate(element: ET.Element, tree: Tree) -> float:
-    """Return the frames per second with which Label Studio counts the frames of a tag's video."""
-    to_name = attributes_of(element).get("toname")
-    (video,) = [node for node in tree.nodes("Video") if attributes_of(node).get("name") == to_name][:1]
-    value = attributes_of(video).get("framerate", "24")  # Label Studio's own default
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= MAX_FRAME_RATE:
-        fix = f"write the frames per second of your videos, up to {MAX_FRAME_RATE:g}, e.g. 25"
-        raise refuse(video, "frameRate", value, "is not a number of frames per second", fix)
-    return number if number >= 1 else 1 / number  # Label Studio reads a value below 1 as the seconds of one frame
-
-
-def _data_key(element: ET.Element, tree: Tree, object_name: str) -> str:
-    """Return the task data field of the object tag that `element` points to."""
-    to_name = attributes_of(element).get("toname", "")
-    objects: dict[str, ET.Element] = {}
-    for node in tree.nodes(object_name):
-        objects.setdefault(attributes_of(node).get("name", ""), node)
-    if not to_name or to_name not in objects:
-        names = ", ".join(name for name in [*objects][:5] if name) or "none yet"
-        fix = f"write the name of the {object_name} tag ({names:.200}), {skip(element)}"
-        raise refuse(element, "toName", to_name, f"is the name of no {object_name} tag", fix)
-    object_tag = objects[to_name]
-    attributes = attributes_of(object_tag)
-    fix = f'write value="$image" with the task field that holds one file, {skip(element)}'
-    if attributes.get("valuelist"):
-        why = "shows several files per task, which is not supported"
-        raise refuse(object_tag, "valueList", attributes["valuelist"], why, fix)
-    value = attributes.get("value", "")
-    # "$undefined$" is Label Studio's placeholder for files uploaded before the config had a field for them.
-    field = re.fullmatch(r"\$([^${}\[\]]+)", value.strip())
-    if field is None:
-        raise refuse(object_tag, "value", value, "does not name one field of the task", fix)
-    return field[1]
 
 
 def _score_threshold(element: ET.Element) -> float | None:

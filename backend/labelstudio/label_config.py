@@ -77,7 +77,7 @@ def checked(label_config: str) -> LabelConfig:
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
-        for reason in left_alone.reasons(tree, around)
+        for reason in left_alone.reasons(around)
     ]
     return LabelConfig(tuple(replace(tag, controls=controls) for tag in usable), (*unusable, *notes, *unanswered))
 
@@ -127,7 +127,7 @@ def _no_control(tree: Tree, around: Surroundings) -> LabelConfigError:
     for points in tree.nodes("KeyPointLabels"):
         if not _skips(points):
             return _without_boxes(points)
-    reasons = "; ".join(islice(left_alone.reasons(tree, around), MOST_NAMED))
+    reasons = "; ".join(islice(left_alone.reasons(around), MOST_NAMED))
     return LabelConfigError(
         f"no control tag that this backend can predict{': ' if reasons else ''}{reasons}",
         where=WHERE,
@@ -175,8 +175,9 @@ def config_hash(label_config: str) -> str:
 def _beyond_boxes(tag: ControlTag) -> list[object]:
     """Return what a training of other tags than upright boxes depends on; empty for boxes, to keep their old hash."""
     if tag.frame_rate:
+        rate = tag.frame_rate_key or tag.frame_rate
         sizes = sorted(
             attribute for attribute in tag.attributes.items() if attribute[0].startswith("model_classifier_")
         )
-        return [tag.frame_rate, float(tag.attributes.get("model_every", 0)), *sizes]
+        return [rate, float(tag.attributes.get("model_every", 0)), *sizes]
     return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []

@@ -10,6 +10,22 @@ from backend.errors import LabelConfigError
 
 WHERE = "label config of the project"
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")  # as attributes of models say it
+OBJECTS = frozenset(  # the tags that show a part of a task, as Label Studio's editor registers them
+    {
+        "audio",
+        "audioplus",
+        "chat",
+        "custominterface",
+        "hypertext",
+        "image",
+        "list",
+        "paragraphs",
+        "pdf",
+        "table",
+        "text",
+    }
+    | {"timeseries", "video"}
+)
 MOST_CHARACTERS = 1_000_000
 MOST_DEPTH = 100  # of tags inside tags
 _MOST_SHOWN = 80  # characters of a value in a message
@@ -39,10 +55,11 @@ class _Builder(ET.TreeBuilder):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A parsed label config: its root, and its elements by their tag in lower case."""
+    """A parsed label config: its root, its elements by their tag in lower case, and the object tags by their name."""
 
     root: ET.Element
     by_tag: Mapping[str, Sequence[ET.Element]]
+    objects: Mapping[str, ET.Element]
 
     def nodes(self, tag: str) -> Sequence[ET.Element]:
         """Return all elements of a tag, in the config's order."""
@@ -64,7 +81,11 @@ def read(label_config: str) -> Tree:
     by_tag: dict[str, list[ET.Element]] = {}
     for element in root.iter():
         by_tag.setdefault(element.tag.lower(), []).append(element)
-    return Tree(root, by_tag)
+    objects: dict[str, ET.Element] = {}
+    for element in root.iter():
+        if element.tag.lower() in OBJECTS and (name := attributes_of(element).get("name")):
+            objects.setdefault(name, element)
+    return Tree(root, by_tag, objects)
 
 
 def inside(element: ET.Element, tag: str) -> Iterator[ET.Element]:

@@ -156,7 +156,13 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
     """
     model = version.model_of(tag) if version else None
     weights = model.sha256 if model else tag_base_model(context, record, tag)
-    depends = (weights, tag.task, tag.data_key, tag.frame_rate, sorted(answer_options(tag).items()))
+    depends = (
+        weights,
+        tag.task,
+        tag.data_key,
+        tag.frame_rate_key or tag.frame_rate,
+        sorted(answer_options(tag).items()),
+    )
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 

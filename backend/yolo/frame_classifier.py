@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class LabeledVideo:
     task_id: int
     video: Video
     segments: tuple[LabeledBox, ...]
+    rate: float  # frames per second by which Label Studio counts
+
+    def timed(self, tag: ControlTag) -> ControlTag:
+        """Return a tag with the rate of this video."""
+        return replace(tag, frame_rate=self.rate)
 
 
 def predict_video(classifier: Classifier, video: Video, tag: ControlTag) -> Prediction:

@@ -48,9 +48,12 @@ def train(
     """
     classifier = Classifier(load_model(weights, "classify"), hyper.imgsz, hyper.device)
     embeddings_by_video = _for_each_video(
-        videos, lambda labeled: embeddings_of(classifier, labeled.video, tag), left_out
+        videos, lambda labeled: embeddings_of(classifier, labeled.video, labeled.timed(tag)), left_out
     )
-    sequences = [(embeddings, labels_of(labeled, tag, len(embeddings))) for labeled, embeddings in embeddings_by_video]
+    sequences = [
+        (embeddings, labels_of(labeled, labeled.timed(tag), len(embeddings)))
+        for labeled, embeddings in embeddings_by_video
+    ]
     device = select_device(hyper.device)
     fitted = lstm.train(sequences, options, hyper.seed, on_epoch, device=device, minutes=hyper.minutes)
     add_module(weights, TEMPORAL, fitted.net)
@@ -66,9 +69,9 @@ def predict_videos(
     """
     classifier = Classifier(load_model(weights, "classify"), imgsz, device)
     probs_by_video = _for_each_video(
-        videos, lambda labeled: predict_video(classifier, labeled.video, tag).class_probs, left_out
+        videos, lambda labeled: predict_video(classifier, labeled.video, labeled.timed(tag)).class_probs, left_out
     )
-    true = [labels_of(labeled, tag, len(probs)) for labeled, probs in probs_by_video]
+    true = [labels_of(labeled, labeled.timed(tag), len(probs)) for labeled, probs in probs_by_video]
     probs = classifier_quality.by_name(
         np.concatenate([video_probs for _, video_probs in probs_by_video]), classifier.classes, tag.labels
     )

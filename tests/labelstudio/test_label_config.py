@@ -6,6 +6,7 @@ import pytest
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import label_config
+from backend.types import Task
 from tests.support import ROOT
 
 IMAGE = '<Image name="image" value="$image"/>'
@@ -174,10 +175,9 @@ def test_a_bad_model_skip() -> None:
     [
         ('<Image name="other" value="$image"/>', 'toName="image" is the name of no Image tag'),
         ('<Text name="image" value="$image"/>', 'toName="image" is the name of no Image tag'),
-        ('<Image name="image" value="$undefined$"/>', r'value="\$undefined\$" does not name one field'),
-        ('<Image name="image" value="https://example.org/$x"/>', "does not name one field"),
-        ('<Image name="image" value="$images[0]"/>', "does not name one field"),
-        ('<Image name="image"/>', "does not name one field"),
+        ('<Image name="image" value="$undefined$"/>', r'value="\$undefined\$" does not name a field'),
+        ('<Image name="image" value="https://example.org/a.png"/>', "does not name a field"),
+        ('<Image name="image"/>', "does not name a field"),
         ('<Image name="image" valueList="$images"/>', "shows several files per task"),
     ],
 )
@@ -185,6 +185,50 @@ def test_an_object_tag_we_cannot_read(image: str, message: str) -> None:
     with pytest.raises(LabelConfigError, match=message) as caught:
         label_config.parse(config(image=image))
     assert "model_skip" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ("$image", {"image": "http://host/a.png"}),
+        ("$images[1].url", {"images": [{"url": ""}, {"url": "http://host/a.png"}]}),
+        ("$meta.image", {"meta": {"image": "http://host/a.png"}}),
+        ("$meta.image", {"meta.image": "http://host/a.png"}),
+        ("http://host/$image", {"image": "a.png"}),
+        ("http://$meta.host/$images[0]", {"meta": {"host": "host"}, "images": ["a.png"]}),
+    ],
+)
+def test_a_value_is_read_as_label_studio_reads_it(value: str, data: dict[str, object]) -> None:
+    (tag,) = label_config.parse(config(image=f'<Image name="image" value="{value}"/>'))
+    assert Task(1, data).shown(tag.data_key) == "http://host/a.png"
+    assert Task(1, {"images": [7]}).shown(tag.data_key) is None
+
+
+def test_a_control_tag_without_to_name_is_refused() -> None:
+    """The editor takes the only object tag of the config, but Label Studio imports no predictions of such a tag."""
+    with pytest.raises(
+        LabelConfigError, match='RectangleLabels "label": toName="" is the name of no Image tag'
+    ) as caught:
+        label_config.parse(f'<View>{IMAGE}<RectangleLabels name="label">{CAR}</RectangleLabels></View>')
+    assert "write the name of the Image tag (image)" in caught.value.fix
+
+
+def test_a_question_about_several_images_is_answered_by_the_first() -> None:
+    """Label Studio imports a prediction with the name of one image, and not with "image,b"."""
+    question = '<Choices name="q" toName="image,b"><Choice value="a"/></Choices><Image name="b" value="$b"/>'
+    text = config(beside=question)
+    assert [(tag.from_name, tag.to_name, tag.data_key) for tag in label_config.parse(text)] == [
+        ("label", "image", "image"),
+        ("q", "image", "image"),
+    ]
+    (warning,) = label_config.warnings(text)
+    assert 'Choices "q" is about several images, and its model sees the first one only: Image "image"' in warning
+
+
+def test_regions_are_drawn_on_one_image() -> None:
+    text = config(beside='<Image name="b" value="$b"/>').replace('toName="image"', 'toName="image,b"')
+    with pytest.raises(LabelConfigError, match='toName="image,b" names several tags, and regions are drawn on one'):
+        label_config.parse(text)
 
 
 # XML

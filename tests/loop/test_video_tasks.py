@@ -23,7 +23,7 @@ from backend.loop.context import Context
 from backend.loop.review import label_verdicts, round_value
 from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel
-from backend.loop.training import snapshot
+from backend.loop.training import snapshot, video_images
 from backend.media import video
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
@@ -133,6 +133,23 @@ def test_a_video_is_predicted_once_even_if_the_first_request_was_given_up(served
         prediction = video_predictions.predict_video(served, model_of(served), tag, Task(1, {"video": url}))
         assert prediction.tracks is not None
         assert prediction.tracks.length == 7
+
+
+def test_a_video_is_counted_at_the_rate_of_its_task(served: Context, images: ImageSite) -> None:
+    url, (tag,) = add(images, "a.avi"), label_config.parse(CONFIG.replace('"25"', '"$fps"'))
+    for fps, length in ((25, 12), (50, 24), ("12.5", 6)):
+        task = Task(1, {"video": url, "fps": fps})
+        tracks = video_predictions.predict_video(served, model_of(served), tag, task).tracks
+        assert tracks is not None
+        assert (tracks.length, tracks.rate) == (length, float(fps))
+        drawn = region((3, 0, True), count=length)
+        drawn["value"]["duration"] = 12 / 25
+        annotated = AnnotatedTask(task, 5, "2026-01-01T00:00:00Z", (drawn,))
+        images_of_task = video_images.take(served, tag, annotated, random=False)
+        assert [image.frame for image in images_of_task.images] == [3]
+    slow = replace(annotated, task=Task(2, {"video": url, "fps": 5}))
+    snapshot.labeled_images(served, 7, (tag,), (annotated, slow), frozenset())
+    assert "was drawn at 12.5 frames per second, and the label config says 5" in served.progress.failures(7)[2]
 
 
 def test_a_damaged_cache_file_is_predicted_again(served: Context, images: ImageSite) -> None:

@@ -193,7 +193,7 @@ def shots(folder: Path, seeds: range) -> tuple[LabeledImage, ...]:
 
 def filmed(folder: Path, seed: int) -> LabeledVideo:
     movers, labels = story(seed)
-    return LabeledVideo(seed, video.probe(clips.write(folder / f"{seed}.avi", movers, 300)), tuple(labels))
+    return LabeledVideo(seed, video.probe(clips.write(folder / f"{seed}.avi", movers, 300)), tuple(labels), 25)
 
 
 @dataclass(frozen=True, slots=True)

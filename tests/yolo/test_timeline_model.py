@@ -66,7 +66,7 @@ def back_and_forth(folder: Path, number: int) -> LabeledVideo:
     segments = tuple(
         LabeledBox(LABELS[int(to_the_right[first])], WHOLE, frame=first + 1, last=end) for first, end in pairwise(turns)
     )
-    return LabeledVideo(number, video.probe(path), segments)
+    return LabeledVideo(number, video.probe(path), segments, 25)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_the_others_are_used(
     whole = videos[0].video.path.read_bytes()
     cut = tmp_path / f"cut{videos[0].video.path.suffix}"
     cut.write_bytes(whole[: len(whole) // 2])
-    broken = LabeledVideo(77, replace(videos[0].video, path=cut), videos[0].segments)
+    broken = LabeledVideo(77, replace(videos[0].video, path=cut), videos[0].segments, 25)
     weights = tmp_path / "weights.pt"
     weights.write_bytes(classifier.read_bytes())
     record = ProjectRecord(7, CONFIG, "", "", "", "")
@@ -254,7 +254,7 @@ def test_an_lstm_without_finite_output_is_refused(videos: tuple[LabeledVideo, ..
 
 def test_frames_past_the_last_segment_have_no_label(videos: tuple[LabeledVideo, ...]) -> None:
     drawn = (LabeledBox(LABELS[0], WHOLE, frame=5, last=8), LabeledBox(LABELS[1], WHOLE, frame=8, last=500))
-    labeled = LabeledVideo(1, videos[0].video, drawn)
+    labeled = LabeledVideo(1, videos[0].video, drawn, 25)
     marks = frame_classifier.labels_of(labeled, TAG, 60)
     assert np.flatnonzero(marks[:, 0]).tolist() == [2, 3]  # frames 5 and 7
     assert np.flatnonzero(marks[:, 1]).tolist() == list(range(4, 60))  # frames 9, 11 ...

@@ -7,6 +7,7 @@ import io
 from PIL import Image
 
 from backend.errors import NotFoundError
+from backend.labelstudio import frame_rates
 from backend.loop.context import Context
 from backend.types import ControlTag, Task
 
@@ -29,8 +30,9 @@ def picture(context: Context, tag: ControlTag, project_id: int, task_id: int, wi
 def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int) -> bytes:
     uri = task.shown(tag.data_key)
     if tag.frame_rate:
+        rate = frame_rates.of_task(tag, task).frame_rate
         clip = context.media.fetch_video(uri, task.id)
-        path = next(iter(context.media.stills(clip, [frame], tag.frame_rate)), None)
+        path = next(iter(context.media.stills(clip, [frame], rate)), None)
         if path is None:
             raise NotFoundError(f"the video of task {task.id} has no frame {frame}", fix="choose an earlier frame")
     else:

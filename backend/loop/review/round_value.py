@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from backend.errors import MediaError
 from backend.evaluation import agreement, stopping
 from backend.evaluation.basis import is_judged
 from backend.evaluation.calibration import calibrated
 from backend.geometry.coordinates import label_arrays
-from backend.labelstudio import label_config, regions, tags
+from backend.labelstudio import frame_rates, label_config, regions, tags
 from backend.loop.context import Context
 from backend.loop.served_models import serving_number
 from backend.model_versions import Metrics, ModelVersion, TagModel, renamed
@@ -123,14 +124,21 @@ def labels_and_disagreement(
     trained_tags = _trained_tags(context, parent).values()
     pairs = []
     for task in tasks:
-        count = sum(len(tags.decode(tag, _with_size(tag, task.result))) for tag in config)
+        count = sum(_labels(tag, task) for tag in config)
         disagreed = _mean(_disagreement(context, trained, task, alone=len(config) == 1) for trained in trained_tags)
         pairs.append((count, disagreed))
     return pairs
 
 
-def _with_size(tag: ControlTag, result: tags.Result) -> tags.Result:
-    return regions.with_size(result, 1, 1) if tag.frame_rate else result
+def _labels(tag: ControlTag, task: AnnotatedTask) -> int:
+    """Return how many labels of a tag a task has; none where the rate of its video is unusable."""
+    if not tag.frame_rate:
+        return len(tags.decode(tag, task.result))
+    try:
+        tag = frame_rates.of_task(tag, task.task)
+    except MediaError:
+        return 0
+    return len(tags.decode(tag, regions.with_size(task.result, 1, 1)))
 
 
 def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *, alone: bool) -> float | None:

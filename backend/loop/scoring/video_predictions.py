@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from backend.errors import ModelError
+from backend.labelstudio import frame_rates
 from backend.loop.context import Context
 from backend.loop.served_models import ServedModel
 from backend.media.video import Video
@@ -28,6 +29,7 @@ def predict_video(context: Context, model: ServedModel, tag: ControlTag, task: T
 
     Simultaneous calls for the same video wait for one prediction. Raises MediaError if the video cannot be read.
     """
+    tag = frame_rates.of_task(tag, task)
     clip = context.media.fetch_video(task.shown(tag.data_key), task.id)
     if model.weights is None:
         return model.predict_video(clip, tag)

@@ -254,7 +254,7 @@ def _read(
         if isinstance(examples, MediaError):
             read.left_out[task_id] = f"left out of training: {examples}"
             continue
-        reading = tags.read(tag, examples.result, examples.size)
+        reading = tags.read(examples.tag or tag, examples.result, examples.size)
         if reading.unreadable:
             read.left_out[task_id] = f"left out of training: {'; '.join(reading.unreadable)}"
             continue

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.datasets.writer import LabeledImage
-from backend.labelstudio import regions, tags
+from backend.labelstudio import frame_rates, regions, tags
 from backend.labelstudio.tags import Result
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.context import Context
@@ -23,6 +23,7 @@ class TaskImages:
     result: Result  # of the annotation
     left_out: tuple[str, ...] = ()  # the reasons
     video: LabeledVideo | None = None  # if an LSTM learns from all its frames
+    tag: ControlTag | None = None  # the tag as the task's video has it, None for an image
     size: tuple[int, int] | None = None  # of the image or the video: width and height in pixels
 
 
@@ -31,6 +32,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
 
     `random` says whether the task was chosen at random. Raises MediaError if the video cannot be read.
     """
+    tag = frame_rates.of_task(tag, task.task)
     clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
     result = regions.with_size(task.result, clip.width, clip.height)
     boxes, length = tags.decode(tag, result), clip.length(tag.frame_rate)
@@ -48,8 +50,8 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
         left_out.append(f"frames past the end of the video, which has {length}: {frames}")
     if not labels and not tags.explain(tag, result):
         left_out.append("nothing is drawn in the video, so it has no key frames to learn from")
-    video = LabeledVideo(task.task.id, clip, boxes) if lstm(tag) else None
-    return TaskImages(images, result, tuple(left_out), video, (clip.width, clip.height))
+    video = LabeledVideo(task.task.id, clip, boxes, tag.frame_rate) if lstm(tag) else None
+    return TaskImages(images, result, tuple(left_out), video, tag, (clip.width, clip.height))
 
 
 def _by_frame(boxes: Sequence[LabeledBox]) -> Mapping[int, tuple[LabeledBox, ...]]:

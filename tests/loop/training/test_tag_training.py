@@ -135,7 +135,7 @@ def test_the_lesson_of_an_lstm_depends_on_the_borders_of_segments(labeled: tuple
     (other,) = label_config.parse(TIMELINE.format('model_classifier_num_layers="2"'))
     clip = Video(Path("1.avi"), 160, 120, 25.0, 50)
     first, second = (
-        LabeledVideo(1, clip, (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0), frame=3, last=last),)) for last in (20, 21)
+        LabeledVideo(1, clip, (LabeledBox("cat", (0.5, 0.5, 1.0, 1.0), frame=3, last=last),), 25) for last in (20, 21)
     )
     lessons = [
         tag_training.lesson_hash(replace(tag_plan, tag=tag, videos=videos), "yolo11n.pt")
