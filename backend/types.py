@@ -48,12 +48,18 @@ class ControlTag:
     task: YoloTask = "detect"  # task of its models
     points: tuple[str, ...] = ()  # pose: labels of the points, in the skeleton's order; `labels` are of the boxes
     parent: str = ""  # pose: from_name of the boxes
+    labels_from: str = ""  # name of the Labels tag beside it that has its labels; empty: its own labels
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
     frame_rate_key: str = ""  # video: the field of `task_fields` that holds the rate; "": it is the same for all tasks
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
+
+    @property
+    def label_holder(self) -> str:
+        """Return the name of the tag whose entries in results carry its labels: its own, or that of its Labels."""
+        return self.labels_from or self.from_name
 
     @property
     def outcomes(self) -> Outcomes:

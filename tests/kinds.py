@@ -80,6 +80,27 @@ def turned_boxes(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     return regions
 
 
+def ellipses(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    """Draw the ellipse in each box."""
+    regions = []
+    for shape in shapes:
+        x, y, width, height = (100 * share for share in shape.xywh)
+        value = {"x": x, "y": y, "radiusX": width / 2, "radiusY": height / 2, "rotation": 0}
+        regions.append(region(tag, "ellipselabels", value | {"ellipselabels": [shape.label]}))
+    return regions
+
+
+def turned_ellipses(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    """Draw the ellipse in each rotated box."""
+    regions = []
+    for shape in shapes:
+        x, y, width, height, angle = _rotated(shape).tolist()
+        value = {"x": 100 * x / SIZE[0], "y": 100 * y / SIZE[1], "rotation": math.degrees(angle) % 360}
+        value |= {"radiusX": 50 * width / SIZE[0], "radiusY": 50 * height / SIZE[1]}
+        regions.append(region(tag, "ellipselabels", value | {"ellipselabels": [shape.label]}))
+    return regions
+
+
 def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
     """Draw the outline of each shape, and its hole as a polygon under it."""
     regions: list[Json] = []
@@ -94,10 +115,9 @@ def polygons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
 
 
 def brushed(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
-    value = {"format": "rle"}
+    kind, value = "brushlabels", {"format": "rle"}
     return [
-        region(tag, tag.kind, value | {"rle": brush_rle.encode_rle(pixels(shape)), tag.kind: [shape.label]})
-        for shape in shapes
+        region(tag, kind, value | {"rle": brush_rle.encode_rle(pixels(shape)), kind: [shape.label]}) for shape in shapes
     ]
 
 
@@ -111,6 +131,21 @@ def _painted(shape: LabeledBox) -> LabeledBox:
     rings = [tuple((float(x), float(y)) for x, y in ring / SIZE) for ring in masks.trace(pixels(shape))]
     hull = coordinates.ring_hull(tuple(point for ring in rings for point in ring))
     return replace(shape, xywh=hull, outline=tuple(rings))
+
+
+def in_two_entries(whole: Annotate, kind: str) -> Annotate:
+    """Return how an annotator labels in the split form, where the tag with labels of its own has the kind `kind`."""
+
+    def annotate(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+        entries: list[Json] = []
+        for item in whole(tag, shapes):
+            shape = {name: part for name, part in item["value"].items() if name != kind}
+            entries.append(item | {"type": tag.kind, "value": shape})
+            labels = {"labels": item["value"][kind]}
+            entries.append(item | {"type": "labels", "from_name": tag.labels_from, "value": shape | labels})
+        return entries
+
+    return annotate
 
 
 def skeletons(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
@@ -142,7 +177,7 @@ def drawn(tag: ControlTag, image: LabeledImage) -> tuple[LabeledBox, ...]:
     """Return the labeled boxes of an image, as the tag learns them; red shapes have the first label."""
     number = {"red": 0, "blue": len(tag.labels) > 1}
     shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in image.boxes]
-    if tag.kind == "brushlabels":
+    if tag.kind in ("brushlabels", "brush"):
         shapes = list(map(_painted, shapes))
     return of_image(tag, shapes) if tag.task == "classify" else tuple(shapes)
 
@@ -264,3 +299,57 @@ KINDS = {
         classes=("tabby", "dog", "plants"),
     ),
 }
+
+# Tags whose models are those of a kind above; only their regions have another form.
+FORMS = {
+    "Rectangle": Kind(
+        config="rectangle.xml",
+        task="detect",
+        draw=drawings.bar,
+        annotate=in_two_entries(boxes, "rectanglelabels"),
+        types=("rectangle", "labels"),
+        classes=("vehicle", "person"),
+    ),
+    "Polygon": Kind(
+        config="polygon.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=in_two_entries(polygons, "polygonlabels"),
+        types=("polygon", "labels"),
+        classes=("leaf", "stem"),
+    ),
+    "Ellipse": Kind(
+        config="ellipse.xml",
+        task="detect",
+        draw=drawings.bar,
+        annotate=in_two_entries(ellipses, "ellipselabels"),
+        types=("ellipse", "labels"),
+        classes=("cell", "bubble"),
+    ),
+    "EllipseLabels": Kind(
+        config="ellipselabels.xml",
+        task="detect",
+        draw=drawings.bar,
+        annotate=ellipses,
+        types=("ellipselabels",),
+        classes=("cell", "bubble"),
+    ),
+    "EllipseLabels model_obb": Kind(
+        config="ellipselabels.xml",
+        task="obb",
+        draw=drawings.bar,
+        annotate=turned_ellipses,
+        types=("ellipselabels",),
+        classes=("cell", "bubble"),
+        change=("model_score", 'model_obb="true" model_score'),
+    ),
+    "Brush": Kind(
+        config="brush.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=in_two_entries(brushed, "brushlabels"),
+        types=("brush", "labels"),
+        classes=("leaf", "stem"),
+    ),
+}
+ALL_KINDS = KINDS | FORMS

@@ -171,6 +171,17 @@ def ring_hull(ring: Ring) -> Box:
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
+def upright_corners(xywh: Box) -> Ring:
+    """Return the corners of a box that is given by its centre and size.
+
+    >>> upright_corners((0.5, 0.5, 0.5, 1.0))
+    ((0.25, 0.0), (0.75, 0.0), (0.75, 1.0), (0.25, 1.0))
+    """
+    x, y, width, height = xywh
+    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
 def ring_area(ring: Ring) -> float:
     """Return the area inside a ring that does not cross itself (the shoelace formula).
 

@@ -42,10 +42,9 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     target = object_tags.find(element, tree, tag)
     rate, rate_key = frame_rates.of_tag(target) if tag.object_name == "Video" else (0.0, "")
     boxes = skeleton_tags.boxes.get(element)
+    holder = _holder_of(element, tree, tag)
     labels, classes = (
-        labels_of(_holder_of(element, tree, tag), tag, element)
-        if boxes is None
-        else labels_of(boxes, tags.get(boxes.tag.lower()), element)
+        labels_of(holder, tag, element) if boxes is None else labels_of(boxes, tags.get(boxes.tag.lower()), element)
     )
     control = ControlTag(
         kind=tag.kind,
@@ -61,6 +60,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
         points=() if boxes is None else points_of(element, tag),
+        labels_from="" if holder is element else attributes_of(holder)["name"],
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=rate,
         frame_rate_key=rate_key,
@@ -90,12 +90,13 @@ def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
     if not tag.labels_beside:
         return element
     to_name, inner = attributes_of(element).get("toname", ""), tag.labels_beside
-    beside = [node for node in tree.nodes(inner) if attributes_of(node).get("toname", "") == to_name]
+    holders = [node for node in tree.nodes(inner) if attributes_of(node).get("name")]
+    beside = [node for node in holders if attributes_of(node).get("toname", "") == to_name]
     if len(beside) != 1:
         raise LabelConfigError(
             f"{spell(element)} has {len(beside) or 'no'} {inner} tags of the same toName beside it",
             where=WHERE,
-            fix=f'write one {inner} tag with toName="{to_name:.80}" and Label tags inside it, {skip(element)}',
+            fix=f'write one {inner} tag with a name, toName="{to_name:.80}" and Label tags inside it, {skip(element)}',
         )
     return beside[0]
 

@@ -39,14 +39,15 @@ def control_problems(tag: ControlTag, items: Sequence[Mapping[str, Any]], *, alo
         yield f"{len(reasons) - MOST_NAMED} more such names are in its result"
 
 
-def size_problems(tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, height: float) -> Iterator[str]:
+def size_problems(
+    tag: ControlTag, items: Sequence[Mapping[str, Any]], width: float, height: float, *, exact: bool
+) -> Iterator[str]:
     """Yield why a result cannot be learned: regions drawn on an image of another shape than `width` x `height`.
 
-    Regions in percent fit the same image in another size. A mask fits only its own size.
+    Regions in percent fit the same image in another size. A mask fits only its own size (`exact`).
     """
     if tag.task == "classify":
         return
-    exact = tag.kind == "brushlabels"
     reasons: dict[tuple[float, float], str] = {}
     for item in items:
         size = regions.image_size(item) if _is_read(tag, item) else None

@@ -22,16 +22,16 @@ def colours(label_config: str, tag: ControlTag) -> Mapping[str, str]:
 
     A background that is neither a name nor #rgb or #rrggbb is ignored, because it would end up in a style sheet.
     """
-    written = _backgrounds(label_config, tag.from_name)
+    written = _backgrounds(label_config, tag.label_holder)
     return {label: written.get(label, PALETTE[place % len(PALETTE)]) for place, label in enumerate(tag.labels)}
 
 
-def _backgrounds(label_config: str, from_name: str) -> dict[str, str]:
+def _backgrounds(label_config: str, name: str) -> dict[str, str]:
     try:
         tree = label_xml.read(label_config)
     except LabelConfigError:
         return {}
-    controls = (element for element in tree.root.iter() if label_xml.attributes_of(element).get("name") == from_name)
+    controls = (element for element in tree.root.iter() if label_xml.attributes_of(element).get("name") == name)
     labels = (label_xml.attributes_of(node) for control in controls for node in control.iter())
     return {
         attributes["value"]: attributes["background"]

@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import control_tags, left_alone, skeletons, tags
+from backend.labelstudio import control_tags, left_alone, model_owners, skeletons, tags
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, read, refuse, spell
 from backend.labelstudio.left_alone import Surroundings
 from backend.types import ControlTag
@@ -74,12 +74,14 @@ def checked(label_config: str) -> LabelConfig:
     if not usable:
         raise errors[0]
     controls = dict(_all_controls(tree))
+    owning, shared = model_owners.owners(usable)
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
         for reason in left_alone.reasons(around)
     ]
-    return LabelConfig(tuple(replace(tag, controls=controls) for tag in usable), (*unusable, *notes, *unanswered))
+    about = (*unusable, *shared, *notes, *unanswered)
+    return LabelConfig(tuple(replace(tag, controls=controls) for tag in owning), about)
 
 
 def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from backend.types import Json, Prediction
 from tests import drawings, kinds
 from tests.browser import open_first, signed_in, submit
 from tests.conftest import LOGIN
-from tests.kinds import KINDS, Kind
+from tests.kinds import ALL_KINDS, KINDS, Kind
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
@@ -32,11 +32,11 @@ def page(label_studio: LabelStudioProcess) -> Iterator[Page]:
         yield page
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL_KINDS)
 def test_a_pre_annotation_goes_through_the_editor(
     label_studio: LabelStudioProcess, page: Page, name: str, tmp_path: Path
 ) -> None:
-    kind = KINDS[name]
+    kind = ALL_KINDS[name]
     tag = kind.tag()
     (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
     sent, done = through_the_editor(label_studio, page, kind, picture, kinds.prediction(tag, kinds.drawn(tag, picture)))

@@ -12,7 +12,7 @@ from backend.labelstudio import label_config
 from backend.settings import Settings, for_project
 from backend.web.reason import reason_of
 from tests.fuzz import Report, measure
-from tests.kinds import KINDS
+from tests.kinds import ALL_KINDS
 from tests.support import CONFIG, ROOT
 
 PIECES = (
@@ -57,7 +57,7 @@ def run(cases: int, seed: int) -> Report:
 
 
 def examples() -> list[str]:
-    return [CONFIG, *(kind.label_config() for kind in KINDS.values()), *_files()]
+    return [CONFIG, *(kind.label_config() for kind in ALL_KINDS.values()), *_files()]
 
 
 def _files() -> Iterator[str]:

@@ -14,7 +14,7 @@ from backend.labelstudio import label_renames, tags
 from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
 from tests.drawings import SIZE
 from tests.fuzz import Report, measure
-from tests.kinds import KINDS
+from tests.kinds import ALL_KINDS
 
 NUMBERS = (0, -0.0, -1, 1, 50, 100, 100.0001, 1e-320, 1e308, -1e308, 1e17, math.nan, math.inf, 2**63, 2**5000)
 TEXTS = (
@@ -67,7 +67,7 @@ def run(cases: int, seed: int) -> Report:
 
 def _examples() -> list[tuple[ControlTag, list[Json]]]:
     examples = []
-    for kind in KINDS.values():
+    for kind in ALL_KINDS.values():
         tag = kind.tag()
         examples.append((tag, kind.annotate(tag, _shapes(tag))))
     return examples

@@ -32,9 +32,12 @@ class Tag:
     # Yields training labels, empty regions, and the reasons why other items are not learned.
     read: Callable[[ControlTag, Result], Iterable[LabeledBox | EmptyRegion | str]]
     task: Callable[[Mapping[str, str]], YoloTask]  # from the tag's attributes
+    # Yields what its regions teach another tag of the same image that has their labels.
+    lend: Callable[[ControlTag, Result], Iterable[LabeledBox | EmptyRegion | str]] = lambda *_: ()
     multiple: Callable[[Mapping[str, str]], bool] = lambda _: False  # whether an image may have several labels
     label_tag: str = "Label"  # the kind of tag inside it that defines a label
     labels_beside: str = ""  # another tag of the same object that contains the labels instead, e.g. "Labels"
+    masks: bool = False  # its regions are masks of pixels, not shapes in percent of the image
     tree: bool = False  # label tags are nested, and a label is the path to one of them
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> allowed values
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> its maximum, from 0
@@ -107,11 +110,11 @@ def unreadable(tag: ControlTag, result: Result, size: tuple[float, float] | None
 def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bool:
     """Return whether a result belongs to another label config or image, so that missing regions mean nothing."""
     items = [item for item in result if isinstance(item, Mapping)]
-    parts = list(get(tag.kind).read(tag, items))
+    parts = list(_parts(tag, items))
     return any(
         (
             *foreign_regions.control_problems(tag, items, alone=not parts),
-            *foreign_regions.size_problems(tag, items, *size),
+            *foreign_regions.size_problems(tag, items, *size, exact=get(tag.kind).masks),
         )
     )
 
@@ -126,14 +129,21 @@ def _read(
     """
     items = list(result)
     regions = [item for item in items if isinstance(item, Mapping)]
-    parts = list(get(tag.kind).read(tag, regions))
+    parts = list(_parts(tag, regions))
     yield from parts
     yield from foreign_regions.control_problems(tag, regions, alone=not parts)
     if size is not None:
-        yield from foreign_regions.size_problems(tag, regions, *size)
+        yield from foreign_regions.size_problems(tag, regions, *size, exact=get(tag.kind).masks)
     yield from (
         f"{spelled(item)} is in its result, and is not a region" for item in items if not isinstance(item, Mapping)
     )
+
+
+def _parts(tag: ControlTag, items: Sequence[Mapping[str, Any]]) -> Iterator[LabeledBox | EmptyRegion | str]:
+    """Yield what a tag reads in the regions of a result, and what other tags' regions teach it."""
+    yield from get(tag.kind).read(tag, items)
+    if tag.task not in ("classify", "pose") and not tag.frame_rate:
+        yield from (part for other in registry().values() for part in other.lend(tag, items))
 
 
 def answer_options(tag: ControlTag) -> VideoOptions:

@@ -8,7 +8,7 @@ from typing import Any
 from backend.errors import RegionError
 from backend.geometry import brush_rle, masks
 from backend.geometry.coordinates import ring_hull
-from backend.labelstudio import ellipses, regions
+from backend.labelstudio import regions
 from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
@@ -41,9 +41,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
 
     All parts of a region are one object. The outline encloses exactly the painted pixels.
     """
-    items = list(result)
-    yield from regions.read(tag, items, shape_of)
-    yield from ellipses.read(tag, items)
+    yield from regions.read(tag, result, shape_of)
 
 
 def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
@@ -80,5 +78,6 @@ TAG = Tag(
     encode=encode,
     read=read,
     task=_task,
+    masks=True,
     attributes={"model_semantic": (*FALSE, *TRUE)},
 )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
-from backend.labelstudio import ellipses, regions
+from backend.labelstudio import regions
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, Ring
 
@@ -50,7 +50,6 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
             parts.setdefault(top, []).append(item)
     wholes = [item for item, top in zip(polygons, tops, strict=True) if top == _id(item)]
     yield from regions.read(tag, wholes, partial(_shape, parts))
-    yield from ellipses.read(tag, items)
 
 
 def _points(prediction: Prediction, row: int) -> list[list[float]]:

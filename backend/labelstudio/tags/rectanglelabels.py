@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
-from backend.labelstudio import ellipses, regions
+from backend.labelstudio import regions
 from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
@@ -40,11 +40,9 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
     """Yield a training box for each label of each region of this tag, or why a region gives none.
 
     Boxes are clipped to the image. A rotated region becomes the upright box around it, with its corners as the outline
-    where the tag learns rotated boxes.
+    where the tag learns more than upright boxes.
     """
-    items = list(result)
-    yield from regions.read(tag, items, partial(_shape, tag.task == "obb"))
-    yield from ellipses.read(tag, items)
+    yield from regions.read(tag, result, partial(_shape, tag.task != "detect"))
 
 
 def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, Any]:
@@ -117,7 +115,8 @@ def _rotated(box: coordinates.Box, rotation: float, size: tuple[float, float]) -
     return LabeledBox("", coordinates.ring_hull(inside), outline=(corners,))
 
 
-def _task(attributes: Mapping[str, str]) -> YoloTask:
+def task_of(attributes: Mapping[str, str]) -> YoloTask:
+    """Return the task of a tag's models: "obb" for one that learns angles."""
     return "obb" if is_true(attributes, "model_obb", default=False) else "detect"
 
 
@@ -126,6 +125,6 @@ TAG = Tag(
     object_name="Image",
     encode=encode,
     read=read,
-    task=_task,
+    task=task_of,
     attributes={"model_obb": (*FALSE, *TRUE)},
 )

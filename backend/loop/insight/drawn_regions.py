@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from backend.labelstudio import tags
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
@@ -29,7 +30,7 @@ def drawn(
     settings = context.project_settings(record)
     if prediction.tracks is not None:
         return in_frame(model, prediction, shown_frame(prediction))
-    if model.tag.kind == "brushlabels":
+    if tags.get(model.tag.kind).masks:
         return outlines(model, prediction, settings.model_score_threshold)
     regions = push.encode(settings, [model], task_id, [prediction])
     return tuple(region.as_json() for region in regions)

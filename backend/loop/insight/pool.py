@@ -175,7 +175,7 @@ def _balance(
     labels, predicted = Counter[str](), Counter[str]()
     for effort in counted(log):
         for entry in effort.labels:
-            if entry.tag == tag.from_name:
+            if entry.tag == tag.label_holder:
                 labels[renames.get(entry.label, entry.label)] += entry.count
     if drawn is not None:
         for name, count in zip(drawn.names, drawn.pool_counts.tolist(), strict=False):

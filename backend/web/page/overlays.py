@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.labelstudio.regions import id_of
 from backend.types import Json
+
+_LABELS = "labels"  # the type of the entry that names a shape, where that has no labels of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,11 @@ def overlay(result: Sequence[Json], colours: Mapping[str, str], kind: str = "") 
     """
     shapes: list[Shape] = []
     whole: list[str] = []
+    named = {id_of(region.get("id")) for region in result if region.get("type") == _LABELS} - {""}
     for region in result:
         value, region_kind = region.get("value", {}), str(region.get("type", ""))
+        if region_kind != _LABELS and id_of(region.get("id")) in named:
+            continue  # the entry with the labels has the shape too
         if region_kind in ("choices", "taxonomy"):
             whole += _texts(value.get(region_kind, ()))
             continue

@@ -21,6 +21,10 @@ from tests.support import CONFIG, TWO_TAGS, model_for, publish
 
 COUNT = 40
 LABELED = 4  # the first tasks
+SPLIT = (
+    '<View><Image name="image" value="$image"/><Labels name="names" toName="image"><Label value="cat"/>'
+    '<Label value="dog"/></Labels><Rectangle name="label" toName="image"/></View>'
+)
 
 
 def predicted(row: int, boxes: int = 2) -> Prediction:
@@ -119,6 +123,13 @@ def test_labels_since_the_map_was_drawn_count(served: Context) -> None:
     assert view.counts["labeled"] == 2
     assert view.counts["next"] == 5, "the batch moves on"
     assert [(row.label, row.labels, row.predicted) for row in view.balance] == [("cat", 0, 35), ("dog", 2, 35)]
+
+
+def test_labels_beside_a_shape_tag_count_for_it(served: Context) -> None:
+    served.store.save_project(ProjectRecord(7, SPLIT, "", "", "", ""))
+    made = AnnotationEffort(1, 4, 1, 3.0, 1, False, False, 0, 0, 0, 0, 2, labels=(LabelCount("names", "dog", 2),))
+    served.store.state.save_effort(7, EffortLog({4: "1 today"}, (made,)))
+    assert [(row.label, row.labels) for row in pool.view(served, 7).balance] == [("cat", 0), ("dog", 2)]
 
 
 def test_groups_and_odd_images_are_listed(served: Context) -> None:

@@ -39,3 +39,11 @@ def test_choices_belong_to_the_whole_picture() -> None:
 @pytest.mark.parametrize("value", [{}, {"x": "a", "y": 1, "width": 1, "height": 1}, {"points": [[1]]}, {"points": 3}])
 def test_a_region_that_cannot_be_drawn_is_left_out(value: Json) -> None:
     assert overlay([{"type": "rectanglelabels", "value": value}], COLOURS).shapes == ()
+
+
+def test_two_entries_of_one_id_are_one_shape() -> None:
+    shape = {"id": "r", "type": "rectangle", "value": {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}}
+    labels = {**shape, "type": "labels", "value": {**shape["value"], "labels": ["cat"]}}  # type: ignore[dict-item]
+    for result in ([shape, labels], [labels, shape]):
+        (drawn,) = overlay(result, COLOURS).shapes
+        assert (drawn.label, drawn.colour) == ("cat", "#ff0000")

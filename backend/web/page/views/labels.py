@@ -56,7 +56,7 @@ def read(visit: Visit) -> Labels:
 
 def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:
     issue, colours = suspect.issue, visit.colours
-    drawn = overlay(_of_tag(suspect.drawn or (), visit.tag.from_name), colours, "annotator")
+    drawn = overlay(_of_tag(suspect.drawn or (), visit.tag.label_holder), colours, "annotator")
     predicted = overlay(suspect.predicted, colours, "model")
     shapes = [*drawn.shapes, *predicted.shapes]
     if issue.box is not None and issue.box != _WHOLE:

@@ -1,0 +1,106 @@
+"""The split form: a tag such as Rectangle draws a shape, and the Labels beside it say what the shape shows.
+
+Label Studio stores a region of this form as two entries of one id: one of the shape tag, whose type is the shape, and
+one of the Labels, whose type is "labels". Both carry the whole shape. A shape tag reads and answers as the tag that
+draws the same shape and has labels of its own, e.g. RectangleLabels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from backend.geometry import coordinates
+from backend.labelstudio import foreign_regions, regions
+from backend.labelstudio.regions import Item
+from backend.labelstudio.tags import Result, Tag
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region
+
+LABELS = "labels"  # type of the entries that carry labels, and the key of the labels in their values
+BOXED = "outlines of another shape tag learned as the boxes around them"
+_CORNERS = 4  # of a rotated box
+
+
+def split(whole: Tag, name: str) -> Tag:
+    """Return the tag of a name that draws as `whole` does, and takes its labels from the Labels beside it."""
+    kind = name.lower()
+    return replace(
+        whole,
+        name=name,
+        labels_beside="Labels",
+        encode=partial(_encode, whole),
+        read=partial(_read, whole),
+        lend=partial(_lend, whole, kind),
+    )
+
+
+def _encode(
+    whole: Tag, tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
+) -> tuple[Region, ...]:
+    """Return each region of `whole` as two entries of one id, the shape first, as Label Studio's editor writes them."""
+    encoded = whole.encode(replace(tag, kind=whole.kind), prediction, classes, threshold, key)
+    return tuple(entry for region in encoded for entry in _parted(whole, tag, region))
+
+
+def _parted(whole: Tag, tag: ControlTag, region: Region) -> Iterator[Region]:
+    shape = {name: part for name, part in region.value.items() if name != whole.kind}
+    yield replace(region, kind=tag.kind, value=shape)
+    value = {**shape, LABELS: region.value[whole.kind]}
+    yield replace(region, kind=LABELS, from_name=tag.labels_from, value=value)
+
+
+def _read(whole: Tag, tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
+    """Yield what `whole` reads in the joined entries, and why labels without a shape are not learned."""
+    items = list(result)
+    labels = _labels(tag, items)
+    own = (item for item in items if item.get("from_name") == tag.from_name and item.get("type") == tag.kind)
+    yield from whole.read(replace(tag, kind=whole.kind), _joined(whole, tag, own, labels))
+    drawn = {regions.id_of(item.get("id")) for item in items if item.get("type") in foreign_regions.SHAPES - {LABELS}}
+    for name in labels.keys() - drawn:
+        yield f"region {name!r:.80} has labels and no shape: delete it, and draw it again"
+
+
+def _lend(whole: Tag, kind: str, tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
+    """Yield what the shapes of other tags with the same Labels teach a tag."""
+    if not tag.labels_from:
+        return
+    items = list(result)
+    labels = _labels(tag, items)
+    named = {regions.id_of(item.get("id")) for item in items if item.get("type") == LABELS}
+    others = (item for item in items if item.get("type") == kind and item.get("from_name") != tag.from_name)
+    ours = (
+        item
+        for item in others
+        if item.get("to_name") == tag.to_name
+        and (regions.id_of(item.get("id")) in labels or regions.id_of(item.get("id")) not in named)
+    )
+    for part in whole.read(replace(tag, kind=whole.kind), _joined(whole, tag, ours, labels)):
+        yield _adapted(tag, part) if isinstance(part, LabeledBox) else part
+
+
+def _adapted(tag: ControlTag, box: LabeledBox) -> LabeledBox:
+    """Return a shape of another tag as the tag's models learn it."""
+    if tag.task == "detect" and box.outline:
+        return replace(box, outline=(), note=BOXED)
+    if tag.task == "obb" and [len(ring) for ring in box.outline] != [_CORNERS]:
+        return replace(box, outline=(coordinates.upright_corners(box.xywh),), note=BOXED)
+    return box
+
+
+def _labels(tag: ControlTag, items: Iterable[Item]) -> Mapping[str, list[object]]:
+    """Return region id -> the labels that the tag's Labels give to it."""
+    return {
+        regions.id_of(item.get("id")): regions.labels_of(item, LABELS)
+        for item in items
+        if item.get("from_name") == tag.labels_from and item.get("type") == LABELS
+    }
+
+
+def _joined(whole: Tag, tag: ControlTag, shapes: Iterable[Item], labels: Mapping[str, list[object]]) -> Iterator[Item]:
+    """Yield shapes as entries of `whole` of the tag's name, with their labels."""
+    for item in shapes:
+        value = item.get("value")
+        named = {whole.kind: labels.get(regions.id_of(item.get("id")), [])}
+        shape = value if isinstance(value, Mapping) else {}
+        yield {**item, "from_name": tag.from_name, "type": whole.kind, "value": {**shape, **named}}

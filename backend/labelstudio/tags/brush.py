@@ -1,0 +1,8 @@
+"""Brush on an Image, with the labels of the Labels beside it: masks, stored in the split form."""
+
+from __future__ import annotations
+
+from backend.labelstudio.split_form import split
+from backend.labelstudio.tags import brushlabels
+
+TAG = split(brushlabels.TAG, "Brush")

@@ -1,0 +1,8 @@
+"""Ellipse on an Image, with the labels of the Labels beside it: ellipses, stored in the split form."""
+
+from __future__ import annotations
+
+from backend.labelstudio.split_form import split
+from backend.labelstudio.tags import ellipselabels
+
+TAG = split(ellipselabels.TAG, "Ellipse")

@@ -1,0 +1,8 @@
+"""Rectangle on an Image, with the labels of the Labels beside it: boxes, stored in the split form."""
+
+from __future__ import annotations
+
+from backend.labelstudio.split_form import split
+from backend.labelstudio.tags import rectanglelabels
+
+TAG = split(rectanglelabels.TAG, "Rectangle")

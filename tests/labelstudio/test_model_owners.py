@@ -1,0 +1,128 @@
+"""Several tools for the same objects: one model learns what all of them drew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backend.labelstudio import label_config, split_form, tags
+from backend.labelstudio.tags import ellipselabels
+from backend.types import ControlTag, Json
+from tests.drawings import SIZE
+
+IMAGE = '<Image name="image" value="$image"/>'
+NAMES = '<Label value="cat"/><Label value="dog"/>'
+LABELS = f'<Labels name="names" toName="image">{NAMES}</Labels>'
+TOOLS = ("Rectangle", "Polygon", "Ellipse", "Brush")
+
+
+def config(*controls: str) -> str:
+    return f"<View>{IMAGE}{''.join(controls)}</View>"
+
+
+def tools(*names: str, **attributes: str) -> str:
+    more = {name: attributes.get(name, "") for name in names}
+    return "".join(f'<{name} name="{name.lower()}" toName="image" {more[name]}/>' for name in names)
+
+
+def test_the_first_of_several_tools_has_the_model_and_the_others_are_told() -> None:
+    text = config(LABELS, tools("Polygon", "Rectangle", "Brush"))
+    (tag,) = label_config.parse(text)
+    assert (tag.from_name, tag.task, tag.labels) == ("polygon", "segment", ("cat", "dog"))
+    first, second = label_config.warnings(text)
+    assert first == (
+        'Rectangle "rectangle" has no model of its own: Polygon "polygon" has the same labels, and learns what '
+        'Rectangle "rectangle" drew. Fix: to be answered as Rectangle "rectangle" instead, set model_skip="true" on '
+        'Polygon "polygon"'
+    )
+    assert second.startswith('Brush "brush" has no model of its own: Polygon "polygon" ')
+
+
+def test_a_skipped_tool_leaves_the_model_to_the_next_one() -> None:
+    (tag,) = label_config.parse(config(LABELS, tools("Rectangle", "Polygon", Rectangle='model_skip="true"')))
+    assert tag.from_name == "polygon"
+
+
+def test_tools_of_another_image_and_tags_with_labels_of_their_own_have_their_models() -> None:
+    second = '<Image name="b" value="$b"/><Labels name="l2" toName="b"><Label value="x"/></Labels>'
+    rest = f'<Rectangle name="r2" toName="b"/><RectangleLabels name="own" toName="image">{NAMES}</RectangleLabels>'
+    parsed = label_config.parse(config(LABELS, tools("Rectangle"), second, rest))
+    assert [(tag.from_name, tag.labels) for tag in parsed] == [
+        ("rectangle", ("cat", "dog")),
+        ("r2", ("x",)),
+        ("own", ("cat", "dog")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "owning"), [(NAMES, ["boxes"]), ('<Label value="cat"/>', ["boxes"]), ('<Label value="owl"/>', None)]
+)
+def test_ellipses_have_a_model_if_no_other_tag_has_all_their_labels(labels: str, owning: list[str] | None) -> None:
+    round_ones = f'<EllipseLabels name="round" toName="image">{labels}</EllipseLabels>'
+    text = config(round_ones, f'<RectangleLabels name="boxes" toName="image">{NAMES}</RectangleLabels>')
+    assert [tag.from_name for tag in label_config.parse(text)] == (owning or ["round", "boxes"])
+    assert len(label_config.warnings(text)) == (owning is not None)
+
+
+# What a tool learns of the others
+
+SHAPES: dict[str, Json] = {
+    "Rectangle": {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0},
+    "Polygon": {"points": [[25, 25], [75, 25], [75, 75], [50, 75], [25, 75]], "closed": True},
+    "Ellipse": {"x": 50, "y": 50, "radiusX": 25, "radiusY": 25, "rotation": 0},
+}
+
+
+def drawn(tool: str, label: str = "cat", name: str = "r1") -> list[Json]:
+    """Return the two entries of a region over the middle of the image."""
+    size = {"original_width": SIZE[0], "original_height": SIZE[1]}
+    entry = {"id": name, "to_name": "image", "from_name": tool.lower(), "type": tool.lower(), "value": SHAPES[tool]}
+    labels = {"from_name": "names", "type": "labels", "value": SHAPES[tool] | {"labels": [label]}}
+    return [entry | size, entry | size | labels]
+
+
+def control(tool: str, attributes: str = "") -> ControlTag:
+    others = tools(*(name for name in TOOLS if name != tool))
+    return label_config.parse(config(LABELS, tools(tool, **{tool: attributes}), others))[0]
+
+
+@pytest.mark.parametrize("tool", SHAPES)
+def test_a_tag_of_boxes_learns_the_box_around_each_shape(tool: str) -> None:
+    (box,) = tags.decode(control("Rectangle"), drawn(tool))
+    assert (box.label, box.outline) == ("cat", ())
+    assert box.xywh == pytest.approx((0.5, 0.5, 0.5, 0.5), abs=1e-3)
+    notes = {"Rectangle": "", "Polygon": split_form.BOXED, "Ellipse": ellipselabels.BOXED}
+    assert box.note == notes[tool]
+
+
+@pytest.mark.parametrize("tool", SHAPES)
+def test_a_tag_of_rotated_boxes_learns_four_corners(tool: str) -> None:
+    (box,) = tags.decode(control("Rectangle", 'model_obb="true"'), drawn(tool))
+    np.testing.assert_allclose(box.outline, [[(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)]], atol=1e-9)
+
+
+@pytest.mark.parametrize("tool", SHAPES)
+@pytest.mark.parametrize("of_tag", ["Polygon", "Brush"])
+def test_a_tag_of_outlines_learns_an_outline(of_tag: str, tool: str) -> None:
+    (box,) = tags.decode(control(of_tag), drawn(tool))
+    (ring,) = box.outline
+    assert len(ring) == {"Rectangle": 4, "Polygon": 5, "Ellipse": 64}[tool]
+    assert box.xywh == pytest.approx((0.5, 0.5, 0.5, 0.5), abs=1e-3)
+
+
+def test_the_shapes_of_all_tools_are_learned_together_and_nothing_is_learned_twice() -> None:
+    result = [entry for tool in SHAPES for entry in drawn(tool, "dog", tool)]
+    assert [box.label for box in tags.decode(control("Rectangle"), result)] == ["dog"] * 3
+
+
+def test_a_shape_without_a_label_and_a_label_without_a_shape_are_told() -> None:
+    tag = control("Rectangle")
+    for tool in SHAPES:
+        shape, labels = drawn(tool)
+        assert tags.unreadable(tag, [shape]) == ("region r1 has no label",)
+        assert tags.unreadable(tag, [labels]) == ("region 'r1' has labels and no shape: delete it, and draw it again",)
+
+
+def test_shapes_that_another_labels_names_are_left_alone() -> None:
+    shape, labels = drawn("Polygon")
+    assert tags.read(control("Rectangle"), [shape, labels | {"from_name": "others"}]).boxes == ()
