@@ -62,6 +62,26 @@ def trace(mask: BoolArray) -> tuple[_Points, ...]:
     return tuple((ring - 1) / 2 + (columns.start, rows.start) for ring in rings)
 
 
+def coarse_trace(mask: BoolArray, side: int, most: int) -> tuple[_Points, ...]:
+    """Return rings around a mask on a coarse grid of at most `side` cells a side, with at most `most` points.
+
+    A cell is inside if one of its pixels is, so a thin stroke stays visible. Rings are in pixels of the mask. If they
+    have too many points, the cells grow until they have not.
+
+    >>> [ring.tolist() for ring in coarse_trace(np.ones((2, 4), np.bool_), side=2, most=9)]
+    [[[0.0, 1.0], [1.0, 2.0], [3.0, 2.0], [4.0, 1.0], [3.0, 0.0], [1.0, 0.0]]]
+    """
+    longest = max(mask.shape)
+    cell = max(1, -(-longest // side))
+    while True:
+        rows, columns = (np.arange(0, length, cell) for length in mask.shape)
+        cells = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
+        rings = tuple(np.minimum(ring * cell, mask.shape[::-1]) for ring in trace(cells))
+        if sum(map(len, rings)) <= most or cell >= longest:
+            return rings
+        cell *= 2
+
+
 def effort(mask: BoolArray) -> tuple[int, int]:
     """Return how much work `trace` has with a mask: the pixels of its bounding box, and the edges in the box's rows.
 

@@ -249,7 +249,7 @@ def test_labels_show_both_boxes_and_survive_an_outage_of_label_studio(site: Site
         page.goto(site.address("labels"))
         expect(page.locator("article.tile")).to_have_count(3)
         for kind in ("annotator", "model", "suspect"):
-            expect(page.locator(f"article.tile >> nth=0 >> polygon.{kind}")).to_have_count(1)
+            expect(page.locator(f"article.tile >> nth=0 >> path.{kind}")).to_have_count(1)
         expect(page.get_by_text("raise MAX_MEDIA_MB")).to_be_visible()
         expect(page.get_by_text("0.875")).to_be_visible()
     away = site.context.settings.model_copy(update={"label_studio_url": "http://127.0.0.1:9"})

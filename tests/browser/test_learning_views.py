@@ -98,7 +98,7 @@ def test_is_it_learning_shows_curves_truth_and_wrong_answers_as_pictures(site: S
         picture = tiles.first.locator("img")
         expect(picture).to_be_visible()
         picture.evaluate("image => image.decode()")  # fails for a picture that cannot be shown
-        assert tiles.first.locator("polygon").count() >= 1
+        assert tiles.first.locator("path").count() >= 1
         assert page.locator("main b").count() == 0  # the label's HTML is text
 
 

@@ -77,7 +77,7 @@ def test_the_first_task_is_label_studios_and_pins_change_it(
         picture = first.locator("img")
         picture.scroll_into_view_if_needed()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-        assert first.locator("polygon").count() > 0
+        assert first.locator("path").count() > 0
 
         page.locator("article.tile").last.get_by_role("button", name="To the front").click()
         expect(page.locator(".notice")).to_contain_text("is at the front of the queue now")

@@ -1,15 +1,18 @@
-"""The regions of a prediction as a page draws them: those of Label Studio, and of a video those in one frame."""
+"""What a page draws of a prediction: the regions of Label Studio, and of a video those in one frame."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from backend.labelstudio import tags
+from backend.labelstudio import regions, tags
+from backend.labelstudio.region_outlines import Drawing, drawing, outline
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
-from backend.types import BoolArray, Json, Prediction, Tracks
+from backend.types import BoolArray, Prediction, Tracks
 
 
 def shown_frame(prediction: Prediction | None) -> int:
@@ -23,32 +26,48 @@ def shown_frame(prediction: Prediction | None) -> int:
 
 def drawn(
     context: Context, record: ProjectRecord, model: ServedModel, task_id: int, prediction: Prediction | None
-) -> tuple[Json, ...]:
-    """Return the regions of a model's prediction; a mask becomes its outline, a video the boxes of `shown_frame`."""
+) -> Drawing:
+    """Return what is drawn of a model's prediction; of a video the boxes of `shown_frame`."""
     if prediction is None:
-        return ()
+        return Drawing()
     settings = context.project_settings(record)
     if prediction.tracks is not None:
         return in_frame(model, prediction, shown_frame(prediction))
     if tags.get(model.tag.kind).masks:
         return outlines(model, prediction, settings.model_score_threshold)
-    regions = push.encode(settings, [model], task_id, [prediction])
-    return tuple(region.as_json() for region in regions)
+    return drawing(region.as_json() for region in push.encode(settings, [model], task_id, [prediction]))
 
 
-def in_frame(model: ServedModel, prediction: Prediction, frame: int) -> tuple[Json, ...]:
+def in_frame(model: ServedModel, prediction: Prediction, frame: int) -> Drawing:
     """Return the boxes of a video in a frame: of each object that is visible then, the box of the nearest key frame."""
     if prediction.tracks is None:
-        return ()
-    rows = _nearest(prediction.tracks, frame)
-    size = np.array([prediction.width, prediction.height] * 2, dtype=np.float64)
-    regions = []
-    for row in np.flatnonzero(rows).tolist():
-        x1, y1, x2, y2 = (prediction.boxes[row] / size * 100).tolist()
-        label = model.classes[int(prediction.class_probs[row].argmax())]
-        value = {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1, "rotation": 0, "rectanglelabels": [label]}
-        regions.append(_region("rectanglelabels", value, float(prediction.confidence[row]), prediction))
-    return tuple(regions)
+        return Drawing()
+    rows = np.flatnonzero(_nearest(prediction.tracks, frame)).tolist()
+    labels = [model.classes[int(prediction.class_probs[row].argmax())] for row in rows]
+    return _drawing(prediction, zip(rows, labels, strict=True))
+
+
+def outlines(model: ServedModel, prediction: Prediction, threshold: float) -> Drawing:
+    """Return the masks that become brush regions, by the outlines that the model predicted.
+
+    This saves a mask of the picture's size for each object, see `brushlabels.encode`.
+    """
+    return _drawing(prediction, regions.shown_rows(model.tag, prediction, model.classes, threshold), painted=True)
+
+
+def _drawing(prediction: Prediction, objects: Iterable[tuple[int, str]], *, painted: bool = False) -> Drawing:
+    """Return objects of a prediction, each with its row and its label."""
+    to_percent = 100 / np.array([prediction.width, prediction.height])
+    outlined = (
+        outline(
+            [ring * to_percent for ring in regions.rings(prediction, row)],
+            label,
+            float(prediction.confidence[row]),
+            painted=painted,
+        )
+        for row, label in objects
+    )
+    return Drawing(tuple(outlined))
 
 
 def _nearest(tracks: Tracks, frame: int) -> BoolArray:
@@ -56,27 +75,3 @@ def _nearest(tracks: Tracks, frame: int) -> BoolArray:
     distance = np.abs(tracks.frames - frame)
     nearest = np.array([distance[tracks.objects == number].min() for number in tracks.objects.tolist()], dtype=np.int64)
     return np.asarray(distance == nearest) & tracks.enabled.astype(np.bool_)
-
-
-def outlines(model: ServedModel, prediction: Prediction, lowest: float) -> tuple[Json, ...]:
-    """Return the outlines of masks with at least the confidence `lowest` as polygons; a hole is a polygon too."""
-    size = np.array([prediction.width, prediction.height], dtype=np.float64)
-    regions = []
-    for row, outline in enumerate(prediction.outlines or ()):
-        if prediction.confidence[row] < lowest:
-            continue
-        label = model.classes[int(prediction.class_probs[row].argmax())]
-        for ring in outline:
-            value = {"points": (ring / size * 100).tolist(), "polygonlabels": [label]}
-            regions.append(_region("polygonlabels", value, float(prediction.confidence[row]), prediction))
-    return tuple(regions)
-
-
-def _region(kind: str, value: Json, score: float, prediction: Prediction) -> Json:
-    return {
-        "type": kind,
-        "value": value,
-        "score": score,
-        "original_width": prediction.width,
-        "original_height": prediction.height,
-    }

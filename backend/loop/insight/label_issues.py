@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from backend.errors import LabelStudioError
 from backend.evaluation.annotators import TagAgreement, of_tag
 from backend.evaluation.label_quality import LabelIssue, suspicious
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.labelstudio.region_outlines import Drawing, drawing
 from backend.loop.context import Context
-from backend.loop.scoring.push import encode
+from backend.loop.insight.drawn_regions import drawn
 from backend.loop.served_models import ServedModel, models_for, name_of, require_project, serving_number
 from backend.store.store import ProjectRecord
-from backend.types import AnnotatedTask, ControlTag, Json
+from backend.types import AnnotatedTask, ControlTag
 
 PER_PAGE = 12
 LISTED = 12  # tasks of a reason, and tasks on which people disagree
@@ -34,8 +34,8 @@ class Suspect:
     """One label that looks wrong, with what is drawn over the picture."""
 
     issue: LabelIssue
-    drawn: tuple[Mapping[str, Any], ...] | None  # the annotator's regions; None: Label Studio did not answer
-    predicted: tuple[Json, ...]  # the model's regions
+    annotated: Drawing | None  # the annotator's regions; None: Label Studio did not answer
+    predicted: Drawing  # the model's regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +117,31 @@ def _suspects(
             issue.updated_at,
         )
         if annotated is None or unchanged:
-            suspects.append(Suspect(issue, task.result if task else None, predicted.get(issue.task_id, ())))
+            suspects.append(
+                Suspect(issue, _annotated(tag, task) if task else None, predicted.get(issue.task_id, Drawing()))
+            )
     return tuple(suspects), error
+
+
+def _annotated(tag: ControlTag, task: AnnotatedTask) -> Drawing:
+    """Return the annotator's regions of a tag; an import may hold items that are no regions."""
+    names = {tag.label_holder, tag.parent}
+    return drawing(item for item in task.result if isinstance(item, Mapping) and item.get("from_name") in names)
 
 
 def _predicted(
     context: Context, record: ProjectRecord, tag: ControlTag, issues: Iterable[LabelIssue]
-) -> dict[int, tuple[Json, ...]]:
+) -> dict[int, Drawing]:
     """Return the served model's regions of each task, from the stored predictions."""
     model = _model(context, record, tag)
     if model is None:
         return {}
-    settings, ids = context.project_settings(record), [issue.task_id for issue in issues]
-    regions: dict[int, tuple[Json, ...]] = {}
+    ids, drawings = [issue.task_id for issue in issues], dict[int, Drawing]()
     for labeled in (False, True):  # the prediction made since a task was labeled replaces that of the pool
         stored = context.store.pools.predictions(model.project_id, model.number, ids, labeled=labeled, tag=model.key)
         for task_id, prediction in stored:
-            shown = encode(settings, [model], task_id, [prediction])
-            regions[task_id] = tuple(region.as_json() for region in shown)
-    return regions
+            drawings[task_id] = drawn(context, record, model, task_id, prediction)
+    return drawings
 
 
 def _model(context: Context, record: ProjectRecord, tag: ControlTag) -> ServedModel | None:

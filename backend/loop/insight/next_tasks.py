@@ -13,6 +13,7 @@ from backend.acquisition.aggregation import pool_of
 from backend.errors import ModelError, NotFoundError
 from backend.evaluation.calibration import calibrated
 from backend.labelstudio.client.connection import UNLABELED
+from backend.labelstudio.region_outlines import Drawing
 from backend.loop.context import Context
 from backend.loop.insight import reasons
 from backend.loop.insight.drawn_regions import drawn, shown_frame
@@ -22,7 +23,7 @@ from backend.loop.served_models import ServedModel, models_for, require_project,
 from backend.sampling.order_agreement import OrderAgreement, agreement
 from backend.sampling.pins import Pins, pinned
 from backend.store.shard_codec import SHARD_TASKS
-from backend.types import ControlTag, IntArray, Json, Prediction, Ranking, Task
+from backend.types import ControlTag, IntArray, Prediction, Ranking, Task
 
 SHOWN = 24
 _AHEAD = 100  # tasks that are asked for at once: some of those in the order are labeled by now
@@ -38,7 +39,7 @@ class NextTask:
     score: float | None  # in Label Studio; None in the order of another strategy
     pinned: str  # "front", "back" or ""
     reasons: tuple[str, ...]
-    regions: tuple[Json, ...]  # of the chosen tag, as Label Studio stores regions
+    drawing: Drawing  # the regions of the chosen tag
     frame: int  # of a video, from 1; 0: an image
 
 
@@ -88,7 +89,7 @@ def next_tasks(context: Context, project_id: int, tag: ControlTag, strategy: str
                 score=scores.get(task.id),
                 pinned=placing.pinned,
                 reasons=tuple(texts),
-                regions=drawn(context, record, model, task.id, prediction),
+                drawing=drawn(context, record, model, task.id, prediction),
                 frame=shown_frame(prediction),
             )
             for place, (task, prediction, (placing, texts)) in enumerate(zip(tasks, predictions, why, strict=True), 1)

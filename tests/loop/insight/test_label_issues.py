@@ -11,6 +11,7 @@ from backend.evaluation.annotators import TaskAgreement
 from backend.evaluation.effort import EffortLog
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio import label_config
+from backend.labelstudio.region_outlines import Drawing
 from backend.loop.context import Context
 from backend.loop.insight import label_issues
 from backend.store.shard_codec import PoolShard
@@ -45,9 +46,9 @@ def test_while_label_studio_is_down_the_lists_are_there(reviewed: Context) -> No
     assert (view.count, view.judged, view.page, view.pages) == (30, 31, 1, 3)
     assert "LABEL_STUDIO_URL" in view.studio_error
     assert [suspect.issue.task_id for suspect in view.suspects] == list(range(1, 13))
-    assert view.suspects[0].drawn is None
-    assert [region["value"]["x"] for region in view.suspects[0].predicted] == [25.0]
-    assert view.suspects[1].predicted == ()
+    assert view.suspects[0].annotated is None
+    assert [shown.rings[0][0, 0] for shown in view.suspects[0].predicted.outlines] == [25.0]
+    assert view.suspects[1].predicted == Drawing()
 
 
 @pytest.mark.parametrize(("page", "shown"), [(3, 3), (99, 3), (0, 1), (-5, 1)])

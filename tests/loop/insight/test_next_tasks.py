@@ -35,7 +35,7 @@ def test_labeled_tasks_leave_the_list_and_late_ones_say_so(studio: Studio) -> No
     before = next_tasks(studio.context, studio.project, TAG)
     assert [task.place for task in before.tasks] == [1, 2, 3, 4]
     assert [task.score for task in before.tasks] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert all(task.regions and task.reasons and not task.frame for task in before.tasks)
+    assert all(task.drawing.outlines and task.reasons and not task.frame for task in before.tasks)
     studio.client.annotations.create(before.tasks[0].task_id, [])
     studio.add(4, 5)
     cycle_of(studio.context).score_new(studio.project)
@@ -75,10 +75,10 @@ def test_a_video_is_shown_at_one_frame(
     prediction = video(doubted)
     assert drawn_regions.shown_frame(prediction) == frame
     model = ServedModel(7, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", TAG, "label")
-    regions = drawn_regions.in_frame(model, prediction, frame)
-    assert [region["value"]["x"] for region in regions] == left
-    assert regions[0]["value"]["rectanglelabels"] == ["cat"]
-    assert regions[0]["value"]["width"] == 10.0
+    shown = drawn_regions.in_frame(model, prediction, frame).outlines
+    assert [float(region.rings[0][0, 0]) for region in shown] == left
+    assert shown[0].label == "cat"
+    assert float(np.ptp(shown[0].rings[0][:, 0])) == 10.0
 
 
 def test_an_image_has_no_frame() -> None:
@@ -94,5 +94,6 @@ def test_a_mask_is_drawn_as_its_outline() -> None:
     boxes = np.array([[0, 0, 5, 5]] * 2, dtype=np.float32)
     masks = Prediction(10, 10, boxes, probs, probs.max(axis=1), outlines=((square,), (square,)))
     model = ServedModel(7, 1, "yolo11n-v1", ("cat", "dog"), None, 1.0, None, 64, "cpu", TAG, "label")
-    (region,) = drawn_regions.outlines(model, masks, 0.25)
-    assert region["value"] == {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["cat"]}
+    (region,) = drawn_regions.outlines(model, masks, 0.25).outlines
+    assert region.rings[0].tolist() == [[0, 0], [50, 0], [50, 50]]
+    assert (region.label, region.painted) == ("cat", True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from backend.evaluation.label_quality import LabelIssue
+from backend.labelstudio.region_outlines import Drawing
 from backend.loop import steering
 from backend.loop.insight import label_issues
 from backend.loop.insight.label_issues import LabelsView, Suspect
@@ -56,27 +55,20 @@ def read(visit: Visit) -> Labels:
 
 def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:
     issue, colours = suspect.issue, visit.colours
-    drawn = overlay(_of_tag(suspect.drawn or (), visit.tag.label_holder), colours, "annotator")
+    drawn = overlay(suspect.annotated or Drawing(), colours, "annotator")
     predicted = overlay(suspect.predicted, colours, "model")
     shapes = [*drawn.shapes, *predicted.shapes]
     if issue.box is not None and issue.box != _WHOLE:
         shapes.append(box(issue.box, issue.label, _RED, kind="suspect"))
     sentence = _WORDS.get(issue.suspicion, "{label} looks wrong.").format(label=f"“{_isolated(issue.label)}”")
-    return SuspectTile(issue, Overlay(tuple(shapes), ()), sentence, drawn.whole, predicted.whole)
+    return SuspectTile(
+        issue, Overlay(tuple(shapes), (), drawn.undrawn + predicted.undrawn), sentence, drawn.whole, predicted.whole
+    )
 
 
 def _isolated(text: str) -> str:
     """Return a text whose direction of writing does not change that of the sentence around it."""
     return f"\u2068{text}\u2069"
-
-
-def _of_tag(result: Sequence[Mapping[str, Any]], from_name: str) -> list[dict[str, Any]]:
-    """Return the regions of a control tag; an import may hold items that are no regions."""
-    return [
-        dict(item)
-        for item in result
-        if isinstance(item, Mapping) and item.get("from_name") == from_name and isinstance(item.get("value"), Mapping)
-    ]
 
 
 def accept(visit: Visit, _jobs: Jobs, form: Form) -> str:

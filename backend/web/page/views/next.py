@@ -50,7 +50,7 @@ def read(visit: Visit) -> Next:
     tiles = tuple(
         NextTile(
             task,
-            overlay(task.regions, visit.colours, "model"),
+            overlay(task.drawing, visit.colours, "model"),
             f"{studio}/projects/{visit.project_id}/data?task={task.task_id}",
         )
         for task in (order.tasks if order else ())

@@ -43,7 +43,7 @@ def test_a_choice_is_wrong_in_words(client: httpx.Client, context: Context, clas
     publish_evaluated(context, 7, classifier, stored, metrics, task="classify")
     text = client.get("/projects/7/learning", headers=HTML).text
     assert "“\u2068cat\u2069” (0.90) instead of “\u2068dog\u2069”" in text
-    assert "<polygon" not in text
+    assert "<path" not in text
     assert "top-1" in text or "accuracy" in text
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 
 from backend.errors import LabelStudioError
+from backend.geometry import brush_rle
+from backend.labelstudio.region_outlines import drawing
 from backend.loop.context import Context
 from backend.loop.insight.next_tasks import NextTask, NextTasks
 from backend.sampling.order_agreement import OrderAgreement
@@ -26,7 +30,7 @@ def region(label: str) -> Json:
 
 
 def order(name: str = "cat", count: int = 1, *, other: bool = False) -> NextTasks:
-    task = NextTask(5, 1, None if other else 0.5, "front", (f"1 box '{name}' or nothing",), (region(name),), 0)
+    task = NextTask(5, 1, None if other else 0.5, "front", (f"1 box '{name}' or nothing",), drawing([region(name)]), 0)
     return NextTasks(
         version="yolo11n-v1",
         own="entropy",
@@ -58,6 +62,21 @@ def test_any_label_is_text(client: httpx.Client, monkeypatch: pytest.MonkeyPatch
     assert "<script>alert" not in answer.text
     assert "pinned" in answer.text
     assert "shown as 50.00%" in answer.text
+
+
+def test_a_mask_is_drawn_and_a_damaged_one_is_counted(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros((10, 10), np.bool_)
+    mask[2:8, 2:8] = True
+    painted = {"brushlabels": ["cat"], "rle": brush_rle.encode_rle(mask), "format": "rle"}
+    regions = [
+        {**region("cat"), "type": "brushlabels", "value": value} for value in (painted, {**painted, "rle": [1, 2]})
+    ]
+    shown = order()
+    show(monkeypatch, replace(shown, tasks=(replace(shown.tasks[0], drawing=drawing(regions)),)))
+    text = client.get("/projects/7/next").text
+    assert text.count('class="model mask"') == 1
+    assert "<title>cat 50%</title>" in text
+    assert "Masks that cannot be drawn here: 1" in text
 
 
 def test_an_empty_queue_says_so(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
