@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -146,14 +146,14 @@ def report_held_out(
         mistakes=worst_mistakes(pictures),
     )
     sample = TaskSample(measured.tasks, tuple(classes), measured.sample)
-    return report, HeldOutAnswers(tuple(_with_few_boxes(pictures)), sample)
+    return report, HeldOutAnswers(tuple(_without_outlines(pictures)), sample)
 
 
-def _with_few_boxes(pictures: Sequence[PictureAnswers]) -> Iterable[PictureAnswers]:
-    """Yield the pictures; those after the first MOST_PICTURES without their boxes."""
-    yield from pictures[:MOST_PICTURES]
-    for picture in pictures[MOST_PICTURES:]:
-        yield PictureAnswers(picture.task_id, picture.frame, picture.hits, picture.extra, picture.missed)
+def _without_outlines(pictures: Sequence[PictureAnswers]) -> Iterable[PictureAnswers]:
+    """Yield the pictures without the outlines of objects; those after the first MOST_PICTURES also without boxes."""
+    for place, picture in enumerate(pictures):
+        answers = picture.answers if place < MOST_PICTURES else ()
+        yield replace(picture, answers=tuple(replace(answer, outline=(), label_outline=()) for answer in answers))
 
 
 def confusion(pictures: Iterable[PictureAnswers], classes: int) -> tuple[tuple[int, ...], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,7 @@ from backend.evaluation import matching
 from backend.evaluation.agreement import SHOWN
 from backend.evaluation.matching import LEAST_IOU, Detections
 from backend.evaluation.samples import Answers, Matches, Rankings, Sample, places, summed
+from backend.evaluation.shown_outlines import ShownOutline, label_outlines, predicted_outline
 from backend.geometry.coordinates import Boxes, class_hulls, iou, label_arrays, percent_boxes, pixels_to_percent
 from backend.types import BoolArray, FloatArray, IntArray, LabeledBox, Prediction, YoloTask
 
@@ -34,6 +35,8 @@ class JudgedImage:
     matched: IntArray  # (k,) the label of its own class that a detection matches, -1 for none
     labels: IntArray  # (l,) classes, -1 for a class that the model does not have
     label_boxes: Boxes  # (l, 4)
+    outlines: Mapping[int, ShownOutline] = field(default_factory=dict)  # of rows in 0 … k − 1 that people see
+    label_outlines: tuple[ShownOutline, ...] = ()  # l, or none
 
     @property
     def name(self) -> str:
@@ -50,6 +53,8 @@ class ShownAnswer:
     confidence: float  # of the detection, 0 for a missed label
     box: PercentBox  # of the detection, of the label for a missed label
     label_box: PercentBox | None = None  # of the label that the detection covers
+    outline: ShownOutline = ()  # of what `box` is around
+    label_outline: ShownOutline = ()  # of what `label_box` is around
 
     @property
     def is_right(self) -> bool:
@@ -107,7 +112,14 @@ def judge_image(
         _, matched = matching.matched_labels(prediction, label_pixels, rows)
     kind: AnswerKind = "areas" if task == "semantic" else "choice" if task == "classify" else "objects"
     boxes, label_boxes = percent_boxes(prediction), pixels_to_percent(label_pixels, *size)
-    return JudgedImage(task_id, frame, kind, detections, boxes, matched, rows, label_boxes)
+    seen = np.flatnonzero(detections.confidence >= SHOWN).tolist() if kind != "choice" else []
+    outlines = {row: predicted_outline(prediction, row) for row in seen}
+    given_outlines = label_outlines(labels, task)
+    return JudgedImage(
+        *(task_id, frame, kind, detections, boxes, matched, rows, label_boxes),
+        outlines=outlines,
+        label_outlines=given_outlines,
+    )
 
 
 def judge_frames(probs: FloatArray, labels: BoolArray, tasks: Sequence[str], step: int = 1) -> tuple[JudgedImage, ...]:
@@ -154,7 +166,10 @@ def shown_answers(judged: JudgedImage) -> PictureAnswers:
         covers |= _confused(judged, [int(row) for row in shown if int(row) not in covers], set(covers.values()))
     answers = [_answer(judged, int(row), covers.get(int(row))) for row in shown]
     answers += [
-        ShownAnswer(NOTHING, int(judged.labels[row]), 0.0, _percent(judged.label_boxes[row]))
+        ShownAnswer(
+            *(NOTHING, int(judged.labels[row]), 0.0, _percent(judged.label_boxes[row])),
+            outline=_label_outline(judged, row),
+        )
         for row in sorted(set(range(len(judged.labels))) - set(covers.values()))
         if judged.labels[row] >= 0
     ]
@@ -176,11 +191,16 @@ def _confused(judged: JudgedImage, rows: Sequence[int], taken: set[int]) -> dict
 
 
 def _answer(judged: JudgedImage, row: int, label: int | None) -> ShownAnswer:
-    detections, box = judged.detections, _percent(judged.boxes[row])
+    detections, box, outline = judged.detections, _percent(judged.boxes[row]), judged.outlines.get(row, ())
     predicted, confidence = int(detections.classes[row]), round(float(detections.confidence[row]), 4)
     if label is None:
-        return ShownAnswer(predicted, NOTHING, confidence, box)
-    return ShownAnswer(predicted, int(judged.labels[label]), confidence, box, _percent(judged.label_boxes[label]))
+        return ShownAnswer(predicted, NOTHING, confidence, box, outline=outline)
+    label_box, label_outline = _percent(judged.label_boxes[label]), _label_outline(judged, label)
+    return ShownAnswer(predicted, int(judged.labels[label]), confidence, box, label_box, outline, label_outline)
+
+
+def _label_outline(judged: JudgedImage, label: int) -> ShownOutline:
+    return judged.label_outlines[label] if judged.label_outlines else ()
 
 
 def _percent(box: Boxes) -> PercentBox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from backend.evaluation.judged_images import (
     sample_of,
     shown_answers,
 )
-from backend.types import LabeledBox, Prediction
+from backend.types import FloatArray, LabeledBox, Prediction
 
 CLASSES = ("cat", "dog")
 
@@ -48,6 +49,40 @@ def test_a_detection_is_right_confused_or_of_nothing_and_a_label_is_missed() -> 
     assert picture.f1 == pytest.approx(2 / 6)
     assert picture.answers[1].label_box == (40.0, 40.0, 20.0, 20.0)
     assert picture.answers[3].box == (0.0, 80.0, 20.0, 20.0)
+
+
+def ring(left: float, top: float, side: float = 20) -> FloatArray:
+    return np.array([(left, top), (left + side, top), (left + side, top + side)], np.float32)
+
+
+def test_answers_of_masks_have_outlines_of_detections_and_labels() -> None:
+    boxes = prediction([[0, 0, 20, 20], [40, 40, 60, 60]], [0, 1], [0.9, 0.8])
+    predicted = replace(boxes, outlines=((ring(0, 0),), (ring(40, 40), ring(45, 45, 5))))
+    painted = [
+        replace(label("cat", at, at), outline=(tuple(map(tuple, ring(at, at, 0.2).tolist())),)) for at in (0.4, 0.8)
+    ]
+    confused, missed = shown_answers(judge_image(7, 0, predicted, painted, CLASSES, "segment")).answers[1:]
+    assert len(confused.outline) == 2
+    assert confused.outline[0] == ((40.0, 40.0), (60.0, 40.0), (60.0, 60.0))
+    assert confused.label_outline == (((40.0, 40.0), (60.0, 40.0), (60.0, 60.0)),)
+    assert missed.outline == (((80.0, 80.0), (100.0, 80.0), (100.0, 100.0)),)
+
+
+def test_an_area_has_the_outlines_of_all_labels_of_its_class() -> None:
+    painted = [
+        replace(label("cat", at, at), outline=(tuple(map(tuple, ring(at, at, 0.2).tolist())),)) for at in (0.4, 0.8)
+    ]
+    predicted = replace(prediction([[0, 0, 20, 20]], [1], [0.9]), outlines=((ring(0, 0),),))
+    judged = judge_image(7, 0, predicted, painted, CLASSES, "semantic")
+    (missed,) = (answer for answer in shown_answers(judged).answers if answer.predicted == NOTHING)
+    assert len(missed.outline) == 2
+
+
+def test_a_rotated_box_has_its_corners() -> None:
+    rotated = np.array([[50, 50, 20, 10, 0]], np.float32)
+    judged = judge(replace(prediction([[40, 45, 60, 55]], [0], [0.9]), rotated=rotated))
+    (answer,) = shown_answers(judged).answers
+    assert answer.outline == (((40.0, 45.0), (60.0, 45.0), (60.0, 55.0), (40.0, 55.0)),)
 
 
 def test_a_detection_below_the_shown_confidence_does_not_count() -> None:

@@ -27,7 +27,7 @@ from backend.store.paths import answers_file, report_file
 from backend.store.store import Store
 
 CLASSES = ("<b>cat</b>", "שלום 🐈" * 50)
-ANSWER = ShownAnswer(0, 1, 0.5, (1.0, 2.0, 3.0, 4.0), (0.0, 0.0, 9.0, 9.0))
+ANSWER = ShownAnswer(0, 1, 0.5, (1.0, 2.0, 3.0, 4.0), (0.0, 0.0, 9.0, 9.0), (((1.0, 2.0), (3.0, 4.0), (0.5, 9.0)),))
 PICTURES = (PictureAnswers(7, 0, 1, 2, 3, (ANSWER,)), PictureAnswers(8, 5, 0, 0, 0))
 GROUP = GroupQuality(12, 30, 0.5, (0.4, 0.6))
 REPORT = EvaluationReport(

@@ -43,8 +43,6 @@ def shape(outline: RegionOutline, colour: str, kind: str = "") -> Shape:
     return Shape(path, outline.label, colour, outline.score, kind, outline.painted)
 
 
-def box(percent: Sequence[float], label: str, colour: str, *, kind: str = "", score: float | None = None) -> Shape:
-    """Return a box (left, top, right, bottom) in percent as a shape."""
-    left, top, right, bottom = percent
-    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    return Shape("M" + " ".join(f"{x:.2f},{y:.2f}" for x, y in corners) + "Z", label, colour, score, kind)
+def corners(left: float, top: float, right: float, bottom: float) -> Sequence[tuple[float, float]]:
+    """Return the corners of a box as a ring."""
+    return (left, top), (right, top), (right, bottom), (left, bottom)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.labelstudio.region_outlines import Drawing, outline
-from backend.web.page.overlays import UNKNOWN_COLOUR, box, overlay
+from backend.web.page.overlays import UNKNOWN_COLOUR, corners, overlay
 
 SQUARE = [(10, 20), (40, 20), (40, 60), (10, 60)]
 HOLE = [(20, 30), (30, 30), (25, 50)]
@@ -19,5 +19,5 @@ def test_a_shape_has_the_colour_of_its_label_and_its_holes() -> None:
     assert (shown.whole, shown.undrawn) == (("day",), 3)
 
 
-def test_a_box_is_a_path_too() -> None:
-    assert box((10, 20, 40, 60), "cat", "red").path == "M10.00,20.00 40.00,20.00 40.00,60.00 10.00,60.00Z"
+def test_a_box_is_a_ring_too() -> None:
+    assert list(corners(10, 20, 40, 60)) == SQUARE

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from backend.evaluation.judged_images import NOTHING, PercentBox, ShownAnswer
-from backend.web.page.overlays import Overlay, Shape, box
+from backend.evaluation.shown_outlines import ShownOutline
+from backend.labelstudio.region_outlines import RegionOutline, outline
+from backend.types import ControlTag
+from backend.web.page.overlays import UNKNOWN_COLOUR, Overlay, Shape, corners, shape
 from backend.web.page.view import Visit
 
 ISOLATE, END = "\u2068", "\u2069"  # around text whose direction may differ from that of the sentence
@@ -37,27 +40,32 @@ def _quoted(name: str) -> str:
 
 
 def answer_overlay(
-    answers: Sequence[ShownAnswer], classes: Sequence[str], colours: Mapping[str, str], *, whole: bool
+    answers: Sequence[ShownAnswer], classes: Sequence[str], colours: Mapping[str, str], tag: ControlTag
 ) -> Overlay:
     """Return the shapes of answers: the model's dashed, the labels that they cover or miss with a full line.
 
-    `whole` says that answers are of the whole picture: they become words.
+    Answers of the whole picture become words.
     """
-    if whole:
+    if tag.task == "classify":
         return Overlay((), tuple(described(answer, classes) for answer in answers))
     shapes: list[Shape] = []
     for answer in answers:
-        label = answer.box if answer.predicted == NOTHING else answer.label_box
-        if label is not None and answer.labeled != NOTHING:
-            name = classes[answer.labeled]
-            shapes.append(box(_corners(label), name, colours.get(name, "#888888"), kind="annotator"))
-        if answer.predicted != NOTHING:
-            name, corners = classes[answer.predicted], _corners(answer.box)
-            shapes.append(box(corners, name, colours.get(name, "#888888"), kind="model", score=answer.confidence))
+        is_missed = answer.predicted == NOTHING
+        label_box = answer.box if is_missed else answer.label_box
+        if label_box is not None and answer.labeled != NOTHING:
+            rings = answer.outline if is_missed else answer.label_outline
+            label = _outlined(label_box, rings, classes[answer.labeled], None, tag)
+            shapes.append(shape(label, colours.get(label.label, UNKNOWN_COLOUR), "annotator"))
+        if not is_missed:
+            predicted = _outlined(answer.box, answer.outline, classes[answer.predicted], answer.confidence, tag)
+            shapes.append(shape(predicted, colours.get(predicted.label, UNKNOWN_COLOUR), "model"))
     return Overlay(tuple(shapes), ())
 
 
-def _corners(percent: PercentBox) -> PercentBox:
-    """Return left, top, right and bottom of a box."""
+def _outlined(
+    percent: PercentBox, rings: ShownOutline, label: str, score: float | None, tag: ControlTag
+) -> RegionOutline:
+    """Return an object by its outline, or by its box where the report has no outline."""
     left, top, width, height = percent
-    return left, top, left + width, top + height
+    box = corners(left, top, left + width, top + height)
+    return outline(rings or (box,), label, score, painted=bool(rings) and tag.kind == "brushlabels")

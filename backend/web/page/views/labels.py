@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.evaluation.label_quality import LabelIssue
-from backend.labelstudio.region_outlines import Drawing
+from backend.labelstudio.region_outlines import Drawing, outline
 from backend.loop import steering
 from backend.loop.insight import label_issues
 from backend.loop.insight.label_issues import LabelsView, Suspect
 from backend.queue.rq_queue import Jobs
-from backend.web.page.overlays import Overlay, box, overlay
+from backend.web.page.overlays import Overlay, corners, overlay, shape
 from backend.web.page.view import Form, View, Visit
 
 _RED = "#d7263d"
@@ -59,7 +59,7 @@ def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:
     predicted = overlay(suspect.predicted, colours, "model")
     shapes = [*drawn.shapes, *predicted.shapes]
     if issue.box is not None and issue.box != _WHOLE:
-        shapes.append(box(issue.box, issue.label, _RED, kind="suspect"))
+        shapes.append(shape(outline([corners(*issue.box)], issue.label), _RED, "suspect"))
     sentence = _WORDS.get(issue.suspicion, "{label} looks wrong.").format(label=f"“{_isolated(issue.label)}”")
     return SuspectTile(
         issue, Overlay(tuple(shapes), (), drawn.undrawn + predicted.undrawn), sentence, drawn.whole, predicted.whole

@@ -269,7 +269,7 @@ def confusion_rows(
 def _tile(visit: Visit, mistake: Mistake, classes: Sequence[str]) -> Tile:
     answer = mistake.answer
     text = described(answer, classes)
-    overlay = answer_overlay((answer,), classes, visit.colours, whole=visit.tag.task == "classify")
+    overlay = answer_overlay((answer,), classes, visit.colours, visit.tag)
     if answer.predicted == NOTHING and visit.tag.task == "classify":
         overlay = Overlay((), (text,))
     return Tile(mistake.task_id, mistake.frame, overlay, text, task_address(visit, mistake.task_id))

@@ -86,7 +86,7 @@ def _pair(visit: Visit, comparison: VersionComparison, difference: PictureDiffer
 
 
 def _overlay(visit: Visit, answers: PictureAnswers, classes: Sequence[str]) -> Overlay:
-    return answer_overlay(answers.answers, classes, visit.colours, whole=visit.tag.task == "classify")
+    return answer_overlay(answers.answers, classes, visit.colours, visit.tag)
 
 
 @dataclass(frozen=True, slots=True)

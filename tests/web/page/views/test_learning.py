@@ -62,6 +62,20 @@ def test_a_video_shows_the_frame(client: httpx.Client, context: Context, tiny_we
     assert "/tasks/20/picture?tag=label&amp;width=320&amp;frame=6" in text
 
 
+def test_a_missed_mask_is_filled(client: httpx.Client, context: Context, tiny_weights: Path) -> None:
+    masks = CONFIG.replace("RectangleLabels", "BrushLabels")
+    context.store.save_project(ProjectRecord(7, masks, "", "", "", ""))
+    label = LabeledBox("cat", (0.5, 0.5, 0.4, 0.4), outline=(((0.3, 0.3), (0.7, 0.3), (0.7, 0.7)),))
+    nothing = Prediction(80, 60, np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+    images = [judge_image(task, 0, nothing, [label], ("cat", "dog"), "segment") for task in range(20, 32)]
+    stored, metrics = evaluation(images)
+    assert stored.answers is not None
+    assert not any(answer.outline for picture in stored.answers.pictures for answer in picture.answers)
+    publish_evaluated(context, 7, tiny_weights, stored, metrics, task="segment")
+    text = client.get("/projects/7/learning", headers=HTML).text
+    assert '<path d="M30.00,30.00 70.00,30.00 70.00,70.00Z" class="annotator mask"' in text
+
+
 def test_a_damaged_report_is_named_and_the_view_stays(
     client: httpx.Client, context: Context, tiny_weights: Path
 ) -> None:
