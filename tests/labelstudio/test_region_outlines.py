@@ -14,7 +14,7 @@ from backend.types import BoolArray, Json
 from tests import drawings, kinds
 from tests.drawings import SIZE
 
-AREAS = ("RectangleLabels model_obb", "PolygonLabels", "BrushLabels", "BrushLabels model_semantic")
+AREAS = ("RectangleLabels model_obb", "PolygonLabels", "BrushLabels", "BrushLabels model_semantic", "Polygon", "Brush")
 
 
 def region(kind: str, **value: object) -> Json:
@@ -39,7 +39,7 @@ def overlap(a: BoolArray, b: BoolArray) -> float:
 
 @pytest.mark.parametrize("name", AREAS)
 def test_regions_of_people_and_of_models_cover_their_area(name: str, tmp_path: Path) -> None:
-    kind = kinds.KINDS[name]
+    kind = ({**kinds.KINDS, **kinds.FORMS})[name]
     tag, (picture,) = kind.tag(), drawings.pictures(tmp_path, kind.draw, 1, seed=3)
     shapes = kinds.drawn(tag, picture)
     area = np.logical_or.reduce([kinds.pixels(shape) for shape in shapes])
@@ -48,7 +48,7 @@ def test_regions_of_people_and_of_models_cover_their_area(name: str, tmp_path: P
         shown = drawing(result)
         assert overlap(covered(shown, *SIZE), area) > 0.9
         assert {outline.label for outline in shown.outlines} == {shape.label for shape in shapes}
-        assert {outline.painted for outline in shown.outlines} == {tag.kind == "brushlabels"}
+        assert {outline.painted for outline in shown.outlines} == {tags.get(tag.kind).masks}
 
 
 def test_a_rectangle_has_its_corners() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from backend.evaluation.judged_images import NOTHING, PercentBox, ShownAnswer
 from backend.evaluation.shown_outlines import ShownOutline
+from backend.labelstudio import tags
 from backend.labelstudio.region_outlines import RegionOutline, outline
 from backend.types import ControlTag
 from backend.web.page.overlays import UNKNOWN_COLOUR, Overlay, Shape, corners, shape
@@ -68,4 +69,4 @@ def _outlined(
     """Return an object by its outline, or by its box where the report has no outline."""
     left, top, width, height = percent
     box = corners(left, top, left + width, top + height)
-    return outline(rings or (box,), label, score, painted=bool(rings) and tag.kind == "brushlabels")
+    return outline(rings or (box,), label, score, painted=bool(rings) and tags.get(tag.kind).masks)
