@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import frame_rates, object_tags, tags
-from backend.labelstudio.label_names import contested, labels_of, points_of, repeated
+from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
@@ -43,9 +43,11 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     rate, rate_key = frame_rates.of_tag(target) if tag.object_name == "Video" else (0.0, "")
     boxes = skeleton_tags.boxes.get(element)
     holder = _holder_of(element, tree, tag)
-    labels, classes = (
-        labels_of(holder, tag, element) if boxes is None else labels_of(boxes, tags.get(boxes.tag.lower()), element)
-    )
+    pose = tag.task(attributes) == "pose"
+    if boxes is not None:
+        labels, classes = labels_of(boxes, tags.get(boxes.tag.lower()), element)
+    else:
+        labels, classes = objects_of(element, tag) if pose else labels_of(holder, tag, element)
     control = ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -59,7 +61,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         attributes={n: v for n, v in attributes.items() if _is_for_model(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
-        points=() if boxes is None else points_of(element, tag),
+        points=points_of(element, tag) if pose else (),
         labels_from="" if holder is element else attributes_of(holder)["name"],
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=rate,

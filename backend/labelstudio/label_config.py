@@ -103,7 +103,7 @@ def _controls(tree: Tree, around: Surroundings) -> list[ET.Element]:
         and not left_alone.reason(element, around)
     ]
     if not controls:
-        raise _no_control(tree, around)
+        raise _no_control(around)
     active = [element for element in controls if not _skips(element)]
     if not active:
         raise LabelConfigError(
@@ -125,10 +125,7 @@ def _one_too_many(element: ET.Element) -> LabelConfigError:
     return LabelConfigError(problem, where=WHERE, fix='set model_skip="true" on those that need no model')
 
 
-def _no_control(tree: Tree, around: Surroundings) -> LabelConfigError:
-    for points in tree.nodes("KeyPointLabels"):
-        if not _skips(points):
-            return _without_boxes(points)
+def _no_control(around: Surroundings) -> LabelConfigError:
     reasons = "; ".join(islice(left_alone.reasons(around), MOST_NAMED))
     return LabelConfigError(
         f"no control tag that this backend can predict{': ' if reasons else ''}{reasons}",
@@ -140,16 +137,6 @@ def _no_control(tree: Tree, around: Surroundings) -> LabelConfigError:
 
 def _names() -> Iterator[str]:
     return (tag.name for tag in tags.registry().values())
-
-
-def _without_boxes(points: ET.Element) -> LabelConfigError:
-    attributes = attributes_of(points)
-    return LabelConfigError(
-        f"{spell(points)} has no RectangleLabels for the boxes of its objects",
-        where=WHERE,
-        fix=f'write a RectangleLabels tag with name="{attributes.get("name", ""):.80}_bbox", toName='
-        f'"{attributes.get("toname", ""):.80}" and the labels of the objects beside it, and put the points under boxes',
-    )
 
 
 def _is_of_whole_image(element: ET.Element) -> bool:

@@ -11,9 +11,11 @@ from backend.labelstudio import class_names, tags
 from backend.labelstudio.class_names import Claim, ClassNames
 from backend.labelstudio.label_paths import SEPARATOR, joined
 from backend.labelstudio.label_xml import WHERE, attributes_of, inside, refuse, skip, spell
+from backend.labelstudio.loose_points import OBJECT
 
 MOST_LABELS = 10_000  # of a tag; a Taxonomy of all products of a shop has as many
 MOST_POINTS = 1_000
+POSE_CLASS = "person"  # the only class of ultralytics' base weights for poses
 MOST_LETTERS = 1_000  # of a label, or of all names of a path together
 MOST_NAMED = 3  # classes or labels that a warning lists
 
@@ -68,6 +70,16 @@ def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
         why = f"does not number the {len(labels)} labels from 0"
         raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
+
+
+def objects_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], ClassNames]:
+    """Return the only label of objects that are drawn as points without boxes, and the classes that it covers.
+
+    They are the predicted_values of the points, else the class of ultralytics' base weights.
+    """
+    written = [attributes.get("predicted_values", "").split(",") for _, attributes in _written(element, tag, element)]
+    named = {name.strip() for names in written for name in names} - {""}
+    return (OBJECT,), class_names.match([[(name, OBJECT) for name in sorted(named or {POSE_CLASS})]])
 
 
 def repeated(element: ET.Element) -> list[str]:

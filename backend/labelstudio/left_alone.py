@@ -60,8 +60,6 @@ def reason(element: ET.Element, around: Surroundings) -> str:
         return "asks for something that no model here gives"
     if element in around.repeated:
         return "is inside a Repeater, and a model answers a tag once for each task"
-    if kind == "keypointlabels" and element not in around.skeletons.boxes:
-        return "has no RectangleLabels for the boxes of its objects"
     if tags.get(kind).label_tag != "Choice":
         return ""
     if attributes_of(element).get("perregion", "").strip().lower() == "true":

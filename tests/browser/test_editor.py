@@ -46,6 +46,18 @@ def test_a_pre_annotation_goes_through_the_editor(
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
 
 
+def test_points_under_a_point_go_through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, tmp_path: Path
+) -> None:
+    kind = replace(KINDS["KeyPointLabels"], config="keypointlabels-alone.xml", types=("keypointlabels",))
+    tag = kind.tag()
+    (picture,) = drawings.pictures(tmp_path / "pictures", kind.draw, 1, seed=3)
+    sent, done = through_the_editor(label_studio, page, kind, picture, kinds.prediction(tag, kinds.drawn(tag, picture)))
+    assert [item.get("parentID") for item in done] == [item.get("parentID") for item in sent]
+    assert len(tags.decode(tag, done)) == 2
+    kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
+
+
 def through_the_editor(
     label_studio: LabelStudioProcess, page: Page, kind: Kind, picture: LabeledImage, predicted: Prediction
 ) -> tuple[list[Json], tuple[Mapping[str, Any], ...]]:

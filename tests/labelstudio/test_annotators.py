@@ -304,7 +304,8 @@ def spoilt(tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
     elif "rle" in first["value"]:
         by_reason["cannot be learned: the brush mask cannot be read"] = changed(result, [first], {"rle": [1, 2, 3]})
     elif tag.parent:
-        by_reason["is a point without a box"] = [*result, result[1] | {"id": "lone", "parentID": None}]
+        lone = result[1] | {"id": "lone", "parentID": None, "value": result[1]["value"] | {"x": 0, "y": 0}}
+        by_reason["is a point without a box"] = [*result, lone]
     else:
         by_reason["has no usable x, y, "] = changed(result, [first], {"x": None})
     if tag.labels_from:

@@ -64,20 +64,8 @@ def test_points_take_their_boxes_along(boxes: str) -> None:
 
 
 def test_boxes_that_are_not_the_points_are_boxes() -> None:
-    (tag,) = label_config.parse(config(boxes='name="other"'))
-    assert tag.kind == "rectanglelabels"
-
-
-def test_keypoints_without_boxes_are_refused_with_a_cure() -> None:
-    text = (
-        '<View><Image name="image" value="$image"/>'
-        '<KeyPointLabels name="kp" toName="image"><Label value="a"/></KeyPointLabels></View>'
-    )
-    with pytest.raises(LabelConfigError, match='KeyPointLabels "kp" has no RectangleLabels for the boxes') as caught:
-        label_config.parse(text)
-    assert 'RectangleLabels tag with name="kp_bbox", toName="image"' in caught.value.fix
-    with pytest.raises(LabelConfigError, match="no control tag"):
-        label_config.parse(text.replace('toName="image"', 'toName="image" model_skip="true"'))
+    boxes, points = label_config.parse(config(boxes='name="other"'))
+    assert (boxes.kind, points.kind, points.parent) == ("rectanglelabels", "keypointlabels", "")
 
 
 def test_model_index_gives_the_order() -> None:
@@ -144,13 +132,21 @@ def test_decode_orders_points_as_the_skeleton_is() -> None:
     assert tags.explain(TAG, result) == ()
 
 
+@pytest.mark.parametrize("above", [None, "gone"])
+def test_a_point_without_a_parent_belongs_to_the_only_box_that_holds_it(above: str | None) -> None:
+    other = box(id="b2", at=(60, 20, 30, 40))
+    first, second = tags.decode(TAG, [box(), other, point(parentID=above), point("tail", 61, 59, parentID=above)])
+    np.testing.assert_allclose(first.keypoints, [(0.15, 0.25, 2), (0, 0, 0)])
+    np.testing.assert_allclose(second.keypoints, [(0, 0, 0), (0.61, 0.59, 2)])
+
+
 def test_a_point_with_two_labels_is_both() -> None:
     both = point()
     both["value"]["keypointlabels"] = ["tail", "head"]
     (label,) = tags.decode(TAG, [box(), both])
     np.testing.assert_allclose(label.keypoints, [(0.15, 0.25, 2)] * 2)
     (reason,) = tags.explain(TAG, [box(), both, point("tail", id="p2")])
-    assert reason == "region p2 is a second 'tail' of one box"
+    assert reason == "region p2 is a second 'tail' of one object"
     both["value"]["keypointlabels"] = ["tail", "fin"]
     (reason,) = tags.explain(TAG, [box(), both])
     assert "the label 'fin', which is not in the label config" in reason
@@ -161,10 +157,12 @@ def test_a_point_with_two_labels_is_both() -> None:
     [
         ([point()], "region p1 is a point without a box"),
         ([point(parentID=None)], "a point without a box"),
+        ([box(), point(x=45, parentID=None)], "region p1 is a point without a box"),
+        ([box(), box(id="b2", at=(12, 22, 30, 40)), point(parentID=None)], "region p1 is a point without a box"),
         ([box(), point("fin")], "the label 'fin', which is not in the label config"),
         ([box(), point(value=None)], "has no label"),
         ([box(), point(x="1")], "no usable x or y"),
-        ([box(), point(), point(id="p2")], "region p2 is a second 'head' of one box"),
+        ([box(), point(), point(id="p2")], "region p2 is a second 'head' of one object"),
         ([box(at=(10, 20, 0, 40)), point()], "region b1 has no area"),
         ([box(labels=["green"]), point()], "region b1 has the label 'green'"),
     ],

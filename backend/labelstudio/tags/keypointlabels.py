@@ -1,6 +1,7 @@
 """KeyPointLabels on an Image: the points of a skeleton, each under the box of its object.
 
-The boxes are regions of the RectangleLabels `tag.parent`. The parentID of a point is the id of its box.
+The boxes are regions of the RectangleLabels `tag.parent`. The parentID of a point is the id of its box. Without such a
+tag, the box of an object is the padded hull of its points, and the parentID of its points is the id of its first one.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
-from backend.labelstudio import regions
+from backend.labelstudio import loose_points, regions
 from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag, rectanglelabels
 from backend.types import ControlTag, EmptyRegion, Keypoint, LabeledBox, Prediction, Region
 
 KIND = "keypointlabels"
+Item = Mapping[str, Any]
 _ABSENT: Keypoint = (0.0, 0.0, 0)
+_NOWHERE = (-1.0, -1.0, 0.0, 0.0)  # a box that holds no point
 
 
 def encode(
@@ -37,10 +40,18 @@ def encode(
         x, y, width, height = boxes[row].tolist()
         value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, parent.kind: [label]}
         box = regions.build(parent, prediction, key, row, value)
-        shows_box = is_true(tag.attributes, "model_add_bboxes", default=True)
-        encoded += [box] if shows_box else []
-        encoded += _points(tag, prediction, row, box, box.id if shows_box else "")
+        if tag.parent:
+            shows_box = is_true(tag.attributes, "model_add_bboxes", default=True)
+            encoded += [box] if shows_box else []
+            encoded += _points(tag, prediction, row, box, box.id if shows_box else "")
+        else:
+            encoded += _tied(list(_points(tag, prediction, row, box, "")))
     return tuple(encoded)
+
+
+def _tied(points: Sequence[Region]) -> list[Region]:
+    """Return the points of one object, all others under the first one in the region tree."""
+    return [point if index == 0 else replace(point, parent_id=points[0].id) for index, point in enumerate(points)]
 
 
 def _points(tag: ControlTag, prediction: Prediction, row: int, box: Region, parent_id: str) -> Iterator[Region]:
@@ -64,29 +75,53 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
 
     Points are clipped to the image. A hidden point counts as covered, a missing point as not labeled.
     """
-    parent = _parent(tag)
     items = list(result)
+    points = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    yield from _with_boxes(tag, points, items) if tag.parent else _without_boxes(tag, points)
+
+
+def _with_boxes(
+    tag: ControlTag, points: Sequence[Item], items: Sequence[Item]
+) -> Iterator[LabeledBox | EmptyRegion | str]:
+    parent = _parent(tag)
     boxes = [item for item in items if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
-    box_ids = {regions.id_of(item.get("id")) for item in boxes} - {""}
-    under: dict[str, list[Keypoint]] = {}
-    for item in items:
-        if item.get("from_name") != tag.from_name or item.get("type") != KIND:
-            continue
-        above = regions.id_of(item.get("parentID"))
-        if above not in box_ids:
+    readings = [list(rectanglelabels.read(parent, [item])) for item in boxes]
+    places = [[part.xywh for part in parts if isinstance(part, LabeledBox)] for parts in readings]
+    index_of = {regions.id_of(item.get("id")): index for index, item in enumerate(boxes) if item.get("id")}
+    above = [index_of.get(regions.id_of(item.get("parentID"))) for item in points]
+    loose = [item for item, index in zip(points, above, strict=True) if index is None]
+    holders = loose_points.holders(loose, [place[0] if place else _NOWHERE for place in places])
+    under: dict[int, list[Item]] = {}
+    for item, index in zip(points, above, strict=True):
+        holder = next(holders) if index is None else index
+        if holder is None:
             yield f"{regions.name_of(item)} is a point without a box: put it under one in the region tree"
-            continue
-        points = under.setdefault(above, [_ABSENT] * len(tag.points))
-        if reason := _place(tag, item, points):
-            yield f"{regions.name_of(item)} {reason}"
-    for item in boxes:
-        points = under.get(regions.id_of(item.get("id")), [_ABSENT] * len(tag.points))
-        for box_or_reason in rectanglelabels.read(parent, [item]):
-            yield (
-                replace(box_or_reason, keypoints=tuple(points))
-                if isinstance(box_or_reason, LabeledBox)
-                else box_or_reason
-            )
+        else:
+            under.setdefault(holder, []).append(item)
+    for index, parts in enumerate(readings):
+        skeleton, reasons = _skeleton(tag, under.get(index, ()))
+        yield from reasons
+        for part in parts:
+            yield replace(part, keypoints=skeleton) if isinstance(part, LabeledBox) else part
+
+
+def _without_boxes(tag: ControlTag, points: Sequence[Item]) -> Iterator[LabeledBox | str]:
+    groups, loose = loose_points.objects(points)
+    for item in loose:
+        yield f"{regions.name_of(item)} is a point of no object: put it under a point of its object in the region tree"
+    for group in groups:
+        skeleton, reasons = _skeleton(tag, group)
+        yield from reasons
+        if labeled := [point for point in skeleton if point != _ABSENT]:
+            size = regions.image_size(group[0]) or (1.0, 1.0)
+            yield LabeledBox(tag.labels[0], loose_points.box(labeled, *size), keypoints=skeleton)
+
+
+def _skeleton(tag: ControlTag, group: Sequence[Item]) -> tuple[tuple[Keypoint, ...], list[str]]:
+    """Return the points of one object in the order of `tag.points`, and why some cannot be used."""
+    points = [_ABSENT] * len(tag.points)
+    reasons = [f"{regions.name_of(item)} {reason}" for item in group if (reason := _place(tag, item, points))]
+    return tuple(points), reasons
 
 
 def _parent(tag: ControlTag) -> ControlTag:
@@ -107,7 +142,7 @@ def _place(tag: ControlTag, item: Mapping[str, Any], points: list[Keypoint]) -> 
             return regions.unknown_label(label)
         index = tag.points.index(label)
         if points[index] != _ABSENT:
-            return f"is a second {label!r} of one box"
+            return f"is a second {label!r} of one object"
         points[index] = place
     return ""
 

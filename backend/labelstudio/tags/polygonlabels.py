@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import coordinates
-from backend.labelstudio import regions
+from backend.labelstudio import region_tree, regions
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, Ring
 
@@ -42,7 +42,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
     items = list(result)
     polygons = [item for item in items if item.get("from_name") == tag.from_name and item.get("type") == KIND]
     by_id = {_id(item): item for item in polygons if _id(item)}
-    roots = _roots({name: _above(item, by_id) for name, item in by_id.items()})
+    roots = region_tree.roots({name: _above(item, by_id) for name, item in by_id.items()})
     tops = [_top(item, by_id, roots) for item in polygons]
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for item, top in zip(polygons, tops, strict=True):
@@ -73,24 +73,6 @@ def _above(item: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> s
         return ""
     labels = regions.labels_of(above, KIND)
     return _id(above) if all(label in labels for label in regions.labels_of(item, KIND)) else ""
-
-
-def _roots(parents: Mapping[str, str]) -> dict[str, str]:
-    """Return polygon id -> id of the top of its tree; for parents in a circle, the smallest id of the circle.
-
-    Each polygon is visited once.
-    """
-    roots: dict[str, str] = {}
-    for name in parents:
-        path: dict[str, int] = {}  # polygon id -> its index in the path
-        while name and name not in path and name not in roots:
-            path[name] = len(path)
-            name = parents[name]
-        if name in path:
-            roots |= dict.fromkeys(path, min(list(path)[path[name] :]))
-        else:
-            roots |= dict.fromkeys(path, roots[name] if name else next(reversed(path)))
-    return roots
 
 
 def _top(item: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str]) -> str:
