@@ -77,6 +77,11 @@ class Settings(BaseModel):
     retrain_every: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         20, description="how many new, changed or deleted annotations start a training"
     )
+    consensus: Literal["newest", "vote", "ground_truth"] = Field(
+        "newest",
+        description="which labels count where several people annotated a task: newest: the ground truth, else the "
+        "newest annotation; vote: the ground truth, else what most people agree on; ground_truth: that alone",
+    )
     strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of the queue that is drawn at random; the held-out images come from it"

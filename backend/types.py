@@ -274,3 +274,4 @@ class AnnotatedTask:
     updated_at: str  # ISO 8601, as Label Studio gives it
     result: tuple[Mapping[str, Any], ...]
     ground_truth: bool = False
+    others: tuple[tuple[Mapping[str, Any], ...], ...] = ()  # results of other people, the oldest first

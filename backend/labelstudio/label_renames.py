@@ -36,7 +36,10 @@ def parse(text: str) -> Mapping[str, str]:
 
 def in_task(task: AnnotatedTask, renames: Mapping[str, str]) -> AnnotatedTask:
     """Return an annotated task with the new names in the place of the old ones."""
-    return replace(task, result=in_result(task.result, renames)) if renames else task
+    if not renames:
+        return task
+    others = tuple(in_result(result, renames) for result in task.others)
+    return replace(task, result=in_result(task.result, renames), others=others)
 
 
 def in_result(result: Iterable[Any], renames: Mapping[str, str]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from backend import acquisition
 from backend import settings as settings_table
-from backend.labelstudio import label_renames
+from backend.labelstudio import consensus, label_config, label_renames
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.locks import Fence, Locks
 from backend.media.cache import MediaCache
@@ -52,10 +52,18 @@ class Context:
         return Locks(self.redis, self.store).lock(project_id, purpose)
 
     def annotated_tasks(self, project_id: int, ids: Sequence[int] | None = None) -> Iterator[AnnotatedTask]:
-        """Yield all labeled tasks, or those of `ids`; renamed labels have their current names."""
-        renames = label_renames.parse(self.project_settings(self.store.project(project_id)).label_renames)
+        """Yield all labeled tasks, or those of `ids`; renamed labels have their current names.
+
+        With CONSENSUS=vote the result of a task that several people annotated is what most of them agree on.
+        """
+        record = self.store.project(project_id)
+        settings = self.project_settings(record)
+        renames = label_renames.parse(settings.label_renames)
         for task in self.label_studio.annotations.annotated_tasks(project_id, ids):
-            yield label_renames.in_task(task, renames)
+            renamed = label_renames.in_task(task, renames)
+            if record and settings.consensus == "vote":
+                renamed = consensus.voted(label_config.parse(record.label_config), renamed)
+            yield renamed
 
     @property
     def work_dir(self) -> Path:

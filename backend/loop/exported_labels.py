@@ -9,8 +9,8 @@ from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import TrainingError
 from backend.loop.context import Context
-from backend.loop.training import snapshot
-from backend.loop.training.snapshot import ReadLabels
+from backend.loop.training import label_reading, snapshot
+from backend.loop.training.label_reading import ReadLabels
 from backend.model_versions import ModelVersion
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, ControlTag
@@ -45,7 +45,7 @@ def tag_labels(
         raise TrainingError("no labels to export", where=f"project {project_id}", fix=fix)
     _fetch(context, tags, annotated, show)
     chance = snapshot.chance_tasks(context, project_id, annotated)
-    by_tag = snapshot.labeled_images(context, project_id, tags, annotated, chance)
+    by_tag = label_reading.labeled_images(context, project_id, tags, annotated, chance)
     val_share = context.project_settings(record).val_share
     return [
         _labels_of_tag(tag, read, version, gone, val_share, project_id) for tag, read in zip(tags, by_tag, strict=True)

@@ -17,7 +17,7 @@ from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.tags import ellipselabels, rectanglelabels
 from backend.loop.context import Context
-from backend.loop.training import snapshot
+from backend.loop.training import label_reading
 from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
 from tests import drawings, kinds
 from tests.drawings import SIZE
@@ -336,7 +336,7 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
         )
         for number, items in enumerate(results)
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), labeled, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), labeled, frozenset())
     images_read = read.images
     assert [image.task_id for image in images_read] == [0, len(results) - 1]
     for image in images_read:

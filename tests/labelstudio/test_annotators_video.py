@@ -8,7 +8,7 @@ import pytest
 
 from backend.labelstudio import label_config, tags
 from backend.loop.context import Context
-from backend.loop.training import snapshot
+from backend.loop.training import label_reading
 from backend.types import AnnotatedTask, ControlTag, Json, Task
 from tests import clips
 from tests.clips import Mover
@@ -94,7 +94,7 @@ def test_a_spoilt_task_is_left_out_and_listed_and_the_rest_goes_on(
         )
         for number, spoilt_result in enumerate(results)
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {0, len(results) - 1}
     failures = context.progress.failures(7)
     assert sorted(failures) == list(range(1, len(results) - 1))
@@ -114,6 +114,6 @@ def test_what_is_no_region_costs_its_own_task_alone(
         AnnotatedTask(Task(number, {tag.data_key: f"{images.url}/clip.avi"}), number, "", tuple(spoilt_result))  # type: ignore[arg-type]
         for number, spoilt_result in enumerate(results)
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {0}
     assert context.progress.failures(7) == {1: f"left out of training: {item!r} is in its result, and is not a region"}

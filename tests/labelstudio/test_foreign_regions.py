@@ -12,7 +12,7 @@ from backend.datasets import writer
 from backend.errors import TrainingError
 from backend.labelstudio import label_config, tags
 from backend.loop.context import Context
-from backend.loop.training import snapshot
+from backend.loop.training import label_reading, snapshot
 from backend.types import AnnotatedTask, Json, Task
 from tests import drawings, kinds
 from tests.drawings import SIZE
@@ -59,7 +59,7 @@ def test_regions_of_another_config_are_no_background(
         annotated(2, images.add("2.png"), *result),
         annotated(3, images.add("3.png")),
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), labeled, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), labeled, frozenset())
     assert [(image.task_id, len(image.boxes)) for image in read.images] == [(1, 1), (3, 0)]
     ((task_id, reason),) = context.progress.failures(7).items()
     assert task_id == 2
@@ -72,7 +72,7 @@ def test_six_imported_tasks_and_three_good_ones_make_three_images(context: Conte
     labeled = tuple(
         annotated(number, images.add(f"{number}.png"), region("label" if number < 3 else "bbox")) for number in range(9)
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), labeled, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), labeled, frozenset())
     assert [(image.task_id, len(image.boxes)) for image in read.images] == [(0, 1), (1, 1), (2, 1)]
     failures = context.progress.failures(7)
     assert sorted(failures) == list(range(3, 9))
@@ -82,7 +82,7 @@ def test_six_imported_tasks_and_three_good_ones_make_three_images(context: Conte
 def test_where_imported_tasks_leave_no_box_the_advice_is_not_to_draw_one(context: Context, images: ImageSite) -> None:
     (tag,) = label_config.parse(CONFIG)
     labeled = [annotated(n, images.add(f"{n}.png"), *([region("bbox")] if n < 2 else [])) for n in range(4)]
-    (read,) = snapshot.labeled_images(context, 7, (tag,), tuple(labeled), frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), tuple(labeled), frozenset())
     with pytest.raises(TrainingError) as caught:
         snapshot.split_of(read, 0.2, 7)
     assert "none of the 2 labeled images has a box, and 2 labeled tasks were left out" in caught.value.what
@@ -90,7 +90,7 @@ def test_where_imported_tasks_leave_no_box_the_advice_is_not_to_draw_one(context
     with pytest.raises(TrainingError, match="draw at least one box"):
         writer.split(read.images, val_share=0.2, project_id=7)
     with pytest.raises(TrainingError, match=r"no labeled task could be read.*'bbox'"):
-        snapshot.labeled_images(context, 7, (tag,), tuple(labeled[:2]), frozenset())
+        label_reading.labeled_images(context, 7, (tag,), tuple(labeled[:2]), frozenset())
 
 
 BESIDE: dict[str, Json] = {
@@ -173,7 +173,7 @@ def left_out(
         AnnotatedTask(Task(number, {tag.data_key: images.add(f"{number}.png", size=size)}), number, "then", regions)
         for number, (size, regions) in enumerate([(actual, tuple(result)), (SIZE, ())])
     ]
-    snapshot.labeled_images(context, 7, (tag,), tuple(tasks), frozenset())
+    label_reading.labeled_images(context, 7, (tag,), tuple(tasks), frozenset())
     return context.progress.failures(7).get(0, "")
 
 
@@ -219,6 +219,6 @@ def test_an_image_that_exif_turns_is_learned_as_the_editor_shows_it(context: Con
         annotated(1, f"{images.url}/turned.jpg", region("label", original_width=80, original_height=60)),
         annotated(2, f"{images.url}/turned.jpg", region("label", original_width=60, original_height=80)),
     ]
-    (read,) = snapshot.labeled_images(context, 7, (tag,), tuple(labeled), frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), tuple(labeled), frozenset())
     assert [image.task_id for image in read.images] == [1]
     assert "one of the two is turned" in context.progress.failures(7)[2]

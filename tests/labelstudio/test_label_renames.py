@@ -9,7 +9,7 @@ from backend.labelstudio import label_config, label_renames, regions, tags
 from backend.labelstudio.client.annotations import Annotations
 from backend.loop import serving
 from backend.loop.context import Context
-from backend.loop.training import snapshot
+from backend.loop.training import label_reading
 from backend.types import AnnotatedTask, Json, Task
 from tests.support import CONFIG, ImageSite
 
@@ -53,7 +53,7 @@ def test_a_renamed_label_is_learned(context: Context, images: ImageSite, monkeyp
     def learned(extra_params: str) -> list[str]:
         serving.setup(context, 7, CONFIG, "", extra_params, "")
         annotated = tuple(context.annotated_tasks(7))
-        (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
+        (read,) = label_reading.labeled_images(context, 7, (tag,), annotated, frozenset())
         return [box.label for image in read.images for box in image.boxes]
 
     assert learned('{"LABEL_RENAMES": "kitten -> cat"}') == ["cat"]

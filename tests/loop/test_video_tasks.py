@@ -23,7 +23,7 @@ from backend.loop.context import Context
 from backend.loop.review import label_verdicts, round_value
 from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel
-from backend.loop.training import snapshot, video_images
+from backend.loop.training import label_reading, snapshot, video_images
 from backend.media import video
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
@@ -111,7 +111,7 @@ def test_the_reason_of_a_truncated_video_names_its_task(served: Context, images:
     _, reasons = scoring.predict_all(served, (model_of(served),), [task])
     annotated = (AnnotatedTask(task, 5, "2026-01-01T00:00:00Z", (region((50, 0, True), count=60),)),)
     with pytest.raises(TrainingError):
-        snapshot.labeled_images(served, 7, (TAG,), annotated, frozenset())
+        label_reading.labeled_images(served, 7, (TAG,), annotated, frozenset())
     for reason in (reasons[5], served.progress.failures(7)[5]):
         assert "breaks off after frame" in reason
         assert f"[task 5: {images.url}/broken.avi]" in reason
@@ -148,7 +148,7 @@ def test_a_video_is_counted_at_the_rate_of_its_task(served: Context, images: Ima
         images_of_task = video_images.take(served, tag, annotated, random=False)
         assert [image.frame for image in images_of_task.images] == [3]
     slow = replace(annotated, task=Task(2, {"video": url, "fps": 5}))
-    snapshot.labeled_images(served, 7, (tag,), (annotated, slow), frozenset())
+    label_reading.labeled_images(served, 7, (tag,), (annotated, slow), frozenset())
     assert "was drawn at 12.5 frames per second, and the label config says 5" in served.progress.failures(7)[2]
 
 
@@ -328,7 +328,7 @@ def test_a_training_gets_the_key_frames(context: Context, images: ImageSite) -> 
             (4, f"{images.url}/bad.mp4", tuple(drawn)),
         )
     ]
-    (read,) = snapshot.labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
+    (read,) = label_reading.labeled_images(context, 7, (TAG,), tuple(annotated), frozenset({1}))
     assert [(image.task_id, image.frame, image.name, image.random) for image in read.images] == [
         (1, 1, "1-1", True),
         (1, 5, "1-5", True),
@@ -354,7 +354,7 @@ def test_a_turned_box_that_an_annotator_drew_is_learned(context: Context, images
     assert "original_width" not in drawn
     result = (drawn | size,)
     annotated = (AnnotatedTask(Task(1, {"video": add(images, "a.avi")}), 1, "2026-01-01T00:00:00Z", result),)
-    (read,) = snapshot.labeled_images(context, 7, (TAG,), annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (TAG,), annotated, frozenset())
     assert context.progress.failures(7) == {}
     assert [image.frame for image in read.images] == [1, 9]
     (box,) = read.images[0].boxes
@@ -378,7 +378,7 @@ def test_an_lstm_gets_whole_videos(context: Context, images: ImageSite, size: st
             [(urls[0], (drawn,)), (urls[1], ()), (f"{images.url}/404.avi", (drawn,))], start=1
         )
     )
-    (read,) = snapshot.labeled_images(context, 7, (tag,), annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), annotated, frozenset())
     assert {image.task_id for image in read.images} == {1, 2}
     assert [video.task_id for video in read.videos] == [1, 2][:videos]
     if videos:

@@ -22,6 +22,7 @@ class _Annotation(Answer):
     updated_at: str
     was_cancelled: bool
     ground_truth: bool
+    completed_by: int | None = None
     result: list[Any] | None = None  # an import takes items that are no objects
 
 
@@ -97,7 +98,7 @@ class Annotations:
         Skips and drafts are no labels. An annotation without regions is one: it labels a background image.
         Annotations that were imported with the task count. Raises NotFoundError.
         """
-        for task in self._labels_of(project_id, ids, "data,annotations.result"):
+        for task in self._labels_of(project_id, ids, "data,annotations.completed_by,annotations.result"):
             if chosen := pick(task.annotations):
                 yield AnnotatedTask(
                     task=Task(task.id, task.data or {}),
@@ -105,6 +106,7 @@ class Annotations:
                     updated_at=chosen.updated_at,
                     result=tuple(chosen.result or ()),
                     ground_truth=chosen.ground_truth,
+                    others=tuple(tuple(label.result or ()) for label in of_others(chosen, task.annotations)),
                 )
 
     def stamps(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, str]:
@@ -211,6 +213,16 @@ def pick(annotations: Iterable[_Annotation]) -> _Annotation | None:
         key=lambda label: (label.ground_truth, datetime.fromisoformat(label.updated_at), label.id),
         default=None,
     )
+
+
+def of_others(chosen: _Annotation, annotations: Iterable[_Annotation]) -> list[_Annotation]:
+    """Return the newest annotation of each other person, the oldest first; none beside a ground truth."""
+    newest: dict[int | None, _Annotation] = {}
+    for label in sorted(annotations, key=lambda label: (datetime.fromisoformat(label.updated_at), label.id)):
+        if not (label.was_cancelled or chosen.ground_truth or label.completed_by == chosen.completed_by):
+            newest.pop(label.completed_by, None)
+            newest[label.completed_by] = label
+    return list(newest.values())
 
 
 def _submitted(task_id: int, label: _Submitted) -> SubmittedAnnotation:

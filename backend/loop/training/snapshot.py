@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backend.datasets import writer
-from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage, Split
-from backend.errors import MediaError, TrainingError
-from backend.labelstudio import label_config, tags
+from backend.datasets.writer import LabeledImage, Split
+from backend.errors import TrainingError
+from backend.labelstudio import label_config
 from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
-from backend.loop.training import video_images
-from backend.loop.training.video_images import TaskImages
-from backend.media.task_errors import task_error
+from backend.loop.training import label_reading
+from backend.loop.training.label_reading import ReadLabels
 from backend.model_versions import TrainingSnapshot
 from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
@@ -110,7 +108,9 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Tr
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, TagPlan] = {}
     lacking: dict[str, TrainingError] = {}
-    for tag, read in zip(trained, labeled_images(context, project_id, trained, annotated, chance), strict=True):
+    for tag, read in zip(
+        trained, label_reading.labeled_images(context, project_id, trained, annotated, chance), strict=True
+    ):
         try:
             plans[tag.from_name] = _plan(context, record, tag, read, annotated, chance)
         except TrainingError as error:
@@ -201,106 +201,3 @@ def chance_tasks(context: Context, project_id: int, annotated: tuple[AnnotatedTa
     new = {task.task.id for task in annotated} - tasks_before - set(context.store.steering.pins(project_id))
     chosen = {task_id for task_id in new if task_id in explored or (champion is None and task_id not in ranked)}
     return frozenset(random_before | chosen)
-
-
-def labeled_images(
-    context: Context,
-    project_id: int,
-    control_tags: Sequence[ControlTag],
-    annotated: tuple[AnnotatedTask, ...],
-    chance: frozenset[int],
-) -> list[ReadLabels]:
-    """Fetch for each tag the images of all labeled tasks; of a video, the images of its key frames.
-
-    A task is left out if its image fails. It is also left out if it has a region that cannot be learned from, because
-    the object would be learned as background. The status page shows the reason. `chance` are the ids of the tasks
-    chosen at random. Raises TrainingError if no task could be read.
-    """
-    by_tag = [_read(context, project_id, tag, annotated, chance) for tag in control_tags]
-    reasons: dict[int, list[str]] = {}
-    for read in by_tag:
-        for task_id, reason in (read.left_out | read.reduced).items():
-            reasons.setdefault(task_id, []).append(reason)
-    joined = {task_id: "; ".join(dict.fromkeys(several)) for task_id, several in reasons.items()}
-    for task_id, reason in joined.items():
-        log.warning("project %d: task %d: %s", project_id, task_id, reason)
-    context.progress.note_failures(project_id, [task.task.id for task in annotated], joined)
-    if any(read.left_out for read in by_tag) and not any(read.images for read in by_tag):
-        raise TrainingError("no labeled task could be read", fix=next(iter(joined.values())))
-    return by_tag
-
-
-@dataclass(slots=True)
-class ReadLabels:
-    """The images and videos of one tag, and why tasks are left out."""
-
-    images: list[LabeledImage] = field(default_factory=list)
-    videos: list[LabeledVideo] = field(default_factory=list)
-    left_out: dict[int, str] = field(default_factory=dict)  # task id -> why nothing of it is learned
-    reduced: dict[int, str] = field(default_factory=dict)  # task id -> why not all of it is learned
-
-
-def _read(
-    context: Context,
-    project_id: int,
-    tag: ControlTag,
-    annotated: tuple[AnnotatedTask, ...],
-    chance: frozenset[int],
-) -> ReadLabels:
-    read, dropped = ReadLabels(), 0
-    fetch = _video_examples if tag.frame_rate else _image_examples
-    for task, examples in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
-        task_id = task.task.id
-        if isinstance(examples, MediaError):
-            read.left_out[task_id] = f"left out of training: {examples}"
-            continue
-        reading = tags.read(examples.tag or tag, examples.result, examples.size)
-        if reading.unreadable:
-            read.left_out[task_id] = f"left out of training: {'; '.join(reading.unreadable)}"
-            continue
-        read.images += examples.images
-        read.videos += [examples.video] if examples.video else []
-        dropped += len(reading.nothing)
-        if missing := (*reading.nothing, *examples.left_out):
-            read.reduced[task_id] = f"not all of it can be learned: {'; '.join(missing)}"
-    _warn(project_id, read.images, dropped)
-    return read
-
-
-def _warn(project_id: int, images: Sequence[LabeledImage], dropped: int) -> None:
-    """Log how many labels are learned in another form than drawn, and how many regions are empty."""
-    notes = Counter(box.note for image in images for box in image.boxes if box.note)
-    for note, count in notes.items():
-        log.warning("project %d: %d %s", project_id, count, note)
-    if dropped:
-        log.warning("project %d: %d regions dropped: they show nothing inside their images", project_id, dropped)
-
-
-def _image_examples(
-    context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[TaskImages | MediaError]:
-    """Yield the image of each task, or the MediaError that prevented it, in order."""
-    requests = [(task.task.shown(tag.data_key), task.task.id) for task in annotated]
-    for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
-        if isinstance(media, MediaError):
-            yield media
-        elif tag.task != "classify" and min(media.width, media.height) < SMALLEST_SIDE_PX:
-            message = (
-                f"the image has {media.width} x {media.height} pixels; images under {SMALLEST_SIDE_PX} are not learned"
-            )
-            yield MediaError(message, fix="delete the task, or crop the image less")
-        else:
-            boxes, random = tags.decode(tag, task.result), task.task.id in chance
-            image = LabeledImage(task.task.id, media.path, boxes, random)
-            yield TaskImages([image], task.result, size=(media.width, media.height))
-
-
-def _video_examples(
-    context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
-) -> Iterator[TaskImages | MediaError]:
-    """Yield the images of each task's frames, or the MediaError that prevented them, in order."""
-    for task in annotated:
-        try:
-            yield video_images.take(context, tag, task, random=task.task.id in chance)
-        except MediaError as error:
-            yield task_error(error, task.task.shown(tag.data_key), task.task.id)

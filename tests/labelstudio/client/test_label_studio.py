@@ -518,13 +518,14 @@ def test_of_two_annotators_the_newest_counts_and_ground_truth_wins(
     chosen = labels(client, project)[task_id]
     assert (chosen.annotation_id, chosen.ground_truth) == (theirs, False)
     assert chosen.result[0]["value"]["rectanglelabels"] == ["dog"]
+    assert [result[0]["value"]["rectanglelabels"] for result in chosen.others] == [["cat"]]
     client.annotations.update(own_annotation, [box("cat"), box("cat")])
     assert labels(client, project)[task_id].annotation_id == own_annotation
     assert len(labels(client, project)[task_id].result) == 2
     client.annotations.update(theirs, ground_truth=True)
     client.annotations.update(own_annotation, [box("cat")])
     chosen = labels(client, project)[task_id]
-    assert (chosen.annotation_id, chosen.ground_truth) == (theirs, True)
+    assert (chosen.annotation_id, chosen.ground_truth, chosen.others) == (theirs, True, ())
     client.annotations.delete(theirs)
     assert labels(client, project)[task_id].annotation_id == own_annotation
 

@@ -13,7 +13,7 @@ import pytest
 from backend.errors import TrainingError
 from backend.labelstudio import label_config
 from backend.loop.context import Context
-from backend.loop.training import snapshot
+from backend.loop.training import label_reading, snapshot
 from backend.model_versions import ModelVersion, TagModel, TrainingSnapshot
 from backend.storage import file_sha256
 from backend.types import AnnotatedTask, Json, Ranking, Task
@@ -107,7 +107,7 @@ def test_the_status_lists_only_the_tasks_that_cannot_be_learned(
     turned = region("cat") | {"value": region("cat")["value"] | {"rotation": 30}, "original_width": 80}
     (tag,) = label_config.parse(CONFIG)
     context.progress.note_failures(7, [1], {1: "no longer true"})
-    (read,) = snapshot.labeled_images(
+    (read,) = label_reading.labeled_images(
         context,
         7,
         (tag,),
@@ -135,7 +135,7 @@ def test_the_status_lists_only_the_tasks_that_cannot_be_learned(
     assert "project 7: 2 turned boxes learned as the upright boxes around them" in caplog.text
     assert "project 7: 2 regions dropped" in caplog.text
     with pytest.raises(TrainingError, match=r"no labeled task could be read.*404"):
-        snapshot.labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())
+        label_reading.labeled_images(context, 7, (tag,), (annotated(3, f"{images.url}/404.png"),), frozenset())
 
 
 def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: ImageSite) -> None:
@@ -148,10 +148,10 @@ def test_an_image_too_small_to_be_learned_is_listed(context: Context, images: Im
     sizes = {1: (9, 60), 2: (60, 9), 3: (10, 10)}
     tasks = [Task(n, {"meta": {"image": images.add(f"{n}.png", size=size)}}) for n, size in sizes.items()]
     annotated = tuple(AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", ()) for task in tasks)
-    (read,) = snapshot.labeled_images(context, 7, choices, annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, choices, annotated, frozenset())
     assert [image.task_id for image in read.images] == [1, 2, 3]
     boxes = (dataclasses.replace(boxes[0], data_key="meta.image"),)
-    (read,) = snapshot.labeled_images(context, 7, boxes, annotated, frozenset())
+    (read,) = label_reading.labeled_images(context, 7, boxes, annotated, frozenset())
     assert [image.task_id for image in read.images] == [3]
     failures = context.progress.failures(7)
     assert set(failures) == {1, 2}
@@ -167,7 +167,7 @@ def test_an_item_that_is_no_region_excludes_only_its_own_task(context: Context, 
         AnnotatedTask(task, task.id, "2026-01-01T00:00:00Z", result)
         for task, result in zip(tasks, (damaged, ()), strict=True)
     ]
-    (read,) = snapshot.labeled_images(context, 7, (tag,), tuple(annotated), frozenset())
+    (read,) = label_reading.labeled_images(context, 7, (tag,), tuple(annotated), frozenset())
     assert [image.task_id for image in read.images] == [2]
     ((task_id, reason),) = context.progress.failures(7).items()
     assert task_id == 1
