@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from backend.datasets.writer import LabeledImage
-from backend.geometry import brush_rle, coordinates, masks
-from backend.labelstudio import label_config
+from backend.geometry import brush_rle, coordinates, masks, png_masks
+from backend.labelstudio import label_config, tags
 from backend.types import BoolArray, ControlTag, FloatArray, Json, LabeledBox, Prediction, YoloTask
 from tests import drawings
 from tests.drawings import SIZE
@@ -133,6 +133,28 @@ def _painted(shape: LabeledBox) -> LabeledBox:
     return replace(shape, xywh=hull, outline=tuple(rings))
 
 
+def bitmasks(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    kind = "bitmasklabels"
+    return [
+        region(tag, kind, {"imageDataURL": png_masks.encode(pixels(shape)), kind: [shape.label]}) for shape in shapes
+    ]
+
+
+def vectors(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
+    """Draw the outline of each shape as a closed line, as Label Studio's editor writes it."""
+    regions = []
+    for shape in shapes:
+        ring = coordinates.bridged(shape.outline)
+        vertices = [
+            {"id": f"v{place}", "prevPointId": f"v{(place - 1) % len(ring)}", "x": 100 * x, "y": 100 * y}
+            for place, (x, y) in enumerate(ring)
+        ]
+        vertices = [vertex | {"isBezier": False} for vertex in vertices]
+        value = {"vertices": vertices, "closed": True, "vectorlabels": [shape.label]}
+        regions.append(region(tag, "vectorlabels", value))
+    return regions
+
+
 def in_two_entries(whole: Annotate, kind: str) -> Annotate:
     """Return how an annotator labels in the split form, where the tag with labels of its own has the kind `kind`."""
 
@@ -177,8 +199,10 @@ def drawn(tag: ControlTag, image: LabeledImage) -> tuple[LabeledBox, ...]:
     """Return the labeled boxes of an image, as the tag learns them; red shapes have the first label."""
     number = {"red": 0, "blue": len(tag.labels) > 1}
     shapes = [replace(shape, label=tag.labels[number[shape.label]]) for shape in image.boxes]
-    if tag.kind in ("brushlabels", "brush"):
+    if tags.get(tag.kind).masks:
         shapes = list(map(_painted, shapes))
+    if tag.kind in ("vectorlabels", "vector"):
+        shapes = [replace(shape, outline=(coordinates.bridged(shape.outline),)) for shape in shapes]
     return of_image(tag, shapes) if tag.task == "classify" else tuple(shapes)
 
 
@@ -349,6 +373,38 @@ FORMS = {
         draw=drawings.donut,
         annotate=in_two_entries(brushed, "brushlabels"),
         types=("brush", "labels"),
+        classes=("leaf", "stem"),
+    ),
+    "Bitmask": Kind(
+        config="bitmask.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=in_two_entries(bitmasks, "bitmasklabels"),
+        types=("bitmask", "labels"),
+        classes=("leaf", "stem"),
+    ),
+    "BitmaskLabels": Kind(
+        config="bitmasklabels.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=bitmasks,
+        types=("bitmasklabels",),
+        classes=("leaf", "stem"),
+    ),
+    "Vector": Kind(
+        config="vector.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=in_two_entries(vectors, "vectorlabels"),
+        types=("vector", "labels"),
+        classes=("leaf", "stem"),
+    ),
+    "VectorLabels": Kind(
+        config="vectorlabels.xml",
+        task="segment",
+        draw=drawings.donut,
+        annotate=vectors,
+        types=("vectorlabels",),
         classes=("leaf", "stem"),
     ),
 }

@@ -36,6 +36,11 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
             raise refuse(
                 element, name, value, "is not supported", f"write one of {', '.join(allowed)}, {skip(element)}"
             )
+    for name, (needed, why) in tag.needs.items():
+        if attributes.get(name, "").strip().lower() != needed:
+            raise refuse(
+                element, name, attributes.get(name, ""), why, f'write {name}="{needed}" into it, {skip(element)}'
+            )
     for name, most in tag.numbers.items():
         number_of(element, name, most, above_zero=name in tag.above_zero)
     _check_spelling(element, tag)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess
-from backend.geometry import brush_rle
+from backend.geometry import brush_rle, png_masks
 from backend.labelstudio import tags
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.tags import ellipselabels, rectanglelabels
@@ -236,6 +236,10 @@ def moved_out(result: list[Json]) -> list[Json]:
         value = item["value"]
         if "points" in value:
             value["points"] = [[x + 200, y] for x, y in value["points"]]
+        elif "vertices" in value:
+            value["vertices"] = [vertex | {"x": vertex["x"] + 200} for vertex in value["vertices"]]
+        elif "imageDataURL" in value:
+            value["imageDataURL"] = png_masks.encode(np.zeros((SIZE[1], SIZE[0])))
         elif "rle" in value:
             value["rle"] = brush_rle.encode_rle(np.zeros((SIZE[1], SIZE[0])))
         else:
@@ -259,6 +263,8 @@ def test_what_leaves_the_image_is_clipped(of_objects: Kind, tmp_path: Path) -> N
         value = item["value"]
         if "points" in value:
             value["points"] = [[3 * x - 100, y] for x, y in value["points"]]
+        elif "vertices" in value:
+            value["vertices"] = [vertex | {"x": 3 * vertex["x"] - 100} for vertex in value["vertices"]]
         elif "x" in value:
             value["x"] -= 30
     decoded = tags.decode(tag, result)
@@ -303,6 +309,10 @@ def spoilt(tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
         by_reason["has fewer than 3 points"] = changed(result, [first], {"points": first["value"]["points"][:2]})
     elif "rle" in first["value"]:
         by_reason["cannot be learned: the brush mask cannot be read"] = changed(result, [first], {"rle": [1, 2, 3]})
+    elif "imageDataURL" in first["value"]:
+        by_reason["cannot be learned: the bitmask cannot be read"] = changed(result, [first], {"imageDataURL": "x"})
+    elif "vertices" in first["value"]:
+        by_reason["is a line that is not closed"] = changed(result, [first], {"closed": False})
     elif tag.parent:
         lone = result[1] | {"id": "lone", "parentID": None, "value": result[1]["value"] | {"x": 0, "y": 0}}
         by_reason["is a point without a box"] = [*result, lone]

@@ -40,6 +40,7 @@ class Tag:
     masks: bool = False  # its regions are masks of pixels, not shapes in percent of the image
     tree: bool = False  # label tags are nested, and a label is the path to one of them
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> allowed values
+    needs: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # attribute -> value it must have, and why
     numbers: Mapping[str, float] = field(default_factory=dict)  # attribute (lower case) -> its maximum, from 0
     above_zero: frozenset[str] = frozenset()  # names in `numbers` that must be above 0
     # The attributes that a model's raw answer depends on, with defaults; not those of display or training.

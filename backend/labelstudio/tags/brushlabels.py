@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from backend.errors import RegionError
@@ -11,7 +12,7 @@ from backend.geometry.coordinates import ring_hull
 from backend.labelstudio import regions
 from backend.labelstudio.label_xml import FALSE, TRUE, is_true
 from backend.labelstudio.tags import Result, Tag
-from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
+from backend.types import BoolArray, ControlTag, EmptyRegion, LabeledBox, Prediction, Region, YoloTask
 
 KIND = "brushlabels"
 # An imported region can claim any size. These limits keep one region below 500 MB of memory.
@@ -27,13 +28,20 @@ def encode(
 
     It leaves out what `regions.shown_rows` leaves out, and objects that cover no pixel's centre.
     """
-    encoded = []
+    return tuple(
+        regions.build(tag, prediction, key, row, {"format": "rle", "rle": brush_rle.encode_rle(mask), KIND: [label]})
+        for row, label, mask in filled(tag, prediction, classes, threshold)
+    )
+
+
+def filled(
+    tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float
+) -> Iterator[tuple[int, str, BoolArray]]:
+    """Yield the row, the label and the mask (h, w) of each object that covers a pixel's centre."""
     for row, label in regions.shown_rows(tag, prediction, classes, threshold):
         mask = masks.fill(regions.rings(prediction, row), prediction.width, prediction.height)
         if mask.any():
-            value = {"format": "rle", "rle": brush_rle.encode_rle(mask), KIND: [label]}
-            encoded.append(regions.build(tag, prediction, key, row, value))
-    return tuple(encoded)
+            yield row, label, mask
 
 
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
@@ -46,17 +54,24 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
 
 def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a region paints, or what is wrong with it."""
+    value = item["value"]
+    if value.get("touches") or value.get("maskDataURL"):  # drafts have `touches`; the magic wand leaves `maskDataURL`
+        return "holds strokes that are not in its mask yet: open the task in Label Studio and submit it again"
+    return outlined(item, MOST_PIXELS, partial(brush_rle.decode_rle, value.get("rle")))
+
+
+def outlined(
+    item: Mapping[str, Any], most_pixels: int, decode: Callable[[int, int], BoolArray]
+) -> LabeledBox | EmptyRegion | str:
+    """Return what a region's mask paints, or what is wrong with it; `decode` takes height and width of the image."""
     size = regions.image_size(item)
     if size is None or not all(map(float.is_integer, size)):
         return "does not carry original_width and original_height"
     width, height = map(int, size)
-    if width * height > MOST_PIXELS:
+    if width * height > most_pixels:
         return f"says that its image has {width} x {height} pixels, more than can be read"
-    value = item["value"]
-    if value.get("touches") or value.get("maskDataURL"):  # drafts have `touches`; the magic wand leaves `maskDataURL`
-        return "holds strokes that are not in its mask yet: open the task in Label Studio and submit it again"
     try:
-        mask = brush_rle.decode_rle(value.get("rle"), height, width)
+        mask = decode(height, width)
     except RegionError as error:
         return f"cannot be learned: {error}"
     traced, edges = masks.effort(mask)
@@ -68,7 +83,8 @@ def shape_of(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     return LabeledBox("", ring_hull(tuple(point for ring in rings for point in ring)), outline=tuple(rings))
 
 
-def _task(attributes: Mapping[str, str]) -> YoloTask:
+def task_of(attributes: Mapping[str, str]) -> YoloTask:
+    """Return the task of a tag's models: "semantic" for one of pixels, not objects."""
     return "semantic" if is_true(attributes, "model_semantic", default=False) else "segment"
 
 
@@ -77,7 +93,7 @@ TAG = Tag(
     object_name="Image",
     encode=encode,
     read=read,
-    task=_task,
+    task=task_of,
     masks=True,
     attributes={"model_semantic": (*FALSE, *TRUE)},
 )

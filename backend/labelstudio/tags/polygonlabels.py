@@ -33,7 +33,7 @@ def encode(
     return tuple(
         regions.build(tag, prediction, key, row, {"points": points, "closed": True, KIND: [label]})
         for row, label in regions.shown_rows(tag, prediction, classes, threshold)
-        if (points := _points(prediction, row))
+        if (points := points_of(prediction, row))
     )
 
 
@@ -52,7 +52,7 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
     yield from regions.read(tag, wholes, partial(_shape, parts))
 
 
-def _points(prediction: Prediction, row: int) -> list[list[float]]:
+def points_of(prediction: Prediction, row: int) -> list[list[float]]:
     """Return an object's outline as one ring in percent of the image, empty where it has no outline."""
     rings = [tuple((float(x), float(y)) for x, y in ring) for ring in regions.rings(prediction, row)]
     size = np.array([prediction.width, prediction.height])
