@@ -161,6 +161,9 @@ def in_two_entries(whole: Annotate, kind: str) -> Annotate:
     def annotate(tag: ControlTag, shapes: Sequence[LabeledBox]) -> list[Json]:
         entries: list[Json] = []
         for item in whole(tag, shapes):
+            if item["type"] != kind:  # the box of a skeleton
+                entries.append(item)
+                continue
             shape = {name: part for name, part in item["value"].items() if name != kind}
             entries.append(item | {"type": tag.kind, "value": shape})
             labels = {"labels": item["value"][kind]}
@@ -247,6 +250,7 @@ def assert_same(boxes: Sequence[LabeledBox], expected: Sequence[LabeledBox]) -> 
         np.testing.assert_allclose(box.keypoints, expected_box.keypoints, atol=1e-6)
 
 
+FISH = '<RectangleLabels name="points_bbox" toName="image" model_skip="true"><Label value="Fish"/></RectangleLabels>'
 KINDS = {
     "RectangleLabels": Kind(
         config="rectanglelabels.xml",
@@ -374,6 +378,16 @@ FORMS = {
         annotate=in_two_entries(brushed, "brushlabels"),
         types=("brush", "labels"),
         classes=("leaf", "stem"),
+    ),
+    "KeyPoint": Kind(
+        config="keypoint.xml",
+        task="pose",
+        draw=drawings.arrow,
+        annotate=in_two_entries(skeletons, "keypointlabels"),
+        types=("keypoint", "labels", "rectanglelabels"),
+        classes=("fish",),
+        change=("<Labels ", f"{FISH}<Labels "),
+        options={"data_kpt_shape": (2, 3)},
     ),
     "Bitmask": Kind(
         config="bitmask.xml",

@@ -52,7 +52,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     if boxes is not None:
         labels, classes = labels_of(boxes, tags.get(boxes.tag.lower()), element)
     else:
-        labels, classes = objects_of(element, tag) if pose else labels_of(holder, tag, element)
+        labels, classes = objects_of(holder, tag, element) if pose else labels_of(holder, tag, element)
     control = ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -66,14 +66,14 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         attributes={n: v for n, v in attributes.items() if _is_for_model(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
-        points=points_of(element, tag) if pose else (),
+        points=points_of(holder, tag, element) if pose else (),
         labels_from="" if holder is element else attributes_of(holder)["name"],
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=rate,
         frame_rate_key=rate_key,
         trainable=_switch(element, "model_trainable", default=True),
     )
-    warnings = [*contested(element, classes), *(repeated(element) if control.points else ())]
+    warnings = [*contested(element, classes), *(repeated(holder, tag, element) if control.points else ())]
     warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
     return control, warnings
 

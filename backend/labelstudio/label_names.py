@@ -53,40 +53,40 @@ def contested(element: ET.Element, classes: ClassNames) -> Iterator[str]:
         yield f"{spell(element)}: {len(classes.contested) - MOST_NAMED} more classes could be several labels"
 
 
-def points_of(element: ET.Element, tag: tags.Tag) -> tuple[str, ...]:
-    """Return the labels of a skeleton's points in the order of model_index, else in the config's.
+def points_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[str, ...]:
+    """Return the labels of a skeleton's points inside an element, in the order of model_index, else in the config's.
 
     The predicted_values of all points name the class of the object, as in configs for HumanSignal's YOLO backend.
     """
-    written = _written(element, tag, element)
+    written = _written(element, tag, control)
     labels = tuple(dict.fromkeys(label for label, _ in written))
     if len(labels) > MOST_POINTS:
-        problem = f"{spell(element)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
-        raise LabelConfigError(problem, where=WHERE, fix=f"remove some, {skip(element)}")
+        problem = f"{spell(control)} has {len(labels)} points, and a skeleton has at most {MOST_POINTS}"
+        raise LabelConfigError(problem, where=WHERE, fix=f"remove some, {skip(control)}")
     indices = [attributes.get("model_index", "").strip() for _, attributes in written]
     if not any(indices):
         return labels
     if sorted(indices) != sorted(str(index) for index in range(len(labels))):
         why = f"does not number the {len(labels)} labels from 0"
-        raise refuse(element, "model_index", ", ".join(indices), why, "give each label its own, or none any")
+        raise refuse(control, "model_index", ", ".join(indices), why, "give each label its own, or none any")
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
 
 
-def objects_of(element: ET.Element, tag: tags.Tag) -> tuple[tuple[str, ...], ClassNames]:
+def objects_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], ClassNames]:
     """Return the only label of objects that are drawn as points without boxes, and the classes that it covers.
 
     They are the predicted_values of the points, else the class of ultralytics' base weights.
     """
-    written = [attributes.get("predicted_values", "").split(",") for _, attributes in _written(element, tag, element)]
+    written = [attributes.get("predicted_values", "").split(",") for _, attributes in _written(element, tag, control)]
     named = {name.strip() for names in written for name in names} - {""}
     return (OBJECT,), class_names.match([[(name, OBJECT) for name in sorted(named or {POSE_CLASS})]])
 
 
-def repeated(element: ET.Element) -> list[str]:
+def repeated(element: ET.Element, tag: tags.Tag, control: ET.Element) -> list[str]:
     """Return a warning for each label of a skeleton's points that is written several times."""
-    written = Counter(label for label, _ in _written(element, tags.get(element.tag.lower()), element))
+    written = Counter(label for label, _ in _written(element, tag, control))
     return [
-        f"{spell(element)}: the label {label!r} is written {count} times and is one point. Fix: name each by itself"
+        f"{spell(control)}: the label {label!r} is written {count} times and is one point. Fix: name each by itself"
         for label, count in written.items()
         if count > 1
     ]

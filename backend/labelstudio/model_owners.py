@@ -31,7 +31,8 @@ def _teaches(control: ControlTag, other: ControlTag, *, earlier: bool) -> bool:
     if control is other or control.to_name != other.to_name or other.task in ("classify", "pose"):
         return False
     if control.labels_from:
-        return earlier and control.labels_from == other.labels_from and not control.frame_rate
+        first = earlier or control.task == "pose"  # labels of objects cannot name the points of a skeleton too
+        return first and control.labels_from == other.labels_from and not control.frame_rate
     if control.kind != "ellipselabels" or not set(control.labels) <= set(other.labels):
         return False
     return earlier or other.kind != control.kind
@@ -39,6 +40,11 @@ def _teaches(control: ControlTag, other: ControlTag, *, earlier: bool) -> bool:
 
 def _reason(control: ControlTag, owner: ControlTag) -> str:
     own, other = (f'{tags.get(tag.kind).name} "{tag.from_name:.80}"' for tag in (control, owner))
+    if control.task == "pose":
+        return (
+            f"{own} has no model of its own: its points have the labels of the objects of {other}. "
+            f'Fix: give the points labels of their own in a KeyPointLabels, or set model_skip="true" on {other}'
+        )
     return (
         f"{own} has no model of its own: {other} has the same labels, and learns what {own} drew. "
         f'Fix: to be answered as {own} instead, set model_skip="true" on {other}'

@@ -1,4 +1,4 @@
-"""Which RectangleLabels of a label config holds the boxes of which KeyPointLabels."""
+"""Which RectangleLabels of a label config holds the boxes of which KeyPointLabels, or of which KeyPoint with Labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from backend.labelstudio.label_xml import Tree, attributes_of, is_true
 
 @dataclass(frozen=True, slots=True)
 class Skeletons:
-    """The pairs of a KeyPointLabels and its RectangleLabels: points -> boxes, and boxes -> points."""
+    """The pairs of a tag of points and its RectangleLabels: points -> boxes, and boxes -> points."""
 
     boxes: Mapping[ET.Element, ET.Element]
     points: Mapping[ET.Element, ET.Element]
 
 
 def find(tree: Tree) -> Skeletons:
-    """Pair each KeyPointLabels NAME with the RectangleLabels NAME_bbox, else with a RectangleLabels that is skipped."""
+    """Pair each tag of points NAME with the RectangleLabels NAME_bbox, else with a RectangleLabels that is skipped."""
     named: dict[tuple[str | None, str], ET.Element] = {}
     skipped: dict[str | None, ET.Element] = {}
     for node in tree.nodes("RectangleLabels"):
@@ -28,7 +28,9 @@ def find(tree: Tree) -> Skeletons:
             if is_true(attributes, "model_skip", default=False):
                 skipped.setdefault(attributes.get("toname"), node)
     boxes = {}
-    for node in tree.nodes("KeyPointLabels"):
+    named_by = {attributes_of(node).get("toname") for node in tree.nodes("Labels")}
+    split = (node for node in tree.nodes("KeyPoint") if attributes_of(node).get("toname") in named_by)
+    for node in (*tree.nodes("KeyPointLabels"), *split):
         attributes = attributes_of(node)
         to_name = attributes.get("toname")
         holder = named.get((to_name, f"{attributes.get('name')}_bbox"), skipped.get(to_name))

@@ -24,14 +24,14 @@ _CORNERS = 4  # of a rotated box
 
 def split(whole: Tag, name: str) -> Tag:
     """Return the tag of a name that draws as `whole` does, and takes its labels from the Labels beside it."""
-    kind = name.lower()
+    lends = whole.task({}) != "pose"  # the points of a skeleton are no objects
     return replace(
         whole,
         name=name,
         labels_beside="Labels",
         encode=partial(_encode, whole),
         read=partial(_read, whole),
-        lend=partial(_lend, whole, kind),
+        lend=partial(_lend, whole, name.lower()) if lends else whole.lend,
     )
 
 
@@ -44,6 +44,9 @@ def _encode(
 
 
 def _parted(whole: Tag, tag: ControlTag, region: Region) -> Iterator[Region]:
+    if region.kind != whole.kind:  # the box of a skeleton
+        yield region
+        return
     shape = {name: part for name, part in region.value.items() if name != whole.kind}
     yield replace(region, kind=tag.kind, value=shape)
     value = {**shape, LABELS: region.value[whole.kind]}
@@ -54,8 +57,8 @@ def _read(whole: Tag, tag: ControlTag, result: Result) -> Iterator[LabeledBox | 
     """Yield what `whole` reads in the joined entries, and why labels without a shape are not learned."""
     items = list(result)
     labels = _labels(tag, items)
-    own = (item for item in items if item.get("from_name") == tag.from_name and item.get("type") == tag.kind)
-    yield from whole.read(replace(tag, kind=whole.kind), _joined(whole, tag, own, labels))
+    joined = (_joined(whole, tag, item, labels) if _is_own(tag, item) else item for item in items)
+    yield from whole.read(replace(tag, kind=whole.kind), joined)
     drawn = {regions.id_of(item.get("id")) for item in items if item.get("type") in foreign_regions.SHAPES - {LABELS}}
     for name in labels.keys() - drawn:
         yield f"region {name!r:.80} has labels and no shape: delete it, and draw it again"
@@ -75,7 +78,8 @@ def _lend(whole: Tag, kind: str, tag: ControlTag, result: Result) -> Iterator[La
         if item.get("to_name") == tag.to_name
         and (regions.id_of(item.get("id")) in labels or regions.id_of(item.get("id")) not in named)
     )
-    for part in whole.read(replace(tag, kind=whole.kind), _joined(whole, tag, ours, labels)):
+    joined = (_joined(whole, tag, item, labels) for item in ours)
+    for part in whole.read(replace(tag, kind=whole.kind), joined):
         yield _adapted(tag, part) if isinstance(part, LabeledBox) else part
 
 
@@ -97,10 +101,13 @@ def _labels(tag: ControlTag, items: Iterable[Item]) -> Mapping[str, list[object]
     }
 
 
-def _joined(whole: Tag, tag: ControlTag, shapes: Iterable[Item], labels: Mapping[str, list[object]]) -> Iterator[Item]:
-    """Yield shapes as entries of `whole` of the tag's name, with their labels."""
-    for item in shapes:
-        value = item.get("value")
-        named = {whole.kind: labels.get(regions.id_of(item.get("id")), [])}
-        shape = value if isinstance(value, Mapping) else {}
-        yield {**item, "from_name": tag.from_name, "type": whole.kind, "value": {**shape, **named}}
+def _is_own(tag: ControlTag, item: Item) -> bool:
+    return item.get("from_name") == tag.from_name and item.get("type") == tag.kind
+
+
+def _joined(whole: Tag, tag: ControlTag, item: Item, labels: Mapping[str, list[object]]) -> Item:
+    """Return a shape as an entry of `whole` of the tag's name, with its labels."""
+    value = item.get("value")
+    shape = value if isinstance(value, Mapping) else {}
+    named = {whole.kind: labels.get(regions.id_of(item.get("id")), [])}
+    return {**item, "from_name": tag.from_name, "type": whole.kind, "value": {**shape, **named}}

@@ -47,9 +47,9 @@ def annotated(kind: Kind, folder: Path, seed: int = 3) -> tuple[ControlTag, tupl
 
 def labels_in(tag: ControlTag) -> tuple[str, str]:
     """Return the type and from_name of the entries that hold a tag's labels."""
-    if tag.labels_from:
-        return "labels", tag.labels_from
-    return (rectanglelabels.KIND, tag.parent) if tag.parent else (tag.kind, tag.from_name)
+    if tag.parent:
+        return rectanglelabels.KIND, tag.parent
+    return ("labels", tag.labels_from) if tag.labels_from else (tag.kind, tag.from_name)
 
 
 # Kept
@@ -303,7 +303,7 @@ def spoilt(tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
     renamed = [item for item in result if item["from_name"] == key][:1]
     by_reason = {
         "the label 'Gone', which is not in the label config": changed(result, renamed, {label: ["Gone"]}),
-        **({"has no label": [item for item in result if item["from_name"] != key]} if tag.labels_from else {}),
+        **({"has no label": [item for item in result if item["type"] != "labels"]} if tag.labels_from else {}),
     }
     if "points" in first["value"]:
         by_reason["has fewer than 3 points"] = changed(result, [first], {"points": first["value"]["points"][:2]})
@@ -319,7 +319,8 @@ def spoilt(tag: ControlTag, result: list[Json]) -> dict[str, list[Json]]:
     else:
         by_reason["has no usable x, y, "] = changed(result, [first], {"x": None})
     if tag.labels_from:
-        by_reason["has labels and no shape"] = [item for item in result if item is not first]
+        drawn = next(item for item in result if item["type"] == tag.kind)
+        by_reason["has labels and no shape"] = [item for item in result if item is not drawn]
     return by_reason
 
 

@@ -64,6 +64,20 @@ def test_ellipses_have_a_model_if_no_other_tag_has_all_their_labels(labels: str,
     assert len(label_config.warnings(text)) == (owning is not None)
 
 
+def test_points_whose_labels_also_name_objects_have_no_model() -> None:
+    for shapes in (("KeyPoint", "Rectangle"), ("Rectangle", "KeyPoint")):
+        text = config(LABELS, tools(*shapes))
+        (tag,) = label_config.parse(text)
+        assert tag.from_name == "rectangle"
+        assert label_config.warnings(text) == (
+            'KeyPoint "keypoint" has no model of its own: its points have the labels of the objects of Rectangle '
+            '"rectangle". Fix: give the points labels of their own in a KeyPointLabels, or set model_skip="true" on '
+            'Rectangle "rectangle"',
+        )
+    (points,) = label_config.parse(config(LABELS, tools("KeyPoint")))
+    assert (points.task, points.points, points.parent) == ("pose", ("cat", "dog"), "")
+
+
 # What a tool learns of the others
 
 SHAPES: dict[str, Json] = {
