@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import RegionError
-from backend.geometry import brush_rle, masks
+from backend.geometry import brush_rle, masks, png_masks
 from backend.labelstudio.regions import Item, id_of
+from backend.labelstudio.tags import bitmasklabels, vectorlabels
 
 Ring = npt.NDArray[np.float64]  # (k, 2) points of a closed line, x and y in percent of the picture
 
 # The masks of a picture are decoded while somebody waits for a page: these limits keep that below half a second.
 MOST_PIXELS = 100_000_000  # of the masks of one picture together
-MOST_RLE = 500_000  # numbers in their run-length codes
+MOST_RLE = 500_000  # numbers in their run-length codes, or letters in their data URLs
 SIDE = 320  # cells of the grid on which a mask is traced: about the pixels of a picture on a page
 MOST_POINTS = 2000  # of a region
 _WHOLE = ("choices", "taxonomy")
+_MASKS = ("rle", bitmasklabels.URL)  # keys of masks of pixels in values
 _LABELS = "labels"  # the type of the entry that names a shape, where that has no labels of its own
 
 
@@ -57,7 +59,7 @@ def drawing(result: Iterable[Item]) -> Drawing:
         if kind in _WHOLE:
             whole += labels
             continue
-        is_mask = "rle" in value
+        is_mask = not value.keys().isdisjoint(_MASKS)
         try:
             rings = budget.mask_rings(region, value) if is_mask else (_ring(value, _aspect(region)),)
         except (
@@ -89,16 +91,22 @@ class _Budget:
 
     def mask_rings(self, region: Item, value: Mapping[str, Any]) -> tuple[Ring, ...]:
         """Return the rings around a mask. Raises RegionError, KeyError or TypeError for one that cannot be decoded."""
-        width, height, codes = int(region["original_width"]), int(region["original_height"]), len(value["rle"])
+        code = value["rle"] if "rle" in value else value[bitmasklabels.URL]
+        width, height, codes = int(region["original_width"]), int(region["original_height"]), len(code)
         if width * height > self._pixels or codes > self._codes:
             raise RegionError("the masks of this picture are too large to be drawn", fix="open it in Label Studio")
         self._pixels, self._codes = self._pixels - width * height, self._codes - codes
-        mask = brush_rle.decode_rle(value["rle"], height, width)
+        mask = (brush_rle.decode_rle if "rle" in value else png_masks.decode)(code, height, width)
         return tuple(100 * ring / (width, height) for ring in masks.coarse_trace(mask, SIDE, MOST_POINTS))
 
 
 def _ring(value: Mapping[str, Any], aspect: float) -> Ring:
     """Return the line around a region, whose value has the fields of its shape."""
+    if "vertices" in value:
+        line = vectorlabels.ring_of(value)
+        if isinstance(line, str):
+            raise ValueError(line)
+        return 100 * np.array(line)
     if "points" in value:
         return np.array([(float(x), float(y)) for x, y in value["points"]])
     x, y, turn = float(value["x"]), float(value["y"]), math.radians(float(value.get("rotation", 0)))

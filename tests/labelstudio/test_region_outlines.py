@@ -14,7 +14,10 @@ from backend.types import BoolArray, Json
 from tests import drawings, kinds
 from tests.drawings import SIZE
 
-AREAS = ("RectangleLabels model_obb", "PolygonLabels", "BrushLabels", "BrushLabels model_semantic", "Polygon", "Brush")
+AREAS = (
+    *("RectangleLabels model_obb", "PolygonLabels", "BrushLabels", "BrushLabels model_semantic", "Polygon", "Brush"),
+    *("BitmaskLabels", "Bitmask", "VectorLabels", "Vector"),
+)
 
 
 def region(kind: str, **value: object) -> Json:
@@ -78,7 +81,11 @@ def test_choices_belong_to_the_whole_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"x": "a", "y": 1, "width": 1, "height": 1}, {"points": [[1]]}, {"points": 3}, "no value", None]
+    "value",
+    [
+        *({}, {"x": "a", "y": 1, "width": 1, "height": 1}, {"points": [[1]]}, {"points": 3}, "no value", None),
+        *({"vertices": [{"x": 1, "y": 2}] * 3}, {"vertices": None, "closed": True}),
+    ],
 )
 def test_what_is_no_region_on_a_picture_is_left_out(value: object) -> None:
     assert drawing([{"type": "rectanglelabels", "value": value}]) == Drawing()
@@ -95,6 +102,7 @@ def test_two_entries_of_one_id_are_one_region() -> None:
 @pytest.mark.parametrize("rle", [[1, 2, 3], "text", None, [[1]]])
 def test_a_damaged_mask_is_counted(rle: object) -> None:
     assert drawing([brush(np.ones((4, 4), np.bool_), rle=rle)]).undrawn == 1
+    assert drawing([region("bitmasklabels", imageDataURL=rle)]).undrawn == 1
 
 
 def test_masks_beyond_the_limits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

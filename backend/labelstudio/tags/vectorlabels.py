@@ -9,8 +9,9 @@ from typing import Any
 from backend.geometry import coordinates, vector_paths
 from backend.geometry.vector_paths import Vertex
 from backend.labelstudio import regions
+from backend.labelstudio.regions import Item
 from backend.labelstudio.tags import Result, Tag, polygonlabels
-from backend.types import ControlTag, EmptyRegion, LabeledBox, Point, Prediction, Region
+from backend.types import ControlTag, EmptyRegion, LabeledBox, Point, Prediction, Region, Ring
 
 KIND = "vectorlabels"
 _CONTROLS = ("controlPoint1", "controlPoint2")  # of the line before the point, and of the line after it
@@ -42,17 +43,21 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
 
 def _shape(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
     """Return what a closed line encloses, or what is wrong with it."""
-    value = item["value"]
-    if value.get("closed") is not True:
-        return "is a line that is not closed, and only closed lines are learned: click its first point to close it"
-    vertices = _path(value.get("vertices"))
-    if isinstance(vertices, str):
-        return vertices
-    ring = vector_paths.ring(vertices)
+    ring = ring_of(item["value"])
+    if isinstance(ring, str):
+        return ring
     inside = coordinates.clip_ring(ring)
     if not coordinates.ring_area(inside) > 0:
         return EmptyRegion("has no area inside the image")
     return LabeledBox("", coordinates.ring_hull(inside), outline=(ring,))
+
+
+def ring_of(value: Item) -> Ring | str:
+    """Return a closed line as shares of the image, its curves as straight lines, or what is wrong with it."""
+    if value.get("closed") is not True:
+        return "is a line that is not closed, and only closed lines are learned: click its first point to close it"
+    vertices = _path(value.get("vertices"))
+    return vertices if isinstance(vertices, str) else vector_paths.ring(vertices)
 
 
 def _path(written: Any) -> list[Vertex] | str:
