@@ -17,6 +17,7 @@ from backend.errors import TrainingError
 from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.demands import MIN_LABELED, enqueue_training, require_labels
+from backend.loop.insight import overlaps
 from backend.loop.review import label_review
 from backend.loop.scoring import activity, frame_order
 from backend.loop.served_models import name_of, require_project
@@ -39,7 +40,14 @@ from backend.web.protocol import (
 )
 from backend.web.readiness import Probe
 from backend.web.redaction import redacted
-from backend.web.status_schemas import LabelErrorOut, ProjectOut, label_error_out, project_out
+from backend.web.status_schemas import (
+    AgreementOut,
+    LabelErrorOut,
+    ProjectOut,
+    agreement_out,
+    label_error_out,
+    project_out,
+)
 
 log = logging.getLogger(__name__)
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
@@ -76,6 +84,7 @@ def build_app(context: Context, warmth: Warmth | None = None) -> FastAPI:
     app.add_api_route("/train", endpoints.train, methods=["POST"])
     app.add_api_route("/api/projects/{project_id}", endpoints.project, methods=["GET"], response_model=ProjectOut)
     app.add_api_route("/api/projects/{project_id}/label-errors", endpoints.label_errors, methods=["GET"])
+    app.add_api_route("/api/projects/{project_id}/agreement", endpoints.agreement, methods=["GET"])
     app.add_api_route("/api/projects/{project_id}/frames/{task_id}", endpoints.frames, methods=["GET"])
     openapi.describe(app)
     middleware.install(app, context.settings)
@@ -127,6 +136,11 @@ class _Endpoints:
     def label_errors(self, project_id: Id) -> list[LabelErrorOut]:
         """Return the label issues of the last review, worst first, without labels that were changed since."""
         return [label_error_out(issue) for issue in label_review.current_issues(self._context, project_id)]
+
+    def agreement(self, project_id: Id) -> list[AgreementOut]:
+        """Return how far annotators agree, for each control tag of which they annotated the same tasks."""
+        by_tag = overlaps.by_tag(self._context, project_id)
+        return [agreement_out(tag, agreement) for tag, agreement in by_tag.items()]
 
     def frames(self, project_id: Id, task_id: Id) -> list[int]:
         """Return the frames of a video to label first, the most uncertain frame first."""

@@ -15,7 +15,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from backend.cli.label_studio_process import LabelStudioProcess
-from backend.evaluation.annotators import TaskAgreement
+from backend.evaluation.annotators import AgreedBoxes, TaskAgreement
 from backend.evaluation.effort import AnnotationEffort, EffortLog, LabelCount
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.loop.context import Context
@@ -69,7 +69,11 @@ def fill(context: Context, project: int, tasks: list[int], annotations: dict[int
     drawn = [effort(800 + n, tasks[-1], version=None, seconds=3600.0, added=4) for n in range(9)]
     more = [effort(700 + n, tasks[-1]) for n in range(9)]
     stamps = {task: f"{id_} {stamp}" for task, (id_, stamp) in annotations.items()}
-    agreements = (TaskAgreement(tasks[0], "label", 2, 1, 4), TaskAgreement(tasks[1], "label", 3, 6, 12))
+    people = (AgreedBoxes("1", 1, 4), AgreedBoxes("2", 1, 4))
+    agreements = (
+        TaskAgreement(tasks[0], "label", 2, 1, 4, people, (AgreedBoxes(LABELS[0], 1, 4),)),
+        TaskAgreement(tasks[1], "label", 3, 6, 12),
+    )
     context.store.state.save_effort(project, EffortLog(stamps, (*log, *blanks, *drawn, *more), agreements))
     kinds = ("overlooked", "swapped", "misplaced")
     issues = [

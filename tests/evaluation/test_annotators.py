@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from backend.evaluation.agreement import Shown
-from backend.evaluation.annotators import TaskAgreement, of_tag, on_task
+from backend.evaluation.annotators import AgreedBoxes, GroupAgreement, TaskAgreement, of_tag, on_task
+
+LABELS = ("cat", "dog")
 
 
 def answer(*boxes: tuple[int, int]) -> Shown:
@@ -15,14 +17,21 @@ def answer(*boxes: tuple[int, int]) -> Shown:
 
 
 def test_every_pair_of_annotators_counts() -> None:
-    task = on_task(7, "label", [answer((0, 0), (50, 1)), answer((1, 0)), answer((1, 0), (51, 1))])
+    people = {4: answer((0, 0), (50, 1)), 5: answer((1, 0)), 6: answer((1, 0), (51, 1))}
+    task = on_task(7, "label", people, LABELS)
     assert (task.annotators, task.pairs, task.boxes) == (3, 1 + 2 + 1, 3 + 4 + 3)
     assert task.f1 == 0.8
+    assert task.people == (
+        AgreedBoxes("4", 1 + 2, 3 + 4),
+        AgreedBoxes("5", 1 + 1, 3 + 3),
+        AgreedBoxes("6", 2 + 1, 4 + 3),
+    )
+    assert task.labels == (AgreedBoxes("cat", 3, 6), AgreedBoxes("dog", 1, 4))
 
 
 def test_two_who_drew_nothing_agree() -> None:
-    assert on_task(7, "label", [answer(), answer()]).f1 == 1.0
-    assert on_task(7, "label", [answer(), answer((0, 0))]).f1 == 0.0
+    assert on_task(7, "label", {1: answer(), 2: answer()}, LABELS).f1 == 1.0
+    assert on_task(7, "label", {1: answer(), 2: answer((0, 0))}, LABELS).f1 == 0.0
 
 
 def test_the_worst_tasks_come_first_and_full_agreement_is_not_listed() -> None:
@@ -34,3 +43,19 @@ def test_the_worst_tasks_come_first_and_full_agreement_is_not_listed() -> None:
     assert agreement.f1 == 2 * 3 / 16
     assert [task.task_id for task in agreement.worst] == [1, 3]
     assert of_tag(tasks, "third", shown=2) is None
+
+
+def test_the_person_and_the_label_with_the_least_agreement_come_first() -> None:
+    careful, careless = answer((0, 0), (50, 1)), answer((0, 0), (80, 1))
+    tasks = [
+        on_task(1, "label", {4: careful, 5: careful, 6: careless}, LABELS),
+        on_task(2, "label", {4: careful, 5: careful}, LABELS),
+    ]
+    agreement = of_tag(tasks, "label", shown=2)
+    assert agreement is not None
+    assert agreement.people[0] == GroupAgreement("6", tasks=1, boxes=8, f1=0.5)
+    assert [person.of for person in agreement.people] == ["6", "4", "5"]
+    assert agreement.labels == (
+        GroupAgreement("dog", tasks=2, boxes=8, f1=0.5),
+        GroupAgreement("cat", tasks=2, boxes=8, f1=1.0),
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from backend.evaluation.agreement import Shown
-from backend.evaluation.annotators import TaskAgreement, on_task
+from backend.evaluation.annotators import TagAgreement, TaskAgreement, of_tag, on_task
 from backend.geometry.coordinates import label_arrays
 from backend.labelstudio import label_config, label_renames, tags
 from backend.labelstudio.client.annotations import SubmittedAnnotation
 from backend.loop.context import Context
 from backend.loop.served_models import require_project
 from backend.types import ControlTag
+
+DISPUTED = 100  # tasks that are listed at most
 
 
 def agreements(context: Context, project_id: int, labels: Iterable[SubmittedAnnotation]) -> list[TaskAgreement]:
@@ -31,8 +33,23 @@ def agreements(context: Context, project_id: int, labels: Iterable[SubmittedAnno
         for tag in label_config.parse(record.label_config) if len(results) > 1 else ():
             answers = None if tag.frame_rate else _answers(tag, results)
             if answers is not None:
-                measured.append(on_task(task_id, tag.from_name, answers))
+                by_person = dict(zip(people, answers, strict=True))
+                measured.append(on_task(task_id, tag.from_name, by_person, tag.labels))
     return measured
+
+
+def by_tag(context: Context, project_id: int) -> dict[str, TagAgreement]:
+    """Return the measured agreement of each control tag that people annotated together, by the tag's name.
+
+    Raises NotFoundError for an unknown project.
+    """
+    record = require_project(context, project_id)
+    log = context.store.state.effort(project_id)
+    measured = {
+        tag.from_name: of_tag(log.agreements, tag.from_name, DISPUTED)
+        for tag in label_config.parse(record.label_config)
+    }
+    return {name: agreement for name, agreement in measured.items() if agreement}
 
 
 def _answers(tag: ControlTag, results: Sequence[Sequence[object]]) -> list[Shown] | None:

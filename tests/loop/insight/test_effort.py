@@ -14,7 +14,7 @@ from backend.errors import NotFoundError
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.labelstudio.regions import region_id
 from backend.loop.context import Context
-from backend.loop.insight import effort
+from backend.loop.insight import effort, overlaps
 from backend.queue.rq_queue import Jobs
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
@@ -144,6 +144,7 @@ def test_people_who_labeled_the_same_task_are_compared(desk: Desk) -> None:
     desk.submit(0, desk.shown(0), 5.0)
     sign_up(desk.client, f"second-{desk.project}@example.com", "a-second-password")
     people = desk.client.http.get("/api/users/")
+    own = desk.client.http.get("/api/current-user/whoami")["id"]
     second = next(person["id"] for person in people if person["email"] == f"second-{desk.project}@example.com")
     for result in (desk.shown(0)[:1], [{**desk.shown(0)[0], "value": {"x": "wide"}}]):
         annotation = desk.submit(0, result, 5.0)
@@ -154,6 +155,9 @@ def test_people_who_labeled_the_same_task_are_compared(desk: Desk) -> None:
             assert [(task.tag, task.annotators, task.pairs, task.boxes) for task in log.agreements] == [
                 ("label", 2, 1, 3)
             ]
+            agreement = overlaps.by_tag(desk.context, desk.project)["label"]
+            assert sorted(person.of for person in agreement.people) == sorted({str(own), str(second)})
+            assert {(person.tasks, person.boxes) for person in agreement.people} == {(1, 3)}
         else:
             assert log.agreements == (), "an annotation that cannot be read is not compared"
 
