@@ -33,6 +33,15 @@ DOUBTED_FRAMES = 10  # highest number of uncertain frames that are listed per vi
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What must be chosen or selected in an annotation, so that Label Studio's editor shows a control tag."""
+
+    kind: str  # visibleWhen, e.g. "choice-selected"
+    control: str  # the name of the deciding control tag; "": any
+    values: tuple[str, ...]  # one of these choices or labels; (): any
+
+
+@dataclass(frozen=True, slots=True)
 class ControlTag:
     """One control tag of a label config that this backend can predict and learn."""
 
@@ -54,6 +63,7 @@ class ControlTag:
     frame_rate_key: str = ""  # video: the field of `task_fields` that holds the rate; "": it is the same for all tasks
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
+    conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
 
     @property

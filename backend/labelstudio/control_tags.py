@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import frame_rates, object_tags, tags
+from backend.labelstudio import frame_rates, object_tags, tags, visibility
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
@@ -71,6 +71,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         frame_rate=rate,
         frame_rate_key=rate_key,
+        conditions=visibility.conditions(element, tree),
         trainable=_switch(element, "model_trainable", default=True),
     )
     warnings = [*contested(element, classes), *(repeated(holder, tag, element) if control.points else ())]

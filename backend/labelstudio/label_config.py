@@ -61,11 +61,11 @@ def checked(label_config: str) -> LabelConfig:
     names = Counter(attributes_of(element).get("name", "") for element in tree.root.iter())
     for element in _controls(tree, around):
         try:
+            if len(usable) == MOST_TAGS:
+                raise _one_too_many(element)
             tag, warnings_of_tag = control_tags.read(element, tree, skeleton_tags)
             if names[tag.from_name] > 1:
                 raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
-            if len(usable) == MOST_TAGS:
-                raise _one_too_many(element)
         except LabelConfigError as error:
             errors.append(error)
             continue

@@ -55,11 +55,13 @@ class _Builder(ET.TreeBuilder):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A parsed label config: its root, its elements by their tag in lower case, and the object tags by their name."""
+    """A parsed label config: its elements by their tag in lower case and by their name, and the elements above them."""
 
     root: ET.Element
     by_tag: Mapping[str, Sequence[ET.Element]]
-    objects: Mapping[str, ET.Element]
+    named: Mapping[str, ET.Element]  # of several elements with one name, the first
+    objects: Mapping[str, ET.Element]  # the object tags among them
+    parents: Mapping[ET.Element, ET.Element]
 
     def nodes(self, tag: str) -> Sequence[ET.Element]:
         """Return all elements of a tag, in the config's order."""
@@ -81,11 +83,12 @@ def read(label_config: str) -> Tree:
     by_tag: dict[str, list[ET.Element]] = {}
     for element in root.iter():
         by_tag.setdefault(element.tag.lower(), []).append(element)
-    objects: dict[str, ET.Element] = {}
+    named: dict[str, ET.Element] = {}
     for element in root.iter():
-        if element.tag.lower() in OBJECTS and (name := attributes_of(element).get("name")):
-            objects.setdefault(name, element)
-    return Tree(root, by_tag, objects)
+        if name := attributes_of(element).get("name"):
+            named.setdefault(name, element)
+    objects = {name: element for name, element in named.items() if element.tag.lower() in OBJECTS}
+    return Tree(root, by_tag, named, objects, {child: parent for parent in root.iter() for child in parent})
 
 
 def inside(element: ET.Element, tag: str) -> Iterator[ET.Element]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from backend.errors import LabelConfigError
 from backend.geometry.coordinates import class_hulls
-from backend.labelstudio import foreign_regions
+from backend.labelstudio import foreign_regions, visibility
 from backend.labelstudio.regions import spelled
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, VideoOptions, YoloTask
 
@@ -109,10 +109,13 @@ def unreadable(tag: ControlTag, result: Result, size: tuple[float, float] | None
 
 
 def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bool:
-    """Return whether a result belongs to another label config or image, so that missing regions mean nothing."""
+    """Return whether missing regions mean nothing: the result belongs to another label config or image, or hid the tag.
+
+    See `visibility`.
+    """
     items = [item for item in result if isinstance(item, Mapping)]
     parts = list(_parts(tag, items))
-    return any(
+    return visibility.is_hidden(tag, items) or any(
         (
             *foreign_regions.control_problems(tag, items, alone=not parts),
             *foreign_regions.size_problems(tag, items, *size, exact=get(tag.kind).masks),

@@ -23,7 +23,7 @@ from backend.evaluation.label_quality import (
     thresholds,
 )
 from backend.geometry.coordinates import label_arrays
-from backend.labelstudio import tags
+from backend.labelstudio import tags, visibility
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import fair_predictions, latest_predictions, past_models
 from backend.loop.served_models import ServedModel
@@ -168,7 +168,7 @@ def chosen_labels(tag: ControlTag, labels: Sequence[str], annotated: AnnotatedTa
     """Return which of `labels` were chosen for a task (C,); None if anything else was chosen."""
     reading = tags.read(tag, annotated.result)
     chosen = {box.label for box in reading.boxes}
-    if reading.unreadable:
+    if reading.unreadable or visibility.is_hidden(tag, annotated.result):
         return None
     return np.isin(labels, list(chosen)) if chosen <= set(labels) else None
 

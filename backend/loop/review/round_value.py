@@ -11,7 +11,7 @@ from backend.evaluation import agreement, stopping
 from backend.evaluation.basis import is_judged
 from backend.evaluation.calibration import calibrated
 from backend.geometry.coordinates import label_arrays
-from backend.labelstudio import frame_rates, label_config, regions, tags
+from backend.labelstudio import frame_rates, label_config, regions, tags, visibility
 from backend.loop.context import Context
 from backend.loop.served_models import serving_number
 from backend.model_versions import Metrics, ModelVersion, TagModel, renamed
@@ -152,6 +152,7 @@ def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *
     drawn = reading.objects(trained.tag)
     if (
         reading.unreadable
+        or visibility.is_hidden(trained.tag, task.result)
         or prediction is None
         or prediction.tracks is not None
         or not (drawn or alone or trained.tag.task != "classify")

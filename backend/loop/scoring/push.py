@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import BackendError, BusyError
-from backend.labelstudio import tags
+from backend.labelstudio import tags, visibility
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, stored_answers
@@ -134,13 +134,16 @@ def queue_places(context: Context, project_id: int, order: Ranking) -> dict[int,
 def encode(
     settings: Settings, models: Sequence[ServedModel], task_id: int, predictions: Iterable[Prediction | None]
 ) -> tuple[Region, ...]:
-    """Return the regions of one task, tag by tag; their ids depend only on task, version and tag."""
-    regions: list[Region] = []
+    """Return the regions of one task, tag by tag; their ids depend only on task, version and tag.
+
+    It leaves out the regions of control tags that the answers of trained models hide.
+    """
+    answers: list[tuple[Region, ...]] = []
     for model, prediction in zip(models, predictions, strict=True):
-        if prediction is not None:
-            key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
-            regions += tags.encode(model.tag, prediction, model.classes, lowest, key)
-    return tuple(regions)
+        key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
+        answers.append(tags.encode(model.tag, prediction, model.classes, lowest, key) if prediction is not None else ())
+    deciding = {model.tag.from_name for model in models if model.trained}
+    return visibility.visible([model.tag for model in models], deciding, answers)
 
 
 def write_predictions(

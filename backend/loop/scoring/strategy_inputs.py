@@ -13,7 +13,7 @@ from backend import acquisition
 from backend.acquisition.parts import committee_part
 from backend.acquisition.pool import Committee, Pool
 from backend.errors import MediaError, ModelError
-from backend.labelstudio import tags
+from backend.labelstudio import tags, visibility
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import PastModel, fair_predictions, past_models
 from backend.loop.served_models import ServedModel, committee_for
@@ -60,7 +60,11 @@ def fair_losses(context: Context, model: ServedModel, task_ids: IntArray) -> Flo
     For validation images that is this version. For the others it is an earlier version that had them in its pool.
     """
     wanted = set(task_ids.tolist())
-    annotated = [task for task in context.annotated_tasks(model.project_id) if task.task.id in wanted]
+    annotated = [
+        task
+        for task in context.annotated_tasks(model.project_id)
+        if task.task.id in wanted and not visibility.is_hidden(model.tag, task.result)
+    ]
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
     sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}

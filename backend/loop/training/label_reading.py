@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import MediaError, TrainingError
-from backend.labelstudio import tags
+from backend.labelstudio import tags, visibility
 from backend.loop.context import Context
 from backend.loop.training import video_images
 from backend.loop.training.video_images import TaskImages
@@ -68,8 +68,11 @@ def _read(
     undecided: Mapping[int, str],
 ) -> ReadLabels:
     read, dropped = ReadLabels(), 0
+    asked = tuple(task for task in annotated if not visibility.is_hidden(tag, task.result))
+    if len(asked) < len(annotated):
+        log.info("project %d: %s was hidden in %d tasks", project_id, tag.from_name, len(annotated) - len(asked))
     fetch = _video_examples if tag.frame_rate else _image_examples
-    for task, examples in zip(annotated, fetch(context, tag, annotated, chance), strict=True):
+    for task, examples in zip(asked, fetch(context, tag, asked, chance), strict=True):
         task_id = task.task.id
         if task_id in undecided:
             read.left_out[task_id] = f"left out of training: {undecided[task_id]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess
@@ -12,7 +13,8 @@ from backend.labelstudio.client.connection import LabelStudioClient, PredictionR
 from backend.loop.context import Context
 from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
-from backend.types import Region
+from backend.settings import Settings
+from backend.types import Prediction, Region
 from tests.support import CONFIG
 
 pytestmark = pytest.mark.label_studio
@@ -82,3 +84,19 @@ def test_of_several_predictions_of_a_version_one_stays(label_studio: LabelStudio
     scores = {task: [(pred.version, pred.score) for pred in predictions] for task, predictions in held.items()}
     assert scores[twice] == [("yolo11n-v0", 0.2), ("yolo11n-v0", 0.9), ("yolo11n-v1", 0.5)]
     assert scores[once] == [("yolo11n-v0", 0.4), ("yolo11n-v1", 0.4)]
+
+
+@pytest.mark.parametrize(("trained", "kinds"), [(True, ["choices"]), (False, ["rectanglelabels", "choices"])])
+def test_the_answer_of_a_trained_model_hides_other_tags(trained: bool, kinds: list[str]) -> None:
+    question = '<Choices name="kind" toName="image"><Choice value="street"/><Choice value="other"/></Choices>'
+    shown = 'visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="street"'
+    config = CONFIG.replace("<RectangleLabels", f"{question}<View {shown}><RectangleLabels").replace(
+        "</RectangleLabels>", "</RectangleLabels></View>"
+    )
+    models = [
+        ServedModel(1, 1, "v1", tag.labels, None, 1.0, None, 64, "cpu", tag, tag.from_name, trained=trained)
+        for tag in label_config.parse(config)
+    ]
+    probs = np.array([[0.1, 0.9]], np.float32)
+    answer = Prediction(100, 100, np.array([[0, 0, 50, 50]], np.float32), probs, probs.max(axis=1))
+    assert [region.kind for region in push.encode(Settings(), models, 1, [answer, answer])] == kinds

@@ -62,6 +62,27 @@ def test_a_version_counts_the_tasks_that_taught_it(context: Context, tmp_path: P
     assert status_schemas.version_out(dataclasses.replace(version, snapshot=judged)).images == 3
 
 
+def test_a_task_that_hid_a_tag_does_not_teach_it(context: Context, images: ImageSite) -> None:
+    """An image of another kind than the boxes are for is no background image."""
+    question = '<Choices name="kind" toName="image"><Choice value="street"/><Choice value="other"/></Choices>'
+    shown = 'visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="street"'
+    config = CONFIG.replace("<RectangleLabels", f"{question}<View {shown}><RectangleLabels").replace(
+        "</RectangleLabels>", "</RectangleLabels></View>"
+    )
+    annotated = tuple(
+        dataclasses.replace(
+            labeled(number),
+            task=Task(number, {"image": images.add(f"{number}.png", number)}),
+            result=({"from_name": "kind", "to_name": "image", "type": "choices", "value": {"choices": [kind]}},),
+        )
+        for number, kind in enumerate(("street", "other", "street"))
+    )
+    boxes, kinds = label_reading.labeled_images(context, 1, label_config.parse(config), annotated, frozenset())
+    assert [image.task_id for image in boxes.images] == [0, 2]
+    assert [image.task_id for image in kinds.images] == [0, 1, 2]
+    assert context.progress.failures(1) == {}
+
+
 def labeled(task_id: int) -> AnnotatedTask:
     return AnnotatedTask(Task(task_id, {}), annotation_id=task_id, updated_at="2026-01-01T00:00:00Z", result=())
 
