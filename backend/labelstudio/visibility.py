@@ -81,13 +81,13 @@ def visible(
     if not any(tag.conditions for tag in tags):
         return tuple(region for regions_of_tag in answers for region in regions_of_tag)
     items = {tag.from_name: [region.as_json() for region in of_tag] for tag, of_tag in zip(tags, answers, strict=True)}
-    prediction = _Prediction({tag.from_name: tag for tag in tags}, deciding, items)
-    shown = (of_tag for tag, of_tag in zip(tags, answers, strict=True) if not prediction.hides(tag))
+    task_answers = _AnswersOfTask({tag.from_name: tag for tag in tags}, deciding, items)
+    shown = (of_tag for tag, of_tag in zip(tags, answers, strict=True) if not task_answers.hides(tag))
     return tuple(region for of_tag in shown for region in of_tag)
 
 
 @dataclass(frozen=True, slots=True)
-class _Prediction:
+class _AnswersOfTask:
     """The answers of all control tags to one task, by the tags' names."""
 
     tags: Mapping[str, ControlTag]
