@@ -546,6 +546,16 @@ def test_annotations_imported_with_their_task_count(client: LabelStudioClient, p
     assert [task.id for task in client.tasks.unlabeled(project)] == [second]
 
 
+def test_predictions_are_no_labels_whoever_made_them(client: LabelStudioClient, project: int) -> None:
+    [task_id] = add_tasks(client, project, 1)
+    for version in ("yolo11n-v1", "another-backend", ""):
+        body = {"task": task_id, "result": [box("cat")], "score": 0.5, "model_version": version}
+        client.http.send("POST", "/api/predictions/", body)
+    assert labels(client, project) == {}
+    client.annotations.create(task_id, [box("dog")])
+    assert labels(client, project)[task_id].result[0]["value"]["rectanglelabels"] == ["dog"]
+
+
 def test_stamps_follow_changes_and_deletions(client: LabelStudioClient, project: int) -> None:
     ids = add_tasks(client, project, 2)
     first, second = (client.annotations.create(task_id, [box()]) for task_id in ids)
