@@ -24,7 +24,7 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking
 from tests.browser import signed_in
-from tests.browser.views import SERIOUS, check_view, open_views
+from tests.browser.views import SERIOUS, check_view, lasso, open_views, place_on_map
 from tests.conftest import LOGIN
 from tests.pool_maps import pool_map
 from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish, serve
@@ -167,11 +167,7 @@ def drag_around_everything(page: Page, canvas: Locator) -> None:
     box = canvas.bounding_box()
     assert box is not None
     left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
-    page.mouse.move(left, top)
-    page.mouse.down()
-    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 5)):
-        page.mouse.move(x, y, steps=3)
-    page.mouse.up()
+    lasso(page, ((left, top), (right, top), (right, bottom), (left, bottom), (left, top + 5)))
 
 
 @pytest.mark.label_studio
@@ -179,7 +175,6 @@ def test_the_tab_of_a_lasso_appears_in_label_studio(site: Site, label_studio: La
     with open_views(site.url) as page:
         page.goto(site.address("pool"))
         canvas = loaded(page, site)
-        page.get_by_role("button", name="Lasso").click()
         drag_around_everything(page, canvas)
         expect(page.get_by_text("12 tasks are selected.")).to_be_visible()
         page.locator("[name=by_state]").select_option(label="in the next batch")
@@ -205,14 +200,8 @@ def test_a_point_shows_its_picture_and_opens_its_task(site: Site) -> None:
     with open_views(site.url) as page:
         page.goto(site.address("pool"))
         canvas = loaded(page, site)
-        box = canvas.bounding_box()
-        assert box is not None
         # The last point of the spiral lies farthest from the middle; the map is scaled to it.
-        places = pool_map(site.tasks, LABELS).places
-        low, high = places.min(axis=0), places.max(axis=0)
-        scale = 0.94 * min(box["width"], box["height"]) / float((high - low).max())
-        x, y = (places[-1] - (low + high) / 2) * (scale, -scale)
-        x, y = box["x"] + box["width"] / 2 + float(x), box["y"] + box["height"] / 2 + float(y)
+        x, y = place_on_map(canvas, pool_map(site.tasks, LABELS).places, -1)
         page.mouse.move(x - 3, y)
         page.mouse.move(x, y)
         tip = page.locator(".tip")
@@ -267,7 +256,8 @@ def test_labels_show_both_boxes_and_survive_an_outage_of_label_studio(site: Site
 
 
 @pytest.mark.label_studio
-def test_a_label_that_is_right_is_accepted_and_stays_accepted(site: Site) -> None:
+def test_a_label_that_is_right_is_accepted_and_stays_accepted(site: Site, tiny_weights: Path) -> None:
+    state, found = site.context.store.state, site.context.store.state.review(site.project, 1)
     with open_views(site.url) as page:
         page.goto(site.address("labels"))
         first = page.locator("article.tile").first
@@ -275,6 +265,14 @@ def test_a_label_that_is_right_is_accepted_and_stays_accepted(site: Site) -> Non
         first.get_by_role("button", name="It is right").click()
         expect(page.get_by_text("counts as right")).to_be_visible()
         expect(page.locator("article.tile")).to_have_count(2)
+        page.reload()
+        expect(page.locator("article.tile")).to_have_count(2)
+        expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
+
+        number = publish(site.context.store, site.project, tiny_weights, classes=LABELS).number
+        site.context.store.activate(site.project, number)
+        assert found is not None
+        state.save_review(site.project, number, found)  # the new version doubts the same labels
         page.reload()
         expect(page.locator("article.tile")).to_have_count(2)
         expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
@@ -320,7 +318,6 @@ def test_a_newer_map_is_offered_and_leaves_the_selection_alone(context: Context,
     with serve(context) as http, open_views(str(http.base_url).rstrip("/")) as page:
         page.goto("/projects/7/pool")
         canvas = page.locator("[data-map][data-loaded=points] canvas.points")
-        page.get_by_role("button", name="Lasso").click()
         drag_around_everything(page, canvas)
         place = canvas.bounding_box()
         context.store.activate(7, publish(context.store, 7, tiny_weights).number)

@@ -17,7 +17,7 @@ from backend.loop.insight.next_tasks import next_tasks
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag
-from tests.browser.views import check_view, open_views
+from tests.browser.views import check_view, lasso, open_views, place_on_map
 from tests.queue_studio import Studio, open_studio
 from tests.support import CONFIG, ImageSite, serve, sign_up
 
@@ -91,6 +91,23 @@ def test_the_first_task_is_label_studios_and_pins_change_it(
         studio.settle()
         page.goto(address)
         assert shown(page) == names
+
+
+def test_a_lasso_around_the_last_task_makes_it_label_studios_next(studio: Studio, url: str) -> None:
+    last = next_tasks(studio.context, studio.project, TAG).tasks[-1].task_id
+    drawn = studio.context.store.maps.load(studio.project, 1, tag="label")
+    assert drawn is not None
+    with open_views(url) as page:
+        page.goto(f"/projects/{studio.project}/pool")
+        canvas = page.locator("[data-map][data-loaded=points] canvas.points")
+        expect(canvas).to_be_visible()
+        x, y = place_on_map(canvas, drawn.places, drawn.task_ids.tolist().index(last))
+        lasso(page, ((x - 6, y - 6), (x + 6, y - 6), (x + 6, y + 6), (x - 6, y + 6), (x - 6, y - 4)))
+        expect(page.get_by_text("1 task is selected.")).to_be_visible()
+        page.get_by_role("button", name="Pin to the front of the queue").click()
+        expect(page.get_by_text("1 task goes to the front of the queue")).to_be_visible()
+    studio.settle()
+    assert next_task(studio.client, studio.project) == last
 
 
 def test_another_strategy_is_shown_without_writing(studio: Studio, url: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from backend.types import FloatArray
 from tests.browser import chromium_page
 from tests.support import ROOT
 
@@ -62,6 +63,27 @@ def draw_charts(page: Page) -> None:
             chart.scroll_into_view_if_needed()
             expect(chart).to_have_attribute("data-drawn", "yes", timeout=30_000)
     page.evaluate("scrollTo(0, 0)")
+
+
+def place_on_map(canvas: Locator, places: FloatArray, row: int) -> tuple[float, float]:
+    """Return where on the page an image of the pool's map lies; `places` (n, 2) are those of all its images."""
+    box = canvas.bounding_box()
+    assert box is not None
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = 0.94 * min(box["width"], box["height"]) / float((high - low).max())
+    x, y = (places[row] - (low + high) / 2) * (scale, -scale)
+    return box["x"] + box["width"] / 2 + float(x), box["y"] + box["height"] / 2 + float(y)
+
+
+def lasso(page: Page, corners: Iterable[tuple[float, float]]) -> None:
+    """Draw a lasso through these points of the page."""
+    (x, y), *others = corners
+    page.get_by_role("button", name="Lasso").click()
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for corner in others:
+        page.mouse.move(*corner, steps=3)
+    page.mouse.up()
 
 
 SERIOUS = ("serious", "critical")

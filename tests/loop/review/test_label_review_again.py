@@ -16,6 +16,7 @@ from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.annotations import Annotations
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import steering
 from backend.loop.context import Context
 from backend.loop.review import label_review
 from backend.queue.rq_queue import CONTROL, JOBS
@@ -194,6 +195,25 @@ def test_another_version_judges_all_labels(studio: Studio, effort: Effort, tiny_
     context.store.activate(studio.project, version.number)
     cycle_of(studio.context).review_labels(studio.project, version.number)
     assert sorted(effort.labels) == studio.tasks
+
+
+def test_a_label_that_somebody_called_right_stays_right_for_another_version(studio: Studio, tiny_weights: Path) -> None:
+    context, project, (right, wrong) = studio.context, studio.project, studio.tasks[:2]
+    studio.client.annotations.update(studio.annotations[right], WRONG[0])
+    studio.review_at_the_next_check()
+    steering.accept_label(context, project, right, studio.annotations[right], "label", "ann")
+    number = publish(context.store, project, tiny_weights).number
+    shard = PoolShard(0, np.array(studio.tasks), (BOTH,) * LABELS)
+    context.store.pools.save_shard(project, number, shard, labeled=True, tag="label")
+    context.store.activate(project, number)
+    for expected in (set(), {wrong}):
+        cycle_of(context).review_labels(project, number)
+        review = context.store.state.review(project, number)
+        assert review is not None
+        assert {issue.task_id for issue in review.issues if issue.suspicious} == {right, *expected}, "it doubts it too"
+        listed = label_review.current_issues(context, project)
+        assert {issue.task_id for issue in listed if issue.suspicious} == expected
+        studio.client.annotations.update(studio.annotations[wrong], WRONG[1])
 
 
 def test_the_thresholds_are_measured_again_after_enough_new_labels(studio: Studio, effort: Effort) -> None:

@@ -116,7 +116,7 @@ def make_tab(visit: Visit, _jobs: Jobs, form: Form) -> str:
     ids = _task_ids(form)
     title = " ".join(form.fields.get("title", "").split())[:LONGEST_TITLE] or DEFAULT_TITLE
     visit.context.label_studio.tabs.add_selection(visit.project_id, title, ids)
-    return f"Label Studio has a tab “{title}” with {len(ids)} tasks now."
+    return f"Label Studio has a tab “{title}” with {len(ids)} {'task' if len(ids) == 1 else 'tasks'} now."
 
 
 def pin(visit: Visit, jobs: Jobs, form: Form) -> str:
@@ -124,7 +124,8 @@ def pin(visit: Visit, jobs: Jobs, form: Form) -> str:
     ids = _task_ids(form)
     pinned = steering.pin(visit.context, jobs, visit.project_id, ids, "front", form.who)
     done = f" {len(pinned.labeled)} of them are labeled, so their pins have no effect." if pinned.labeled else ""
-    return f"{len(ids)} tasks go to the front of the queue, over all versions, until they are labeled.{done}"
+    count = "1 task goes" if len(ids) == 1 else f"{len(ids)} tasks go"
+    return f"{count} to the front of the queue, over all versions, until labeled.{done}"
 
 
 def _task_ids(form: Form) -> Sequence[int]:
