@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+_BESIDE_REMOTE = ".yolo-backend"
 _LOOK_S = 10.0  # least time between two checks of a remote file that has a local copy
 _FRESH_NS = 50_000_000  # file times have ticks of some ms, so after such a recent change a second one may go unnoticed
 
@@ -60,8 +61,22 @@ class Files(Protocol):
 
 def open_files(root: str, cache: Path) -> Files:
     """Return the files under `root`; `cache` keeps local copies of remote weights."""
+    folder = local_root(root)
+    if folder is not None:
+        return LocalFiles(folder)
     system, path = fsspec.core.url_to_fs(root, use_listings_cache=False)
-    return LocalFiles(Path(path)) if isinstance(system, LocalFileSystem) else RemoteFiles(system, path, cache)
+    return RemoteFiles(system, path, cache)
+
+
+def local_root(root: str) -> Path | None:
+    """Return the folder that a root names as a path, or as a URL like file:///srv/models; None for a remote root."""
+    protocol, _ = fsspec.core.split_protocol(root)
+    return Path(fsspec.core.url_to_fs(root)[1]) if protocol in (None, *LocalFileSystem.protocol) else None
+
+
+def local_folder(root: str) -> Path:
+    """Return the folder for caches and scratch files: a local root itself, else one in the working directory."""
+    return local_root(root) or Path(_BESIDE_REMOTE).absolute()
 
 
 def file_sha256(path: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import httpx
@@ -20,6 +19,7 @@ from backend.labelstudio.client.connection import LabelStudioClient
 from backend.model_versions import Metrics, ModelVersion
 from backend.settings import Settings
 from backend.simulate.annotator import Oracle
+from backend.storage import local_folder
 from backend.store.store import Store
 from backend.types import ControlTag
 from backend.web.status_schemas import ProjectOut
@@ -104,7 +104,7 @@ class Loop:
         self._settings = settings
         self._backend = backend
         self._data = data
-        self._test_set = writer.write_test_set(data.val, data.classes, Path(settings.model_dir) / "test-set")
+        self._test_set = writer.write_test_set(data.val, data.classes, local_folder(settings.model_dir) / "test-set")
         self._oracle = Oracle(data.train)
         self._store = Store(settings.model_dir)
         self._tag: ControlTag = label_config.parse(config_of(data.classes))[0]

@@ -17,6 +17,7 @@ from backend.loop.locks import Fence, Locks
 from backend.media.cache import MediaCache
 from backend.queue.run_state import Progress, connect
 from backend.settings import Settings
+from backend.storage import local_folder, local_root
 from backend.store.store import ProjectRecord, Store
 from backend.types import AnnotatedTask
 from backend.yolo.predictors import Predictors
@@ -73,12 +74,12 @@ class Context:
 
 def local_dir(settings: Settings) -> Path:
     """Return the local folder for caches and scratch files, also if MODEL_DIR is a remote URL."""
-    return Path(".yolo-backend" if is_remote(settings) else settings.model_dir).absolute()
+    return local_folder(settings.model_dir)
 
 
 def is_remote(settings: Settings) -> bool:
-    """Return whether MODEL_DIR is a URL: a file lock on this machine then does not protect it."""
-    return "://" in settings.model_dir
+    """Return whether MODEL_DIR is an object store: a file lock on this machine then does not protect it."""
+    return local_root(settings.model_dir) is None
 
 
 def build(settings: Settings) -> Context:

@@ -25,7 +25,7 @@ from backend.settings import Settings
 from backend.simulate import learning, records, report, simulation_data, simulation_task, unit_process
 from backend.simulate.history import PROGRESS_FILE
 from backend.simulate.records import INITIAL, Base, Plan, Project, Results, Round
-from backend.storage import LocalFiles, file_sha256
+from backend.storage import LocalFiles, file_sha256, local_folder
 from backend.types import YoloTask
 from backend.yolo import base_weights
 from backend.yolo.runtime import select_device
@@ -105,7 +105,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
         console.print(f"note: and {len(data.notes) - 5} more like these", style="yellow")
     if not settings.redis_url:  # workers may have other devices than this machine
         select_device(settings.device)
-    base = base_weights.base_weights(weights, Path(settings.model_dir).resolve(), task)
+    base = base_weights.base_weights(weights, local_folder(settings.model_dir), task)
     if base.note:
         console.print(base.note, style="yellow")
     return Plan(
@@ -131,7 +131,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
 def _task(order: Order, settings: Settings) -> tuple[YoloTask, str]:
     """Return the task and the name of its base weights; raises SettingError for strategies that do not suit it."""
     data_task = "detect" if order.data in SCENES else simulation_data.task_by_data(Path(order.data))
-    task, weights = simulation_task.choose(data_task, settings.base_model, Path(settings.model_dir).resolve())
+    task, weights = simulation_task.choose(data_task, settings.base_model, local_folder(settings.model_dir))
     simulation_task.check(order.strategies, task)
     return task, weights
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backend.settings import Settings
+from backend.storage import local_folder
 
 
 def roots_of(settings: Settings) -> dict[str, str]:
@@ -18,7 +19,7 @@ def roots_of(settings: Settings) -> dict[str, str]:
         "PYTHON": Path(sys.prefix),
         "BACKEND": Path(__file__).resolve().parent.parent,
         "FOLDER": Path.cwd(),
-        "MODEL_DIR": Path(settings.model_dir).absolute(),
+        "MODEL_DIR": local_folder(settings.model_dir),
     }
     return {str(path): name for name, path in folders.items() if path != Path("/")}
 

@@ -198,7 +198,7 @@ def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     """A file lock of one machine does not protect an object store; here two folders stand for two machines."""
-    environ["MODEL_DIR"] = f"file://{tmp_path}/store"
+    environ["MODEL_DIR"] = f"dir::file://{tmp_path}/store"  # fsspec takes a chained address for a remote one
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -206,7 +206,7 @@ def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
         second = ended(environ, "run", "--port", "0", cwd=there)
         assert second.returncode == 1
         assert f"MODEL_DIR: process {run.process.pid} on {socket.gethostname()}, since 20" in second.stderr
-        assert f"[{tmp_path}/store/runs] Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
+        assert f"{tmp_path}/store/runs] Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(PATIENCE_S) == 0
     with running(environ, there, there) as run:  # a run that ended leaves no record behind

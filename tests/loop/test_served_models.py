@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import weakref
 from collections.abc import Callable
@@ -115,6 +116,17 @@ def test_the_label_config_wins_over_the_settings(context: Context) -> None:
     assert served_models.base_model(context, RECORD) == "yolo11n.pt"
     assert served_models.base_model(context, extra) == "yolo11s.pt"
     assert served_models.base_model(context, replace(OWN, extra_params=extra.extra_params)) == "mine.pt"
+
+
+def test_base_weights_are_found_in_a_folder_that_a_url_names(
+    settings: Settings, tiny_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    shutil.copy(tiny_weights, tmp_path / "models" / "mine.pt")
+    (tmp_path / "models" / "weights.sha256").write_text(f"{file_sha256(tiny_weights)}  mine.pt\n")
+    with open_context(settings.model_copy(update={"model_dir": f"file://{tmp_path}/models"})) as context:
+        served_models.check_base(context, OWN)
+        assert model_for(context, OWN, accepted=False).weights == tmp_path / "models" / "mine.pt"
 
 
 def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
