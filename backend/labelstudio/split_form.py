@@ -59,7 +59,7 @@ def _read(whole: Tag, tag: ControlTag, result: Result) -> Iterator[LabeledBox | 
     labels = _labels(tag, items)
     joined = (_joined(whole, tag, item, labels) if _is_own(tag, item) else item for item in items)
     yield from whole.read(replace(tag, kind=whole.kind), joined)
-    drawn = {regions.id_of(item.get("id")) for item in items if item.get("type") in foreign_regions.SHAPES - {LABELS}}
+    drawn = {regions.id_of(item.get("id")) for item in items if _is_shape(item)}
     for name in labels.keys() - drawn:
         yield f"region {name!r:.80} has labels and no shape: delete it, and draw it again"
 
@@ -103,6 +103,11 @@ def _labels(tag: ControlTag, items: Iterable[Item]) -> Mapping[str, list[object]
 
 def _is_own(tag: ControlTag, item: Item) -> bool:
     return item.get("from_name") == tag.from_name and item.get("type") == tag.kind
+
+
+def _is_shape(item: Item) -> bool:
+    kind = item.get("type")  # of an import it may be anything
+    return isinstance(kind, str) and kind in foreign_regions.SHAPES and kind != LABELS
 
 
 def _joined(whole: Tag, tag: ControlTag, item: Item, labels: Mapping[str, list[object]]) -> Item:

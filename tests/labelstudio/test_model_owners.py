@@ -137,6 +137,12 @@ def test_a_shape_without_a_label_and_a_label_without_a_shape_are_told() -> None:
         assert tags.unreadable(tag, [labels]) == ("region 'r1' has labels and no shape: delete it, and draw it again",)
 
 
+def test_an_import_may_hold_any_type() -> None:
+    shape, labels = drawn("Rectangle")
+    reasons = tags.unreadable(control("Rectangle"), [shape | {"type": ["rectangle"]}, labels])
+    assert any("has labels and no shape" in reason for reason in reasons)
+
+
 def test_shapes_that_another_labels_names_are_left_alone() -> None:
     shape, labels = drawn("Polygon")
     assert tags.read(control("Rectangle"), [shape, labels | {"from_name": "others"}]).boxes == ()

@@ -65,3 +65,16 @@ def test_items_that_are_no_regions_do_not_count(item: Any) -> None:
 @pytest.mark.parametrize("value", [{}, {"x": None}, {"x": "wide"}, {"rectanglelabels": 5}, {"x": [1, [2]]}])
 def test_damaged_values_raise_nothing(value: Json) -> None:
     assert changes([box("a")], [{"id": "a", "type": "rectanglelabels", "value": value}]).added == 0
+
+
+def split(label: str = "cat", **value: float) -> list[Json]:
+    """Return a box in the split form, as two entries of one id."""
+    shape = {"id": "a", "type": "rectangle", "value": {"x": 1, "y": 2, "width": 3, "height": 4} | value}
+    return [shape, {**shape, "type": "labels", "value": {**shape["value"], "labels": [label]}}]  # type: ignore[dict-item]
+
+
+def test_two_entries_of_one_region_are_one_region() -> None:
+    assert changes(split(), split()) == RegionChanges(1, 0, 0, 0, 0)
+    assert changes(split(), split(x=9)) == RegionChanges(0, 1, 0, 0, 0)
+    assert changes(split(), split("dog", x=9)) == RegionChanges(0, 0, 1, 0, 0)
+    assert changes(split(), []) == RegionChanges(0, 0, 0, 1, 0)

@@ -19,7 +19,7 @@ from backend.model_versions import ModelVersion
 from backend.types import ControlTag, Json, LabeledBox, Task
 from backend.yolo.tasks import weights_name
 from tests import drawings
-from tests.kinds import KINDS, Kind, assert_same, drawn
+from tests.kinds import FORMS, KINDS, Kind, assert_same, drawn
 from tests.support import IMGSZ, tiny_yolo
 from tests.world import Servers, await_shown, open_servers
 
@@ -60,7 +60,10 @@ SLOW = {
     "KeyPointLabels",
     "Choices multiple",
     "Taxonomy",
+    "Rectangle",
+    "Bitmask",
 }
+LOOPED = {**KINDS, **{name: FORMS[name] for name in ("Rectangle", "Bitmask")}}
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +84,13 @@ def servers(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in KINDS if name != TESTED_ELSEWHERE
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in LOOPED
+        if name != TESTED_ELSEWHERE
     ],
 )
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return KINDS[request.param]
+    return LOOPED[request.param]
 
 
 @pytest.fixture(scope="module")
