@@ -5,9 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import frame_rates, object_tags, tags, visibility
+from backend.labelstudio import frame_rates, label_holders, object_tags, tags, visibility
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated
-from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
+from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
 from backend.types import ControlTag
@@ -47,7 +47,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     target = object_tags.find(element, tree, tag)
     rate, rate_key = frame_rates.of_tag(target) if tag.object_name == "Video" else (0.0, "")
     boxes = skeleton_tags.boxes.get(element)
-    holder = _holder_of(element, tree, tag)
+    holder = label_holders.find(element, tree, tag)
     pose = tag.task(attributes) == "pose"
     if boxes is not None:
         labels, classes = labels_of(boxes, tags.get(boxes.tag.lower()), element)
@@ -76,7 +76,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     )
     warnings = [*contested(element, classes), *(repeated(holder, tag, element) if control.points else ())]
     warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
-    return control, warnings
+    return control, [*label_holders.warnings(element, tree, tag), *warnings]
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
@@ -91,22 +91,6 @@ def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
 
 def _is_for_model(name: str, tag: tags.Tag) -> bool:
     return name in (*tag.numbers, *tag.attributes) or (name.startswith("model_") and name not in _READ_HERE)
-
-
-def _holder_of(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
-    """Return the tag that contains a control tag's labels: itself, or the tag beside it."""
-    if not tag.labels_beside:
-        return element
-    to_name, inner = attributes_of(element).get("toname", ""), tag.labels_beside
-    holders = [node for node in tree.nodes(inner) if attributes_of(node).get("name")]
-    beside = [node for node in holders if attributes_of(node).get("toname", "") == to_name]
-    if len(beside) != 1:
-        raise LabelConfigError(
-            f"{spell(element)} has {len(beside) or 'no'} {inner} tags of the same toName beside it",
-            where=WHERE,
-            fix=f'write one {inner} tag with a name, toName="{to_name:.80}" and Label tags inside it, {skip(element)}',
-        )
-    return beside[0]
 
 
 def _score_threshold(element: ET.Element) -> float | None:

@@ -78,6 +78,23 @@ def test_points_whose_labels_also_name_objects_have_no_model() -> None:
     assert (points.task, points.points, points.parent) == ("pose", ("cat", "dog"), "")
 
 
+def test_the_first_of_several_labels_names_the_shapes() -> None:
+    states = '<Labels name="states" toName="image"><Label value="old"/></Labels>'
+    text = config(LABELS, states, tools("Rectangle"))
+    (tag,) = label_config.parse(text)
+    assert (tag.labels_from, tag.labels) == ("names", ("cat", "dog"))
+    assert label_config.warnings(text) == (
+        'Labels "states" is left alone: Labels "names" names what Rectangle "rectangle" draws. Fix: to learn the '
+        'labels of Labels "states" instead, set model_skip="true" on Labels "names"',
+    )
+    shape, labels = drawn("Rectangle")
+    state = labels | {"from_name": "states", "value": SHAPES["Rectangle"] | {"labels": ["old"]}}
+    assert [box.label for box in tags.decode(tag, [shape, state, labels])] == ["cat"]
+    assert tags.explain(tag, [shape, state, labels]) == ()
+    (tag,) = label_config.parse(text.replace('name="names"', 'name="names" model_skip="true"'))
+    assert tag.labels == ("old",)
+
+
 # What a tool learns of the others
 
 SHAPES: dict[str, Json] = {
