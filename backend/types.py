@@ -61,6 +61,7 @@ class ControlTag:
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
     frame_rate_key: str = ""  # video: the field of `task_fields` that holds the rate; "": it is the same for all tasks
+    pages: bool = False  # a task shows several images (valueList), and `data_key` is the field with their list
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
     conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
@@ -70,6 +71,11 @@ class ControlTag:
     def label_holder(self) -> str:
         """Return the name of the tag whose entries in results carry its labels: its own, or that of its Labels."""
         return self.labels_from or self.from_name
+
+    @property
+    def one_image(self) -> bool:
+        """Whether a task is one image, and not a video or several pages."""
+        return not (self.frame_rate or self.pages)
 
     @property
     def outcomes(self) -> Outcomes:
@@ -116,10 +122,12 @@ class Region:
     original_width: int
     original_height: int
     parent_id: str = ""  # the region above it in the tree
+    page: int | None = None  # of a task with several images, from 0
 
     def as_json(self) -> Json:
         """Return the region as Label Studio stores it in `result`."""
-        above = {"parentID": self.parent_id} if self.parent_id else {}
+        above: Json = {"parentID": self.parent_id} if self.parent_id else {}
+        above |= {} if self.page is None else {"item_index": self.page}
         return {
             "id": self.id,
             "type": self.kind,
@@ -146,7 +154,7 @@ class LabeledBox:
     # As shares of the image, possibly outside of it. obb: one ring of four corners; masks: parts and holes (even-odd).
     outline: tuple[Ring, ...] = ()
     keypoints: tuple[Keypoint, ...] = ()  # pose: all points of the skeleton
-    frame: int = 0  # frame of a video as Label Studio counts, from 1; 0: an image
+    frame: int = 0  # frame of a video as Label Studio counts, or page of a task, from 1; 0: an image
     last: int = 0  # timeline: last frame of the range that begins at `frame`; 0: a single frame
     note: str = ""  # difference from the drawn shape, in the plural, e.g. "turned boxes learned as ..."
 
@@ -189,9 +197,15 @@ class Prediction:
     doubted_frames: IntArray | None = None  # video: (<= 10,) frames by falling entropy
     video_doubt: float | None = None  # video: mean entropy of its frames in nats, raised if objects come and go
     thumbnail: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))  # (192,) 8 x 8 colours, (0,) not known
+    pages: tuple[Prediction, ...] | None = None  # all pages of a task; the other fields are those of the least sure one
+
+    @property
+    def one_image(self) -> bool:
+        """Whether it is of one image, and not of a video or of several pages."""
+        return self.tracks is None and self.pages is None
 
 
-Form = Literal["array", "rings", "tracks", "frames"]
+Form = Literal["array", "rings", "tracks", "frames", "pages"]
 Pooled = Literal["always", "needed", "never"]
 
 
@@ -236,6 +250,7 @@ COLUMNS = (
     Column("outlines", "box", (), np.float32, form="rings"),
     Column("tracks", "box", (3,), np.int64, form="tracks"),
     Column("doubted_frames", "image", (DOUBTED_FRAMES,), np.int64, form="frames"),
+    Column("pages", "image", (), np.uint8, form="pages"),
 )
 
 

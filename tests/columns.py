@@ -71,9 +71,22 @@ def _frames(_column: Column, n: int, _rng: np.random.Generator) -> Any:
     return np.arange(n, 0, -1)
 
 
+def _pages(_column: Column, n: int, rng: np.random.Generator) -> Any:
+    others = [column for column in COLUMNS if column.form == "array" and column.pooled != "needed"]
+    return tuple(
+        Prediction(
+            *(64, 48, rng.random((boxes, 4), np.float32), rng.random((boxes, 3), np.float32)),
+            rng.random(boxes, np.float32),
+            **{column.name: value(column, boxes, rng) for column in others},
+        )
+        for boxes in (n, 0, 1)
+    )
+
+
 _OF_FORM: Mapping[str, Callable[[Column, int, np.random.Generator], Any]] = {
     "array": _array,
     "rings": _rings,
     "tracks": _tracks,
     "frames": _frames,
+    "pages": _pages,
 }

@@ -110,9 +110,11 @@ def label_objects(prediction: Prediction) -> Prediction:
 
 
 def _images(before: Prediction, after: Prediction) -> Iterator[tuple[Shown, Shown]]:
-    """Yield the boxes and classes of two versions for an image, or for each compared frame of a video."""
-    if before.tracks is None and after.tracks is None:
+    """Yield the boxes and classes of two versions for an image, each page, or each compared frame of a video."""
+    if before.one_image and after.one_image:
         yield shown(before), shown(after)
+    elif before.pages and after.pages:
+        yield from ((shown(old), shown(new)) for old, new in zip(before.pages, after.pages, strict=False))
     elif (
         before.tracks
         and after.tracks

@@ -53,10 +53,10 @@ def voted(control_tags: Sequence[ControlTag], task: AnnotatedTask) -> AnnotatedT
 def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
     """Return the result on which most of the people agree; `results` has one for each person, the newest last.
 
-    Regions that cannot be read stay, so that a training tells why. Tracks and timelines of videos, and items of other
-    control tags, are those of the newest result.
+    Regions that cannot be read stay, so that a training tells why. Tracks and timelines of videos, regions of
+    pages, and items of other control tags, are those of the newest result.
     """
-    still = [tag for tag in control_tags if not tag.frame_rate]
+    still = [tag for tag in control_tags if tag.one_image]
     answers = [tag for tag in still if tag.task == "classify"]
     shapes = [tag for tag in still if tag.task != "classify"]
     items = [[item for item in result if isinstance(item, Mapping)] for result in results]

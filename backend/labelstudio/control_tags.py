@@ -69,6 +69,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         points=points_of(holder, tag, element) if pose else (),
         labels_from="" if holder is element else attributes_of(holder)["name"],
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
+        pages=object_tags.has_pages(target),
         frame_rate=rate,
         frame_rate_key=rate_key,
         conditions=visibility.conditions(element, tree),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from backend.labelstudio import tags
 from backend.labelstudio.label_xml import Tree, attributes_of, inside, is_true, spell
-from backend.labelstudio.object_tags import names
+from backend.labelstudio.object_tags import has_pages, names
 from backend.labelstudio.skeletons import Skeletons
 
 _SEEN = ("image", "video")  # object tags whose files models see
@@ -53,7 +53,8 @@ def reason(element: ET.Element, around: Surroundings) -> str:
     """Return why no model answers a control tag; empty for one that a model answers, or that has its own error."""
     kind = element.tag.lower()
     targets = [around.tree.objects.get(name) for name in names(element)]
-    about = next((target.tag for target in targets if target is not None), "")
+    target = next((target for target in targets if target is not None), None)
+    about = target.tag if target is not None else ""
     if kind not in tags.registry():
         if about and about.lower() not in _SEEN:
             return f"belongs to a tag of the kind {about:.40}, and models see images and videos only"
@@ -64,6 +65,9 @@ def reason(element: ET.Element, around: Surroundings) -> str:
         return ""
     if attributes_of(element).get("perregion", "").strip().lower() == "true":
         return 'is about each region (perRegion="true"), and models answer about the whole image'
+    per_item = attributes_of(element).get("peritem", "").strip().lower() == "true"
+    if target is not None and has_pages(target) and not per_item:
+        return 'is about all pages at once, and models see one page; perItem="true" asks about each page'
     if about.lower() != "image":
         return (
             f"belongs to {f'a tag of the kind {about:.40}' if about else 'no tag'}, and models answer it for an Image"

@@ -41,16 +41,19 @@ def find(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
 def data_key(target: ET.Element, element: ET.Element) -> str:
     """Return what an object tag shows of a task, as a field of `task_fields`; raises LabelConfigError."""
     attributes = attributes_of(target)
+    name = "valueList" if has_pages(target) else "value"
     fix = f'write value="$image" with the task field that holds one file, {skip(element)}'
-    if attributes.get("valuelist"):
-        why = "shows several files per task, which is not supported"
-        raise refuse(target, "valueList", attributes["valuelist"], why, fix)
-    value = attributes.get("value", "").strip()
+    value = attributes.get(name.lower(), "").strip()
     if not task_fields.VARIABLE.search(value) or value == _PLACEHOLDER:
-        raise refuse(target, "value", value, "does not name a field of the task", fix)
+        raise refuse(target, name, value, "does not name a field of the task", fix)
     # Label Studio imports a field with a space in its name, though the editor does not show it.
     plain = re.fullmatch(r"\$([^${}\[\]]+)", value)
     return plain[1] if plain else task_fields.field(value)
+
+
+def has_pages(target: ET.Element) -> bool:
+    """Return whether an object tag shows several images of a task."""
+    return target.tag.lower() == "image" and bool(attributes_of(target).get("valuelist"))
 
 
 def several(element: ET.Element, target: ET.Element) -> list[str]:

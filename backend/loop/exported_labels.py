@@ -54,7 +54,7 @@ def tag_labels(
 
 def _fetch(context: Context, tags: Sequence[ControlTag], annotated: Sequence[AnnotatedTask], show: Show) -> None:
     """Fetch the images into the cache, because this may take long; who reads them later gets the errors again."""
-    keys = dict.fromkeys(tag.data_key for tag in tags if not tag.frame_rate)
+    keys = dict.fromkeys(tag.data_key for tag in tags if tag.one_image)
     requests = [(task.task.shown(key), task.task.id) for key in keys for task in annotated]
     for count, _ in enumerate(context.media.fetch_many(requests), 1):
         show("images", f"{count} of {len(requests)}", count / len(requests))

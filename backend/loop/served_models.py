@@ -160,7 +160,7 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
         weights,
         tag.task,
         tag.data_key,
-        tag.frame_rate_key or tag.frame_rate,
+        tag.frame_rate_key or tag.frame_rate or ("pages" if tag.pages else 0.0),
         sorted(answer_options(tag).items()),
     )
     return hashlib.sha256(repr(depends).encode()).hexdigest()

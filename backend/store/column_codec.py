@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backend.acquisition.columns import Array, Arrays, value_of
-from backend.types import Column, Outline, Prediction, Tracks
+from backend.types import COLUMNS, Column, Outline, Prediction, Tracks
 
 Predictions = Sequence[Prediction | None]  # k; None: the task failed
 
@@ -170,9 +171,66 @@ def _decode_frames(column: Column, arrays: Arrays, row: int, _boxes: slice) -> A
     return frames[frames > 0] if arrays[_CLOCKS][row, 0] else None
 
 
+_OF_PAGES = tuple(column for column in COLUMNS if column.form != "pages" and column.pooled != "needed")
+
+
+def _page_names(column: Column) -> tuple[str, ...]:
+    return column.table, "page_ends"
+
+
+def _encode_pages(column: Column, predictions: Predictions) -> dict[str, Array]:
+    """Return the npz files of all tasks' pages as bytes (b,), and the end of each task's file (k,)."""
+    pages = [None if prediction is None else prediction.pages for prediction in predictions]
+    files = [b"" if of_task is None else _packed(of_task) for of_task in pages]
+    ends = np.cumsum([len(file) for file in files], dtype=np.int64)
+    return dict(zip(_page_names(column), (np.frombuffer(b"".join(files), np.uint8), ends), strict=True))
+
+
+def _decode_pages(column: Column, arrays: Arrays, row: int, _boxes: slice) -> tuple[Prediction, ...] | None:
+    files, ends = (arrays[name] for name in _page_names(column))
+    file = files[ends[row - 1] if row else 0 : ends[row]]
+    return _unpacked(file.tobytes()) if len(file) else None
+
+
+def _packed(pages: Sequence[Prediction]) -> bytes:
+    """Return the pages of a task as an npz file."""
+    buffer = io.BytesIO()
+    probs = [page.class_probs for page in pages if len(page.class_probs)]
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        ends=np.cumsum([0, *(len(page.boxes) for page in pages)], dtype=np.int64),
+        sizes=np.array([(page.width, page.height) for page in pages], np.int64),
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(page.boxes.reshape(-1, 4) for page in pages)]),
+        class_probs=np.concatenate(probs) if probs else np.zeros((0, 0), np.float32),
+        confidence=np.concatenate([page.confidence for page in pages]),
+        **encode(_OF_PAGES, pages),
+    )
+    return buffer.getvalue()
+
+
+def _unpacked(file: bytes) -> tuple[Prediction, ...]:
+    with np.load(io.BytesIO(file), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return tuple(
+        Prediction(
+            width=size[0],
+            height=size[1],
+            boxes=arrays["boxes"][start:end],
+            class_probs=arrays["class_probs"][start:end],
+            confidence=arrays["confidence"][start:end],
+            **decode(_OF_PAGES, arrays, row, slice(start, end)),
+        )
+        for row, (size, (start, end)) in enumerate(
+            zip(arrays["sizes"].tolist(), itertools.pairwise(arrays["ends"].tolist()), strict=True)
+        )
+    )
+
+
 _FORMS = {
     "array": _Form(_array_names, _encode_array, _decode_array),
     "rings": _Form(_ring_names, _encode_rings, _decode_rings),
     "tracks": _Form(_video_names, _encode_tracks, _decode_tracks),
     "frames": _Form(_video_names, _encode_frames, _decode_frames),
+    "pages": _Form(_page_names, _encode_pages, _decode_pages),
 }

@@ -13,13 +13,16 @@ from playwright.sync_api import Page
 
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import LabeledImage
-from backend.labelstudio import tags
+from backend.labelstudio import label_config, tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
-from backend.types import Json, Prediction
+from backend.loop.scoring.page_predictions import of_pages
+from backend.types import Json, LabeledBox, Prediction
 from tests import drawings, kinds
 from tests.browser import open_first, signed_in, submit
 from tests.conftest import LOGIN
+from tests.drawings import SIZE
 from tests.kinds import ALL_KINDS, KINDS, Kind
+from tests.support import CONFIG, ImageSite
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
@@ -56,6 +59,27 @@ def test_points_under_a_point_go_through_the_editor(
     assert [item.get("parentID") for item in done] == [item.get("parentID") for item in sent]
     assert len(tags.decode(tag, done)) == 2
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, sent))
+
+
+def test_regions_of_pages_go_through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, images: ImageSite
+) -> None:
+    config = CONFIG.replace('value="$image"', 'valueList="$pages"')
+    (tag,) = label_config.parse(config)
+    shapes = [LabeledBox("cat", (0.5, 0.5, 0.2, 0.2)), LabeledBox("dog", (0.3, 0.3, 0.2, 0.2))]
+    predicted = of_pages(tag, [kinds.prediction(tag, shapes[:1]), kinds.prediction(tag, shapes)])
+    regions = tags.encode(tag, predicted, tag.labels, 0.5, "1")
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.projects.create("pages", config)
+        shown = [images.add(f"page-{number}.png", number, SIZE) for number in range(2)]
+        client.http.send("POST", f"/api/projects/{project}/import", [{"pages": shown}])
+        (task,) = client.tasks.unlabeled(project)
+        client.prediction_import.run(project, VERSION, [PredictionRow(task.id, 0.0, regions)])
+        client.projects.set_model_version(project, VERSION)
+        open_first(page, client.url, project)
+        done = submit(page, client, project).result
+    assert [item.get("item_index") for item in done] == [0, 1, 1]
+    kinds.assert_same(tags.decode(tag, done), tags.decode(tag, [region.as_json() for region in regions]))
 
 
 def through_the_editor(

@@ -61,6 +61,7 @@ SERVED = {
     "computer-vision/image-classification": ["choice"],
     "computer-vision/keypoints": ["kp-1"],
     "computer-vision/medical-image-classification-with-bboxes": ["label", "classification"],
+    "computer-vision/multipage-documents": ["rectangles"],
     "computer-vision/object-detection-with-bounding-boxes": ["label"],
     "computer-vision/optical-character-recognition": ["bbox"],
     "computer-vision/semantic-segmentation-with-masks": ["tag"],

@@ -40,7 +40,7 @@ def test_every_example_config_parses_to_a_tag_of_its_kind(example: Path) -> None
     kind, _, task = example.stem.partition("-")
     tag, *others = label_config.parse(example.read_text())
     assert tag.kind == kind
-    assert task in ("", tag.task, "alone", "shown")
+    assert task in ("", tag.task, "alone", "shown", "pages")
     assert bool(others) == (task == "shown")
 
 
@@ -179,7 +179,7 @@ def test_a_bad_model_skip() -> None:
         ('<Image name="image" value="$undefined$"/>', r'value="\$undefined\$" does not name a field'),
         ('<Image name="image" value="https://example.org/a.png"/>', "does not name a field"),
         ('<Image name="image"/>', "does not name a field"),
-        ('<Image name="image" valueList="$images"/>', "shows several files per task"),
+        ('<Image name="image" valueList="images"/>', 'valueList="images" does not name a field'),
     ],
 )
 def test_an_object_tag_we_cannot_read(image: str, message: str) -> None:
@@ -339,7 +339,7 @@ def test_two_tags_of_one_name_are_refused() -> None:
 
 
 def test_the_tag_to_skip_is_the_control_tag_and_not_the_image() -> None:
-    text = config(image='<Image name="image" valueList="$images"/>')
-    with pytest.raises(LabelConfigError, match=r'^Image "image": valueList=') as caught:
+    text = config(image='<Image name="image" value="image"/>')
+    with pytest.raises(LabelConfigError, match=r'^Image "image": value=') as caught:
         label_config.parse(text)
     assert caught.value.fix.endswith('or set model_skip="true" on RectangleLabels "label"')

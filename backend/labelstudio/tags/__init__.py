@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from backend.errors import LabelConfigError
 from backend.geometry.coordinates import class_hulls
-from backend.labelstudio import foreign_regions, visibility
+from backend.labelstudio import foreign_regions, pages, visibility
 from backend.labelstudio.regions import spelled
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, VideoOptions, YoloTask
 
@@ -56,7 +56,14 @@ def encode(
     tag: ControlTag, prediction: Prediction, classes: Sequence[str], threshold: float, key: str
 ) -> tuple[Region, ...]:
     """Return a prediction as regions of its control tag; region ids depend on `key` only."""
-    return get(tag.kind).encode(tag, prediction, classes, threshold, key)
+    encode_image = get(tag.kind).encode
+    if prediction.pages is None:
+        return encode_image(tag, prediction, classes, threshold, key)
+    return tuple(
+        replace(region, page=index)
+        for index, page in enumerate(prediction.pages)
+        for region in encode_image(tag, page, classes, threshold, f"{key}/{index}")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,17 @@ def _read(
 
 
 def _parts(tag: ControlTag, items: Sequence[Mapping[str, Any]]) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield what a tag reads in the regions of a result, and what other tags' regions teach it."""
+    """Yield what a tag reads in the regions of a result; of a task with pages, each label has its page as `frame`."""
+    if not tag.pages:
+        yield from _of_image(tag, items)
+        return
+    for page, of_page in pages.by_page(items).items():
+        for part in _of_image(tag, of_page):
+            yield replace(part, frame=page + 1) if isinstance(part, LabeledBox) else part
+
+
+def _of_image(tag: ControlTag, items: Sequence[Mapping[str, Any]]) -> Iterator[LabeledBox | EmptyRegion | str]:
+    """Yield what a tag reads in the regions of an image, and what other tags' regions teach it."""
     yield from get(tag.kind).read(tag, items)
     if tag.task not in ("classify", "pose") and not tag.frame_rate:
         yield from (part for other in registry().values() for part in other.lend(tag, items))

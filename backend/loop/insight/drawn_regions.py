@@ -31,6 +31,7 @@ def drawn(
     if prediction is None:
         return Drawing()
     settings = context.project_settings(record)
+    prediction = prediction.pages[0] if prediction.pages else prediction
     if prediction.tracks is not None:
         return in_frame(model, prediction, shown_frame(prediction))
     if tags.get(model.tag.kind).masks:

@@ -31,7 +31,7 @@ def agreements(context: Context, project_id: int, labels: Iterable[SubmittedAnno
     for task_id, people in by_task.items():
         results = [label_renames.in_result(label.result, renames) for label in people.values()]
         for tag in label_config.parse(record.label_config) if len(results) > 1 else ():
-            answers = None if tag.frame_rate else _answers(tag, results)
+            answers = _answers(tag, results) if tag.one_image else None
             if answers is not None:
                 by_person = dict(zip(people, answers, strict=True))
                 measured.append(on_task(task_id, tag.from_name, by_person, tag.labels))

@@ -7,7 +7,7 @@ import io
 from PIL import Image
 
 from backend.errors import NotFoundError
-from backend.labelstudio import frame_rates
+from backend.labelstudio import frame_rates, pages
 from backend.loop.context import Context
 from backend.types import ControlTag, Task
 
@@ -36,7 +36,7 @@ def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int)
         if path is None:
             raise NotFoundError(f"the video of task {task.id} has no frame {frame}", fix="choose an earlier frame")
     else:
-        path = context.media.fetch(uri, task.id).path
+        path = context.media.fetch(pages.shown(tag, task, frame) if tag.pages else uri, task.id).path
     encoded = io.BytesIO()
     with Image.open(path) as image:
         image.draft("RGB", (width, width))  # lets the decoder of a large JPEG skip most of the work

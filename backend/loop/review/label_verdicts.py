@@ -120,7 +120,7 @@ def _chosen_by_task(
     sources = _sources(model, annotated.values())
     for task_id, latest in latest_predictions(context, model.project_id, model.number, model.key, sources):
         chosen = chosen_labels(model.tag, labels, annotated[task_id])
-        if chosen is None or latest.tracks is not None or not (alone or chosen.any()):
+        if chosen is None or not latest.one_image or not (alone or chosen.any()):
             continue
         rows[task_id] = _ChosenLabels(annotated[task_id], chosen, latest.class_probs[0, columns], task_id in learned)
     learned_sources = _sources(model, [row.annotated for row in rows.values() if row.learned])
@@ -148,7 +148,7 @@ def labels_and_predictions(
     Videos are not judged, because their boxes are of many frames. Predictions of classes that the label config no
     longer has are left out.
     """
-    if prediction.tracks is not None:
+    if not prediction.one_image:
         return None
     if tags.is_foreign(tag, annotated.result, (prediction.width, prediction.height)):
         return None

@@ -154,7 +154,7 @@ def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *
         reading.unreadable
         or visibility.is_hidden(trained.tag, task.result)
         or prediction is None
-        or prediction.tracks is not None
+        or not prediction.one_image
         or not (drawn or alone or trained.tag.task != "classify")
     ):
         return None

@@ -47,7 +47,7 @@ def fair_predictions(
         """Yield the model's stored predictions of these tasks."""
         wanted = {task_id: source for task_id, source in sources.items() if task_id in task_ids}
         predictions = latest_predictions(context, past.project_id, past.number, past.tag, wanted)
-        return ((task_id, prediction) for task_id, prediction in predictions if prediction.tracks is None)
+        return ((task_id, prediction) for task_id, prediction in predictions if prediction.one_image)
 
     return fair_losses.fair_answers(pasts, sources, lambda past: past.learned, answers)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.errors import MediaError
 from backend.loop.context import Context
-from backend.loop.scoring import pool_ranking, stored_answers, strategy_inputs, video_predictions
+from backend.loop.scoring import page_predictions, pool_ranking, stored_answers, strategy_inputs, video_predictions
 from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.media.cache import MediaFile
 from backend.media.task_errors import answers_or_errors, task_error
@@ -53,7 +53,7 @@ def start(context: Context, jobs: Jobs, project_id: int) -> int:
 
 def shard_size(models: Sequence[ServedModel]) -> int:
     """Return the number of tasks per shard."""
-    return SHARD_VIDEOS if any(model.tag.frame_rate for model in models) else SHARD_TASKS
+    return SHARD_TASKS if all(model.tag.one_image for model in models) else SHARD_VIDEOS
 
 
 def _shards_of(task_ids: list[int], size: int) -> list[list[int]]:
@@ -158,11 +158,12 @@ def predict_all(
     passes: dict[tuple[object, ...], list[Prediction | MediaError]] = {}
     for model in models:
         if _pass(model) not in passes:
-            video = model.tag.frame_rate
-            key = model.tag.data_key
-            answers = (
-                _video_predictions(context, model, tasks) if video else _image_predictions(model, tasks, fetched(key))
-            )
+            if model.tag.frame_rate:
+                answers = _video_predictions(context, model, tasks)
+            elif model.tag.pages:
+                answers = page_predictions.predict(context, model, tasks)
+            else:
+                answers = _image_predictions(model, tasks, fetched(model.tag.data_key))
             passes[_pass(model)] = list(answers)
     reasons = {}
     for row, task in enumerate(tasks):
@@ -177,7 +178,7 @@ def predict_all(
 
 def _pass(model: ServedModel) -> tuple[object, ...]:
     """Return what a model's predictions depend on; predictions of videos depend on all attributes of the tag."""
-    return model.weights, model.tag.data_key, model.tag.from_name if model.tag.frame_rate else ""
+    return model.weights, model.tag.data_key, model.tag.pages, model.tag.from_name if model.tag.frame_rate else ""
 
 
 def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:

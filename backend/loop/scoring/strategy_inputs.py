@@ -110,13 +110,17 @@ def committees(
 
 
 def committee(context: Context, record: ProjectRecord, model: ServedModel) -> tuple[Member, ...]:
-    """Return the committee of a tag's pool. Raises ModelError for videos, and as `served_models.committee_for`."""
-    if model.tag.frame_rate:
+    """Return the committee of a tag's pool. Raises ModelError for videos, pages, and as `committee_for`."""
+    if not model.tag.one_image:
         raise ModelError(
-            "a committee compares predictions of images, and this project's tasks are videos",
+            f"a committee compares predictions of images, and this project's tasks are {_kind(model.tag)}",
             fix="choose a strategy without one: `yolo-backend strategies` lists what each needs",
         )
     return committee_for(context, context.project_settings(record), model)
+
+
+def _kind(tag: ControlTag) -> str:
+    return "lists of pages" if tag.pages else "videos"
 
 
 def save_votes(

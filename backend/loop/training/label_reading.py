@@ -11,7 +11,7 @@ from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import MediaError, TrainingError
 from backend.labelstudio import tags, visibility
 from backend.loop.context import Context
-from backend.loop.training import video_images
+from backend.loop.training import page_images, video_images
 from backend.loop.training.video_images import TaskImages
 from backend.media.task_errors import task_error
 from backend.types import AnnotatedTask, ControlTag
@@ -71,7 +71,7 @@ def _read(
     asked = tuple(task for task in annotated if not visibility.is_hidden(tag, task.result))
     if len(asked) < len(annotated):
         log.info("project %d: %s was hidden in %d tasks", project_id, tag.from_name, len(annotated) - len(asked))
-    fetch = _video_examples if tag.frame_rate else _image_examples
+    fetch = _image_examples if tag.one_image else _several_examples
     for task, examples in zip(asked, fetch(context, tag, asked, chance), strict=True):
         task_id = task.task.id
         if task_id in undecided:
@@ -131,12 +131,13 @@ def _image_examples(
             yield TaskImages([image], task.result, size=(media.width, media.height))
 
 
-def _video_examples(
+def _several_examples(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
 ) -> Iterator[TaskImages | MediaError]:
-    """Yield the images of each task's frames, or the MediaError that prevented them, in order."""
+    """Yield the images of each task's frames or pages, or the MediaError that prevented them, in order."""
+    take = page_images.take if tag.pages else video_images.take
     for task in annotated:
         try:
-            yield video_images.take(context, tag, task, random=task.task.id in chance)
+            yield take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
             yield task_error(error, task.task.shown(tag.data_key), task.task.id)

@@ -16,12 +16,12 @@ from backend.model_versions import ModelVersion, TagModel, renamed
 
 
 def labeled_since(context: Context, plan: TagPlan) -> LabeledSince | None:
-    """Return the quality of the current version's model of a tag; None for videos, and if there is no such model.
+    """Return the quality of the current version's model of a tag; None for videos, for pages, and without such a model.
 
     A task counts as drawn at random by the rule of `snapshot.chance_tasks`; all others were picked.
     """
     current = context.store.current(plan.record.project_id)
-    if current is None or plan.tag.frame_rate:
+    if current is None or not plan.tag.one_image:
         return None
     version = renamed(current, label_config.parse(plan.record.label_config))
     model = version.model_of(plan.tag)
