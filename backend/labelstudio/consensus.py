@@ -39,10 +39,22 @@ class DrawnObject:
     hull: FloatArray  # (4,) xyxy in percent
 
     @property
+    def region(self) -> tuple[Item, ...]:
+        """The items of its first region: several of one id, each with the shape, where the labels have their own."""
+        first = regions.id_of(self.items[0].get("id"))
+        return tuple(item for item in self.items if first and regions.id_of(item.get("id")) == first) or self.items[:1]
+
+    @property
     def value(self) -> Mapping[str, Any]:
-        """The value of its only item; empty for several items."""
-        value = self.items[0].get("value") if len(self.items) == 1 else None
+        """The value of its only region; empty for several regions."""
+        value = self.items[0].get("value") if len(self.region) == len(self.items) else None
         return value if isinstance(value, Mapping) else {}
+
+    def reshaped(self, shape: Mapping[str, Any]) -> tuple[Item, ...]:
+        """Return the items of its first region with another shape in the place of their own."""
+        values = [value if isinstance(value := item.get("value"), Mapping) else {} for item in self.region]
+        changed = [{**value, **shape} if shape.keys() <= value.keys() else value for value in values]
+        return tuple({**item, "value": value} for item, value in zip(self.region, changed, strict=True))
 
 
 def voted(control_tags: Sequence[ControlTag], task: AnnotatedTask) -> AnnotatedTask:
@@ -62,7 +74,8 @@ def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -
     items = [[item for item in result if isinstance(item, Mapping)] for result in results]
     drawn = [drawn for person, result in enumerate(items) for drawn in _objects(shapes, person, result)]
     read = {id(item) for drawn_object in drawn for item in drawn_object.items}
-    names_of_shapes, names_of_answers = ({tag.from_name for tag in some} for some in (shapes, answers))
+    names_of_shapes = {name for tag in shapes for name in (tag.from_name, tag.label_holder)}
+    names_of_answers = {tag.from_name for tag in answers}
     unread = [item for result in items[:-1] for item in result if item.get("from_name") in names_of_shapes]
     newest = [item for item in results[-1] if name_of_control(item) not in names_of_answers]
     return (
@@ -79,7 +92,7 @@ def name_of_control(item: Any) -> Any:
 
 def _objects(control_tags: Sequence[ControlTag], person: int, result: Sequence[Item]) -> Iterator[DrawnObject]:
     """Yield the objects that a person drew and that a control tag can read."""
-    classwise = {tag.from_name for tag in control_tags if tag.task == "semantic"}
+    classwise = {name for tag in control_tags if tag.task == "semantic" for name in (tag.from_name, tag.label_holder)}
     for items in _groups(result, classwise):
         hulls, labels = [], []
         for tag in control_tags:
@@ -98,12 +111,17 @@ def _groups(result: Sequence[Item], classwise: Collection[str]) -> Iterator[tupl
     Items of the control tags `classwise` are grouped by their labels instead.
     """
     by_root: dict[str, list[Item]] = {}
+    beside = {
+        regions.id_of(item.get("id")): regions.labels_of(item, "labels")
+        for item in result
+        if item.get("type") == "labels"
+    }
     ids = {regions.id_of(item.get("id")) for item in result} - {""}
     for place, item in enumerate(result):
         parent, own = regions.id_of(item.get("parentID")), regions.id_of(item.get("id"))
         root = f"id {parent if parent in ids else own}" if own else f"item {place}"
         if item.get("from_name") in classwise:
-            root = f"class {regions.labels_of(item, str(item.get('type')))}"
+            root = f"class {regions.labels_of(item, str(item.get('type'))) or beside.get(own, [])}"
         by_root.setdefault(root, []).append(item)
     yield from map(tuple, by_root.values())
 
@@ -139,22 +157,22 @@ def _agreed(cluster: Sequence[DrawnObject], people: int) -> tuple[Item, ...]:
 
 
 def _mean_box(medoid: DrawnObject, voters: Sequence[DrawnObject]) -> tuple[Item, ...]:
-    """Return the mean of upright boxes as one item; none for other shapes."""
+    """Return the region of the mean of upright boxes; none for other shapes."""
     values = [drawn.value for drawn in voters]
     sides = [[regions.number(value.get(name)) for name in _BOX] for value in values]
     if not np.isfinite(sides).all() or any(regions.number(value.get("rotation", 0)) for value in values):
         return ()
     mean = dict(zip(_BOX, np.mean(sides, axis=0).tolist(), strict=True))
-    return ({**medoid.items[0], "value": {**medoid.value, **mean}},)
+    return medoid.reshaped(mean)
 
 
 def _majority_mask(medoid: DrawnObject, voters: Sequence[DrawnObject]) -> tuple[Item, ...]:
-    """Return the pixels that more than half of the masks have as one brush item; none for other shapes."""
+    """Return the region of the pixels that more than half of the masks have; none for other shapes."""
     masks = [mask for drawn in voters if (mask := _mask(drawn)) is not None]
     if len(masks) < len(voters) or len({mask.shape for mask in masks}) > 1:
         return ()
-    item, majority = medoid.items[0], 2 * np.sum(masks, axis=0) > len(masks)
-    return ({**item, "value": {**item["value"], "rle": brush_rle.encode_rle(majority)}},)
+    majority = 2 * np.sum(masks, axis=0) > len(masks)
+    return medoid.reshaped({"rle": brush_rle.encode_rle(majority)})
 
 
 def _mask(drawn: DrawnObject) -> BoolArray | None:

@@ -94,6 +94,55 @@ def test_a_class_of_semantic_masks_is_all_that_a_person_painted() -> None:
     assert painted(agreed)[0].tolist() == [True, True, False, False, True, True, False, False]
 
 
+SPLIT = '<Labels name="names" toName="image"><Label value="cat"/><Label value="dog"/></Labels>'
+
+
+def split(item: Json) -> list[Json]:
+    """Return a region in the split form, as two entries of one id."""
+    shape = {name: part for name, part in item["value"].items() if name != item["type"]}
+    labels = {"type": "labels", "from_name": "names", "value": shape | {"labels": item["value"][item["type"]]}}
+    return [item | {"type": item["type"].removesuffix("labels"), "value": shape}, item | labels]
+
+
+def test_two_entries_of_one_id_are_one_region() -> None:
+    tag = parse(SPLIT, '<Rectangle name="label" toName="image"/>')
+    agreed = vote(tag, [split(box(10)), [*split(box(12)), *split(box(60, name="lone"))], split(box(14))])
+    assert [(item["type"], item["value"]["x"]) for item in agreed] == [("rectangle", 12), ("labels", 12)]
+    (drawn,) = tags.decode(tag[0], agreed)
+    assert drawn.label == "cat"
+    assert drawn.xywh[0] == pytest.approx(0.22)
+    (cat,) = tags.decode(tag[0], vote(tag, [split(box(10)), split(box(10)), split(box(10, "dog"))]))
+    assert cat.label == "cat"
+
+
+def test_an_unreadable_region_in_two_entries_stays_whole() -> None:
+    tag = parse(SPLIT, '<Rectangle name="label" toName="image"/>')
+    broken = split(box(10, width=float("nan"), name="broken"))
+    reasons = tags.unreadable(tag[0], vote(tag, [broken, split(box(10))]))
+    assert reasons == ("region broken has no usable x, y, width, height or rotation",)
+
+
+@pytest.mark.parametrize("semantic", ["", ' model_semantic="true"'])
+def test_masks_in_two_entries_keep_their_labels(semantic: str) -> None:
+    tag = parse(SPLIT, f'<Brush name="mask" toName="image"{semantic}/>')
+    results = [split(mask(slice(start, start + 4))) for start in range(3)]
+    agreed = vote(tag, results)
+    assert [item["type"] for item in agreed] == ["brush", "labels"]
+    for item in agreed:
+        assert painted(item)[0].tolist() == [False, True, True, True, True, False, False, False]
+    (drawn,) = tags.decode(tag[0], agreed)
+    assert drawn.label == "cat"
+
+
+def test_a_class_of_semantic_masks_in_two_entries_is_all_that_a_person_painted() -> None:
+    tag = parse(SPLIT, '<Brush name="mask" toName="image" model_semantic="true"/>')
+    strokes = [*split(mask(slice(0, 2), "first")), *split(mask(slice(4, 6), "second"))]
+    agreed = vote(tag, [strokes, split(mask(slice(0, 6))), strokes])
+    assert [item["type"] for item in agreed] == ["brush", "labels"]
+    assert painted(agreed[0])[0].tolist() == [True, True, False, False, True, True, False, False]
+    assert tags.unreadable(tag[0], agreed) == ()
+
+
 @pytest.mark.parametrize(
     ("attributes", "answers", "agreed"),
     [
