@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
+from backend.evaluation import bootstrap
 from backend.evaluation.agreement import Shown, agreement
 
 
@@ -54,6 +57,7 @@ class TagAgreement:
     tasks: int
     f1: float  # of all boxes together
     same: int  # tasks on which all agree in every box
+    interval: tuple[float, float] | None  # 95%, of f1 over the tasks; None: fewer than 2, or nobody drew a box
     worst: tuple[TaskAgreement, ...]  # the lowest F1 first, without full agreement
     people: tuple[GroupAgreement, ...] = ()  # the lowest F1 first
     labels: tuple[GroupAgreement, ...] = ()  # the lowest F1 first
@@ -109,6 +113,9 @@ def of_tag(tasks: Iterable[TaskAgreement], tag: str, shown: int) -> TagAgreement
         tasks=len(chosen),
         f1=_f1(sum(task.pairs for task in chosen), boxes),
         same=len(chosen) - len(disputed),
+        interval=bootstrap.ratio_interval(
+            [2 * task.pairs for task in chosen], [task.boxes for task in chosen], np.random.default_rng(0)
+        ),
         worst=tuple(disputed[:shown]),
         people=_groups(chosen, lambda task: task.people),
         labels=_groups(chosen, lambda task: task.labels),

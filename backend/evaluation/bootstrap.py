@@ -6,6 +6,7 @@ once more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +60,22 @@ def interval(sample: Sample, rng: np.random.Generator, draws: int = DRAWS) -> tu
     if sample.size < 2:
         return None
     return between(sample.quality(_drawn(sample.size, rng, draws)))
+
+
+def ratio_interval(
+    parts: Sequence[int], totals: Sequence[int], rng: np.random.Generator, draws: int = DRAWS
+) -> tuple[float, float] | None:
+    """Return the 95% bootstrap interval of Σ parts / Σ totals over n images (n,), (n,); None as in `interval`.
+
+    >>> low, high = ratio_interval([1] * 90 + [0] * 10, [1] * 100, np.random.default_rng(0))
+    >>> round(low, 2), round(high, 2)
+    (0.84, 0.95)
+    """
+    if len(totals) < 2 or not any(totals):
+        return None
+    counts = _drawn(len(totals), rng, draws)
+    drawn = counts @ np.asarray(totals)
+    return between((counts @ np.asarray(parts))[drawn > 0] / drawn[drawn > 0])
 
 
 def class_intervals(

@@ -150,6 +150,7 @@ class AgreementOut(BaseModel):
     tag: str
     tasks: int
     f1: float  # of all boxes: 2 · pairs of the same label with IoU >= 0.5 / boxes of both people
+    interval: tuple[float, float] | None  # 95%, of f1
     same: int  # tasks on which all agree in every box
     people: list[AgreementOfOut]  # the lowest f1 first
     labels: list[AgreementOfOut]
@@ -271,6 +272,7 @@ def agreement_out(tag: str, agreement: TagAgreement) -> AgreementOut:
         tag=tag,
         tasks=agreement.tasks,
         f1=agreement.f1,
+        interval=agreement.interval,
         same=agreement.same,
         people=[AgreementOfOut(**_fields(person)) for person in agreement.people],
         labels=[AgreementOfOut(**_fields(label)) for label in agreement.labels],

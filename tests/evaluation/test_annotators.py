@@ -45,6 +45,20 @@ def test_the_worst_tasks_come_first_and_full_agreement_is_not_listed() -> None:
     assert of_tag(tasks, "third", shown=2) is None
 
 
+def test_the_agreement_has_an_interval_over_the_tasks() -> None:
+    few = of_tag([TaskAgreement(n, "label", 2, n % 2, 2) for n in range(20)], "label", 3)
+    many = of_tag([TaskAgreement(n, "label", 2, n % 2, 2) for n in range(200)], "label", 3)
+    assert few is not None
+    assert many is not None
+    assert few.interval is not None
+    assert many.interval is not None
+    assert few.interval[0] < many.interval[0] < 0.5 < many.interval[1] < few.interval[1]
+    for tasks in ([TaskAgreement(1, "label", 2, 3, 6)], [TaskAgreement(n, "label", 2, 0, 0) for n in range(5)]):
+        alone = of_tag(tasks, "label", 3)
+        assert alone is not None
+        assert alone.interval is None
+
+
 def test_the_person_and_the_label_with_the_least_agreement_come_first() -> None:
     careful, careless = answer((0, 0), (50, 1)), answer((0, 0), (80, 1))
     tasks = [

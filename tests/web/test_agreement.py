@@ -21,6 +21,7 @@ def test_the_agreement_of_each_control_tag_with_its_people_and_labels(context: C
         "tag": "label",
         "tasks": 1,
         "f1": 0.5,
+        "interval": None,
         "same": 0,
         "people": [{"of": "5", "tasks": 1, "boxes": 4, "f1": 0.5}],
         "labels": [{"of": "cat", "tasks": 1, "boxes": 4, "f1": 0.5}],
