@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from backend.errors import ModelError
 from backend.yolo.runtime import load_model, quiet_ultralytics
 
 _FIX = "install it beside the backend with `pip install onnx`, then run the command again"
+_OTHER_WAY = "export the weights alone (--what weights), and convert the .pt file with another release of ultralytics"
 
 
 def require_exporter() -> None:
@@ -29,12 +31,13 @@ def export(weights: Path, target: Path, imgsz: int) -> None:
     quiet_ultralytics()
     from ultralytics import YOLO
 
-    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder:
+    with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ultralytics, not the user, chooses torch's older exporter
         copy = Path(folder) / "model.pt"  # the exporter writes beside the weights
         shutil.copyfile(weights, copy)
         try:
             written = YOLO(copy).export(format="onnx", imgsz=imgsz, simplify=False, device="cpu", verbose=False)
         except Exception as error:  # the exporter passes on whatever torch and onnx raise
             reason = str(error).strip().partition("\n")[0]
-            raise ModelError(f"the ONNX exporter failed: {reason}", where=str(weights), fix=_FIX) from error
+            raise ModelError(f"the ONNX exporter failed: {reason}", where=str(weights), fix=_OTHER_WAY) from error
         shutil.copyfile(written, target)
