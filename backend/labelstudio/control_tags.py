@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import frame_rates, label_holders, object_tags, tags, visibility
-from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated
+from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated, unnamed
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
@@ -51,6 +51,8 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     pose = tag.task(attributes) == "pose"
     if boxes is not None:
         labels, classes = labels_of(boxes, tags.get(boxes.tag.lower()), element)
+    elif holder is None:
+        labels, classes = unnamed(element)
     else:
         labels, classes = objects_of(holder, tag, element) if pose else labels_of(holder, tag, element)
     control = ControlTag(
@@ -66,8 +68,8 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         attributes={n: v for n, v in attributes.items() if _is_for_model(n, tag)},
         task=tag.task(attributes),
         multiple=tag.multiple(attributes),
-        points=points_of(holder, tag, element) if pose else (),
-        labels_from="" if holder is element else attributes_of(holder)["name"],
+        points=points_of(holder, tag, element) if pose and holder is not None else (),
+        labels_from="" if holder is element or holder is None else attributes_of(holder)["name"],
         parent="" if boxes is None else attributes_of(boxes).get("name", ""),
         pages=object_tags.has_pages(target),
         frame_rate=rate,
@@ -75,7 +77,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         conditions=visibility.conditions(element, tree),
         trainable=_switch(element, "model_trainable", default=True),
     )
-    warnings = [*contested(element, classes), *(repeated(holder, tag, element) if control.points else ())]
+    warnings = [*contested(element, classes), *(repeated(holder, tag, element) if pose and holder is not None else ())]
     warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
     return control, [*label_holders.warnings(element, tree, tag), *warnings]
 

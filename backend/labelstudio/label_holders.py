@@ -9,15 +9,17 @@ from backend.labelstudio import tags
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, skip, spell
 
 
-def find(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element:
-    """Return the tag that contains a control tag's labels; raises LabelConfigError where there is none.
+def find(element: ET.Element, tree: Tree, tag: tags.Tag) -> ET.Element | None:
+    """Return the tag that contains a control tag's labels, None for shapes on an image that no tag names.
 
     Of several Labels of one image, the first names what the shapes show. In a video, a region has the labels of all
-    of them in one list, so only one Labels is possible.
+    of them in one list, so only one Labels is possible. Raises LabelConfigError where a name is needed.
     """
     if not tag.labels_beside:
         return element
     beside = _beside(element, tree, tag)
+    if not beside and tag.unnamed:
+        return None
     if not beside or (len(beside) > 1 and tag.object_name == "Video"):
         to_name, inner = attributes_of(element).get("toname", ""), tag.labels_beside
         raise LabelConfigError(
@@ -32,7 +34,8 @@ def warnings(element: ET.Element, tree: Tree, tag: tags.Tag) -> list[str]:
     """Return a warning for each Labels beside a control tag that does not name its shapes."""
     if not tag.labels_beside:
         return []
-    first, *others = _beside(element, tree, tag)
+    beside = _beside(element, tree, tag)
+    first, others = next(iter(beside), element), beside[1:]
     return [
         f"{spell(other)} is left alone: {spell(first)} names what {spell(element)} draws. "
         f'Fix: to learn the labels of {spell(other)} instead, set model_skip="true" on {spell(first)}'

@@ -82,6 +82,12 @@ def objects_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple
     return (OBJECT,), class_names.match([[(name, OBJECT) for name in sorted(named or {POSE_CLASS})]])
 
 
+def unnamed(control: ET.Element) -> tuple[tuple[str, ...], ClassNames]:
+    """Return the only label of shapes that have no labels, and the classes in the tag's own predicted_values."""
+    names = map(str.strip, attributes_of(control).get("predicted_values", "").split(","))
+    return (OBJECT,), class_names.match([[(name, OBJECT) for name in names if name]])
+
+
 def repeated(element: ET.Element, tag: tags.Tag, control: ET.Element) -> list[str]:
     """Return a warning for each label of a skeleton's points that is written several times."""
     written = Counter(label for label, _ in _written(element, tag, control))

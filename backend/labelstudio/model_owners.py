@@ -30,9 +30,10 @@ def _teaches(control: ControlTag, other: ControlTag, *, earlier: bool) -> bool:
     """Return whether the model of `other` learns all shapes of `control`."""
     if control is other or control.to_name != other.to_name or other.task in ("classify", "pose"):
         return False
-    if control.labels_from:
+    if tags.get(control.kind).labels_beside:
         first = earlier or control.task == "pose"  # labels of objects cannot name the points of a skeleton too
-        return first and control.labels_from == other.labels_from and not control.frame_rate
+        same = bool(tags.get(other.kind).labels_beside) and control.labels_from == other.labels_from
+        return first and same and not control.frame_rate
     if control.kind != "ellipselabels" or not set(control.labels) <= set(other.labels):
         return False
     return earlier or other.kind != control.kind
@@ -45,7 +46,9 @@ def _reason(control: ControlTag, owner: ControlTag) -> str:
             f"{own} has no model of its own: its points have the labels of the objects of {other}. "
             f'Fix: give the points labels of their own in a KeyPointLabels, or set model_skip="true" on {other}'
         )
+    unnamed = tags.get(control.kind).unnamed and not control.labels_from
+    labels = "has no labels either" if unnamed else "has the same labels"
     return (
-        f"{own} has no model of its own: {other} has the same labels, and learns what {own} drew. "
+        f"{own} has no model of its own: {other} {labels}, and learns what {own} drew. "
         f'Fix: to be answered as {own} instead, set model_skip="true" on {other}'
     )

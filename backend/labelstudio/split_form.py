@@ -3,6 +3,8 @@
 Label Studio stores a region of this form as two entries of one id: one of the shape tag, whose type is the shape, and
 one of the Labels, whose type is "labels". Both carry the whole shape. A shape tag reads and answers as the tag that
 draws the same shape and has labels of its own, e.g. RectangleLabels.
+
+Without a Labels beside it, a shape tag has one entry per region, and all of its shapes are objects of one class.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from dataclasses import replace
 from functools import partial
 
 from backend.geometry import coordinates
-from backend.labelstudio import foreign_regions, regions
+from backend.labelstudio import foreign_regions, regions, tags
+from backend.labelstudio.loose_points import OBJECT
 from backend.labelstudio.regions import Item
 from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region
@@ -24,14 +27,15 @@ _CORNERS = 4  # of a rotated box
 
 def split(whole: Tag, name: str) -> Tag:
     """Return the tag of a name that draws as `whole` does, and takes its labels from the Labels beside it."""
-    lends = whole.task({}) != "pose"  # the points of a skeleton are no objects
+    of_objects = whole.task({}) != "pose"  # the points of a skeleton are no objects
     return replace(
         whole,
         name=name,
         labels_beside="Labels",
         encode=partial(_encode, whole),
         read=partial(_read, whole),
-        lend=partial(_lend, whole, name.lower()) if lends else whole.lend,
+        lend=partial(_lend, whole, name.lower()) if of_objects else whole.lend,
+        unnamed=of_objects,
     )
 
 
@@ -49,6 +53,8 @@ def _parted(whole: Tag, tag: ControlTag, region: Region) -> Iterator[Region]:
         return
     shape = {name: part for name, part in region.value.items() if name != whole.kind}
     yield replace(region, kind=tag.kind, value=shape)
+    if not tag.labels_from:
+        return
     value = {**shape, LABELS: region.value[whole.kind]}
     yield replace(region, kind=LABELS, from_name=tag.labels_from, value=value)
 
@@ -65,8 +71,8 @@ def _read(whole: Tag, tag: ControlTag, result: Result) -> Iterator[LabeledBox | 
 
 
 def _lend(whole: Tag, kind: str, tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
-    """Yield what the shapes of other tags with the same Labels teach a tag."""
-    if not tag.labels_from:
+    """Yield what the shapes of other tags with the same Labels, or of none, teach a tag."""
+    if not tags.get(tag.kind).unnamed:
         return
     items = list(result)
     labels = _labels(tag, items)
@@ -97,7 +103,7 @@ def _labels(tag: ControlTag, items: Iterable[Item]) -> Mapping[str, list[object]
     return {
         regions.id_of(item.get("id")): regions.labels_of(item, LABELS)
         for item in items
-        if item.get("from_name") == tag.labels_from and item.get("type") == LABELS
+        if tag.labels_from and item.get("from_name") == tag.labels_from and item.get("type") == LABELS
     }
 
 
@@ -114,5 +120,6 @@ def _joined(whole: Tag, tag: ControlTag, item: Item, labels: Mapping[str, list[o
     """Return a shape as an entry of `whole` of the tag's name, with its labels."""
     value = item.get("value")
     shape = value if isinstance(value, Mapping) else {}
-    named = {whole.kind: labels.get(regions.id_of(item.get("id")), [])}
+    own = labels.get(regions.id_of(item.get("id")), []) if tag.labels_from else [OBJECT]
+    named = {whole.kind: own}
     return {**item, "from_name": tag.from_name, "type": whole.kind, "value": {**shape, **named}}

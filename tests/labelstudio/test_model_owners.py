@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backend.labelstudio import label_config, split_form, tags
+from backend.errors import LabelConfigError
+from backend.labelstudio import label_config, regions, split_form, tags
 from backend.labelstudio.tags import ellipselabels
-from backend.types import ControlTag, Json
+from backend.types import ControlTag, Json, LabeledBox
+from tests import kinds
 from tests.drawings import SIZE
 
 IMAGE = '<Image name="image" value="$image"/>'
@@ -93,6 +95,40 @@ def test_the_first_of_several_labels_names_the_shapes() -> None:
     assert tags.explain(tag, [shape, state, labels]) == ()
     (tag,) = label_config.parse(text.replace('name="names"', 'name="names" model_skip="true"'))
     assert tag.labels == ("old",)
+
+
+def test_shapes_without_labels_are_objects_of_one_class() -> None:
+    text = config(tools("Rectangle", "Polygon", Rectangle='predicted_values="person, dog"'))
+    (tag,) = label_config.parse(text)
+    assert (tag.from_name, tag.labels, tag.labels_from) == ("rectangle", ("object",), "")
+    assert regions.class_labels(tag, ["person", "cat", "DOG"]) == ["object", None, "object"]
+    (warning,) = label_config.warnings(text)
+    assert warning.startswith(
+        'Polygon "polygon" has no model of its own: Rectangle "rectangle" has no labels either, and '
+    )
+    shapes = [drawn(tool, name=tool)[0] for tool in ("Rectangle", "Polygon")]
+    assert [box.label for box in tags.decode(tag, shapes)] == ["object"] * 2
+    assert tags.explain(tag, shapes) == ()
+
+
+def test_an_answer_without_labels_is_one_entry() -> None:
+    (tag,) = label_config.parse(config(tools("Rectangle")))
+    shape = LabeledBox("object", (0.5, 0.5, 0.5, 0.5))
+    (region,) = tags.encode(tag, kinds.prediction(tag, [shape]), tag.labels, 0.5, "k")
+    assert (region.kind, region.from_name, dict(region.value)) == ("rectangle", "rectangle", SHAPES["Rectangle"])
+    kinds.assert_same(tags.decode(tag, [region.as_json()]), [shape])
+
+
+def test_shapes_without_labels_teach_no_tag_that_has_labels() -> None:
+    boxes = f'<RectangleLabels name="boxes" toName="image">{NAMES}</RectangleLabels>'
+    named, unnamed = label_config.parse(config(boxes, tools("Rectangle")))
+    assert (named.from_name, unnamed.from_name) == ("boxes", "rectangle")
+    assert tags.decode(named, [drawn("Rectangle")[0]]) == ()
+
+
+def test_points_without_labels_are_refused() -> None:
+    with pytest.raises(LabelConfigError, match='KeyPoint "keypoint" has no Labels tags of the same toName beside it'):
+        label_config.parse(config(tools("KeyPoint")))
 
 
 # What a tool learns of the others
