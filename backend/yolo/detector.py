@@ -12,20 +12,22 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from backend.errors import ModelError
-from backend.types import ByteArray, FloatArray, Prediction, YoloTask
-from backend.yolo.decoding import Masks, hulls, masks_of, points_confidence
-from backend.yolo.dense_head import DenseOutput, anchor_features, dfl_variance
+from backend.types import FloatArray, Prediction, YoloTask
+from backend.yolo.box_arrays import BoxArrays, as_array, prediction_of
+from backend.yolo.candidates import Candidates, before_nms
+from backend.yolo.decoding import Masks, masks_of
+from backend.yolo.dense_head import DenseOutput
 from backend.yolo.letterbox import Letterboxed, read_pixels
+from backend.yolo.nms import IOU, after_nms
 from backend.yolo.runtime import check_finite, load_model, select_device, task_of
 from backend.yolo.tasks import RECIPES
 from backend.yolo.thumbnails import thumbnails
@@ -34,37 +36,10 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-A = TypeVar("A")
-B = TypeVar("B")
 
 KEEP_CONFIDENCE = 0.05  # the lowest confidence of boxes that are kept
 BATCH = 16
 _CPU_PIXELS = 4 * 640 * 640  # per forward pass; with more, a CPU's caches overflow, and an image takes 10 to 20% longer
-IOU = 0.7  # ultralytics' default; of two boxes of one class with a higher IoU, NMS keeps the more confident one
-_NMS_SECONDS = 60.0  # per image; ultralytics' default of 0.05 drops the boxes of whole images on a busy machine
-
-
-@dataclass(frozen=True, slots=True)
-class NmsBoxes(Generic[A]):
-    """The n boxes that NMS keeps, as tensors or as arrays, in pixels of the letterboxed image."""
-
-    boxes: A  # (n, 4) xyxy; rotated boxes: x centre, y centre, width, height
-    confidence: A  # (n,)
-    class_probs: A  # (n, C)
-    variance: A | None  # (n, 4) DFL variance in px², None for heads without DFL
-    extra: A  # (n, E) the task's own columns: angle, mask coefficients, or keypoints; E = 0 for upright boxes
-    features: A  # (n, D) embeddings
-
-    def map(self, change: Callable[[A], B]) -> NmsBoxes[B]:
-        """Return the same boxes with `change` applied to each array."""
-        arrays = {part.name: getattr(self, part.name) for part in fields(self)}
-        changed: dict[str, Any] = {name: None if old is None else change(old) for name, old in arrays.items()}
-        return NmsBoxes(**changed)
-
-    def by_image(self, counts: Sequence[int]) -> list[NmsBoxes[A]]:
-        """Return the boxes of each image; `counts` are their numbers, in order."""
-        ends = np.cumsum([0, *counts]).tolist()
-        return [self.map(partial(_rows, begin, end)) for begin, end in pairwise(ends)]
 
 
 def load_detector(weights: Path, imgsz: int, device: str = "", threads: int = 0) -> Detector:
@@ -93,6 +68,7 @@ class Detector:
         self.classes: tuple[str, ...] = tuple(model.names[index] for index in range(len(model.names)))
         self.model = model.eval()
         self._head = model.model.model[-1]
+        self._point_shape: tuple[int, ...] = tuple(getattr(self._head, "kpt_shape", ()))
         task = task_of(model.model)
         assert task is not None, "load_model refuses models without a task"
         self.task: YoloTask = task
@@ -166,18 +142,30 @@ class Detector:
         with self._locked():
             pixels = self.stack(images)
             decoded, raw = self.model(pixels)
-            on_device, counts = self._after_nms(decoded, raw, iou, lowest)
+            on_device, counts = after_nms(self._head, decoded, raw, iou, lowest, rotated=self.task == "obb")
             masks: Sequence[Masks | None] = [None] * len(images)
             if self.task == "segment":
                 objects = zip(images, decoded[1], on_device.by_image(counts), strict=True)
                 masks = [masks_of(image, protos, of.extra, of.boxes) for image, protos, of in objects]
-            nms_boxes = on_device.map(_as_array)
+            nms_boxes = on_device.map(as_array)
             embeddings = torch.cat([level.mean((2, 3)) for level in raw["feats"]], 1).cpu().numpy()
             looks = thumbnails(pixels)
         nms_boxes.map(check_finite)
         check_finite(embeddings)
         parts = zip(images, nms_boxes.by_image(counts), embeddings, masks, looks, strict=True)
-        return [self._prediction(*part) for part in parts]
+        return [prediction_of(self.task, self._point_shape, *part) for part in parts]
+
+    def candidates(self, path: Path) -> Candidates:
+        """Return all boxes that the model sees in an image before NMS; raises as `predict`."""
+        image = self.read(path)
+        with self._locked():
+            pixels = self.stack([image])
+            decoded, _ = self.model(pixels)
+            return before_nms(self.task, len(self.classes), image, decoded, self._prediction)
+
+    def _prediction(self, image: Letterboxed, arrays: BoxArrays[FloatArray], masks: Masks | None) -> Prediction:
+        nothing = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.uint8)
+        return prediction_of(self.task, self._point_shape, image, arrays, nothing[0], masks, nothing[1])
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -216,83 +204,6 @@ class Detector:
                 strides=self._head.strides[0],
                 grids=tuple((level.shape[2], level.shape[3]) for level in raw["feats"]),
             )
-
-    def _after_nms(
-        self, decoded: torch.Tensor, raw: dict[str, Any], iou: float, lowest: float
-    ) -> tuple[NmsBoxes[torch.Tensor], list[int]]:
-        """Return the boxes of all images that NMS keeps, and their number per image."""
-        import torch
-        from ultralytics.utils.nms import non_max_suppression
-
-        rows_by_image, anchors = non_max_suppression(
-            decoded,
-            lowest,
-            iou,
-            nc=len(self.classes),
-            max_time_img=_NMS_SECONDS,
-            return_idxs=True,
-            rotated=self.task == "obb",
-        )
-        counts = [len(boxes) for boxes in rows_by_image]
-        image = torch.arange(len(counts), device=self.model.device).repeat_interleave(
-            torch.tensor(counts, device=self.model.device)
-        )
-        anchor = torch.cat([index.view(-1).long() for index in anchors])
-        rows = torch.cat(rows_by_image)
-        variance = None
-        if self._head.reg_max > 1:
-            sides = raw["boxes"][image, :, anchor].unflatten(1, (4, -1))
-            variance = dfl_variance(sides, self._head.strides[0, anchor])
-        nms_boxes = NmsBoxes(
-            boxes=rows[:, :4],
-            confidence=rows[:, 4],
-            class_probs=raw["scores"][image, :, anchor].sigmoid(),
-            variance=variance,
-            extra=rows[:, 6:].contiguous(),  # the last bits of masks depend on the memory layout
-            features=anchor_features(raw["feats"], image, anchor),
-        )
-        return nms_boxes, counts
-
-    def _prediction(
-        self,
-        image: Letterboxed,
-        nms_boxes: NmsBoxes[FloatArray],
-        embedding: FloatArray,
-        masks: Masks | None,
-        thumbnail: ByteArray,
-    ) -> Prediction:
-        boxes, rotated, keypoints = nms_boxes.boxes, None, None
-        if self.task == "obb":
-            letterboxed = np.concatenate([boxes, nms_boxes.extra], axis=1)
-            rotated, boxes = image.upright_rotated(letterboxed), hulls(letterboxed)
-        shape_confidence = masks.confidence if masks else None
-        if self.task == "pose":
-            keypoints = image.upright_keypoints(nms_boxes.extra.reshape(len(boxes), *self._head.kpt_shape))
-            shape_confidence = points_confidence(keypoints)
-        return Prediction(
-            width=image.width,
-            height=image.height,
-            boxes=image.upright(boxes),
-            class_probs=nms_boxes.class_probs,
-            confidence=nms_boxes.confidence,
-            embedding=embedding,
-            box_variance=None if nms_boxes.variance is None else nms_boxes.variance / image.gain**2,
-            box_embeddings=nms_boxes.features,
-            rotated=rotated,
-            outlines=masks.outlines if masks else None,
-            keypoints=keypoints,
-            shape_confidence=shape_confidence,
-            thumbnail=thumbnail,
-        )
-
-
-def _rows(begin: int, end: int, values: Any) -> Any:
-    return values[begin:end]
-
-
-def _as_array(values: torch.Tensor) -> FloatArray:
-    array: FloatArray = values.cpu().numpy()
-    return array
 
 
 def _before(conv: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -9,6 +9,8 @@ import functools
 from pathlib import Path
 from typing import TypeAlias
 
+from backend.errors import ModelError
+from backend.yolo.candidates import Candidates, LastImages
 from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector, load_detector
 from backend.yolo.runtime import load_model, task_of
@@ -37,10 +39,25 @@ class Predictors:
 
     def __init__(self) -> None:
         self._load = functools.lru_cache(maxsize=MOST)(load_predictor)
+        self._candidates: LastImages[Candidates] = LastImages()
 
     def get(self, weights: Path, imgsz: int, device: str) -> Predictor:
         """Return the model in a weights file; raises as `load_predictor`."""
         return self._load(weights, imgsz, device)
+
+    def candidates(self, weights: Path, imgsz: int, device: str, image: Path) -> Candidates:
+        """Return all boxes that a model sees in an image before NMS; they stay in memory for the next question.
+
+        Raises ModelError for a model that sees no objects, and as `load_predictor` and `Detector.candidates`.
+        """
+        detector = self.get(weights, imgsz, device)
+        if not isinstance(detector, Detector):
+            raise ModelError(
+                "the model says what an image shows, not where", where=str(weights), fix="use a detection model"
+            )
+        state = image.stat()  # without the time of the last change: the media cache notes there when a file was used
+        key = (weights, imgsz, device, image, state.st_ino, state.st_size)
+        return self._candidates.get(key, lambda: detector.candidates(image))
 
     def __len__(self) -> int:
         return self._load.cache_info().currsize
@@ -48,3 +65,4 @@ class Predictors:
     def close(self) -> None:
         """Forget all models."""
         self._load.cache_clear()
+        self._candidates.clear()

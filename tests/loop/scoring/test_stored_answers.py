@@ -21,7 +21,7 @@ from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import PoolKeys, ProjectRecord
 from backend.types import Json, Prediction, Ranking, Task
-from backend.yolo import detector
+from backend.yolo import nms
 from tests import clips
 from tests.clips import Mover
 from tests.support import CLASSES, CONFIG, ImageSite, open_context, publish
@@ -149,7 +149,7 @@ def test_every_attribute_of_a_tracker_is_an_answer_option() -> None:
         attributes = {**dict.fromkeys(numbers, "1"), **{name: values[0] for name, values in switches.items()}}
         options |= videorectangle.answer_options({**attributes, "model_tracker": tracker}).keys()
     assert options == {*numbers, *switches} - {"model_every"}
-    assert videorectangle.IOU == detector.IOU
+    assert videorectangle.IOU == nms.IOU
     (tag,) = label_config.parse(TIMELINE)
     assert tags.answer_options(tag) == {"model_every": 5}
 
