@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import control_tags, left_alone, model_owners, skeletons, tags
+from backend.labelstudio import control_tags, left_alone, model_owners, skeletons, smart_prompts, tags
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, read, refuse, spell
 from backend.labelstudio.left_alone import Surroundings
 from backend.types import ControlTag
@@ -29,10 +29,11 @@ _PARSED = 32  # label configs in the cache: every request brings one
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """The control tags that we support, in the config's order, and warnings about tags that we leave alone."""
+    """The control tags that we support, in the config's order, warnings about tags that we leave alone, and prompts."""
 
     tags: tuple[ControlTag, ...]
     warnings: tuple[str, ...]
+    smart: frozenset[str]  # the names of control tags whose regions are prompts for another
 
 
 def parse(label_config: str) -> tuple[ControlTag, ...]:
@@ -47,6 +48,14 @@ def parse(label_config: str) -> tuple[ControlTag, ...]:
 def warnings(label_config: str) -> tuple[str, ...]:
     """Return the warnings about a usable label config; raises LabelConfigError as `parse`."""
     return checked(label_config).warnings
+
+
+def is_smart(label_config: str) -> bool:
+    """Return whether a control tag has smart="true" or smartOnly="true"; False for a config that cannot be used."""
+    try:
+        return bool(checked(label_config).smart)
+    except LabelConfigError:
+        return False  # /setup says why
 
 
 @lru_cache(_PARSED)
@@ -74,14 +83,15 @@ def checked(label_config: str) -> LabelConfig:
     if not usable:
         raise errors[0]
     controls = dict(_all_controls(tree))
-    owning, shared = model_owners.owners(usable)
+    smart = smart_prompts.smart_controls(tree)
+    owning, shared = model_owners.owners(smart_prompts.holders(usable, smart))
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
         for reason in left_alone.reasons(around)
     ]
     about = (*unusable, *shared, *notes, *unanswered)
-    return LabelConfig(tuple(replace(tag, controls=controls) for tag in owning), about)
+    return LabelConfig(tuple(replace(tag, controls=controls) for tag in owning), about, smart)
 
 
 def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:

@@ -106,6 +106,11 @@ def is_true(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
     return attributes[name].strip().lower() in TRUE if name in attributes else default
 
 
+def is_smart(attributes: Mapping[str, str]) -> bool:
+    """Return whether a control tag says that its regions are prompts, for Label Studio's smart tools."""
+    return any(is_true(attributes, name, default=False) for name in ("smart", "smartonly"))
+
+
 def spell(element: ET.Element) -> str:
     """Return an element's tag and name for messages, without angle brackets, which Label Studio would remove."""
     name = attributes_of(element).get("name", "")

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backend.labelstudio.label_xml import Tree, attributes_of, is_true
+from backend.labelstudio.label_xml import Tree, attributes_of, is_smart, is_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,10 @@ class Skeletons:
 
 
 def find(tree: Tree) -> Skeletons:
-    """Pair each tag of points NAME with the RectangleLabels NAME_bbox, else with a RectangleLabels that is skipped."""
+    """Pair each tag of points NAME with the RectangleLabels NAME_bbox, else with a RectangleLabels that is skipped.
+
+    Points that say smart="true" are prompts, and need the name NAME_bbox to be a skeleton.
+    """
     named: dict[tuple[str | None, str], ET.Element] = {}
     skipped: dict[str | None, ET.Element] = {}
     for node in tree.nodes("RectangleLabels"):
@@ -33,7 +36,8 @@ def find(tree: Tree) -> Skeletons:
     for node in (*tree.nodes("KeyPointLabels"), *split):
         attributes = attributes_of(node)
         to_name = attributes.get("toname")
-        holder = named.get((to_name, f"{attributes.get('name')}_bbox"), skipped.get(to_name))
+        fallback = None if is_smart(attributes) else skipped.get(to_name)
+        holder = named.get((to_name, f"{attributes.get('name')}_bbox"), fallback)
         if holder is not None and not is_true(attributes, "model_skip", default=False):
             boxes[node] = holder
     return Skeletons(boxes, {holder: node for node, holder in boxes.items()})

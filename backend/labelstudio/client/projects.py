@@ -53,6 +53,7 @@ class BackendInfo:
     error_message: str
     model_version: str
     extra_params: str  # JSON text; "": none
+    is_interactive: bool = False  # LS asks it while somebody labels with a smart tool
 
 
 class _Project(Answer):
@@ -98,6 +99,7 @@ class _Backend(Answer):
     error_message: str | None = None
     model_version: str | None = None
     extra_params: Any = None
+    is_interactive: bool = False
 
 
 class _Webhook(Answer):
@@ -209,20 +211,23 @@ class Projects:
         backends = parse_list(_Backend, self._http.get("/api/ml/", missing=missing, project=project_id))
         return [_backend(backend) for backend in backends]
 
-    def attach_backend(self, project_id: int, url: str, title: str, user: str = "", password: str = "") -> BackendInfo:
+    def attach_backend(
+        self, project_id: int, url: str, title: str, user: str = "", password: str = "", *, interactive: bool = False
+    ) -> BackendInfo:
         """Attach an ML backend as LS's own Settings > Model does; with a user, LS sends Basic auth.
 
+        `interactive` is LS's switch "Interactive preannotations": LS then asks the backend while smart tools draw.
         Raises NotFoundError, and LabelStudioError with the backend's own message from /health or /setup. For an address
         that LS does not allow it raises LabelStudioBlockedError; a backend without webhook may then stay attached.
         """
         self.get(project_id)
-        body: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": False}
+        body: Json = {"project": project_id, "url": url, "title": title, "is_interactive": interactive}
         return _backend(parse(_Backend, self._http.send("POST", "/api/ml/", body | _login(user, password))))
 
     def change_backend(
-        self, project_id: int, backend: BackendInfo, user: str = "", password: str = "", **fields: str
+        self, project_id: int, backend: BackendInfo, user: str = "", password: str = "", **fields: str | bool
     ) -> None:
-        """Change the `title` or the `extra_params` of an attached backend; LS calls /setup of the backend meanwhile.
+        """Change `title`, `extra_params` or `is_interactive` of an attached backend; LS calls its /setup meanwhile.
 
         Raises LabelStudioError with the backend's own message if it refuses them.
         """
@@ -283,4 +288,5 @@ def _backend(backend: _Backend) -> BackendInfo:
         error_message=backend.error_message or "",
         model_version=backend.model_version or "",
         extra_params=_text(backend.extra_params),
+        is_interactive=backend.is_interactive,
     )
