@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from backend.errors import BackendError, LabelStudioError, NotFoundError
 from backend.evaluation import basis
 from backend.evaluation.label_quality import SUSPECT
+from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.client.projects import webhooks_to
 from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB, QUEUE_TAB
@@ -187,22 +188,25 @@ def connect(context: Context, project_id: int, url: str) -> tuple[str, ...]:
     """Attach the backend at `url` to a project, as Label Studio's own page does; return what was done.
 
     Label Studio calls /setup meanwhile, and that enqueues `configure`. Raises LabelStudioBlockedError if Label Studio
-    refuses private addresses, and LabelStudioError with the backend's own message if /setup fails.
+    refuses private addresses, and LabelStudioError with the backend's own message if /setup fails. Where the label
+    config has smart tools, Label Studio's switch "Interactive preannotations" is on afterwards.
     """
     client, settings = context.label_studio, context.settings
-    url = url.rstrip("/")
+    url, login = url.rstrip("/"), (settings.basic_auth_user, settings.basic_auth_pass)
     attached = next(
         (backend for backend in client.projects.backends(project_id) if backend.url.rstrip("/") == url), None
     )
+    smart = label_config.is_smart(client.projects.get(project_id).label_config)
     if attached is None:
-        attached = client.projects.attach_backend(
-            project_id, url, "yolo-backend", settings.basic_auth_user, settings.basic_auth_pass
-        )
+        attached = client.projects.attach_backend(project_id, url, "yolo-backend", *login, interactive=smart)
         done = [f"attached {url} to project {project_id}"]
     else:
         done = [f"{url} was attached to project {project_id} already ({attached.state})"]
     if attached.error_message:
         raise LabelStudioError(attached.error_message, where=f"/setup of {url}", fix="correct what the message names")
+    if smart and not attached.is_interactive:
+        client.projects.change_backend(project_id, attached, *login, is_interactive=True)
+        done.append("switched on interactive preannotations, because the label config has smart tools")
     return (*done, *configure(context, Jobs(context.redis), project_id, set_sampling=True))
 
 

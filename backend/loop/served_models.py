@@ -22,6 +22,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
 from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tracking
+from backend.yolo.candidates import Candidates
 from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector
 from backend.yolo.ensemble import Member
@@ -55,6 +56,13 @@ class ServedModel:
         if self.weights is None:
             return (_empty_prediction(file, len(self.classes)) for file in files)
         return self.predictors.get(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+
+    def candidates(self, file: MediaFile) -> Candidates:
+        """Return all boxes that the model sees in an image before NMS; raises ModelError where there is no model."""
+        if self.weights is None:
+            fix = "label some images and let the backend train, or put base weights into MODEL_DIR"
+            raise ModelError(f"{self.tag.from_name} has no model yet", where=self.name, fix=fix)
+        return self.predictors.candidates(self.weights, self.imgsz, self.device, file.path)
 
     def predict_video(self, video: Video, tag: ControlTag) -> Prediction:
         """Return the objects of a video, or the classes of its frames. Raises MediaError if it cannot be decoded."""

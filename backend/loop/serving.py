@@ -70,7 +70,7 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     A task whose image fails gets an empty result with the lowest priority. The reason is in the log and in GET
     /api/projects/{id}.
     """
-    record = _record(context, project_id, schema)
+    record = request_record(context, project_id, schema)
     if record.project_id != NO_PROJECT:
         warm.note_use(context, record.project_id)
     models, settings = models_for(context, record, accepted=False), context.project_settings(record)
@@ -84,7 +84,7 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     return results
 
 
-def _record(context: Context, project_id: int | None, schema: str) -> ProjectRecord:
+def request_record(context: Context, project_id: int | None, schema: str) -> ProjectRecord:
     """Return the project with the label config of this request; it need not have been set up."""
     stored = context.store.project(project_id) if project_id is not None else None
     if stored is None:

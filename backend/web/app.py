@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +15,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from backend.errors import TrainingError
-from backend.loop import project_status, serving
+from backend.loop import interactive, project_status, serving
 from backend.loop.context import Context
 from backend.loop.demands import MIN_LABELED, enqueue_training, require_labels
 from backend.loop.insight import overlaps
@@ -35,6 +36,7 @@ from backend.web.protocol import (
     PredictRequest,
     PredictResponse,
     SetupRequest,
+    SuggestionOut,
     TrainRequest,
     WebhookRequest,
 )
@@ -171,12 +173,25 @@ class _Endpoints:
         tasks = [
             Task(-place if task.id is None else task.id, task.data or {}) for place, task in enumerate(body.tasks, 1)
         ]
-        results = serving.predict(self._context, body.project, body.label_config, tasks)
-        metrics.PREDICTED.inc(len(results))
-        out = [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
-        answer = PredictResponse(results=out, model_version=out[0].model_version if out else "")
+        out = self._predictions(body, tasks) if body.drawn is None else self._suggestions(body, tasks, body.drawn)
+        answer = PredictResponse(results=list(out), model_version=out[0].model_version if out else "")
         # We serialize here, in the thread pool: for 10,000 tasks it takes seconds, which would block the event loop.
         return Response(answer.model_dump_json(), media_type="application/json")
+
+    def _predictions(self, body: PredictRequest, tasks: Sequence[Task]) -> Sequence[PredictionOut]:
+        results = serving.predict(self._context, body.project, body.label_config, tasks)
+        metrics.PREDICTED.inc(len(results))
+        return [PredictionOut(result=list(r.regions), score=r.score, model_version=r.version) for r in results]
+
+    def _suggestions(
+        self, body: PredictRequest, tasks: Sequence[Task], drawn: Sequence[Any]
+    ) -> Sequence[PredictionOut]:
+        project = self._context, body.project, body.label_config
+        answers = [interactive.suggest(*project, task, drawn) for task in tasks]
+        return [
+            SuggestionOut(result=list(a.regions), score=a.score, model_version=a.version, reason=a.reason)
+            for a in answers
+        ]
 
     async def webhook(self, request: Request) -> JSONResponse:
         """Take an event as a hint and answer at once; a job reads the labels from Label Studio."""

@@ -10,7 +10,7 @@ from label_studio_ml.model import LabelStudioMLBase
 
 from backend import settings as settings_table
 from backend.errors import RequestError
-from backend.loop import serving
+from backend.loop import interactive, serving
 from backend.loop.context import Context, build
 from backend.loop.demands import enqueue_training
 from backend.loop.served_models import require_project
@@ -26,10 +26,14 @@ class YoloBackend(LabelStudioMLBase):
         self.context = context or build(settings_table.from_env(os.environ))
 
     def predict(self, tasks: Sequence[Mapping[str, Any]], context: Json | None = None, **kwargs: Any) -> list[Json]:
-        """Return a result per task: regions, priority score and model version."""
+        """Return a result per task: regions, priority score and model version; for a smart tool, what it points at."""
         project = kwargs.get("project") or next((task.get("project") for task in tasks), None)
         requested = [Task(int(task.get("id") or -place), task.get("data") or {}) for place, task in enumerate(tasks, 1)]
-        results = serving.predict(self.context, _project_id(project), self.label_config or "", requested)
+        project_id, schema = _project_id(project), self.label_config or ""
+        if isinstance(drawn := (context or {}).get("result"), list):
+            suggestions = [interactive.suggest(self.context, project_id, schema, task, drawn) for task in requested]
+            return [{"result": list(s.regions), "score": s.score, "model_version": s.version} for s in suggestions]
+        results = serving.predict(self.context, project_id, schema, requested)
         return [
             {"result": list(result.regions), "score": result.score, "model_version": result.version}
             for result in results

@@ -6,9 +6,9 @@ Fields that we do not name are ignored. A missing field is an error that names i
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 from backend.types import Json
 
@@ -58,6 +58,15 @@ class PredictRequest(_Request):
     tasks: Annotated[list[PredictTask], Field(max_length=MAX_TASKS)]
     label_config: str
     project: MaybeProjectId = None
+    params: Any = None  # login and password of the task's storage, which we do not use, and the context
+
+    @property
+    def drawn(self) -> list[Any] | None:
+        """The regions that a smart tool has drawn, as Label Studio sends them in the context; None: none asks."""
+        context = self.params.get("context") if isinstance(self.params, dict) else None
+        if not isinstance(context, dict) or "result" not in context:
+            return None
+        return context["result"] if isinstance(context["result"], list) else []
 
 
 class WebhookRequest(_Request):
@@ -81,8 +90,14 @@ class PredictionOut(BaseModel):
     model_version: str
 
 
+class SuggestionOut(PredictionOut):
+    """The answer to a smart tool: Label Studio passes it on to the browser as it is."""
+
+    reason: str  # why there is no region; "" where there is one
+
+
 class PredictResponse(BaseModel):
     """The answer to POST /predict: one prediction per task, in order."""
 
-    results: list[PredictionOut]
+    results: list[SerializeAsAny[PredictionOut]]
     model_version: str

@@ -10,7 +10,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import committee_cost, first_paint, latency, memory, predict, proof, push, report, sampler, warmth
+from tests.benchmarks import (
+    clicks,
+    committee_cost,
+    first_paint,
+    latency,
+    memory,
+    predict,
+    proof,
+    push,
+    report,
+    sampler,
+    warmth,
+)
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "predict": predict.run,
@@ -23,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
     "proof": proof.run,
 }
 ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {  # run only by name
+    "clicks": clicks.run,
     "first_paint": first_paint.run,
     "warmth": warmth.run,
 }

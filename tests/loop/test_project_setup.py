@@ -14,7 +14,7 @@ from backend.loop import project_setup, served_models
 from backend.queue.rq_queue import TRAIN
 from backend.settings import Settings
 from tests.queue_studio import Studio, open_studio
-from tests.support import ImageSite, cycle_of, publish, serve
+from tests.support import CONFIG, ImageSite, cycle_of, publish, serve
 
 pytestmark = pytest.mark.label_studio
 
@@ -85,3 +85,26 @@ def test_start_training_in_label_studio_without_labels_queues_nothing_and_says_w
         attached.client.annotations.create(task.id, [])
     attached.client.http.send("POST", f"/api/ml/{backend.id}/train", {})
     assert attached.queued(TRAIN) == ["retrain"]
+
+
+def test_connect_switches_interactive_preannotations_on_for_smart_tools(attached: Studio) -> None:
+    """Label Studio asks a backend while somebody labels only if its switch is on."""
+
+    def connect() -> tuple[str, ...]:
+        return project_setup.connect(
+            attached.context, attached.project, attached.client.projects.backends(attached.project)[0].url
+        )
+
+    def is_on() -> bool:
+        (backend,) = attached.client.projects.backends(attached.project)
+        return backend.is_interactive
+
+    connect()
+    assert not is_on()
+    smart = CONFIG.replace("<RectangleLabels", '<RectangleLabels smart="true"')
+    attached.client.http.send("PATCH", f"/api/projects/{attached.project}/", {"label_config": smart})
+    assert any("interactive preannotations" in line for line in connect())
+    assert is_on()
+    project_setup.show_version(attached.context, attached.project)  # another change leaves the switch as it is
+    assert is_on()
+    assert not any("interactive preannotations" in line for line in connect())

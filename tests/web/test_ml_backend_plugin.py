@@ -56,6 +56,24 @@ def test_their_server_and_ours_predict_the_same(
     assert {result["model_version"] for result in expected} == {"yolo11n-v1"}
 
 
+def test_their_server_and_ours_answer_a_smart_tool_alike(
+    theirs: Any, context: Context, tiny_weights: Path, images: ImageSite
+) -> None:
+    value = {"x": 5, "y": 5, "width": 90, "height": 90, "rotation": 0, "rectanglelabels": ["dog"]}
+    drawn = {"id": "r1", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value}
+    tasks = [{"id": 1, "project": 7, "data": {"image": images.add("a.png")}}]
+    with serve(context) as ours:
+        ours.post("/setup", json=SETUP)
+        context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+        params = {"context": {"result": [drawn]}}
+        body = {"tasks": tasks, "project": "7.17", "label_config": CONFIG, "params": params}
+        (expected,) = ours.post("/predict", json=body).json()["results"]
+    theirs.post("/setup", json=SETUP)
+    (answer,) = theirs.post("/predict", json=body).json["results"]
+    assert answer["result"] == expected["result"]
+    assert [region["id"] for region in answer["result"]] == ["r1"]
+
+
 def test_tasks_without_id_project_or_data(
     backend: YoloBackend, context: Context, tiny_weights: Path, images: ImageSite
 ) -> None:

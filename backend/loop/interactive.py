@@ -1,0 +1,97 @@
+"""The answer to a smart tool of Label Studio: the one object at which an annotator points, with its label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from backend.errors import LabelConfigError, MediaError, ModelError, RegionError, one_line
+from backend.geometry import pointing
+from backend.labelstudio import label_config, regions, smart_prompts, tags
+from backend.labelstudio.smart_prompts import SmartPrompt
+from backend.loop import serving, warm
+from backend.loop.context import Context
+from backend.loop.served_models import ServedModel, models_for
+from backend.types import Json, Prediction, Region, Task
+
+log = logging.getLogger(__name__)
+
+REASONS = (RegionError, LabelConfigError, MediaError, ModelError)  # of this prompt alone; others stop every request
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a smart tool gets: the regions of one object, or the reason why there are none."""
+
+    regions: tuple[Json, ...]
+    score: float
+    version: str
+    reason: str  # "": there are regions
+
+
+def suggest(context: Context, project_id: int | None, schema: str, task: Task, drawn: Sequence[Any]) -> Suggestion:
+    """Return the object at which the regions `drawn` with a smart tool point, in the control tag that can hold it.
+
+    What cannot be answered has no regions, and the reason, which is logged too.
+    """
+    try:
+        return _suggest(context, project_id, schema, task, drawn)
+    except REASONS as error:
+        log.info("task %d: a smart tool gets no region: %s", task.id, one_line(str(error)))
+        return Suggestion((), 0.0, "", str(error))
+
+
+def _suggest(context: Context, project_id: int | None, schema: str, task: Task, drawn: Sequence[Any]) -> Suggestion:
+    record = serving.request_record(context, project_id, schema)
+    config, prompt = label_config.checked(schema), smart_prompts.read(drawn)
+    tag, label = smart_prompts.target(prompt, config.tags, config.smart)
+    models = models_for(context, record, accepted=False)
+    (model,) = (model for model in models if model.tag.from_name == tag.from_name)
+    if record.project_id != serving.NO_PROJECT:
+        warm.note_use(context, record.project_id)
+    with context.media.in_use():
+        chosen = _object_at(context, model, task, prompt, label)
+    encoded = tags.encode(replace(tag, score_threshold=0.0), chosen, (label,), 0.0, f"smart {prompt.region_id}")
+    if not encoded:
+        raise _nothing(task)
+    regions_of_object = _in_place_of(prompt, encoded)
+    return Suggestion(tuple(map(Region.as_json, regions_of_object)), float(chosen.confidence[0]), model.name, "")
+
+
+def _in_place_of(prompt: SmartPrompt, encoded: Sequence[Region]) -> list[Region]:
+    """Return regions whose first one has the id of the prompt, if it is of the same kind.
+
+    Label Studio then puts it in the place of a rough rectangle when it is accepted; otherwise the annotation would hold
+    both. A region of another kind gets an id of its own, because the editor would make a click with a width of it.
+    """
+    first = encoded[0]
+    if first.kind != prompt.kind:
+        return list(encoded)
+    ids = {first.id: prompt.region_id}  # the split form has two entries of one id
+    return [
+        replace(region, id=ids.get(region.id, region.id), parent_id=ids.get(region.parent_id, region.parent_id))
+        for region in encoded
+    ]
+
+
+def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPrompt, label: str) -> Prediction:
+    """Return the object that a model sees where the annotator points, with the chosen label as its only class."""
+    candidates = model.candidates(context.media.fetch(task.shown(model.tag.data_key), task.id))
+    seen = candidates.seen
+    boxes = pointing.turned(seen.boxes) if seen.rotated is None else seen.rotated
+    wanted = np.array([name == label for name in regions.class_labels(model.tag, model.classes)], dtype=np.bool_)
+    fits = pointing.fit(boxes, prompt.pointing, seen.width, seen.height)
+    if (choice := pointing.best(fits, seen.class_probs, wanted)) is None:
+        raise _nothing(task)
+    row, score = choice
+    probs = np.array([[score]], dtype=np.float32)
+    return replace(candidates.object_at(row), class_probs=probs, confidence=probs[0])
+
+
+def _nothing(task: Task) -> RegionError:
+    fix = "click the middle of the object, draw a rectangle around it, or label it by hand"
+    return RegionError("the model sees no object there", where=f"task {task.id}", fix=fix)
