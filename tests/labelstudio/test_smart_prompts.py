@@ -162,7 +162,8 @@ def test_a_smart_control_whose_labels_another_one_holds_has_no_model(attribute: 
 def test_the_example_has_one_model_and_two_smart_tools() -> None:
     checked = label_config.checked((ROOT / "label_config/brushlabels-smart.xml").read_text(encoding="utf-8"))
     assert [(tag.from_name, tag.task) for tag in checked.tags] == [("label", "segment")]
-    assert (checked.smart, checked.warnings) == ({"point", "rectangle"}, ())
+    assert checked.smart == {"point", "rectangle"}
+    assert checked.warnings == ()
 
 
 def test_key_points_that_are_prompts_are_no_skeleton() -> None:

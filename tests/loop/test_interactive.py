@@ -164,6 +164,26 @@ def test_masks_polygons_and_rotated_boxes(
     assert boxes(suggestion, schema)[0].label == "blue"
 
 
+def test_the_split_form_has_two_entries_in_place_of_the_rectangle(
+    served: Context, images: ImageSite, learned: squares.Learned
+) -> None:
+    schema = (
+        f'<View><Image name="image" value="$image"/><Labels name="labels" toName="image">{LABELS}</Labels>'
+        '<Rectangle name="label" toName="image"/></View>'
+    )
+    task, truth = learned_task(images, learned)
+    x, y, width, height = truth["red"].xywh
+    drawn = rectangle(x - 0.6 * width, y - 0.6 * height, 1.2 * width)
+    place = {name: drawn["value"][name] for name in ("x", "y", "width", "height", "rotation")}
+    shape = drawn | {"type": "rectangle", "value": place}
+    named = drawn | {"type": "labels", "from_name": "labels", "value": place | {"labels": ["red"]}}
+    suggestion = suggest(served, task, shape, named, schema=schema)
+    assert [(entry["type"], entry["id"]) for entry in suggestion.regions] == [("rectangle", "r1"), ("labels", "r1")]
+    (box,) = boxes(suggestion, schema)
+    assert box.label == "red"
+    assert overlap(box, truth["red"]) > 0.6
+
+
 # ── no answer ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
