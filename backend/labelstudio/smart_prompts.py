@@ -15,7 +15,7 @@ from typing import Any
 from backend.errors import RegionError
 from backend.geometry import coordinates
 from backend.geometry.pointing import Click, Pointing
-from backend.labelstudio import regions
+from backend.labelstudio import pages, regions
 from backend.labelstudio.label_xml import Tree, attributes_of, is_smart
 from backend.types import ControlTag, YoloTask
 
@@ -33,6 +33,7 @@ class SmartPrompt:
     label: str  # the label that is chosen; "": none
     kind: str  # of the newest region, as Label Studio writes it, e.g. "keypointlabels"
     region_id: str  # its id
+    page: int  # of a task with several images, from 0
     pointing: Pointing
 
 
@@ -74,8 +75,10 @@ def read(result: Sequence[Any]) -> SmartPrompt:
         fix = "point with a KeyPointLabels or a RectangleLabels tool"
         raise RegionError(f"the smart tool sent {kinds}, no key point and no rectangle", where=_WHERE, fix=fix)
     newest = drawn[-1]
+    page = pages.page_of(newest)
     if newest["type"] in _CLICKS:
-        pointing = Pointing(clicks=tuple(_click(item) for item in drawn if item["type"] in _CLICKS))
+        clicks = [item for item in drawn if item["type"] in _CLICKS and pages.page_of(item) == page]
+        pointing = Pointing(clicks=tuple(map(_click, clicks)))
     else:
         pointing = Pointing(rectangle=_rectangle(newest))
     return SmartPrompt(
@@ -84,6 +87,7 @@ def read(result: Sequence[Any]) -> SmartPrompt:
         label=_label(newest, items),
         kind=newest["type"],
         region_id=regions.id_of(newest.get("id")),
+        page=page,
         pointing=pointing,
     )
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from backend.errors import LabelConfigError, MediaError, ModelError, RegionError, one_line
 from backend.geometry import pointing
-from backend.labelstudio import label_config, regions, smart_prompts, tags
+from backend.labelstudio import label_config, pages, regions, smart_prompts, tags
 from backend.labelstudio.smart_prompts import SmartPrompt
 from backend.loop import serving, warm
 from backend.loop.context import Context
 from backend.loop.served_models import ServedModel, models_for
-from backend.types import Json, Prediction, Region, Task
+from backend.types import ControlTag, Json, Prediction, Region, Task
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,9 @@ def _suggest(context: Context, project_id: int | None, schema: str, task: Task, 
     encoded = tags.encode(replace(tag, score_threshold=0.0), chosen, (label,), 0.0, f"smart {prompt.region_id}")
     if not encoded:
         raise _nothing(task)
-    regions_of_object = _in_place_of(prompt, encoded)
-    return Suggestion(tuple(map(Region.as_json, regions_of_object)), float(chosen.confidence[0]), model.name, "")
+    page = prompt.page if tag.pages else None
+    placed = [replace(region, page=page) for region in _in_place_of(prompt, encoded)]
+    return Suggestion(tuple(map(Region.as_json, placed)), float(chosen.confidence[0]), model.name, "")
 
 
 def _in_place_of(prompt: SmartPrompt, encoded: Sequence[Region]) -> list[Region]:
@@ -80,7 +81,7 @@ def _in_place_of(prompt: SmartPrompt, encoded: Sequence[Region]) -> list[Region]
 
 def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPrompt, label: str) -> Prediction:
     """Return the object that a model sees where the annotator points, with the chosen label as its only class."""
-    candidates = model.candidates(context.media.fetch(task.shown(model.tag.data_key), task.id))
+    candidates = model.candidates(context.media.fetch(_uri(model.tag, task, prompt), task.id))
     seen = candidates.seen
     boxes = pointing.turned(seen.boxes) if seen.rotated is None else seen.rotated
     wanted = np.array([name == label for name in regions.class_labels(model.tag, model.classes)], dtype=np.bool_)
@@ -90,6 +91,17 @@ def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPr
     row, score = choice
     probs = np.array([[score]], dtype=np.float32)
     return replace(candidates.object_at(row), class_probs=probs, confidence=probs[0])
+
+
+def _uri(tag: ControlTag, task: Task, prompt: SmartPrompt) -> object:
+    """Return what the task shows where the annotator points; raises RegionError for a page that it does not have."""
+    if not tag.pages:
+        return task.shown(tag.data_key)
+    uris = pages.of_task(tag, task)
+    if prompt.page >= len(uris):
+        fix = "open the task again: its list of images has changed"
+        raise RegionError(f"the task has no page {prompt.page + 1}", where=f"task {task.id}", fix=fix)
+    return uris[prompt.page]
 
 
 def _nothing(task: Task) -> RegionError:

@@ -50,6 +50,12 @@ def test_clicks_with_the_newest_last() -> None:
     assert (prompt.from_name, prompt.to_name, prompt.label, prompt.region_id) == ("point", "image", "cat", "r2")
 
 
+def test_clicks_on_another_page_do_not_count() -> None:
+    prompt = smart_prompts.read([item() | {"item_index": 1}, item(x=50) | {"item_index": 2}])
+    assert (prompt.page, prompt.pointing.clicks) == (2, (Click(0.5, 0.5),))
+    assert smart_prompts.read([item()]).page == 0
+
+
 def test_of_rectangles_the_newest_counts_and_it_is_clipped() -> None:
     prompt = smart_prompts.read([rectangle(), rectangle(x=-10, y=80, width=30, height=40)])
     assert prompt.pointing.rectangle == pytest.approx((0, 0.8, 0.2, 1))

@@ -184,6 +184,17 @@ def test_the_split_form_has_two_entries_in_place_of_the_rectangle(
     assert overlap(box, truth["red"]) > 0.6
 
 
+def test_the_page_of_a_click(served: Context, images: ImageSite, learned: squares.Learned) -> None:
+    schema = config().replace('value="$image"', 'valueList="$pages"')
+    single, truth = learned_task(images, learned)
+    task = Task(2, {"pages": [images.add("first.png"), single.data["image"]]})
+    place = truth["red"].xywh[:2]
+    suggestion = suggest(served, task, click(*place, item_index=1), schema=schema)
+    assert [region["item_index"] for region in suggestion.regions] == [1]
+    assert suggestion.regions[0]["value"] == suggest(served, single, click(*place)).regions[0]["value"]
+    assert_reason(suggest(served, task, click(*place, item_index=2), schema=schema), "the task has no page 3")
+
+
 # ── no answer ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
