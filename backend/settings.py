@@ -83,6 +83,11 @@ class Settings(BaseModel):
         "newest annotation; vote: the ground truth, else what most people agree on; ground_truth: that alone",
     )
     strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
+    first_batch: Literal["random", "typiclust", "probcover"] = Field(
+        "random",
+        description="what orders the queue before the first training: chance, or a strategy that needs no labels but "
+        "pretrained base weights; EXPLORE_SHARE of the queue stays random",
+    )
     explore_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of the queue that is drawn at random; the held-out images come from it"
     )

@@ -139,7 +139,7 @@ def core_set(pool: Pool, _rng: np.random.Generator) -> Values:
 def kmeans(pool: Pool, rng: np.random.Generator) -> Values:
     """Return places (n,): round robin over B clusters of the embeddings, highest class-weighted entropy first."""
     order = by_task(pool)
-    clusters = _clusters(units(pool, order), pool.batch, int(rng.integers(2**31)))
+    clusters = k_means(units(pool, order), pool.batch, int(rng.integers(2**31)))
     picks = round_robin(clusters, image_class_entropy(pool, rng)[order])
     return places(order, picks, np.zeros(len(pool)))
 
@@ -157,8 +157,11 @@ def class_entropy_unique(pool: Pool, rng: np.random.Generator) -> Values:
     return set_back(pool, image_class_entropy(pool, rng), rng)
 
 
-def _clusters(points: FloatArray, count: int, seed: int) -> IntArray:
+def k_means(points: Floats, count: int, seed: int) -> IntArray:
+    """Return the cluster of each point (n, D) -> (n,), by mini-batch k-means with at most `count` clusters."""
     from sklearn.cluster import MiniBatchKMeans  # takes a second to import
 
+    if not len(points):
+        return np.zeros(0, dtype=np.int64)
     model = MiniBatchKMeans(min(count, len(points)), batch_size=4096, n_init=1, max_iter=20, random_state=seed)
     return np.asarray(model.fit_predict(points), dtype=np.int64)

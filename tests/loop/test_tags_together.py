@@ -380,6 +380,20 @@ def test_before_any_training_the_order_is_random(
     assert 0 <= late.score <= 1
 
 
+@pytest.mark.parametrize("config", [BOXES_AND_CHOICE, CONFIG])
+def test_first_batch_orders_the_queue_before_any_training_and_a_share_stays_random(
+    context: Context, tiny_weights: Path, classifier: Path, images: ImageSite, config: str
+) -> None:
+    serving.setup(context, 7, config, "", '{"FIRST_BATCH": "typiclust", "EXPLORE_SHARE": 0.4, "RETRAIN_EVERY": 2}', "")
+    put_base(context, "yolo11n.pt", tiny_weights)
+    put_base(context, "yolo11n-cls.pt", classifier)
+    _, order = rank(context, pool(images, 5))
+    assert order.strategy == "typiclust"
+    assert order.explored.sum() == 2
+    (late,) = predict(context, config, Task(50, {"image": images.add("50.png", 50)}))
+    assert 0 <= late.score <= 1
+
+
 def test_a_further_tag_that_lacks_what_the_strategy_needs_is_ranked_by_another_strategy(
     context: Context, tiny_weights: Path, classifier: Path, images: ImageSite
 ) -> None:

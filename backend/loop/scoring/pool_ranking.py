@@ -27,13 +27,12 @@ log = logging.getLogger(__name__)
 def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedModel]) -> Ranking:
     """Rank the stored pool of a version under the project's settings, and store the ranking.
 
-    Before the first training the ranking is random, and its strategy is "random". Raises ModelError if the model lacks
-    what the strategy needs.
+    Before the first training FIRST_BATCH decides. Raises ModelError if the model lacks what the strategy needs.
     """
     model, settings = models[0], context.project_settings(record)
     strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
     if not any(served.trained for served in models):
-        strategy, explore = "random", 1.0
+        strategy, explore = settings.first_batch, 1.0 if settings.first_batch == "random" else settings.explore_share
     order, parts = _order(context, record, models, strategy, explore)
     for tag, part in parts.items():
         context.store.pools.save_ranking(model.project_id, model.number, part, tag=tag)

@@ -12,6 +12,7 @@ import pytest
 from backend import acquisition
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets import synthetic
+from backend.queue.rq_queue import Jobs
 from backend.types import Task
 from tests.support import publish, tiny_yolo
 from tests.world import World, await_shown, await_true, open_world
@@ -29,6 +30,7 @@ FAMILIES: dict[str, dict[str, str | int]] = {
     "information_density_unique": {},
     "core_set": {},
     "max_herding": {},
+    "typiclust": {},
     "ppal": {},
     "learning_loss": {},
     "auto": {},
@@ -138,7 +140,7 @@ def test_every_module_of_strategies_has_a_family() -> None:
 @pytest.mark.parametrize("strategy", FAMILIES)
 def test_the_queue_is_in_the_order_of_the_scores(queue_project: QueueProject, strategy: str) -> None:
     choose(queue_project, STRATEGY=strategy, **FAMILIES[strategy])
-    queue_project.world.command("score", queue_project.project)
+    Jobs(queue_project.world.redis).once("start_scoring", queue_project.project)
     await_ranked(queue_project, strategy)
     order = queue_project.world.store.pools.ranking(queue_project.project, LATEST)
     assert order is not None
