@@ -65,6 +65,7 @@ class ControlTag:
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
     conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
+    labels_key: str = ""  # the field of `task_fields` with a task's own labels; "": all tasks have the same labels
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import frame_rates, label_holders, object_tags, tags, visibility
+from backend.labelstudio import frame_rates, label_holders, object_tags, tags, task_labels, visibility
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated, unnamed
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip
 from backend.labelstudio.skeletons import Skeletons
@@ -74,6 +74,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         pages=object_tags.has_pages(target),
         frame_rate=rate,
         frame_rate_key=rate_key,
+        labels_key="" if pose or holder is None else task_labels.key_of(holder, tag),
         conditions=visibility.conditions(element, tree),
         trainable=_switch(element, "model_trainable", default=True),
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import class_names, tags
+from backend.labelstudio import class_names, tags, task_labels
 from backend.labelstudio.class_names import Claim, ClassNames
 from backend.labelstudio.label_paths import SEPARATOR, joined
 from backend.labelstudio.label_xml import WHERE, attributes_of, inside, refuse, skip, spell
@@ -111,7 +111,8 @@ def _written(element: ET.Element, tag: tags.Tag, control: ET.Element) -> Sequenc
         if len(labels) > MOST_LABELS:
             problem = f"{spell(control)} has more than {MOST_LABELS} labels"
             raise LabelConfigError(problem, where=WHERE, fix=f"remove some, {skip(control)}")
-    if not labels:
+    of_tasks = (element is control or tag.labels_beside) and tag.task({}) != "pose"
+    if not labels and not (of_tasks and task_labels.key_of(element, tag)):
         value = attributes_of(element).get("value", "")
         problem = f'takes its labels from the task (value="{value:.80}")' if value else "has no labels"
         fix = f"put {tag.label_tag} tags with a value into it, {skip(control)}"

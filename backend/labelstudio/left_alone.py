@@ -10,6 +10,7 @@ from backend.labelstudio import tags
 from backend.labelstudio.label_xml import Tree, attributes_of, inside, is_true, spell
 from backend.labelstudio.object_tags import has_pages, names
 from backend.labelstudio.skeletons import Skeletons
+from backend.labelstudio.task_labels import key_of
 
 _SEEN = ("image", "video")  # object tags whose files models see
 _TOOLS = ("filter", "magicwand")  # they help with another control tag, and have no results of their own
@@ -60,7 +61,7 @@ def reason(element: ET.Element, around: Surroundings) -> str:
             return f"belongs to a tag of the kind {about:.40}, and models see images and videos only"
         return "asks for something that no model here gives"
     if element in around.repeated:
-        return "is inside a Repeater, and a model answers a tag once for each task"
+        return "is inside a Repeater, and Label Studio imports no predictions of such tags; a valueList shows pages"
     if tags.get(kind).label_tag != "Choice":
         return ""
     if attributes_of(element).get("perregion", "").strip().lower() == "true":
@@ -72,4 +73,5 @@ def reason(element: ET.Element, around: Surroundings) -> str:
         return (
             f"belongs to {f'a tag of the kind {about:.40}' if about else 'no tag'}, and models answer it for an Image"
         )
-    return "" if next(inside(element, "Choice"), None) is not None else "takes its choices from the task"
+    has_choices = next(inside(element, "Choice"), None) is not None or key_of(element, tags.get(kind))
+    return "" if has_choices else "has no choices that a model can learn"

@@ -34,7 +34,7 @@ def _teaches(control: ControlTag, other: ControlTag, *, earlier: bool) -> bool:
         first = earlier or control.task == "pose"  # labels of objects cannot name the points of a skeleton too
         same = bool(tags.get(other.kind).labels_beside) and control.labels_from == other.labels_from
         return first and same and not control.frame_rate
-    if control.kind != "ellipselabels" or not set(control.labels) <= set(other.labels):
+    if control.kind != "ellipselabels" or control.labels_key or not set(control.labels) <= set(other.labels):
         return False
     return earlier or other.kind != control.kind
 

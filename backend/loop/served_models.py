@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.errors import ModelError, NotFoundError
-from backend.labelstudio import label_config, label_renames
+from backend.labelstudio import label_config, label_renames, task_labels
 from backend.labelstudio.tags import answer_options
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
@@ -86,7 +86,8 @@ def require_project(context: Context, project_id: int) -> ProjectRecord:
 def project_record(context: Context, project_id: int) -> ProjectRecord:
     """Return a project with its current label config in Label Studio and the settings of its last /setup."""
     record = require_project(context, project_id)
-    return replace(record, label_config=context.label_studio.projects.get(project_id).label_config)
+    current = context.label_studio.projects.get(project_id).label_config
+    return replace(record, label_config=task_labels.expanded(current, record.label_config))
 
 
 def serving_number(context: Context, project_id: int) -> int:

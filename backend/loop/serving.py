@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from backend import acquisition
-from backend.labelstudio import label_config, label_renames
+from backend.labelstudio import label_config, label_renames, task_labels
 from backend.loop import warm
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, late_tasks, pool_ranking, push, scoring, stored_answers
@@ -41,6 +41,7 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     request to Label Studio, which waits 3 s and calls this before every prediction.
     """
     stored = context.store.project(project_id)
+    schema = task_labels.expanded(schema, stored.label_config) if stored else schema
     record = ProjectRecord(project_id, schema, extra_params, hostname, url, stored.configured if stored else "")
     label_config.parse(schema)
     _check_names(context.project_settings(record))
@@ -79,7 +80,7 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
     scores = _priorities(context, settings, models, tasks, predictions)
     results, blanks = [], control_tasks.drawn_for(context, models[0]) if settings.blank_share else ()
     for task, by_model, score in zip(tasks, zip(*predictions, strict=True), scores, strict=True):
-        regions = () if task.id in blanks else push.encode(settings, models, task.id, by_model)
+        regions = () if task.id in blanks else push.encode(settings, models, task.id, by_model, task)
         results.append(TaskResult(tuple(region.as_json() for region in regions), score, models[0].name))
     return results
 
@@ -89,7 +90,7 @@ def request_record(context: Context, project_id: int | None, schema: str) -> Pro
     stored = context.store.project(project_id) if project_id is not None else None
     if stored is None:
         return ProjectRecord(NO_PROJECT, schema, "", "", "", "")
-    return replace(stored, label_config=schema)
+    return replace(stored, label_config=task_labels.expanded(schema, stored.label_config))
 
 
 def _predictions(

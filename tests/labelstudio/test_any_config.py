@@ -36,7 +36,6 @@ BESIDE = {
     "a date": '<DateTime name="x" toName="image" only="date"/>',
     "two images": '<Image name="o" value="$o"/><Pairwise name="x" toName="image,o"/>',
     "choices about a region": f'<Choices name="x" toName="image" perRegion="true">{CHOICE}</Choices>',
-    "choices of the task": '<Choices name="x" toName="image" value="$options"/>',
     "a tag of tomorrow": '<HologramLabels name="x" toName="image"/>',
     "a repeater": '<Repeater on="$pages"><Image name="o{{idx}}" value="$pages[{{idx}}].url"/>'
     f'<RectangleLabels name="x" toName="o{{{{idx}}}}">{LABELS}</RectangleLabels></Repeater>',
@@ -59,6 +58,7 @@ SERVED = {
     ],
     "community-contributions/ocr-invoices-pre-ner-bio-format": ["label"],
     "computer-vision/image-classification": ["choice"],
+    "computer-vision/inventory-tracking": ["objects"],
     "computer-vision/keypoints": ["kp-1"],
     "computer-vision/medical-image-classification-with-bboxes": ["label", "classification"],
     "computer-vision/multipage-documents": ["rectangles"],
@@ -66,6 +66,7 @@ SERVED = {
     "computer-vision/optical-character-recognition": ["bbox"],
     "computer-vision/semantic-segmentation-with-masks": ["tag"],
     "computer-vision/semantic-segmentation-with-polygons": ["label"],
+    "computer-vision/visual-genome": ["regions", "attributes", "relationships"],
     "ranking-and-scoring/content-based-image-search": ["similar"],
     "videos/video-frame-classification": ["videoLabels"],
     "videos/video-object-tracking": ["box"],

@@ -40,7 +40,7 @@ def test_every_example_config_parses_to_a_tag_of_its_kind(example: Path) -> None
     kind, _, task = example.stem.partition("-")
     tag, *others = label_config.parse(example.read_text())
     assert tag.kind == kind
-    assert task in ("", tag.task, "alone", "shown", "pages", "smart")
+    assert task in ("", tag.task, "alone", "shown", "pages", "smart", "tasks")
     assert bool(others) == (task == "shown")
 
 
@@ -305,7 +305,7 @@ def test_the_hash_changes_with_what_a_training_sees(other: str) -> None:
 UNUSABLE = {
     "of a text": '<Text name="text" value="$t"/><RectangleLabels name="bad" toName="text"><Label value="a"/>'
     "</RectangleLabels>",
-    "labels of the task": '<RectangleLabels name="bad" toName="image" value="$labels"/>',
+    "labels of the task": '<Taxonomy name="bad" toName="image" value="$labels"/>',
     "a wrong attribute": '<PolygonLabels name="bad" toName="image" model_score_threshold="50%"><Label value="a"/>'
     "</PolygonLabels>",
     "a wrong model_skip": '<PolygonLabels name="bad" toName="image" model_skip="maybe"><Label value="a"/>'

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import LabelConfigError, MediaError, ModelError, SettingError
+from backend.labelstudio import task_labels
 from backend.loop import project_status, serving
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, push, scoring
@@ -18,7 +19,7 @@ from backend.loop.serving import TaskResult
 from backend.media.task_errors import answers_or_errors
 from backend.store.store import ProjectRecord
 from backend.types import Task
-from tests.support import CONFIG, ImageSite, model_for, publish
+from tests.support import CLASSES, CONFIG, ImageSite, model_for, publish
 
 URL = "http://backend.example:9090"
 
@@ -277,3 +278,22 @@ def test_the_ignored_parts_of_a_label_config_are_in_the_status_and_the_log(
     assert caplog.text.count(warning) == 1
     serving.setup(context, 7, CONFIG, "", "", "")
     assert project_status.status(context, 7).warnings == ()
+
+
+def test_a_task_is_answered_with_the_labels_that_it_names(
+    context: Context, tiny_weights: Path, images: ImageSite
+) -> None:
+    """A training has written the labels of all tasks into the stored label config; Label Studio does not know them."""
+    config = CONFIG.replace('<Label value="cat"/><Label value="dog"/>', "").replace(
+        'toName="image"', 'toName="image" value="$goods" model_score_threshold="0.01"'
+    )
+    tasks = [Task(number, {"image": images.add("a.png"), "goods": [name]}) for number, name in enumerate(CLASSES)]
+    record = setup(context, config)
+    context.store.save_project(replace(record, label_config=task_labels.learned(config, tasks)))
+    context.store.activate(7, publish(context.store, 7, tiny_weights).number)
+    assert setup(context, config).label_config != config
+    for task, name in zip(tasks, CLASSES, strict=True):
+        (result,) = predict(context, task, schema=config)
+        assert {label for region in result.regions for label in region["value"]["rectanglelabels"]} <= {name}
+    (result,) = predict(context, Task(9, {**tasks[0].data, "goods": [*CLASSES]}), schema=config)
+    assert result.regions

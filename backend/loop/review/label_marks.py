@@ -97,7 +97,7 @@ def _write(
 
     def row(task_id: int) -> PredictionRow:
         """Return a task's prediction with its new score."""
-        regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]))
+        regions = encode(settings, models, task_id, _predicted(context, models, tasks[task_id]), tasks[task_id])
         return PredictionRow(task_id, scores[task_id], regions)
 
     changed = [stamp for task_id, stamp in present.items() if not is_same_score(stamp.score, scores[task_id])]

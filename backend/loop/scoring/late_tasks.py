@@ -73,7 +73,7 @@ def _restore(
     def row(task: Task) -> PredictionRow:
         """Return a task's stored prediction with its place in the ranking."""
         predictions = stored_predictions(context, models, task)
-        regions = () if task.id in blanks else encode(settings, models, task.id, predictions)
+        regions = () if task.id in blanks else encode(settings, models, task.id, predictions, task)
         return PredictionRow(task.id, places.get(task.id, LAST), regions)
 
     present = context.label_studio.predictions.stamps_of_tasks(
@@ -113,11 +113,11 @@ def _score(
         with_pins = push.queue_places(context, model.project_id, order)
         rows = [
             PredictionRow(
-                task_id,
-                with_pins.get(task_id, LAST),
-                () if task_id in blanks else encode(settings, models, task_id, by_model),
+                task.id,
+                with_pins.get(task.id, LAST),
+                () if task.id in blanks else encode(settings, models, task.id, by_model, task),
             )
-            for task_id, by_model in zip(shard.task_ids.tolist(), by_task, strict=True)
+            for task, by_model in zip(tasks[begin : begin + size], by_task, strict=True)
         ]
         present = context.label_studio.predictions.stamps_of_tasks(
             model.project_id, model.name, shard.task_ids.tolist()
@@ -147,7 +147,8 @@ def score_outdated(context: Context, project_id: int, check: Check = no_check) -
             break
         by_task = zip(*(shard.predictions for shard in shards), strict=True)
         regions = {
-            task.id: encode(settings, models, task.id, by_model) for task, by_model in zip(part, by_task, strict=True)
+            task.id: encode(settings, models, task.id, by_model, task)
+            for task, by_model in zip(part, by_task, strict=True)
         }
         present = list(context.label_studio.predictions.stamps_of_tasks(project_id, model.name, regions))
         scores = {stamp.task_id: LAST if stamp.score is None else min(stamp.score, LAST) for stamp in present}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import BackendError, BusyError
-from backend.labelstudio import tags, visibility
+from backend.labelstudio import tags, task_labels, visibility
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, stored_answers
@@ -110,7 +110,7 @@ def prediction_rows(
             task = tasks.get(task_id)
             if task is not None and is_answered(models, sources, task):
                 predictions = [prediction, *stored_predictions(context, models[1:], task)]
-                regions = () if task_id in blanks else encode(settings, models, task_id, predictions)
+                regions = () if task_id in blanks else encode(settings, models, task_id, predictions, task)
                 failed = all(by_model is None for by_model in predictions)
                 yield PredictionRow(task_id, LAST if failed else priority.get(task_id, LAST), regions)
 
@@ -132,16 +132,22 @@ def queue_places(context: Context, project_id: int, order: Ranking) -> dict[int,
 
 
 def encode(
-    settings: Settings, models: Sequence[ServedModel], task_id: int, predictions: Iterable[Prediction | None]
+    settings: Settings,
+    models: Sequence[ServedModel],
+    task_id: int,
+    predictions: Iterable[Prediction | None],
+    task: Task | None = None,
 ) -> tuple[Region, ...]:
     """Return the regions of one task, tag by tag; their ids depend only on task, version and tag.
 
+    With `task` they have only labels that the task names, where tasks name their own.
     It leaves out the regions of control tags that the answers of trained models hide.
     """
     answers: list[tuple[Region, ...]] = []
     for model, prediction in zip(models, predictions, strict=True):
         key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
-        answers.append(tags.encode(model.tag, prediction, model.classes, lowest, key) if prediction is not None else ())
+        tag = task_labels.of_task(model.tag, task)
+        answers.append(tags.encode(tag, prediction, model.classes, lowest, key) if prediction is not None else ())
     deciding = {model.tag.from_name for model in models if model.trained}
     return visibility.visible([model.tag for model in models], deciding, answers)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import TrainingError
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, task_labels
 from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
 from backend.loop.training import label_reading
@@ -101,9 +101,10 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Tr
     no tag allow a training.
     """
     record = project_record(context, project_id)  # the config may have changed since /setup
+    annotated = tuple(context.annotated_tasks(project_id))
+    record = _with_task_labels(context, record, annotated)
     config = label_config.parse(record.label_config)
     trained = _trainable_tags(project_id, config)
-    annotated = tuple(context.annotated_tasks(project_id))
     on_images()
     chance = chance_tasks(context, project_id, annotated)
     plans: dict[str, TagPlan] = {}
@@ -122,6 +123,16 @@ def take(context: Context, project_id: int, on_images: Callable[[], None]) -> Tr
         log.warning("project %d: %s is not trained: %s", project_id, name, reason)
     frozen = {tag.from_name: _FROZEN for tag in config if not tag.trainable}
     return TrainingLabels(record, config, plans, frozen | reasons)
+
+
+def _with_task_labels(context: Context, record: ProjectRecord, annotated: Sequence[AnnotatedTask]) -> ProjectRecord:
+    """Return the project with all labels that annotated tasks name, and store them for predictions."""
+    text = task_labels.learned(record.label_config, (task.task for task in annotated))
+    if text != record.label_config:
+        record = replace(record, label_config=text)
+        stored = context.store.project(record.project_id)
+        context.store.save_project(replace(stored or record, label_config=text))
+    return record
 
 
 def _trainable_tags(project_id: int, config: Sequence[ControlTag]) -> tuple[ControlTag, ...]:
