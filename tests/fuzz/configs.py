@@ -40,6 +40,15 @@ PIECES = (
         "<View>",
         "</View>",
     ),
+    *(
+        'frameRate="$fps"',
+        'value="$labels"',
+        'value="http://a/$b[0].c"',
+        'perItem="true"',
+        'visibleWhen="choice-selected"',
+    ),
+    *('visibleWhen="region-selected"', 'whenTagName="label"', 'whenChoiceValue="a,b"', 'whenLabelValue="cat"'),
+    *('<Repeater on="$images">', "</Repeater>", 'toName="image,b"'),
     *('<RectangleLabels name="r" toName="image">', "</RectangleLabels>", '<Video name="video" value="$video"/>'),
     *('<KeyPointLabels name="p" toName="image">', "</KeyPointLabels>", '<Taxonomy name="t" toName="image">'),
 )

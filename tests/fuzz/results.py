@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from backend.datasets.writer import _line
@@ -69,7 +70,14 @@ def _examples() -> list[tuple[ControlTag, list[Json]]]:
     examples = []
     for kind in ALL_KINDS.values():
         tag = kind.tag()
-        examples.append((tag, kind.annotate(tag, _shapes(tag))))
+        result = kind.annotate(tag, _shapes(tag))
+        examples.append((tag, result))
+        if tag.one_image:
+            examples.append(
+                (replace(tag, pages=True), [item | {"item_index": place % 2} for place, item in enumerate(result)])
+            )
+        if tag.parent:
+            examples.append((replace(tag, parent="", labels=("object",)), result))
     return examples
 
 
@@ -114,7 +122,9 @@ def _changed(value: Any, draw: random.Random, examples: list[tuple[ControlTag, l
         if chance < 0.1:
             return {key: part for key, part in value.items() if key != name}
         if chance < 0.2:
-            return value | {draw.choice(("id", "parentID", "from_name", "type", "hidden", "rle")): _value(draw)}
+            return value | {
+                draw.choice(("id", "parentID", "from_name", "type", "hidden", "rle", "item_index")): _value(draw)
+            }
         return value | {name: _changed(value[name], draw, examples)}
     if isinstance(value, list) and value and draw.random() < 0.9:
         place = draw.randrange(len(value))

@@ -101,7 +101,7 @@ def test_the_predicted_values_of_one_label_win_over_the_exact_name_of_another() 
 
 @pytest.mark.parametrize(
     ("labels", "attributes", "message"),
-    [("", "", "has no labels"), ("", 'value="$labels"', "takes its labels from the task")],
+    [("", "", "has no labels"), ("", 'value="labels"', "takes its labels from the task")],
 )
 def test_a_tag_without_labels(labels: str, attributes: str, message: str) -> None:
     with pytest.raises(LabelConfigError, match=message):

@@ -108,7 +108,6 @@ def test_boxes_come_before_choices() -> None:
     "text",
     [
         config('<Choice value="a"/>', attributes='perRegion="true"', beside=BOXES),
-        config("", attributes='value="$options"', beside=BOXES),
         config('<Choice value="a"/>', beside=BOXES).replace('name="choice" toName="image"', 'name="c" toName="text"'),
     ],
 )
