@@ -164,7 +164,8 @@ def test_any_answer_counts_if_all_questions_have_a_model() -> None:
     text = view("", IMAGE, QUALITY, view('visibleWhen="choice-selected"', BOXES))
     assert predicted(text, {"boxes": "car"}) == []
     assert predicted(text, {"boxes": "car", "quality": "odd"}) == ["boxes", "quality"]
-    more = text.replace("</Choices>", '</Choices><Choices name="x" toName="image" value="$x"/>', 1)
+    another = '<Taxonomy name="x" toName="image" value="$x"/>'
+    more = text.replace("</Choices>", f"</Choices>{another}", 1)
     assert predicted(more, {"boxes": "car"}) == ["boxes"]
 
 
