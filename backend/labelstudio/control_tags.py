@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from backend.errors import LabelConfigError
 from backend.labelstudio import frame_rates, label_holders, object_tags, tags, task_labels, visibility
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated, unnamed
-from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip
+from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
 from backend.types import ControlTag
@@ -30,6 +30,9 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     if not attributes.get("name"):
         raise LabelConfigError(f"a {tag.name} has no name", where=WHERE, fix='give it one: name="label"')
     _switch(element, "model_skip", default=False)
+    if tag.unanswered:
+        fix = f"{tag.instead.replace('IMAGE', attributes.get('toname', ''))}, {skip(element)}"
+        raise LabelConfigError(f"{spell(element)} {tag.unanswered}", where=WHERE, fix=fix)
     for name, allowed in tag.attributes.items():
         value = attributes.get(name, allowed[0])
         if value.strip().lower() not in allowed:

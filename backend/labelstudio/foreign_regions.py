@@ -16,7 +16,18 @@ from backend.types import ControlTag
 
 ANSWERS = frozenset({"choices", "taxonomy"})  # types of results about a whole image
 SHAPES = frozenset(  # types of regions that have their labels in another item, or none
-    {"labels", "rectangle", "ellipse", "polygon", "brush", "keypoint", "vector", "bitmask", "videorectangle"}
+    {
+        "labels",
+        "rectangle",
+        "ellipse",
+        "polygon",
+        "brush",
+        "keypoint",
+        "vector",
+        "bitmask",
+        "magicwand",
+        "videorectangle",
+    }
 )
 MOST_NAMED = 3  # tags or sizes that a message lists
 _REPEATED = re.compile(r"\\\{\\\{.*?\\\}\\\}")  # "{{idx}}" in a name inside a Repeater, as re.escape writes it

@@ -146,7 +146,7 @@ def _no_control(around: Surroundings) -> LabelConfigError:
 
 
 def _names() -> Iterator[str]:
-    return (tag.name for tag in tags.registry().values())
+    return (tag.name for tag in tags.registry().values() if not tag.unanswered)
 
 
 def _is_of_whole_image(element: ET.Element) -> bool:

@@ -13,7 +13,6 @@ from backend.labelstudio.skeletons import Skeletons
 from backend.labelstudio.task_labels import key_of
 
 _SEEN = ("image", "video")  # object tags whose files models see
-_TOOLS = ("filter", "magicwand")  # they help with another control tag, and have no results of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,16 @@ def reasons(around: Surroundings) -> Iterator[str]:
 def is_part(element: ET.Element, around: Surroundings) -> bool:
     """Return whether a tag belongs to another one: a tool, the boxes of points, the Labels of a VideoRectangle."""
     kind = element.tag.lower()
-    return kind in _TOOLS or element in around.skeletons.points or (kind, names(element)[0]) in around.holders
+    parts = element in around.skeletons.points or (kind, names(element)[0]) in around.holders
+    return parts or kind == "filter" or (kind == "magicwand" and _is_tool(element, around))
+
+
+def _is_tool(element: ET.Element, around: Surroundings) -> bool:
+    """Return whether a MagicWand paints for a BrushLabels, or for a Brush, whose model learns what it selects."""
+    named, painted = (
+        any(names(node) == names(element) for node in around.tree.nodes(tag)) for tag in ("Labels", "Brush")
+    )
+    return painted or not named
 
 
 def reason(element: ET.Element, around: Surroundings) -> str:

@@ -72,7 +72,7 @@ def _read(whole: Tag, tag: ControlTag, result: Result) -> Iterator[LabeledBox | 
 
 def _lend(whole: Tag, kind: str, tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield what the shapes of other tags with the same Labels, or of none, teach a tag."""
-    if not tags.get(tag.kind).unnamed:
+    if not tags.get(tag.kind).labels_beside:
         return
     items = list(result)
     labels = _labels(tag, items)

@@ -27,6 +27,8 @@ from tests.support import CONFIG, ImageSite
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
 VERSION = "yolo11n-v1"
+# Their shapes, and the form of two entries, go through the editor with other tags too.
+LIKE_OTHERS = ("Polygon", "Brush", "Bitmask", "Vector", "Ellipse", "EllipseLabels model_obb")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,10 @@ def page(label_studio: LabelStudioProcess) -> Iterator[Page]:
         yield page
 
 
-@pytest.mark.parametrize("name", ALL_KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else ()) for name in ALL_KINDS],
+)
 def test_a_pre_annotation_goes_through_the_editor(
     label_studio: LabelStudioProcess, page: Page, name: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from backend.errors import LabelConfigError
+from backend.geometry import brush_rle
 from backend.labelstudio import label_config, regions, split_form, tags
 from backend.labelstudio.tags import ellipselabels
 from backend.types import ControlTag, Json, LabeledBox
@@ -131,6 +132,17 @@ def test_points_without_labels_are_refused() -> None:
         label_config.parse(config(tools("KeyPoint")))
 
 
+def test_a_magic_wand_helps_others_and_has_no_model() -> None:
+    """Label Studio 1.23.2 drops predictions with the type "magicwand" in the split form."""
+    brush = f'<BrushLabels name="brush" toName="image">{NAMES}</BrushLabels>'
+    for text in (config(brush, tools("MagicWand")), config(LABELS, tools("MagicWand", "Brush"))):
+        assert [tag.from_name for tag in label_config.parse(text)] == ["brush"]
+        assert label_config.warnings(text) == ()
+    with pytest.raises(LabelConfigError, match='MagicWand "magicwand" gets no answers') as caught:
+        label_config.parse(config(LABELS, tools("MagicWand")))
+    assert caught.value.fix.startswith('write a Brush tag with name="mask" and toName="image" beside it')
+
+
 # What a tool learns of the others
 
 SHAPES: dict[str, Json] = {
@@ -188,6 +200,19 @@ def test_a_shape_without_a_label_and_a_label_without_a_shape_are_told() -> None:
         shape, labels = drawn(tool)
         assert tags.unreadable(tag, [shape]) == ("region r1 has no label",)
         assert tags.unreadable(tag, [labels]) == ("region 'r1' has labels and no shape: delete it, and draw it again",)
+
+
+def test_a_brush_learns_what_a_magic_wand_selects() -> None:
+    """The entries are as the editor of Label Studio 1.23.2 writes them."""
+    (tag,) = label_config.parse(config(LABELS, tools("Brush", "MagicWand")))
+    mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
+    mask[8:24, 10:40] = True
+    (shape, labels) = drawn("Rectangle")
+    value = {"format": "rle", "rle": brush_rle.encode_rle(mask)}
+    wand = shape | {"type": "magicwand", "from_name": "magicwand", "value": value}
+    (box,) = tags.decode(tag, [wand, labels | {"value": value | {"labels": ["dog"]}}])
+    assert box.label == "dog"
+    assert box.xywh == pytest.approx((25 / SIZE[0], 16 / SIZE[1], 30 / SIZE[0], 16 / SIZE[1]))
 
 
 def test_an_import_may_hold_any_type() -> None:

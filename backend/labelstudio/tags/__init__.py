@@ -38,6 +38,8 @@ class Tag:
     label_tag: str = "Label"  # the kind of tag inside it that defines a label
     labels_beside: str = ""  # another tag of the same object that contains the labels instead, e.g. "Labels"
     unnamed: bool = False  # without that tag, all of its shapes are one kind of object
+    unanswered: str = ""  # why no model answers it, if its regions only teach other tags
+    instead: str = ""  # what to write in its place, or beside it
     masks: bool = False  # its regions are masks of pixels, not shapes in percent of the image
     tree: bool = False  # label tags are nested, and a label is the path to one of them
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> allowed values
