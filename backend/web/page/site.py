@@ -169,7 +169,8 @@ def _view(name: str) -> View:
 
 def _frame(visit: Visit, view: View) -> dict[str, object]:
     """Return what the frame around a view shows."""
-    return {"project": visit.project_id, "view": view, "views": VIEWS, "tags": visit.tags, "tag": visit.tag}
+    urls = {"queue_url": visit.queue_url, "task_url": visit.task_url}
+    return {"project": visit.project_id, "view": view, "views": VIEWS, "tags": visit.tags, "tag": visit.tag, **urls}
 
 
 def _back(request: Request, project_id: int, name: str) -> str:

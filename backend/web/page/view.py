@@ -28,6 +28,16 @@ class Visit:
         return self.record.project_id
 
     @property
+    def queue_url(self) -> str:
+        """The address of the project in Label Studio."""
+        return f"{self.context.settings.label_studio_url.rstrip('/')}/projects/{self.project_id}/data"
+
+    @property
+    def task_url(self) -> str:
+        """The address of a task in Label Studio, without its id."""
+        return f"{self.queue_url}?task="
+
+    @property
     def tags(self) -> tuple[ControlTag, ...]:
         """The control tags that the backend serves, in the config's order."""
         return label_config.parse(self.record.label_config)

@@ -10,14 +10,8 @@ from backend.labelstudio import tags
 from backend.labelstudio.region_outlines import RegionOutline, outline
 from backend.types import ControlTag
 from backend.web.page.overlays import UNKNOWN_COLOUR, Overlay, Shape, corners, shape
-from backend.web.page.view import Visit
 
 ISOLATE, END = "\u2068", "\u2069"  # around text whose direction may differ from that of the sentence
-
-
-def task_address(visit: Visit, task_id: int) -> str:
-    """Return the address of a task in Label Studio."""
-    return f"{visit.context.settings.label_studio_url.rstrip('/')}/projects/{visit.project_id}/data?task={task_id}"
 
 
 def described(answer: ShownAnswer, classes: Sequence[str]) -> str:

@@ -40,7 +40,6 @@ class Labels:
 
     view: LabelsView
     tiles: tuple[SuspectTile, ...]
-    task_url: str  # in Label Studio, without the id
 
 
 def read(visit: Visit) -> Labels:
@@ -48,9 +47,8 @@ def read(visit: Visit) -> Labels:
     page = visit.query.get("page", "1")
     number = int(page) if page.isascii() and page.isdecimal() and len(page) < 7 else 1
     view = label_issues.view(visit.context, visit.project_id, visit.tag, number)
-    studio = visit.context.settings.label_studio_url.rstrip("/")
     tiles = tuple(_tile(suspect, visit) for suspect in view.suspects)
-    return Labels(view, tiles, f"{studio}/projects/{visit.project_id}/data?task=")
+    return Labels(view, tiles)
 
 
 def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:

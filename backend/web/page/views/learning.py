@@ -13,7 +13,7 @@ from backend.loop.insight.tag_models import VersionModel, model_of_version, vers
 from backend.web.page.overlays import Overlay
 from backend.web.page.plots import Chart, Series
 from backend.web.page.view import View, Visit
-from backend.web.page.views.answer_boxes import answer_overlay, described, task_address
+from backend.web.page.views.answer_boxes import answer_overlay, described
 
 MOST_CLASSES = 15  # in the confusion matrix; of more, those with most mistakes
 MOST_LINES = 8  # classes in the chart; of more, those of the lowest quality
@@ -48,7 +48,6 @@ class Tile:
     frame: int
     overlay: Overlay
     text: str
-    address: str  # of the task in Label Studio
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +271,7 @@ def _tile(visit: Visit, mistake: Mistake, classes: Sequence[str]) -> Tile:
     overlay = answer_overlay((answer,), classes, visit.colours, visit.tag)
     if answer.predicted == NOTHING and visit.tag.task == "classify":
         overlay = Overlay((), (text,))
-    return Tile(mistake.task_id, mistake.frame, overlay, text, task_address(visit, mistake.task_id))
+    return Tile(mistake.task_id, mistake.frame, overlay, text)
 
 
 VIEW = View("learning", "Is it learning?", "Does the model get better, and what does it still get wrong?", read, {})

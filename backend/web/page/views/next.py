@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from backend import acquisition
 from backend.errors import BackendError, NotFoundError, RequestError
@@ -16,11 +17,10 @@ from backend.web.page.view import Form, View, Visit
 
 @dataclass(frozen=True, slots=True)
 class NextTile:
-    """A task with the shapes over its picture, and its address in Label Studio."""
+    """A task with the shapes over its picture."""
 
     task: NextTask
     overlay: Overlay
-    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,12 @@ def read(visit: Visit) -> Next:
         if not chosen:
             raise
         problem = str(error)
-    studio = visit.context.settings.label_studio_url.rstrip("/")
     tiles = tuple(
-        NextTile(
-            task,
-            overlay(task.drawing, visit.colours, "model"),
-            f"{studio}/projects/{visit.project_id}/data?task={task.task_id}",
-        )
-        for task in (order.tasks if order else ())
+        NextTile(task, overlay(task.drawing, visit.colours, "model")) for task in (order.tasks if order else ())
     )
     strategies = tuple((name, acquisition.get(name).asks) for name in acquisition.names())
-    query = f"?strategy={chosen}" if chosen and order else ""
+    kept = {"tag", "strategy"} if order else {"tag"}
+    query = "?" + urlencode({name: value for name, value in visit.query.items() if name in kept and value})
     return Next(order, problem, tiles, strategies, chosen, query)
 
 

@@ -23,7 +23,6 @@ class Now:
     status: Status
     standing: Standing
     stage: str  # of the running training, in words
-    queue_url: str  # Label Studio's page of the project
     journal: tuple[JournalEntry, ...]  # what people did, newest first
 
 
@@ -34,7 +33,6 @@ def read(visit: Visit) -> Now:
         status=status,
         standing=standing(status, free_disk_gb(visit.context)),
         stage=stage_in_words(status.training.stage),
-        queue_url=f"{visit.context.settings.label_studio_url.rstrip('/')}/projects/{visit.project_id}/data",
         journal=visit.context.store.journal.entries(visit.project_id)[:MOST_ENTRIES],
     )
 

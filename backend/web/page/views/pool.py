@@ -42,7 +42,6 @@ class PoolPage:
 
     view: PoolView
     map: str  # JSON for pool.mjs, safe inside a script element
-    task_url: str  # in Label Studio, without the id
     words: dict[str, str]
     colours: dict[str, str]  # of the states
 
@@ -50,8 +49,6 @@ class PoolPage:
 def read(visit: Visit) -> PoolPage:
     """Return the pool as the store has it."""
     shown = pool.view(visit.context, visit.project_id, visit.tag.from_name)
-    studio = visit.context.settings.label_studio_url.rstrip("/")
-    task_url = f"{studio}/projects/{visit.project_id}/data?task="
     names = shown.drawn.names if shown.drawn else ()
     value = {
         "states": [
@@ -59,11 +56,11 @@ def read(visit: Visit) -> PoolPage:
         ],
         "classes": [{"name": name, "colour": visit.colours.get(name, OTHER_COLOUR)} for name in names],
         "other": OTHER_COLOUR,
-        "task": task_url,
+        "task": visit.task_url,
         "picture": f"/projects/{visit.project_id}/tasks/TASK/picture?tag={quote(visit.tag.from_name)}&width=160",
     }
     colours = dict(zip(STATES, STATE_COLOURS, strict=True))
-    return PoolPage(shown, script_safe(json.dumps(value)), task_url, STATE_WORDS, colours)
+    return PoolPage(shown, script_safe(json.dumps(value)), STATE_WORDS, colours)
 
 
 def live(visit: Visit) -> Parts:

@@ -20,7 +20,7 @@ from backend.loop.insight.versions_compared import (
 from backend.queue.rq_queue import Jobs
 from backend.web.page.overlays import Overlay
 from backend.web.page.view import Form, View, Visit
-from backend.web.page.views.answer_boxes import answer_overlay, task_address
+from backend.web.page.views.answer_boxes import answer_overlay
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -34,7 +34,6 @@ class PicturePair:
     before: Overlay
     after: Overlay
     text: str
-    address: str  # of the task in Label Studio
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,6 @@ def _pair(visit: Visit, comparison: VersionComparison, difference: PictureDiffer
         before=overlays[0],
         after=overlays[1],
         text=f"F1 {before.f1:.2f} → {after.f1:.2f}",
-        address=task_address(visit, difference.task_id),
     )
 
 

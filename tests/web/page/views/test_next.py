@@ -18,7 +18,7 @@ from backend.sampling.order_agreement import OrderAgreement
 from backend.sampling.pins import Pins
 from backend.store.store import ProjectRecord
 from backend.types import Json
-from tests.support import CONFIG, serve
+from tests.support import CONFIG, TWO_TAGS, serve
 
 HTML = {"accept": "text/html"}
 NASTY = ["<script>alert(1)</script>", "é" * 300, '😀 "quoted" & more', "\u202eעברית"]
@@ -90,6 +90,15 @@ def test_another_order_has_its_agreement_and_a_button(client: httpx.Client, monk
     assert "1 of the first 1 tasks are the same, and the rank correlation of both orders is 0.250" in text
     assert "Use margin for this project" in text
     assert "shown as" not in text
+
+
+def test_a_pin_leads_back_to_the_same_tag_and_order(
+    client: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
+    show(monkeypatch, order(other=True))
+    text = client.get("/projects/7/next?tag=second&strategy=margin&other=x").text
+    assert 'action="/projects/7/next/pin?tag=second&amp;strategy=margin"' in text
 
 
 def test_label_studio_may_be_down(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
