@@ -68,12 +68,30 @@ def export(context: Context, order: ExportOrder, show: Show) -> tuple[str, ...]:
         onnx_export.require_exporter()
     record = project_record(context, order.project_id)
     tags = label_config.parse(record.label_config)
-    version = _version(context, order, tags)
-    lines = _weights(context, order, record, version, tags, show) if order.kinds & {WEIGHTS, ONNX} else []
+    work = _Work(context, order, record, tags, _version(context, order, tags), show)
+    lines = _weights(work) if order.kinds & {WEIGHTS, ONNX} else []
     if order.kinds & {YOLO, COCO}:
         with context.media.in_use():
-            lines += _data(context, order, record, version, tags, show)
+            lines += _data(work)
     return tuple(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An export that is under way."""
+
+    context: Context
+    order: ExportOrder
+    record: ProjectRecord
+    tags: Sequence[ControlTag]
+    version: ModelVersion | None  # of the weights, with the current names of the tags
+    show: Show
+
+    def folder(self, tag: ControlTag) -> Path:
+        """Return the folder of a tag, and make it."""
+        folder = self.order.folder / image_folder.folder_of(tag.from_name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 def _version(context: Context, order: ExportOrder, tags: Sequence[ControlTag]) -> ModelVersion | None:
@@ -90,39 +108,26 @@ def _version(context: Context, order: ExportOrder, tags: Sequence[ControlTag]) -
     return renamed(version, tags) if version else None
 
 
-def _place(order: ExportOrder, tag: ControlTag) -> Path:
-    """Return the folder of a tag, and make it."""
-    folder = order.folder / image_folder.folder_of(tag.from_name)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 # Weights
 
 
-def _weights(
-    context: Context,
-    order: ExportOrder,
-    record: ProjectRecord,
-    version: ModelVersion | None,
-    tags: Sequence[ControlTag],
-    show: Show,
-) -> list[str]:
+def _weights(work: _Work) -> list[str]:
+    kinds, version = work.order.kinds, work.version
     lines = []
-    for tag in tags:
+    for tag in work.tags:
         model = version.model_of(tag) if version else None
         if version is None or model is None:
             lines.append(f"{tag.from_name}: no weights, because no version has a model of it yet")
             continue
-        weights = context.store.weights(version, tag.from_name)
-        place = _place(order, tag) / f"{version.name}.pt"
-        if WEIGHTS in order.kinds:
-            show("weights", tag.from_name, None)
+        weights = work.context.store.weights(version, tag.from_name)
+        place = work.folder(tag) / f"{version.name}.pt"
+        if WEIGHTS in kinds:
+            work.show("weights", tag.from_name, None)
             shutil.copyfile(weights, place)
             lines.append(str(place))
-        if ONNX in order.kinds:
-            show("ONNX", tag.from_name, None)
-            onnx_export.export(weights, place.with_suffix(".onnx"), context.project_settings(record).imgsz)
+        if ONNX in kinds:
+            work.show("ONNX", tag.from_name, None)
+            onnx_export.export(weights, place.with_suffix(".onnx"), work.context.project_settings(work.record).imgsz)
             lines.append(str(place.with_suffix(".onnx")))
     return lines
 
@@ -130,21 +135,15 @@ def _weights(
 # Labels
 
 
-def _data(
-    context: Context,
-    order: ExportOrder,
-    record: ProjectRecord,
-    version: ModelVersion | None,
-    tags: Sequence[ControlTag],
-    show: Show,
-) -> list[str]:
-    of_version = version if order.number else None
-    show("labels", "", None)
-    parts = tag_labels(context, record, tags, of_version, show)
+def _data(work: _Work) -> list[str]:
+    context, order = work.context, work.order
+    of_version = work.version if order.number else None
+    work.show("labels", "", None)
+    parts = tag_labels(context, work.record, work.tags, of_version, work.show)
     lines, sheets = [], []
     for place, labels in enumerate(parts):
-        show("files", labels.tag.from_name, place / len(parts))
-        written, notes = write(order.kinds, labels, _place(order, labels.tag))
+        work.show("files", labels.tag.from_name, place / len(parts))
+        written, notes = write(order.kinds, labels, work.folder(labels.tag))
         lines += [str(path) for path in written]
         tag, split = labels.tag, labels.split
         sheets.append(Sheet(tag.from_name, tag.task, tag.labels, split, labels.left_out, labels.reduced, notes))
