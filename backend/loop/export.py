@@ -68,7 +68,7 @@ def export(context: Context, order: ExportOrder, show: Show) -> tuple[str, ...]:
         onnx_export.require_exporter()
     record = project_record(context, order.project_id)
     tags = label_config.parse(record.label_config)
-    work = _Work(context, order, record, tags, _version(context, order, tags), show)
+    work = _RunningExport(context, order, record, tags, _version(context, order, tags), show)
     lines = _weights(work) if order.kinds & {WEIGHTS, ONNX} else []
     if order.kinds & {YOLO, COCO}:
         with context.media.in_use():
@@ -77,7 +77,7 @@ def export(context: Context, order: ExportOrder, show: Show) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _RunningExport:
     """An export that is under way."""
 
     context: Context
@@ -111,7 +111,7 @@ def _version(context: Context, order: ExportOrder, tags: Sequence[ControlTag]) -
 # Weights
 
 
-def _weights(work: _Work) -> list[str]:
+def _weights(work: _RunningExport) -> list[str]:
     kinds, version = work.order.kinds, work.version
     lines = []
     for tag in work.tags:
@@ -135,7 +135,7 @@ def _weights(work: _Work) -> list[str]:
 # Labels
 
 
-def _data(work: _Work) -> list[str]:
+def _data(work: _RunningExport) -> list[str]:
     context, order = work.context, work.order
     of_version = work.version if order.number else None
     work.show("labels", "", None)
