@@ -79,6 +79,9 @@ def read(result: Sequence[Any]) -> SmartPrompt:
     if newest["type"] in _CLICKS:
         clicks = [item for item in drawn if item["type"] in _CLICKS and pages.page_of(item) == page]
         pointing = Pointing(clicks=tuple(map(_click, clicks)))
+        if not any(click.on_object for click in pointing.clicks):
+            fix = "click on the object without Alt first"
+            raise RegionError("every click says where the object is not", where=_WHERE, fix=fix)
     else:
         pointing = Pointing(rectangle=_rectangle(newest))
     return SmartPrompt(

@@ -13,7 +13,7 @@ from backend.errors import LabelConfigError, MediaError, ModelError, RegionError
 from backend.geometry import pointing
 from backend.labelstudio import label_config, pages, regions, smart_prompts, tags
 from backend.labelstudio.smart_prompts import SmartPrompt
-from backend.loop import serving, warm
+from backend.loop import sam_weights, serving, warm
 from backend.loop.context import Context
 from backend.loop.served_models import ServedModel, models_for
 from backend.types import ControlTag, Json, Prediction, Region, Task
@@ -80,8 +80,15 @@ def _in_place_of(prompt: SmartPrompt, encoded: Sequence[Region]) -> list[Region]
 
 
 def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPrompt, label: str) -> Prediction:
-    """Return the object that a model sees where the annotator points, with the chosen label as its only class."""
-    candidates = model.candidates(context.media.fetch(_uri(model.tag, task, prompt), task.id))
+    """Return the object where the annotator points, with the chosen label as its only class.
+
+    SAM answers where the admin has approved its weights; it knows no points of skeletons.
+    """
+    file = context.media.fetch(_uri(model.tag, task, prompt), task.id)
+    weights = None if model.tag.task == "pose" else sam_weights.approved(context)
+    if weights is not None:
+        return context.predictors.sam(weights, model.device).object_at(file.path, prompt.pointing)
+    candidates = model.candidates(file)
     seen = candidates.seen
     boxes = pointing.turned(seen.boxes) if seen.rotated is None else seen.rotated
     wanted = np.array([name == label for name in regions.class_labels(model.tag, model.classes)], dtype=np.bool_)

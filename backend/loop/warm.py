@@ -13,6 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from backend.errors import BackendError
+from backend.labelstudio import label_config
+from backend.loop import sam_weights
 from backend.loop.context import Context
 from backend.loop.served_models import models_for
 from backend.media.cache import MediaFile
@@ -86,6 +88,8 @@ def _predict_once(context: Context, project_id: int) -> None:
     _write_gray(path)
     for model in models_for(context, record, accepted=False):
         list(model.predict([MediaFile(path, _PIXELS, _PIXELS)]))
+    if label_config.is_smart(record.label_config) and (weights := sam_weights.approved(context)):
+        context.predictors.sam(weights, context.settings.device)
 
 
 def _write_gray(path: Path) -> None:

@@ -74,9 +74,10 @@ def before_nms(
 
 
 class LastImages(Generic[T]):
-    """What was computed for the last images, MOST at most; safe to share between threads."""
+    """What was computed for the last `most` images; safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -89,7 +90,7 @@ class LastImages(Generic[T]):
         value = compute()
         with self._lock:
             self._values[key] = value
-            while len(self._values) > MOST:
+            while len(self._values) > self._most:
                 self._values.popitem(last=False)
         return value
 

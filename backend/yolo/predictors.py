@@ -14,6 +14,7 @@ from backend.yolo.candidates import Candidates, LastImages
 from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector, load_detector
 from backend.yolo.runtime import load_model, task_of
+from backend.yolo.sam import Sam
 from backend.yolo.semantic_segmentation import Segmenter
 
 Predictor: TypeAlias = "Detector | Classifier | Segmenter"
@@ -39,6 +40,7 @@ class Predictors:
 
     def __init__(self) -> None:
         self._load = functools.lru_cache(maxsize=MOST)(load_predictor)
+        self._load_sam = functools.lru_cache(maxsize=1)(Sam)
         self._candidates: LastImages[Candidates] = LastImages()
 
     def get(self, weights: Path, imgsz: int, device: str) -> Predictor:
@@ -59,10 +61,15 @@ class Predictors:
         key = (weights, imgsz, device, image, state.st_ino, state.st_size)
         return self._candidates.get(key, lambda: detector.candidates(image))
 
+    def sam(self, weights: Path, device: str) -> Sam:
+        """Return the SAM model in a weights file; raises as `Sam`."""
+        return self._load_sam(weights, device)
+
     def __len__(self) -> int:
         return self._load.cache_info().currsize
 
     def close(self) -> None:
         """Forget all models."""
         self._load.cache_clear()
+        self._load_sam.cache_clear()
         self._candidates.clear()

@@ -73,6 +73,7 @@ def test_a_turned_rectangle_is_the_upright_one_around_it() -> None:
         ([], "sent nothing, no key point"),
         (["x", None, {"type": "keypointlabels"}], "sent nothing"),
         ([item("brushlabels", rle=[1])], "sent 'brushlabels', no key point"),
+        ([item(is_positive=False)], "every click says where the object is not.*without Alt"),
         ([item(x=101)], "region r1 lies outside the image.*click on the object"),
         ([item(y=-0.1)], "outside"),
         ([item(x="left")], "outside"),

@@ -14,9 +14,12 @@ from backend.labelstudio import label_config, tags
 from backend.loop import interactive, serving
 from backend.loop.context import Context
 from backend.loop.interactive import Suggestion
+from backend.storage import file_sha256
 from backend.types import Json, LabeledBox, Task, YoloTask
+from backend.yolo import approved_weights
 from backend.yolo.detector import Detector
 from tests import squares
+from tests.sam_weights import mobile_sam
 from tests.support import ImageSite, publish, tiny_yolo
 
 pytestmark = [pytest.mark.torch, pytest.mark.redis]
@@ -193,6 +196,66 @@ def test_the_page_of_a_click(served: Context, images: ImageSite, learned: square
     assert [region["item_index"] for region in suggestion.regions] == [1]
     assert suggestion.regions[0]["value"] == suggest(served, single, click(*place)).regions[0]["value"]
     assert_reason(suggest(served, task, click(*place, item_index=2), schema=schema), "the task has no page 3")
+
+
+# ── SAM ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def with_sam(context: Context, sam: Path) -> Context:
+    """A project without a trained model, and SAM's weights in the model directory, which the admin has not listed."""
+    serving.setup(context, 7, config("BrushLabels"), "", "", "http://backend.example:9090")
+    shutil.copy(sam, context.work_dir / sam.name)
+    return context
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mobile_sam(tmp_path_factory.mktemp("sam"))
+
+
+def approve(context: Context, sam: Path) -> None:
+    listing = approved_weights.entry(sam.name, file_sha256(sam))
+    (context.work_dir / approved_weights.LISTING).write_text(f"{listing}\n")
+
+
+def test_approved_sam_weights_answer_with_a_mask(with_sam: Context, images: ImageSite, sam: Path) -> None:
+    task = Task(1, {"image": images.add("a.png")})
+    approve(with_sam, sam)
+    schemas = {
+        "brushlabels": config("BrushLabels"),
+        "polygonlabels": config("PolygonLabels"),
+        "rectanglelabels": config("RectangleLabels"),
+        "rectanglelabels, rotated": config("RectangleLabels", model_obb="true"),
+    }
+    for kind, schema in schemas.items():
+        suggestion = suggest(with_sam, task, click(0.5, 0.5, "blue"), schema=schema)
+        (region,) = suggestion.regions
+        assert region["type"] == kind.partition(",")[0]
+        (label,) = boxes(suggestion, schema)
+        assert label.label == "blue"
+        assert label.xywh == pytest.approx((0.5, 0.5, 1, 1), abs=0.05)
+    assert len(with_sam.predictors) == 0  # no model of ours was loaded
+
+
+def test_sam_weights_that_the_admin_did_not_list_are_not_opened(
+    with_sam: Context, images: ImageSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    (with_sam.work_dir / "mobile_sam.pt").write_bytes(b"no weights")
+    task = Task(1, {"image": images.add("a.png")})
+    for _ in range(2):
+        assert_reason(suggest(with_sam, task, click(0.5, 0.5), schema=config("BrushLabels")), "has no model yet")
+    assert caplog.text.count("sha256sum mobile_sam.pt") == 1
+
+
+def test_sam_weights_that_were_changed_after_they_were_listed_are_not_opened(
+    with_sam: Context, images: ImageSite, sam: Path
+) -> None:
+    approve(with_sam, sam)
+    (with_sam.work_dir / "mobile_sam.pt").write_bytes(b"other weights")
+    task = Task(1, {"image": images.add("a.png")})
+    suggestion = suggest(with_sam, task, click(0.5, 0.5), schema=config("BrushLabels"))
+    assert_reason(suggestion, r"mobile_sam\.pt differ from the approved file")
 
 
 # ── no answer ───────────────────────────────────────────────────────────────────────────────────────────────────

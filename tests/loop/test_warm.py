@@ -11,7 +11,10 @@ import pytest
 from backend.loop import served_models, serving, warm
 from backend.loop.context import Context
 from backend.loop.warm import Warmth, recent_projects
+from backend.storage import file_sha256
 from backend.store.store import ProjectRecord
+from backend.yolo import approved_weights
+from backend.yolo.predictors import Predictors
 from tests.support import CONFIG, publish
 
 RECORD = ProjectRecord(7, CONFIG, "", "", "", "")
@@ -52,6 +55,22 @@ def test_the_state_names_a_model_that_cannot_be_loaded_and_the_others_are_loaded
     state = load(context)
     assert state.startswith("not loaded: project 8: weights of yolo11n-v1 are damaged")
     assert "project 7" not in state
+
+
+@pytest.mark.parametrize(("attribute", "loads"), [("", False), ('smart="true"', True)])
+def test_approved_sam_weights_are_loaded_for_projects_with_smart_tools(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str, loads: bool
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(Predictors, "sam", lambda _, weights, device: asked.append(weights))
+    weights = context.work_dir / "sam2_t.pt"
+    weights.write_bytes(b"weights")
+    listing = approved_weights.entry(weights.name, file_sha256(weights))
+    (context.work_dir / approved_weights.LISTING).write_text(listing)
+    schema = CONFIG.replace("<RectangleLabels", f"<RectangleLabels {attribute}")
+    context.store.save_project(replace(RECORD, label_config=schema))
+    assert load(context) == "loaded"
+    assert asked == ([weights] if loads else [])
 
 
 def test_the_projects_trained_last_come_first(
