@@ -59,7 +59,7 @@ def test_the_state_names_a_model_that_cannot_be_loaded_and_the_others_are_loaded
 
 @pytest.mark.parametrize(("attribute", "loads"), [("", False), ('smart="true"', True)])
 def test_approved_sam_weights_are_loaded_for_projects_with_smart_tools(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str, loads: bool
+    context: Context, monkeypatch: pytest.MonkeyPatch, attribute: str, loads: bool
 ) -> None:
     asked: list[Path] = []
     monkeypatch.setattr(Predictors, "sam", lambda _, weights, device: asked.append(weights))
