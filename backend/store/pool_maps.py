@@ -45,5 +45,9 @@ class PoolMaps:
 
     def exists(self, project_id: int, number: int, *, tag: str) -> bool:
         """Return whether a map was drawn."""
+        return self.stamp(project_id, number, tag=tag) is not None
+
+    def stamp(self, project_id: int, number: int, *, tag: str) -> str | None:
+        """Return a text that changes when a map is drawn again, None if none was drawn."""
         folder, _, name = map_file(project_id, number, tag).rpartition("/")
-        return name in self._files.entries(folder)
+        return self._files.entries(folder).get(name)

@@ -323,7 +323,7 @@ def test_a_newer_map_is_offered_and_leaves_the_selection_alone(context: Context,
         context.store.activate(7, publish(context.store, 7, tiny_weights).number)
         context.store.maps.save(7, 2, drawn, tag="label")
         news = page.locator("#newer-map")
-        expect(news).to_contain_text("The map of yolo11n-v2 is ready.")
+        expect(news).to_contain_text("A newer map, of yolo11n-v2, is ready.")
         expect(page.get_by_text("12 tasks are selected.")).to_be_visible()
         assert canvas.bounding_box() == place, "nothing moves under a pointer that draws"
         serious = Axe().run(page).response["violations"]

@@ -49,7 +49,7 @@ class PoolView:
     """The answers of the view on the pool."""
 
     version: str
-    map_version: int | None  # the number of the version whose map is shown; None: not drawn yet
+    map_stamp: str  # see `map_stamp`
     tags: tuple[str, ...]  # names of the control tags
     tag: str  # the one that is shown
     drawn: PoolMap | None  # None: not drawn yet
@@ -72,6 +72,7 @@ def view(context: Context, project_id: int, tag: str = "") -> PoolView:
     """
     record, number = require_project(context, project_id), serving_number(context, project_id)
     chosen = _tag(record, tag)
+    stamp = map_stamp(context, project_id, tag)  # before the map, which may be drawn again meanwhile
     drawn = context.store.maps.load(project_id, number, tag=_key(context, record, number, chosen))
     order, log = context.store.pools.ranking(project_id, number), context.store.state.effort(project_id)
     failures = context.progress.failures(project_id).keys()
@@ -81,7 +82,7 @@ def view(context: Context, project_id: int, tag: str = "") -> PoolView:
     groups, odd = (_groups(drawn), _odd(drawn)) if drawn else ([], [])
     return PoolView(
         version=name_of(context, record),
-        map_version=None if drawn is None else number,
+        map_stamp=stamp,
         tags=tuple(tag.from_name for tag in label_config.parse(record.label_config)),
         tag=chosen.from_name,
         drawn=drawn,
@@ -98,11 +99,12 @@ def view(context: Context, project_id: int, tag: str = "") -> PoolView:
     )
 
 
-def drawn_version(context: Context, project_id: int, tag: str = "") -> int | None:
-    """Return the number of the served version if its map is drawn, else None. Raises as `view`."""
+def map_stamp(context: Context, project_id: int, tag: str = "") -> str:
+    """Return a text that differs for each map that is drawn; "" if the served version has none. Raises as `view`."""
     record, number = require_project(context, project_id), serving_number(context, project_id)
     key = _key(context, record, number, _tag(record, tag))
-    return number if context.store.maps.exists(project_id, number, tag=key) else None
+    stamp = context.store.maps.stamp(project_id, number, tag=key)
+    return f"{number} {stamp}" if stamp else ""
 
 
 def _tag(record: ProjectRecord, name: str) -> ControlTag:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
 
 from backend.loop.context import Context
+from backend.loop.insight.pool import map_stamp
 from backend.store.store import ProjectRecord
 from backend.web.page import forms
 from backend.web.page.views import pool
@@ -54,6 +56,18 @@ def test_a_form_without_usable_tasks_is_refused(
     data = {"token": forms.token(context.store.secret()), "tasks": tasks}
     answer = client.post(f"/projects/7/pool/{action}", data=data)
     assert (answer.status_code, answer.json()["error"]) == (400, "no task is selected")
+
+
+def test_each_map_has_a_stamp_of_its_own(client: httpx.Client, context: Context) -> None:
+    context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
+    assert map_stamp(context, 7) == ""
+    stamps = set()
+    for tag, images in (("label", 8), ("second", 8), ("label", 9)):
+        context.store.maps.save(7, 0, pool_map(range(1, images), ("cat",)), tag=tag)
+        stamps.add(map_stamp(context, 7, tag))
+        page = client.get(f"/projects/7/pool?tag={tag}", headers={"accept": "text/html"}).text
+        assert f"shown={quote(map_stamp(context, 7, tag), safe='/')}" in page
+    assert len(stamps) == 3
 
 
 def test_the_pictures_are_those_of_the_chosen_tag(client: httpx.Client, context: Context) -> None:

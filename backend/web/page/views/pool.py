@@ -65,8 +65,8 @@ def read(visit: Visit) -> PoolPage:
 
 def live(visit: Visit) -> Parts:
     """Return the offer of another map, if the one that `?shown=` names is not the newest."""
-    newest = pool.drawn_version(visit.context, visit.project_id, visit.tag.from_name)
-    is_newer = newest is not None and visit.query.get("shown") != str(newest)
+    newest = pool.map_stamp(visit.context, visit.project_id, visit.tag.from_name)
+    is_newer = newest not in ("", visit.query.get("shown"))
     version = name_of(visit.context, visit.record) if is_newer else ""
     return {"newer-map": rendering.fragment("newer_map.html.j2", version=version, tag=visit.tag.from_name)}
 
