@@ -168,6 +168,7 @@ for _command in (
     steer.rollback,
     steer.pin,
     export_commands.export,
+    export_commands.import_dataset,
     export_commands.import_weights,
     reading_commands.strategies,
     reading_commands.doctor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +35,27 @@ def export(
         lines = exports.export(open_context(), order, show)
     for line in lines:
         typer.echo(line)
+
+
+def import_dataset(
+    project: Project,
+    data: Annotated[Path, typer.Argument(help="a data.yaml, a COCO .json, or the folder of an export of Label Studio")],
+    kind: Annotated[
+        Literal["annotations", "predictions"],
+        typer.Option("--as", help="annotations are learned; predictions are pre-annotations that people correct"),
+    ] = "annotations",
+    tag: Annotated[str, typer.Option(help="control tag that the labels belong to; default: the first that fits")] = "",
+) -> None:
+    """Upload a labeled data set into a project; a second run goes on where the first ended."""
+    from backend.cli import dataset_import
+    from backend.cli.progress import progress
+
+    with progress("import") as show:
+        done = dataset_import.import_dataset(open_context().label_studio, project, data, kind, tag, show)
+    for note in done.notes:
+        typer.echo(f"left out: {note}")
+    typer.echo(f"uploaded {done.uploaded} images; {done.present} were in project {project} already")
+    typer.echo(f"wrote {kind} for {done.labeled} tasks")
 
 
 def import_weights(

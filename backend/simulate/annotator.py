@@ -46,7 +46,7 @@ class Oracle:
 
 def annotated(tag: ControlTag, file: LabeledFile) -> list[Json]:
     """Return the annotation result with the true labels of an image; for rotated boxes the image is opened."""
-    return as_result(tag, file.boxes, _size(file.path) if tag.task == "obb" else None)
+    return as_result(tag, file.boxes, upright_size(file.path) if tag.task == "obb" else None)
 
 
 def as_result(tag: ControlTag, boxes: Iterable[LabeledBox], size: Size | None = None) -> list[Json]:
@@ -109,7 +109,7 @@ def _region(tag: ControlTag, value: Mapping[str, Any]) -> Json:
     }
 
 
-def _size(path: Path) -> Size:
+def upright_size(path: Path) -> Size:
     """Return width and height of an image in its EXIF orientation."""
     with Image.open(path) as image:
         width, height = image.size

@@ -70,6 +70,11 @@ class Tasks:
                 tasks |= {task.id: task for task in map(_task, page)}
         return [tasks[task_id] for task_id in wanted if task_id in tasks]
 
+    def all(self, project_id: int) -> Iterator[Task]:
+        """Yield all tasks of a project, by id. Raises NotFoundError."""
+        for page in self.pages(project_id, include="id,data"):
+            yield from map(_task, page)
+
     def unlabeled(self, project_id: int) -> Iterator[Task]:
         """Yield the tasks that Label Studio's queue still hands out, by id: those that it does not call labeled.
 
