@@ -22,6 +22,7 @@ from backend.errors import RegionError
 from backend.geometry import brush_rle
 from backend.geometry.coordinates import iou, label_arrays
 from backend.labelstudio import regions, tags
+from backend.labelstudio.tags import keypointlabels
 from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray
 
 Item = Mapping[str, Any]
@@ -71,6 +72,8 @@ def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -
     still = [tag for tag in control_tags if tag.one_image]
     answers = [tag for tag in still if tag.task == "classify"]
     shapes = [tag for tag in still if tag.task != "classify"]
+    skeletons = [tag for tag in shapes if tag.kind == keypointlabels.KIND]
+    results = [_tied(skeletons, result) for result in results]
     items = [[item for item in result if isinstance(item, Mapping)] for result in results]
     drawn = [drawn for person, result in enumerate(items) for drawn in _objects(shapes, person, result)]
     read = {id(item) for drawn_object in drawn for item in drawn_object.items}
@@ -83,6 +86,14 @@ def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -
         *(item for tag in answers for item in _answer(tag, items)),
         *(item for item in (*unread, *newest) if id(item) not in read),
     )
+
+
+def _tied(skeletons: Sequence[ControlTag], result: Sequence[Any]) -> list[Any]:
+    """Return a result in which the points of skeletons are under the regions of their objects."""
+    items = [item for item in result if isinstance(item, Mapping)]
+    for tag in skeletons:
+        items = keypointlabels.tied(tag, items)
+    return [*items, *(item for item in result if not isinstance(item, Mapping))] if skeletons else list(result)
 
 
 def name_of_control(item: Any) -> Any:

@@ -176,3 +176,34 @@ def test_items_of_other_controls_are_those_of_the_newest() -> None:
 def test_a_task_of_a_single_person_keeps_its_result() -> None:
     task = AnnotatedTask(Task(1, {}), 5, "2026-01-01T00:00:00Z", (box(10),))
     assert voted(parse(BOXES), task) is task
+
+
+def point(label: str, x: float, name: str, **item: Any) -> Json:
+    value = {"x": x, "y": 20, "width": 1, "keypointlabels": [label]}
+    base = {"id": name, "type": "keypointlabels", "from_name": "kp", "to_name": "image", "value": value}
+    return base | {"original_width": 100, "original_height": 100} | item
+
+
+POINTS = '<KeyPointLabels name="kp" toName="image"><Label value="head"/><Label value="tail"/></KeyPointLabels>'
+POINT_BOXES = '<RectangleLabels name="kp_bbox" toName="image"><Label value="cat"/></RectangleLabels>'
+
+
+def test_points_of_one_object_stay_together_without_boxes() -> None:
+    (tag,) = parse(POINTS)
+    people = [[point("head", 20 + x, f"h{x}"), point("tail", 60 + x, f"t{x}")] for x in (0, 3, 6)]
+    agreed = vote([tag], people)
+    (label,) = tags.decode(tag, agreed)
+    assert tags.explain(tag, agreed) == ()
+    assert [visible for _, _, visible in label.keypoints] == [2, 2]
+
+
+def test_a_point_in_the_only_box_that_holds_it_is_voted_with_the_box() -> None:
+    (tag,) = parse(POINT_BOXES, POINTS)
+    people = [
+        [box(10 + shift, name=f"b{shift}", width=40) | {"from_name": "kp_bbox"}, point("head", 20 + shift, f"h{shift}")]
+        for shift in range(3)
+    ]
+    agreed = vote([tag], people)
+    (label,) = tags.decode(tag, agreed)
+    assert tags.explain(tag, agreed) == ()
+    assert label.keypoints[0][2] == 2

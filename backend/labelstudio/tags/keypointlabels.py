@@ -83,26 +83,51 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
 def _with_boxes(
     tag: ControlTag, points: Sequence[Item], items: Sequence[Item]
 ) -> Iterator[LabeledBox | EmptyRegion | str]:
-    parent = _parent(tag)
-    boxes = [item for item in items if item.get("from_name") == tag.parent and item.get("type") == parent.kind]
-    readings = [list(rectanglelabels.read(parent, [item])) for item in boxes]
-    places = [[part.xywh for part in parts if isinstance(part, LabeledBox)] for parts in readings]
-    index_of = {regions.id_of(item.get("id")): index for index, item in enumerate(boxes) if item.get("id")}
-    above = [index_of.get(regions.id_of(item.get("parentID"))) for item in points]
-    loose = [item for item, index in zip(points, above, strict=True) if index is None]
-    holders = loose_points.holders(loose, [place[0] if place else _NOWHERE for place in places])
+    boxes, parent = _boxes(tag, items), _parent(tag)
     under: dict[int, list[Item]] = {}
-    for item, index in zip(points, above, strict=True):
-        holder = next(holders) if index is None else index
+    for item, holder in zip(points, _holders(tag, points, boxes), strict=True):
         if holder is None:
             yield f"{regions.name_of(item)} is a point without a box: put it under one in the region tree"
         else:
             under.setdefault(holder, []).append(item)
-    for index, parts in enumerate(readings):
+    for index, box in enumerate(boxes):
         skeleton, reasons = _skeleton(tag, under.get(index, ()))
         yield from reasons
-        for part in parts:
+        for part in rectanglelabels.read(parent, [box]):
             yield replace(part, keypoints=skeleton) if isinstance(part, LabeledBox) else part
+
+
+def _boxes(tag: ControlTag, items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if item.get("from_name") == tag.parent and item.get("type") == rectanglelabels.KIND]
+
+
+def _holders(tag: ControlTag, points: Sequence[Item], boxes: Sequence[Item]) -> list[int | None]:
+    """Return the index of each point's box: the one above it in the region tree, else the only one that holds it."""
+    readings = [rectanglelabels.read(_parent(tag), [box]) for box in boxes]
+    places = [next((part.xywh for part in parts if isinstance(part, LabeledBox)), _NOWHERE) for parts in readings]
+    index_of = {regions.id_of(item.get("id")): index for index, item in enumerate(boxes) if item.get("id")}
+    above = [index_of.get(regions.id_of(item.get("parentID"))) for item in points]
+    holding = loose_points.holders([item for item, index in zip(points, above, strict=True) if index is None], places)
+    return [next(holding) if index is None else index for index in above]
+
+
+def tied(tag: ControlTag, result: Sequence[Item]) -> list[Item]:
+    """Return a result in which each point of the tag is under the region of its object, where that can be known.
+
+    Points without a box are under the first point of their object.
+    """
+    points = [item for item in result if item.get("from_name") == tag.from_name and item.get("type") == KIND]
+    if tag.parent:
+        boxes = _boxes(tag, result)
+        tops = {
+            id(item): boxes[holder].get("id")
+            for item, holder in zip(points, _holders(tag, points, boxes), strict=True)
+            if holder is not None
+        }
+    else:
+        groups, _ = loose_points.objects(points)
+        tops = {id(item): group[0].get("id") for group in groups for item in group[1:]}
+    return [{**item, "parentID": tops[id(item)]} if id(item) in tops else item for item in result]
 
 
 def _without_boxes(tag: ControlTag, points: Sequence[Item]) -> Iterator[LabeledBox | str]:
