@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.errors import LabelConfigError, MediaError, ModelError, RegionError, one_line
 from backend.geometry import pointing
-from backend.labelstudio import label_config, pages, regions, smart_prompts, tags
+from backend.labelstudio import label_config, pages, regions, smart_prompts, tags, task_labels
 from backend.labelstudio.smart_prompts import SmartPrompt
 from backend.loop import sam_weights, serving, warm
 from backend.loop.context import Context
@@ -48,7 +48,8 @@ def suggest(context: Context, project_id: int | None, schema: str, task: Task, d
 def _suggest(context: Context, project_id: int | None, schema: str, task: Task, drawn: Sequence[Any]) -> Suggestion:
     record = serving.request_record(context, project_id, schema)
     config, prompt = label_config.checked(schema), smart_prompts.read(drawn)
-    tag, label = smart_prompts.target(prompt, config.tags, config.smart)
+    own_labels = [task_labels.of_task(tag, task) for tag in config.tags]
+    tag, label = smart_prompts.target(prompt, own_labels, config.smart)
     models = models_for(context, record, accepted=False)
     (model,) = (model for model in models if model.tag.from_name == tag.from_name)
     if record.project_id != serving.NO_PROJECT:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.geometry import coordinates
-from backend.labelstudio import label_config, tags
+from backend.labelstudio import label_config, tags, task_labels
 from backend.loop import interactive, serving
 from backend.loop.context import Context
 from backend.loop.interactive import Suggestion
@@ -90,6 +91,17 @@ def test_a_click_gets_the_box_of_what_it_hits(served: Context, images: ImageSite
     assert (region["type"], region["from_name"], region["original_width"]) == ("rectanglelabels", "label", SIDE)
     assert 0 < suggestion.score == region["score"] <= 1
     assert suggestion.version == "yolo11n-v1"
+
+
+def test_a_label_that_the_task_names_itself(served: Context, images: ImageSite, learned: squares.Learned) -> None:
+    task, truth = learned_task(images, learned)
+    task = replace(task, data={**task.data, "goods": ["red", "blue"]})
+    schema = config(value="$goods").replace(f"{LABELS}</Rect", "</Rect")
+    (box,) = boxes(
+        suggest(served, task, click(*truth["red"].xywh[:2]), schema=schema), task_labels.learned(schema, [task])
+    )
+    assert (box.label, overlap(box, truth["red"]) > 0.6) == ("red", True)
+    assert "no control tag" in suggest(served, task, click(*truth["red"].xywh[:2], label="tea"), schema=schema).reason
 
 
 def test_the_annotators_label_counts_even_if_the_model_sees_another(
