@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backend.errors import RegionError
 from backend.geometry.pointing import Click
@@ -87,6 +89,33 @@ def test_a_turned_rectangle_is_the_upright_one_around_it() -> None:
 def test_what_points_at_nothing_is_refused_with_the_cure(result: list[Any], message: str) -> None:
     with pytest.raises(RegionError, match=message):
         smart_prompts.read(result)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = ("id", "type", "from_name", "to_name", "value", "is_positive", "original_width", "item_index")
+_VALUES = ("x", "y", "width", "height", "rotation", "rectanglelabels", "keypointlabels", "labels")
+
+
+@given(st.data())
+def test_whatever_a_context_holds_it_is_a_prompt_or_refused(data: st.DataObject) -> None:
+    drawn = [rectangle(), item()]
+    for region in data.draw(st.sets(st.sampled_from((0, 1)))):
+        drawn[region] |= {name: data.draw(_JSON) for name in data.draw(st.sets(st.sampled_from(_FIELDS)))}
+        if isinstance(drawn[region]["value"], dict):
+            drawn[region]["value"] |= {name: data.draw(_JSON) for name in data.draw(st.sets(st.sampled_from(_VALUES)))}
+    checked = label_config.checked(config(KEY_POINTS, SMART_BOXES, MASKS))
+    refused = ""
+    tag, label = checked.tags[0], ""
+    try:
+        prompt = smart_prompts.read([*drawn, *data.draw(st.lists(_JSON, max_size=2))])
+        tag, label = smart_prompts.target(prompt, checked.tags, checked.smart)
+    except RegionError as error:
+        refused = error.fix
+    assert refused or (tag.from_name, label in tag.labels) == ("mask", True)
 
 
 def test_a_label_of_a_labels_tag_is_an_item_beside_the_region() -> None:
