@@ -16,10 +16,13 @@ from backend.labelstudio import label_config, tags
 from backend.loop import interactive, project_setup
 from backend.loop.context import Context
 from backend.settings import Settings
+from backend.storage import file_sha256
 from backend.types import AnnotatedTask, Json, Task
+from backend.yolo import approved_weights
 from backend.yolo.runtime import load_model
 from tests.browser import open_first, signed_in, submit
 from tests.conftest import LOGIN
+from tests.sam_weights import mobile_sam
 from tests.support import ImageSite, open_context, publish, serve, tiny_yolo
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.torch, pytest.mark.redis]
@@ -159,3 +162,30 @@ def test_a_rough_rectangle_gives_way_to_the_box_that_is_accepted(
     assert labels(done, config) == ["cat"]
     (region,) = done.result  # the rough rectangle would be a second one
     assert (region["id"], region["value"]["width"]) == (suggested["id"], pytest.approx(value["width"], abs=0.01))
+
+
+def test_a_click_becomes_the_mask_that_sam_sees(
+    label_studio: LabelStudioProcess, settings: Settings, images: ImageSite, small_boxes: Path
+) -> None:
+    config = (
+        f'<View><Image name="image" value="$image"/>{CLICKS}'
+        f'<BrushLabels name="label" toName="image">{LABELS}</BrushLabels></View>'
+    )
+    with editor(label_studio, settings, images, small_boxes, config) as smart:
+        weights = mobile_sam(smart.context.work_dir)
+        listing = smart.context.work_dir / approved_weights.LISTING
+        listing.write_text(approved_weights.entry(weights.name, file_sha256(weights)))
+        page = smart.page
+        page.get_by_text("Auto-Accept Suggestions").click()
+        page.get_by_text("cat").first.click()
+        page.locator(".lsf-toolbar .lsf-tool_smart").first.click()
+        with page.expect_response(re.compile("interactive-annotating"), timeout=120_000) as response:
+            page.mouse.click(*smart.at(0.5, 0.45))
+        assert len(response.value.json()["data"]["result"]) == 1
+        page.get_by_text("cat", exact=True).nth(2).wait_for()
+        done = smart.submit()
+    assert labels(done, config) == ["cat"]
+    (region,) = done.result
+    assert region["type"] == "brushlabels"
+    (mask,) = tags.decode(label_config.parse(config)[0], done.result)
+    assert mask.xywh == pytest.approx((0.5, 0.5, 1, 1), abs=0.03)
