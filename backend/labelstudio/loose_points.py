@@ -48,8 +48,8 @@ def objects(points: Sequence[Item]) -> tuple[list[list[Item]], list[Item]]:
 def box(points: Sequence[Keypoint], width: float, height: float) -> coordinates.Box:
     """Return the padded box (x centre, y centre, width, height) around points in an image, all as shares of its size.
 
-    >>> box([(0.25, 0.5, 2), (0.75, 0.5, 2)], 100, 100)
-    (0.5, 0.5, 0.6000000000000001, 0.09999999999999998)
+    >>> [round(share, 3) for share in box([(0.25, 0.5, 2), (0.75, 0.5, 2)], 100, 100)]
+    [0.5, 0.5, 0.6, 0.1]
     """
     x, y, wide, high = coordinates.ring_hull(tuple((across, down) for across, down, _ in points))
     padding = max(PADDING * max(wide * width, high * height), LEAST_PADDING * max(width, height))

@@ -10,6 +10,8 @@ from backend.simulate import simulation_task
 from backend.types import YoloTask
 from tests.support import tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.mark.parametrize(
     ("data_task", "base", "task", "weights"),

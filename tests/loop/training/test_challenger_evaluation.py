@@ -30,6 +30,8 @@ from tests.loop.training.test_tag_training import TIMELINE, halves, plan
 from tests.squares import Learned
 from tests.support import CLASSES, IMGSZ, ImageSite, tiny_yolo
 
+pytestmark = pytest.mark.torch
+
 QUALITY = label_config.parse(
     '<View><Image name="image" value="$image"/><Choices name="quality" toName="image"><Choice value="cat"/>'
     '<Choice value="dog"/></Choices></View>'
