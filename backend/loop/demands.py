@@ -59,6 +59,7 @@ def reconcile(
         jobs.once("score_new", project_id)
     if changed:
         _end_push(context, jobs, project_id)
+    project_setup.revive_webhook(context, record, hooks)
 
 
 def _end_push(context: Context, jobs: Jobs, project_id: int) -> None:

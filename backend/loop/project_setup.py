@@ -79,6 +79,24 @@ def is_drifted(context: Context, record: ProjectRecord, hooks: Iterable[WebhookI
     return any(hook.headers.get(WEBHOOK_HEADER) != context.store.secret() for hook in mine)
 
 
+def revive_webhook(context: Context, record: ProjectRecord, hooks: Iterable[WebhookInfo]) -> None:
+    """Switch on the project's webhook if Label Studio has given it up, once Label Studio reaches this backend again.
+
+    Before that each event would hold an annotator's request until Label Studio's time limit. A webhook that a person
+    has switched off stays off. `hooks` are the webhooks of all projects.
+    """
+    client = context.label_studio.projects
+    mine = (hook for hook in hooks if hook.project_id == record.project_id)
+    given_up = [hook for hook in webhooks_to(record.backend_url, mine) if hook.is_given_up]
+    if not given_up:
+        return
+    backends = client.backends(record.project_id)  # this request makes Label Studio call /health and /setup
+    if any(backend.url.rstrip("/") == record.backend_url and backend.state == "Connected" for backend in backends):
+        for hook in given_up:
+            client.switch_on_webhook(hook)
+            log.warning("project %d: switched on its webhook after %d failed events", record.project_id, hook.failures)
+
+
 def is_misdirected(context: Context, record: ProjectRecord, shown: str) -> bool:
     """Return whether Label Studio's queue should go by our version, but does not.
 
@@ -151,7 +169,7 @@ def note_studio_state(context: Context, record: ProjectRecord, info: ProjectInfo
     webhook, secret = "", context.store.secret()
     if record.backend_url:
         ours = webhooks_to(record.backend_url, mine)
-        webhook = "missing" if not ours else "on" if any(hook.is_active for hook in ours) else "off"
+        webhook = _state_of(ours)
     rivals = sorted(hook.url for hook in mine if hook.headers.get(WEBHOOK_HEADER, secret) != secret)
     studio_state.note(
         context,
@@ -161,6 +179,16 @@ def note_studio_state(context: Context, record: ProjectRecord, info: ProjectInfo
         rivals=", ".join(rivals),
         title=info.title,
     )
+
+
+def _state_of(hooks: Iterable[WebhookInfo]) -> str:
+    """Return the state of a project's webhook for the status.
+
+    >>> _state_of([WebhookInfo(1, 1, "", {}, is_active=False, failures=50)])
+    'given up'
+    """
+    states = {"on" if hook.is_active else "given up" if hook.is_given_up else "off" for hook in hooks}
+    return next((state for state in ("on", "given up", "off") if state in states), "missing")
 
 
 def _secure_webhook(context: Context, record: ProjectRecord) -> bool:

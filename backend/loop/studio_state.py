@@ -21,7 +21,7 @@ class StudioState:
 
     reached: str = ""  # when Label Studio last answered, in UTC
     error: str = ""  # why the last reconcile failed; "" if it did not
-    webhook: str = ""  # "on", "off" or "missing"
+    webhook: str = ""  # "on", "off", "missing", or "given up": Label Studio switched it off after failed events
     sampling: str = ""  # Label Studio's setting of the same name
     rivals: str = ""  # the webhooks of other installations of this backend
     title: str = ""  # of the project
@@ -32,6 +32,8 @@ class StudioState:
         warnings = [f"the last comparison with Label Studio failed: {self.error}"] if self.error else []
         if self.webhook == "missing":
             warnings.append(f"Label Studio has no webhook to this backend: {_LATE} {_ATTACH}")
+        elif self.webhook == "given up":
+            warnings.append(f"Label Studio has given up the webhook to this backend: {_LATE} {_UNREACHED}")
         elif self.webhook == "off":
             warnings.append(f"the webhook to this backend is off: {_LATE} Fix: switch it on in Settings > Webhooks")
         if self.sampling not in ("", SAMPLING):
@@ -46,6 +48,10 @@ _RIVALS = (
     "of them (Settings > Model), and delete the webhook of the other (Settings > Webhooks)"
 )
 _LATE = "new labels are only counted every RECONCILE_S seconds."
+_UNREACHED = (
+    "Too many events did not reach the backend. Fix: start its server; once Label Studio reaches it, the worker "
+    "switches the webhook on again"
+)
 _ATTACH = "Fix: remove the model in Settings > Model and connect it again"
 _CHOOSE = f'Fix: choose "{SAMPLING}" in Settings > General, or run `yolo-backend connect`'
 

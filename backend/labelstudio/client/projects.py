@@ -15,6 +15,7 @@ from backend.types import Json
 
 SAMPLING = "Uncertainty sampling"
 PROJECTS_PER_QUERY = 100  # Label Studio's largest page
+FAILURES = 50  # Label Studio's WEBHOOK_MAX_CONSECUTIVE_FAILURES, from the version after 1.23
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,13 @@ class WebhookInfo:
     url: str
     headers: Mapping[str, str]
     is_active: bool
+    actions: tuple[str, ...] = ()  # the events chosen for it; without any it gets all
+    failures: int = 0  # deliveries that failed one after the other; Label Studio 1.23 does not count them
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether Label Studio has switched it off because deliveries failed; a person may have switched off others."""
+        return not self.is_active and self.failures >= FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,8 @@ class _Webhook(Answer):
     project: int | None = None
     headers: dict[str, str] | None = None
     is_active: bool = True
+    actions: tuple[str, ...] = ()
+    consecutive_failures: int | None = None
 
 
 class Projects:
@@ -177,7 +187,7 @@ class Projects:
         """
         stale = self._stale_webhooks(project_id, backend_url, header, value)
         for hook in stale:
-            self._http.send("PATCH", f"/api/webhooks/{hook.id}/", {"headers": {**hook.headers, header: value}})
+            self._change_webhook(hook, headers={**hook.headers, header: value})
         return bool(stale)
 
     def lacks_webhook_header(self, project_id: int, backend_url: str, header: str, value: str) -> bool:
@@ -200,7 +210,15 @@ class Projects:
         params: Json = {} if project_id is None else {"project": project_id}
         hooks = parse_list(_Webhook, self._http.get("/api/webhooks/", **params))
         return [
-            WebhookInfo(hook.id, hook.project, hook.url, hook.headers or {}, hook.is_active)
+            WebhookInfo(
+                id=hook.id,
+                project_id=hook.project,
+                url=hook.url,
+                headers=hook.headers or {},
+                is_active=hook.is_active,
+                actions=hook.actions,
+                failures=hook.consecutive_failures or 0,
+            )
             for hook in hooks
             if hook.project
         ]
@@ -239,6 +257,14 @@ class Projects:
     def delete_backend(self, backend_id: int) -> None:
         """Remove an ML backend from its project; LS calls its /setup before. Raises NotFoundError."""
         self._http.send("DELETE", f"/api/ml/{backend_id}", missing=f"no ML backend {backend_id} in Label Studio")
+
+    def switch_on_webhook(self, hook: WebhookInfo) -> None:
+        """Let Label Studio call a webhook again, and count its failures from 0. Raises NotFoundError."""
+        self._change_webhook(hook, is_active=True)
+
+    def _change_webhook(self, hook: WebhookInfo, **fields: Any) -> None:
+        body = {"actions": hook.actions} | fields  # Label Studio forgets the chosen events of a request without them
+        self._http.send("PATCH", f"/api/webhooks/{hook.id}/", body, missing=f"no webhook {hook.id} in Label Studio")
 
     def delete_webhook(self, webhook_id: int) -> None:
         """Remove a webhook. Raises NotFoundError."""

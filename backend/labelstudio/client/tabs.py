@@ -24,6 +24,7 @@ _NO_ANNOTATION = "0"  # no annotation has this id; an empty filter would let all
 class _View(Answer):
     id: int
     data: dict[str, Any] | None = None
+    is_locked: bool | None = None  # somebody wants the tab as it is; Label Studio 1.23 has no locks
 
 
 class _Column(Answer):
@@ -76,7 +77,7 @@ class Tabs:
             return True
         view = self._rename(project_id, view, LABEL_ISSUES_TAB)
         items = _items(view)
-        if not any(_filters_above_1(item) for item in items):
+        if view.is_locked or not any(_filters_above_1(item) for item in items):
             return False
         items = [
             item | {"value": round(float(item["value"]) - 1, 6)} if _filters_above_1(item) else item for item in items
@@ -87,11 +88,11 @@ class Tabs:
     def set_label_issues(self, project_id: int, annotations: Iterable[int]) -> bool:
         """Let the tab of possible label errors list these annotations; return whether that changed it.
 
-        A tab that somebody deleted, or without its filter on annotation ids, is left as it is.
+        A tab that somebody deleted or locked, or without its filter on annotation ids, is left as it is.
         """
         view = self._tab(project_id, LABEL_ISSUES_TAB)
         items, wanted = _items(view), _ids(annotations)
-        if view is None or wanted in items or not any(item.get("filter") == _IDS for item in items):
+        if view is None or view.is_locked or wanted in items or not any(item.get("filter") == _IDS for item in items):
             return False
         self._set_filters(project_id, view, [wanted if item.get("filter") == _IDS else item for item in items])
         return True
@@ -126,9 +127,9 @@ class Tabs:
         return None
 
     def _rename(self, project_id: int, view: _View, title: str) -> _View:
-        """Return the tab with this title, which it gets if an earlier release has made it."""
+        """Return the tab with this title, which it gets if an earlier release has made it and nobody has locked it."""
         data = view.data or {}
-        if data.get("title") == title:
+        if data.get("title") == title or view.is_locked:
             return view
         layout = {} if "hiddenColumns" in data else self._layout(project_id)  # somebody may have chosen columns
         body = {"project": project_id, "data": data | layout | {"title": title}}

@@ -9,7 +9,7 @@ from redis import Redis
 
 from backend.errors import BackendError, LabelStudioBlockedError, LabelStudioError
 from backend.labelstudio.client.connection import LabelStudioClient
-from backend.labelstudio.client.projects import webhooks_to
+from backend.labelstudio.client.projects import FAILURES, webhooks_to
 from backend.labelstudio.client.trial_project import TrialProject, trial_project
 from backend.loop.checks.finding import Finding, fails, works
 from backend.loop.project_setup import WEBHOOK_HEADER
@@ -107,7 +107,11 @@ def projects(client: LabelStudioClient, store: Store) -> Iterator[Finding]:
         elif not ours:
             yield Finding(subject, False, "Label Studio has no webhook to this backend", again)
         elif not any(hook.is_active for hook in ours):
-            yield Finding(subject, False, "its webhook is off", "switch it on in Label Studio, Settings > Webhooks")
+            if any(hook.is_given_up for hook in ours):
+                fix = "start the worker: it switches the webhook on again once Label Studio reaches this backend"
+                yield Finding(subject, False, f"Label Studio gave up its webhook after {FAILURES} failed events", fix)
+            else:
+                yield Finding(subject, False, "its webhook is off", "switch it on in Label Studio, Settings > Webhooks")
         elif all(hook.headers.get(WEBHOOK_HEADER) != store.secret() for hook in ours):
             yield Finding(subject, False, "its webhook lacks our secret header", again)
         else:

@@ -454,6 +454,10 @@ def test_attaching_a_backend_and_giving_its_webhook_a_secret(client: LabelStudio
         assert client.projects.ensure_webhook_header(project, url, "X-Key", "two")
         [hook] = client.http.get("/api/webhooks/", project=project)
         assert hook["headers"] == {"X-Key": "two"}
+        chosen = {"send_for_all_actions": False, "actions": ["ANNOTATION_CREATED"]}
+        client.http.send("PATCH", f"/api/webhooks/{hook['id']}/", chosen)
+        assert client.projects.ensure_webhook_header(project, url, "X-Key", "three")
+        assert client.http.get(f"/api/webhooks/{hook['id']}/")["actions"] == ["ANNOTATION_CREATED"]
         second_project = client.projects.create("beside", CONFIG)
         with pytest.raises(NotFoundError, match="no webhook to"):
             client.projects.ensure_webhook_header(second_project, url, "X-Key", "one")
