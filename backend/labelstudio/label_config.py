@@ -84,7 +84,9 @@ def checked(label_config: str) -> LabelConfig:
         raise errors[0]
     controls = dict(_all_controls(tree))
     smart = smart_prompts.smart_controls(tree)
-    owning, shared = model_owners.owners(smart_prompts.holders(usable, smart))
+    held = smart_prompts.holders(usable, smart)
+    owning, shared = model_owners.owners(held)
+    shared += smart_prompts.without_model(tree, usable, held)
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'

@@ -15,8 +15,8 @@ from typing import Any
 from backend.errors import RegionError
 from backend.geometry import coordinates
 from backend.geometry.pointing import Click, Pointing
-from backend.labelstudio import pages, regions
-from backend.labelstudio.label_xml import Tree, attributes_of, is_smart
+from backend.labelstudio import pages, regions, tags
+from backend.labelstudio.label_xml import Tree, attributes_of, is_smart, is_true
 from backend.types import ControlTag, YoloTask
 
 _CLICKS, _RECTANGLES = ("keypointlabels", "keypoint"), ("rectanglelabels", "rectangle")
@@ -43,19 +43,31 @@ def smart_controls(tree: Tree) -> frozenset[str]:
     return frozenset(named["name"] for named in attributes if named.get("name") and is_smart(named))
 
 
-def holders(tags: Sequence[ControlTag], smart: frozenset[str]) -> tuple[ControlTag, ...]:
+def holders(controls: Sequence[ControlTag], smart: frozenset[str]) -> tuple[ControlTag, ...]:
     """Return the control tags without those that are only for pointing.
 
     Those are the smart ones, as long as another tag of the same image has all their labels. Their regions are rough,
     stay in the annotation where suggestions are not accepted by themselves, and must not be learned.
     """
-    firm = [tag for tag in tags if tag.from_name not in smart and _answers(tag)]
-    held = [{label for other in firm if other.to_name == tag.to_name for label in other.labels} for tag in tags]
+    firm = [tag for tag in controls if tag.from_name not in smart and _answers(tag)]
+    held = [{label for other in firm if other.to_name == tag.to_name for label in other.labels} for tag in controls]
     return tuple(
         tag
-        for tag, labels in zip(tags, held, strict=True)
+        for tag, labels in zip(controls, held, strict=True)
         if not (tag.from_name in smart and tag.task in _TASKS and labels.issuperset(tag.points or tag.labels))
     )
+
+
+def without_model(tree: Tree, controls: Sequence[ControlTag], held: Sequence[ControlTag]) -> list[str]:
+    """Return why control tags that are not `held` have no model; nothing of a smartOnly tag, which can only point."""
+    attributes = [attributes_of(element) for element in tree.root.iter()]
+    only = {named.get("name") for named in attributes if is_true(named, "smartonly", default=False)}
+    left = (tag for tag in controls if tag not in held and tag.from_name not in only)
+    return [
+        f'{tags.get(tag.kind).name} "{tag.from_name:.80}" has no model of its own: it says smart="true", and another '
+        f'tag has its labels. Fix: remove smart="true" if it shall be learned; model_skip="true" on it hides this line'
+        for tag in left
+    ]
 
 
 def _answers(tag: ControlTag) -> bool:
@@ -95,13 +107,13 @@ def read(result: Sequence[Any]) -> SmartPrompt:
     )
 
 
-def target(prompt: SmartPrompt, tags: Iterable[ControlTag], smart: frozenset[str]) -> tuple[ControlTag, str]:
+def target(prompt: SmartPrompt, controls: Iterable[ControlTag], smart: frozenset[str]) -> tuple[ControlTag, str]:
     """Return the control tag that shall hold the answer, and its label; raises RegionError where there is none.
 
     If the tool's own tag says smart="true", a tag that does not say so comes first. Otherwise the own tag comes first.
     `smart` are the names of the tags that say so.
     """
-    on_image = [tag for tag in tags if tag.to_name == prompt.to_name and _answers(tag)]
+    on_image = [tag for tag in controls if tag.to_name == prompt.to_name and _answers(tag)]
     labels = tuple(dict.fromkeys(label for tag in on_image for label in tag.labels))
     label = prompt.label or (labels[0] if len(labels) == 1 else "")
     holders = [tag for tag in on_image if label in tag.labels]

@@ -195,6 +195,16 @@ def test_a_smart_control_whose_labels_another_one_holds_has_no_model(attribute: 
     assert with_models(smart, MASKS.replace(">", ' model_semantic="true">', 1)) == ["box", "mask"]
 
 
+def test_a_tag_that_loses_its_model_to_another_one_is_named() -> None:
+    (warning,) = label_config.warnings(config(SMART_BOXES, MASKS))
+    assert warning.startswith(
+        'RectangleLabels "box" has no model of its own: it says smart="true", and another tag has'
+    )
+    skipped = SMART_BOXES.replace("smart=", 'model_skip="true" smart=')
+    assert label_config.warnings(config(skipped, MASKS)) == ()
+    assert label_config.warnings(config(SMART_BOXES.replace("smart=", "smartOnly="), MASKS)) == ()
+
+
 def test_the_example_has_one_model_and_two_smart_tools() -> None:
     checked = label_config.checked((ROOT / "label_config/brushlabels-smart.xml").read_text(encoding="utf-8"))
     assert [(tag.from_name, tag.task) for tag in checked.tags] == [("label", "segment")]
