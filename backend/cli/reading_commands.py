@@ -61,7 +61,7 @@ def label_errors(project: Project, as_json: AsJson = False) -> None:
     from backend.cli.progress import progress
     from backend.evaluation.label_quality import by_task, suspicious
     from backend.loop.review import label_review
-    from backend.web.status_schemas import label_error_out
+    from backend.web.label_schemas import label_error_out
 
     context = open_context()
     with progress("reading the labels in Label Studio"):

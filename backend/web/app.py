@@ -29,6 +29,7 @@ from backend.queue.run_state import TrainingProgress
 from backend.types import Task
 from backend.web import metrics, middleware, openapi
 from backend.web.bodies import Bodies
+from backend.web.label_schemas import AgreementOut, LabelErrorOut, agreement_out, label_error_out
 from backend.web.page import rendering, site
 from backend.web.protocol import (
     LARGEST_ID,
@@ -42,14 +43,7 @@ from backend.web.protocol import (
 )
 from backend.web.readiness import Probe
 from backend.web.redaction import redacted
-from backend.web.status_schemas import (
-    AgreementOut,
-    LabelErrorOut,
-    ProjectOut,
-    agreement_out,
-    label_error_out,
-    project_out,
-)
+from backend.web.status_schemas import ProjectOut, project_out
 
 log = logging.getLogger(__name__)
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]

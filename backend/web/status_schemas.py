@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from backend.evaluation import basis
-from backend.evaluation.annotators import TagAgreement
 from backend.evaluation.label_quality import LabelIssue, by_task
 from backend.loop.project_status import Status
 from backend.model_versions import Metrics, ModelVersion, TagModel
@@ -127,55 +126,11 @@ class BanditOut(BaseModel):
     history: list[RewardOut]
 
 
-class AgreementOfOut(BaseModel):
-    """How far one person agrees with the others, or how far people agree on one label."""
-
-    of: str  # id of the user in Label Studio, or the label
-    tasks: int
-    boxes: int
-    f1: float
-
-
-class DisputedTaskOut(BaseModel):
-    """A task on which people disagree."""
-
-    task: int
-    people: int
-    f1: float
-
-
-class AgreementOut(BaseModel):
-    """How far people agree on one control tag, on the tasks that several of them annotated."""
-
-    tag: str
-    tasks: int
-    f1: float  # of all boxes: 2 · pairs of the same label with IoU >= 0.5 / boxes of both people
-    interval: tuple[float, float] | None  # 95%, of f1
-    same: int  # tasks on which all agree in every box
-    people: list[AgreementOfOut]  # the lowest f1 first
-    labels: list[AgreementOfOut]
-    worst: list[DisputedTaskOut]
-
-
 class LabelErrorsOut(BaseModel):
     """How many labeled tasks were reviewed, and how many look wrong."""
 
     judged: int
     suspicious: int
-
-
-class LabelErrorOut(BaseModel):
-    """One label issue."""
-
-    task: int
-    tag: str
-    annotation: int
-    score: float
-    suspicious: bool
-    suspicion: str
-    label: str
-    box: tuple[float, float, float, float] | None
-    learned: bool
 
 
 class StudioOut(BaseModel):
@@ -264,35 +219,6 @@ def _reward_out(reward: Reward) -> RewardOut:
 def _label_errors_out(issues: Sequence[LabelIssue]) -> LabelErrorsOut:
     tasks = by_task(issues)
     return LabelErrorsOut(judged=len(tasks), suspicious=sum(issue.suspicious for issue in tasks))
-
-
-def agreement_out(tag: str, agreement: TagAgreement) -> AgreementOut:
-    """Return the agreement on a control tag as GET /api/projects/{id}/agreement shows it."""
-    return AgreementOut(
-        tag=tag,
-        tasks=agreement.tasks,
-        f1=agreement.f1,
-        interval=agreement.interval,
-        same=agreement.same,
-        people=[AgreementOfOut(**_fields(person)) for person in agreement.people],
-        labels=[AgreementOfOut(**_fields(label)) for label in agreement.labels],
-        worst=[DisputedTaskOut(task=task.task_id, people=task.annotators, f1=task.f1) for task in agreement.worst],
-    )
-
-
-def label_error_out(issue: LabelIssue) -> LabelErrorOut:
-    """Return a label issue as GET /api/projects/{id}/label-errors shows it."""
-    return LabelErrorOut(
-        task=issue.task_id,
-        tag=issue.tag,
-        annotation=issue.annotation_id,
-        score=issue.score,
-        suspicious=issue.suspicious,
-        suspicion=issue.suspicion,
-        label=issue.label,
-        box=issue.box,
-        learned=issue.learned,
-    )
 
 
 def version_out(version: ModelVersion) -> VersionOut:
