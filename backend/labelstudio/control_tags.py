@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import frame_rates, label_holders, object_tags, tags, task_labels, visibility
+from backend.labelstudio.class_names import ClassNames
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated, unnamed
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
@@ -27,37 +28,13 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     """Return a control tag, and warnings about its labels; raises LabelConfigError if it cannot be used."""
     attributes = attributes_of(element)
     tag = tags.get(element.tag.lower())
-    if not attributes.get("name"):
-        raise LabelConfigError(f"a {tag.name} has no name", where=WHERE, fix='give it one: name="label"')
-    _switch(element, "model_skip", default=False)
-    if tag.unanswered:
-        fix = f"{tag.instead.replace('IMAGE', attributes.get('toname', ''))}, {skip(element)}"
-        raise LabelConfigError(f"{spell(element)} {tag.unanswered}", where=WHERE, fix=fix)
-    for name, allowed in tag.attributes.items():
-        value = attributes.get(name, allowed[0])
-        if value.strip().lower() not in allowed:
-            raise refuse(
-                element, name, value, "is not supported", f"write one of {', '.join(allowed)}, {skip(element)}"
-            )
-    for name, (needed, why) in tag.needs.items():
-        if attributes.get(name, "").strip().lower() != needed:
-            raise refuse(
-                element, name, attributes.get(name, ""), why, f'write {name}="{needed}" into it, {skip(element)}'
-            )
-    for name, most in tag.numbers.items():
-        number_of(element, name, most, above_zero=name in tag.above_zero)
-    _check_spelling(element, tag)
+    _check(element, tag)
     target = object_tags.find(element, tree, tag)
     rate, rate_key = frame_rates.of_tag(target) if tag.object_name == "Video" else (0.0, "")
     boxes = skeleton_tags.boxes.get(element)
     holder = label_holders.find(element, tree, tag)
     pose = tag.task(attributes) == "pose"
-    if boxes is not None:
-        labels, classes = labels_of(boxes, tags.get(boxes.tag.lower()), element)
-    elif holder is None:
-        labels, classes = unnamed(element)
-    else:
-        labels, classes = objects_of(holder, tag, element) if pose else labels_of(holder, tag, element)
+    labels, classes = _labels(element, tag, boxes, holder)
     control = ControlTag(
         kind=tag.kind,
         from_name=attributes["name"],
@@ -84,6 +61,44 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
     warnings = [*contested(element, classes), *(repeated(holder, tag, element) if pose and holder is not None else ())]
     warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
     return control, [*label_holders.warnings(element, tree, tag), *warnings]
+
+
+def _check(element: ET.Element, tag: tags.Tag) -> None:
+    """Raise LabelConfigError for an attribute that is missing, or that the backend cannot serve as it stands."""
+    attributes = attributes_of(element)
+    if not attributes.get("name"):
+        raise LabelConfigError(f"a {tag.name} has no name", where=WHERE, fix='give it one: name="label"')
+    _switch(element, "model_skip", default=False)
+    if tag.unanswered:
+        fix = f"{tag.instead.replace('IMAGE', attributes.get('toname', ''))}, {skip(element)}"
+        raise LabelConfigError(f"{spell(element)} {tag.unanswered}", where=WHERE, fix=fix)
+    for name, allowed in tag.attributes.items():
+        value = attributes.get(name, allowed[0])
+        if value.strip().lower() not in allowed:
+            raise refuse(
+                element, name, value, "is not supported", f"write one of {', '.join(allowed)}, {skip(element)}"
+            )
+    for name, (needed, why) in tag.needs.items():
+        if attributes.get(name, "").strip().lower() != needed:
+            raise refuse(
+                element, name, attributes.get(name, ""), why, f'write {name}="{needed}" into it, {skip(element)}'
+            )
+    for name, most in tag.numbers.items():
+        number_of(element, name, most, above_zero=name in tag.above_zero)
+    _check_spelling(element, tag)
+
+
+def _labels(
+    element: ET.Element, tag: tags.Tag, boxes: ET.Element | None, holder: ET.Element | None
+) -> tuple[tuple[str, ...], ClassNames]:
+    """Return the labels of a control tag: those of a skeleton's boxes, of what holds its labels, or one for all."""
+    if boxes is not None:
+        return labels_of(boxes, tags.get(boxes.tag.lower()), element)
+    if holder is None:
+        return unnamed(element)
+    if tag.task(attributes_of(element)) == "pose":
+        return objects_of(holder, tag, element)
+    return labels_of(holder, tag, element)
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:
