@@ -6,6 +6,7 @@ TORCH_INDEX ?=
 JOBS ?= 2
 VENV := .venv
 LS_VENV := .venv-ls
+VERSION ?= 1.18.0
 DOCS_VENV := .venv-docs
 UPSTREAM_VENV := .venv-upstream
 LS_UPSTREAM_VENV := $(LS_VENV)-upstream
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test test-fast coverage pytest test-slow test-upstream check bench docs lock label-studio clean
+.PHONY: demo run test test-fast coverage pytest test-slow test-upstream test-label-studio check bench docs lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -58,6 +59,18 @@ test-upstream: $(UV)
 	@$(FREEZE) $(LS_UPSTREAM_VENV) | $(PYTHON) tests/upstream.py versions label-studio.lock
 	LABEL_STUDIO_BIN=$(CURDIR)/$(LS_UPSTREAM_VENV)/bin/label-studio $(UPSTREAM_VENV)/bin/pytest -m "not slow" \
 		$(if $(ARGS),$(ARGS),$(UPSTREAM_TESTS))
+
+# Another version of Label Studio, as pip installs it: make test-label-studio VERSION=1.18.0
+LABEL_STUDIO_TESTS = tests/labelstudio/client/test_label_studio.py tests/loop/test_loop.py tests/loop/test_project_setup.py \
+	tests/browser/test_next.py
+test-label-studio: $(VENV)/.installed-dev $(LS_VENV)-$(VERSION)/.installed
+	LABEL_STUDIO_BIN=$(CURDIR)/$(LS_VENV)-$(VERSION)/bin/label-studio $(BIN)/pytest -m "not slow" \
+		$(if $(ARGS),$(ARGS),$(LABEL_STUDIO_TESTS))
+
+$(LS_VENV)-%/.installed: | $(UV)
+	$(PYTHON) -m venv $(@D)
+	$(UV) pip install --quiet --python $(@D) label-studio==$*
+	touch $@
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -36,7 +36,11 @@ LOGIN_FIX = (
     "copy it whole and set LABEL_STUDIO_API_KEY"
 )
 CERTIFICATE_FIX = "set SSL_CERT_FILE to the PEM file of the authority that signed it"
-BLOCKED = ("private network addresses", "reserved network address")  # in the detail of Label Studio's 403
+BLOCKED = (  # in the detail of Label Studio's 403
+    "private network addresses",
+    "reserved network address",
+    "cannot be local IPs",  # before 1.23
+)
 BLOCKED_FIX = (
     "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both), "
     "or give it an http(s) address outside of private networks"

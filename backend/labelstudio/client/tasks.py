@@ -18,6 +18,10 @@ from backend.types import Json, Task
 PAGE = 500  # SQLite fails at 1,000 uploaded images: Label Studio asks for their files by a chain of ORs
 IDS_PER_QUERY = 500  # they travel in the address, which proxies often cap at 8 kB
 FILES_PER_UPLOAD = 100  # Label Studio's DATA_UPLOAD_MAX_NUMBER_FILES
+_QUEUE_ENDS = (
+    "There are no tasks",
+    "There are still some tasks",
+)  # Label Studio's 404 for both reasons, now and before 1.23
 
 
 class _Task(Answer):
@@ -147,7 +151,7 @@ class Tasks:
         try:
             return _task(self._http.get(f"/api/projects/{project_id}/next/"))
         except NotFoundError as error:
-            if "There are no tasks" in error.what:
+            if any(words in error.what for words in _QUEUE_ENDS):
                 return None
             raise
 
