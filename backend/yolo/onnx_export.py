@@ -32,7 +32,9 @@ def export(weights: Path, target: Path, imgsz: int) -> None:
     from ultralytics import YOLO
 
     with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # ultralytics, not the user, chooses torch's older exporter
+        # torch warns of what ultralytics' models do while it traces them, and of its older exporter, which ultralytics
+        # chooses: nothing that the user can change. Where warnings are errors, they would end the export.
+        warnings.simplefilter("ignore")
         copy = Path(folder) / "model.pt"  # the exporter writes beside the weights
         shutil.copyfile(weights, copy)
         try:

@@ -208,12 +208,15 @@ def test_truncated(make: Make, studio: Site, kind: str, keep: float) -> None:
     assert "truncated or damaged" in failure(make(), "/a").what
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"not a picture", b"<html>log in</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg/>"]
-)
+@pytest.mark.parametrize("body", [b"", b"not a picture", b"<html>log in</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_not_an_image(make: Make, studio: Site, body: bytes) -> None:
     studio.put("/a.jpg", body, Content_Type="text/html; charset=utf-8")
     assert failure(make(), "/a.jpg").what == "not an image (the server calls it text/html)"
+
+
+def test_a_drawing_is_named(make: Make, studio: Site) -> None:
+    studio.put("/a.jpg", b"<svg/>", Content_Type="text/html; charset=utf-8")
+    assert failure(make(), "/a.jpg").what == "not a readable image: it is an SVG drawing"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage before it fails
