@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import onnx
@@ -10,6 +11,7 @@ import pytest
 
 from backend.errors import ModelError
 from backend.yolo import onnx_export
+from backend.yolo.runtime import quiet_ultralytics
 from tests.support import CLASSES, IMGSZ
 
 BOX_SIDES = 4
@@ -21,6 +23,8 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int]:
 
 def test_the_graph_takes_an_image_and_gives_boxes_and_classes(tiny_weights: Path, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
+    quiet_ultralytics()  # ultralytics hides torch's warnings for as long as nobody sets filters of their own
+    warnings.simplefilter("error")
     onnx_export.export(tiny_weights, target, IMGSZ)
     model = onnx.load(target)
     onnx.checker.check_model(model)
