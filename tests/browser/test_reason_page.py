@@ -19,9 +19,9 @@ def test_the_page_shows_the_whole_reason_with_the_cure_first(
     label_studio: LabelStudioProcess, context: Context
 ) -> None:
     """Label Studio removes text that looks like a tag, and shows letters outside of ASCII as question marks."""
-    unclear = CONFIG.replace('"cat"', '"\u00e9t\u00e9 &lt;b>"').replace('"dog"', '"\u00c9T\u00c9 &lt;B>"')
+    refused = CONFIG.replace('name="label"', 'name="label" model_path="\u00e9t\u00e9 &lt;b>.pt"')
     with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
-        project = client.projects.create("reasons on a page", unclear)
+        project = client.projects.create("reasons on a page", refused)
     with serve(context) as backend, signed_in(label_studio.url, **LOGIN) as page:
         page.goto(f"{label_studio.url}/projects/{project}/settings/ml")
         page.locator("button", has_text="Connect Model").first.click()
@@ -30,7 +30,7 @@ def test_the_page_shows_the_whole_reason_with_the_cure_first(
         page.locator("button", has_text="Validate and Save").click()
         page.get_by_text("400 Client Error").first.wait_for()
         shown = page.get_by_text("400 Client Error").first.inner_text()
-    assert "400 Client Error: Rename one label" in shown
+    assert "400 Client Error: Write the name of a file" in shown
     assert "Reason: RectangleLabels" in shown
-    assert "'ete (b>' and 'ETE (B>'" in shown
+    assert 'model_path="ete (b>.pt"' in shown
     assert "[label config of the project]" in shown
