@@ -1,6 +1,6 @@
 """How fast a browser shows the page of a project with 20,000 tasks, view by view.
 
-No Label Studio runs: a view that asks it for something shows its error page instead, and is left out.
+No Label Studio runs: pictures of tasks cannot be shown, and a view that asks Label Studio for more is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from backend.store.store import PoolShard, ProjectRecord
 from backend.types import Prediction, Ranking
 from backend.web.page.site import VIEWS
 from tests.benchmarks.report import Result
-from tests.browser.views import open_views
+from tests.browser.views import unwatched_views
 from tests.support import CONFIG, publish, serve, tiny_yolo
 
 TASKS, REVIEWED, FAILED, VERSIONS = 20_000, 5_000, 1_000, 20
@@ -42,7 +42,7 @@ def run(folder: Path) -> list[Result]:
         context = build(settings)
         try:
             fill(context, folder / "paint")
-            with serve(context) as client, open_views(str(client.base_url).rstrip("/")) as page:
+            with serve(context) as client, unwatched_views(str(client.base_url).rstrip("/")) as page:
                 addresses = ["/", *(f"/projects/{PROJECT}/{view.name}" for view in VIEWS)]
                 return [result for address in addresses if (result := _measured(page, address)) is not None]
         finally:

@@ -20,13 +20,19 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 @contextmanager
 def open_views(url: str) -> Iterator[Page]:
     """Yield a page whose relative addresses lie under `url`; fail at the end if the console had an error."""
-    with chromium_page() as first:
-        browser = first.context.browser
-        assert browser is not None
-        page = browser.new_context(base_url=url, viewport=WIDE, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
+    with unwatched_views(url) as page:
         errors = watch_console(page)
         yield page
         assert not errors, errors
+
+
+@contextmanager
+def unwatched_views(url: str) -> Iterator[Page]:
+    """Yield a page whose relative addresses lie under `url`, whatever its console says."""
+    with chromium_page() as first:
+        browser = first.context.browser
+        assert browser is not None
+        yield browser.new_context(base_url=url, viewport=WIDE, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
 
 
 def watch_console(page: Page) -> list[str]:
