@@ -67,11 +67,13 @@ def expanded(label_config: str, earlier: str) -> str:
         tree, before = read(label_config), read(earlier)
     except LabelConfigError:
         return label_config
-    known = {
+    labels_of_config = {
         (attributes_of(holder).get("name"), key): [node.attrib["value"] for node in inside(holder, tag.label_tag)]
         for holder, tag, key in _dynamic(before)
     }
-    added = {holder: known.get((attributes_of(holder).get("name"), key), []) for holder, _, key in _dynamic(tree)}
+    added = {
+        holder: labels_of_config.get((attributes_of(holder).get("name"), key), []) for holder, _, key in _dynamic(tree)
+    }
     return _with_labels(label_config, tree, added)
 
 

@@ -90,11 +90,11 @@ def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPr
     if weights is not None:
         return context.predictors.sam(weights, model.device).object_at(file.path, prompt.pointing)
     candidates = model.candidates(file)
-    seen = candidates.seen
-    boxes = pointing.turned(seen.boxes) if seen.rotated is None else seen.rotated
+    prediction = candidates.prediction
+    boxes = pointing.turned(prediction.boxes) if prediction.rotated is None else prediction.rotated
     wanted = np.array([name == label for name in regions.class_labels(model.tag, model.classes)], dtype=np.bool_)
-    fits = pointing.fit(boxes, prompt.pointing, seen.width, seen.height)
-    if (choice := pointing.best(fits, seen.class_probs, wanted)) is None:
+    fits = pointing.fit(boxes, prompt.pointing, prediction.width, prediction.height)
+    if (choice := pointing.best(fits, prediction.class_probs, wanted)) is None:
         raise _nothing(task)
     row, score = choice
     probs = np.array([[score]], dtype=np.float32)

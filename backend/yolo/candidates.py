@@ -29,7 +29,7 @@ Encode = Callable[[Letterboxed, BoxArrays[FloatArray], Masks | None], Prediction
 class Candidates:
     """The n boxes of an image before NMS, many for each object."""
 
-    seen: Prediction  # without masks
+    prediction: Prediction  # without masks
     _image: Letterboxed
     _boxes: BoxArrays[torch.Tensor]
     _protos: torch.Tensor | None  # the prototypes of masks, where the model has masks

@@ -43,12 +43,12 @@ def row_of(prediction: Prediction, row: int) -> dict[str, FloatArray]:
 def test_what_nms_keeps_is_among_the_candidates(detector: Detector, picture: Path) -> None:
     (kept,) = detector.predict([picture])
     candidates = detector.candidates(picture)
-    assert len(candidates.seen.boxes) > len(kept.boxes) > 5
-    assert candidates.seen.confidence.min() >= LOWEST
+    assert len(candidates.prediction.boxes) > len(kept.boxes) > 5
+    assert candidates.prediction.confidence.min() >= LOWEST
     for row in range(5):
         wanted = row_of(kept, row)
-        distance = np.abs(candidates.seen.boxes - kept.boxes[row]).max(axis=1)
-        distance += np.abs(candidates.seen.confidence - kept.confidence[row])
+        distance = np.abs(candidates.prediction.boxes - kept.boxes[row]).max(axis=1)
+        distance += np.abs(candidates.prediction.confidence - kept.confidence[row])
         chosen = candidates.object_at(int(distance.argmin()))
         assert len(chosen.boxes) == 1
         assert (chosen.width, chosen.height) == (120, 80)
