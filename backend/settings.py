@@ -61,7 +61,8 @@ class Settings(BaseModel):
     )
     media_cache_gb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         20.0,
-        description="size limit of the cache MODEL_DIR/media in gigabytes; the least recently used files go first",
+        description="size limit of the cache MODEL_DIR/media in gigabytes; the least recently used files go first, and "
+        "those whose URLs expire last",
     )
     reconcile_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         60.0, description="seconds between two regular comparisons with Label Studio"

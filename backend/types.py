@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from backend import task_fields
+from backend import signed_urls, task_fields
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -86,8 +86,11 @@ class ControlTag:
         return "several" if self.multiple else "one"
 
     def source(self, task: Task) -> int:
-        """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only."""
-        shown = json.dumps(task.shown(self.data_key), sort_keys=True, default=str)
+        """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only.
+
+        The signature of a signed URL does not count: the URL shows the same image when it is signed again.
+        """
+        shown = signed_urls.unsigned_text(task.shown(self.data_key))
         if self.frame_rate_key:
             shown += json.dumps(task.shown(self.frame_rate_key), sort_keys=True, default=str)
         return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1

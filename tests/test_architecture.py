@@ -52,6 +52,7 @@ ROOT_MODULES = (
     "faults",
     "model_versions",
     "settings",
+    "signed_urls",
     "storage",
     "subprocesses",
     "task_fields",

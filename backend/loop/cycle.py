@@ -27,7 +27,7 @@ from backend.loop import absent, demands, pauses, project_setup, served_models, 
 from backend.loop.context import Context
 from backend.loop.insight import effort, pool_drawing
 from backend.loop.review import label_marks, label_review, round_value
-from backend.loop.scoring import late_tasks, old_versions, pool_ranking, push, rescoring, scoring
+from backend.loop.scoring import expiring_media, late_tasks, old_versions, pool_ranking, push, rescoring, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
 from backend.loop.training import retraining, scratch
 from backend.queue import presence
@@ -183,6 +183,9 @@ class Cycle:
         self._begin("score_new", project_id)
         infos = context.label_studio.projects.get_many([project_id])
         fingerprint = demands.fingerprint(context, infos, project_id)  # before any task is read
+        if expiring_media.fetch(context, project_id):  # other projects have their turn first
+            jobs.once("score_new", project_id)
+            return
         if not push.is_ranked(context, project_id):
             if context.progress.scoring(project_id) is None:
                 jobs.once("start_scoring", project_id)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from backend.errors import MediaError
 from backend.media import avif, bounded, png, video, video_frames
-from backend.media.cache_space import CacheSpace
+from backend.media.cache_space import EXPIRING, CacheSpace
 from backend.media.images import (
     FORMATS,
     PLAIN_SUFFIX,
@@ -34,6 +34,7 @@ from backend.media.task_errors import errors_of_task
 from backend.media.uris import CLOUD_SCHEMES, checked_uri, inline_bytes
 from backend.media.video import Video
 from backend.settings import Settings
+from backend.signed_urls import unsigned
 
 T = TypeVar("T")
 WORKERS = 8
@@ -97,9 +98,20 @@ class MediaCache:
     def _checked(self, uri: object, task_id: int | None, read: Callable[[str, int | None, str], T], noun: str) -> T:
         with errors_of_task(uri, task_id):
             text = checked_uri(uri, noun)
-            key = sha256(f"{self.http.origin}\n{text}".encode()).hexdigest()
-            with self._locks[int(key[:2], 16)]:  # one download per URI, even if several threads ask for it
+            key = self._key(text, task_id)
+            with self._locks[int(key[-2:], 16)]:  # one download per URI, even if several threads ask for it
                 return read(text, task_id, key)
+
+    def _key(self, uri: str, task_id: int | None) -> str:
+        """Return the name of a URI's file in the cache.
+
+        A signed URL counts without its signature, so that the file of a task stays the same when its URL is renewed.
+        Only the signature gives the right to read it, so the file is this task's alone.
+        """
+        named = unsigned(uri)
+        if task_id is None or named == uri:
+            return sha256(f"{self.http.origin}\n{uri}".encode()).hexdigest()
+        return EXPIRING + sha256(f"{self.http.origin}\n{task_id}\n{named}".encode()).hexdigest()
 
     def fetch_many(self, requests: Iterable[tuple[object, int | None]]) -> Iterator[MediaFile | MediaError]:
         """Yield the file, or the error, of each (uri, task id), in order.

@@ -1,5 +1,7 @@
 """Room for the media cache: the files that were used least recently are deleted, but never files that are in use.
 
+Files whose URLs expire cannot be fetched again later, so they are deleted only where no other file is left.
+
 Code that works with cached files holds a mark: a locked file beside the cache. The system unlocks it when the process
 dies. A file is used when its modification time is set anew. Files that were used since the oldest locked mark was made
 stay, so a training that fetches for hours keeps all its images. This works between processes, and between machines
@@ -25,6 +27,7 @@ LEFT = 0.9  # share of the limit that stays when room is made
 STEP = 0.05  # share of the limit that may be added before the folder is measured again
 GRACE_S = 60.0  # files that were used within this time stay, for readers that hold no mark
 STALE_S = 24 * 3600.0  # older half-written files have no writer any more
+EXPIRING = "expiring-"  # how the names of files begin whose URLs expire
 _BATCH = 64  # files deleted at a time, while no file can be touched
 
 
@@ -78,13 +81,16 @@ class CacheSpace:
         self.make_room()
 
     def make_room(self) -> int:
-        """Delete the files used least recently until LEFT of the limit remains; return how many bytes were deleted."""
+        """Delete files until LEFT of the limit remains; return how many bytes were deleted.
+
+        Those used least recently go first, those whose URLs expire last.
+        """
         files = self._files()
         total = sum(file.size for file in files)
         surplus = total - int(LEFT * self._max_bytes)
         if total <= self._max_bytes:
             return 0
-        files.sort(key=lambda file: file.used_ns)
+        files.sort(key=lambda file: (file.path.name.startswith(EXPIRING), file.used_ns))
         deleted = 0
         for begin in range(0, len(files), _BATCH):
             if deleted >= surplus:

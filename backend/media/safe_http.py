@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from backend.media import deadline
 from backend.media.deadline import Clock
 from backend.media.token_places import is_media
 from backend.settings import Settings
+from backend.signed_urls import expiry
 
 CONNECT_S = 5.0
 READ_S = 30.0  # between two chunks of an answer, and until its headers have come
@@ -25,6 +27,7 @@ KEEPALIVE_S = 2.0  # common servers close after 5 s; this is less, so that we ne
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 4  # of one host name, tried in turn
 
+_EXPIRED = frozenset({400, 401, 403})  # what object stores answer to an expired URL
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 UNICAST6 = IPv6Network("2000::/3")  # the only global unicast block
 NAT64 = IPv6Network("64:ff9b::/96")
@@ -146,7 +149,14 @@ class SafeHttp:
     def _check_status(self, status: int, url: httpx.URL, task_id: int | None) -> None:
         if status == 200:
             return
-        if status in (401, 403):
+        end = expiry(str(url))
+        if status in _EXPIRED and end is not None and end < datetime.now(UTC):
+            problem = f"the signed URL expired on {end:%Y-%m-%d at %H:%M} UTC, and the media cache lacks the file"
+            fix = (
+                "write a newly signed URL into the task, or let Label Studio import the tasks from a cloud storage: it "
+                "signs their URLs anew each time"
+            )
+        elif status in (401, 403):
             if self._is_label_studio(url) and not self._takes_token(url, task_id):
                 problem = f"Label Studio answered {status}, and the token is sent to its media alone"
                 fix = "name a file under /data/ or /storage-data/ of Label Studio, or a cloud storage's URI"

@@ -8,9 +8,11 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -267,6 +269,42 @@ def test_the_cache_identifies_a_file_by_its_address_alone(make: Make, studio: Si
     for path in cache.root.iterdir():
         path.unlink()
     assert cache.fetch(url).width == 16
+
+
+def signed(site: Site, signature: str, pixels: npt.NDArray[np.uint8], end: datetime, status: int = 200) -> str:
+    """Let a site serve an image under a signed URL, and return the URL."""
+    query = f"Expires={int(end.timestamp())}&Signature={signature}&AWSAccessKeyId=AK"
+    return site.put(f"/bucket/a.png?{query}", encoded(pixels), status=status)
+
+
+PAST, FUTURE = datetime(2020, 5, 4, 3, 2, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+
+
+def test_a_renewed_url_of_a_task_is_the_same_image(make: Make, other: Site) -> None:
+    cache = make(allowed_hosts="127.0.0.1")
+    first = cache.fetch(signed(other, "first", noise(3, 5), PAST), 7)
+    assert cache.fetch(signed(other, "second", noise(4, 6), FUTURE), 7) == first
+    assert cache.fetch(signed(other, "first", noise(1, 1), PAST, status=403), 7) == first
+    assert len(other.requests) == 1
+
+
+def test_the_path_of_a_signed_url_alone_gives_no_right_to_the_file(make: Make, other: Site) -> None:
+    """Who may write tasks of another project could name the path of this one's image, with any signature."""
+    cache = make(allowed_hosts="127.0.0.1")
+    cache.fetch(signed(other, "right", noise(3, 5), FUTURE), 7)
+    for task_id in (8, None):
+        assert "refuses access" in failure(cache, signed(other, "forged", noise(1, 1), FUTURE, 403), task_id).what
+    unsigned_url = other.put("/bucket/a.png", status=403)
+    assert "refuses access" in failure(cache, unsigned_url, 7).what
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_expired_url_is_named_with_its_end_and_the_cure(make: Make, other: Site, status: int) -> None:
+    error = failure(make(allowed_hosts="127.0.0.1"), signed(other, "old", noise(1, 1), PAST, status), 7)
+    assert error.what == "the signed URL expired on 2020-05-04 at 03:02 UTC, and the media cache lacks the file"
+    assert "cloud storage" in error.fix
+    assert error.where.startswith("task 7: ")
+    assert "Signature" not in str(error)
 
 
 def test_a_damaged_cache_file_is_fetched_again(make: Make, studio: Site) -> None:

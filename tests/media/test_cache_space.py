@@ -52,6 +52,16 @@ def test_files_used_least_recently_are_deleted_first(tmp_path: Path) -> None:
     assert not space.touch(paths[10])
 
 
+def test_files_whose_urls_expire_are_deleted_last(tmp_path: Path) -> None:
+    *_, oldest = fill(tmp_path / "media", range(1, 11))
+    expiring = oldest.rename(oldest.with_name(f"{cache_space.EXPIRING}a.png"))
+    assert CacheSpace(tmp_path / "media", 9 * SIZE).make_room() == 2 * SIZE
+    assert expiring.exists()
+    assert not (tmp_path / "media" / "9.png").exists()
+    assert CacheSpace(tmp_path / "media", SIZE).make_room() == 8 * SIZE
+    assert not expiring.exists()
+
+
 def test_nothing_is_deleted_while_there_is_room(tmp_path: Path) -> None:
     fill(tmp_path / "media", range(1, 11))
     assert CacheSpace(tmp_path / "media", 10 * SIZE).make_room() == 0

@@ -89,9 +89,9 @@ class Tasks:
         for page in self.pages(project_id, UNLABELED, include="id,data"):
             yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
 
-    def completed(self, project_id: int) -> Iterator[Task]:
-        """Yield the tasks that Label Studio no longer hands out, by id. Raises NotFoundError."""
-        for page in self.pages(project_id, COMPLETED, include="id,data"):
+    def completed(self, project_id: int, after: int = 0) -> Iterator[Task]:
+        """Yield the tasks that Label Studio no longer hands out, by id from `after` on. Raises NotFoundError."""
+        for page in self.pages(project_id, COMPLETED, condition("id", "greater", "Number", after), include="id,data"):
             yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
 
     def pages(

@@ -17,7 +17,7 @@ from backend.labelstudio.client.connection import LabelStudioClient, StoredPredi
 from backend.labelstudio.client.http import LabelStudioHTTP
 from backend.labelstudio.client.tabs import QUEUE_TAB
 from backend.loop import project_setup, served_models, serving
-from backend.loop.scoring import holdings
+from backend.loop.scoring import expiring_media, holdings
 from backend.loop.served_models import ServedModel
 from backend.store.store import ProjectRecord
 from backend.types import Json, Task
@@ -326,3 +326,27 @@ def test_a_training_after_the_whole_store_is_lost_has_the_next_number(studio: St
         assert [version.number for version in versions] == [2], studio.context.progress.training(studio.project)
         (hook,) = studio.client.projects.webhooks(studio.project)
     assert hook.headers == {project_setup.WEBHOOK_HEADER: studio.context.store.secret()}
+
+
+# URLs that expire
+
+
+def test_the_image_of_a_task_that_was_imported_with_labels_is_kept_before_its_url_expires(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training needs it later. Its URL is then expired, or renewed; here the image is gone altogether."""
+    monkeypatch.setattr(expiring_media, "AT_ONCE", 1)  # a job for each task
+    rows = []
+    for name in ("first.png", "gone.png", "last.png"):
+        url = f"{studio.images.add(name, 5)}?Expires=4102444800&Signature=first"
+        rows.append({"data": {"image": url}, "annotations": [{"result": []}]})
+    (studio.images.folder / "gone.png").unlink()
+    studio.client.http.send("POST", f"/api/projects/{studio.project}/import", rows)
+    first, gone, last = studio.client.tasks.completed(studio.project)
+    reconcile(studio)
+    for name in ("first.png", "last.png"):
+        (studio.images.folder / name).unlink()
+    for task in (first, last):
+        renewed = task.data["image"].replace("Signature=first", "Signature=second")
+        assert studio.context.media.fetch(renewed, task.id).width == 80
+    assert "not found" in studio.context.progress.failures(studio.project)[gone.id]
