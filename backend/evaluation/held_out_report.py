@@ -14,9 +14,11 @@ from backend.evaluation.judged_images import NOTHING, JudgedImage, PictureAnswer
 from backend.evaluation.matching import Detections
 from backend.evaluation.paired_comparison import TaskSample
 from backend.evaluation.reliability import ReliabilityBin, reliability
+from backend.evaluation.shown_outlines import FEWEST_POINTS, coarser
 
 MOST_MISTAKES = 24  # worst false positives and misses together
-MOST_PICTURES = 500  # pictures whose boxes are stored; of more only the counts are
+MOST_PICTURES = 500  # pictures whose objects are stored; of more only the counts are
+MOST_OUTLINE_POINTS = 200_000  # of all stored objects together, while each keeps a recognisable outline
 Interval = tuple[float, float]
 
 
@@ -146,14 +148,26 @@ def report_held_out(
         mistakes=worst_mistakes(pictures),
     )
     sample = TaskSample(measured.tasks, tuple(classes), measured.sample)
-    return report, HeldOutAnswers(tuple(_without_outlines(pictures)), sample)
+    return report, HeldOutAnswers(tuple(stored_pictures(pictures)), sample)
 
 
-def _without_outlines(pictures: Sequence[PictureAnswers]) -> Iterable[PictureAnswers]:
-    """Yield the pictures without the outlines of objects; those after the first MOST_PICTURES also without boxes."""
-    for place, picture in enumerate(pictures):
-        answers = picture.answers if place < MOST_PICTURES else ()
-        yield replace(picture, answers=tuple(replace(answer, outline=(), label_outline=()) for answer in answers))
+def stored_pictures(
+    pictures: Sequence[PictureAnswers], most_points: int = MOST_OUTLINE_POINTS
+) -> Iterable[PictureAnswers]:
+    """Yield the pictures, those after the first MOST_PICTURES without objects.
+
+    The more objects there are, the coarser their outlines become, so that all have about `most_points` points.
+    """
+    shown = pictures[:MOST_PICTURES]
+    outlined = sum(bool(answer.outline) + bool(answer.label_outline) for picture in shown for answer in picture.answers)
+    most = max(most_points // max(outlined, 1), FEWEST_POINTS)
+    for picture in shown:
+        answers = (
+            replace(answer, outline=coarser(answer.outline, most), label_outline=coarser(answer.label_outline, most))
+            for answer in picture.answers
+        )
+        yield replace(picture, answers=tuple(answers))
+    yield from (replace(picture, answers=()) for picture in pictures[MOST_PICTURES:])
 
 
 def confusion(pictures: Iterable[PictureAnswers], classes: int) -> tuple[tuple[int, ...], ...]:

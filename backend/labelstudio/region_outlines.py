@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.errors import RegionError
-from backend.geometry import brush_rle, masks, png_masks
+from backend.geometry import brush_rle, drawn_rings, masks, png_masks
+from backend.labelstudio import tags
 from backend.labelstudio.regions import Item, id_of
 from backend.labelstudio.tags import bitmasklabels, vectorlabels
+from backend.types import ControlTag
 
 Ring = npt.NDArray[np.float64]  # (k, 2) points of a closed line, x and y in percent of the picture
 
@@ -83,6 +85,22 @@ def outline(
     return RegionOutline(tuple(ring[::step] for ring in arrays), label, score, painted)
 
 
+def object_outline(
+    tag: ControlTag, box: npt.ArrayLike, rings: Sequence[npt.ArrayLike], label: str, score: float | None
+) -> RegionOutline:
+    """Return an object of a report in the shape that its tag has in Label Studio; all is in percent of the picture.
+
+    `box` (4, 2) are the corners around the object. `rings` are its mask, the corners of its rotated box or its points;
+    without them, the box is drawn.
+    """
+    kind, drawn = tags.get(tag.kind), list(rings or (box,))
+    if kind.elliptic:
+        drawn = [drawn_rings.inscribed_ellipse(corners) for corners in drawn]
+    elif tag.parent and rings:
+        drawn.append(box)  # the points of a skeleton lie under a region of its own
+    return outline(drawn, label, score, painted=bool(rings) and kind.masks)
+
+
 class _Budget:
     """Decodes the masks of one picture, up to MOST_PIXELS and MOST_RLE."""
 
@@ -111,14 +129,13 @@ def _ring(value: Mapping[str, Any], aspect: float) -> Ring:
         return np.array([(float(x), float(y)) for x, y in value["points"]])
     x, y, turn = float(value["x"]), float(value["y"]), math.radians(float(value.get("rotation", 0)))
     if "radiusX" in value:
-        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
-        radii = float(value["radiusX"]), float(value["radiusY"])
-        return _turned(x, y, np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii, turn, aspect)
+        across, down = float(value["radiusX"]), float(value["radiusY"])
+        corners = np.array([(-across, -down), (across, -down), (across, down), (-across, down)])
+        return drawn_rings.inscribed_ellipse(_turned(x, y, corners, turn, aspect))
     if "height" in value:
         width, height = float(value["width"]), float(value["height"])
         return _turned(x, y, np.array([(0, 0), (width, 0), (width, height), (0, height)]), turn, aspect)
-    half = max(float(value.get("width", 1.0)), 1.0)  # a key point
-    return np.array([(x - half, y), (x, y - half), (x + half, y), (x, y + half)])
+    return drawn_rings.diamond(x, y, max(float(value.get("width", 1.0)), 1.0))  # a key point
 
 
 def _turned(x: float, y: float, offsets: Ring, turn: float, aspect: float) -> Ring:

@@ -112,6 +112,17 @@ def test_of_very_many_pictures_the_last_have_counts_alone() -> None:
     assert all(picture.hits + picture.extra == 1 for picture in answers.pictures)
 
 
+def test_the_more_objects_the_coarser_their_stored_outlines() -> None:
+    around = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    ring = tuple((float(x), float(y)) for x, y in 50 + 40 * np.stack([np.cos(around), np.sin(around)], axis=1).round(3))
+    tip = ring[:4]  # of a key point
+    picture = PictureAnswers(7, 0, 1, 0, 0, (ShownAnswer(0, 0, 0.9, BOX, BOX, (ring, tip), (ring,)),))
+    for count, most in ((1, 84), (200, 84), (MOST_PICTURES, 31)):
+        stored = tuple(held_out_report.stored_pictures([picture] * count, most_points=40 * 2 * MOST_PICTURES))
+        assert sum(map(len, stored[-1].answers[0].outline)) == most
+        assert stored[-1].answers[0].outline[1] == tip
+
+
 def test_detections_of_nothing_and_missed_labels_have_a_row_and_a_column() -> None:
     picture = PictureAnswers(7, 0, 0, 1, 1, (answer(0, NOTHING, 0.9), answer(NOTHING, 1)))
     assert confusion([picture], 2) == ((0, 0, 0), (0, 0, 1), (1, 0, 0))

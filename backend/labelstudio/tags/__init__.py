@@ -41,6 +41,7 @@ class Tag:
     unanswered: str = ""  # why no model answers it, if its regions only teach other tags
     instead: str = ""  # what to write in its place, or beside it
     masks: bool = False  # its regions are masks of pixels, not shapes in percent of the image
+    elliptic: bool = False  # its regions are the ellipses in the boxes of its models
     tree: bool = False  # label tags are nested, and a label is the path to one of them
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute (lower case) -> allowed values
     needs: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # attribute -> value it must have, and why

@@ -110,5 +110,6 @@ TAG = Tag(
     read=read,
     task=rectanglelabels.task_of,
     lend=lend,
+    elliptic=True,
     attributes=rectanglelabels.TAG.attributes,
 )

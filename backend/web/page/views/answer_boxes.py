@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from backend.evaluation.judged_images import NOTHING, PercentBox, ShownAnswer
 from backend.evaluation.shown_outlines import ShownOutline
-from backend.labelstudio import tags
-from backend.labelstudio.region_outlines import RegionOutline, outline
+from backend.labelstudio import region_outlines
+from backend.labelstudio.region_outlines import RegionOutline
 from backend.types import ControlTag
 from backend.web.page.overlays import UNKNOWN_COLOUR, Overlay, Shape, corners, shape
 
@@ -60,7 +60,6 @@ def answer_overlay(
 def _outlined(
     percent: PercentBox, rings: ShownOutline, label: str, score: float | None, tag: ControlTag
 ) -> RegionOutline:
-    """Return an object by its outline, or by its box where the report has no outline."""
     left, top, width, height = percent
     box = corners(left, top, left + width, top + height)
-    return outline(rings or (box,), label, score, painted=bool(rings) and tags.get(tag.kind).masks)
+    return region_outlines.object_outline(tag, box, rings, label, score)
