@@ -304,3 +304,4 @@ class AnnotatedTask:
     result: tuple[Mapping[str, Any], ...]
     ground_truth: bool = False
     others: tuple[tuple[Mapping[str, Any], ...], ...] = ()  # results of other people, the oldest first
+    other_stamps: Mapping[int, str] = field(default_factory=dict)  # annotation id -> updated_at of `others`

@@ -89,6 +89,8 @@ def status(project: Status) -> Group:
     if counts:
         table.add_row("labeled", f"{counts.labeled} of {counts.tasks} tasks")
         table.add_row("new labels", f"{counts.new} of {project.retrain_every} until the next training")
+        if counts.waiting:
+            table.add_row("undecided", f"{counts.waiting} tasks wait for a ground truth")
     table.add_row("strategy", project.strategy)
     if project.pause:
         table.add_row("paused", f"by {project.pause.who} since {project.pause.since:%Y-%m-%d %H:%M} UTC")

@@ -22,6 +22,7 @@ from backend.errors import RegionError
 from backend.geometry import brush_rle
 from backend.geometry.coordinates import iou, label_arrays
 from backend.labelstudio import regions, tags
+from backend.labelstudio.client.annotations import LabelStamp
 from backend.labelstudio.tags import keypointlabels
 from backend.types import AnnotatedTask, BoolArray, ControlTag, FloatArray
 
@@ -56,6 +57,24 @@ class DrawnObject:
         values = [value if isinstance(value := item.get("value"), Mapping) else {} for item in self.region]
         changed = [{**value, **shape} if shape.keys() <= value.keys() else value for value in values]
         return tuple({**item, "value": value} for item, value in zip(self.region, changed, strict=True))
+
+
+def is_undecided(rule: str, label: AnnotatedTask | LabelStamp) -> bool:
+    """Return whether a task waits for a ground truth, as the `rule` in CONSENSUS wants it; a training leaves it out."""
+    return rule == "ground_truth" and bool(label.other_stamps)
+
+
+def stamps(rule: str, label: AnnotatedTask | LabelStamp) -> dict[int, str]:
+    """Return annotation id -> updated_at of what a training reads of a task, by the `rule` in CONSENSUS.
+
+    >>> both = LabelStamp(2, "Tuesday", {1: "Monday"})
+    >>> stamps("newest", both), stamps("vote", both), stamps("ground_truth", both)
+    ({2: 'Tuesday'}, {2: 'Tuesday', 1: 'Monday'}, {})
+    """
+    if is_undecided(rule, label):
+        return {}
+    own = {label.annotation_id: label.updated_at}
+    return {**own, **label.other_stamps} if rule == "vote" else own
 
 
 def voted(control_tags: Sequence[ControlTag], task: AnnotatedTask) -> AnnotatedTask:

@@ -17,7 +17,7 @@ from backend.loop.context import Context
 from backend.loop.insight import pool_drawing
 from backend.loop.review import label_marks, label_review, round_value
 from backend.loop.scoring import old_versions, push, stored_answers
-from backend.loop.training import snapshot
+from backend.loop.training import label_counts
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import TrainingProgress
 
@@ -136,7 +136,7 @@ def is_awaited(context: Context, project_id: int) -> bool:
 
 def _has_enough(context: Context, project_id: int) -> bool:
     """Count the labels, and return whether a training should start by their number; never while the loop is paused."""
-    counts = snapshot.count(context, project_id)
+    counts = label_counts.count(context, project_id)
     record = context.store.project(project_id)
     if context.store.steering.pause(project_id) is not None:
         return False
@@ -161,15 +161,19 @@ def require_labels(context: Context, project_id: int) -> None:
             fix="remove it from the control tags that should learn",
         )
     try:
-        labeled = len(context.label_studio.annotations.stamps(project_id))
+        labels = label_counts.current(context, project_id)
     except LabelStudioError as error:
         log.info("project %d: the labels are not counted before the training: %s", project_id, error)
         return
-    if labeled < MIN_LABELED:
+    decided = labels.tasks - labels.waiting
+    if decided < MIN_LABELED:
+        fix = "label and submit some tasks first; skipped tasks and drafts do not count"
+        if labels.waiting:
+            fix += f"; {labels.waiting} tasks wait for a ground truth: mark an annotation of each with the star"
         raise TrainingError(
-            f"nothing to learn yet: {labeled} tasks are labeled, and a training needs {MIN_LABELED}",
+            f"nothing to learn yet: {decided} tasks are labeled, and a training needs {MIN_LABELED}",
             where=where,
-            fix="label and submit some tasks first; skipped tasks and drafts do not count",
+            fix=fix,
         )
 
 
@@ -187,9 +191,9 @@ def give_up_training(context: Context, project_id: int, error: TrainingError) ->
 
 
 def labels_fingerprint(context: Context, project_id: int) -> str:
-    """Return a hash that changes with the labels and with the label config."""
-    stamps, record = context.label_studio.annotations.stamps(project_id), context.store.project(project_id)
-    text = json.dumps([sorted(stamps.items()), record.label_config if record else ""])
+    """Return a hash that changes with the labels that a training reads, and with the label config."""
+    read, record = label_counts.current(context, project_id).read, context.store.project(project_id)
+    text = json.dumps([sorted(read.items()), record.label_config if record else ""])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

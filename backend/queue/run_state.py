@@ -78,7 +78,13 @@ class LabelCounts:
 
     tasks: int
     labeled: int
-    new: int  # new, changed or deleted since the last training's snapshot
+    new: int  # new, changed or deleted since the last training's snapshot, among those that a training reads
+    waiting: int = 0  # labeled tasks that wait for a ground truth
+
+    @property
+    def decided(self) -> int:
+        """The number of labeled tasks that a training reads."""
+        return self.labeled - self.waiting
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class _Endpoints:
             self._queue.once("reconcile")  # after a lost store it sets up the projects that use this backend
         require_project(self._context, project_id)
         counts = self._context.progress.counts(project_id)
-        if counts is None or counts.labeled < MIN_LABELED:
+        if counts is None or counts.decided < MIN_LABELED:
             self._require_labels(project_id)
         enqueue_training(self._context, self._queue, project_id, forced=True)
 

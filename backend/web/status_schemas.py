@@ -16,11 +16,12 @@ from backend.sampling.bandit import Reward
 
 
 class CountsOut(BaseModel):
-    """How many tasks a project has, and how many are labeled."""
+    """How many tasks a project has, how many are labeled, and how many of these wait for a ground truth."""
 
     tasks: int
     labeled: int
     new: int
+    waiting: int
 
 
 class TrainingOut(BaseModel):

@@ -307,13 +307,13 @@ def test_the_status_of_a_project(client: httpx.Client, context: Context, tiny_we
     client.post("/setup", json=SETUP)
     publish(context.store, 7, tiny_weights)
     publish(context.store, 7, tiny_weights, promoted=False)
-    context.progress.set_counts(7, LabelCounts(100, 30, 10))
+    context.progress.set_counts(7, LabelCounts(100, 30, 10, 4))
     run = context.progress.start_scoring(7, 1, 2, 70)
     context.progress.shard_done(7, run, 0, 50)
     status = client.get("/api/projects/7").json()
     assert status["project"] == 7
     assert status["version"] == "yolo11n-v0"  # version 1 serves once its scores are in Label Studio
-    assert status["counts"] == {"tasks": 100, "labeled": 30, "new": 10}
+    assert status["counts"] == {"tasks": 100, "labeled": 30, "new": 10, "waiting": 4}
     assert status["retrain_every"] == 20
     assert {"state", "stage", "progress", "eta_s", "error"} <= set(status["training"])
     assert status["scoring"] == {"done": 50, "total": 70}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -78,10 +78,12 @@ class SubmittedAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class LabelStamp:
-    """Which annotation of a task counts, and when it was last changed."""
+    """Which annotation of a task counts, when it was last changed, and what other people submitted."""
 
     annotation_id: int
     updated_at: str
+    other_stamps: Mapping[int, str] = field(default_factory=dict)  # as in `AnnotatedTask`
+    submitted: frozenset[int] = frozenset()  # ids of all annotations of the task, also of those that do not count
 
 
 class Annotations:
@@ -100,13 +102,15 @@ class Annotations:
         """
         for task in self._labels_of(project_id, ids, "data,annotations.completed_by,annotations.result"):
             if chosen := pick(task.annotations):
+                others = of_others(chosen, task.annotations)
                 yield AnnotatedTask(
                     task=Task(task.id, task.data or {}),
                     annotation_id=chosen.id,
                     updated_at=chosen.updated_at,
                     result=tuple(chosen.result or ()),
                     ground_truth=chosen.ground_truth,
-                    others=tuple(tuple(label.result or ()) for label in of_others(chosen, task.annotations)),
+                    others=tuple(tuple(label.result or ()) for label in others),
+                    other_stamps={label.id: label.updated_at for label in others},
                 )
 
     def stamps(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, str]:
@@ -119,8 +123,8 @@ class Annotations:
 
     def stamps_by_task(self, project_id: int, ids: Sequence[int] | None = None) -> dict[int, LabelStamp]:
         """Return what `stamps` returns, by task id."""
-        counted = ((task.id, pick(task.annotations)) for task in self._labels_of(project_id, ids))
-        return {task_id: LabelStamp(label.id, label.updated_at) for task_id, label in counted if label}
+        tasks = self._labels_of(project_id, ids, "annotations.completed_by")
+        return {task.id: _stamp(chosen, task.annotations) for task in tasks if (chosen := pick(task.annotations))}
 
     def submitted(self, project_id: int, ids: Sequence[int]) -> Iterator[SubmittedAnnotation]:
         """Yield all submitted annotations of these tasks, of all annotators, with how long they took."""
@@ -223,6 +227,12 @@ def of_others(chosen: _Annotation, annotations: Iterable[_Annotation]) -> list[_
             newest.pop(label.completed_by, None)
             newest[label.completed_by] = label
     return list(newest.values())
+
+
+def _stamp(chosen: _Annotation, annotations: Sequence[_Annotation]) -> LabelStamp:
+    other_stamps = {label.id: label.updated_at for label in of_others(chosen, annotations)}
+    submitted = frozenset(label.id for label in annotations if not label.was_cancelled)
+    return LabelStamp(chosen.id, chosen.updated_at, other_stamps, submitted)
 
 
 def _submitted(task_id: int, label: _Submitted) -> SubmittedAnnotation:

@@ -95,7 +95,8 @@ def _activity(status: Status) -> str:
         return f"The loop is paused by {status.pause.who}: {_count(counts.new, 'new label')}, and no training starts"
     if counts.new >= status.retrain_every:
         return f"{_count(counts.new, 'new label')}: the training of version {newest + 1} is due"
-    return f"{counts.new} of {_count(status.retrain_every, 'new label')} until version {newest + 1}"
+    undecided = f"; {_count(counts.waiting, 'undecided task')}" if counts.waiting else ""
+    return f"{counts.new} of {_count(status.retrain_every, 'new label')} until version {newest + 1}{undecided}"
 
 
 def _alerts(status: Status, free_gb: float | None) -> Iterator[Alert]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import MediaError, TrainingError
-from backend.labelstudio import tags, visibility
+from backend.labelstudio import consensus, tags, visibility
 from backend.loop.context import Context
 from backend.loop.training import page_images, video_images
 from backend.loop.training.video_images import TaskImages
@@ -44,7 +44,7 @@ def labeled_images(
     chosen at random. Raises TrainingError if no task could be read.
     """
     settings = context.project_settings(context.store.project(project_id))
-    undecided = _undecided(annotated) if settings.consensus == "ground_truth" else {}
+    undecided = _undecided(settings.consensus, annotated)
     by_tag = [_read(context, project_id, tag, annotated, chance, undecided) for tag in control_tags]
     reasons: dict[int, list[str]] = {}
     for read in by_tag:
@@ -93,13 +93,13 @@ def _read(
     return read
 
 
-def _undecided(annotated: Sequence[AnnotatedTask]) -> dict[int, str]:
+def _undecided(rule: str, annotated: Sequence[AnnotatedTask]) -> dict[int, str]:
     """Return why tasks that several people annotated wait for a ground truth, by task id."""
     return {
         task.task.id: f"{1 + len(task.others)} people annotated it, and no annotation is the ground truth "
         "(CONSENSUS=ground_truth): mark one with the star in Label Studio"
         for task in annotated
-        if task.others
+        if consensus.is_undecided(rule, task)
     }
 
 

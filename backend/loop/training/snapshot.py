@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import TrainingError
-from backend.labelstudio import label_config, task_labels
+from backend.labelstudio import consensus, label_config, task_labels
 from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
 from backend.loop.training import label_reading
 from backend.loop.training.label_reading import ReadLabels
 from backend.model_versions import TrainingSnapshot
-from backend.queue.run_state import LabelCounts
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, ControlTag
@@ -72,26 +72,6 @@ def last_snapshot(context: Context, project_id: int) -> TrainingSnapshot | None:
     """Return the snapshot of the newest version, promoted or not; None if there is no version."""
     versions = context.store.versions(project_id)
     return max(versions, key=lambda version: version.number).snapshot if versions else None
-
-
-def count_changes(before: Mapping[int, str], now: Mapping[int, str]) -> int:
-    """Return how many annotations are new, changed or deleted.
-
-    >>> count_changes({1: "a", 2: "a", 3: "a"}, {1: "a", 2: "b", 4: "a"})
-    3
-    """
-    changed = sum(before.get(annotation) != stamp for annotation, stamp in now.items())
-    return changed + len(before.keys() - now.keys())
-
-
-def count(context: Context, project_id: int) -> LabelCounts:
-    """Count the project's labels in Label Studio, and store the counts for the status page."""
-    snapshot = last_snapshot(context, project_id)
-    now = context.label_studio.annotations.stamps(project_id)
-    tasks = context.label_studio.projects.get(project_id).task_count
-    counts = LabelCounts(tasks, len(now), count_changes(snapshot.annotations if snapshot else {}, now))
-    context.progress.set_counts(project_id, counts)
-    return counts
 
 
 def take(context: Context, project_id: int, on_images: Callable[[], None]) -> TrainingLabels:
@@ -160,10 +140,11 @@ def _plan(
     unlabeled = writer.unseen_classes(read.images, tag.labels)
     if unlabeled:
         log.warning("project %d: no box yet of %s; the version will not predict them", project_id, ", ".join(unlabeled))
+    stamps = (consensus.stamps(settings.consensus, task) for task in annotated)
     snapshot = TrainingSnapshot(
         project_id=project_id,
         label_config_hash=label_config.config_hash(record.label_config),
-        annotations={task.annotation_id: task.updated_at for task in annotated},
+        annotations=dict(chain.from_iterable(stamp.items() for stamp in stamps)),
         train_tasks=_tasks(split.train),
         val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),

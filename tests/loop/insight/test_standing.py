@@ -25,6 +25,8 @@ def status(context: Context) -> Status:
 def test_the_sentence_says_what_the_loop_waits_for(status: Status) -> None:
     counted = replace(status, counts=LabelCounts(tasks=100, labeled=12, new=12), failures=dict.fromkeys(range(31), "x"))
     assert standing(counted).sentence == "12 of 20 new labels until version 1; 31 tasks could not be used."
+    undecided = replace(status, counts=LabelCounts(tasks=100, labeled=12, new=9, waiting=3))
+    assert standing(undecided).sentence == "9 of 20 new labels until version 1; 3 undecided tasks."
     due = replace(status, counts=LabelCounts(tasks=100, labeled=30, new=30))
     assert standing(due).sentence == "30 new labels: the training of version 1 is due."
     running = replace(status, training=TrainingProgress("running", "train"))

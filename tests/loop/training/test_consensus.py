@@ -7,16 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
+from backend.errors import TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop import demands
 from backend.loop.context import Context
-from backend.loop.training import label_reading
+from backend.loop.training import label_counts, label_reading, snapshot
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Json
 from tests.support import CONFIG, ImageSite, open_context, sign_up
 
 pytestmark = pytest.mark.label_studio
+
+
+RULES = ("newest", "vote", "ground_truth")
 
 
 def box(x: float) -> Json:
@@ -41,10 +46,22 @@ def desk(settings: Settings, label_studio: LabelStudioProcess, images: ImageSite
         yield context, project
 
 
-def learned(context: Context, project: int, consensus: str) -> list[list[float]]:
-    """Return the left edges of the boxes of each image that a training would learn, in percent."""
+def choose(context: Context, project: int, consensus: str) -> None:
     extra = f'{{"CONSENSUS": "{consensus}"}}'
     context.store.save_project(ProjectRecord(project, CONFIG, extra, "", "", ""))
+
+
+def counted(context: Context, project: int, consensus: str) -> tuple[int, int]:
+    """Return how many labels count as new without any training, and how many tasks wait for a ground truth."""
+    choose(context, project, consensus)
+    counts = label_counts.count(context, project)
+    assert (counts.tasks, counts.labeled) == (1, 1)
+    return counts.new, counts.waiting
+
+
+def learned(context: Context, project: int, consensus: str) -> list[list[float]]:
+    """Return the left edges of the boxes of each image that a training would learn, in percent."""
+    choose(context, project, consensus)
     tags = label_config.parse(CONFIG)
     (read,) = label_reading.labeled_images(context, project, tags, tuple(context.annotated_tasks(project)), frozenset())
     return [[round(100 * (box.xywh[0] - box.xywh[2] / 2), 6) for box in image.boxes] for image in read.images]
@@ -56,10 +73,32 @@ def test_the_setting_decides_what_two_peoples_labels_teach(desk: tuple[Context, 
     assert learned(context, project, "vote") == [[12]]
     with pytest.raises(Exception, match="no labeled task could be read"):
         learned(context, project, "ground_truth")
+    assert {rule: counted(context, project, rule) for rule in RULES} == {
+        "newest": (1, 0),
+        "vote": (2, 0),
+        "ground_truth": (0, 1),  # a training would learn nothing from it
+    }
+    with pytest.raises(TrainingError, match=r"0 tasks are labeled[^?]*1 tasks wait for a ground truth"):
+        demands.require_labels(context, project)
     (reason,) = context.progress.failures(project).values()
     assert reason.startswith("left out of training: 2 people annotated it, and no annotation is the ground truth")
     (task,) = context.annotated_tasks(project)
     context.label_studio.annotations.update(task.annotation_id, ground_truth=True)
-    for consensus in ("newest", "vote", "ground_truth"):
-        assert learned(context, project, consensus) == [[14, 55]]
+    for rule in RULES:
+        assert learned(context, project, rule) == [[14, 55]]
+        assert counted(context, project, rule) == (1, 0)
     assert context.progress.failures(project) == {}
+
+
+def test_a_training_leaves_no_label_to_count(desk: tuple[Context, int], images: ImageSite) -> None:
+    """Its snapshot names exactly the annotations that the count takes for read."""
+    context, project = desk
+    names = [images.add(f"{seed}.png", seed) for seed in (1, 2)]
+    context.label_studio.http.send("POST", f"/api/projects/{project}/import", [{"image": name} for name in names])
+    for task in context.label_studio.tasks.unlabeled(project):
+        context.label_studio.annotations.create(task.id, [box(20)])
+    for rule, count in (("newest", 3), ("vote", 4), ("ground_truth", 2)):
+        choose(context, project, rule)
+        taken = snapshot.take(context, project, lambda: None).snapshot.annotations
+        assert taken == label_counts.current(context, project).read
+        assert len(taken) == count

@@ -16,7 +16,7 @@ from backend.labelstudio import label_config
 from backend.loop import cycle, demands, serving
 from backend.loop.context import Context
 from backend.loop.scoring import scoring
-from backend.loop.training import retraining, snapshot
+from backend.loop.training import label_counts, retraining
 from backend.loop.training.snapshot import TagPlan, TrainingLabels
 from backend.loop.training.tag_training import Candidate
 from backend.model_versions import Metrics, ModelVersion, TagModel, TrainingSnapshot
@@ -275,7 +275,7 @@ def test_a_tag_whose_labels_did_not_change_keeps_its_model(studio: Studio) -> No
     carried, before = second.models[0], first.models[0]
     assert (carried.metrics, carried.learned, carried.lesson) == (before.metrics, before.learned, before.lesson)
     assert context.store.weights(second, "label").read_bytes() == context.store.weights(first, "label").read_bytes()
-    assert snapshot.count(context, project).new == 0
+    assert label_counts.count(context, project).new == 0
 
     third = retraining.retrain(context, project)  # no label has changed, so all tags are trained
     assert [tag_model.carried for tag_model in third.models] == [False, False]

@@ -21,14 +21,6 @@ from backend.web import status_schemas
 from tests.support import CONFIG, ImageSite
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "changes"),
-    [({}, {}, 0), ({}, {1: "a"}, 1), ({1: "a"}, {1: "a"}, 0), ({1: "a"}, {1: "b"}, 1), ({1: "a", 2: "a"}, {2: "a"}, 1)],
-)
-def test_new_changed_and_deleted_annotations_count(before: dict[int, str], now: dict[int, str], changes: int) -> None:
-    assert snapshot.count_changes(before, now) == changes
-
-
 def test_tasks_labeled_before_any_ranking_were_chosen_at_random(context: Context) -> None:
     assert snapshot.chance_tasks(context, 1, (labeled(4), labeled(7))) == {4, 7}
 
