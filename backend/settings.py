@@ -83,6 +83,11 @@ class Settings(BaseModel):
         description="which labels count where several people annotated a task: newest: the ground truth, else the "
         "newest annotation; vote: the ground truth, else what most people agree on; ground_truth: that alone",
     )
+    offer_again_below: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="tasks on which annotators agree less than this (F1, with boxes of the same label and IoU >= 0.5) "
+        "are offered to one more person; 0: none",
+    )
     strategy: str = Field("information_density_unique", description="acquisition function that orders the queue")
     first_batch: Literal["random", "typiclust", "probcover"] = Field(
         "random",

@@ -10,7 +10,7 @@
     review_labels   mark the labels that look wrong                         review/
     delete_old      delete predictions of earlier versions                  scoring/old_versions
     map_pool        maps of the pool for people                              insight/pool_drawing
-    measure_effort  how long annotations took, and what they corrected      insight/effort
+    measure_effort  how annotations came about; disputed tasks again        insight/effort, review/disputes
 
 Each step is a separate job. It gets ids, finds out what there is to do, may run twice, and enqueues the next step.
 Label Studio holds the labels, the store versions and pools. So `reconcile` finds a lost step. A picture: docs/loop.md.
@@ -26,7 +26,7 @@ from backend.evaluation.label_quality import by_task
 from backend.loop import absent, demands, pauses, project_setup, served_models, studio_state
 from backend.loop.context import Context
 from backend.loop.insight import effort, pool_drawing
-from backend.loop.review import label_marks, label_review, round_value
+from backend.loop.review import disputes, label_marks, label_review, round_value
 from backend.loop.scoring import expiring_media, late_tasks, old_versions, pool_ranking, push, rescoring, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
 from backend.loop.training import retraining, scratch
@@ -246,10 +246,12 @@ class Cycle:
 
     @absent.tolerant
     def measure_effort(self, project_id: int) -> None:
-        """Measure how new and changed annotations came about, while their pre-annotations still exist."""
+        """Measure how new and changed annotations came about, and offer tasks again on which people disagree."""
         self._begin("measure_effort", project_id)
         if effort.measure(self.context, project_id):
             self.jobs.once("measure_effort", project_id)
+        else:
+            disputes.offer_again(self.context, project_id)
 
     # What keeps the loop running
 

@@ -29,6 +29,7 @@ class ProjectInfo:
     sampling: str
     show_collab_predictions: bool
     task_count: int
+    maximum_annotations: int = 1  # of each task, by different people
     counts: str = ""  # a hash of its settings and of all its counters in Label Studio; "": not requested
 
 
@@ -72,6 +73,7 @@ class _Project(Answer):
     sampling: str | None
     show_collab_predictions: bool
     task_number: int | None
+    maximum_annotations: int | None = None
 
 
 class _Count(Answer):
@@ -89,7 +91,6 @@ class Created(Answer):
 
 
 class _CountedProject(_Project):
-    maximum_annotations: int | None = None
     skip_queue: str | None = None
     finished_task_number: int | None = None
     num_tasks_with_annotations: int | None = None
@@ -298,6 +299,7 @@ def _project(project: _Project) -> ProjectInfo:
         sampling=project.sampling or "",
         show_collab_predictions=project.show_collab_predictions,
         task_count=project.task_number or 0,
+        maximum_annotations=project.maximum_annotations or 1,
     )
 
 

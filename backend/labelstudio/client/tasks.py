@@ -29,6 +29,14 @@ class _Task(Answer):
     data: dict[str, Any]
 
 
+class CompletedTask(Answer):
+    """A task that Label Studio no longer hands out."""
+
+    id: int
+    overlap: int  # annotations that complete it
+    total_annotations: int  # without skips
+
+
 class Page(Answer):
     """One page of tasks, as Label Studio's JSON."""
 
@@ -93,6 +101,19 @@ class Tasks:
         """Yield the tasks that Label Studio no longer hands out, by id from `after` on. Raises NotFoundError."""
         for page in self.pages(project_id, COMPLETED, condition("id", "greater", "Number", after), include="id,data"):
             yield from (Task(task.id, task.data) for task in parse_list(_Task, page))
+
+    def completed_overlaps(self, project_id: int, ids: Sequence[int]) -> Iterator[CompletedTask]:
+        """Yield which of these tasks Label Studio no longer hands out, with their overlap. Raises NotFoundError."""
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            selected: Json = {"all": False, "included": list(ids[start : start + IDS_PER_QUERY])}
+            for page in self.pages(project_id, COMPLETED, include="id,overlap,total_annotations", selected=selected):
+                yield from parse_list(CompletedTask, page)
+
+    def reopen(self, task: CompletedTask) -> None:
+        """Let Label Studio hand out a task until one more person has annotated it. Raises NotFoundError."""
+        body = {"overlap": task.total_annotations + 1, "is_labeled": False}
+        missing = f"no task {task.id} in Label Studio"
+        self._http.send("PATCH", f"/api/tasks/{task.id}/", body, missing=missing)
 
     def pages(
         self, project_id: int, *conditions: Json, size: int = PAGE, selected: Json | None = None, **params: Any

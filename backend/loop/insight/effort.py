@@ -97,8 +97,9 @@ def measure(context: Context, project_id: int) -> bool:
     It reads only these annotations and the predictions of their tasks. Raises NotFoundError for an unknown project.
     """
     log = context.store.state.effort(project_id)
-    now = {task: _text(stamp) for task, stamp in context.label_studio.annotations.stamps_by_task(project_id).items()}
-    changed = [task for task, text in now.items() if log.stamps.get(task) != text]
+    labels_now = context.label_studio.annotations.stamps_by_task(project_id)
+    now = {task: _text(stamp) for task, stamp in labels_now.items()}
+    changed = {task for task, text in now.items() if log.stamps.get(task) != text} | _lost_one(log, labels_now)
     deleted = log.stamps.keys() - now.keys()
     if not changed and not deleted:
         return False
@@ -117,6 +118,12 @@ def measure(context: Context, project_id: int) -> bool:
     fresh = EffortLog(stamps, tuple(by_id), (*agreed, *agreements))
     context.store.state.save_effort(project_id, fresh)
     return len(part) < len(changed)
+
+
+def _lost_one(log: EffortLog, labels: Mapping[int, LabelStamp]) -> set[int]:
+    """Return the labeled tasks of which somebody deleted or skipped a measured annotation, whether it counts or not."""
+    measured = ((effort.task_id, effort.annotation_id) for effort in log.efforts)
+    return {task for task, annotation in measured if task in labels and annotation not in labels[task].submitted}
 
 
 def _text(stamp: LabelStamp) -> str:
