@@ -80,9 +80,9 @@ class Pages:
 
         return self._live.stream(request, "home", read)
 
-    def first_view(self, project_id: Id) -> RedirectResponse:
+    def first_view(self, request: Request, project_id: Id) -> RedirectResponse:
         """Lead to the first view of a project."""
-        return RedirectResponse(f"/projects/{project_id}/{VIEWS[0].name}", status_code=307)
+        return RedirectResponse(_address(request, project_id, VIEWS[0].name), status_code=307)
 
     def view(self, request: Request, project_id: Id, name: str) -> HTMLResponse:
         """Return a view of a project."""
@@ -115,7 +115,7 @@ class Pages:
         """Do what a button asks for, and lead back to its view, which shows the outcome in a sentence."""
         form = await forms.read(request, self._context.store.secret())
         sentence = await run_in_threadpool(self._act, request, project_id, name, action, form)
-        response = RedirectResponse(_back(request, project_id, name), status_code=303)
+        response = RedirectResponse(_address(request, project_id, name), status_code=303)
         response.set_cookie(rendering.NOTICE, sentence.encode()[:1500].hex(), httponly=True, samesite="strict")
         return response
 
@@ -169,11 +169,11 @@ def _view(name: str) -> View:
 
 def _frame(visit: Visit, view: View) -> dict[str, object]:
     """Return what the frame around a view shows."""
-    urls = {"queue_url": visit.queue_url, "task_url": visit.task_url}
+    urls = {"queue_url": visit.queue_url, "task_url": visit.task_url, "tag_query": visit.tag_query}
     return {"project": visit.project_id, "view": view, "views": VIEWS, "tags": visit.tags, "tag": visit.tag, **urls}
 
 
-def _back(request: Request, project_id: int, name: str) -> str:
-    """Return the address of the view from which a form was posted, with its query."""
+def _address(request: Request, project_id: int, name: str) -> str:
+    """Return the address of a view, with the query of this request."""
     query = request.url.query
     return f"/projects/{project_id}/{name}" + (f"?{query}" if query else "")

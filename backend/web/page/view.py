@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from backend.errors import NotFoundError
 from backend.labelstudio import label_colours, label_config
@@ -52,6 +53,11 @@ class Visit:
                 return tag
         names = ", ".join(tag.from_name for tag in tags)
         raise NotFoundError(f"the label config has no tag {wanted!r}", where="?tag=", fix=f"use one of: {names}")
+
+    @property
+    def tag_query(self) -> str:
+        """The query that keeps the chosen tag on the way to another view: "?tag=…", "" if there is only one tag."""
+        return "?" + urlencode({"tag": self.tag.from_name}) if len(self.tags) > 1 else ""
 
     @property
     def colours(self) -> Mapping[str, str]:

@@ -92,13 +92,14 @@ def test_another_order_has_its_agreement_and_a_button(client: httpx.Client, monk
     assert "shown as" not in text
 
 
-def test_a_pin_leads_back_to_the_same_tag_and_order(
+def test_a_pin_leads_back_to_the_same_tag_and_order_and_a_strategy_to_the_same_tag(
     client: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context.store.save_project(ProjectRecord(7, TWO_TAGS, "", "", "", ""))
     show(monkeypatch, order(other=True))
     text = client.get("/projects/7/next?tag=second&strategy=margin&other=x").text
     assert 'action="/projects/7/next/pin?tag=second&amp;strategy=margin"' in text
+    assert 'action="/projects/7/next/strategy?tag=second"' in text
 
 
 def test_label_studio_may_be_down(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
