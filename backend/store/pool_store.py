@@ -88,6 +88,10 @@ class PoolStore:
             with self._files.open(path) as file:
                 yield shard_codec.read_votes(file, self._files.where(path))
 
+    def has_votes(self, folder: str) -> bool:
+        """Return whether a shard has votes, without reading them."""
+        return bool(self._shard_files(folder, "votes-"))
+
     def load_pool(
         self, folder: str, class_weights: FloatArray | None, needs: frozenset[str] = frozenset()
     ) -> tuple[Pool, tuple[int, ...]]:

@@ -40,6 +40,10 @@ class ScoredPools:
         """Yield the tasks (k,) and the votes of each shard. Raises ModelError naming a damaged file."""
         return self._pools.votes(scored_folder(project_id, number, tag))
 
+    def has_votes(self, project_id: int, number: int, *, tag: str) -> bool:
+        """Return whether a committee has voted on the pool."""
+        return self._pools.has_votes(scored_folder(project_id, number, tag))
+
     def next_shard(self, project_id: int, number: int, *, labeled: bool = False, tag: str) -> int:
         """Return an index above those of all stored shards."""
         return self._pools.next_shard(scored_folder(project_id, number, tag, labeled=labeled))

@@ -114,7 +114,10 @@ def test_another_strategy_is_shown_without_writing(studio: Studio, url: str) -> 
     before = [task.task_id for task in next_tasks(studio.context, studio.project, TAG).tasks]
     with open_views(url) as page:
         page.goto(f"/projects/{studio.project}/next")
-        page.get_by_label("Show the order under").select_option("random")
+        selector = page.get_by_label("Show the order under")
+        expect(selector.locator("option[value=bald]")).to_be_disabled()
+        expect(selector.locator("option[value=bald]")).to_contain_text("no committee has voted yet")
+        selector.select_option("random")
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_text("Nothing is written.")).to_be_visible()
         expect(page.get_by_text("rank correlation")).to_be_visible()

@@ -12,6 +12,7 @@ from backend import acquisition
 from backend.acquisition.aggregation import pool_of
 from backend.errors import ModelError, NotFoundError
 from backend.evaluation.calibration import calibrated
+from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import UNLABELED
 from backend.labelstudio.region_outlines import Drawing
 from backend.loop.context import Context
@@ -19,10 +20,11 @@ from backend.loop.insight import reasons
 from backend.loop.insight.drawn_regions import drawn, shown_frame
 from backend.loop.insight.reasons import Placing, Typicality
 from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs
-from backend.loop.served_models import ServedModel, models_for, require_project, serving_number
+from backend.loop.served_models import ServedModel, models_for, require_project, serving_number, version_of
 from backend.sampling.order_agreement import OrderAgreement, agreement
 from backend.sampling.pins import Pins, pinned
 from backend.store.shard_codec import SHARD_TASKS
+from backend.store.store import ProjectRecord
 from backend.types import ControlTag, IntArray, Prediction, Ranking, Task
 
 SHOWN = 24
@@ -70,7 +72,7 @@ def next_tasks(context: Context, project_id: int, tag: ControlTag, strategy: str
     pins = context.store.steering.pins(project_id)
     is_own = strategy in ("", stored.strategy)
     own = pinned(stored, pins)
-    order = own if is_own else _preview(context, project_id, strategy, models_for(context, record, accepted=False))
+    order = own if is_own else _preview(context, record, strategy)
     tasks = _unlabeled(context, project_id, _in_order(order))
     models = models_for(context, record, accepted=False)
     scores = push.queue_places(context, project_id, stored) if is_own else {}
@@ -100,17 +102,30 @@ def next_tasks(context: Context, project_id: int, tag: ControlTag, strategy: str
     )
 
 
-def _preview(context: Context, project_id: int, strategy: str, models: Sequence[ServedModel]) -> Ranking:
+def _preview(context: Context, record: ProjectRecord, strategy: str) -> Ranking:
     """Return the order of another strategy. Raises ModelError if a committee would have to be asked first."""
+    project_id = record.project_id
     acquisition.get(strategy)
-    if strategy_inputs.needs_committee([strategy]):
-        votes = context.store.pools.votes(project_id, models[0].number, tag=models[0].key)
-        if next(iter(votes), None) is None:
-            raise ModelError(
-                f"{strategy} needs the votes of a committee, and this pool has none yet",
-                fix=f"run `yolo-backend rank {project_id} --strategy {strategy} --dry-run`, which asks the committee",
-            )
+    if strategy_inputs.needs_committee([strategy]) and not _has_votes(context, record):
+        raise ModelError(
+            f"{strategy} needs the votes of a committee, and this pool has none yet",
+            fix=f"run `yolo-backend rank {project_id} --strategy {strategy} --dry-run`, which asks the committee",
+        )
     return pool_ranking.preview(context, project_id, strategy)
+
+
+def without_votes(context: Context, project_id: int) -> tuple[str, ...]:
+    """Return the strategies whose order cannot be shown before a committee has voted on the pool; () if it has."""
+    if _has_votes(context, require_project(context, project_id)):
+        return ()
+    return tuple(name for name in acquisition.names() if strategy_inputs.needs_committee([name]))
+
+
+def _has_votes(context: Context, record: ProjectRecord) -> bool:
+    """Return whether the first tag's committee has voted; opens no weights."""
+    version, tag = version_of(context, record, accepted=False), label_config.parse(record.label_config)[0]
+    number, key = (version.number, version.key_of(tag.from_name)) if version else (0, tag.from_name)
+    return context.store.pools.has_votes(record.project_id, number, tag=key)
 
 
 def _in_order(order: Ranking) -> IntArray:

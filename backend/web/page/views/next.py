@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from backend import acquisition
 from backend.errors import BackendError, NotFoundError, RequestError
 from backend.loop import steering
-from backend.loop.insight.next_tasks import NextTask, NextTasks, next_tasks
+from backend.loop.insight.next_tasks import NextTask, NextTasks, next_tasks, without_votes
 from backend.queue.rq_queue import Jobs
 from backend.sampling.pins import as_place
 from backend.web.page.overlays import Overlay, overlay
@@ -31,6 +31,7 @@ class Next:
     problem: str  # why there is none, or why another strategy cannot be shown; "" if there is no problem
     tiles: tuple[NextTile, ...]
     strategies: tuple[tuple[str, str], ...]  # name, and the question that it asks about an image
+    without_votes: tuple[str, ...]  # of them: no committee has voted yet, so their order cannot be shown
     chosen: str  # the strategy that the address asks for; "": the project's
     query: str  # of the forms' addresses, so that they lead back to the same order
 
@@ -50,9 +51,10 @@ def read(visit: Visit) -> Next:
         NextTile(task, overlay(task.drawing, visit.colours, "model")) for task in (order.tasks if order else ())
     )
     strategies = tuple((name, acquisition.get(name).asks) for name in acquisition.names())
+    silent = without_votes(visit.context, visit.project_id)
     kept = {"tag", "strategy"} if order else {"tag"}
     query = "?" + urlencode({name: value for name, value in visit.query.items() if name in kept and value})
-    return Next(order, problem, tiles, strategies, chosen, query)
+    return Next(order, problem, tiles, strategies, silent, chosen, query)
 
 
 def pin(visit: Visit, jobs: Jobs, form: Form) -> str:

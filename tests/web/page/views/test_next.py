@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from backend.acquisition.pool import Committee
 from backend.errors import LabelStudioError
 from backend.geometry import brush_rle
 from backend.labelstudio.region_outlines import drawing
@@ -18,10 +20,12 @@ from backend.sampling.order_agreement import OrderAgreement
 from backend.sampling.pins import Pins
 from backend.store.store import ProjectRecord
 from backend.types import Json
-from tests.support import CONFIG, TWO_TAGS, serve
+from tests.support import CONFIG, TWO_TAGS, publish, serve
 
 HTML = {"accept": "text/html"}
 NASTY = ["<script>alert(1)</script>", "é" * 300, '😀 "quoted" & more', "\u202eעברית"]
+
+NOBODY = Committee(np.zeros(2, np.int64), np.zeros((2, 0, 2), np.float32), np.zeros((2, 0, 4), np.float32))
 
 
 def region(label: str) -> Json:
@@ -100,6 +104,21 @@ def test_a_pin_leads_back_to_the_same_tag_and_order_and_a_strategy_to_the_same_t
     text = client.get("/projects/7/next?tag=second&strategy=margin&other=x").text
     assert 'action="/projects/7/next/pin?tag=second&amp;strategy=margin"' in text
     assert 'action="/projects/7/next/strategy?tag=second"' in text
+
+
+def test_strategies_of_a_committee_are_greyed_out_until_it_has_voted(
+    client: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    show(monkeypatch, order())
+    weights = tmp_path / "unread.pt"
+    weights.write_bytes(b"weights")
+    context.store.activate(7, publish(context.store, 7, weights).number)
+    text = client.get("/projects/7/next").text
+    assert '<option value="bald" disabled>bald – no committee has voted yet; ' in text
+    assert '<option value="margin">' in text
+    assert "yolo-backend rank 7 --strategy bald --dry-run" in text
+    context.store.pools.save_votes(7, 1, 0, np.array([5]), NOBODY, tag="label")
+    assert '<option value="bald">bald – ' in client.get("/projects/7/next").text
 
 
 def test_label_studio_may_be_down(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
