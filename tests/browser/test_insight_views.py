@@ -134,17 +134,18 @@ def lone(context: Context) -> Iterator[str]:
 
 
 @pytest.mark.label_studio
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", [pytest.param(view, marks=pytest.mark.screenshots(view)) for view in VIEWS])
 def test_a_view_is_accessible_and_fits(site: Site, view: str) -> None:
     with open_views(site.url) as page:
-        check_view(page, site.address(view))
+        check_view(page, site.address(view), view)
         assert page.locator("b", has_text="cat").count() == 0, "a label's name is text, not HTML"
 
 
-@pytest.mark.parametrize("address", [f"/projects/{n}/{view}" for n in (7, 8) for view in VIEWS])
-def test_a_project_without_a_version_says_what_is_missing(lone: str, address: str) -> None:
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("project", "state"), [(7, "empty"), (8, "videos")])
+def test_a_project_without_a_version_says_what_is_missing(lone: str, project: int, state: str, view: str) -> None:
     with open_views(lone) as page:
-        check_view(page, address)
+        check_view(page, f"/projects/{project}/{view}", f"{view}-{state}")
         expect(page.locator(".empty").first).to_be_visible()
 
 

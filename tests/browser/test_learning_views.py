@@ -82,9 +82,10 @@ def lone(context: Context) -> Iterator[Site]:
 
 
 @pytest.mark.label_studio
+@pytest.mark.screenshots("learning")
 def test_is_it_learning_shows_curves_truth_and_wrong_answers_as_pictures(site: Site) -> None:
     with open_views(site.url) as page:
-        check_view(page, site.address("learning"))
+        check_view(page, site.address("learning"), "learning")
         for figure in page.locator("figure.chart").all():
             figure.scroll_into_view_if_needed()
             expect(figure).to_have_attribute("data-drawn", "yes")
@@ -112,9 +113,10 @@ def test_another_version_can_be_looked_at(site: Site) -> None:
 
 
 @pytest.mark.label_studio
+@pytest.mark.screenshots("versions")
 def test_versions_are_listed_and_two_are_compared(site: Site) -> None:
     with open_views(site.url) as page:
-        check_view(page, site.address("versions"))
+        check_view(page, site.address("versions"), "versions")
         table = page.get_by_role("region", name="Table of versions")
         expect(table.get_by_role("row")).to_have_count(6)
         expect(table.get_by_role("row").nth(1)).to_contain_text("serves")
@@ -123,7 +125,7 @@ def test_versions_are_listed_and_two_are_compared(site: Site) -> None:
         page.get_by_label("Before").select_option(value="1")
         page.get_by_role("button", name="Compare").click()
         expect(page.get_by_text("Per class, on 12 common held-out images")).to_be_visible()
-        check_view(page, site.address("versions", "?first=1&second=5"))
+        check_view(page, site.address("versions", "?first=1&second=5"), "versions-compared")
         pairs = page.locator(".pair")
         assert pairs.count() > 1
         pairs.first.scroll_into_view_if_needed()
@@ -163,7 +165,7 @@ def test_weights_are_downloaded_as_they_were_published(site: Site, tmp_path: Pat
 @pytest.mark.parametrize("view", ["learning", "versions"])
 def test_without_a_version_the_view_says_so(lone: Site, view: str) -> None:
     with open_views(lone.url) as page:
-        check_view(page, lone.address(view))
+        check_view(page, lone.address(view), f"{view}-empty")
         expect(page.get_by_text("There is no version yet", exact=False).first).to_be_visible()
 
 
@@ -172,7 +174,7 @@ def test_a_version_without_held_out_images_says_so(lone: Site, tiny_weights: Pat
     for _ in range(2):
         publish_evaluated(lone.context, 7, tiny_weights, evaluation_of(None, None), None)
     with open_views(lone.url) as page:
-        check_view(page, lone.address(view))
+        check_view(page, lone.address(view), f"{view}-unjudged")
         expect(page.get_by_text("no held-out images", exact=False).first).to_be_visible()
 
 

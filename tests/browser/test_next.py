@@ -62,12 +62,13 @@ def shown(page: Page) -> list[str]:
     return page.locator("article.tile h3 a").all_inner_texts()
 
 
+@pytest.mark.screenshots("next")
 def test_the_first_task_is_label_studios_and_pins_change_it(
     studio: Studio, url: str, colleague: LabelStudioClient
 ) -> None:
     with open_views(url) as page:
         address = f"/projects/{studio.project}/next"
-        check_view(page, address)
+        check_view(page, address, "next")
         names = shown(page)
         assert len(names) == 4
         assert names[0] == f"Task {next_task(colleague, studio.project)}"

@@ -25,15 +25,22 @@ def url(context: Context) -> Iterator[str]:
         yield str(client.base_url).rstrip("/")
 
 
-@pytest.mark.parametrize("address", ["/", "/projects/7/now", "/projects/7/settings"])
-def test_a_view_is_accessible_and_fits(url: str, address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        pytest.param("/", "home", marks=pytest.mark.screenshots("home")),
+        pytest.param("/projects/7/now", "now", marks=pytest.mark.screenshots("now")),
+        pytest.param("/projects/7/settings", "settings", marks=pytest.mark.screenshots("settings")),
+    ],
+)
+def test_a_view_is_accessible_and_fits(url: str, address: str, name: str) -> None:
     with open_views(url) as page:
-        check_view(page, address)
+        check_view(page, address, name)
 
 
 def test_home_without_a_project_shows_the_address_to_copy(context: Context) -> None:
     with serve(context) as client, open_views(str(client.base_url).rstrip("/")) as page:
-        check_view(page, "/")
+        check_view(page, "/", "home-empty")
         expect(page.locator("#address")).to_have_text(str(client.base_url).rstrip("/"))
         expect(page.get_by_text("Label Studio answers, and the token works")).to_be_visible()
 
@@ -79,7 +86,7 @@ def test_a_pause_is_shown_with_who_and_when_and_ends_again(url: str, context: Co
         ).to_be_visible()
         page.get_by_role("button", name="Resume the loop").click()
         expect(page.get_by_text("40 new labels: the training of version 1 is due.")).to_be_visible()
-        check_view(page, "/projects/7/now")
+        check_view(page, "/projects/7/now", "now-journal")
 
 
 def test_the_settings_of_the_project_come_first(url: str) -> None:

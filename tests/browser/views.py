@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -13,7 +13,8 @@ from backend.types import FloatArray
 from tests.browser import chromium_page
 from tests.support import ROOT
 
-SCREENSHOTS = ROOT / "screenshots"  # git ignores it; CI keeps it
+SCREENSHOTS = ROOT / "screenshots"  # git ignores it
+FORMS = ("1280", "400", "dark")  # of screenshots: two widths in pixels, and dark at the larger one
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
@@ -43,22 +44,32 @@ def watch_console(page: Page) -> list[str]:
     return errors
 
 
-def check_view(page: Page, address: str) -> None:
-    """Open a view; axe must find nothing serious, nothing may stick out at 400 px, and three screenshots are kept."""
-    name = re.sub(r"[^a-z0-9]+", "-", address.lower()).strip("-") or "home"
+def screenshot(name: str, form: str) -> Path:
+    """Return the file of a screenshot: `name` is that of a view, with its state behind it, `form` is one of FORMS."""
+    return SCREENSHOTS / f"{name}-{form}.png"
+
+
+def missing_screenshots(names: Iterable[str], since: float) -> list[str]:
+    """Return the files of these views' screenshots that are not there, or older than `since` (s after the epoch)."""
+    paths = [screenshot(name, form) for name in names for form in FORMS]
+    return [path.name for path in paths if not path.is_file() or path.stat().st_mtime < since]
+
+
+def check_view(page: Page, address: str, name: str) -> None:
+    """Open a view; axe must find nothing serious, nothing may stick out at 400 px, and screenshots are kept."""
     SCREENSHOTS.mkdir(exist_ok=True)
     page.goto(address)
     draw_charts(page)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
+    for scheme, form in (("light", "1280"), ("dark", "dark")):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         found = Axe().run(page).response["violations"]
         serious = [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found if rule["impact"] in SERIOUS]
         assert not serious, (scheme, serious)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
+        page.screenshot(path=screenshot(name, form), full_page=True)
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], f"{address} is wider than 400 px"
-    page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
+    page.screenshot(path=screenshot(name, "400"), full_page=True)
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
 
