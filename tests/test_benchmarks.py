@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from backend.acquisition.duplicates import twins
 from backend.datasets import synthetic
 from backend.evaluation.bootstrap import Measured
 from backend.evaluation.promotion import Contest, judge
@@ -17,7 +18,7 @@ from backend.model_versions import Metrics
 from backend.simulate import simulation_data
 from backend.simulate.curves import labels_to_target
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import picks, promotion_rules, proof, report, timing
+from tests.benchmarks import near_copies, picks, promotion_rules, proof, report, timing
 from tests.benchmarks.experiments import DEFAULT, EXPERIMENTS, Experiment, copy_initial, distinct
 from tests.benchmarks.lines import COMMITTED, Line, Table, load
 from tests.benchmarks.report import Result
@@ -195,3 +196,10 @@ def test_the_rule_of_all_labels_is_productions(right: float) -> None:
     )
     assert "all 8 labeled images" in reason
     assert decided == published
+
+
+def test_the_clusters_of_generated_near_copies_are_their_groups() -> None:
+    pool, looks = near_copies.generated(0)
+    leaders = twins(pool.columns["thumbnails"], np.random.default_rng(0))
+    assert np.array_equal(looks[leaders], looks)
+    assert len(set(leaders.tolist())) == near_copies.GROUPS + near_copies.SINGLES
