@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -89,6 +90,10 @@ def test_is_it_learning_shows_curves_truth_and_wrong_answers_as_pictures(site: S
         for figure in page.locator("figure.chart").all():
             figure.scroll_into_view_if_needed()
             expect(figure).to_have_attribute("data-drawn", "yes")
+            tops = figure.locator(".annotation-text").evaluate_all(
+                "names => names.map(name => name.getBoundingClientRect().top).sort((a, b) => a - b)"
+            )
+            assert all(below - above > 10 for above, below in pairwise(tops)), tops
         expect(page.get_by_text("The next 100 labeled images promise")).to_be_visible()
         expect(page.get_by_text("not judged yet (2 images; 10 images are needed)").first).to_be_visible()
         matrix = page.get_by_role("region", name="Confusion matrix")

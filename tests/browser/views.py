@@ -15,6 +15,10 @@ from tests.support import ROOT
 
 SCREENSHOTS = ROOT / "screenshots"  # git ignores it
 FORMS = ("1280", "400", "dark")  # of screenshots: two widths in pixels, and dark at the larger one
+_LOAD_PICTURES = """() => Promise.all([...document.images].map((image) => {
+  image.loading = "eager";
+  return image.decode().catch(() => {});  // some have no picture
+}))"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
@@ -59,7 +63,7 @@ def check_view(page: Page, address: str, name: str) -> None:
     """Open a view; axe must find nothing serious, nothing may stick out at 400 px, and screenshots are kept."""
     SCREENSHOTS.mkdir(exist_ok=True)
     page.goto(address)
-    draw_charts(page)
+    draw_everything(page)
     for scheme, form in (("light", "1280"), ("dark", "dark")):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         found = Axe().run(page).response["violations"]
@@ -73,12 +77,13 @@ def check_view(page: Page, address: str, name: str) -> None:
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
 
-def draw_charts(page: Page) -> None:
-    """Scroll to each chart of the view, and wait until it is drawn."""
+def draw_everything(page: Page) -> None:
+    """Wait until each chart of the view is drawn, and each picture is there."""
     for chart in page.locator("figure.chart").all():
         if chart.is_visible():
             chart.scroll_into_view_if_needed()
             expect(chart).to_have_attribute("data-drawn", "yes", timeout=30_000)
+    page.evaluate(_LOAD_PICTURES)
     page.evaluate("scrollTo(0, 0)")
 
 

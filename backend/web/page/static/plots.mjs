@@ -1,4 +1,6 @@
 // Draws the charts of a page with plotly's bundle, which loads when the first chart comes into view.
+const NAME_PX = 15; // the height of a name
+const MARGIN = { t: 12, r: 96, b: 44, l: 52 };
 let bundle;
 
 function plotly() {
@@ -45,13 +47,25 @@ function traces(chart) {
   return drawn;
 }
 
-// The name of a series stands at its last point, so that nobody hunts through a legend.
-function names(chart) {
+// The name of a series stands at its last point, so that nobody hunts through a legend. Names that would lie on each
+// other move down; `height` is that of the plot in pixels.
+function names(chart, height) {
   if (chart.series.length < 2 || chart.series.length > 8) return [];
-  return chart.series.filter((series) => series.x.length).map((series) => ({
-    x: series.x.at(-1), y: series.y.at(-1), text: escaped(series.name), xanchor: "left", xshift: 6, showarrow: false,
-    font: { color: series.colour || style("--accent"), size: 12 },
-  }));
+  const shown = chart.series.filter((series) => series.x.length);
+  const [low, high] = chart.y_range ?? extent(shown.flatMap((series) => series.y));
+  let lowest = -Infinity;
+  return shown.sort((a, b) => b.y.at(-1) - a.y.at(-1)).map((series) => {
+    const place = (height * (high - series.y.at(-1))) / (high - low || 1); // in pixels from the top
+    lowest = Math.max(place, lowest + NAME_PX);
+    return {
+      x: series.x.at(-1), y: series.y.at(-1), text: escaped(series.name), xanchor: "left", xshift: 6, showarrow: false,
+      yshift: place - lowest, font: { color: series.colour || style("--accent"), size: 12 },
+    };
+  });
+}
+
+function extent(values) {
+  return [Math.min(...values), Math.max(...values)];
 }
 
 function escaped(text) {
@@ -63,9 +77,10 @@ export async function draw(figure) {
   const Plotly = await plotly();
   const ink = style("--ink"), line = style("--line");
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
-  await Plotly.newPlot(figure.querySelector(".plot"), traces(chart), {
+  const plot = figure.querySelector(".plot");
+  await Plotly.newPlot(plot, traces(chart), {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
-    margin: { t: 12, r: 96, b: 44, l: 52 }, showlegend: chart.series.length > 8, annotations: names(chart),
+    margin: MARGIN, showlegend: chart.series.length > 8, annotations: names(chart, plot.clientHeight - MARGIN.t - MARGIN.b),
     xaxis: { ...axis, title: { text: chart.x_title } },
     yaxis: { ...axis, title: { text: chart.y_title }, range: chart.y_range ?? undefined },
   }, { displayModeBar: false, responsive: true });
