@@ -31,10 +31,15 @@ def simulate(
         int | None, typer.Option(help="id of a Label Studio project: its labels are the data, in place of --data")
     ] = None,
     strategies: Annotated[
-        str, typer.Option(help="comma list; see `yolo-backend strategies`")
+        str,
+        typer.Option(
+            help="comma list; see `yolo-backend strategies`; FIRST+STRATEGY sets the first batch, e.g. typiclust+random"
+        ),
     ] = "information_density_unique,random",
     seeds: Annotated[int, typer.Option(min=1, help="number of repetitions, with the seeds 0, 1, ...")] = 3,
-    initial: Annotated[int, typer.Option(min=2, help="images labeled at random before the first training")] = 60,
+    initial: Annotated[
+        int, typer.Option(min=2, help="images labeled before the first training, at random or as FIRST_BATCH says")
+    ] = 60,
     batch: Annotated[int, typer.Option(min=1, help="images labeled between two trainings")] = 60,
     rounds: Annotated[
         int, typer.Option(min=1, help="number of trainings, including the one on the initial images")

@@ -8,19 +8,20 @@ from pathlib import Path
 
 from backend.policy.voters import voters
 from backend.settings import Settings, versions_kept
-from backend.simulate import records
-from backend.simulate.records import INITIAL, Pick, Round
+from backend.simulate import first_batches, records
+from backend.simulate.records import Pick, Round
 from backend.storage import LocalFiles
 
 PROGRESS_FILE = "progress.txt"
 
 
 class History:
-    """The finished rounds of a unit; the first round is the training that all strategies of a seed share."""
+    """The finished rounds of a unit; the first round is the training on the first batch, which lines share."""
 
     def __init__(self, folder: Path, strategy: str, seed: int, settings: Settings) -> None:
         self._unit = records.unit_folder(folder, strategy, seed)
-        self._shared = records.unit_folder(folder, INITIAL, seed)
+        first, _ = first_batches.parts(strategy, settings.first_batch)
+        self._shared = records.unit_folder(folder, first_batches.initial(first), seed)
         self._settings = settings
         self._rounds: list[Round] = list(records.load_rounds(self._unit))
 

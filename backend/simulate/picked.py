@@ -54,7 +54,7 @@ def gallery(names: Sequence[str], rows: Sequence[Row], paths: Mapping[str, Path]
 
 def _round(row: Row) -> RoundPicks:
     more = f", {THUMBNAILS} of them" if len(row.picked) > THUMBNAILS else ""
-    chosen = "at random" if row.round == 1 else f"for round {row.round}"
+    chosen = "of the first batch" if row.round == 1 else f"for round {row.round}"
     return RoundPicks(f"{len(row.picked)} images {chosen}{more}", tuple(row.picked[:THUMBNAILS]))
 
 

@@ -2,7 +2,8 @@
 
 DIR/plan.json                            the plan; a different plan for the same folder is refused
 DIR/data/                                generated scenes, if there is no data set
-DIR/seed-<n>/initial/round-001.json      the training on the images drawn at random, shared by all strategies
+DIR/seed-<n>/initial/round-001.json      the training on the images drawn at random, shared by the lines that begin so
+DIR/seed-<n>/initial-<first>/...         the same for another first batch
 DIR/seed-<n>/<strategy>/round-<k>.json   a finished round; written when it is finished
 DIR/seed-<n>/<strategy>/weights-<k>.pt   its weights, while a later round needs them
 DIR/results.json, DIR/report.html
@@ -25,7 +26,7 @@ from backend.settings import PROJECT_SETTINGS, Settings
 from backend.storage import LocalFiles
 from backend.types import YoloTask
 
-INITIAL = "initial"  # in place of a strategy: the training that all strategies of a seed share
+INITIAL = "initial"  # in place of a strategy: the training on the first batch, see first_batches
 _LISTED = ("strategy", "seed")  # settings that the plan holds as lists
 
 
@@ -60,7 +61,7 @@ class Plan(Frozen):
     strategies: tuple[str, ...]
     seeds: Annotated[int, Field(ge=1)]
     rounds: Annotated[int, Field(ge=1)]  # trainings, the one on the initial images included
-    initial: Annotated[int, Field(ge=2)]  # images drawn at random
+    initial: Annotated[int, Field(ge=2)]  # images of the first batch
     batch: Annotated[int, Field(ge=1)]  # images labeled between two trainings
     base: Base
     settings: dict[str, Any]  # the settings a project learns with, and the device

@@ -84,7 +84,7 @@ def _names(results: Results) -> list[str]:
 def _summary(plan: Plan) -> str:
     labeled = plan.initial + (plan.rounds - 1) * plan.batch
     return (
-        f"{plan.pool} images to choose from, {plan.initial} at random and then {plan.batch} at a time, {labeled} in "
+        f"{plan.pool} images to choose from, {plan.initial} first and then {plan.batch} at a time, {labeled} in "
         f"all, {plan.seeds} seed{'s' * (plan.seeds > 1)}; measured on {plan.test} other images."
     )
 

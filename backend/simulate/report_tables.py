@@ -196,12 +196,15 @@ def noise(seeds: int) -> str:
 
 
 def class_shares(strategies: Mapping[str, StrategyRows], plan: Plan, data: SimulationData) -> Table:
-    """Return the share of each class in the labels of the picked images, and in those of the whole pool."""
+    """Return the share of each class in the labels of the picked images, and in those of the whole pool.
+
+    The first batch counts where a line has its own.
+    """
     labels_in = {data.name(index): Counter(box.label for box in file.boxes) for index, file in enumerate(data.pool)}
     rows = [TableRow("whole pool", _shares(sum(labels_in.values(), Counter[str]()), plan.classes))]
     for name, strategy in strategies.items():
         counts = Counter[str]()
-        for image in (image for row in strategy.rows if row.round > 1 for image in row.picked):
+        for image in (image for row in strategy.rows if row.round > 1 or "+" in name for image in row.picked):
             counts.update(labels_in[image])
         rows.append(TableRow(name, _shares(counts, plan.classes)))
     return Table((f"share of {RECIPES[plan.task].labels}", *plan.classes), tuple(rows))

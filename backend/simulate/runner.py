@@ -22,9 +22,17 @@ from backend.evaluation import basis
 from backend.queue.rq_queue import Jobs
 from backend.sampling import ranking
 from backend.settings import Settings
-from backend.simulate import learning, records, report, simulation_data, simulation_task, unit_process
+from backend.simulate import (
+    first_batches,
+    learning,
+    records,
+    report,
+    simulation_data,
+    simulation_task,
+    unit_process,
+)
 from backend.simulate.history import PROGRESS_FILE
-from backend.simulate.records import INITIAL, Base, Plan, Project, Results, Round
+from backend.simulate.records import Base, Plan, Project, Results, Round
 from backend.storage import LocalFiles, file_sha256, local_folder
 from backend.types import YoloTask
 from backend.yolo import base_weights
@@ -37,7 +45,7 @@ POOL, TEST = 1000, 150  # generated scenes
 POLL_S = 0.5
 _LONG_S = 24 * 3600.0  # the ETA uses the whole run, not only the last half minute
 
-Unit = tuple[str, int]  # strategy and seed
+Unit = tuple[str, int]  # the name of a line or of an initial unit, and the seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ def run(order: Order, settings: Settings, console: Console) -> Results:
     records.save_plan(folder, plan)
     run_units = _worker_runner(settings.redis_url) if settings.redis_url else _local_runner(order.jobs)
     with progress_bar(console, folder, plan) as show:
-        run_units(folder, [(INITIAL, seed) for seed in range(plan.seeds)], show)
+        run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in initials(plan)], show)
         run_units(folder, [(name, seed) for seed in range(plan.seeds) for name in plan.strategies], show)
     results = collect(folder, plan)
     records.write(folder, "results.json", results)
@@ -91,7 +99,7 @@ def collect(folder: Path, plan: Plan) -> Results:
 
 def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     """Check the order, the data and the settings before any training, and return the plan."""
-    for name in order.strategies:
+    for name in first_batches.strategies(order.strategies):
         acquisition.get(name)
     ranking.protocol(settings.protocol, batch=order.batch)
     task, weights = _task(order, settings)
@@ -108,6 +116,7 @@ def make_plan(order: Order, settings: Settings, console: Console) -> Plan:
     base = base_weights.base_weights(weights, local_folder(settings.model_dir), task)
     if base.note:
         console.print(base.note, style="yellow")
+    simulation_task.check_first_batches(order.strategies, settings, base)
     return Plan(
         data=str(place.resolve()),
         data_sha256=data.sha256(),
@@ -132,7 +141,7 @@ def _task(order: Order, settings: Settings) -> tuple[YoloTask, str]:
     """Return the task and the name of its base weights; raises SettingError for strategies that do not suit it."""
     data_task = "detect" if order.data in SCENES else simulation_data.task_by_data(Path(order.data))
     task, weights = simulation_task.choose(data_task, settings.base_model, local_folder(settings.model_dir))
-    simulation_task.check(order.strategies, task)
+    simulation_task.check(first_batches.strategies(order.strategies), task)
     return task, weights
 
 
@@ -223,7 +232,7 @@ def _worker_runner(redis_url: str) -> Callable[[Path, Sequence[Unit], Show], Non
 
 def is_done(folder: Path, unit: Unit) -> bool:
     """Return whether all rounds of a unit are finished."""
-    wanted = 1 if unit[0] == INITIAL else records.load_plan(folder).rounds
+    wanted = 1 if first_batches.first_of(unit[0]) else records.load_plan(folder).rounds
     return len(list(records.unit_folder(folder, *unit).glob("round-*.json"))) >= wanted
 
 
@@ -239,10 +248,11 @@ def failed(folder: Path, unit: Unit, reason: str) -> BackendError:
 @contextmanager
 def progress_bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
     """Show the number of finished rounds with an ETA, and print a line for each newly finished round."""
-    units = [(name, seed) for seed in range(plan.seeds) for name in (INITIAL, *plan.strategies)]
+    begins = initials(plan)
+    units = [(name, seed) for seed in range(plan.seeds) for name in (*begins, *plan.strategies)]
     columns = (TextColumn("rounds"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), Remaining(), console=console, speed_estimate_period=_LONG_S) as bar:
-        task = bar.add_task("", total=plan.seeds * (1 + len(plan.strategies) * (plan.rounds - 1)))
+        task = bar.add_task("", total=plan.seeds * (len(begins) + len(plan.strategies) * (plan.rounds - 1)))
         printed = {path for name, seed in units for path in _round_files(folder, name, seed)}
 
         def show() -> None:
@@ -258,10 +268,15 @@ def progress_bar(console: Console, folder: Path, plan: Plan) -> Iterator[Show]:
         yield show
 
 
+def initials(plan: Plan) -> tuple[str, ...]:
+    """Return the units that train on the first batches of a plan."""
+    return first_batches.initials(plan.strategies, plan.settings_for(0).first_batch)
+
+
 def _round_files(folder: Path, name: str, seed: int) -> list[Path]:
-    """Return the files of the rounds that a unit did itself; the first round is shared by all strategies."""
+    """Return the files of the rounds that a unit did itself; the first round is that of an initial unit."""
     files = sorted(records.unit_folder(folder, name, seed).glob("round-*.json"))
-    return files if name == INITIAL else files[1:]
+    return files if first_batches.first_of(name) else files[1:]
 
 
 def _line(name: str, seed: int, plan: Plan, finished: Round) -> str:
@@ -277,4 +292,4 @@ def _finished(folder: Path, unit: Unit) -> float:
     """Return the number of rounds that a unit did itself, plus the share of the current one."""
     path = records.unit_folder(folder, *unit) / PROGRESS_FILE
     done = float(path.read_text() or 0) if path.is_file() else 0.0
-    return done if unit[0] == INITIAL else max(done - 1.0, 0.0)
+    return done if first_batches.first_of(unit[0]) else max(done - 1.0, 0.0)

@@ -50,7 +50,7 @@ class Knowledge:
     split: Split  # of the labeled images, as in the training of the newest version
     learned: frozenset[int]  # the tasks that the newest version's weights have ever learned from
     past: tuple[PastLosses, ...]  # of earlier versions whose pools the live loop would keep, newest first
-    validation: Metrics  # of the newest version
+    validation: Metrics | None  # of the newest version; None: base weights
     threads: int
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from backend import acquisition
 from backend.errors import SettingError
 from backend.model_versions import is_weights_name
+from backend.settings import Settings
+from backend.simulate import first_batches
 from backend.types import YoloTask
+from backend.yolo.base_weights import BaseWeights
 from backend.yolo.runtime import load_model, task_of
 from backend.yolo.tasks import RECIPES, example, task_named, weights_name
 
@@ -49,6 +52,17 @@ def check(strategies: Iterable[str], task: YoloTask) -> None:
                 where="--strategies",
                 fix=f"use some of {', '.join(good)}",
             )
+
+
+def check_first_batches(names: Iterable[str], settings: Settings, base: BaseWeights) -> None:
+    """Raise SettingError if a line begins with a ranked batch, and no pretrained weights give the embeddings for it."""
+    first = {first_batches.parts(name, settings.first_batch)[0] for name in names}
+    if not base.pretrained and (ranked := sorted(first - {first_batches.RANDOM})):
+        raise SettingError(
+            f"a first batch by {ranked[0]} needs pretrained base weights",
+            where=f"BASE_MODEL={settings.base_model}",
+            fix="put the weights into MODEL_DIR, or let the first batch be random",
+        )
 
 
 def _task_of(base_model: str, model_dir: Path) -> YoloTask:

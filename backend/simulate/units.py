@@ -10,9 +10,9 @@ import fcntl
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,14 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import DataError, ModelError
 from backend.evaluation.bootstrap import Measured
 from backend.model_versions import Metrics
-from backend.policy import queue_order
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.judgement import judge_challenger
 from backend.policy.training_start import Origin, starts_from_served
-from backend.sampling import ranking
 from backend.settings import Settings
-from backend.simulate import records, simulation_data
+from backend.simulate import first_batches, queues, records, simulation_data
 from backend.simulate.history import History
-from backend.simulate.records import INITIAL, Pick, Plan, Project, Round
+from backend.simulate.queues import Queue
+from backend.simulate.records import Pick, Plan, Project, Round
 from backend.simulate.simulated_pool import Knowledge, PastLosses, gather
 from backend.simulate.simulation_data import SimulationData
 from backend.yolo import evaluate, training
@@ -44,18 +43,6 @@ THREADS = 1  # per unit; with more threads, the sums of a training depend on the
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """The order in which the simulated annotator gets the unlabeled tasks."""
-
-    order: tuple[int, ...]
-    explored: frozenset[int]
-    losses: Mapping[int, float] = field(default_factory=dict)
-    unranked: str = ""
-    score_s: float = 0.0
-    rank_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Judged:
     """The measurements of a round, and whether its version is published."""
 
@@ -66,7 +53,7 @@ class Judged:
 
 
 def run_unit(folder: Path, strategy: str, seed: int) -> None:
-    """Run the missing rounds of a unit; INITIAL is the training that all strategies of a seed share.
+    """Run the missing rounds of a unit: of a line, or of the training on a first batch that lines of a seed share.
 
     Waits while another process runs the same unit.
     """
@@ -86,7 +73,9 @@ class Unit:
         self._plan: Plan = records.load_plan(folder)
         self._data: SimulationData = _data(self._plan)
         self._settings: Settings = self._plan.settings_for(seed)
-        self._strategy = strategy
+        self._is_initial = first_batches.first_of(strategy) is not None
+        first, self._strategy = first_batches.parts(strategy, self._settings.first_batch)
+        self._first = first_batches.first_of(strategy) or first
         self._seed = seed
         self._history = History(folder, strategy, seed, self._settings)
         self._work = records.unit_folder(folder, strategy, seed) / "work"
@@ -99,8 +88,8 @@ class Unit:
         """Run the missing rounds."""
         fix_threads(THREADS)
         shutil.rmtree(self._work, ignore_errors=True)  # a killed unit leaves an incomplete folder
-        last = 1 if self._strategy == INITIAL else self._plan.rounds
-        if not self._history and self._strategy != INITIAL:
+        last = 1 if self._is_initial else self._plan.rounds
+        if not self._history and not self._is_initial:
             self._history.begin()
         while len(self._history) < last:
             self._history.keep(*self._round(len(self._history) + 1))
@@ -141,12 +130,27 @@ class Unit:
 
     def queue(self, number: int) -> Queue:
         """Return the unlabeled tasks in the order of the queue, as in the live loop."""
-        if number == 1:  # before the first training, the order is random
-            order = self._ids[ranking.shuffled(self._ids)].tolist()
-            return Queue(tuple(order), frozenset(order))
+        if number == 1:
+            return self._first_queue()
         last_round = self._history.last
         unchanged = Queue(last_round.order, frozenset(last_round.explored), last_round.losses)
         return self._ranked(last_round, unchanged) if last_round.published else unchanged
+
+    def _first_queue(self) -> Queue:
+        """Return the queue before the first training: at random, or as the first batch ranks it by the base weights."""
+        if self._first == first_batches.RANDOM:
+            return queues.by_chance(self._ids)
+        knowledge = Knowledge(
+            versions=(Path(self._plan.base.source),),
+            unlabeled=tuple(self._task(task_id, random=False) for task_id in sorted(self._image_of)),
+            split=Split((), (), held_out=False),
+            learned=frozenset(),
+            past=(),
+            validation=None,
+            threads=THREADS,
+        )
+        settings = self._settings.model_copy(update={"retrain_every": self._plan.initial})
+        return queues.by_first_batch(knowledge, self._first, settings, self._project_id)
 
     def _ranked(self, before: Round, unchanged: Queue) -> Queue:
         """Return the queue as ranked by the version of round `before`; the unchanged queue if that cannot rank."""
@@ -155,26 +159,13 @@ class Unit:
         losses = unchanged.losses
         try:
             scored = gather(self._knowledge(before), self._strategy, settings)
-            losses, ended = scored.losses, time.perf_counter()
-            ranked = ranking.rank(
-                scored.pool,
-                self._strategy,
-                explore_share=settings.explore_share,
-                rng=queue_order.chance(settings, self._project_id, before.round),
-                protocol=queue_order.protocol(settings),
+            losses, spent = scored.losses, time.perf_counter() - started
+            return queues.by_strategy(
+                scored, self._strategy, settings, self._project_id, number=before.round, score_s=spent
             )
         except ModelError as error:  # the live loop keeps the order too, and shows the reason on the status page
             log.warning("%s, seed %d: %s", self._strategy, self._seed, error)
             return replace(unchanged, losses=losses, unranked=str(error), score_s=time.perf_counter() - started)
-        order = ranked.task_ids[np.argsort(ranked.priority, kind="stable")].tolist()
-        explored = frozenset(ranked.task_ids[ranked.explored].tolist())
-        return Queue(
-            tuple(order),
-            explored,
-            losses,
-            score_s=ended - started,
-            rank_s=time.perf_counter() - ended,
-        )
 
     def _knowledge(self, before: Round) -> Knowledge:
         """Return the knowledge of the project after round `before`, whose version serves."""

@@ -25,6 +25,8 @@ BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd" / "data.yaml"
 DEFAULT, PLAIN, RANDOM = "information_density_unique", "class_entropy", "random"
 REPEATED, DISTINCT, MANY_REPEATED = "scenes-repeated", "scenes-distinct", "scenes-many-repeated"
 
+FIRST = ("random", "typiclust+random", "probcover+random")
+
 # Fine-tuning from letters on small pictures: see base.py.
 _COMMON = {
     "base_model": base.NAME,
@@ -61,6 +63,7 @@ class Experiment:
     judged: str = DEFAULT  # the line that must meet the target
     target: float | None = None  # highest share of the control's labels to the control's final mAP50
     behind: float | None = None  # highest mAP50 by which it may be significantly below the control
+    base_steps: int = base.STEPS  # of the training of letters.pt
 
 
 # One strategy of every family that is not in all comparisons.
@@ -157,6 +160,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _datahunt("scenes", initial=20, batch=100),
     _datahunt("bccd", initial=4, batch=20),
     Experiment(
+        "first-batch",
+        "What should order the first batch? Scenes with a long tail",
+        (Arm("", FIRST, rounds=1, settings={"imgsz": 96, "train_steps": 100}),),
+        seeds=3,
+        initial=20,
+        base_steps=400,
+    ),
+    Experiment(
         "share-scenes",
         "The share of a batch picked by margin, scenes",
         tuple(_uncertain(share / 10) for share in range(11)),
@@ -231,9 +242,9 @@ def by_name(name: str) -> Experiment:
 
 def run(experiment: Experiment, folder: Path, jobs: int, console: Console) -> Table:
     """Run the missing rounds of an experiment in `folder`."""
-    weights = folder / "base" / base.NAME
+    weights = folder / ("base" if experiment.base_steps == base.STEPS else f"base-{experiment.base_steps}") / base.NAME
     if not weights.is_file():
-        base.train(weights.parent)
+        base.train(weights.parent, steps=experiment.base_steps)
     data = _data(experiment.data, folder / "data")
     lines: list[Line] = []
     plans = []

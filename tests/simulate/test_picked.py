@@ -30,11 +30,14 @@ def test_each_picture_is_in_the_page_once(tmp_path: Path) -> None:
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in gallery.pictures)
     first, second = gallery.strategies
     assert (first.name, second.name) == ("a&b", "c")
-    assert [picks.title for picks in first.rounds] == ["25 images at random, 24 of them", "2 images for round 2"]
+    assert [picks.title for picks in first.rounds] == [
+        "25 images of the first batch, 24 of them",
+        "2 images for round 2",
+    ]
     assert [picks.images for picks in second.rounds] == [many[:24]]  # of the first seed alone
 
 
 def test_nothing_was_picked() -> None:
     assert picked.gallery([], [], {}) == picked.Gallery((), (), {})
     (strategy,) = picked.gallery(["a"], [row("a", 1, ())], {}).strategies
-    assert [picks.title for picks in strategy.rounds] == ["0 images at random"]
+    assert [picks.title for picks in strategy.rounds] == ["0 images of the first batch"]

@@ -315,3 +315,37 @@ def test_the_report_opens_and_loads_nothing(out: Path) -> None:
     )  # a chart over images, over labels and of both classes; two strategies, three rounds
     assert shown == 2 * (START + 2 * BATCH)
     assert backgrounds.startswith('url("data:image/jpeg')
+
+
+def test_lines_that_begin_alike_share_a_first_batch_and_a_ranked_one_has_a_random_share(
+    environ: dict[str, str], data_yaml: Path, tmp_path: Path
+) -> None:
+    names = ("random", "typiclust+random", "typiclust+class_entropy")
+    options = {"strategies": ",".join(names), "rounds": 1, "explore_share": 0.25}
+    done = simulate(environ, data_yaml, tmp_path, **options)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "seed-0").glob("initial*")) == [INITIAL, "initial-typiclust"]
+    rows = {row.strategy: row for row in records.load_results(tmp_path / "results.json").rows}
+    assert rows["typiclust+random"].picked == rows["typiclust+class_entropy"].picked != rows["random"].picked
+    (first,) = records.load_rounds(records.unit_folder(tmp_path, "typiclust+random", 0))
+    assert sum(pick.random for pick in first.picked) == 0.25 * START
+    assert len(first.order) == POOL - START
+
+
+@pytest.mark.parametrize(
+    ("strategies", "reason"),
+    [
+        (("probcover+random",), r"a first batch by probcover needs pretrained base weights"),
+        (("entropy+random",), "unknown first batch 'entropy'"),
+        (("typiclust+no_such",), "unknown strategy 'no_such'"),
+    ],
+)
+def test_a_first_batch_that_cannot_be_made_is_refused(
+    data_yaml: Path, tmp_path: Path, strategies: tuple[str, ...], reason: str
+) -> None:
+    order = Order(str(data_yaml), strategies, 1, START, BATCH, 2, tmp_path / "out", 1)
+    scratch = Settings(base_model="yolo11x.pt", model_dir=str(tmp_path), device="cpu")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "yolo11x.unavailable").touch()  # so that nothing is downloaded
+    with pytest.raises(SettingError, match=reason):
+        make_plan(order, scratch, Console(quiet=True))
