@@ -67,6 +67,7 @@ class ControlTag:
     conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
     labels_key: str = ""  # the field of `task_fields` with a task's own labels; "": all tasks have the same labels
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
+    prompts: tuple[str, ...] = ()  # what each of `labels` asks of an open-vocabulary model; empty: it asks nothing
 
     @property
     def label_holder(self) -> str:

@@ -19,7 +19,7 @@ from backend.cli.label_studio_process import LabelStudioProcess, label_studio_bi
 from backend.cli.redis_process import redis_binary, start_redis
 from backend.loop.context import Context
 from backend.settings import Settings
-from tests import needs, squares
+from tests import needs, prompted, squares
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)  # what CI says depends on the code alone
@@ -168,6 +168,12 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> squares.Learned:
     """A model that learned its few pictures well enough to be judged."""
     return squares.learn(tmp_path_factory.mktemp("squares"))
+
+
+@pytest.fixture
+def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text encoder in the place of CLIP, whose weights cannot be had here."""
+    monkeypatch.setattr("backend.yolo.open_vocabulary.text_vectors", prompted.encode)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from backend.errors import LabelConfigError
 from backend.labelstudio import frame_rates, label_holders, object_tags, tags, task_labels, visibility
 from backend.labelstudio.class_names import ClassNames
-from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, repeated, unnamed
+from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, prompts_of, repeated, unnamed
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
 from backend.labelstudio.skeletons import Skeletons
 from backend.model_versions import is_weights_name
@@ -57,6 +57,7 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         labels_key="" if pose or holder is None else task_labels.key_of(holder, tag),
         conditions=visibility.conditions(element, tree),
         trainable=_switch(element, "model_trainable", default=True),
+        prompts=_prompts(element, tag, boxes, holder),
     )
     warnings = [*contested(element, classes), *(repeated(holder, tag, element) if pose and holder is not None else ())]
     warnings += [*object_tags.several(element, target), *(frame_rates.warnings(target) if rate else ())]
@@ -99,6 +100,14 @@ def _labels(
     if tag.task(attributes_of(element)) == "pose":
         return objects_of(holder, tag, element)
     return labels_of(holder, tag, element)
+
+
+def _prompts(
+    element: ET.Element, tag: tags.Tag, boxes: ET.Element | None, holder: ET.Element | None
+) -> tuple[str, ...]:
+    """Return the prompts of the labels; empty for tags that no open-vocabulary model answers."""
+    asks = tag.task(attributes_of(element)) in ("detect", "segment") and boxes is None and holder is not None
+    return prompts_of(holder, tag, element) if asks and holder is not None else ()
 
 
 def _check_spelling(element: ET.Element, tag: tags.Tag) -> None:

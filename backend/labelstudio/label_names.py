@@ -72,6 +72,15 @@ def points_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[
     return tuple(label for _, label in sorted(zip(map(int, indices), labels, strict=True)))
 
 
+def prompts_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[str, ...]:
+    """Return what each label asks of an open-vocabulary model: its attribute `prompt`, else its value."""
+    prompts: dict[str, str] = {}
+    for label, attributes in _written(element, tag, control):
+        prompt = attributes.get("prompt", "").strip() or attributes.get("value", "") or label
+        prompts.setdefault(label, _checked(prompt, control))
+    return tuple(prompts.values())
+
+
 def objects_of(element: ET.Element, tag: tags.Tag, control: ET.Element) -> tuple[tuple[str, ...], ClassNames]:
     """Return the only label of objects that are drawn as points without boxes, and the classes that it covers.
 

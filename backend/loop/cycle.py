@@ -26,7 +26,7 @@ from backend.evaluation.label_quality import by_task
 from backend.loop import absent, demands, pauses, project_setup, served_models, studio_state
 from backend.loop.context import Context
 from backend.loop.insight import effort, pool_drawing
-from backend.loop.review import disputes, label_marks, label_review, round_value
+from backend.loop.review import disputes, label_marks, label_review, round_value, round_zero
 from backend.loop.scoring import expiring_media, late_tasks, old_versions, pool_ranking, push, rescoring, scoring
 from backend.loop.scoring.push import Check, Pushed, no_check
 from backend.loop.training import retraining, scratch
@@ -252,6 +252,8 @@ class Cycle:
             self.jobs.once("measure_effort", project_id)
         else:
             disputes.offer_again(self.context, project_id)
+        if round_zero.measure(self.context, project_id):
+            self.jobs.once("start_scoring", project_id)  # without the labels that were switched off
 
     # What keeps the loop running
 

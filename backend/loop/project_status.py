@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.evaluation.label_quality import LabelIssue
+from backend.evaluation.prompt_precision import PromptPrecision
 from backend.evaluation.stopping import Recommendation
 from backend.labelstudio import label_config
 from backend.loop import studio_state
 from backend.loop.context import Context
-from backend.loop.review import round_value
+from backend.loop.review import round_value, round_zero
 from backend.loop.scoring.pool_ranking import arms
 from backend.loop.served_models import name_of, require_project, serving_number
 from backend.loop.studio_state import StudioState
@@ -44,6 +45,7 @@ class Status:
     label_studio: StudioState  # as the last reconcile saw it
     warnings: tuple[str, ...]  # the parts of the label config that are ignored, and why
     label_issues: tuple[LabelIssue, ...]  # the served version's review of the labels, worst first
+    prompts: tuple[PromptPrecision, ...]  # how good pre-annotations from prompts were, before the first training
 
 
 def status(context: Context, project_id: int) -> Status:
@@ -71,4 +73,5 @@ def status(context: Context, project_id: int) -> Status:
         label_studio=studio_state.last(context, project_id),
         warnings=label_config.warnings(record.label_config),
         label_issues=context.store.state.label_issues(project_id, serving_number(context, project_id)),
+        prompts=round_zero.results(context, record),
     )

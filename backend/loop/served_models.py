@@ -12,6 +12,7 @@ import numpy as np
 from backend.errors import ModelError, NotFoundError
 from backend.labelstudio import label_config, label_renames, task_labels
 from backend.labelstudio.tags import answer_options
+from backend.loop import prompts
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
@@ -164,7 +165,7 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
     Base weights count by their name, so that a machine that could not fetch them does not cause a new scoring.
     """
     model = version.model_of(tag) if version else None
-    weights = model.sha256 if model else tag_base_model(context, record, tag)
+    weights = model.sha256 if model else _base_key(context, record, tag)
     depends = (
         weights,
         tag.task,
@@ -173,6 +174,13 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
         sorted(answer_options(tag).items()),
     )
     return hashlib.sha256(repr(depends).encode()).hexdigest()
+
+
+def _base_key(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
+    """Return the name of a tag's base weights, with what they are asked for if they are open-vocabulary ones."""
+    name = tag_base_model(context, record, tag)
+    asked = prompts.vocabulary(context, record.project_id, tag, name) if prompts.are_asked(tag, name) else {}
+    return f"{name} {sorted(asked.items())}" if asked else name
 
 
 def _model(
@@ -190,6 +198,8 @@ def _model(
     else:
         base = open_base(context, record, tag)
         path = Path(base.source) if base.pretrained else None
+        if path and prompts.are_asked(tag, tag_base_model(context, record, tag)):
+            path = prompts.weights(context, record.project_id, tag, tag_base_model(context, record, tag), base)
         classes, class_weights, temperature = (), None, 1.0
         if path:
             classes = context.predictors.get(path, settings.imgsz, settings.device).classes

@@ -33,7 +33,7 @@ from backend.simulate.records import Pick, Plan, Project, Round
 from backend.simulate.simulated_pool import Knowledge, PastLosses, gather
 from backend.simulate.simulation_data import SimulationData
 from backend.yolo import evaluate, training
-from backend.yolo.base_weights import BaseWeights
+from backend.yolo.base_weights import BaseWeights, architecture_to_learn
 from backend.yolo.runtime import fix_threads
 from backend.yolo.training import EpochReport
 
@@ -200,9 +200,12 @@ class Unit:
 
     def _train(self, data_yaml: Path, split: Split, start: int) -> tuple[Path, float]:
         settings, base = self._settings, self._plan.base
-        base_weights = BaseWeights(base.source, pretrained=bool(base.sha256), note="", task=self._plan.task)
+        task, learned = self._plan.task, architecture_to_learn(Path(base.source).name, self._plan.task)
+        base_weights = BaseWeights(base.source, bool(base.sha256), note="", task=task, architecture=learned)
         if start:
-            base_weights = replace(base_weights, source=str(self._history.weights(start)), pretrained=True)
+            base_weights = replace(
+                base_weights, architecture="", source=str(self._history.weights(start)), pretrained=True
+            )
         hyper = hyper_parameters(len(split.train), settings)
 
         def on_epoch(report: EpochReport) -> None:

@@ -154,6 +154,11 @@ def effort_file(project_id: int) -> str:
     return f"{project_folder(project_id)}/effort.json"
 
 
+def prompts_file(project_id: int) -> str:
+    """Return the file with how good the pre-annotations from prompts were."""
+    return f"{project_folder(project_id)}/prompts.json"
+
+
 def blank_tasks_file(project_id: int, number: int) -> str:
     """Return the file with the tasks that a version hands out without its regions."""
     return f"{version_folder(project_id, number)}/blank_tasks.json"

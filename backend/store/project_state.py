@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from backend.evaluation.effort import EffortLog
 from backend.evaluation.label_quality import LabelIssue, Review
+from backend.evaluation.prompt_precision import PromptPrecision
 from backend.sampling.bandit import Reward
 from backend.sampling.stream_admission import StreamState
 from backend.storage import Files
@@ -15,6 +16,7 @@ from backend.store.paths import (
     blank_tasks_file,
     effort_file,
     project_folder,
+    prompts_file,
     review_file,
     signs_file,
     version_folder,
@@ -26,6 +28,7 @@ from backend.store.records import (
     PoolKeys,
     PoolKeysFile,
     PoolSigns,
+    PromptPrecisionFile,
     ReviewFile,
     RewardsFile,
     SignsFile,
@@ -121,6 +124,15 @@ class ProjectState:
         """Write how the project's annotations came about, replacing what was measured before."""
         file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts, agreements=log.agreements)
         self._files.write(effort_file(project_id), file.encode())
+
+    def prompt_precision(self, project_id: int) -> tuple[PromptPrecision, ...]:
+        """Return how good the pre-annotations of round zero were, per label; empty if that was not measured."""
+        file = records.load(self._files, PromptPrecisionFile, prompts_file(project_id), fix=_FORGET)
+        return file.labels if file else ()
+
+    def save_prompt_precision(self, project_id: int, labels: Iterable[PromptPrecision]) -> None:
+        """Write how good the pre-annotations of round zero were, replacing what was measured before."""
+        self._files.write(prompts_file(project_id), PromptPrecisionFile(labels=tuple(labels)).encode())
 
     def blank_tasks(self, project_id: int, number: int) -> frozenset[int] | None:
         """Return the tasks that a version hands out without its regions; None if they were never drawn."""

@@ -16,6 +16,7 @@ from backend.evaluation.effort import AnnotationEffort
 from backend.evaluation.held_out_report import EvaluationReport
 from backend.evaluation.judged_images import PictureAnswers
 from backend.evaluation.label_quality import LabelIssue, Thresholds
+from backend.evaluation.prompt_precision import PromptPrecision
 from backend.model_versions import Metrics, ModelVersion
 from backend.sampling.bandit import Reward
 from backend.sampling.pins import Pins
@@ -144,6 +145,12 @@ class MarksFile(_FirstFormat):
     """The tasks whose prediction carries a label-quality score."""
 
     tasks: tuple[int, ...]
+
+
+class PromptPrecisionFile(_FirstFormat):
+    """How good the pre-annotations were that prompts made before the first training."""
+
+    labels: tuple[PromptPrecision, ...]
 
 
 class BlankTasksFile(_FirstFormat):

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from backend.evaluation import basis
 from backend.evaluation.label_quality import LabelIssue, by_task
+from backend.evaluation.prompt_precision import PromptPrecision
 from backend.loop.project_status import Status
 from backend.model_versions import Metrics, ModelVersion, TagModel
 from backend.sampling.bandit import Reward
@@ -134,6 +135,17 @@ class LabelErrorsOut(BaseModel):
     suspicious: int
 
 
+class PromptOut(BaseModel):
+    """How good the pre-annotations of one label are that its prompt made."""
+
+    tag: str
+    label: str
+    prompt: str
+    shown: int
+    right: int
+    off: bool  # the label is switched off until the first training
+
+
 class StudioOut(BaseModel):
     """What the last reconcile found in Label Studio."""
 
@@ -179,6 +191,7 @@ class ProjectOut(BaseModel):
     stopping: StoppingOut
     bandit: BanditOut
     label_errors: LabelErrorsOut
+    prompts: list[PromptOut]
     label_studio: StudioOut
 
 
@@ -208,6 +221,7 @@ def project_out(status: Status) -> ProjectOut:
             history=[_reward_out(reward) for reward in status.rewards],
         ),
         label_errors=_label_errors_out(status.label_issues),
+        prompts=[_prompt_out(entry) for entry in status.prompts],
         label_studio=StudioOut(**_fields(status.label_studio), warnings=list(status.label_studio.warnings)),
     )
 
@@ -220,6 +234,12 @@ def _reward_out(reward: Reward) -> RewardOut:
 def _label_errors_out(issues: Sequence[LabelIssue]) -> LabelErrorsOut:
     tasks = by_task(issues)
     return LabelErrorsOut(judged=len(tasks), suspicious=sum(issue.suspicious for issue in tasks))
+
+
+def _prompt_out(entry: PromptPrecision) -> PromptOut:
+    return PromptOut(
+        tag=entry.tag, label=entry.label, prompt=entry.prompt, shown=entry.shown, right=entry.right, off=entry.is_off
+    )
 
 
 def version_out(version: ModelVersion) -> VersionOut:

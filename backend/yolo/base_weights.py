@@ -15,8 +15,9 @@ from backend.errors import ModelError
 from backend.model_versions import is_weights_name
 from backend.storage import file_sha256
 from backend.types import YoloTask
+from backend.yolo import runtime
 from backend.yolo.runtime import load_model, quiet_ultralytics
-from backend.yolo.tasks import RECIPES, example
+from backend.yolo.tasks import RECIPES, closed_name, example, is_open_vocabulary, weights_name
 
 DOWNLOAD_S = 60.0  # longest wait for pretrained weights
 ASK_S = 10.0  # longest wait for the answer whether they can be downloaded
@@ -31,6 +32,7 @@ class BaseWeights:
     pretrained: bool
     note: str  # a warning for people; empty when pretrained
     task: YoloTask = "detect"
+    architecture: str = ""  # which a training takes in place of the weights' own, an open-vocabulary one
 
 
 def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseWeights:
@@ -43,18 +45,27 @@ def base_weights(name: str, model_dir: Path, task: YoloTask = "detect") -> BaseW
             f"BASE_MODEL={name!r} is not the plain name of a .pt file",
             fix="write a name like yolo11n.pt and put the file into MODEL_DIR",
         )
+    learned = architecture_to_learn(name, task)
     if path := present(name, model_dir, task):
-        return BaseWeights(str(path), pretrained=True, note="", task=task)
+        return BaseWeights(str(path), pretrained=True, note="", task=task, architecture=learned)
     base = model_dir / "base" / name
-    architecture = _architecture(name, task)
+    architecture = learned or _architecture(name, task)
     if _download(base):
         _check(base, file_sha256(base), task)
-        return BaseWeights(str(base), pretrained=True, note="", task=task)
+        return BaseWeights(str(base), pretrained=True, note="", task=task, architecture=learned)
     note = (
         f"No pretrained weights {name}: not in MODEL_DIR, and they could not be downloaded. Training {architecture} "
         f"from scratch, which needs more labels. Fix: put {name} into {model_dir}."
     )
     return BaseWeights(architecture, pretrained=False, note=note, task=task)
+
+
+def architecture_to_learn(name: str, task: YoloTask) -> str:
+    """Return the architecture that learns a project's classes in the place of an open-vocabulary one; "" for others.
+
+    It has the same backbone, so that a training starts from those of the weights that fit.
+    """
+    return _architecture(weights_name(closed_name(name), task), task) if is_open_vocabulary(name) else ""
 
 
 def present(name: str, model_dir: Path, task: YoloTask) -> Path | None:
@@ -85,7 +96,13 @@ def is_downloadable(name: str) -> bool:
 @functools.lru_cache(maxsize=8)
 def _check(path: Path, sha256: str, task: YoloTask) -> None:  # noqa: ARG001 - for the cache: a changed file is new
     """Raise ModelError for a file that is no model for the task. A good file is opened once, not at every /predict."""
-    load_model(path, task)
+    model = load_model(path, task)
+    if runtime.takes_prompts(model) and not is_open_vocabulary(path.name):
+        raise ModelError(
+            f"the model is of the class {type(model).__name__}, whose classes are prompts; its name hides it",
+            where=str(path),
+            fix="name the file as ultralytics does, e.g. yolov8s-worldv2.pt or yoloe-11s-seg.pt",
+        )
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from backend.yolo.tasks import RECIPES, example
 if TYPE_CHECKING:
     import torch
 
+_OPEN_TASKS: dict[str, YoloTask] = {"WorldModel": "detect", "YOLOEModel": "detect", "YOLOESegModel": "segment"}
 _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
@@ -69,8 +70,7 @@ def load_model(weights: Path, task: YoloTask | None = None) -> Any:
     except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"cannot read the weights: {reason}", where=str(weights), fix="replace the file") from error
-    model_task = task_of(model)
-    if model_task is None or task not in (None, model_task):
+    if not _has_task(model, task):
         wanted = task or "detect"
         raise ModelError(
             f"the model is of the class {type(model).__name__}, not a YOLO {RECIPES[wanted].noun} model",
@@ -78,6 +78,17 @@ def load_model(weights: Path, task: YoloTask | None = None) -> Any:
             fix=f"use weights like {example(wanted)}",
         )
     return model
+
+
+def _has_task(model: Any, task: YoloTask | None) -> bool:
+    """Return whether a model answers for a task; None: for any. Outlines of an open-vocabulary model have boxes."""
+    own = task_of(model)
+    return own is not None and (task in (None, own) or (task == "detect" and takes_prompts(model)))
+
+
+def takes_prompts(model: Any) -> bool:
+    """Return whether an ultralytics model is a YOLO-World or YOLOE model, whose classes are prompts."""
+    return type(model).__name__ in _OPEN_TASKS
 
 
 def add_module(weights: Path, name: str, module: Any) -> None:
@@ -98,6 +109,9 @@ def task_of(model: Any) -> YoloTask | None:
     """Return the task of an ultralytics model, None for a model that we do not support."""
     from ultralytics.nn import modules
 
+    if takes_prompts(model):
+        has_prompts = not hasattr(model.model[-1], "lrpc")  # the prompt-free models have fixed classes
+        return _OPEN_TASKS[type(model).__name__] if has_prompts else None
     for task, recipe in RECIPES.items():  # by the exact class, as models of some tasks are subclasses of others
         if type(model).__name__ == recipe.model and isinstance(model.model[-1], getattr(modules, recipe.head)):
             return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from backend.types import ControlTag, YoloTask
 
 SIZES = "nsmlx"  # of the models of a series
+# Not the prompt-free models (-pf), because their classes are fixed.
+_OPEN = re.compile(r"yolo(?P<world>v8[nsmlx])-world(v2)?|yoloe-(?P<yoloe>(v8|11|26)[nsmlx])(-seg)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +135,36 @@ def weights_name(name: str, task: YoloTask) -> str:
     ('yolo11n-obb.pt', 'yolo11n-obb.pt', 'yolo11n.pt')
     >>> weights_name("yolo11s.pt", "semantic")
     'yolo26s-sem.pt'
+    >>> weights_name("yoloe-11s-seg.pt", "detect"), weights_name("yolov8s-worldv2.pt", "segment")
+    ('yoloe-11s-seg.pt', 'yolov8s-seg.pt')
     """
+    if is_open_vocabulary(name):
+        has_task = task == "detect" or (task == "segment" and task_named(name) == task)
+        return name if has_task else weights_name(closed_name(name), task)
     path, recipe = Path(name), RECIPES[task]
     if path.stem.endswith(recipe.suffix):
         return name
     size = path.stem[-1] if path.stem[-1] in SIZES else SIZES[0]
     return f"{recipe.series + size if recipe.series else path.stem}{recipe.suffix}{path.suffix}"
+
+
+def is_open_vocabulary(name: str) -> bool:
+    """Return whether weights have the name of a YOLO-World or YOLOE model, whose classes are prompts.
+
+    >>> [is_open_vocabulary(name) for name in ("yolov8s-worldv2.pt", "yoloe-26n-seg.pt", "yoloe-11s-seg-pf.pt")]
+    [True, True, False]
+    """
+    return _OPEN.fullmatch(Path(name).stem) is not None
+
+
+def closed_name(name: str) -> str:
+    """Return the name of the weights for boxes with the layers of an open-vocabulary model, but classes of their own.
+
+    >>> closed_name("yolov8s-worldv2.pt"), closed_name("yoloe-11s-seg.pt"), closed_name("yoloe-v8m-seg.pt")
+    ('yolov8s.pt', 'yolo11s.pt', 'yolov8m.pt')
+    """
+    matched = _OPEN.fullmatch(Path(name).stem)
+    return f"yolo{matched['world'] or matched['yoloe']}{Path(name).suffix}" if matched else name
 
 
 def task_named(name: str) -> YoloTask:

@@ -122,7 +122,8 @@ def _overrides(data_yaml: Path, base: BaseWeights, hyper: HyperParameters, step:
     images = sum(1 for _ in (data_yaml.parent / "images" / "train").glob("*"))
     return {
         "task": base.task,
-        "model": base.source,
+        "model": base.architecture or base.source,
+        "pretrained": base.source if base.architecture else True,
         "data": str(data_yaml),
         "epochs": hyper.epochs,
         "batch": hyper.batch,

@@ -119,3 +119,16 @@ def test_a_point_that_is_named_twice_is_told() -> None:
     (warning,) = label_config.warnings(text)
     assert warning.startswith("KeyPointLabels \"p\": the label 'eye' is written 2 times and is one point. Fix: ")
     assert label_config.warnings(text.replace('<Label value="eye"/></Key', "</Key")) == ()
+
+
+def test_a_label_asks_by_its_prompt_else_by_what_people_read() -> None:
+    labels = '<Label value="Car" prompt=" a parked car "/><Label value="Road sign" alias="sign"/>'
+    (tag,) = label_config.parse(config(labels + '<Label value="x" prompt=""/>'))
+    assert dict(zip(tag.labels, tag.prompts, strict=True)) == {"Car": "a parked car", "sign": "Road sign", "x": "x"}
+
+
+def test_only_boxes_and_outlines_are_asked_for() -> None:
+    choices = '<Choices name="c" toName="image"><Choice value="x" prompt="y"/></Choices></View>'
+    tags = {tag.from_name: tag.prompts for tag in label_config.parse(config(CAR).replace("</View>", choices))}
+    assert tags["c"] == ()
+    assert sum(map(bool, tags.values())) == 1

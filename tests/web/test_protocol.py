@@ -115,4 +115,5 @@ def status(
         rewards=(),
         label_studio=StudioState(),
         label_issues=(),
+        prompts=(),
     )

@@ -119,6 +119,10 @@ def _alerts(status: Status, free_gb: float | None) -> Iterator[Alert]:
     if newest is not None and not newest.promoted:
         cure = "Nothing to do: the version before stays in use, and the next labels start another training."
         yield Alert("note", f"{newest.name}: {newest.reason}", cure)
+    for entry in status.prompts:
+        if entry.is_off:
+            cure = 'Nothing to do: the first training brings it back. Another prompt="…" on the label is tried at once.'
+            yield Alert("note", entry.in_words(), cure)
     for problem in status.warnings:
         yield Alert("note", problem)
 
