@@ -13,7 +13,7 @@ from backend.yolo.tasks import is_open_vocabulary
 
 
 def are_asked(tag: ControlTag, base_model: str) -> bool:
-    """Return whether a tag's base model is asked for the tag's labels, on one image per task."""
+    """Return whether a tag's base model is asked for the tag's labels."""
     return is_open_vocabulary(base_model) and bool(tag.prompts)
 
 

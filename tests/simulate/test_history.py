@@ -79,3 +79,18 @@ def test_learned_tasks_include_those_of_the_start(tmp_path: Path) -> None:
     rounds.keep(done(3, 3), save(tmp_path / "work", 3))
     rounds.keep(done(4, 4, started_from=3), save(tmp_path / "work", 4))
     assert [sorted(rounds.learned(number, learns)) for number in (1, 2, 3, 4)] == [[1], [1, 2], [1, 2], [1, 2, 3, 4]]
+
+
+def test_lines_that_begin_alike_share_their_first_training(tmp_path: Path) -> None:
+    for unit in (INITIAL, "initial-typiclust"):
+        records.save_round(records.unit_folder(tmp_path, unit, 0), done(1, 1, reason=unit))
+    lines = {
+        name: History(tmp_path, name, 0, Settings()) for name in ("random", "typiclust+random", "typiclust+margin")
+    }
+    for history_of_line in lines.values():
+        history_of_line.begin()
+    assert [line.last.reason for line in lines.values()] == [INITIAL, "initial-typiclust", "initial-typiclust"]
+    assert lines["typiclust+margin"].weights(1).parent.name == "initial-typiclust"
+    assert (
+        History(tmp_path, "margin", 0, Settings(first_batch="typiclust")).weights(1).parent.name == "initial-typiclust"
+    )

@@ -317,19 +317,17 @@ def test_the_report_opens_and_loads_nothing(out: Path) -> None:
     assert backgrounds.startswith('url("data:image/jpeg')
 
 
-def test_lines_that_begin_alike_share_a_first_batch_and_a_ranked_one_has_a_random_share(
+def test_a_ranked_first_batch_has_a_random_share_and_needs_no_training(
     environ: dict[str, str], data_yaml: Path, tmp_path: Path
 ) -> None:
-    names = ("random", "typiclust+random", "typiclust+class_entropy")
-    options = {"strategies": ",".join(names), "rounds": 1, "explore_share": 0.25}
-    done = simulate(environ, data_yaml, tmp_path, **options)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "seed-0").glob("initial*")) == [INITIAL, "initial-typiclust"]
-    rows = {row.strategy: row for row in records.load_results(tmp_path / "results.json").rows}
-    assert rows["typiclust+random"].picked == rows["typiclust+class_entropy"].picked != rows["random"].picked
-    (first,) = records.load_rounds(records.unit_folder(tmp_path, "typiclust+random", 0))
-    assert sum(pick.random for pick in first.picked) == 0.25 * START
-    assert len(first.order) == POOL - START
+    order = Order(str(data_yaml), ("random", "typiclust+random"), 1, START, BATCH, 1, tmp_path, 1)
+    learning = {"base_model": "tiny.pt", "model_dir": environ["MODEL_DIR"], "imgsz": IMGSZ, "explore_share": 0.25}
+    records.save_plan(tmp_path, make_plan(order, Settings(device="cpu", **learning), Console(quiet=True)))
+    chance, ranked = (Unit(tmp_path, name, 0).queue(1) for name in (INITIAL, "initial-typiclust"))
+    assert chance.explored == set(chance.order) == set(ranked.order)
+    assert len(ranked.explored & set(ranked.order[:START])) == 0.25 * START
+    assert ranked.order[:START] != chance.order[:START]
+    assert Unit(tmp_path, "initial-typiclust", 0).queue(1).order == ranked.order
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,14 @@ def is_due(context: Context, record: ProjectRecord) -> bool:
     for tag in label_config.parse(record.label_config):
         name = tag_base_model(context, record, tag)
         entries = prompts.measured(context, record.project_id, tag, name)
-        if prompts.are_asked(tag, name) and len(entries) < len(tag.labels):
+        if tag.one_image and prompts.are_asked(tag, name) and len(entries) < len(tag.labels):
             return True
     return False
 
 
 def _asks(context: Context, record: ProjectRecord, model: ServedModel) -> bool:
-    return model.weights is not None and prompts.are_asked(model.tag, tag_base_model(context, record, model.tag))
+    has_model = model.weights is not None and model.tag.one_image
+    return has_model and prompts.are_asked(model.tag, tag_base_model(context, record, model.tag))
 
 
 def _judged(context: Context, model: ServedModel, annotated: Sequence[AnnotatedTask]) -> Iterator[Judged]:

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from backend.cli.label_studio_process import LabelStudioProcess
 from backend.evaluation.prompt_precision import LEAST_IMAGES
-from backend.loop import project_status, serving
+from backend.loop import cycle, project_status, serving
 from backend.loop.context import Context
 from backend.loop.insight.standing import standing
 from backend.loop.review import round_zero
 from backend.loop.scoring import scoring, stored_answers
 from backend.loop.served_models import ServedModel, models_for
+from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, Task
 from backend.web import status_schemas
 from tests.prompted import THING, tiny_open
-from tests.support import ImageSite
+from tests.support import ImageSite, cycle_of, open_context
 
 pytestmark = pytest.mark.torch
 
@@ -60,6 +62,14 @@ def score(context: Context, images: ImageSite, count: int = LEAST_IMAGES) -> tup
     stored_answers.of(context, models).begin(models)
     scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
     return record, tasks
+
+
+def push_all(context: Context, record: ProjectRecord, tasks: Sequence[Task]) -> None:
+    """Score tasks, and write the predictions to Label Studio, as the jobs do."""
+    models = models_for(context, record, accepted=True)
+    stored_answers.of(context, models).begin(models)
+    scoring.save_shards(context, models, scoring.predict_shards(context, models, 0, tasks))
+    cycle.rank_push_and_flip(context, record.project_id, 0)
 
 
 def annotated(tasks: Sequence[Task], results: Sequence[Sequence[object]]) -> list[AnnotatedTask]:
@@ -129,3 +139,35 @@ def test_without_any_label_there_is_no_model(project: Context, images: ImageSite
     assert round_zero.measure_on(project, record, annotated(tasks, [[] for _ in tasks]))
     assert served(project, record).weights is None
     assert not round_zero.measure_on(project, record, annotated(tasks, [[] for _ in tasks]))
+
+
+@pytest.mark.label_studio
+def test_in_label_studio_the_boxes_of_a_label_that_was_switched_off_disappear(
+    label_studio: LabelStudioProcess, settings: Settings, images: ImageSite, encoder: None, world: Path
+) -> None:
+    folder = Path(settings.model_dir)
+    folder.mkdir(exist_ok=True)
+    (folder / BASE).write_bytes(world.read_bytes())
+    keys = {"label_studio_url": label_studio.url, "label_studio_api_key": label_studio.api_key, "base_model": BASE}
+    with open_context(settings.model_copy(update=keys)) as context:
+        client, steps = context.label_studio, cycle_of(context)
+        project = client.projects.create("round zero", CONFIG)
+        client.http.send(
+            "POST", f"/api/projects/{project}/import", [{"image": images.add("1.png")}] * (LEAST_IMAGES + 1)
+        )
+        record = serving.setup(context, project, CONFIG, "", "", "")
+        tasks = list(client.tasks.unlabeled(project))
+        push_all(context, record, tasks)
+        shown = client.predictions.of_task(tasks[-1].id)
+        assert {region["value"]["rectanglelabels"][0] for region in shown[0].result} == {"mine"}
+
+        for task in tasks[:-1]:
+            client.annotations.create(task.id, ())
+        steps.check(project)
+        steps.measure_effort(project)
+        mine, _ = project_status.status(context, project).prompts
+        assert (mine.right, mine.is_off) == (0, True)
+        steps.start_scoring(project)
+        push_all(context, record, tasks[-1:])
+        (empty,) = client.predictions.of_task(tasks[-1].id)
+        assert (empty.version, list(empty.result)) == ("yolov8n-worldv2-v0", [])
