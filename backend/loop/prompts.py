@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backend.errors import ModelError
 from backend.evaluation.prompt_precision import PromptPrecision
 from backend.loop.context import Context
 from backend.types import ControlTag
-from backend.yolo import open_vocabulary
+from backend.yolo import approved_weights, open_vocabulary
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.tasks import is_open_vocabulary
 
@@ -39,4 +40,11 @@ def weights(context: Context, project_id: int, tag: ControlTag, base_model: str,
     Raises ModelError where the text encoder is missing.
     """
     asked = vocabulary(context, project_id, tag, base_model)
-    return open_vocabulary.prompted(Path(base.source), asked, context.work_dir) if asked else None
+    if not asked:
+        return None
+    try:
+        return open_vocabulary.prompted(Path(base.source), asked, context.work_dir)
+    except ModelError:  # this machine may not have the encoder yet, where MODEL_DIR is a bucket
+        for name in (*open_vocabulary.ENCODERS.values(), approved_weights.LISTING):
+            context.store.fetch(name, context.work_dir)
+    return open_vocabulary.prompted(Path(base.source), asked, context.work_dir)

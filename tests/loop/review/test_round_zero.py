@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess
+from backend.errors import ModelError
 from backend.evaluation.prompt_precision import LEAST_IMAGES
 from backend.loop import cycle, project_status, serving
 from backend.loop.context import Context
@@ -94,6 +95,17 @@ def test_the_prompts_of_labels_make_the_first_pre_annotations(project: Context, 
     task = Task(1, {"image": images.add("1.png", 1)})
     assert labels_of(project, CONFIG, task) == {"mine"}
     assert labels_of(project, SWAPPED, task) == {"o"}  # a result has the alias
+
+
+def test_without_the_text_encoder_a_person_reads_what_to_put_where(context: Context, world: Path) -> None:
+    folder = Path(context.settings.model_dir)
+    folder.mkdir(exist_ok=True)
+    (folder / BASE).write_bytes(world.read_bytes())
+    record = set_up(context, CONFIG)  # needs no encoder
+    with pytest.raises(ModelError, match="prompts need") as missing:
+        served(context, record)
+    assert "ViT-B-32.pt" in str(missing.value)
+    assert "yolo-backend score" in missing.value.fix
 
 
 def test_a_changed_prompt_asks_for_a_new_scoring(project: Context) -> None:
