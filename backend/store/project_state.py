@@ -47,6 +47,8 @@ class ProjectState:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._steering = SteeringState(files)
+        # The last log that was read, by project and stamp: several views of the page read it, and it grows with labels.
+        self._effort: tuple[tuple[int, object], EffortLog] | None = None
 
     def stream(self, project_id: int) -> StreamState:
         """Return the state of stream admission, a fresh state if none is stored."""
@@ -117,13 +119,21 @@ class ProjectState:
 
     def effort(self, project_id: int) -> EffortLog:
         """Return how the project's annotations came about, as far as it was measured."""
-        file = records.load(self._files, EffortFile, effort_file(project_id), fix=_FORGET)
-        return EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
+        path = effort_file(project_id)
+        key = project_id, self._files.stamp(path)
+        remembered = self._effort
+        if remembered is not None and key[1] is not None and remembered[0] == key:
+            return remembered[1]
+        file = records.load(self._files, EffortFile, path, fix=_FORGET)
+        log = EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
+        self._effort = key, log
+        return log
 
     def save_effort(self, project_id: int, log: EffortLog) -> None:
         """Write how the project's annotations came about, replacing what was measured before."""
         file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts, agreements=log.agreements)
         self._files.write(effort_file(project_id), file.encode())
+        self._effort = None
 
     def prompt_precision(self, project_id: int) -> tuple[PromptPrecision, ...]:
         """Return how good the pre-annotations of round zero were, per label; empty if that was not measured."""
