@@ -148,6 +148,11 @@ class Settings(BaseModel):
     imgsz: Annotated[int, Field(ge=32, le=4096)] = Field(
         640, description="image size for training and prediction in pixels"
     )
+    tile: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0,
+        description="side in pixels of the overlapping tiles in which larger images are predicted and learned, each "
+        "scaled to `IMGSZ`; upright boxes in images only; 0: no tiles, else 64 or more",
+    )
     batch: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="images per training step")
     train_from: Literal["last", "base"] = Field(
         "last",
@@ -191,6 +196,13 @@ class Settings(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("switch", "Input should be a number or a text, not true or false")
         return value
+
+    @field_validator("tile")
+    @classmethod
+    def _tile_or_none(cls, side: int) -> int:
+        if 0 < side < 64:
+            raise ValueError("a tile has 64 pixels or more; 0 means no tiles")
+        return side
 
     @field_validator("basic_auth_user")
     @classmethod

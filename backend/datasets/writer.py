@@ -29,11 +29,13 @@ class LabeledImage:
     boxes: tuple[LabeledBox, ...]
     random: bool
     frame: int = 0  # of the task's video, as Label Studio counts them; 0: the task is the image
+    tile: int = 0  # of the image, from 1; 0: the whole image
 
     @property
     def name(self) -> str:
         """Return the name of its files in a data set."""
-        return f"{self.task_id}-{self.frame}" if self.frame else str(self.task_id)
+        name = f"{self.task_id}-{self.frame}" if self.frame else str(self.task_id)
+        return f"{name}-tile{self.tile}" if self.tile else name
 
 
 @dataclass(frozen=True, slots=True)

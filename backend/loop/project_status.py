@@ -15,6 +15,7 @@ from backend.loop.scoring.pool_ranking import arms
 from backend.loop.served_models import name_of, require_project, serving_number
 from backend.loop.studio_state import StudioState
 from backend.model_versions import ModelVersion
+from backend.policy import tiling
 from backend.queue.run_state import LabelCounts, ScoringRun, TrainingProgress
 from backend.sampling import bandit
 from backend.sampling.bandit import Arm, Reward
@@ -71,7 +72,10 @@ def status(context: Context, project_id: int) -> Status:
         arms=bandit.arms(rewards, arms(settings)) if settings.bandit != "off" else (),
         rewards=rewards,
         label_studio=studio_state.last(context, project_id),
-        warnings=label_config.warnings(record.label_config),
+        warnings=(
+            *label_config.warnings(record.label_config),
+            *tiling.warnings(settings, label_config.parse(record.label_config)),
+        ),
         label_issues=context.store.state.label_issues(project_id, serving_number(context, project_id)),
         prompts=round_zero.results(context, record),
     )

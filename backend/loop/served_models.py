@@ -17,12 +17,12 @@ from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
 from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name, renamed
-from backend.policy import strategy_pool
+from backend.policy import strategy_pool, tiling
 from backend.policy.voters import committee_versions, voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
-from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tracking
+from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tiled_prediction, tracking
 from backend.yolo.candidates import Candidates
 from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector
@@ -51,12 +51,14 @@ class ServedModel:
     metrics: Metrics | None = None
     predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold the loaded model
     pool_key: str = ""  # a hash of what its raw predictions depend on
+    tile: int = 0  # side in pixels of the tiles in which it sees larger images; 0: none
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield one prediction per file, in order."""
         if self.weights is None:
             return (_empty_prediction(file, len(self.classes)) for file in files)
-        return self.predictors.get(self.weights, self.imgsz, self.device).predict([file.path for file in files])
+        predictor = self.predictors.get(self.weights, self.imgsz, self.device)
+        return tiled_prediction.predict(predictor, [file.path for file in files], self.tile)
 
     def candidates(self, file: MediaFile) -> Candidates:
         """Return all boxes that the model sees in an image before NMS; raises ModelError where there is no model."""
@@ -172,6 +174,7 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
         tag.data_key,
         tag.frame_rate_key or tag.frame_rate or ("pages" if tag.pages else 0.0),
         sorted(answer_options(tag).items()),
+        *filter(None, [tiling.tile_side(context.project_settings(record), tag)]),
     )
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
@@ -221,6 +224,7 @@ def _model(
         trained=tag_model is not None,
         metrics=tag_model.metrics if tag_model else None,
         pool_key=_pool_key(context, record, version, tag),
+        tile=tiling.tile_side(settings, tag),
     )
 
 
@@ -232,8 +236,12 @@ def weights_of(model: TagModel, settings: Settings) -> FloatArray | None:
 def committee_for(context: Context, settings: Settings, model: ServedModel) -> tuple[Member, ...]:
     """Return the committee for a pool that `model` scores: as COMMITTEE says, COMMITTEE_SIZE members at most.
 
-    Raises ModelError if the committee needs two versions and there is one, or if there is no model.
+    Raises ModelError if the committee needs two versions and there is one, if there is no model, and if the model sees
+    images in tiles.
     """
+    if model.tile:
+        fix = "choose a strategy without one (`yolo-backend strategies` lists what each needs), or set TILE to 0"
+        raise ModelError("a committee compares whole images, and TILE cuts them into tiles", fix=fix)
     if model.weights is None:
         raise ModelError("a committee needs a trained version, and there is none yet", fix="label more images first")
     paths, count = [model.weights], committee_versions(settings)

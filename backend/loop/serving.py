@@ -14,6 +14,7 @@ from backend.loop import warm
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, late_tasks, pool_ranking, push, scoring, stored_answers
 from backend.loop.served_models import ServedModel, check_base, models_for
+from backend.policy import tiling
 from backend.sampling import stream_admission
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
@@ -47,7 +48,8 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     _check_names(context.project_settings(record))
     check_base(context, record)
     if record != stored:
-        for warning in label_config.warnings(schema):
+        tiles = tiling.warnings(context.project_settings(record), label_config.parse(schema))
+        for warning in (*label_config.warnings(schema), *tiles):
             log.warning("project %d: %s", project_id, warning)
         if stored is not None:
             # The old label config, which the stored answers are of, is overwritten below.

@@ -20,6 +20,7 @@ from backend.yolo.detector import BATCH, KEEP_CONFIDENCE
 from backend.yolo.runtime import load_model, select_device, task_of, yolo_class
 from backend.yolo.tasks import RECIPES
 
+LOWEST = 0.001  # ultralytics measures mAP with all detections from this confidence on
 _OVERLAPS = 10  # IoU thresholds of mAP50-95; the first is that of mAP50
 _RIGHT = {"box": "tp", "seg": "tp_m", "pose": "tp_p"}  # metric -> ultralytics' key for which detections are right
 
@@ -34,7 +35,7 @@ def measure(weights: Path, data_yaml: Path, imgsz: int, device: str) -> Measured
 
     The model's classes are matched to those of the data by name, so that versions before and after a change of labels
     can be compared. A class that the model lacks gets AP 0, a class that the data lack is ignored. mAP is the mean over
-    the classes with boxes in `val`, measured as ultralytics does (confidence >= 0.001). The data set must be for the
+    the classes with boxes in `val`, measured as ultralytics does (confidence >= LOWEST). The data set must be for the
     model's task. Raises ModelError as `load_model` does.
     """
     model = load_model(weights)

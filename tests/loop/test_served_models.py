@@ -12,7 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from backend.errors import ModelError
+from backend.errors import ModelError, SettingError
 from backend.labelstudio import label_config
 from backend.loop import served_models
 from backend.loop.context import Context
@@ -142,3 +142,30 @@ def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
         served_models.check_base(context, OWN)
         served = model_for(context, OWN, accepted=False)
     assert served.weights == tmp_path / ".yolo-backend/base/mine.pt"
+
+
+def test_a_project_with_tiles_sees_large_images_in_tiles(
+    context: Context, tiny_weights: Path, images: ImageSite
+) -> None:
+    """Small images are predicted as without TILE; another TILE asks for a new scoring, and a committee is refused."""
+    publish(context.store, 7, tiny_weights)
+    tiled = replace(RECORD, extra_params='{"TILE": 64}')
+    large, small = (
+        MediaFile(images.folder / name, *size) for name, size in (("large.png", (200, 130)), ("small.png", (64, 50)))
+    )
+    for number, file in enumerate((large, small)):
+        images.add(file.path.name, number, (file.width, file.height))
+    with_tiles, without = (model_for(context, record, accepted=True) for record in (tiled, RECORD))
+    (in_tiles, alone), (whole, alone_before) = (list(model.predict([large, small])) for model in (with_tiles, without))
+    assert len(in_tiles.boxes) > len(whole.boxes)
+    assert np.allclose(alone.confidence, alone_before.confidence, atol=1e-4)
+    keys = {
+        side: served_models.pool_keys(context, replace(RECORD, extra_params=f'{{"TILE": {side}}}'))
+        for side in (0, 64, 99)
+    }
+    assert keys[0] == served_models.pool_keys(context, RECORD)
+    assert len({key["label"] for key in keys.values()}) == 3
+    with pytest.raises(ModelError, match="TILE cuts them"):
+        served_models.committee_for(context, context.settings, with_tiles)
+    with pytest.raises(SettingError, match="64 pixels or more"):
+        context.project_settings(replace(RECORD, extra_params='{"TILE": 63}'))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.datasets import writer
-from backend.evaluation import held_out_report, matching
+from backend.evaluation import held_out_report, judged_quality, matching
 from backend.evaluation.bootstrap import Measured
 from backend.evaluation.held_out_report import HeldOutAnswers, HeldOutReport
 from backend.evaluation.judged_images import JudgedImage, judge_frames, judge_image
@@ -15,14 +15,24 @@ from backend.evaluation.matching import Detections
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.training.snapshot import TagPlan
 from backend.model_versions import Calibration
-from backend.policy import judgement
+from backend.policy import judgement, tiling
 from backend.policy.judgement import Judgement
-from backend.types import frame_step
-from backend.yolo import evaluate, timeline_model
+from backend.types import Prediction, frame_step
+from backend.yolo import evaluate, tiled_prediction, timeline_model
+from backend.yolo.detector import KEEP_CONFIDENCE
 from backend.yolo.predictors import load_predictor
 from backend.yolo.tasks import details, quality
 from backend.yolo.timeline_model import FramePredictions, LeftOut
 from backend.yolo.training import Trained
+
+
+@dataclass(frozen=True, slots=True)
+class _Measurement:
+    """The measurement of a model, and the predictions that it was made from."""
+
+    measured: Measured
+    videos: FramePredictions | None = None  # of an LSTM
+    judged: tuple[JudgedImage, ...] | None = None  # of a model that sees images in tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ def evaluate_challenger(
     models = [trained.weights, champion] if champion else [trained.weights]
     measured = [_measure(plan, weights, data_yaml, left_out) for weights in models]
     outcome = judgement.judge_challenger(
-        [measurement for measurement, _ in measured],
+        [measurement.measured for measurement in measured],
         lambda: _measure_on_labels(plan, models, data_yaml.parent / "labels-alone", left_out),
         held_out=plan.split.held_out,
         finite=trained.losses_finite,
@@ -60,8 +70,9 @@ def evaluate_challenger(
         quality=quality(plan.tag),
         chosen=chosen,
     )
-    challenger, videos = measured[0]
-    judged = judged_images(plan, trained.weights, videos)
+    challenger = measured[0].measured
+    judged = measured[0].judged if plan.split.held_out else None
+    judged = judged or judged_images(plan, trained.weights, measured[0].videos)
     detections = None if judged is None else _joined(plan, judged)
     calibration = judgement.calibration_of(detections)
     held_out = None
@@ -76,18 +87,21 @@ def _measure_on_labels(plan: TagPlan, models: Sequence[Path], folder: Path, left
     """Measure the models on all labels."""
     everything = replace(plan, split=plan.split.whole())
     data_yaml = writer.write(everything.split, plan.tag.labels, folder, plan.tag.task, details(plan.tag))
-    return [_measure(everything, weights, data_yaml, left_out)[0] for weights in models]
+    return [_measure(everything, weights, data_yaml, left_out).measured for weights in models]
 
 
-def _measure(
-    plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut
-) -> tuple[Measured, FramePredictions | None]:
-    """Return the measurement of a model; for an LSTM also its predictions of the validation videos, else None."""
+def _measure(plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut) -> _Measurement:
+    """Return the measurement of a model on the validation images as it serves: in tiles if the tag has them."""
     size, device = plan.settings.imgsz, plan.settings.device
+    if tiling.tile_side(plan.settings, plan.tag):
+        predictions = list(_predictions(plan, weights, evaluate.LOWEST))
+        measured = judged_quality.measured_of(_judged(plan, predictions), plan.tag.labels, KEEP_CONFIDENCE)
+        shown = (judged_quality.confident(prediction, KEEP_CONFIDENCE) for prediction in predictions)
+        return _Measurement(measured, judged=_judged(plan, shown))
     if lstm(plan.tag) is None:
-        return evaluate.measure(weights, data_yaml, size, device), None
+        return _Measurement(evaluate.measure(weights, data_yaml, size, device))
     frame_predictions = timeline_model.predict_videos(weights, plan.judged_videos, plan.tag, size, device, left_out)
-    return timeline_model.measured(frame_predictions, plan.tag.labels), frame_predictions
+    return _Measurement(timeline_model.measured(frame_predictions, plan.tag.labels), frame_predictions)
 
 
 def validation_detections(plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:
@@ -107,11 +121,28 @@ def judged_images(
         return None
     if videos is not None:
         return judge_frames(videos.probs, videos.labels, videos.tasks, frame_step(plan.tag.attributes))
-    tag, images = plan.tag, plan.split.val
+    return _judged(plan, _predictions(plan, weights))
+
+
+def _predictions(plan: TagPlan, weights: Path, lowest: float = KEEP_CONFIDENCE) -> Iterator[Prediction]:
+    """Yield the predictions of the validation images, in tiles if the tag has them, in the order of its labels.
+
+    `lowest` is the lowest confidence of their boxes, for a tag with tiles.
+    """
+    side, labels = tiling.tile_side(plan.settings, plan.tag), plan.tag.labels
     predictor = load_predictor(weights, plan.settings.imgsz, plan.settings.device)
+    predictions = tiled_prediction.predict(predictor, [image.path for image in plan.split.val], side, lowest)
+    if not side:
+        return predictions
+    return (judged_quality.with_classes(prediction, predictor.classes, labels) for prediction in predictions)
+
+
+def _judged(plan: TagPlan, predictions: Iterable[Prediction]) -> tuple[JudgedImage, ...]:
+    """Match the predictions of the validation images."""
+    tag = plan.tag
     return tuple(
         judge_image(image.task_id, image.frame, prediction, image.boxes, tag.labels, tag.task, multiple=tag.multiple)
-        for image, prediction in zip(images, predictor.predict([image.path for image in images]), strict=True)
+        for image, prediction in zip(plan.split.val, predictions, strict=True)
     )
 
 

@@ -19,11 +19,12 @@ from backend.evaluation.held_out_report import EvaluationReport, LearnedLabels
 from backend.labelstudio.tags.timelinelabels import epochs, lstm
 from backend.loop.context import Context
 from backend.loop.served_models import open_base, tag_base_model
-from backend.loop.training import labels_since
+from backend.loop.training import labels_since, tile_images
 from backend.loop.training.challenger_evaluation import Evaluation, evaluate_challenger
 from backend.loop.training.snapshot import TagPlan
 from backend.media.task_errors import task_error
 from backend.model_versions import Metrics, ModelVersion, TagModel
+from backend.policy import tiling
 from backend.policy.hyper_parameters import hyper_parameters
 from backend.policy.training_start import Origin, starts_from_served
 from backend.storage import file_sha256
@@ -92,12 +93,13 @@ def train(
 ) -> Candidate:
     """Train, measure and judge the model of one tag; `before` is its champion, `scratch` a folder for files."""
     started = time.monotonic()
-    data_yaml = writer.write(plan.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
+    learned = tile_images.in_tiles(plan, scratch / "tiles")
+    data_yaml = writer.write(learned.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
     origin = continued_champion(plan, before, tag_base_model(context, plan.record, plan.tag))
     start = _start(context, plan, origin)
     prepared = time.monotonic()
     left_out = partial(note_left_out, context, plan)
-    trained = train_weights(plan, start, data_yaml, scratch / "run", on_epoch, left_out)
+    trained = train_weights(learned, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
     champion, chosen = (before.weights, before.chosen) if before else (None, False)
     evaluation = evaluate_challenger(plan, trained, champion, data_yaml, left_out, chosen=chosen)
@@ -107,7 +109,7 @@ def train(
         "evaluate": time.monotonic() - prepared - trained.seconds,
     }
     judgement = evaluation.judgement
-    model = _model(context, plan, origin, start, trained, evaluation)
+    model = _model(context, plan, _hyper_settings(learned), origin, start, trained, evaluation)
     fallback = _fallback(model, before, judgement.champion)
     stored = stored_evaluation(context, plan, evaluation)
     return Candidate(model, trained.weights, judgement.promoted, *fallback, timings, stored)
@@ -146,7 +148,8 @@ def lesson_hash(plan: TagPlan, base_model: str) -> str:
     # An LSTM also learns the borders of segments, which the sampled images may not show.
     segments = sorted((video.task_id, repr(video.segments)) for video in plan.videos)
     in_order = [lstm(tag), segments] if lstm(tag) else []
-    return hashlib.sha256(repr((run_with, images, *in_order)).encode()).hexdigest()[:16]
+    side = tiling.tile_side(plan.settings, tag)
+    return hashlib.sha256(repr((run_with, images, *in_order, *([side] if side else []))).encode()).hexdigest()[:16]
 
 
 def is_trained_on_these_labels(plan: TagPlan, before: Champion | None, base_model: str) -> bool:
@@ -246,6 +249,7 @@ def hyper_parameters_of(plan: TagPlan) -> HyperParameters:
 def _model(
     context: Context,
     plan: TagPlan,
+    hyper: Mapping[str, Any],
     origin: Champion | None,
     start: BaseWeights,
     trained: training.Trained,
@@ -261,9 +265,7 @@ def _model(
         base_model=tag_base_model(context, plan.record, plan.tag),
         metrics=judgement.challenger,
         champion_metrics=judgement.champion,
-        hyper_parameters=asdict(hyper_parameters_of(plan))
-        | {"pretrained": start.pretrained}
-        | _lstm_settings(plan.tag),
+        hyper_parameters={**hyper, "pretrained": start.pretrained},
         reason=judgement.reason + _start_reason(start, origin),
         calibration=evaluation.calibration,
         class_quality=evaluation.class_quality,
@@ -272,9 +274,14 @@ def _model(
     )
 
 
-def _lstm_settings(tag: ControlTag) -> dict[str, Any]:
-    options = lstm(tag)
-    return {"lstm": asdict(options)} if options else {}
+def _hyper_settings(learned: TagPlan) -> dict[str, Any]:
+    """Return what the manifest says of the training of a plan, whose images may be tiles."""
+    options, side = lstm(learned.tag), tiling.tile_side(learned.settings, learned.tag)
+    return {
+        **asdict(hyper_parameters_of(learned)),
+        **({"lstm": asdict(options)} if options else {}),
+        **({"tile": side} if side else {}),
+    }
 
 
 def _start_reason(start: BaseWeights, origin: Champion | None) -> str:
