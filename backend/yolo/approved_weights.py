@@ -22,7 +22,7 @@ def listed(name: str, model_dir: Path) -> frozenset[str]:
 
     Raises ModelError if there is none, with the command that adds one.
     """
-    if not is_weights_name(name) and not is_weights_name(f"{name.removesuffix('.ts')}.pt"):  # .ts: TorchScript
+    if not is_weights_name(re.sub(r"\.ts$", ".pt", name)):  # .ts: TorchScript
         raise ModelError(f"{name!r} is not the plain name of a .pt file", fix="write a name like yolo11n.pt")
     sums = frozenset(sha256 for sha256, listed_name in _entries(model_dir) if listed_name == name)
     if not sums:

@@ -55,7 +55,9 @@ def test_listed_but_not_there(tmp_path: Path) -> None:
         approved_weights.check("mine.pt", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "../a.pt", "a/b.pt", "/a.pt", "a.yaml", "-rf;x.pt", "a b.pt", ".pt", "$(x).pt"])
+@pytest.mark.parametrize(
+    "name", ["", "../a.pt", "a/b.pt", "/a.pt", "a.yaml", "../a.ts", "a.ts.yaml", "-rf;x.pt", "a b.pt", ".pt", "$(x).pt"]
+)
 def test_names_with_folders_or_more_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="not the plain name"):
         approved_weights.listed(name, tmp_path)
