@@ -230,8 +230,11 @@ def test_both_tags_learn_and_are_served(studio: Studio) -> None:
 
     # Neither boxes nor a choice, so the choices have no new label.
     context.label_studio.annotations.create(studio.tasks[4].id, [])
+    # From now on the images, of 80 x 60 pixels, are seen in tiles.
+    context.store.save_project(ProjectRecord(project, BOTH, '{"TILE": 64}', "", "", ""))
     second = retraining.retrain(context, project)
     assert second.parent == version.number
+    assert [tag_model.hyper_parameters.get("tile") for tag_model in second.models] == [64, None]
     assert [tag_model.champion_metrics is not None for tag_model in second.models] == [True, True]
 
 
