@@ -20,6 +20,7 @@ from backend.cli.redis_process import redis_binary, start_redis
 from backend.loop.context import Context
 from backend.settings import Settings
 from tests import needs, prompted, squares
+from tests.browser import close_chromium
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)  # what CI says depends on the code alone
@@ -78,6 +79,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"slowest {SLOWEST_FILES} files")
     for path, duration in seconds.most_common(SLOWEST_FILES):
         terminalreporter.write_line(f"{duration:7.1f} s  {path}")
+
+
+def pytest_sessionfinish() -> None:
+    """End the Chromium that all tests of this process share."""
+    close_chromium()
 
 
 def pytest_report_header() -> str:

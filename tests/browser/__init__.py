@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.types import AnnotatedTask
@@ -15,15 +16,31 @@ from tests.world import await_true
 
 @contextmanager
 def chromium_page() -> Iterator[Page]:
-    """Yield an empty page."""
+    """Yield an empty page with cookies and a cache of its own."""
+    _, browser = _chromium()
+    with closing(browser.new_context(viewport={"width": 1400, "height": 900})) as context:
+        yield context.new_page()  # it may open more pages
+
+
+@functools.cache
+def _chromium() -> tuple[Playwright, Browser]:
+    """Start Chromium once per process, because a start takes more processor time than most tests."""
     chromium = require_program("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield browser.new_context(viewport={"width": 1400, "height": 900}).new_page()  # it may open more pages
+    playwright = sync_playwright().start()
+    browser = playwright.chromium.launch(
+        executable_path=chromium,
+        args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+    )
+    return playwright, browser
+
+
+def close_chromium() -> None:
+    """End Chromium if this process has started it."""
+    if _chromium.cache_info().currsize:
+        playwright, browser = _chromium()
         browser.close()
+        playwright.stop()
+        _chromium.cache_clear()
 
 
 @contextmanager

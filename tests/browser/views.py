@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -37,7 +37,9 @@ def unwatched_views(url: str) -> Iterator[Page]:
     with chromium_page() as first:
         browser = first.context.browser
         assert browser is not None
-        yield browser.new_context(base_url=url, viewport=WIDE, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
+        view = {"base_url": url, "viewport": WIDE, "reduced_motion": "reduce"}
+        with closing(browser.new_context(**view)) as context:  # type: ignore[arg-type]
+            yield context.new_page()
 
 
 def watch_console(page: Page) -> list[str]:
