@@ -133,13 +133,17 @@ def measure(world: World, version: ModelVersion) -> Metrics:
 
 
 def await_shown(world: Servers, project_id: int, version: str) -> None:
+    """Wait until Label Studio shows a version's predictions."""
+
     def shown() -> bool:
-        # A project has no status page before its first /setup.
-        if httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30).is_success:
-            status = world.status(project_id)
-            assert status.training.state != "failed", status.training.error
-            assert all(version.promoted for version in status.versions), status.versions[-1].reason
-        return world.shown_version(project_id) == version
+        answer = httpx.get(f"{world.url}/api/projects/{project_id}", timeout=30)
+        if answer.is_error:
+            return False  # a project has no status page before its first /setup
+        status = ProjectOut.model_validate_json(answer.text)
+        assert status.training.state != "failed", status.training.error
+        assert all(version.promoted for version in status.versions), status.versions[-1].reason
+        # Label Studio is asked last, because each answer costs it much processor time.
+        return status.version == version and world.shown_version(project_id) == version
 
     await_true(shown, f"{version} in project {project_id}")
 

@@ -125,7 +125,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
             "MODEL_SCORE_THRESHOLD": "0.05",
             "RECONCILE_S": str(RECONCILE_S),
             "RETRAIN_EVERY": "2",
-            "TRAIN_STEPS": "40",
+            "TRAIN_STEPS": "20",
             "TOLERANCE": "1",  # the quality of a version does not matter here
             "BATCH": "2",
             "LOG_LEVEL": "INFO",
@@ -150,6 +150,7 @@ def await_stage(reached: Callable[[], bool], stage: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < deadline, f"waited for {stage}"
+        time.sleep(0.01)
 
 
 @pytest.mark.label_studio

@@ -59,6 +59,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
         "RETRAIN_EVERY": "20",
         "TRAIN_STEPS": "200",
         "MAX_EPOCHS": "200",
+        "BATCH": "8",  # twice as many would take twice as long
         "MODEL_SCORE_THRESHOLD": "0.05",  # after so few steps all confidences are low
     }
     with open_world(label_studio, folder, data_yaml, settings) as world:

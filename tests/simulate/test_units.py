@@ -145,17 +145,16 @@ def test_a_training_goes_on_from_the_version_that_serves(
     ]
 
 
-@pytest.mark.parametrize(("val_share", "started_from"), [(0.86, [0, 0, 2]), (0.45, [0, 1, 2])])
 def test_no_training_continues_from_weights_that_learned_held_out_images(
-    environ: dict[str, str], data_yaml: Path, tmp_path: Path, val_share: float, started_from: list[int]
+    environ: dict[str, str], data_yaml: Path, tmp_path: Path
 ) -> None:
-    """Of the first two images both or none are held out later; each time the first training has learned from both."""
+    """The first training has learned from both of its images, of which the second holds out."""
     options = {"strategies": "random", "train_from": "last", "initial": 2, "batch": 7, "explore_share": 1.0}
-    simulate({**environ, "VAL_SHARE": str(val_share)}, data_yaml, tmp_path, **options)
+    simulate({**environ, "VAL_SHARE": "0.86"}, data_yaml, tmp_path, **options)
     rounds = records.load_rounds(records.unit_folder(tmp_path, "random", 0))
     assert [finished.champion for finished in rounds] == [1, 2, 3]
     assert [finished.held_out for finished in rounds] == [False, True, True]
-    assert [finished.started_from for finished in rounds] == started_from
+    assert [finished.started_from for finished in rounds] == [0, 0, 2]
 
 
 def test_results_name_no_path_of_this_machine(out: Path, data_yaml: Path) -> None:
