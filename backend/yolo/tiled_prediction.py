@@ -65,14 +65,14 @@ def _in_tiles(detector: Detector, path: Path, side: int, lowest: float) -> Predi
     ]
     large = np.flatnonzero((whole.boxes[:, 2:] - whole.boxes[:, :2]).max(axis=1, initial=0) > tiles.common(side))
     cut = [tiles.are_cut(part.boxes, place, width, height) for place, part in zip(places, parts, strict=True)]
-    found = joined([_rows(whole, large, large), *parts])
+    objects = joined([_rows(whole, large, large), *parts])
     numbers = np.repeat(np.arange(-1, len(parts)), [len(large), *(len(part.boxes) for part in parts)])
     is_cut = np.concatenate([np.zeros(len(large), dtype=np.bool_), *cut])
-    top = np.argsort(-found.confidence, kind="stable")[:MOST]
-    classes = found.class_probs.argmax(axis=1) if len(top) else top
-    columns = found.boxes, found.confidence, classes, numbers, is_cut
+    top = np.argsort(-objects.confidence, kind="stable")[:MOST]
+    classes = objects.class_probs.argmax(axis=1) if len(top) else top
+    columns = objects.boxes, objects.confidence, classes, numbers, is_cut
     rows, best = tiles.merged(*(column[top] for column in columns))
-    merged = _rows(found, top[rows], top[best])
+    merged = _rows(objects, top[rows], top[best])
     return replace(merged, width=width, height=height, embedding=whole.embedding, thumbnail=whole.thumbnail)
 
 

@@ -32,6 +32,8 @@ from tests.world import await_true
 PATIENCE_S = 300.0
 AWAY_S = 2.0
 RECONCILE_S = 2
+# A redis that lost its data is the harder case, so `make test` runs it; `make test-slow` runs the other one.
+EITHER_WAY = [pytest.param(False, id="with its data", marks=pytest.mark.slow), pytest.param(True, id="empty")]
 BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
 
 
@@ -174,7 +176,7 @@ def test_a_training_outlives_redis_and_so_does_the_reconcile(world: World, image
 
 
 @pytest.mark.label_studio
-@pytest.mark.parametrize("empty", [False, True], ids=["with its data", "empty"])
+@pytest.mark.parametrize("empty", EITHER_WAY)
 def test_labels_that_come_while_redis_is_away_are_trained(world: World, images: ImageSite, empty: bool) -> None:
     project = world.project(images, version=False)
     with away(world.outages, empty=empty):
@@ -209,7 +211,7 @@ def test_a_training_that_is_killed_rests_with_its_reason_and_then_succeeds(world
 
 @pytest.mark.label_studio
 @pytest.mark.parametrize("stage", ["scoring", "push"])
-@pytest.mark.parametrize("empty", [False, True], ids=["with its data", "empty"])
+@pytest.mark.parametrize("empty", EITHER_WAY)
 def test_a_scoring_outlives_redis(world: World, images: ImageSite, stage: str, empty: bool) -> None:
     project = world.project(images, version=True)
     await_true(lambda: world.is_in_order(project, "class_entropy"), "the first order", PATIENCE_S, world.log.read_text)
