@@ -26,10 +26,10 @@ def fetch(context: Context, project_id: int) -> bool:
     not be fetched.
     """
     tags = label_config.parse(require_project(context, project_id).label_config)
-    last = seen = int(context.progress.recall(project_id, _SEEN) or 0)
+    last = fetched_up_to = int(context.progress.recall(project_id, _SEEN) or 0)
     videos: list[tuple[str, int]] = []
     images: list[tuple[str, int]] = []
-    for task in context.label_studio.tasks.completed(project_id, after=seen):
+    for task in context.label_studio.tasks.completed(project_id, after=fetched_up_to):
         for tag in tags:
             (videos if tag.frame_rate or tag.frame_rate_key else images).extend(
                 (uri, task.id) for uri in _expiring(tag, task)
@@ -38,7 +38,7 @@ def fetch(context: Context, project_id: int) -> bool:
         if len(videos) + len(images) >= AT_ONCE:
             break
     _fetch(context, project_id, list(dict.fromkeys(images)), list(dict.fromkeys(videos)))
-    if last > seen:
+    if last > fetched_up_to:
         context.progress.remember(project_id, _SEEN, str(last))
     return len(videos) + len(images) >= AT_ONCE
 
