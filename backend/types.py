@@ -68,6 +68,8 @@ class ControlTag:
     labels_key: str = ""  # the field of `task_fields` with a task's own labels; "": all tasks have the same labels
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
     prompts: tuple[str, ...] = ()  # what each of `labels` asks of an open-vocabulary model; empty: it asks nothing
+    teachers: tuple[ControlTag, ...] = ()  # others whose regions it learns too, for the labels that both have
+    answered_by_others: frozenset[str] = frozenset()  # those of `labels` that it learns, and another tag answers
 
     @property
     def label_holder(self) -> str:

@@ -96,7 +96,8 @@ def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -
     items = [[item for item in result if isinstance(item, Mapping)] for result in results]
     drawn = [drawn for person, result in enumerate(items) for drawn in _objects(shapes, person, result)]
     read = {id(item) for drawn_object in drawn for item in drawn_object.items}
-    names_of_shapes = {name for tag in shapes for name in (tag.from_name, tag.label_holder)}
+    readers = [reader for tag in shapes for reader in (tag, *tag.teachers)]
+    names_of_shapes = {name for tag in readers for name in (tag.from_name, tag.label_holder)}
     names_of_answers = {tag.from_name for tag in answers}
     unread = [item for result in items[:-1] for item in result if item.get("from_name") in names_of_shapes]
     newest = [item for item in results[-1] if name_of_control(item) not in names_of_answers]

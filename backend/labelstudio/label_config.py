@@ -11,15 +11,17 @@ import hashlib
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import control_tags, left_alone, model_owners, skeletons, smart_prompts, tags
+from backend.labelstudio import control_tags, label_xml, left_alone, model_owners, skeletons, smart_prompts, tags
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, read, refuse, spell
 from backend.labelstudio.left_alone import Surroundings
+from backend.labelstudio.skeletons import Skeletons
 from backend.types import ControlTag
 
 MOST_TAGS = 50  # each has a model of its own
@@ -68,13 +70,12 @@ def checked(label_config: str) -> LabelConfig:
     errors: list[LabelConfigError] = []
     notes: list[str] = []
     names = Counter(attributes_of(element).get("name", "") for element in tree.root.iter())
-    for element in _controls(tree, around):
+    active, skipped = _controls(tree, around)
+    for element in active:
         try:
             if len(usable) == MOST_TAGS:
                 raise _one_too_many(element)
-            tag, warnings_of_tag = control_tags.read(element, tree, skeleton_tags)
-            if names[tag.from_name] > 1:
-                raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
+            tag, warnings_of_tag = _read(element, tree, skeleton_tags, names)
         except LabelConfigError as error:
             errors.append(error)
             continue
@@ -86,7 +87,8 @@ def checked(label_config: str) -> LabelConfig:
     smart = smart_prompts.smart_controls(tree)
     held = smart_prompts.holders(usable, smart)
     owning, shared = model_owners.owners(held)
-    shared += smart_prompts.without_model(tree, usable, held)
+    owning, answers = model_owners.related(owning, [*held, *_drawing(skipped, tree, skeleton_tags, names)])
+    shared += [*answers, *smart_prompts.without_model(tree, usable, held)]
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
@@ -94,6 +96,29 @@ def checked(label_config: str) -> LabelConfig:
     ]
     about = (*unusable, *shared, *notes, *unanswered)
     return LabelConfig(tuple(replace(tag, controls=controls) for tag in owning), about, smart)
+
+
+def _read(
+    element: ET.Element, tree: Tree, skeleton_tags: Skeletons, names: Mapping[str, int]
+) -> tuple[ControlTag, list[str]]:
+    """Return a control tag, and warnings about its labels; raises LabelConfigError if it cannot be used.
+
+    `names` says how many tags have a name.
+    """
+    tag, warnings_of_tag = control_tags.read(element, tree, skeleton_tags)
+    if names[tag.from_name] > 1:
+        raise refuse(element, "name", tag.from_name, "is the name of several tags", "give each its own name")
+    return tag, warnings_of_tag
+
+
+def _drawing(
+    skipped: Sequence[ET.Element], tree: Tree, skeleton_tags: Skeletons, names: Mapping[str, int]
+) -> Iterator[ControlTag]:
+    """Yield the skipped tags with which people draw: no model answers as one, but its objects are no background."""
+    for element in skipped[:MOST_TAGS]:
+        with suppress(LabelConfigError):  # it may be skipped because it cannot be used
+            if not label_xml.is_smart(attributes_of(element)):  # those are rough
+                yield _read(element, tree, skeleton_tags, names)[0]
 
 
 def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:
@@ -104,8 +129,8 @@ def _all_controls(tree: Tree) -> Iterator[tuple[str, str]]:
             yield attributes["name"], element.tag.lower()
 
 
-def _controls(tree: Tree, around: Surroundings) -> list[ET.Element]:
-    """Return the supported control tags that are not skipped; raises LabelConfigError where there is none."""
+def _controls(tree: Tree, around: Surroundings) -> tuple[list[ET.Element], list[ET.Element]]:
+    """Return the supported control tags, and those that are skipped; raises LabelConfigError if no other is left."""
     supported = tags.registry()
     controls = [
         element
@@ -124,7 +149,7 @@ def _controls(tree: Tree, around: Surroundings) -> list[ET.Element]:
             fix=f'remove model_skip="true" from {" or ".join(map(spell, controls[:3]))}',
         )
     active.sort(key=_is_of_whole_image)  # choices come last: beside boxes they are mostly remarks
-    return active
+    return active, [element for element in controls if _skips(element)]
 
 
 def _skips(element: ET.Element) -> bool:
@@ -181,4 +206,5 @@ def _beyond_boxes(tag: ControlTag) -> list[object]:
             attribute for attribute in tag.attributes.items() if attribute[0].startswith("model_classifier_")
         )
         return [rate, float(tag.attributes.get("model_every", 0)), *sizes]
-    return [tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []
+    teachers = [sorted(teacher.from_name for teacher in tag.teachers)] if tag.teachers else []
+    return [*([tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []), *teachers]

@@ -17,6 +17,8 @@ from backend.labelstudio.class_names import fold
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Outline, Prediction, Region
 
 Item = Mapping[str, Any]
+BOXED = "outlines of another shape tag learned as the boxes around them"
+_CORNERS = 4  # of a rotated box
 _LARGEST = 1e100  # of a number in a region
 _SPELLING = reprlib.Repr()  # Label Studio imports anything, e.g. lists nested a thousand deep
 _SPELLING.maxlevel, _SPELLING.maxstring, _SPELLING.maxother = 3, 80, 80
@@ -27,8 +29,8 @@ def shown_rows(
 ) -> list[tuple[int, str]]:
     """Return the rows of a prediction that become regions, each with its label, in the prediction's order.
 
-    It leaves out boxes under the tag's own threshold (else `threshold`), boxes without area inside the image, and
-    classes that no label of the tag covers.
+    It leaves out boxes under the tag's own threshold (else `threshold`), boxes without area inside the image, classes
+    that no label of the tag covers, and labels that another tag answers.
     """
     if not len(prediction.boxes):
         return []
@@ -38,7 +40,8 @@ def shown_rows(
     visible &= (coordinates.percent_boxes(prediction)[:, 2:] > 0).all(axis=1)
     top = prediction.class_probs.argmax(axis=1)
     rows = np.flatnonzero(visible).tolist()
-    return [(row, label) for row in rows if (label := labels[top[row]]) is not None]
+    named = [(row, label) for row in rows if (label := labels[top[row]]) is not None]
+    return [(row, label) for row, label in named if label not in tag.answered_by_others]
 
 
 def rings(prediction: Prediction, row: int) -> Outline:
@@ -111,6 +114,15 @@ def read(
                 yield replace(shape_or_reason, label=label)
             else:
                 yield f"{name_of(item)} {unknown_label(label)}"
+
+
+def adapted(tag: ControlTag, box: LabeledBox) -> LabeledBox:
+    """Return a shape of another tag as the models of `tag` learn it."""
+    if tag.task == "detect" and box.outline:
+        return replace(box, outline=(), note=BOXED)
+    if tag.task == "obb" and [len(ring) for ring in box.outline] != [_CORNERS]:
+        return replace(box, outline=(coordinates.upright_corners(box.xywh),), note=BOXED)
+    return box
 
 
 def unknown_label(label: object) -> str:

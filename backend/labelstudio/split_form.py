@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from backend.geometry import coordinates
 from backend.labelstudio import foreign_regions, regions, tags
 from backend.labelstudio.loose_points import OBJECT
 from backend.labelstudio.regions import Item
@@ -21,8 +20,6 @@ from backend.labelstudio.tags import Result, Tag
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region
 
 LABELS = "labels"  # type of the entries that carry labels, and the key of the labels in their values
-BOXED = "outlines of another shape tag learned as the boxes around them"
-_CORNERS = 4  # of a rotated box
 
 
 def split(whole: Tag, name: str) -> Tag:
@@ -86,16 +83,7 @@ def _lend(whole: Tag, kind: str, tag: ControlTag, result: Result) -> Iterator[La
     )
     joined = (_joined(whole, tag, item, labels) for item in ours)
     for part in whole.read(replace(tag, kind=whole.kind), joined):
-        yield _adapted(tag, part) if isinstance(part, LabeledBox) else part
-
-
-def _adapted(tag: ControlTag, box: LabeledBox) -> LabeledBox:
-    """Return a shape of another tag as the tag's models learn it."""
-    if tag.task == "detect" and box.outline:
-        return replace(box, outline=(), note=BOXED)
-    if tag.task == "obb" and [len(ring) for ring in box.outline] != [_CORNERS]:
-        return replace(box, outline=(coordinates.upright_corners(box.xywh),), note=BOXED)
-    return box
+        yield regions.adapted(tag, part) if isinstance(part, LabeledBox) else part
 
 
 def _labels(tag: ControlTag, items: Iterable[Item]) -> Mapping[str, list[object]]:

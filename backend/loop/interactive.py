@@ -56,7 +56,8 @@ def _suggest(context: Context, project_id: int | None, schema: str, task: Task, 
         warm.note_use(context, record.project_id)
     with context.media.in_use():
         chosen = _object_at(context, model, task, prompt, label)
-    encoded = tags.encode(replace(tag, score_threshold=0.0), chosen, (label,), 0.0, f"smart {prompt.region_id}")
+    shown = replace(tag, score_threshold=0.0, answered_by_others=frozenset())  # of what somebody points at, one answer
+    encoded = tags.encode(shown, chosen, (label,), 0.0, f"smart {prompt.region_id}")
     if not encoded:
         raise _nothing(task)
     page = prompt.page if tag.pages else None

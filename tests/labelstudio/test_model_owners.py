@@ -7,7 +7,7 @@ import pytest
 
 from backend.errors import LabelConfigError
 from backend.geometry import brush_rle
-from backend.labelstudio import label_config, regions, split_form, tags
+from backend.labelstudio import label_config, regions, tags
 from backend.labelstudio.tags import ellipselabels
 from backend.types import ControlTag, Json, LabeledBox
 from tests import kinds
@@ -170,7 +170,7 @@ def test_a_tag_of_boxes_learns_the_box_around_each_shape(tool: str) -> None:
     (box,) = tags.decode(control("Rectangle"), drawn(tool))
     assert (box.label, box.outline) == ("cat", ())
     assert box.xywh == pytest.approx((0.5, 0.5, 0.5, 0.5), abs=1e-3)
-    notes = {"Rectangle": "", "Polygon": split_form.BOXED, "Ellipse": ellipselabels.BOXED}
+    notes = {"Rectangle": "", "Polygon": regions.BOXED, "Ellipse": ellipselabels.BOXED}
     assert box.note == notes[tool]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from backend.errors import LabelConfigError
 from backend.geometry.coordinates import class_hulls
 from backend.labelstudio import foreign_regions, pages, visibility
-from backend.labelstudio.regions import spelled
+from backend.labelstudio.regions import adapted, labels_of, spelled
 from backend.types import ControlTag, EmptyRegion, LabeledBox, Prediction, Region, VideoOptions, YoloTask
 
 Result = Iterable[Mapping[str, Any]]
@@ -129,9 +129,15 @@ def is_foreign(tag: ControlTag, result: Result, size: tuple[float, float]) -> bo
     return visibility.is_hidden(tag, items) or any(
         (
             *foreign_regions.control_problems(tag, items, alone=not parts),
-            *foreign_regions.size_problems(tag, items, *size, exact=get(tag.kind).masks),
+            *_size_problems(tag, items, size),
         )
     )
+
+
+def _size_problems(tag: ControlTag, items: Sequence[Mapping[str, Any]], size: tuple[float, float]) -> Iterator[str]:
+    """Yield why regions of a tag or of its teachers cannot be learned: they were drawn on an image of another shape."""
+    for reader in (tag, *tag.teachers):
+        yield from foreign_regions.size_problems(reader, items, *size, exact=get(reader.kind).masks)
 
 
 def _read(
@@ -148,7 +154,7 @@ def _read(
     yield from parts
     yield from foreign_regions.control_problems(tag, regions, alone=not parts)
     if size is not None:
-        yield from foreign_regions.size_problems(tag, regions, *size, exact=get(tag.kind).masks)
+        yield from _size_problems(tag, regions, size)
     yield from (
         f"{spelled(item)} is in its result, and is not a region" for item in items if not isinstance(item, Mapping)
     )
@@ -169,6 +175,25 @@ def _of_image(tag: ControlTag, items: Sequence[Mapping[str, Any]]) -> Iterator[L
     yield from get(tag.kind).read(tag, items)
     if tag.task not in ("classify", "pose") and not tag.frame_rate:
         yield from (part for other in registry().values() for part in other.lend(tag, items))
+        yield from (part for teacher in tag.teachers for part in _taught(tag, teacher, items))
+
+
+def _taught(
+    tag: ControlTag, teacher: ControlTag, items: Sequence[Mapping[str, Any]]
+) -> Iterator[LabeledBox | EmptyRegion | str]:
+    """Yield what the regions of a teacher teach a tag; a region with labels that `tag` lacks is none of its objects."""
+    others = frozenset(teacher.labels) - frozenset(tag.labels)
+    ours = (
+        item
+        for item in items
+        if not (labels := labels_of(item, teacher.kind))
+        or any(not isinstance(label, str) or label not in others for label in labels)
+    )
+    for part in get(teacher.kind).read(replace(teacher, task=tag.task), ours):
+        if not isinstance(part, LabeledBox):
+            yield part
+        elif part.label not in others:
+            yield adapted(tag, part)
 
 
 def answer_options(tag: ControlTag) -> VideoOptions:

@@ -125,7 +125,7 @@ def _suspects(
 
 def _annotated(tag: ControlTag, task: AnnotatedTask) -> Drawing:
     """Return the annotator's regions of a tag; an import may hold items that are no regions."""
-    names = {tag.label_holder, tag.parent}
+    names = {tag.label_holder, tag.parent, *(teacher.from_name for teacher in tag.teachers)}
     return drawing(item for item in task.result if isinstance(item, Mapping) and item.get("from_name") in names)
 
 

@@ -131,9 +131,12 @@ def labels_and_disagreement(
 
 
 def _labels(tag: ControlTag, task: AnnotatedTask) -> int:
-    """Return how many labels of a tag a task has; none where the rate of its video is unusable."""
+    """Return how many labels of a tag a task has; none where the rate of its video is unusable.
+
+    A label that several tags learn counts for the tag that answers it, so that it counts once.
+    """
     if not tag.frame_rate:
-        return len(tags.decode(tag, task.result))
+        return sum(box.label not in tag.answered_by_others for box in tags.decode(tag, task.result))
     try:
         tag = frame_rates.of_task(tag, task.task)
     except MediaError:
