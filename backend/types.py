@@ -69,7 +69,7 @@ class ControlTag:
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
     prompts: tuple[str, ...] = ()  # what each of `labels` asks of an open-vocabulary model; empty: it asks nothing
     teachers: tuple[ControlTag, ...] = ()  # others whose regions it learns too, for the labels that both have
-    answered_by_others: frozenset[str] = frozenset()  # those of `labels` that it learns, and another tag answers
+    answered_by_others: tuple[str, ...] = ()  # those of `labels` that it learns, and another tag answers
 
     @property
     def label_holder(self) -> str:

@@ -51,7 +51,7 @@ def related(owning: Sequence[ControlTag], drawing: Sequence[ControlTag]) -> tupl
     for tag in owning:
         teachers = tuple(other for other in outlined if _is_other_tool(tag, other) and _common(tag, other))
         before = [other for other in answering[: answering.index(tag)] if _is_other_tool(tag, other)]
-        left = frozenset(label for other in before for label in _common(tag, other))
+        left = tuple(label for label in tag.labels if any(label in other.labels for other in before))
         notes += [_who_answers(tag, other) for other in before if _common(tag, other)]
         taught.append(replace(tag, teachers=teachers, answered_by_others=left))
     return taught, notes

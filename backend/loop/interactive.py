@@ -56,7 +56,7 @@ def _suggest(context: Context, project_id: int | None, schema: str, task: Task, 
         warm.note_use(context, record.project_id)
     with context.media.in_use():
         chosen = _object_at(context, model, task, prompt, label)
-    shown = replace(tag, score_threshold=0.0, answered_by_others=frozenset())  # of what somebody points at, one answer
+    shown = replace(tag, score_threshold=0.0, answered_by_others=())  # of what somebody points at, one answer
     encoded = tags.encode(shown, chosen, (label,), 0.0, f"smart {prompt.region_id}")
     if not encoded:
         raise _nothing(task)

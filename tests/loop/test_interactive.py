@@ -179,6 +179,21 @@ def test_masks_polygons_and_rotated_boxes(
     assert boxes(suggestion, schema)[0].label == "blue"
 
 
+def test_a_tag_that_leaves_a_label_to_another_tag_still_answers_who_points_at_an_object(
+    context: Context, images: ImageSite, tmp_path: Path
+) -> None:
+    """Pre-annotations of both would be there twice; of what somebody points at there is one answer."""
+    ellipses = f'<EllipseLabels name="round" toName="image">{LABELS}<Label value="owl"/></EllipseLabels>'
+    schema = config("PolygonLabels").replace("<PolygonLabels", f"{ellipses}<PolygonLabels")
+    assert label_config.parse(schema)[0].answered_by_others == ("red", "blue")
+    serving.setup(context, 7, schema, "", "", "http://backend.example:9090")
+    weights = tiny_yolo(tmp_path / "tiny.pt", squares.CLASSES)
+    version = publish(context.store, 7, weights, classes=squares.CLASSES, from_name="round")
+    context.store.activate(7, version.number)
+    suggestion = suggest(context, Task(1, {"image": images.add("a.png")}), click(0.5, 0.5), schema=schema)
+    assert [region["from_name"] for region in suggestion.regions] == ["round"], suggestion.reason
+
+
 def test_the_split_form_has_two_entries_in_place_of_the_rectangle(
     served: Context, images: ImageSite, learned: squares.Learned
 ) -> None:
