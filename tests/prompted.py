@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from backend.storage import file_sha256
+from backend.yolo.approved_weights import LISTING, entry
 from backend.yolo.runtime import quiet_ultralytics
 
 if TYPE_CHECKING:
@@ -30,6 +33,28 @@ def tiny_open(path: Path, architecture: str = "yolov8n-worldv2") -> Path:
             branch[-1].bias.copy_(_LENGTH * _vector(seen=True))
     torch.save({"model": model, "train_args": {}}, path)
     return path
+
+
+def approved_encoder(file: Path) -> Path:
+    """Write a text encoder as TorchScript, and list it beside the file; it takes the tokens of `words`."""
+    quiet_ultralytics()
+    import torch
+
+    class Encoder(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return tokens.float().repeat(1, 256)
+
+    jit: Any = torch.jit
+    jit.trace(Encoder(), torch.zeros(1, 2, dtype=torch.int64)).save(str(file))
+    (file.parent / LISTING).write_text(entry(file.name, file_sha256(file)) + "\n")
+    return file
+
+
+def words() -> Any:
+    """Return what stands for the package clip: it tells texts by their lengths."""
+    import torch
+
+    return SimpleNamespace(tokenize=lambda texts, truncate: torch.tensor([[len(text), 3] for text in texts]))
 
 
 def encode(_variant: str, texts: Sequence[str], _model_dir: Path) -> torch.Tensor:

@@ -13,7 +13,7 @@ from backend.cli.embedded import running_redis
 from backend.errors import BackendError
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.checks.finding import Finding, fails, works
-from backend.loop.checks.machine_checks import device, disk, model_dir, weights, workers
+from backend.loop.checks.machine_checks import device, disk, model_dir, text_encoders, weights, workers
 from backend.loop.checks.studio_checks import studio
 from backend.loop.context import local_dir
 from backend.queue.run_state import connect
@@ -46,6 +46,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
             yield Finding("Label Studio", False, "not checked: it needs the store", 'correct the line "store" first')
             return
         yield from weights(settings, store)
+        yield from text_encoders(settings, store)
         client = LabelStudioClient.impatient(settings.label_studio_url, settings.label_studio_api_key)
         yield from studio(stack.enter_context(client), store, redis, backend_url(settings, store))
 

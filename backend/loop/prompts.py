@@ -45,6 +45,6 @@ def weights(context: Context, project_id: int, tag: ControlTag, base_model: str,
     try:
         return open_vocabulary.prompted(Path(base.source), asked, context.work_dir)
     except ModelError:  # this machine may not have the encoder yet, where MODEL_DIR is a bucket
-        for name in (*open_vocabulary.ENCODERS.values(), approved_weights.LISTING):
+        for name in (open_vocabulary.encoder_of(base_model), approved_weights.LISTING):
             context.store.fetch(name, context.work_dir)
     return open_vocabulary.prompted(Path(base.source), asked, context.work_dir)

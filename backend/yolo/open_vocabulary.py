@@ -29,6 +29,11 @@ KEPT = 8  # files in it; those that were used last
 _CLIP = "clip:ViT-B/32"  # the encoder of YOLO-World
 # ultralytics' name of a text encoder -> the file with its weights, TorchScript in each case
 ENCODERS = {_CLIP: "ViT-B-32.pt", "mobileclip:blt": "mobileclip_blt.ts", "mobileclip2:b": "mobileclip2_b.ts"}
+_SOURCES = {
+    "ViT-B-32.pt": "OpenAI's CLIP downloads it for ViT-B/32",
+    "mobileclip_blt.ts": "an asset of ultralytics' releases on GitHub",
+    "mobileclip2_b.ts": "an asset of ultralytics' releases on GitHub",
+}
 _PACKAGE = "git+https://github.com/ultralytics/CLIP.git"
 _AT_ONCE = 80  # prompts that the encoder takes at a time
 
@@ -72,22 +77,40 @@ def text_vectors(variant: str, texts: Sequence[str], model_dir: Path) -> torch.T
         return torch.nn.functional.normalize(vectors, dim=-1)
 
 
-def _encoder_file(variant: str, model_dir: Path) -> Path:
-    """Return the file of a text encoder; raises ModelError if it or the package `clip` is missing."""
-    name, then = ENCODERS.get(variant, ""), "then run `yolo-backend score` for the project"
-    if not name:
-        raise ModelError(f"the model reads prompts by an unknown text encoder, {variant}", fix="use other base weights")
+def encoder_of(name: str) -> str:
+    """Return the name of the file with the text encoder of open-vocabulary weights.
+
+    >>> encoder_of("yolov8s-worldv2.pt"), encoder_of("yoloe-11s-seg.pt"), encoder_of("yoloe-26n-seg.pt")
+    ('ViT-B-32.pt', 'mobileclip_blt.ts', 'mobileclip2_b.ts')
+    """
+    if not name.startswith("yoloe"):
+        return ENCODERS[_CLIP]
+    return ENCODERS["mobileclip2:b" if name.startswith("yoloe-26") else "mobileclip:blt"]
+
+
+def check_encoder(name: str, model_dir: Path) -> Path:
+    """Return the file of a text encoder; raises ModelError if it or the package `clip` is missing.
+
+    Nothing is downloaded or installed.
+    """
+    then = "then run `yolo-backend score` for the project"
+    source = f"{name} ({_SOURCES[name]})"
     if find_spec("clip") is None:
         raise ModelError(
             "prompts need the Python package clip, which is not installed",
-            fix=f"run `pip install {_PACKAGE}` in the backend's environment, and put {name} into MODEL_DIR, {then}",
+            fix=f"run `pip install {_PACKAGE}` in the backend's environment, and put {source} into MODEL_DIR, {then}",
         )
     try:
         return approved_weights.check(name, model_dir)
     except ModelError as error:
-        raise ModelError(
-            f"prompts need the text encoder {name}: {error.what}", where=error.where, fix=f"{error.fix}; {then}"
-        ) from error
+        fix = f"get {source}; {error.fix}; {then}"
+        raise ModelError(f"prompts need the text encoder {name}: {error.what}", where=error.where, fix=fix) from error
+
+
+def _encoder_file(variant: str, model_dir: Path) -> Path:
+    if variant not in ENCODERS:
+        raise ModelError(f"the model reads prompts by an unknown text encoder, {variant}", fix="use other base weights")
+    return check_encoder(ENCODERS[variant], model_dir)
 
 
 def _set_classes(model: Any, names: tuple[str, ...], vectors: torch.Tensor) -> None:

@@ -20,6 +20,7 @@ from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from tests.cli.commands import cli
 from tests.conftest import LOGIN, fresh_label_studio
+from tests.prompted import tiny_open
 from tests.support import CONFIG, require, serve, tiny_yolo
 
 pytestmark = pytest.mark.torch
@@ -101,6 +102,16 @@ def test_a_damaged_file_of_weights_is_named(environ: dict[str, str], context: Co
     (model_dir(context) / "yolo11n.pt").write_bytes(b"not a model")
     checks = by_subject(cli(environ, "doctor", "--json").stdout)
     assert "cannot read the weights" in str(checks["weights"]["detail"])
+
+
+def test_the_text_encoder_of_prompts_is_looked_for(environ: dict[str, str], context: Context) -> None:
+    tiny_open(model_dir(context) / "yolov8n-worldv2.pt")
+    checks = by_subject(cli(environ | {"BASE_MODEL": "yolov8n-worldv2.pt"}, "doctor", "--json").stdout)
+    assert checks["weights"]["ok"]
+    assert checks["text encoder"]["detail"] == "prompts need the Python package clip, which is not installed"
+    assert "put ViT-B-32.pt (OpenAI's CLIP downloads it for ViT-B/32) into MODEL_DIR" in str(
+        checks["text encoder"]["fix"]
+    )
 
 
 def model_dir(context: Context) -> Path:

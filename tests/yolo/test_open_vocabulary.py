@@ -2,22 +2,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from backend.datasets import writer
 from backend.datasets.writer import Split
 from backend.errors import ModelError
-from backend.storage import file_sha256
 from backend.yolo import open_vocabulary, training
-from backend.yolo.approved_weights import LISTING, entry
+from backend.yolo.approved_weights import LISTING
 from backend.yolo.base_weights import BaseWeights, base_weights
 from backend.yolo.detector import Detector
 from backend.yolo.predictors import load_predictor
 from backend.yolo.runtime import load_model, quiet_ultralytics
-from tests.prompted import THING, tiny_open
+from tests.prompted import THING, approved_encoder, tiny_open, words
 from tests.squares import CLASSES, hyper, squares
 from tests.support import IMGSZ, ImageSite
 
@@ -64,33 +61,32 @@ def test_without_the_text_encoder_the_reason_says_what_to_put_where(
     weights = tiny_open(tmp_path / f"{architecture}.pt", architecture)
     with pytest.raises(ModelError, match="the Python package clip, which is not installed") as missing:
         open_vocabulary.prompted(weights, PROMPTS, tmp_path)
-    assert f"put {file} into MODEL_DIR" in missing.value.fix
+    assert f"put {file} (" in missing.value.fix
     monkeypatch.setattr("backend.yolo.open_vocabulary.find_spec", lambda _: object())
     with pytest.raises(ModelError, match=f"prompts need the text encoder {file}: .* not approved") as unapproved:
         open_vocabulary.prompted(weights, PROMPTS, tmp_path)
     assert f"sha256sum {file} >> {LISTING}" in unapproved.value.fix
+    assert unapproved.value.fix.startswith(f"get {file} (")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # the encoders are TorchScript files
 def test_an_approved_encoder_makes_vectors_of_length_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet_ultralytics()
-    import torch
-
-    class Encoder(torch.nn.Module):
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return tokens.float().repeat(1, 256)
-
-    file = tmp_path / "mobileclip_blt.ts"
-    jit: Any = torch.jit
-    jit.trace(Encoder(), torch.zeros(1, 2, dtype=torch.int64)).save(str(file))
-    (tmp_path / LISTING).write_text(entry(file.name, file_sha256(file)) + "\n")
-    words = SimpleNamespace(tokenize=lambda texts, truncate: torch.tensor([[len(text), 3] for text in texts]))
-    monkeypatch.setitem(sys.modules, "clip", words)
+    approved_encoder(tmp_path / "mobileclip_blt.ts")
+    monkeypatch.setitem(sys.modules, "clip", words())
     monkeypatch.setattr("backend.yolo.open_vocabulary.find_spec", lambda _: object())
     vectors = open_vocabulary.text_vectors("mobileclip:blt", ["cat", "a dog"], tmp_path)
     assert vectors.shape == (2, 512)
     assert vectors.norm(dim=1).tolist() == pytest.approx([1, 1])
     assert vectors[0, 0] == vectors[0, 1] != vectors[1, 0]
+
+
+@pytest.mark.parametrize("name", ["yoloe-11n-seg", "yoloe-v8s-seg", "yoloe-26n-seg"])
+def test_the_name_of_weights_tells_their_text_encoder(name: str) -> None:
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import yaml_model_load
+
+    variant = yaml_model_load(f"{name}.yaml").get("text_model", "mobileclip:blt")  # as ultralytics reads it
+    assert open_vocabulary.encoder_of(f"{name}.pt") == open_vocabulary.ENCODERS[variant]
 
 
 @pytest.mark.parametrize(("architecture", "learned"), [(WORLD, "yolov8n.yaml"), (YOLOE, "yolo11n.yaml")])

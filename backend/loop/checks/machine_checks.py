@@ -18,8 +18,8 @@ from backend.queue.rq_queue import QUEUES
 from backend.settings import Settings, for_project
 from backend.store.store import Store
 from backend.types import YoloTask
-from backend.yolo import approved_weights, base_weights, runtime
-from backend.yolo.tasks import task_named, weights_name
+from backend.yolo import approved_weights, base_weights, open_vocabulary, runtime
+from backend.yolo.tasks import is_open_vocabulary, task_named, weights_name
 
 LEAST_FREE_GB = 2.0
 _GB = 1e9
@@ -88,6 +88,22 @@ def weights(settings: Settings, store: Store) -> Iterator[Finding]:
             yield fails("weights", error)
             continue
         yield works("weights", f"{name} is at {file}" if file else f"{name} can be downloaded")
+
+
+def text_encoders(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Look for the text encoders of open-vocabulary base weights; nothing is downloaded."""
+    wanted: dict[str, list[str]] = {}
+    for name in sorted(filter(is_open_vocabulary, _wanted(settings, store))):
+        wanted.setdefault(open_vocabulary.encoder_of(name), []).append(name)
+    for encoder, names in wanted.items():
+        try:
+            for path in (encoder, approved_weights.LISTING):
+                store.fetch(path, local_dir(settings))  # where MODEL_DIR is remote
+            file = open_vocabulary.check_encoder(encoder, local_dir(settings))
+        except BackendError as error:
+            yield fails("text encoder", error)
+            continue
+        yield works("text encoder", f"{encoder}, which reads the prompts of {', '.join(names)}, is at {file}")
 
 
 def _wanted(settings: Settings, store: Store) -> dict[str, YoloTask]:
