@@ -153,6 +153,11 @@ class Settings(BaseModel):
         description="side in pixels of the overlapping tiles in which larger images are predicted and learned, each "
         "scaled to `IMGSZ`; upright boxes in images only; 0: no tiles, else 64 or more",
     )
+    region_choices: bool = Field(
+        False,
+        description='true: `Choices` and `Taxonomy` with perRegion="true" beside `RectangleLabels` get a model, which '
+        "answers for each predicted box; false: they are left alone",
+    )
     batch: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="images per training step")
     train_from: Literal["last", "base"] = Field(
         "last",

@@ -67,6 +67,7 @@ class ControlTag:
     conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
     labels_key: str = ""  # the field of `task_fields` with a task's own labels; "": all tasks have the same labels
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
+    regions_of: str = ""  # classify: from_name of the boxes that it is about, one by one; "": the whole image
     prompts: tuple[str, ...] = ()  # what each of `labels` asks of an open-vocabulary model; empty: it asks nothing
     teachers: tuple[ControlTag, ...] = ()  # others whose regions it learns too, for the labels that both have
     answered_by_others: tuple[str, ...] = ()  # those of `labels` that it learns, and another tag answers
@@ -80,6 +81,11 @@ class ControlTag:
     def one_image(self) -> bool:
         """Whether a task is one image, and not a video or several pages."""
         return not (self.frame_rate or self.pages)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether its models' answers order the queue; questions about boxes leave that to the boxes."""
+        return not self.regions_of
 
     @property
     def outcomes(self) -> Outcomes:

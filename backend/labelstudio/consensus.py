@@ -89,8 +89,8 @@ def vote(control_tags: Sequence[ControlTag], results: Sequence[Sequence[Any]]) -
     pages, and items of other control tags, are those of the newest result.
     """
     still = [tag for tag in control_tags if tag.one_image]
-    answers = [tag for tag in still if tag.task == "classify"]
-    shapes = [tag for tag in still if tag.task != "classify"]
+    answers = [tag for tag in still if tag.task == "classify" and not tag.regions_of]
+    shapes = [tag for tag in still if tag not in answers]
     skeletons = [tag for tag in shapes if tag.kind == keypointlabels.KIND]
     results = [_tied(skeletons, result) for result in results]
     items = [[item for item in result if isinstance(item, Mapping)] for result in results]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import frame_rates, label_holders, object_tags, tags, task_labels, visibility
+from backend.labelstudio import frame_rates, label_holders, object_tags, region_choices, tags, task_labels, visibility
 from backend.labelstudio.class_names import ClassNames
 from backend.labelstudio.label_names import contested, labels_of, objects_of, points_of, prompts_of, repeated, unnamed
 from backend.labelstudio.label_xml import FALSE, TRUE, WHERE, Tree, attributes_of, number_of, refuse, skip, spell
@@ -55,7 +55,8 @@ def read(element: ET.Element, tree: Tree, skeleton_tags: Skeletons) -> tuple[Con
         frame_rate=rate,
         frame_rate_key=rate_key,
         labels_key="" if pose or holder is None else task_labels.key_of(holder, tag),
-        conditions=visibility.conditions(element, tree),
+        conditions=(*visibility.conditions(element, tree), *region_choices.conditions(element, tree)),
+        regions_of=region_choices.name_of_boxes(element, tree),
         trainable=_switch(element, "model_trainable", default=True),
         prompts=_prompts(element, tag, boxes, holder),
     )

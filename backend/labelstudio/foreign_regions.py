@@ -57,7 +57,7 @@ def size_problems(
 
     Regions in percent fit the same image in another size. A mask fits only its own size (`exact`).
     """
-    if tag.task == "classify":
+    if tag.task == "classify" and not tag.regions_of:
         return
     reasons: dict[tuple[float, float], str] = {}
     for item in items:

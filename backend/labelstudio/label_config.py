@@ -18,7 +18,16 @@ from functools import lru_cache
 from itertools import islice
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import control_tags, label_xml, left_alone, model_owners, skeletons, smart_prompts, tags
+from backend.labelstudio import (
+    control_tags,
+    label_xml,
+    left_alone,
+    model_owners,
+    region_choices,
+    skeletons,
+    smart_prompts,
+    tags,
+)
 from backend.labelstudio.label_xml import WHERE, Tree, attributes_of, is_true, read, refuse, spell
 from backend.labelstudio.left_alone import Surroundings
 from backend.labelstudio.skeletons import Skeletons
@@ -87,8 +96,9 @@ def checked(label_config: str) -> LabelConfig:
     smart = smart_prompts.smart_controls(tree)
     held = smart_prompts.holders(usable, smart)
     owning, shared = model_owners.owners(held)
+    owning, without_boxes = region_choices.with_boxes(owning)
     owning, answers = model_owners.related(owning, [*held, *_drawing(skipped, tree, skeleton_tags, names)])
-    shared += [*answers, *smart_prompts.without_model(tree, usable, held)]
+    shared += [*without_boxes, *answers, *smart_prompts.without_model(tree, usable, held)]
     unusable = [f"this control tag is left alone: {error.what}. Fix: {error.fix}" for error in errors]
     unanswered = [
         f'this control tag is left alone: {reason}. Fix: model_skip="true" on it hides this line'
@@ -207,4 +217,5 @@ def _beyond_boxes(tag: ControlTag) -> list[object]:
         )
         return [rate, float(tag.attributes.get("model_every", 0)), *sizes]
     teachers = [sorted(teacher.from_name for teacher in tag.teachers)] if tag.teachers else []
-    return [*([tag.task, tag.multiple, tag.parent, list(tag.points)] if tag.task != "detect" else []), *teachers]
+    beyond = [tag.task, tag.multiple, tag.parent, list(tag.points), *filter(None, [tag.regions_of])]
+    return [*(beyond if tag.task != "detect" else []), *teachers]

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backend.labelstudio import tags
+from backend.labelstudio import region_choices, tags
 from backend.labelstudio.label_xml import Tree, attributes_of, inside, is_true, spell
 from backend.labelstudio.object_tags import has_pages, names
 from backend.labelstudio.skeletons import Skeletons
@@ -72,8 +72,11 @@ def reason(element: ET.Element, around: Surroundings) -> str:
         return "is inside a Repeater, and Label Studio imports no predictions of such tags; a valueList shows pages"
     if tags.get(kind).label_tag != "Choice":
         return ""
-    if attributes_of(element).get("perregion", "").strip().lower() == "true":
-        return 'is about each region (perRegion="true"), and models answer about the whole image'
+    if region_choices.is_per_region(element):
+        if not region_choices.is_marked(element):
+            return 'is about each region (perRegion="true"), and models answer about the whole image'
+        if why := region_choices.why_unanswered(element, around.tree):
+            return why
     per_item = attributes_of(element).get("peritem", "").strip().lower() == "true"
     if target is not None and has_pages(target) and not per_item:
         return 'is about all pages at once, and models see one page; perItem="true" asks about each page'

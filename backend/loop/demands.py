@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from backend import settings as settings_table
 from backend.errors import LabelStudioError, NotFoundError, TrainingError
-from backend.labelstudio import label_config, task_labels
+from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
 from backend.loop import pauses, project_setup, served_models
 from backend.loop.context import Context
@@ -39,7 +39,7 @@ def reconcile(
     if stored is None:
         return
     info = infos[project_id]
-    record = replace(stored, label_config=task_labels.expanded(info.label_config, stored.label_config))
+    record = replace(stored, label_config=served_models.completed_config(context, stored, info.label_config))
     project_setup.note_studio_state(context, record, info, hooks)
     failed = context.progress.is_dead(project_id) or context.progress.fault(project_id, "training") is not None
     changed = failed or context.progress.recall(project_id, "checked") != now

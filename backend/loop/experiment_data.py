@@ -39,7 +39,7 @@ def write(context: Context, project_id: int, folder: Path, show: Show) -> Experi
     Raises TrainingError if there are none.
     """
     record = project_record(context, project_id)
-    tags = label_config.parse(record.label_config)
+    tags = tuple(tag for tag in label_config.parse(record.label_config) if tag.ranks)
     if (folder / _WRITTEN).is_file():  # the experiment was stopped, and goes on with the same labels
         name = (folder / _WRITTEN).read_text(encoding="utf-8")
         tag = next((tag for tag in tags if tag.from_name == name), tags[0])

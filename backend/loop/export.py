@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
 from backend import __version__
-from backend.datasets import coco, datasheet, image_folder, writer
+from backend.datasets import coco, datasheet, image_crops, image_folder, writer
 from backend.datasets.coco import CocoImage
 from backend.datasets.datasheet import Sheet
 from backend.datasets.writer import LabeledImage
@@ -22,6 +23,7 @@ from backend.loop.context import Context
 from backend.loop.exported_labels import Show, TagLabels, tag_labels
 from backend.loop.served_models import project_record
 from backend.model_versions import ModelVersion, renamed
+from backend.policy import region_crops
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag
 from backend.yolo import onnx_export
@@ -127,7 +129,8 @@ def _weights(work: _RunningExport) -> list[str]:
             lines.append(str(place))
         if ONNX in kinds:
             work.show("ONNX", tag.from_name, None)
-            onnx_export.export(weights, place.with_suffix(".onnx"), work.context.project_settings(work.record).imgsz)
+            settings = region_crops.model_settings(work.context.project_settings(work.record), tag)
+            onnx_export.export(weights, place.with_suffix(".onnx"), settings.imgsz)
             lines.append(str(place.with_suffix(".onnx")))
     return lines
 
@@ -143,7 +146,10 @@ def _data(work: _RunningExport) -> list[str]:
     lines, sheets = [], []
     for place, labels in enumerate(parts):
         work.show("files", labels.tag.from_name, place / len(parts))
-        written, notes = write(order.kinds, labels, work.folder(labels.tag))
+        with TemporaryDirectory() as crops:
+            if labels.tag.regions_of:
+                labels = replace(labels, split=image_crops.cut_split(labels.split, Path(crops)))
+            written, notes = write(order.kinds, labels, work.folder(labels.tag))
         lines += [str(path) for path in written]
         tag, split = labels.tag, labels.split
         sheets.append(Sheet(tag.from_name, tag.task, tag.labels, split, labels.left_out, labels.reduced, notes))

@@ -10,19 +10,27 @@ from pathlib import Path
 import numpy as np
 
 from backend.errors import ModelError, NotFoundError
-from backend.labelstudio import label_config, label_renames, task_labels
+from backend.labelstudio import label_config, label_renames, region_choices, task_labels
 from backend.labelstudio.tags import answer_options
 from backend.loop import prompts
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
 from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name, renamed
-from backend.policy import strategy_pool, tiling
+from backend.policy import region_crops, strategy_pool, tiling
 from backend.policy.voters import committee_versions, voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
 from backend.types import ControlTag, FloatArray, Prediction, YoloTask
-from backend.yolo import approved_weights, base_weights, ensemble, frame_classifier, tiled_prediction, tracking
+from backend.yolo import (
+    approved_weights,
+    base_weights,
+    box_classifier,
+    ensemble,
+    frame_classifier,
+    tiled_prediction,
+    tracking,
+)
 from backend.yolo.candidates import Candidates
 from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector
@@ -52,6 +60,7 @@ class ServedModel:
     predictors: Predictors = field(default_factory=Predictors, repr=False, compare=False)  # hold the loaded model
     pool_key: str = ""  # a hash of what its raw predictions depend on
     tile: int = 0  # side in pixels of the tiles in which it sees larger images; 0: none
+    lowest_box: float = 0.0  # for a tag about boxes: the lowest confidence of a box that it is asked about
 
     def predict(self, files: Sequence[MediaFile]) -> Iterator[Prediction]:
         """Yield one prediction per file, in order."""
@@ -59,6 +68,13 @@ class ServedModel:
             return (_empty_prediction(file, len(self.classes)) for file in files)
         predictor = self.predictors.get(self.weights, self.imgsz, self.device)
         return tiled_prediction.predict(predictor, [file.path for file in files], self.tile)
+
+    def predict_boxes(self, file: MediaFile, boxes: FloatArray) -> Prediction:
+        """Return the classes of the boxes (n, 4) of an image, xyxy in pixels. Raises MediaError for a damaged file."""
+        predictor = None if self.weights is None else self.predictors.get(self.weights, self.imgsz, self.device)
+        if not isinstance(predictor, Classifier) or not len(boxes):
+            return _empty_prediction(file, len(self.classes))
+        return box_classifier.predict(predictor, file.path, boxes)
 
     def candidates(self, file: MediaFile) -> Candidates:
         """Return all boxes that the model sees in an image before NMS; raises ModelError where there is no model."""
@@ -90,7 +106,16 @@ def project_record(context: Context, project_id: int) -> ProjectRecord:
     """Return a project with its current label config in Label Studio and the settings of its last /setup."""
     record = require_project(context, project_id)
     current = context.label_studio.projects.get(project_id).label_config
-    return replace(record, label_config=task_labels.expanded(current, record.label_config))
+    return replace(record, label_config=completed_config(context, record, current))
+
+
+def completed_config(context: Context, record: ProjectRecord, label_config: str) -> str:
+    """Return a project's label config from Label Studio, with all that the backend adds to it.
+
+    These are labels that tasks name, as the stored `record` has them, and marks of questions that REGION_CHOICES asks.
+    """
+    text = task_labels.expanded(label_config, record.label_config)
+    return region_choices.marked(text) if context.project_settings(record).region_choices else text
 
 
 def serving_number(context: Context, project_id: int) -> int:
@@ -175,8 +200,29 @@ def _pool_key(context: Context, record: ProjectRecord, version: ModelVersion | N
         tag.frame_rate_key or tag.frame_rate or ("pages" if tag.pages else 0.0),
         sorted(answer_options(tag).items()),
         *filter(None, [tiling.tile_side(context.project_settings(record), tag)]),
+        *_boxes_key(context, record, version, tag),
     )
     return hashlib.sha256(repr(depends).encode()).hexdigest()
+
+
+def _boxes_key(
+    context: Context, record: ProjectRecord, version: ModelVersion | None, tag: ControlTag
+) -> tuple[object, ...]:
+    """Return what the boxes depend on that a tag is about; empty for a tag about whole images."""
+    boxes = _boxes_of(tag, label_config.parse(record.label_config))
+    if boxes is None:
+        return ()
+    return _pool_key(context, record, version, boxes), _lowest(context.project_settings(record), boxes)
+
+
+def _boxes_of(tag: ControlTag, config: Sequence[ControlTag]) -> ControlTag | None:
+    """Return the tag of the boxes that a tag is about, None for a tag about whole images."""
+    return next((other for other in config if other.from_name == tag.regions_of), None)
+
+
+def _lowest(settings: Settings, tag: ControlTag) -> float:
+    """Return the lowest confidence of a tag's regions that are shown."""
+    return settings.model_score_threshold if tag.score_threshold is None else tag.score_threshold
 
 
 def _base_key(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
@@ -193,8 +239,8 @@ def _model(
     tag: ControlTag,
     config: tuple[ControlTag, ...],
 ) -> ServedModel:
-    settings = context.project_settings(record)
-    tag_model = version.model_of(tag) if version else None
+    settings = region_crops.model_settings(context.project_settings(record), tag)
+    tag_model, boxes = version.model_of(tag) if version else None, _boxes_of(tag, config)
     if version is not None and tag_model is not None:
         path: Path | None = context.store.weights(version, tag_model.from_name)
         classes, class_weights, temperature = tag_model.classes, weights_of(tag_model, settings), tag_model.temperature
@@ -225,6 +271,7 @@ def _model(
         metrics=tag_model.metrics if tag_model else None,
         pool_key=_pool_key(context, record, version, tag),
         tile=tiling.tile_side(settings, tag),
+        lowest_box=0.0 if boxes is None else _lowest(settings, boxes),
     )
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from backend import acquisition
-from backend.labelstudio import label_config, label_renames, task_labels
+from backend.labelstudio import label_config, label_renames
 from backend.loop import warm
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, late_tasks, pool_ranking, push, scoring, stored_answers
-from backend.loop.served_models import ServedModel, check_base, models_for
+from backend.loop.served_models import ServedModel, check_base, completed_config, models_for
 from backend.policy import tiling
 from backend.sampling import stream_admission
 from backend.settings import Settings
@@ -42,14 +42,15 @@ def setup(context: Context, project_id: int, schema: str, hostname: str, extra_p
     request to Label Studio, which waits 3 s and calls this before every prediction.
     """
     stored = context.store.project(project_id)
-    schema = task_labels.expanded(schema, stored.label_config) if stored else schema
     record = ProjectRecord(project_id, schema, extra_params, hostname, url, stored.configured if stored else "")
-    label_config.parse(schema)
+    record = replace(record, label_config=stored.label_config if stored else schema)
+    record = replace(record, label_config=completed_config(context, record, schema))
+    label_config.parse(record.label_config)
     _check_names(context.project_settings(record))
     check_base(context, record)
     if record != stored:
-        tiles = tiling.warnings(context.project_settings(record), label_config.parse(schema))
-        for warning in (*label_config.warnings(schema), *tiles):
+        tiles = tiling.warnings(context.project_settings(record), label_config.parse(record.label_config))
+        for warning in (*label_config.warnings(record.label_config), *tiles):
             log.warning("project %d: %s", project_id, warning)
         if stored is not None:
             # The old label config, which the stored answers are of, is overwritten below.
@@ -90,9 +91,8 @@ def predict(context: Context, project_id: int | None, schema: str, tasks: Sequen
 def request_record(context: Context, project_id: int | None, schema: str) -> ProjectRecord:
     """Return the project with the label config of this request; it need not have been set up."""
     stored = context.store.project(project_id) if project_id is not None else None
-    if stored is None:
-        return ProjectRecord(NO_PROJECT, schema, "", "", "", "")
-    return replace(stored, label_config=task_labels.expanded(schema, stored.label_config))
+    record = stored or ProjectRecord(NO_PROJECT, schema, "", "", "", "")
+    return replace(record, label_config=completed_config(context, record, schema))
 
 
 def _predictions(

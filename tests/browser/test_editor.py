@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.datasets.writer import LabeledImage
-from backend.labelstudio import label_config, tags
+from backend.labelstudio import label_config, region_choices, tags
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.loop.scoring.page_predictions import of_pages
 from backend.types import Json, LabeledBox, Prediction
@@ -85,6 +85,44 @@ def test_regions_of_pages_go_through_the_editor(
         done = submit(page, client, project).result
     assert [item.get("item_index") for item in done] == [0, 1, 1]
     kinds.assert_same(tags.decode(tag, done), tags.decode(tag, [region.as_json() for region in regions]))
+
+
+def test_answers_about_boxes_go_through_the_editor(
+    label_studio: LabelStudioProcess, page: Page, images: ImageSite
+) -> None:
+    """The editor stores an answer of an annotator as it stores ours: under the id of the box, with all of its value."""
+    question = (
+        '<Choices name="age" toName="image" perRegion="true" whenLabelValue="cat"><Choice value="old"/>'
+        '<Choice value="young"/></Choices></View>'
+    )
+    config = CONFIG.replace("</View>", question)
+    tag, about = label_config.parse(region_choices.marked(config))
+    shapes = [LabeledBox("cat", (0.3, 0.5, 0.2, 0.2)), LabeledBox("cat", (0.7, 0.5, 0.2, 0.2))]
+    predicted = kinds.prediction(tag, shapes)
+    boxes = tags.encode(tag, predicted, tag.labels, 0.5, "1")
+    table = np.array([[0.9, 0.1]], np.float32)
+    seen = replace(predicted, boxes=predicted.boxes[:1], class_probs=table, confidence=table[:, 0])
+    sent = [*boxes, *region_choices.encode(about, boxes, seen, about.labels, 0.5)]
+    with LabelStudioClient(label_studio.url, label_studio.api_key) as client:
+        project = client.projects.create("answers about boxes", config)
+        client.http.send("POST", f"/api/projects/{project}/import", [{"image": images.add("cats.png", 1, SIZE)}])
+        (task,) = client.tasks.unlabeled(project)
+        client.prediction_import.run(project, VERSION, [PredictionRow(task.id, 0.0, tuple(sent))])
+        client.projects.set_model_version(project, VERSION)
+        open_first(page, client.url, project)
+        page.locator(".lsf-outliner-item").nth(1).click()
+        page.get_by_text("young").click()
+        done = submit(page, client, project).result
+    stored = {item["id"]: item for item in done if item["type"] == "choices"}
+    by_box = {item["id"]: item for item in done if item["type"] == "rectanglelabels"}
+    assert [item["value"]["choices"] for item in stored.values()] == [["old"], ["young"]]
+    assert stored.keys() == by_box.keys() == {region.id for region in boxes}
+    for name, item in stored.items():
+        assert item["value"] == {**by_box[name]["value"], "choices": item["value"]["choices"]}
+    assert sent[-1].value.keys() == stored[sent[-1].id]["value"].keys()
+    learned = tags.read(about, done, SIZE).boxes
+    assert [box.label for box in learned] == ["old", "young"]
+    kinds.assert_same(learned, [replace(box, label=label) for box, label in zip(shapes, about.labels, strict=True)])
 
 
 def through_the_editor(

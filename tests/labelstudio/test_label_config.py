@@ -40,7 +40,7 @@ def test_every_example_config_parses_to_a_tag_of_its_kind(example: Path) -> None
     kind, _, task = example.stem.partition("-")
     tag, *others = label_config.parse(example.read_text())
     assert tag.kind == kind
-    assert task in ("", tag.task, "alone", "shown", "pages", "smart", "tasks")
+    assert task in ("", tag.task, "alone", "shown", "pages", "smart", "tasks", "choices")
     assert bool(others) == (task == "shown")
 
 

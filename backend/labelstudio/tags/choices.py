@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.labelstudio import regions
+from backend.labelstudio import region_choices, regions
 from backend.labelstudio.tags import Result, Tag
 from backend.types import WHOLE, ControlTag, EmptyRegion, LabeledBox, Prediction, Region
 
@@ -63,8 +63,12 @@ def answer(
 def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion | str]:
     """Yield a training box of the whole image for each chosen label, or why a choice is not learned.
 
-    Where only one label may be chosen, a choice of several is not learned.
+    Where only one label may be chosen, a choice of several is not learned. A tag that is about boxes yields those boxes
+    in the place of the whole image.
     """
+    if tag.regions_of:
+        yield from region_choices.read(tag, result)
+        return
     parts = dict.fromkeys(regions.read(tag, result, _whole))
     labels = [part.label for part in parts if isinstance(part, LabeledBox)]
     if len(labels) > 1 and not tag.multiple:

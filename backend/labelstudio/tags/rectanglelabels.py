@@ -45,6 +45,11 @@ def read(tag: ControlTag, result: Result) -> Iterator[LabeledBox | EmptyRegion |
     yield from regions.read(tag, result, partial(_shape, tag.task != "detect"))
 
 
+def upright(item: Mapping[str, Any]) -> LabeledBox | EmptyRegion | str:
+    """Return the upright box around a region inside the image, or what is wrong with the region."""
+    return _shape(False, item)
+
+
 def _value(percent: Sequence[float], rotation: float, label: str) -> dict[str, Any]:
     x, y, width, height = percent
     return {"x": x, "y": y, "width": width, "height": height, "rotation": rotation, KIND: [label]}

@@ -69,7 +69,7 @@ def _review(
     annotated = {task.task.id: task for task in context.annotated_tasks(version.project_id, task_ids)}
     alone, issues, thresholds = len(models) == 1, list(before.issues), dict[str, Thresholds]()
     for model in models:
-        if model.trained:
+        if model.trained and model.tag.ranks:  # predicted boxes are not those that people answered about
             measured = before.thresholds.get(model.key)
             verdicts = judge(context, version, model, annotated, measured, alone=alone)
             thresholds[model.key] = verdicts.thresholds

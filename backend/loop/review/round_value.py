@@ -258,13 +258,18 @@ def _mean_signs(version: ModelVersion, signs: Mapping[tuple[int, str], PoolSigns
 
 
 def _trained_tags(context: Context, version: ModelVersion) -> dict[str, _TrainedTag]:
-    """Return the tags of the label config that a version has a model for, by their current names."""
+    """Return the tags of the label config that a version has a model for, by their current names.
+
+    Questions about boxes are left out: two versions, or a version and a person, answer about different boxes.
+    """
     record = context.store.project(version.project_id)
     tags = label_config.parse(record.label_config) if record else ()
     version = renamed(version, tags)
     models = ((tag, version.model_of(tag)) for tag in tags)
     return {
-        tag.from_name: _TrainedTag(version, tag, model, version.key_of(tag.from_name)) for tag, model in models if model
+        tag.from_name: _TrainedTag(version, tag, model, version.key_of(tag.from_name))
+        for tag, model in models
+        if model and tag.ranks
     }
 
 

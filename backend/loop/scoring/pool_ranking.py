@@ -29,6 +29,7 @@ def rank_pool(context: Context, record: ProjectRecord, models: Sequence[ServedMo
 
     Before the first training FIRST_BATCH decides. Raises ModelError if the model lacks what the strategy needs.
     """
+    models = [model for model in models if model.tag.ranks]
     model, settings = models[0], context.project_settings(record)
     strategy, explore = (strategy_for(context, settings, model), settings.explore_share)
     if not any(served.trained for served in models):
@@ -118,5 +119,6 @@ def preview(context: Context, project_id: int, strategy: str) -> Ranking:
     if record is None or context.store.pools.ranking(project_id, serving_number(context, project_id)) is None:
         raise NotFoundError(f"project {project_id} has no scored pool", fix=f"run `yolo-backend score {project_id}`")
     explore = context.project_settings(record).explore_share
-    order, _ = _order(context, record, models_for(context, record, accepted=False), strategy, explore)
+    models = [model for model in models_for(context, record, accepted=False) if model.tag.ranks]
+    order, _ = _order(context, record, models, strategy, explore)
     return pinned(order, context.store.steering.pins(project_id))

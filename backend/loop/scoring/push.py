@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import BackendError, BusyError
-from backend.labelstudio import tags, task_labels, visibility
+from backend.labelstudio import region_choices, tags, task_labels, visibility
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, stored_answers
@@ -147,7 +147,13 @@ def encode(
     for model, prediction in zip(models, predictions, strict=True):
         key, lowest = f"{task_id}/{model.name}", settings.model_score_threshold
         tag = task_labels.of_task(model.tag, task)
-        answers.append(tags.encode(tag, prediction, model.classes, lowest, key) if prediction is not None else ())
+        if prediction is None:
+            answers.append(())
+        elif tag.regions_of:
+            boxes = [region for of_tag in answers for region in of_tag]
+            answers.append(tuple(region_choices.encode(tag, boxes, prediction, model.classes, lowest)))
+        else:
+            answers.append(tags.encode(tag, prediction, model.classes, lowest, key))
     deciding = {model.tag.from_name for model in models if model.trained}
     return visibility.visible([model.tag for model in models], deciding, answers)
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from backend.errors import MediaError
 from backend.loop.context import Context
-from backend.loop.scoring import page_predictions, pool_ranking, stored_answers, strategy_inputs, video_predictions
+from backend.loop.scoring import (
+    box_answers,
+    page_predictions,
+    pool_ranking,
+    stored_answers,
+    strategy_inputs,
+    video_predictions,
+)
 from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.media.cache import MediaFile
 from backend.media.task_errors import answers_or_errors, task_error
@@ -156,10 +163,14 @@ def predict_all(
     """
     fetched = functools.cache(lambda data_key: _fetched(context, data_key, tasks))
     passes: dict[tuple[object, ...], list[Prediction | MediaError]] = {}
+    pass_of_tag = {model.tag.from_name: _pass(model) for model in models}
     for model in models:
         if _pass(model) not in passes:
             if model.tag.frame_rate:
                 answers = _video_predictions(context, model, tasks)
+            elif model.tag.regions_of:  # boxes come before questions about them
+                boxes = passes[pass_of_tag[model.tag.regions_of]]
+                answers = box_answers.predict(model, tasks, fetched(model.tag.data_key), boxes)
             elif model.tag.pages:
                 answers = page_predictions.predict(context, model, tasks)
             else:
@@ -177,8 +188,9 @@ def predict_all(
 
 
 def _pass(model: ServedModel) -> tuple[object, ...]:
-    """Return what a model's predictions depend on; predictions of videos depend on all attributes of the tag."""
-    return model.weights, model.tag.data_key, model.tag.pages, model.tag.from_name if model.tag.frame_rate else ""
+    """Return what a model's predictions depend on; those of videos and of boxes depend on all attributes of the tag."""
+    tag = model.tag
+    return model.weights, tag.data_key, tag.pages, tag.from_name if tag.frame_rate or tag.regions_of else ""
 
 
 def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:

@@ -93,13 +93,13 @@ def needs_committee(strategies: Iterable[str]) -> bool:
 def committees(
     context: Context, record: ProjectRecord, models: Sequence[ServedModel]
 ) -> list[tuple[ServedModel, tuple[Member, ...]]]:
-    """Return each trained model with its committee.
+    """Return each trained model that ranks, with its committee.
 
     Raises ModelError as `committee` does for the first tag. A further tag without a committee is left out, and ranked
     by another strategy.
     """
     pairs = []
-    for model in [candidate for candidate in models if candidate.trained]:
+    for model in [candidate for candidate in models if candidate.trained and candidate.tag.ranks]:
         try:
             pairs.append((model, committee(context, record, model)))
         except ModelError as error:

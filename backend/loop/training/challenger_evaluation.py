@@ -99,9 +99,17 @@ def _measure(plan: TagPlan, weights: Path, data_yaml: Path, left_out: LeftOut) -
         shown = (judged_quality.confident(prediction, KEEP_CONFIDENCE) for prediction in predictions)
         return _Measurement(measured, judged=_judged(plan, shown))
     if lstm(plan.tag) is None:
-        return _Measurement(evaluate.measure(weights, data_yaml, size, device))
+        return _Measurement(_by_image(plan, evaluate.measure(weights, data_yaml, size, device)))
     frame_predictions = timeline_model.predict_videos(weights, plan.judged_videos, plan.tag, size, device, left_out)
     return _Measurement(timeline_model.measured(frame_predictions, plan.tag.labels), frame_predictions)
+
+
+def _by_image(plan: TagPlan, measured: Measured) -> Measured:
+    """Return a measurement that counts whole images, also where the model sees the crops of their boxes."""
+    if not plan.tag.regions_of:
+        return measured
+    images = len({image.task_id for image in plan.split.val})
+    return replace(measured, metrics=replace(measured.metrics, images=images))
 
 
 def validation_detections(plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:

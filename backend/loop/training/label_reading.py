@@ -84,7 +84,8 @@ def _read(
         if reading.unreadable:
             read.left_out[task_id] = f"left out of training: {'; '.join(reading.unreadable)}"
             continue
-        read.images += examples.images
+        # An image teaches nothing about boxes that nobody answered about.
+        read.images += [image for image in examples.images if image.boxes or not tag.regions_of]
         read.videos += [examples.video] if examples.video else []
         dropped += len(reading.nothing)
         if missing := (*reading.nothing, *examples.left_out):

@@ -18,10 +18,12 @@ from backend.model_versions import ModelVersion, TagModel, renamed
 def labeled_since(context: Context, plan: TagPlan) -> LabeledSince | None:
     """Return the quality of the current version's model of a tag; None for videos, for pages, and without such a model.
 
+    It is also None for a question about boxes, because predicted boxes are not those that people answered about.
+
     A task counts as drawn at random by the rule of `snapshot.chance_tasks`; all others were picked.
     """
     current = context.store.current(plan.record.project_id)
-    if current is None or not plan.tag.one_image:
+    if current is None or not plan.tag.one_image or plan.tag.regions_of:
         return None
     version = renamed(current, label_config.parse(plan.record.label_config))
     model = version.model_of(plan.tag)

@@ -16,6 +16,7 @@ from backend.loop.served_models import project_record, serving_number
 from backend.loop.training import label_reading
 from backend.loop.training.label_reading import ReadLabels
 from backend.model_versions import TrainingSnapshot
+from backend.policy import region_crops
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, ControlTag
@@ -135,7 +136,7 @@ def _plan(
     annotated: tuple[AnnotatedTask, ...],
     chance: frozenset[int],
 ) -> TagPlan:
-    project_id, settings = record.project_id, context.project_settings(record)
+    project_id, settings = record.project_id, region_crops.model_settings(context.project_settings(record), tag)
     split = split_of(read, settings.val_share, project_id)
     unlabeled = writer.unseen_classes(read.images, tag.labels)
     if unlabeled:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backend.datasets import writer
+from backend.datasets import image_crops, writer
 from backend.datasets.writer import LabeledImage
 from backend.errors import MediaError
 from backend.evaluation.held_out_report import EvaluationReport, LearnedLabels
@@ -93,7 +93,8 @@ def train(
 ) -> Candidate:
     """Train, measure and judge the model of one tag; `before` is its champion, `scratch` a folder for files."""
     started = time.monotonic()
-    learned = tile_images.in_tiles(plan, scratch / "tiles")
+    judged = _of_boxes(plan, scratch / "crops") if plan.tag.regions_of else plan
+    learned = tile_images.in_tiles(judged, scratch / "tiles")
     data_yaml = writer.write(learned.split, plan.tag.labels, scratch / "data", plan.tag.task, details(plan.tag))
     origin = continued_champion(plan, before, tag_base_model(context, plan.record, plan.tag))
     start = _start(context, plan, origin)
@@ -102,7 +103,7 @@ def train(
     trained = train_weights(learned, start, data_yaml, scratch / "run", on_epoch, left_out)
     on_evaluate()
     champion, chosen = (before.weights, before.chosen) if before else (None, False)
-    evaluation = evaluate_challenger(plan, trained, champion, data_yaml, left_out, chosen=chosen)
+    evaluation = evaluate_challenger(judged, trained, champion, data_yaml, left_out, chosen=chosen)
     timings = {
         "prepare": prepared - started,
         "train": trained.seconds,
@@ -113,6 +114,14 @@ def train(
     fallback = _fallback(model, before, judgement.champion)
     stored = stored_evaluation(context, plan, evaluation)
     return Candidate(model, trained.weights, judgement.promoted, *fallback, timings, stored)
+
+
+def _of_boxes(plan: TagPlan, folder: Path) -> TagPlan:
+    """Return the plan with crops around the labeled boxes in the place of whole images."""
+    split = image_crops.cut_split(plan.split, folder)
+    name = f"project {plan.record.project_id}, {plan.tag.from_name}"
+    log.info("%s: %d boxes of %d images are learned", name, len(split.train), len(plan.split.train))
+    return replace(plan, split=split)
 
 
 def stored_evaluation(context: Context, plan: TagPlan, evaluation: Evaluation) -> StoredEvaluation:
