@@ -13,10 +13,11 @@ from backend.evaluation.basis import MIN_JUDGED_IMAGES
 from backend.geometry.coordinates import clip_ring
 from backend.labelstudio import label_config
 from backend.loop import export
+from backend.loop.base_models import tag_base_model
 from backend.loop.context import Context
 from backend.loop.export import YOLO
 from backend.loop.exported_labels import Show, TagLabels, tag_labels
-from backend.loop.served_models import project_record, tag_base_model
+from backend.loop.served_models import project_record
 from backend.types import ControlTag
 
 TEST_SHARE = 0.2  # of the tasks, where too few random ones are held out

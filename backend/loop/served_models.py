@@ -13,18 +13,17 @@ from backend.errors import ModelError, NotFoundError
 from backend.labelstudio import label_config, label_renames, region_choices, task_labels
 from backend.labelstudio.tags import answer_options
 from backend.loop import prompts
+from backend.loop.base_models import base_model, open_base, tag_base_model
 from backend.loop.context import Context
 from backend.media.cache import MediaFile
 from backend.media.video import Video
-from backend.model_versions import Metrics, ModelVersion, TagModel, is_weights_name, renamed
+from backend.model_versions import Metrics, ModelVersion, TagModel, renamed
 from backend.policy import region_crops, strategy_pool, tiling
 from backend.policy.voters import committee_versions, voters
 from backend.settings import Settings
 from backend.store.store import ProjectRecord, version_name
-from backend.types import ControlTag, FloatArray, Prediction, YoloTask
+from backend.types import ControlTag, FloatArray, Prediction
 from backend.yolo import (
-    approved_weights,
-    base_weights,
     box_classifier,
     ensemble,
     frame_classifier,
@@ -36,7 +35,6 @@ from backend.yolo.classifier import Classifier
 from backend.yolo.detector import Detector
 from backend.yolo.ensemble import Member
 from backend.yolo.predictors import Predictors
-from backend.yolo.tasks import weights_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,40 +126,6 @@ def name_of(context: Context, record: ProjectRecord, *, accepted: bool = False) 
     """Return the name of the served version, or of the accepted one; reads no weights, so /setup may call it."""
     version = _stored(context, record.project_id, accepted=accepted)
     return version.name if version else version_name(base_model(context, record), 0)
-
-
-def base_model(context: Context, record: ProjectRecord) -> str:
-    """Return the name of the base weights of the first control tag: the project's versions are named after them."""
-    return tag_base_model(context, record, label_config.parse(record.label_config)[0])
-
-
-def tag_base_model(context: Context, record: ProjectRecord, tag: ControlTag) -> str:
-    """Return the name of a tag's base weights: its model_path, else the counterpart of BASE_MODEL for its task."""
-    return tag.model_path or weights_name(context.project_settings(record).base_model, tag.task)
-
-
-def _is_admins_choice(context: Context, name: str, task: YoloTask) -> bool:
-    return name == weights_name(context.settings.base_model, task)
-
-
-def check_base(context: Context, record: ProjectRecord) -> None:
-    """Raise ModelError if the label config names weights that the admin has not approved; opens no weights."""
-    for tag in label_config.parse(record.label_config):
-        name = tag_base_model(context, record, tag)
-        if not _is_admins_choice(context, name, tag.task):
-            context.store.fetch(approved_weights.LISTING, context.work_dir)
-            approved_weights.listed(name, context.work_dir)
-
-
-def open_base(context: Context, record: ProjectRecord, tag: ControlTag) -> base_weights.BaseWeights:
-    """Return the base weights of a tag; raises ModelError if they are not approved, or cannot be used."""
-    name = tag_base_model(context, record, tag)
-    if is_weights_name(name):
-        for path in (name, f"base/{name}", approved_weights.LISTING):
-            context.store.fetch(path, context.work_dir)
-    if not _is_admins_choice(context, name, tag.task):
-        approved_weights.check(name, context.work_dir)
-    return base_weights.base_weights(name, context.work_dir, tag.task)
 
 
 def models_for(context: Context, record: ProjectRecord, *, accepted: bool) -> tuple[ServedModel, ...]:

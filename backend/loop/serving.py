@@ -11,9 +11,10 @@ import numpy as np
 from backend import acquisition
 from backend.labelstudio import label_config, label_renames
 from backend.loop import warm
+from backend.loop.base_models import check_base
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, late_tasks, pool_ranking, push, scoring, stored_answers
-from backend.loop.served_models import ServedModel, check_base, completed_config, models_for
+from backend.loop.served_models import ServedModel, completed_config, models_for
 from backend.policy import tiling
 from backend.sampling import stream_admission
 from backend.settings import Settings

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 from backend.errors import LabelConfigError, SettingError
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, region_choices
 from backend.settings import Settings, for_project
 from backend.web.reason import reason_of
 from tests.fuzz import Report, measure
@@ -140,10 +140,13 @@ def _read(case: object) -> str:
     try:
         config = label_config.checked(text)
         label_config.config_hash(text)
+        asked = label_config.checked(region_choices.marked(text))  # as with REGION_CHOICES
     except LabelConfigError as error:
         _check(error)
         return "refused"
     assert config.tags
+    assert {tag.regions_of for tag in asked.tags} <= {"", *(tag.from_name for tag in asked.tags if tag.ranks)}
+    assert [tag for tag in asked.tags if tag.ranks] == list(config.tags)
     return "read with warnings" if config.warnings else "read"
 
 

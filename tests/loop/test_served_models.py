@@ -14,7 +14,7 @@ import pytest
 
 from backend.errors import ModelError, SettingError
 from backend.labelstudio import label_config
-from backend.loop import served_models
+from backend.loop import base_models, served_models
 from backend.loop.context import Context
 from backend.loop.served_models import name_of
 from backend.media.cache import MediaFile
@@ -93,14 +93,14 @@ def test_the_weights_of_a_label_config_must_be_approved_and_unchanged(
     put(model_dir, "mine.pt", tiny_weights)
     (tag,) = label_config.parse(OWN.label_config)
     refused: list[Callable[[], object]] = [
-        lambda: served_models.check_base(context, OWN),
-        lambda: served_models.open_base(context, OWN, tag),
+        lambda: base_models.check_base(context, OWN),
+        lambda: base_models.open_base(context, OWN, tag),
     ]
     for refuse in refused:
         with pytest.raises(ModelError, match=r"mine\.pt are not approved"):
             refuse()
     approve(model_dir, "mine.pt")
-    served_models.check_base(context, OWN)
+    base_models.check_base(context, OWN)
     model = model_for(context, OWN, accepted=False)
     assert (model.name, model.classes, model.weights) == ("mine-v0", CLASSES, model_dir / "mine.pt")
     images.add("a.png")
@@ -113,9 +113,9 @@ def test_the_weights_of_a_label_config_must_be_approved_and_unchanged(
 
 def test_the_label_config_wins_over_the_settings(context: Context) -> None:
     extra = replace(RECORD, extra_params='{"BASE_MODEL": "yolo11s.pt"}')
-    assert served_models.base_model(context, RECORD) == "yolo11n.pt"
-    assert served_models.base_model(context, extra) == "yolo11s.pt"
-    assert served_models.base_model(context, replace(OWN, extra_params=extra.extra_params)) == "mine.pt"
+    assert base_models.base_model(context, RECORD) == "yolo11n.pt"
+    assert base_models.base_model(context, extra) == "yolo11s.pt"
+    assert base_models.base_model(context, replace(OWN, extra_params=extra.extra_params)) == "mine.pt"
 
 
 def test_base_weights_are_found_in_a_folder_that_a_url_names(
@@ -125,7 +125,7 @@ def test_base_weights_are_found_in_a_folder_that_a_url_names(
     shutil.copy(tiny_weights, tmp_path / "models" / "mine.pt")
     (tmp_path / "models" / "weights.sha256").write_text(f"{file_sha256(tiny_weights)}  mine.pt\n")
     with open_context(settings.model_copy(update={"model_dir": f"file://{tmp_path}/models"})) as context:
-        served_models.check_base(context, OWN)
+        base_models.check_base(context, OWN)
         assert model_for(context, OWN, accepted=False).weights == tmp_path / "models" / "mine.pt"
 
 
@@ -139,7 +139,7 @@ def test_base_weights_and_their_list_are_found_in_a_remote_model_dir(
         with fsspec.open(f"{root}/{name}", "wb") as file:
             file.write(content)
     with open_context(settings.model_copy(update={"model_dir": root})) as context:
-        served_models.check_base(context, OWN)
+        base_models.check_base(context, OWN)
         served = model_for(context, OWN, accepted=False)
     assert served.weights == tmp_path / ".yolo-backend/base/mine.pt"
 

@@ -22,9 +22,10 @@ from backend.labelstudio.client.connection import LabelStamp, StoredPrediction
 from backend.labelstudio.label_paths import joined
 from backend.labelstudio.region_changes import changes
 from backend.labelstudio.regions import id_of, labels_of, region_id
+from backend.loop.base_models import base_model
 from backend.loop.context import Context
 from backend.loop.insight import overlaps
-from backend.loop.served_models import base_model, require_project
+from backend.loop.served_models import require_project
 from backend.model_versions import ModelVersion
 from backend.store.store import version_name
 

@@ -10,9 +10,10 @@ from backend.evaluation.prompt_precision import LEAST_IMAGES, PromptPrecision, c
 from backend.geometry.coordinates import label_arrays
 from backend.labelstudio import label_config, regions, tags
 from backend.loop import prompts
+from backend.loop.base_models import tag_base_model
 from backend.loop.context import Context
 from backend.loop.scoring import scoring, stored_answers
-from backend.loop.served_models import ServedModel, models_for, project_record, tag_base_model
+from backend.loop.served_models import ServedModel, models_for, project_record
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, LabeledBox, Prediction
 

@@ -15,9 +15,10 @@ from backend.errors import NotFoundError
 from backend.labelstudio.client.connection import StoredPrediction
 from backend.labelstudio.regions import region_id
 from backend.loop import studio_state
+from backend.loop.base_models import base_model
 from backend.loop.context import Context
 from backend.loop.scoring import activity
-from backend.loop.served_models import base_model, name_of, project_record
+from backend.loop.served_models import name_of, project_record
 from backend.store.store import version_name
 
 AT_ONCE = 20  # predictions per job: other jobs get their turn

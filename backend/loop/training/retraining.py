@@ -13,9 +13,9 @@ from backend.environment import versions as software_versions
 from backend.errors import BusyError
 from backend.faults import machine_fault
 from backend.labelstudio import label_config
+from backend.loop.base_models import base_model, tag_base_model
 from backend.loop.context import Context
 from backend.loop.locks import Fence
-from backend.loop.served_models import base_model, tag_base_model
 from backend.loop.training import scratch, snapshot, tag_training
 from backend.loop.training.snapshot import TrainingLabels
 from backend.loop.training.tag_training import Candidate, Champion

@@ -17,8 +17,8 @@ from backend.datasets.writer import LabeledImage
 from backend.errors import MediaError
 from backend.evaluation.held_out_report import EvaluationReport, LearnedLabels
 from backend.labelstudio.tags.timelinelabels import epochs, lstm
+from backend.loop.base_models import open_base, tag_base_model
 from backend.loop.context import Context
-from backend.loop.served_models import open_base, tag_base_model
 from backend.loop.training import labels_since, tile_images
 from backend.loop.training.challenger_evaluation import Evaluation, evaluate_challenger
 from backend.loop.training.snapshot import TagPlan
