@@ -21,9 +21,10 @@ from backend.loop.export import COCO, WEIGHTS, YOLO, ExportOrder
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import ControlTag, Json, LabeledBox, YoloTask
-from tests import clips, drawings, kinds
+from tests import clips, drawings, kinds, squares
 from tests.clips import Mover
 from tests.kinds import KINDS, Kind, assert_same, drawn
+from tests.loop.training import test_region_choices as region_answers
 from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish
 
 pytestmark = pytest.mark.label_studio
@@ -180,6 +181,25 @@ def test_each_control_tag_has_a_folder(studio: Context, images: ImageSite, tmp_p
     sheet = (tmp_path / "out" / "datasheet.md").read_text()
     assert "## label (detect)" in sheet
     assert "## second (detect)" in sheet
+
+
+def test_boxes_with_an_answer_are_exported_as_crops_in_folders_of_their_answers(
+    studio: Context, images: ImageSite, tmp_path: Path
+) -> None:
+    project = studio.label_studio.projects.create("answers", region_answers.CONFIG)
+    studio.store.save_project(ProjectRecord(project, region_answers.CONFIG, '{"REGION_CHOICES": true}', "", "", ""))
+    (drawn_squares,) = squares.squares(images.folder, 1, seed=1)
+    url = {"image": f"{images.url}/{drawn_squares.path.name}"}
+    studio.label_studio.http.send("POST", f"/api/projects/{project}/import", [url])
+    (task,) = studio.label_studio.tasks.unlabeled(project)
+    studio.label_studio.annotations.create(task.id, region_answers.annotate(drawn_squares))
+    export.export(studio, ExportOrder(project, tmp_path / "out", DATA), unseen)
+    for number, box in enumerate(drawn_squares.boxes, 1):
+        with Image.open(tmp_path / "out" / "colour" / "train" / box.label / f"{task.id}-{number}.png") as crop:
+            side = box.xywh[2] * squares.IMGSZ
+            assert crop.size[0] in range(round(1.1 * side), round(1.2 * side) + 3)
+    document = json.loads((tmp_path / "out" / "colour" / "coco-train.json").read_text("utf-8"))
+    assert len(document["images"]) == len(document["annotations"]) == 2
 
 
 def test_a_version_has_the_labels_it_learned_and_the_sheet_says_what_changed(
