@@ -40,9 +40,11 @@ class BackendError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        place = f" [{self.where}]" if self.where else ""
-        cure = f" Fix: {self.fix}" if self.fix else ""
-        return f"{self.what}{place}{cure}"
+        problem = f"{self.what} [{self.where}]" if self.where else self.what
+        if not self.fix:
+            return problem
+        stop = "" if self.where or problem.endswith((".", "?", "!", ":")) else "."
+        return f"{problem}{stop} Fix: {self.fix}"
 
 
 def one_line(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from backend import errors
 from backend.errors import BackendError
 
@@ -28,3 +30,16 @@ def test_the_drawing_shows_every_error_with_its_parent_and_status() -> None:
 def test_an_error_says_what_where_and_how_to_fix_it() -> None:
     assert str(BackendError("no redis", where="REDIS_URL", fix="set it")) == "no redis [REDIS_URL] Fix: set it"
     assert str(BackendError("no redis")) == "no redis"
+    assert str(BackendError("no redis", where="REDIS_URL")) == "no redis [REDIS_URL]"
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("no address of Label Studio", "no address of Label Studio. Fix: set it"),
+        ("the config is invalid: it has no tag.", "the config is invalid: it has no tag. Fix: set it"),
+        ("is it on?", "is it on? Fix: set it"),
+    ],
+)
+def test_without_a_place_a_full_stop_ends_what_is_wrong(what: str, text: str) -> None:
+    assert str(BackendError(what, fix="set it")) == text

@@ -60,7 +60,7 @@ def test_an_unknown_project_gets_the_same_cure_everywhere(environ: dict[str, str
     done = cli(environ, command, "99", *(["1"] if command == "frames" else []))
     assert done.returncode == 1
     assert done.stderr == (
-        "error: project 99 was never set up Fix: in Label Studio, Settings > Model, connect this backend; "
+        "error: project 99 was never set up. Fix: in Label Studio, Settings > Model, connect this backend; "
         "or run `yolo-backend connect 99`\n"
     )
 

@@ -268,4 +268,4 @@ def test_a_model_dir_that_cannot_be_used_ends_the_run_with_its_cure(
 def test_connect_takes_web_addresses_only(environ: dict[str, str], url: str) -> None:
     done = ended(environ, "connect", "1", "--url", url)
     assert done.returncode == 1
-    assert done.stderr == f"error: --url={url!r} is not a web address Fix: write it like http://localhost:9090\n"
+    assert done.stderr == f"error: --url={url!r} is not a web address. Fix: write it like http://localhost:9090\n"

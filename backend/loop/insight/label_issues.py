@@ -160,7 +160,7 @@ def grouped(failures: Mapping[int, str]) -> tuple[Unlearned, ...]:
     """
     groups: dict[str, list[tuple[int, str]]] = {}
     for task_id, text in sorted(failures.items()):
-        plain = _WHERE.sub("", text)
+        plain = _WHERE.sub("", text).replace(". Fix: ", " Fix: ")  # only an error without a place has the full stop
         key = _NUMBERS.sub("0", _NAMES.sub("a region", plain))
         groups.setdefault(key, []).append((task_id, plain))
     reason_groups = [_group(members) for members in groups.values()]

@@ -87,9 +87,11 @@ def test_reasons_are_grouped_whatever_the_address_the_region_and_the_numbers() -
             4: "left out of training: region xyz has no label",
             5: "left out of training: region q1 has no label",
             6: "the file is no image [x] Fix: delete the task",
+            7: "the file is no image. Fix: delete the task",
         }
     )
-    assert [(group.count, group.tasks) for group in groups] == [(3, (3, 4, 5)), (2, (1, 2)), (1, (6,))]
+    assert [(group.count, group.tasks) for group in groups] == [(3, (3, 4, 5)), (2, (1, 2)), (2, (6, 7))]
+    assert (groups[2].reason, groups[2].cure) == ("the file is no image", "delete the task")
     assert groups[0].reason == "left out of training: a region has no label"
     assert groups[1].cure == "raise MAX_MEDIA_MB"
     assert groups[1].reason == "the file has 61 MB, at most 50 are read"
