@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from backend.errors import LabelConfigError
 from backend.labelstudio import label_xml
@@ -20,21 +20,25 @@ _COLOUR = re.compile(r"#[0-9a-f]{3}(?:[0-9a-f]{3})?|[a-z]{3,20}", re.IGNORECASE 
 def colours(label_config: str, tag: ControlTag) -> Mapping[str, str]:
     """Return label -> CSS colour for a control tag: the config's `background`, else a colour of PALETTE.
 
-    A background that is neither a name nor #rgb or #rrggbb is ignored, because it would end up in a style sheet.
+    The points of a skeleton are labels too. A background that is neither a name nor #rgb or #rrggbb is ignored, because
+    it would end up in a style sheet.
     """
-    written = _backgrounds(label_config, tag.label_holder)
-    return {label: written.get(label, PALETTE[place % len(PALETTE)]) for place, label in enumerate(tag.labels)}
+    written = _backgrounds(label_config, (tag.parent, tag.label_holder))
+    labels = dict.fromkeys((*tag.labels, *tag.points))
+    return {label: written.get(label, PALETTE[place % len(PALETTE)]) for place, label in enumerate(labels)}
 
 
-def _backgrounds(label_config: str, name: str) -> dict[str, str]:
+def _backgrounds(label_config: str, names: Sequence[str]) -> dict[str, str]:
+    """Return label -> background of the controls with these names; the first control that writes one decides."""
     try:
         tree = label_xml.read(label_config)
     except LabelConfigError:
         return {}
-    controls = (element for element in tree.root.iter() if label_xml.attributes_of(element).get("name") == name)
-    labels = (label_xml.attributes_of(node) for control in controls for node in control.iter())
-    return {
-        attributes["value"]: attributes["background"]
-        for attributes in labels
-        if "value" in attributes and _COLOUR.fullmatch(attributes.get("background", ""))
-    }
+    written: dict[str, str] = {}
+    for name in filter(None, names):
+        controls = (element for element in tree.root.iter() if label_xml.attributes_of(element).get("name") == name)
+        for attributes in (label_xml.attributes_of(node) for control in controls for node in control.iter()):
+            label = attributes.get("alias") or attributes.get("value", "")
+            if _COLOUR.fullmatch(attributes.get("background", "")):
+                written.setdefault(label, attributes["background"])
+    return written

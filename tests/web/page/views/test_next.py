@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from backend.sampling.order_agreement import OrderAgreement
 from backend.sampling.pins import Pins
 from backend.store.store import ProjectRecord
 from backend.types import Json
-from tests.support import CONFIG, TWO_TAGS, publish, serve
+from tests.support import CONFIG, ROOT, TWO_TAGS, publish, serve
 
 HTML = {"accept": "text/html"}
 NASTY = ["<script>alert(1)</script>", "é" * 300, '😀 "quoted" & more', "\u202eעברית"]
@@ -81,6 +82,19 @@ def test_a_mask_is_drawn_and_a_damaged_one_is_counted(client: httpx.Client, monk
     assert text.count('class="model mask"') == 1
     assert "<title>cat 50%</title>" in text
     assert "Masks that cannot be drawn here: 1" in text
+
+
+def test_a_key_point_has_the_colour_of_its_label(
+    client: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = (ROOT / "label_config" / "keypointlabels.xml").read_text()
+    context.store.save_project(ProjectRecord(7, config, "", "", "", ""))
+    box = {**region("Fish"), "id": "box"}
+    point = {**region("Tail"), "type": "keypointlabels", "value": {"x": 1, "y": 2, "keypointlabels": ["Tail"]}}
+    shown = order()
+    show(monkeypatch, replace(shown, tasks=(replace(shown.tasks[0], drawing=drawing([box, point])),)))
+    text = client.get("/projects/7/next").text
+    assert re.findall(r'style="color: (\S+)"><title>(\w+) ', text) == [("#1f77b4", "Fish"), ("#2ca02c", "Tail")]
 
 
 def test_an_empty_queue_says_so(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
