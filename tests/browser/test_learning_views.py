@@ -30,6 +30,9 @@ AWKWARD = (
     + "".join(f'<Label value="{escape(label)}"/>' for label in LABELS)
     + "</RectangleLabels></View>"
 )
+# From the right edge of the plot to the left one of the nearest name, in pixels.
+LEAST_DISTANCE = """(figure) => Math.min(1000, ...[...figure.querySelectorAll(".annotation-text")].map(
+  (name) => name.getBoundingClientRect().left - figure.querySelector(".nsewdrag").getBoundingClientRect().right))"""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def test_is_it_learning_shows_curves_truth_and_wrong_answers_as_pictures(site: S
                 "names => names.map(name => name.getBoundingClientRect().top).sort((a, b) => a - b)"
             )
             assert all(below - above > 10 for above, below in pairwise(tops)), tops
+            assert figure.evaluate(LEAST_DISTANCE) > 0, "a name lies on the plot"
         expect(page.get_by_text("The next 100 labeled images promise")).to_be_visible()
         expect(page.get_by_text("not judged yet (2 images; 10 images are needed)").first).to_be_visible()
         matrix = page.get_by_role("region", name="Confusion matrix")

@@ -1,6 +1,8 @@
 // Draws the charts of a page with plotly's bundle, which loads when the first chart comes into view.
 const NAME_PX = 15; // the height of a name
-const MARGIN = { t: 12, r: 96, b: 44, l: 52 };
+const LETTER_PX = 7; // its width, on average
+const NAME_LETTERS = 24;
+const MARGIN = { t: 12, r: 16, b: 44, l: 52 };
 let bundle;
 
 function plotly() {
@@ -47,18 +49,27 @@ function traces(chart) {
   return drawn;
 }
 
-// The name of a series stands at its last point, so that nobody hunts through a legend. Names that would lie on each
-// other move down; `height` is that of the plot in pixels.
-function names(chart, height) {
-  if (chart.series.length < 2 || chart.series.length > 8) return [];
-  const shown = chart.series.filter((series) => series.x.length);
+// The series with a name beside the plot, so that nobody hunts through a legend: it stands right of the plot, where no
+// line is, at the height of the series' last point.
+function named(chart) {
+  return chart.series.length < 2 || chart.series.length > 8 ? [] : chart.series.filter((series) => series.x.length);
+}
+
+// The margin for these names, a third of the chart at most; `width` is that of the chart in pixels.
+function marginOf(shown, width) {
+  const letters = Math.max(0, ...shown.map((series) => Math.min(series.name.length, NAME_LETTERS)));
+  return Math.max(MARGIN.r, Math.min(LETTER_PX * letters + 16, width / 3));
+}
+
+// Names that would lie on each other move down; `height` is that of the plot in pixels.
+function names(chart, shown, height) {
   const [low, high] = chart.y_range ?? extent(shown.flatMap((series) => series.y));
   let lowest = -Infinity;
   return shown.sort((a, b) => b.y.at(-1) - a.y.at(-1)).map((series) => {
     const place = (height * (high - series.y.at(-1))) / (high - low || 1); // in pixels from the top
     lowest = Math.max(place, lowest + NAME_PX);
     return {
-      x: series.x.at(-1), y: series.y.at(-1), text: escaped(series.name), xanchor: "left", xshift: 6, showarrow: false,
+      xref: "paper", x: 1, y: series.y.at(-1), text: escaped(series.name), xanchor: "left", xshift: 6, showarrow: false,
       yshift: place - lowest, font: { color: series.colour || style("--accent"), size: 12 },
     };
   });
@@ -69,7 +80,7 @@ function extent(values) {
 }
 
 function escaped(text) {
-  return text.slice(0, 24).replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+  return text.slice(0, NAME_LETTERS).replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 }
 
 export async function draw(figure) {
@@ -77,10 +88,11 @@ export async function draw(figure) {
   const Plotly = await plotly();
   const ink = style("--ink"), line = style("--line");
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
-  const plot = figure.querySelector(".plot");
+  const plot = figure.querySelector(".plot"), shown = named(chart);
   await Plotly.newPlot(plot, traces(chart), {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
-    margin: MARGIN, showlegend: chart.series.length > 8, annotations: names(chart, plot.clientHeight - MARGIN.t - MARGIN.b),
+    margin: { ...MARGIN, r: marginOf(shown, plot.clientWidth) }, showlegend: chart.series.length > 8,
+    annotations: names(chart, shown, plot.clientHeight - MARGIN.t - MARGIN.b),
     xaxis: { ...axis, title: { text: chart.x_title } },
     yaxis: { ...axis, title: { text: chart.y_title }, range: chart.y_range ?? undefined },
   }, { displayModeBar: false, responsive: true });
