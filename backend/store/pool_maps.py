@@ -8,8 +8,8 @@ import numpy as np
 
 from backend.evaluation.pool_map import PoolMap
 from backend.storage import Files
+from backend.store.npz import load_arrays
 from backend.store.paths import map_file
-from backend.store.shard_codec import load_arrays
 
 _ARRAYS = (
     *("task_ids", "places", "labeled", "classes", "uncertainty", "twins", "oddness"),

@@ -16,10 +16,12 @@ from backend.acquisition.pool import Committee, Pool
 from backend.errors import BusyError
 from backend.storage import Files
 from backend.store import shard_codec
+from backend.store.npz import load_arrays
+from backend.store.opened_shards import OpenedShards
 from backend.store.shard_codec import OF_PREDICTIONS, PoolShard, ShardArrays, ShardHeader
 from backend.types import BoolArray, Column, FloatArray, IntArray, Prediction, Ranking
 
-_REMEMBERED = 8  # shards (a few MB each), indexes and rankings kept in memory for look-ups
+_REMEMBERED = 8  # indexes and rankings kept in memory for look-ups
 _NO_IDS = np.zeros(0, dtype=np.int64)
 _OF_LATE_TASKS = ("late",)  # missing in rankings without late tasks, and of earlier releases
 _RANKING = ("task_ids", "priority", "acquisition", "explored", "strategy")
@@ -59,7 +61,7 @@ class PoolStore:
         self._files = files
         self._lock = threading.Lock()
         self._indexes: OrderedDict[str, Index] = OrderedDict()
-        self._opened: OrderedDict[tuple[str, str], ShardArrays] = OrderedDict()
+        self._opened = OpenedShards()
         self._rankings: OrderedDict[str, tuple[object, Ranking | None]] = OrderedDict()
 
     def save_shard(self, folder: str, shard: PoolShard) -> None:
@@ -144,7 +146,7 @@ class PoolStore:
         for name, is_newest in index.is_newest.items():
             header = index.headers[name]
             rows = np.flatnonzero(is_newest & ~header.failed & np.isin(header.task_ids, wanted))
-            arrays = self._read(folder, name, header) if len(rows) else None
+            arrays = self._shard(folder, name, index) if len(rows) else None
             for row in rows.tolist():
                 task_id = int(header.task_ids[row])
                 prediction = (
@@ -181,16 +183,10 @@ class PoolStore:
         name, row = place
         if not _has_source(index.headers[name], row, source):
             return None
-        key = (f"{folder}/{name}", index.signatures[name])
-        with self._lock:
-            arrays = self._opened.get(key)
-        if arrays is None:
-            try:
-                arrays = self._read(folder, name, index.headers[name])
-            except BusyError:
-                return None  # it was replaced meanwhile; the caller predicts the task itself
-        self._remember(self._opened, key, arrays)
-        return arrays, row
+        try:
+            return self._shard(folder, name, index), row
+        except BusyError:
+            return None  # it was replaced meanwhile; the caller predicts the task itself
 
     def save_ranking(self, folder: str, ranking: Ranking) -> None:
         """Write the ranking, replacing the one before."""
@@ -218,13 +214,19 @@ class PoolStore:
             return None
         with file:
             fix = "delete this file and score the project again"
-            arrays = shard_codec.load_arrays(file, self._files.where(path), _RANKING, fix, optional=_OF_LATE_TASKS)
+            arrays = load_arrays(file, self._files.where(path), _RANKING, fix, optional=_OF_LATE_TASKS)
         columns = {name: array for name, array in arrays.items() if name != "strategy"}
         return Ranking(**columns, strategy=str(arrays["strategy"]))
 
     def _shard_files(self, folder: str, kind: str = "pool-") -> dict[str, str]:
         entries = self._files.entries(folder).items()
         return {name: mark for name, mark in entries if name.startswith(kind) and name.endswith(".npz")}
+
+    def _shard(self, folder: str, name: str, index: Index) -> ShardArrays:
+        """Return a shard that the index describes, from memory if it is there. Raises as `_read`."""
+        return self._opened.get(
+            (f"{folder}/{name}", index.signatures[name]), lambda: self._read(folder, name, index.headers[name])
+        )
 
     def _read(
         self, folder: str, name: str, expected: ShardHeader, columns: Sequence[Column] = OF_PREDICTIONS

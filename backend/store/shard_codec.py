@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,8 +13,8 @@ import numpy.typing as npt
 
 from backend.acquisition.columns import Array, Arrays
 from backend.acquisition.pool import Committee
-from backend.errors import ModelError
 from backend.store import column_codec
+from backend.store.npz import load_arrays
 from backend.types import COLUMNS, BoolArray, Column, FloatArray, IntArray, Prediction
 
 OF_PREDICTIONS = tuple(column for column in COLUMNS if column.pooled != "needed")  # "needed" columns are large
@@ -61,6 +60,12 @@ class ShardArrays:
     class_probs: FloatArray  # (m, C)
     confidence: FloatArray  # (m,)
     columns: Arrays  # by name, as `column_codec` makes them
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the shard takes."""
+        arrays: list[Array] = [self.sizes, self.boxes, self.class_probs, self.confidence, *self.columns.values()]
+        return sum(array.nbytes for array in arrays)
 
     def prediction(self, row: int) -> Prediction | None:
         """Return the prediction of one row, None if it failed."""
@@ -151,21 +156,6 @@ def read_votes(file: BinaryIO, where: str) -> tuple[IntArray, Committee]:
     arrays = _load(file, where, ("task_ids", "offsets", "probs", "boxes", "variance"))
     variance = arrays["variance"] if len(arrays["variance"]) else None
     return arrays["task_ids"], Committee(arrays["offsets"], arrays["probs"], arrays["boxes"], variance)
-
-
-def load_arrays(
-    file: BinaryIO, where: str, names: Sequence[str], fix: str, optional: Sequence[str] = ()
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the named arrays of an npz file, never unpickling. Raises ModelError naming a damaged file.
-
-    Optional arrays are left out if the file, written by an earlier release, lacks them.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            present = [name for name in optional if name in stored.files]
-            return {name: stored[name] for name in (*names, *present)}
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
-        raise ModelError(f"damaged file: {error}", where=where, fix=fix) from error
 
 
 def _load(

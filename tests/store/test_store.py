@@ -518,6 +518,8 @@ def test_predictions_of_many_tasks_read_each_shard_once(store: Store, monkeypatc
     assert same(stored[5], replaced)
     assert same(stored[4], usual)
     assert len(opened) == len(set(opened)) == 13
+    assert dict(store.pools.predictions(7, 0, [7, 30], tag="label")).keys() == {7, 30}
+    assert len(opened) == 13  # the shards are in memory
     assert (
         dict(store.pools.predictions(7, 0, [], tag="label"))
         == dict(store.pools.predictions(7, 0, [1], labeled=True, tag="label"))
