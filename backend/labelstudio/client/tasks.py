@@ -13,6 +13,7 @@ from backend.errors import LabelStudioError, NotFoundError
 from backend.labelstudio.client.filters import COMPLETED, UNLABELED, condition, filters
 from backend.labelstudio.client.http import Answer, LabelStudioHTTP, parse, parse_list
 from backend.labelstudio.client.projects import Created
+from backend.labelstudio.client.recent_tasks import RecentTasks
 from backend.types import Json, Task
 
 PAGE = 500  # SQLite fails at 1,000 uploaded images: Label Studio asks for their files by a chain of ORs
@@ -48,6 +49,7 @@ class Tasks:
 
     def __init__(self, http: LabelStudioHTTP) -> None:
         self._http = http
+        self._recent = RecentTasks()
 
     def get(self, task_id: int) -> Task:
         """Return one task. Raises NotFoundError."""
@@ -81,6 +83,18 @@ class Tasks:
             for page in self.pages(project_id, *conditions, include="id,data", selected=selected):
                 tasks |= {task.id: task for task in map(_task, page)}
         return [tasks[task_id] for task_id in wanted if task_id in tasks]
+
+    def note_shown(self, project_id: int, tasks: Iterable[Task]) -> None:
+        """Remember for a minute the tasks that a page shows; `shown` then asks Label Studio for none of them."""
+        self._recent.note(project_id, tasks)
+
+    def shown(self, project_id: int, task_id: int) -> Task | None:
+        """Return one of the project's tasks as it was in the last minute; None if there is no such task."""
+        task = self._recent.find(project_id, task_id)
+        if task is None:
+            task = next(iter(self.get_many(project_id, [task_id])), None)
+            self._recent.note(project_id, [task] if task else [])
+        return task
 
     def all(self, project_id: int) -> Iterator[Task]:
         """Yield all tasks of a project, by id. Raises NotFoundError."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from backend import acquisition
 from backend.acquisition.aggregation import pool_of
+from backend.acquisition.columns import BY_TABLE
 from backend.errors import ModelError, NotFoundError
 from backend.evaluation.calibration import calibrated
 from backend.labelstudio import label_config
@@ -19,7 +20,7 @@ from backend.loop.context import Context
 from backend.loop.insight import reasons
 from backend.loop.insight.drawn_regions import drawn, shown_frame
 from backend.loop.insight.reasons import Placing, Typicality
-from backend.loop.scoring import pool_ranking, push, scoring, strategy_inputs
+from backend.loop.scoring import pool_ranking, push, strategy_inputs
 from backend.loop.served_models import ServedModel, models_for, require_project, serving_number, version_of
 from backend.sampling.order_agreement import OrderAgreement, agreement
 from backend.sampling.pins import Pins, pinned
@@ -30,6 +31,7 @@ from backend.types import ControlTag, IntArray, Prediction, Ranking, Task
 SHOWN = 24
 _AHEAD = 100  # tasks that are asked for at once: some of those in the order are labeled by now
 _SAMPLE_SHARDS = 2  # of the pool, to compare a task with
+_EMBEDDING = BY_TABLE["embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,7 @@ def next_tasks(context: Context, project_id: int, tag: ControlTag, strategy: str
     models = models_for(context, record, accepted=False)
     scores = push.queue_places(context, project_id, stored) if is_own else {}
     model = next((served for served in models if served.tag.from_name == tag.from_name), models[0])
-    index = models.index(model)
-    predictions = [scoring.stored_predictions(context, models, task)[index] for task in tasks]
+    predictions = _stored(context, model, tasks)
     why = _reasons(context, model, order, pins, predictions, [task.id for task in tasks])
     return NextTasks(
         version=model.name,
@@ -141,7 +142,16 @@ def _unlabeled(context: Context, project_id: int, task_ids: IntArray) -> list[Ta
         tasks += context.label_studio.tasks.get_many(project_id, part, UNLABELED)
         if len(tasks) >= SHOWN:
             break
+    context.label_studio.tasks.note_shown(project_id, tasks[:SHOWN])
     return tasks[:SHOWN]
+
+
+def _stored(context: Context, model: ServedModel, tasks: Sequence[Task]) -> list[Prediction | None]:
+    """Return the model's stored prediction of each task, None if there is none of the media that it shows now."""
+    sources = {task.id: model.tag.source(task) for task in tasks}
+    stored = context.store.pools.predictions(model.project_id, model.number, sources, sources, tag=model.key)
+    prediction_of = dict(stored)
+    return [prediction_of.get(task.id) for task in tasks]
 
 
 def _reasons(
@@ -173,13 +183,12 @@ def _reasons(
 
 def _typicality(context: Context, model: ServedModel) -> Typicality | None:
     """Return the measure of how typical an image is, from the first shards of the pool."""
-    shards = context.store.pools.shards(model.project_id, model.number, tag=model.key)
-    embeddings = [
-        prediction.embedding
-        for shard in islice(shards, _SAMPLE_SHARDS)
-        for prediction in shard.predictions
-        if prediction is not None and prediction.embedding.size
+    shards = context.store.pools.parts(model.project_id, model.number, [_EMBEDDING], tag=model.key)
+    parts = [
+        part
+        for arrays, counted in islice(shards, _SAMPLE_SHARDS)
+        if (part := arrays.part(_EMBEDDING, counted & ~arrays.header.failed)) is not None and part.size
     ]
-    if len({embedding.shape for embedding in embeddings}) != 1:
+    if len({part.shape[1] for part in parts}) != 1:
         return None
-    return reasons.typicality(np.stack(embeddings[: _SAMPLE_SHARDS * SHARD_TASKS]))
+    return reasons.typicality(np.concatenate(parts)[: _SAMPLE_SHARDS * SHARD_TASKS])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 
 from PIL import Image
 
@@ -12,6 +14,7 @@ from backend.loop.context import Context
 from backend.types import ControlTag, Task
 
 WIDTHS = (160, 320, 640, 1280)
+_MAKERS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))  # a browser asks for six at once, and for pages too
 
 
 def picture(context: Context, tag: ControlTag, project_id: int, task_id: int, width: int, frame: int = 1) -> bytes:
@@ -20,11 +23,11 @@ def picture(context: Context, tag: ControlTag, project_id: int, task_id: int, wi
     Of a video it is the picture of `frame`, counted from 1. Raises NotFoundError for a task of another project or
     without such a frame, MediaError for an image that cannot be read, LabelStudioError if Label Studio does not answer.
     """
-    tasks = context.label_studio.tasks.get_many(project_id, [task_id])
-    if not tasks:
+    task = context.label_studio.tasks.shown(project_id, task_id)
+    if task is None:
         raise NotFoundError(f"project {project_id} has no task {task_id}", fix="reload the page")
     with context.media.in_use():
-        return _jpeg(context, tag, tasks[0], width, frame)
+        return _jpeg(context, tag, task, width, frame)
 
 
 def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int) -> bytes:
@@ -38,7 +41,7 @@ def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int)
     else:
         path = context.media.fetch(pages.shown(tag, task, frame) if tag.pages else uri, task.id).path
     encoded = io.BytesIO()
-    with Image.open(path) as image:
+    with _MAKERS, Image.open(path) as image:
         image.draft("RGB", (width, width))  # lets the decoder of a large JPEG skip most of the work
         small = image.convert("RGB")
         small.thumbnail((width, 4 * width))

@@ -13,6 +13,7 @@ from backend.errors import NotFoundError
 from backend.labelstudio import label_config
 from backend.loop.insight import drawn_regions
 from backend.loop.insight.next_tasks import next_tasks
+from backend.loop.insight.pictures import picture
 from backend.loop.served_models import ServedModel
 from backend.settings import Settings
 from backend.types import Prediction, Tracks
@@ -46,6 +47,21 @@ def test_labeled_tasks_leave_the_list_and_late_ones_say_so(studio: Studio) -> No
     (late,) = (task for task in after.tasks if task.task_id not in {old.task_id for old in before.tasks})
     assert late.reasons[0] == "arrived late: placed by class_entropy"
     assert after.agreement is None
+
+
+@pytest.mark.label_studio
+def test_the_pictures_of_the_shown_tasks_cost_label_studio_no_request(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, each of 24 pictures asked for its task, and whatever came next waited for seconds."""
+    shown = next_tasks(studio.context, studio.project, TAG)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Label Studio was asked")
+
+    monkeypatch.setattr(studio.client.http, "request", refuse)
+    for task in shown.tasks:
+        assert picture(studio.context, TAG, studio.project, task.task_id, 160)
 
 
 @pytest.mark.label_studio

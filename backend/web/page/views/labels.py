@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backend.evaluation.label_quality import LabelIssue
@@ -47,12 +48,13 @@ def read(visit: Visit) -> Labels:
     page = visit.query.get("page", "1")
     number = int(page) if page.isascii() and page.isdecimal() and len(page) < 7 else 1
     view = label_issues.view(visit.context, visit.project_id, visit.tag, number)
-    tiles = tuple(_tile(suspect, visit) for suspect in view.suspects)
+    colours = visit.colours
+    tiles = tuple(_tile(suspect, colours) for suspect in view.suspects)
     return Labels(view, tiles)
 
 
-def _tile(suspect: Suspect, visit: Visit) -> SuspectTile:
-    issue, colours = suspect.issue, visit.colours
+def _tile(suspect: Suspect, colours: Mapping[str, str]) -> SuspectTile:
+    issue = suspect.issue
     drawn = overlay(suspect.annotated or Drawing(), colours, "annotator")
     predicted = overlay(suspect.predicted, colours, "model")
     shapes = [*drawn.shapes, *predicted.shapes]

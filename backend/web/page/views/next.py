@@ -47,9 +47,8 @@ def read(visit: Visit) -> Next:
         if not chosen:
             raise
         problem = str(error)
-    tiles = tuple(
-        NextTile(task, overlay(task.drawing, visit.colours, "model")) for task in (order.tasks if order else ())
-    )
+    colours = visit.colours
+    tiles = tuple(NextTile(task, overlay(task.drawing, colours, "model")) for task in (order.tasks if order else ()))
     strategies = tuple((name, acquisition.get(name).asks) for name in acquisition.names())
     silent = without_votes(visit.context, visit.project_id)
     kept = {"tag", "strategy"} if order else {"tag"}
