@@ -32,6 +32,7 @@ class Context:
     redis: Redis
     progress: Progress
     label_studio: LabelStudioClient
+    impatient: LabelStudioClient  # asks the same Label Studio once, for a page that can do without the answer
     media: MediaCache
     predictors: Predictors
 
@@ -39,6 +40,7 @@ class Context:
         """Close the connections and release the models."""
         self.redis.close()
         self.label_studio.close()
+        self.impatient.close()
         self.predictors.close()
 
     def project_settings(self, record: ProjectRecord | None) -> Settings:
@@ -85,7 +87,8 @@ def is_remote(settings: Settings) -> bool:
 def build(settings: Settings) -> Context:
     """Return a context whose connections open at their first use. Raises SettingError for an unknown strategy."""
     acquisition.get(settings.strategy)
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    access = settings.label_studio_url, settings.label_studio_api_key
+    client, impatient = LabelStudioClient(*access), LabelStudioClient.impatient(*access)
     redis = connect(settings.redis_url)
     media = MediaCache(local_dir(settings) / "media", settings, client.authorize, client.resolve)
-    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, media, Predictors())
+    return Context(settings, Store(settings.model_dir), redis, Progress(redis), client, impatient, media, Predictors())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from backend.evaluation.annotators import TaskAgreement
 from backend.evaluation.effort import EffortLog
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.evaluation.prompt_precision import PromptPrecision
@@ -22,6 +23,7 @@ from backend.store.paths import (
     version_folder,
 )
 from backend.store.records import (
+    AgreementsFile,
     BlankTasksFile,
     EffortFile,
     MarksFile,
@@ -119,15 +121,26 @@ class ProjectState:
 
     def effort(self, project_id: int) -> EffortLog:
         """Return how the project's annotations came about, as far as it was measured."""
-        path = effort_file(project_id)
-        key = project_id, self._files.stamp(path)
-        remembered = self._effort
-        if remembered is not None and key[1] is not None and remembered[0] == key:
-            return remembered[1]
-        file = records.load(self._files, EffortFile, path, fix=_FORGET)
-        log = EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
-        self._effort = key, log
+        key, log = self._remembered_effort(project_id)
+        if log is None:
+            file = records.load(self._files, EffortFile, effort_file(project_id), fix=_FORGET)
+            log = EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
+            self._effort = key, log
         return log
+
+    def agreements(self, project_id: int) -> tuple[TaskAgreement, ...]:
+        """Return how far people agree on tasks: the agreements of `effort`, without reading the rest of it."""
+        _, log = self._remembered_effort(project_id)
+        if log is not None:
+            return log.agreements
+        file = records.load(self._files, AgreementsFile, effort_file(project_id), fix=_FORGET)
+        return file.agreements if file else ()
+
+    def _remembered_effort(self, project_id: int) -> tuple[tuple[int, object], EffortLog | None]:
+        """Return the project and the stamp of its log now, and the log if it was read under the same stamp."""
+        key, remembered = (project_id, self._files.stamp(effort_file(project_id))), self._effort
+        is_fresh = remembered is not None and key[1] is not None and remembered[0] == key
+        return key, remembered[1] if remembered is not None and is_fresh else None
 
     def save_effort(self, project_id: int, log: EffortLog) -> None:
         """Write how the project's annotations came about, replacing what was measured before."""

@@ -167,6 +167,14 @@ class EffortFile(_FirstFormat):
     agreements: tuple[TaskAgreement, ...] = ()
 
 
+class AgreementsFile(_FirstFormat):
+    """The agreements of an EffortFile alone, which is read in a quarter of the time."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    agreements: tuple[TaskAgreement, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One thing that a person did to a project."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
@@ -9,6 +11,7 @@ from backend.loop.context import Context
 from backend.loop.warm import Warmth
 from backend.web.app import build_app
 from backend.web.half_sent import HalfSentProtocol
+from backend.web.page import rendering
 
 
 def listen(context: Context) -> None:
@@ -35,5 +38,6 @@ def server(context: Context, warmth: Warmth | None = None) -> uvicorn.Server:
         access_log=settings.log_level == "DEBUG",
         timeout_graceful_shutdown=10,
     )
+    threading.Thread(target=rendering.compile_templates, daemon=True).start()
     app.state.server = ending = uvicorn.Server(config)  # `page.live` ends its streams when the server wants to end
     return ending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -194,6 +195,12 @@ class LabelStudioHTTP:
 
 def _certificates() -> ssl.SSLContext:
     """Return the certificates to trust, those of SSL_CERT_FILE where it is set; raises SettingError."""
+    return _loaded_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Load the certificates of these variables once, because it takes longer than a request."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:

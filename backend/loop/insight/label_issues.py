@@ -14,7 +14,6 @@ from backend.errors import LabelStudioError
 from backend.evaluation.annotators import TagAgreement, of_tag
 from backend.evaluation.label_quality import LabelIssue, suspicious
 from backend.labelstudio import label_config
-from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.region_outlines import Drawing, drawing
 from backend.loop.context import Context
 from backend.loop.insight.drawn_regions import drawn
@@ -73,7 +72,7 @@ def view(context: Context, project_id: int, tag: ControlTag, page: int = 1) -> L
     page = min(max(page, 1), pages)
     part = wrong[(page - 1) * PER_PAGE : page * PER_PAGE]
     suspects, error = _suspects(context, record, tag, part) if part else ((), "")
-    log = context.store.state.effort(project_id)
+    agreements = context.store.state.agreements(project_id)
     return LabelsView(
         version=name_of(context, record),
         trained=number > 0,
@@ -83,7 +82,7 @@ def view(context: Context, project_id: int, tag: ControlTag, page: int = 1) -> L
         pages=pages,
         suspects=suspects,
         studio_error=error,
-        agreement=of_tag(log.agreements, tag.from_name, LISTED),
+        agreement=of_tag(agreements, tag.from_name, LISTED),
         unlearned=grouped(context.progress.failures(project_id)),
     )
 
@@ -99,12 +98,11 @@ def _suspects(
     context: Context, record: ProjectRecord, tag: ControlTag, issues: Sequence[LabelIssue]
 ) -> tuple[tuple[Suspect, ...], str]:
     """Return issues with what is drawn, without labels that were changed since, and why Label Studio did not answer."""
-    settings = context.settings
     try:
-        with LabelStudioClient.impatient(settings.label_studio_url, settings.label_studio_api_key) as client:
-            ids = [issue.task_id for issue in issues]
-            tasks = client.annotations.annotated_tasks(record.project_id, ids)
-            annotated: dict[int, AnnotatedTask] | None = {task.task.id: task for task in tasks}
+        ids = [issue.task_id for issue in issues]
+        tasks = list(context.impatient.annotations.annotated_tasks(record.project_id, ids))
+        annotated: dict[int, AnnotatedTask] | None = {task.task.id: task for task in tasks}
+        context.label_studio.tasks.note_shown(record.project_id, (task.task for task in tasks))
         error = ""
     except LabelStudioError as problem:
         annotated, error = None, str(problem)

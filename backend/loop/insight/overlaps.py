@@ -44,10 +44,9 @@ def by_tag(context: Context, project_id: int) -> dict[str, TagAgreement]:
     Raises NotFoundError for an unknown project.
     """
     record = require_project(context, project_id)
-    log = context.store.state.effort(project_id)
+    agreements = context.store.state.agreements(project_id)
     measured = {
-        tag.from_name: of_tag(log.agreements, tag.from_name, DISPUTED)
-        for tag in label_config.parse(record.label_config)
+        tag.from_name: of_tag(agreements, tag.from_name, DISPUTED) for tag in label_config.parse(record.label_config)
     }
     return {name: agreement for name, agreement in measured.items() if agreement}
 

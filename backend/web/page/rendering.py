@@ -83,6 +83,12 @@ def environment() -> Environment:
     return environment
 
 
+def compile_templates() -> None:
+    """Compile all templates, which takes as long as several visits; else the first visit to each view would wait."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 def static_file(name: str) -> bytes:
     """Return a file of ours by its name, or plotly's bundle. Raises FileNotFoundError."""
     if name == "plotly.js":
