@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from backend.evaluation.annotators import TaskAgreement
 from backend.evaluation.effort import EffortLog
@@ -43,14 +44,39 @@ _FORGET = "delete the file; the backend then collects its content again"
 _SCORE = "delete the file, and score the project again"
 
 
+T = TypeVar("T")
+ReadKey = tuple[int, object]  # a project, and the stamp of its file; a stamp of None is not known
+
+
+class LastRead(Generic[T]):
+    """The content that was read last of a file, while the file stays as it was."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[ReadKey, T] | None = None
+
+    def find(self, key: ReadKey) -> T | None:
+        """Return the content that was kept under this key."""
+        kept = self._kept
+        return kept[1] if kept is not None and key[1] is not None and kept[0] == key else None
+
+    def keep(self, key: ReadKey, content: T) -> None:
+        """Keep a content in place of the one before."""
+        self._kept = key, content
+
+    def forget(self) -> None:
+        """Keep nothing: the file was written."""
+        self._kept = None
+
+
 class ProjectState:
     """Stream admission, the bandit's rewards, signs of stopping, label reviews and the keys of stored predictions."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self._steering = SteeringState(files)
-        # The last log that was read, by project and stamp: several views of the page read it, and it grows with labels.
-        self._effort: tuple[tuple[int, object], EffortLog] | None = None
+        # Several views of the page read the log, and it grows with labels.
+        self._effort = LastRead[EffortLog]()
+        self._agreements = LastRead[tuple[TaskAgreement, ...]]()
 
     def stream(self, project_id: int) -> StreamState:
         """Return the state of stream admission, a fresh state if none is stored."""
@@ -121,32 +147,35 @@ class ProjectState:
 
     def effort(self, project_id: int) -> EffortLog:
         """Return how the project's annotations came about, as far as it was measured."""
-        key, log = self._remembered_effort(project_id)
+        key = self._effort_key(project_id)
+        log = self._effort.find(key)
         if log is None:
             file = records.load(self._files, EffortFile, effort_file(project_id), fix=_FORGET)
             log = EffortLog(file.stamps, file.efforts, file.agreements) if file else EffortLog()
-            self._effort = key, log
+            self._effort.keep(key, log)
         return log
 
     def agreements(self, project_id: int) -> tuple[TaskAgreement, ...]:
         """Return how far people agree on tasks: the agreements of `effort`, without reading the rest of it."""
-        _, log = self._remembered_effort(project_id)
+        key = self._effort_key(project_id)
+        log, agreements = self._effort.find(key), self._agreements.find(key)
         if log is not None:
             return log.agreements
-        file = records.load(self._files, AgreementsFile, effort_file(project_id), fix=_FORGET)
-        return file.agreements if file else ()
+        if agreements is None:
+            file = records.load(self._files, AgreementsFile, effort_file(project_id), fix=_FORGET)
+            agreements = file.agreements if file else ()
+            self._agreements.keep(key, agreements)
+        return agreements
 
-    def _remembered_effort(self, project_id: int) -> tuple[tuple[int, object], EffortLog | None]:
-        """Return the project and the stamp of its log now, and the log if it was read under the same stamp."""
-        key, remembered = (project_id, self._files.stamp(effort_file(project_id))), self._effort
-        is_fresh = remembered is not None and key[1] is not None and remembered[0] == key
-        return key, remembered[1] if remembered is not None and is_fresh else None
+    def _effort_key(self, project_id: int) -> ReadKey:
+        return project_id, self._files.stamp(effort_file(project_id))
 
     def save_effort(self, project_id: int, log: EffortLog) -> None:
         """Write how the project's annotations came about, replacing what was measured before."""
         file = EffortFile(stamps=dict(log.stamps), efforts=log.efforts, agreements=log.agreements)
         self._files.write(effort_file(project_id), file.encode())
-        self._effort = None
+        self._effort.forget()
+        self._agreements.forget()
 
     def prompt_precision(self, project_id: int) -> tuple[PromptPrecision, ...]:
         """Return how good the pre-annotations of round zero were, per label; empty if that was not measured."""

@@ -32,7 +32,9 @@ def test_agreements_are_those_of_the_log_whether_it_was_read_or_not(tmp_path: Pa
     for pairs in (1, 2):
         log = EffortLog({1: "1 today"}, agreements=(TaskAgreement(1, "label", 2, pairs, 8),))
         worker.state.save_effort(7, log)
-        assert store.state.agreements(7) == log.agreements
         os.utime(store.files.where(effort_file(7)), (1000 + pairs, 1000 + pairs))
+        first = store.state.agreements(7)
+        assert first == log.agreements
+        assert store.state.agreements(7) is first
         assert store.state.effort(7) == log
         assert store.state.agreements(7) is store.state.effort(7).agreements
