@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 _Parameters = Mapping[str, str]  # of a query, with their names in lower case
+_NOT_SIGNED = (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError)
+_FROM_CLOUDFRONT = str.maketrans("-_~", "+=/")  # characters of base64 that it replaces in a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class _Scheme:
 
     signature: str
     others: frozenset[str]  # all other parameters that belong to the signature
-    ends: Callable[[_Parameters], datetime]  # raises KeyError, ValueError or OverflowError
+    ends: Callable[[_Parameters], datetime | None]  # None: not known; raises one of _NOT_SIGNED for another query
 
 
 def _names(text: str) -> frozenset[str]:
@@ -36,9 +39,21 @@ def _lasting(prefix: str) -> Callable[[_Parameters], datetime]:
     return ends
 
 
-def _azure_end(values: _Parameters) -> datetime:
+def _azure_end(values: _Parameters) -> datetime | None:
+    """Return the end that a URL names; None if the stored access policy of the container has it."""
+    if "se" not in values and values["si"] and values["sv"]:
+        return None
     end = datetime.fromisoformat(values["se"])
     return end if end.tzinfo else end.replace(tzinfo=UTC)
+
+
+def _second(values: _Parameters) -> datetime:
+    """Return the end that a URL names in seconds, or in the custom policy of CloudFront, which is JSON in base64."""
+    if "expires" in values or not values["key-pair-id"]:
+        return datetime.fromtimestamp(int(values["expires"]), UTC)
+    policy = json.loads(base64.b64decode(values["policy"].translate(_FROM_CLOUDFRONT), validate=True))
+    (statement,) = policy["Statement"]
+    return datetime.fromtimestamp(int(statement["Condition"]["DateLessThan"]["AWS:EpochTime"]), UTC)
 
 
 # The parameters are those of the documentation of each service.
@@ -64,13 +79,22 @@ _SCHEMES = (
     _Scheme(  # S3 and Google Cloud Storage, version 2; CloudFront; Aliyun
         "signature",
         _names("expires awsaccesskeyid googleaccessid key-pair-id policy ossaccesskeyid x-amz-security-token"),
-        lambda values: datetime.fromtimestamp(int(values["expires"]), UTC),
+        _second,
     ),
 )
 
 
+def expires(url: str) -> bool:
+    """Return whether a URL is signed, so that it ends some time.
+
+    >>> expires("https://b.example/a.jpg?sv=2024-11-04&sr=b&si=readers&sig=5f"), expires("https://b.example/a.jpg?v=2")
+    (True, False)
+    """
+    return _signed(url) is not None
+
+
 def expiry(url: str) -> datetime | None:
-    """Return when a signed URL ends, None for any other text.
+    """Return when a signed URL ends, None for any other text, and where the URL does not say it.
 
     >>> expiry("https://b.example/a.jpg?X-Amz-Date=20261101T120000Z&X-Amz-Expires=3600&X-Amz-Signature=5f").isoformat()
     '2026-11-01T13:00:00+00:00'
@@ -110,8 +134,8 @@ def unsigned_text(shown: Any) -> str:
     return json.dumps(unsigned(shown) if isinstance(shown, str) else shown, sort_keys=True, default=str)
 
 
-def _signed(url: str) -> tuple[_Scheme, datetime] | None:
-    """Return the scheme by which a URL is signed, and when it ends."""
+def _signed(url: str) -> tuple[_Scheme, datetime | None] | None:
+    """Return the scheme by which a URL is signed, and when it ends, if the URL says so."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         return None
     query = url.partition("#")[0].partition("?")[2]
@@ -120,7 +144,7 @@ def _signed(url: str) -> tuple[_Scheme, datetime] | None:
         if scheme.signature in values:
             try:
                 return scheme, scheme.ends(values)
-            except (KeyError, ValueError, OverflowError, OSError):
+            except _NOT_SIGNED:
                 continue
     return None
 

@@ -12,7 +12,7 @@ from backend.errors import MediaError
 from backend.labelstudio import label_config, pages
 from backend.loop.context import Context
 from backend.loop.served_models import require_project
-from backend.signed_urls import expiry
+from backend.signed_urls import expires
 from backend.types import ControlTag, Task
 
 AT_ONCE = 256  # files per job, so that other projects have their turn before the next job
@@ -49,7 +49,7 @@ def _expiring(tag: ControlTag, task: Task) -> list[str]:
         uris = pages.of_task(tag, task) if tag.pages else [task.shown(tag.data_key)]
     except MediaError:  # the training says why
         return []
-    return [uri for uri in uris if isinstance(uri, str) and expiry(uri)]
+    return [uri for uri in uris if isinstance(uri, str) and expires(uri)]
 
 
 def _fetch(
