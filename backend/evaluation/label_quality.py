@@ -97,7 +97,9 @@ class Review:
     """The last review of labels by one version, and its inputs, so that the next review judges only what is new."""
 
     issues: tuple[LabelIssue, ...] = ()  # worst first
-    reviewed: Mapping[int, str] | None = None  # annotation id -> updated_at, of all reviewed; None: not known
+    reviewed: Mapping[int, str] | None = (
+        None  # id of a reviewed annotation -> updated_at, and those of older votes that count; None: not known
+    )
     shards: tuple[int, ...] = ()  # when each shard of the predictions that it read was written
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by the tag's name in the store
     rules: str = ""  # a hash of everything else on which its verdicts depend

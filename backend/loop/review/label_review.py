@@ -11,17 +11,19 @@ that were predicted again, and keep the other verdicts. A check starts a review 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backend.evaluation.label_quality import LabelIssue, Review, Thresholds
+from backend.labelstudio import consensus
 from backend.labelstudio.client.connection import LabelStamp
 from backend.loop.context import Context
 from backend.loop.review.label_verdicts import judge
 from backend.loop.served_models import ServedModel, models_for, project_record, require_project, serving_number
 from backend.model_versions import ModelVersion
 from backend.store.store import ProjectRecord
-from backend.types import IntArray
+from backend.types import AnnotatedTask, IntArray
 
 
 def examine(context: Context, project_id: int) -> tuple[LabelIssue, ...]:
@@ -51,8 +53,9 @@ def _incremental_review(
     """Return the last review with new verdicts on what has changed; None if all labels must be judged again."""
     stamps = context.label_studio.annotations.stamps_by_task(version.project_id)
     changed = _changed_tasks(context, version, last, stamps)
-    same = {label.annotation_id: label.updated_at for task_id, label in stamps.items() if task_id not in changed}
-    issues = tuple(issue for issue in last.issues if same.get(issue.annotation_id) == issue.updated_at)
+    rule = _consensus(context, version.project_id)
+    same = {label.annotation_id: _stamp(rule, label) for task_id, label in stamps.items() if task_id not in changed}
+    issues = tuple(issue for issue in last.issues if issue.annotation_id in same)
     before = replace(last, issues=issues, reviewed=same, shards=shards)
     review = _review(context, version, models, before, sorted(changed))
     return None if any(measured.outgrown for measured in review.thresholds.values()) else review
@@ -75,19 +78,34 @@ def _review(
             thresholds[model.key] = verdicts.thresholds
             issues += verdicts.issues
     worst_first = tuple(sorted(issues, key=lambda issue: (issue.score, issue.task_id)))
-    judged = {task.annotation_id: task.updated_at for task in annotated.values()}
+    rule = _consensus(context, version.project_id)
+    judged = {task.annotation_id: _stamp(rule, task) for task in annotated.values()}
     reviewed = {**(before.reviewed or {}), **judged}
     return replace(before, issues=worst_first, reviewed=reviewed, thresholds=thresholds)
 
 
 def _changed_tasks(context: Context, version: ModelVersion, last: Review, stamps: Mapping[int, LabelStamp]) -> set[int]:
     """Return the ids of the tasks whose label or stored prediction has changed since the last review."""
-    reviewed, shards = last.reviewed or {}, set(last.shards)
-    changed = {task for task, label in stamps.items() if reviewed.get(label.annotation_id) != label.updated_at}
+    reviewed, shards, rule = last.reviewed or {}, set(last.shards), _consensus(context, version.project_id)
+    changed = {task for task, label in stamps.items() if reviewed.get(label.annotation_id) != _stamp(rule, label)}
     for written, task_ids in _written_shards(context, version):
         if written not in shards:
             changed.update(stamps.keys() & set(task_ids.tolist()))
     return changed
+
+
+def _consensus(context: Context, project_id: int) -> str:
+    return context.project_settings(context.store.project(project_id)).consensus
+
+
+def _stamp(rule: str, label: AnnotatedTask | LabelStamp) -> str:
+    """Return a text that changes with each annotation that decides what a task's labels are, by `rule` in CONSENSUS.
+
+    Where people vote, an older vote may change or go while the newest annotation stays as it is.
+    """
+    counted = consensus.stamps(rule, label)
+    alone = counted == {label.annotation_id: label.updated_at}
+    return label.updated_at if alone else json.dumps(counted, sort_keys=True)
 
 
 def _shards(context: Context, version: ModelVersion) -> tuple[int, ...]:

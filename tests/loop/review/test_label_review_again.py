@@ -12,7 +12,7 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from backend.cli.label_studio_process import LabelStudioProcess
+from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
 from backend.evaluation.label_quality import LabelIssue, Review
 from backend.labelstudio.client.annotations import Annotations
 from backend.labelstudio.client.connection import LabelStudioClient
@@ -26,7 +26,7 @@ from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
 from backend.types import AnnotatedTask, Json, Prediction
 from tests.loop.review.test_label_review import ASIDE, BOTH, DOG, HERE, RIGHT, THERE, human, predicted
-from tests.support import CONFIG, cycle_of, open_context, publish
+from tests.support import CONFIG, cycle_of, open_context, publish, sign_up
 
 pytestmark = pytest.mark.label_studio
 
@@ -229,3 +229,25 @@ def test_the_thresholds_are_measured_again_after_enough_new_labels(studio: Studi
     assert thresholds.images == LABELS + len(new)
     (sure,) = thresholds.sure
     assert sure == pytest.approx((2 * 0.99 + 0.6) / 3)
+
+
+def test_an_older_vote_that_is_deleted_starts_a_review(studio: Studio, label_studio: LabelStudioProcess) -> None:
+    """What most people drew is then something else, although the newest annotation is as it was."""
+    task, client, project = studio.tasks[0], studio.client, studio.project
+    extra = '{"RETRAIN_EVERY": 100000, "CONSENSUS": "vote"}'
+    studio.context.store.save_project(ProjectRecord(project, CONFIG, extra, "", "", ""))
+    login = {"email": f"voter-{project}@example.com", "password": "a-second-password"}
+    sign_up(client, **login)
+    older = f"/api/annotations/{studio.annotations[task]}/"
+    client.http.send(
+        "PATCH", older, {"result": list(RIGHT[:1]), "ground_truth": False}
+    )  # imported ones are ground truth
+    with LabelStudioClient(label_studio.url, personal_access_token(label_studio.url, **login)) as second:
+        second.annotations.create(task, list(RIGHT))
+    studio.review_at_the_next_check()
+    assert studio.suspicious() == {task}
+    client.http.send("DELETE", older)
+    studio.review_at_the_next_check()
+    assert studio.suspicious() == set()
+    cycle_of(studio.context).check(project)
+    assert studio.waiting() == []
