@@ -145,9 +145,11 @@ def worker(
             raise typer.BadParameter(f"unknown queue {min(unknown)}; use {', '.join(rq_queues.QUEUES)}")
         # Imported before rq forks, so that no job pays for it again.
         from backend.worker import jobs  # noqa: F401
-        from backend.yolo.runtime import quiet_ultralytics
+        from backend.yolo.runtime import preload_training, quiet_ultralytics
 
         quiet_ultralytics()
+        if rq_queues.TRAIN in names:
+            preload_training()
         rq_queues.work(settings.redis_url, names)
         return
     check_store(settings)

@@ -6,9 +6,12 @@ import functools
 import gc
 import importlib
 import os
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 _OPEN_TASKS: dict[str, YoloTask] = {"WorldModel": "detect", "YOLOEModel": "detect", "YOLOESegModel": "segment"}
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
@@ -42,7 +46,7 @@ def quiet_ultralytics() -> None:
     # ultralytics reads its settings at import, and changes numpy's print options.
     with tempfile.TemporaryDirectory(prefix="yolo-backend-") as folder, np.printoptions():
         os.environ["YOLO_CONFIG_DIR"] = before or folder
-        import torchvision  # noqa: F401  ultralytics uses its faster NMS where it is already imported
+        _import_torchvision()  # ultralytics uses its faster NMS where it is already imported
         from ultralytics.data import base as data_base
         from ultralytics.data import utils as data_utils
         from ultralytics.utils import SETTINGS, patches
@@ -53,6 +57,32 @@ def quiet_ultralytics() -> None:
     data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
     bar = data_base.TQDM  # draws a progress bar even with YOLO_VERBOSE=false
     data_base.TQDM = lambda *args, **kwargs: bar(*args, **kwargs | {"disable": True})
+
+
+def _import_torchvision() -> None:
+    """Import torchvision without torch's compiler, which takes a third of the time to start and 80 MB.
+
+    torchvision imports it only to ask for which devices it compiles RoI align; "none" leaves the compiled kernel of
+    torchvision. A training imports the compiler later, because torch's optimizers do.
+    """
+    stand_ins = {name: ModuleType(name) for name in _COMPILER}
+    stand_ins[_COMPILER[-1]].is_compile_supported = lambda _: False  # type: ignore[attr-defined]
+    if not sys.modules.keys() & stand_ins.keys():
+        sys.modules.update(stand_ins)
+    try:
+        with suppress(ImportError):  # another release may ask for more; then the import below brings the compiler
+            importlib.import_module("torchvision")
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+    importlib.import_module("torchvision")
+
+
+def preload_training() -> None:
+    """Import what trainings need beside predictions, so that a forked job does not do so each time."""
+    quiet_ultralytics()
+    importlib.import_module(_COMPILER[0])
 
 
 def load_model(weights: Path, task: YoloTask | None = None) -> Any:

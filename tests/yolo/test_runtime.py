@@ -87,3 +87,22 @@ def test_ultralytics_leaves_no_trace_at_home_and_says_nothing(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", code], cwd=home, env=environ, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == ["tmp"]
+
+
+_STARTED = """
+import sys
+from backend.yolo.runtime import preload_training, quiet_ultralytics
+quiet_ultralytics()
+import torch
+from torchvision.ops import nms
+assert nms(torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.]]), torch.tensor([.1, .9]), 0.5).tolist() == [1]
+assert "torchvision" in sys.modules and "sympy" not in sys.modules and "torch._dynamo" not in sys.modules
+preload_training()
+from torch._dynamo.utils import is_compile_supported
+assert is_compile_supported.__module__ == "torch._dynamo.utils"
+"""
+
+
+def test_a_process_that_only_predicts_imports_no_compiler() -> None:
+    """Before: each process imported torch's compiler with torchvision, 80 MB that predictions do not need."""
+    subprocess.run([sys.executable, "-c", _STARTED], check=True)
