@@ -14,11 +14,12 @@ from backend.types import HyperParameters, LabeledBox
 from backend.yolo import training
 from backend.yolo.base_weights import BaseWeights
 from backend.yolo.training import EpochReport, Trained
+from tests.support import small_architecture
 
 IMGSZ = 64
 CLASSES = ("red", "blue")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
-SCRATCH = BaseWeights("yolo11n.yaml", pretrained=False, note="")
+SCRATCH = BaseWeights(str(small_architecture()), pretrained=False, note="")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from backend.store.store import Store
 from backend.types import ControlTag, Json, Task
 from backend.web.status_schemas import ProjectOut
 from backend.yolo import evaluate
+from tests.forked import run_command
 
 PATIENCE_S = 1800
 
@@ -63,8 +62,9 @@ class Servers:
     def command(self, *words: str | int) -> str:
         """Run `yolo-backend` with these arguments as an admin does; return its output."""
         environ = {**os.environ, **self.environ}
-        command = [sys.executable, "-m", "backend.cli", *map(str, words)]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=120).stdout
+        done = run_command(environ, [str(word) for word in words])
+        done.check_returncode()
+        return done.stdout
 
 
 @dataclass(frozen=True)

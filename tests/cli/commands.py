@@ -13,22 +13,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-PATIENCE_S = 600
+from tests.forked import PATIENCE_S, run_command
+
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|9[0-7])[;m]")
 
 
 def cli(environ: Mapping[str, str], *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command with pipes; `answer` is what a person types."""
-    done = subprocess.run(
-        [sys.executable, "-m", "backend.cli", *arguments],
-        env=environ,
-        input=answer,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_command(environ, arguments, answer)
     assert "Traceback" not in done.stderr
     return done
 

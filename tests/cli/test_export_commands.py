@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,8 @@ def test_onnx_is_refused_before_anything_is_read_where_its_package_is_missing(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['onnx'] = None")  # as if it were missing
     environ["PYTHONPATH"] = str(tmp_path)
-    done = cli(environ, "export", "7", "--out", str(tmp_path / "out"), "--what", "onnx")
+    command = [sys.executable, "-m", "backend.cli", "export", "7", "--out", str(tmp_path / "out"), "--what", "onnx"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "the package onnx is not installed" in done.stderr
     assert "pip install onnx" in done.stderr

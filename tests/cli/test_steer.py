@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from backend.cli.label_studio_process import LabelStudioProcess
 from backend.sampling.pins import Pins
 from backend.settings import Settings
+from tests.forked import run_command
 from tests.queue_studio import Studio, open_studio
 from tests.support import ImageSite, serve
 
@@ -35,10 +35,7 @@ def run(studio: Studio, *arguments: object) -> subprocess.CompletedProcess[str]:
     settings = studio.context.settings
     names = ("model_dir", "redis_url", "label_studio_url", "label_studio_api_key")
     environ = os.environ | {name.upper(): getattr(settings, name) for name in names}
-    command = [sys.executable, "-m", "backend.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, env=environ, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL
-    )
+    return run_command(environ, [str(argument) for argument in arguments])
 
 
 def test_tasks_are_pinned_in_the_order_in_which_they_are_named(studio: Studio) -> None:

@@ -26,6 +26,7 @@ from backend.simulate.runner import Order, make_plan
 from backend.simulate.units import Unit
 from backend.subprocesses import running
 from tests.browser import chromium_page
+from tests.forked import run_command
 from tests.support import IMGSZ, ROOT, tiny_yolo
 
 pytestmark = pytest.mark.torch
@@ -63,14 +64,16 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def command(data: Path | str, out: Path, **options: object) -> list[str]:
     arguments = {"data": data, "out": out, "imgsz": IMGSZ, **OPTIONS, **options}
-    words = [word for name, value in arguments.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "backend.cli", "simulate", *words]
+    return [
+        "simulate",
+        *(word for name, value in arguments.items() for word in (f"--{name.replace('_', '-')}", str(value))),
+    ]
 
 
 def simulate(
     environ: Mapping[str, str], data: Path | str, out: Path, **options: object
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(data, out, **options), env=environ, capture_output=True, text=True, timeout=300)
+    done = run_command(environ, command(data, out, **options))
     assert "Traceback" not in done.stderr
     return done
 
@@ -177,7 +180,9 @@ def test_a_killed_experiment_goes_on_where_it_was(
 ) -> None:
     folder = tmp_path / "killed"
     second = records.unit_folder(folder, STRATEGIES[0], 0) / "round-002.json"
-    process = subprocess.Popen(command(data_yaml, folder), env=environ, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backend.cli", *command(data_yaml, folder)], env=environ, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not second.is_file():
         assert process.poll() is None
