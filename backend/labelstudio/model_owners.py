@@ -82,8 +82,9 @@ def _is_other_tool(tag: ControlTag, other: ControlTag) -> bool:
     Two tags of one kind are two questions. So are boxes beside outlines, objects beside the pixels of classes, and tags
     that the editor shows under different conditions.
     """
-    place, other_place = ((one.to_name, one.conditions, one.labels_key) for one in (tag, other))
-    forms = [tags.get(one.kind) for one in (tag, other)]
+    pair = (tag, other)
+    place, other_place = ((control.to_name, control.conditions, control.labels_key) for control in pair)
+    forms = [tags.get(control.kind) for control in pair]
     apart = tag.kind == other.kind or any(form.labels_beside for form in forms)
     if place != other_place or apart or tag.frame_rate or other.frame_rate:
         return False

@@ -174,11 +174,11 @@ def _place(percent: Sequence[float]) -> tuple[float, ...]:
 
 def _only(prediction: Prediction, row: int) -> Prediction:
     """Return the prediction of one box, as that of an image."""
-    one = slice(row, row + 1)
+    rows = slice(row, row + 1)
     return Prediction(
         width=prediction.width,
         height=prediction.height,
-        boxes=prediction.boxes[one],
-        class_probs=prediction.class_probs[one],
-        confidence=prediction.confidence[one],
+        boxes=prediction.boxes[rows],
+        class_probs=prediction.class_probs[rows],
+        confidence=prediction.confidence[rows],
     )

@@ -19,9 +19,8 @@ from backend.errors import ModelError
 
 Array = npt.NDArray[Any]
 _SUFFIX = ".npy"
-_USUAL = (
-    npy.MAGIC_PREFIX + b"\x01\x00"
-)  # the version that NumPy writes unless a header is longer than 64 kB, or is not ASCII
+# The version that NumPy writes unless a header is longer than 64 kB, or is not ASCII.
+_USUAL = npy.MAGIC_PREFIX + b"\x01\x00"
 
 
 def load_arrays(

@@ -19,10 +19,10 @@ def predict(classifier: Classifier, path: Path, boxes: FloatArray) -> Prediction
     """
     pixels = read_pixels(path)
     height, width = pixels.shape[:2]
-    seen = classifier.predict_frames(
+    predictions = classifier.predict_frames(
         pixels[top:bottom, left:right] for left, top, right, bottom in crops.around(boxes, width, height).tolist()
     )
-    probs = [prediction.class_probs[0] for prediction in seen]
+    probs = [prediction.class_probs[0] for prediction in predictions]
     table = np.stack(probs) if probs else np.zeros((0, len(classifier.classes)), np.float32)
     return Prediction(
         width=width,
