@@ -90,7 +90,7 @@ def test_the_page_follows_the_loop_without_a_reload(world: World) -> None:
         expect(page.get_by_text("Answers of yolo11n-v1 on")).to_be_visible()
         curve = page.locator("figure.chart").first
         curve.scroll_into_view_if_needed()
-        expect(curve).to_have_attribute("data-drawn", "yes")
+        expect(curve).to_have_attribute("data-drawn", "yes", timeout=60_000)  # the workers are busy meanwhile
         points = page.evaluate("document.querySelector('.js-plotly-plot').data.map(line => [line.name, [...line.x]])")
         assert [EVERY - held_out_images(world, project)] in [x for _, x in points], points
         assert not errors, errors
