@@ -105,7 +105,7 @@ def test_the_quality_in_tiles_is_that_of_ultralytics_where_no_image_needs_tiles(
     )
     ours, theirs = evaluation.judgement.challenger, evaluate.evaluate(champion, learned.data_yaml, IMGSZ, "cpu")
     assert evaluation.judgement.champion is not None
-    assert evaluation.judgement.champion.map50 == ours.map50 == pytest.approx(theirs.map50, abs=0.02)
+    assert evaluation.judgement.champion.map50 == ours.map50 == pytest.approx(theirs.map50, abs=0.05)
     assert ours.map50_95 == pytest.approx(theirs.map50_95, abs=0.05)
     assert ours.class_ap50 == pytest.approx(theirs.class_ap50, abs=0.05)
     assert (ours.images, ours.boxes) == (theirs.images, theirs.boxes)
