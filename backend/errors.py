@@ -43,7 +43,7 @@ class BackendError(Exception):
         problem = f"{self.what} [{self.where}]" if self.where else self.what
         if not self.fix:
             return problem
-        stop = "" if self.where or problem.endswith((".", "?", "!", ":")) else "."
+        stop = "" if problem.endswith((".", "?", "!", ":")) else "."
         return f"{problem}{stop} Fix: {self.fix}"
 
 

@@ -28,7 +28,7 @@ def test_the_drawing_shows_every_error_with_its_parent_and_status() -> None:
 
 
 def test_an_error_says_what_where_and_how_to_fix_it() -> None:
-    assert str(BackendError("no redis", where="REDIS_URL", fix="set it")) == "no redis [REDIS_URL] Fix: set it"
+    assert str(BackendError("no redis", where="REDIS_URL", fix="set it")) == "no redis [REDIS_URL]. Fix: set it"
     assert str(BackendError("no redis")) == "no redis"
     assert str(BackendError("no redis", where="REDIS_URL")) == "no redis [REDIS_URL]"
 
@@ -41,5 +41,5 @@ def test_an_error_says_what_where_and_how_to_fix_it() -> None:
         ("is it on?", "is it on? Fix: set it"),
     ],
 )
-def test_without_a_place_a_full_stop_ends_what_is_wrong(what: str, text: str) -> None:
+def test_a_full_stop_ends_what_is_wrong(what: str, text: str) -> None:
     assert str(BackendError(what, fix="set it")) == text

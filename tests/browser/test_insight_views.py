@@ -89,7 +89,7 @@ def fill(context: Context, project: int, tasks: list[int], annotations: dict[int
     shard = PoolShard(0, labeled, (prediction,) * len(labeled))
     context.store.pools.save_shard(project, 1, shard, labeled=True, tag="label")
     context.progress.note_failures(
-        project, [], {tasks[2]: "the file has 99 MB, at most 50 are read [a.png] Fix: raise MAX_MEDIA_MB"}
+        project, [], {tasks[2]: "the file has 99 MB, at most 50 are read [a.png]. Fix: raise MAX_MEDIA_MB"}
     )
 
 

@@ -206,7 +206,7 @@ def test_a_second_run_on_one_object_store_is_refused_and_told_who_is_at_work(
         second = ended(environ, "run", "--port", "0", cwd=there)
         assert second.returncode == 1
         assert f"MODEL_DIR: process {run.process.pid} on {socket.gethostname()}, since 20" in second.stderr
-        assert f"{tmp_path}/store/runs] Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
+        assert f"{tmp_path}/store/runs]. Fix: end it, or give this one a MODEL_DIR of its own" in second.stderr
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(PATIENCE_S) == 0
     with running(environ, there, there) as run:  # a run that ended leaves no record behind

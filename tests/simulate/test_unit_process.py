@@ -23,7 +23,7 @@ def test_a_unit_computes_with_one_thread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("Traceback ...\nerror: no such file [x] Fix: y\n", "no such file [x] Fix: y"),
+        ("Traceback ...\nerror: no such file [x]. Fix: y\n", "no such file [x]. Fix: y"),
         ("  \n", "its process ended with status 3"),
     ],
 )

@@ -50,7 +50,7 @@ def test_arrays_are_as_numpy_reads_them(compressed: bool) -> None:
 def test_an_optional_array_may_be_missing() -> None:
     data = packed(a=[1], b=[2])
     assert load_arrays(io.BytesIO(data), "a.npz", ["a"], "", optional=["b", "c"]).keys() == {"a", "b"}
-    with pytest.raises(ModelError, match=r"damaged file.*c\.npy.*\[a\.npz\] Fix: delete it"):
+    with pytest.raises(ModelError, match=r"damaged file.*c\.npy.*\[a\.npz\]\. Fix: delete it"):
         load(data, "a", "c")
 
 

@@ -152,13 +152,13 @@ def grouped(failures: Mapping[int, str]) -> tuple[Unlearned, ...]:
 
     Reasons that differ only in addresses, names of regions and numbers are one.
 
-    >>> many = {1: "a file of 70 MB [a.png] Fix: make it smaller", 2: "a file of 80 MB [b.png] Fix: make it smaller"}
+    >>> many = {1: "a file of 70 MB [a.png]. Fix: make it smaller", 2: "a file of 80 MB [b.png]. Fix: make it smaller"}
     >>> [(group.reason, group.cure, group.count) for group in grouped(many)]
     [('a file of 70 MB', 'make it smaller', 2)]
     """
     groups: dict[str, list[tuple[int, str]]] = {}
     for task_id, text in sorted(failures.items()):
-        plain = _WHERE.sub("", text).replace(". Fix: ", " Fix: ")  # only an error without a place has the full stop
+        plain = _WHERE.sub("", text)
         key = _NUMBERS.sub("0", _NAMES.sub("a region", plain))
         groups.setdefault(key, []).append((task_id, plain))
     reason_groups = [_group(members) for members in groups.values()]
@@ -168,4 +168,4 @@ def grouped(failures: Mapping[int, str]) -> tuple[Unlearned, ...]:
 def _group(members: Sequence[tuple[int, str]]) -> Unlearned:
     reason, _, cure = members[0][1].partition(" Fix: ")
     tasks = tuple(task_id for task_id, _ in members)
-    return Unlearned(_NAMES.sub("a region", reason), cure, tasks[:LISTED], len(tasks))
+    return Unlearned(_NAMES.sub("a region", reason).removesuffix("."), cure, tasks[:LISTED], len(tasks))

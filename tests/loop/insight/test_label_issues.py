@@ -81,12 +81,12 @@ def test_before_the_first_version_nothing_is_judged(context: Context) -> None:
 def test_reasons_are_grouped_whatever_the_address_the_region_and_the_numbers() -> None:
     groups = label_issues.grouped(
         {
-            1: "the file has 61 MB, at most 50 are read [http://a/1.png] Fix: raise MAX_MEDIA_MB",
-            2: "the file has 70.5 MB, at most 50 are read [http://a/2.png] Fix: raise MAX_MEDIA_MB",
+            1: "the file has 61 MB, at most 50 are read [http://a/1.png]. Fix: raise MAX_MEDIA_MB",
+            2: "the file has 70.5 MB, at most 50 are read [http://a/2.png]. Fix: raise MAX_MEDIA_MB",
             3: "left out of training: region abc has no label",
             4: "left out of training: region xyz has no label",
             5: "left out of training: region q1 has no label",
-            6: "the file is no image [x] Fix: delete the task",
+            6: "the file is no image [x]. Fix: delete the task",
             7: "the file is no image. Fix: delete the task",
         }
     )
