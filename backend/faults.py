@@ -56,10 +56,7 @@ def machine_fault(error: BaseException) -> MachineError | None:
 
 def out_of_gpu_memory(error: BaseException) -> bool:
     """Return whether a GPU ran out of memory, so that a smaller batch may fit."""
-    return isinstance(error, RuntimeError) and any(
-        words in str(error)
-        for words in ("CUDA out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_FULL)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
