@@ -33,7 +33,7 @@ def server(context: Context) -> Iterator[httpx.Client]:
         ({}, "Did you mean RETRAIN_EVERY"),
         ({"extra_params": '{"VAL_SHARE": 2}'}, "Allowed: number > 0, < 1; see VAL_SHARE in docs/settings.md. Reason: "),
         ({"extra_params": '{"STRATEGY": "hardest"}'}, "Use one of "),
-        ({"schema": "<View/>"}, 'Add a RectangleLabels tag with name="label"'),
+        ({"schema": "<View/>", "extra_params": ""}, 'Add a RectangleLabels tag with name="label"'),
         ({"extra_params": "{\n\r\n\u4f60\u597d"}, 'Write an object like {"RETRAIN_EVERY": 20}. Reason: not JSON'),
         ({"extra_params": {"A\x00\x07\r\nB": 1}}, "See the settings of a project in docs/settings.md. Reason: unknown"),
     ],
