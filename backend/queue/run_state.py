@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from redis import Redis
@@ -21,6 +22,7 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 30, 3600  # after a fault of the machine; the paus
 ANSWER_S = 5.0  # a redis that does not answer for this long is away; it is tried twice
 PENDING = "pending"  # prefix of the key that holds the id of the job that waits for a hint
 MAX_FAILURES = 1000  # per project; further failures are not stored
+_PING_PAUSE_S = 0.5
 _RUNS = 2**53  # JSON and Lua represent integers exactly up to here
 _IS_RUN = "if redis.call('hget', KEYS[1], 'run') == ARGV[1] then "
 _RENEW_RUN = (
@@ -96,6 +98,16 @@ class ScoringRun:
     done: int  # tasks
     total: int  # tasks
     run: int  # the id of this scoring: a version's pool may be scored again
+
+
+def await_answer(redis: Redis, patience_s: float) -> None:
+    """Return as soon as redis answers, after `patience_s` in any case."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with suppress(RedisError):
+            redis.ping()
+            return
+        time.sleep(_PING_PAUSE_S)
 
 
 class Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio.client.connection import PredictionRow
 from backend.loop import served_models, studio_state
 from backend.loop.scoring import activity, old_versions, push, scoring
+from backend.loop.training import retraining
 from backend.settings import Settings
 from backend.store.store import Store
 from backend.types import Region
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.label_studio
 
 FIRST, SECOND = "yolo11n-v1", "yolo11n-v2"
 PATIENCE_S = 120.0
+AWAY_S = 1.0
+BOX = {"x": 20, "y": 20, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
 
 
 class Death(BaseException):
@@ -130,6 +134,27 @@ def test_a_push_that_ended_while_redis_was_lost_is_brought_to_its_end(
     monkeypatch.setattr(scoring, "start", start)
     await_reconciled(studio, lambda: is_over(studio), "the end of the push")
     assert scorings == [], "nothing is scored again"
+
+
+def test_a_training_that_ends_while_redis_is_away_is_not_taken_for_a_killed_one(
+    studio: Studio, outages: Outages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis keeps its data: the state "running" and the lease would stay without their holder."""
+    context, project = studio.context, studio.project
+    studio.choose("class_entropy", TRAIN_STEPS=1, MIN_EPOCHS=1)
+    region = {"id": "b", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": BOX}
+    for task in list(studio.client.tasks.unlabeled(project))[:2]:
+        studio.client.annotations.create(task.id, [region])
+
+    def die() -> None:
+        outages.kill()
+        threading.Timer(AWAY_S, outages.start).start()
+
+    in_the_middle(monkeypatch, retraining, "publish", die)
+    version = retraining.retrain(context, project, forced=True)
+    assert version.name == SECOND
+    assert context.progress.training(project).state == "idle"
+    assert not context.redis.exists(f"lock:training:{project}")
 
 
 def test_a_version_chosen_by_hand_stays_chosen(studio: Studio, tiny_weights: Path) -> None:

@@ -20,6 +20,7 @@ from backend.loop.training import scratch, snapshot, tag_training
 from backend.loop.training.snapshot import TrainingLabels
 from backend.loop.training.tag_training import Candidate, Champion
 from backend.model_versions import ModelVersion, TagModel, renamed
+from backend.queue import run_state
 from backend.queue.run_state import TrainingProgress
 from backend.store.store import version_name
 from backend.yolo import training
@@ -28,8 +29,7 @@ log = logging.getLogger(__name__)
 
 # Where each stage begins on the one progress bar, from measured shares of a training's time.
 _STAGE_STARTS = {"snapshot": 0.0, "images": 0.02, "train": 0.05, "evaluate": 0.92, "publish": 0.98}
-
-
+OUTAGE_S = 600.0  # a training that has ended waits at most this long for redis
 _UNCHANGED = "its labels have not changed"
 
 Watch = Callable[[TrainingProgress], None]
@@ -50,19 +50,29 @@ def retrain(context: Context, project_id: int, *, forced: bool = False, watch: W
         try:
             with scratch.folder(context.work_dir) as folder:
                 version = _retrain(context, project_id, fence, folder, forced=forced, watch=watch)
-            # While we hold the lock, because "running" without a lock means that the worker died.
-            context.progress.set_training(project_id, TrainingProgress("idle", progress=1.0))
+            _end(context, project_id, fence, TrainingProgress("idle", progress=1.0))
         except BusyError:
             raise  # the status belongs to the training that took over
         except BaseException as error:
             fault = machine_fault(error)
             reason = str(fault or error) or repr(error)
-            context.progress.set_training(project_id, TrainingProgress("failed", error=reason))
+            patience_s = OUTAGE_S if isinstance(error, Exception) else 0.0  # who stops the process does not wait
+            _end(context, project_id, fence, TrainingProgress("failed", error=reason), patience_s)
             if fault is not None:
                 raise fault from error
             raise
         context.progress.forget_fault(project_id, "training")
     return version
+
+
+def _end(context: Context, project_id: int, fence: Fence, last: TrainingProgress, patience_s: float = OUTAGE_S) -> None:
+    """Write the last state of a training while it holds the lock; wait for redis first, at most `patience_s`.
+
+    "running" without a lock would mean that the worker died, and a lock without its holder would delay the next one.
+    """
+    run_state.await_answer(context.redis, patience_s)
+    if fence.hold():  # otherwise the status belongs to the training that took over
+        context.progress.set_training(project_id, last)
 
 
 def _retrain(
