@@ -162,15 +162,9 @@ def tiny_yolo(
 
     `architecture` is one of ultralytics', for example yolo11n; without it the model is that of `small_architecture`.
     """
-    quiet_ultralytics()
+    model = _new_model(classes, seed, architecture, task, **options)
     import torch
-    from ultralytics.nn import tasks
 
-    torch.manual_seed(seed)
-    names = (*classes, BACKGROUND) if task == "semantic" else tuple(classes)
-    layers = f"{Path(weights_name(f'{architecture}.pt', task)).stem}.yaml" if architecture else small_architecture(task)
-    model = getattr(tasks, RECIPES[task].model)(str(layers), **{"nc": len(names), "verbose": False, **options})
-    model.names = dict(enumerate(names))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # a plain average, so that batch norm learns its statistics in a few passes
@@ -184,6 +178,32 @@ def tiny_yolo(
             model.model[-1].classifier[-1].weight.normal_(0, 0.2)
         else:
             _detect_everywhere(model.model[-1])
+    return _saved(model, path)
+
+
+def untrained_yolo(path: Path, classes: Sequence[str]) -> Path:
+    """Save untrained weights of the small architecture, which detect nothing and learn as a model from scratch does."""
+    return _saved(_new_model(classes), path)
+
+
+def _new_model(
+    classes: Sequence[str], seed: int = 0, architecture: str = "", task: YoloTask = "detect", **options: Any
+) -> Any:
+    quiet_ultralytics()
+    import torch
+    from ultralytics.nn import tasks
+
+    torch.manual_seed(seed)
+    names = (*classes, BACKGROUND) if task == "semantic" else tuple(classes)
+    layers = f"{Path(weights_name(f'{architecture}.pt', task)).stem}.yaml" if architecture else small_architecture(task)
+    model = getattr(tasks, RECIPES[task].model)(str(layers), **{"nc": len(names), "verbose": False, **options})
+    model.names = dict(enumerate(names))
+    return model
+
+
+def _saved(model: Any, path: Path) -> Path:
+    import torch
+
     torch.save({"model": model, "train_args": {}}, path)
     return path
 

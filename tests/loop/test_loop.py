@@ -18,6 +18,7 @@ from backend.model_versions import Metrics, ModelVersion
 from backend.types import Json, Task
 from tests.browser import signed_in
 from tests.conftest import LOGIN
+from tests.support import untrained_yolo
 from tests.world import World, await_shown, await_true, label, measure, open_world
 
 pytestmark = pytest.mark.label_studio
@@ -54,6 +55,8 @@ class Record:
 def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("loop")
     data_yaml = synthetic.generate(folder / "scenes", pool=POOL, test=TEST, seed=1)
+    (folder / "models").mkdir()
+    untrained_yolo(folder / "models" / "yolo11n.pt", ("nothing",))  # learns faster than a real yolo11n from scratch
     settings = {
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
