@@ -13,6 +13,8 @@ LS_UPSTREAM_VENV := $(LS_VENV)-upstream
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
 ARGS ?=
+# pip compiles what it installs, uv only if asked. Without it each process compiles torch again where Python may not write.
+export UV_COMPILE_BYTECODE := 1
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
 .PHONY: demo run test test-fast coverage pytest test-slow test-upstream test-label-studio check bench docs lock label-studio clean

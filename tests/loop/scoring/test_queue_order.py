@@ -38,6 +38,8 @@ FAMILIES: dict[str, dict[str, str | int]] = {
     "consistency": {"COMMITTEE": "augmented"},
     "discrepancy": {"COMMITTEE": "perturbed", "COMMITTEE_SIZE": 2},
 }
+# `make test` runs one for each kind of input: none, confidences, embeddings, votes of versions and of changed images.
+QUICK = {"random", "class_entropy", "core_set", "bald", "consistency"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def test_every_module_of_strategies_has_a_family() -> None:
     assert {acquisition.get(name).function.__module__ for name in FAMILIES} == of_boxes
 
 
-@pytest.mark.parametrize("strategy", FAMILIES)
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+)
 def test_the_queue_is_in_the_order_of_the_scores(queue_project: QueueProject, strategy: str) -> None:
     choose(queue_project, STRATEGY=strategy, **FAMILIES[strategy])
     Jobs(queue_project.world.redis).once("start_scoring", queue_project.project)
