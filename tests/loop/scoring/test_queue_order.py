@@ -68,18 +68,23 @@ def queue_project(label_studio: LabelStudioProcess, tmp_path_factory: pytest.Tem
             weights = tiny_yolo(folder / f"{seed}.pt", world.data.classes, seed)
             publish(world.store, project, weights, classes=world.data.classes)
         await_shown(world, project, f"yolo11n-v{LATEST}")
+        # The worker writes the title last. Label Studio saves whole rows, so a change at the same moment would be lost.
+        await_true(lambda: f"v{LATEST}" in client.projects.backends(project)[0].title, "the title of the backend")
         yield QueueProject(world, project, backend)
 
 
 def choose(queue_project: QueueProject, **extra: str | int) -> None:
-    """Write the extra params of the backend, as an admin does in Label Studio's settings."""
-    form = {
-        "project": queue_project.project,
-        "url": queue_project.world.url,
-        "title": "yolo",
-        "extra_params": json.dumps(extra),
-    }
-    queue_project.world.client.http.send("PATCH", f"/api/ml/{queue_project.backend}", form)
+    """Write the extra params of the backend, as an admin does in Label Studio; return when it has them."""
+    world, project = queue_project.world, queue_project.project
+    form = {"project": project, "url": world.url, "extra_params": json.dumps(extra)}
+    world.client.http.send("PATCH", f"/api/ml/{queue_project.backend}", form)
+
+    def is_stored() -> bool:
+        world.client.projects.backends(project)  # Label Studio sends the params with each list, so the last are right
+        record = world.store.project(project)
+        return record is not None and json.loads(record.extra_params) == extra
+
+    await_true(is_stored, f"the params {extra}", PATIENCE_S)
 
 
 def ranked(queue_project: QueueProject, strategy: str, version: int = LATEST) -> bool:
