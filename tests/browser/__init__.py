@@ -6,12 +6,14 @@ import functools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.types import AnnotatedTask
 from tests.support import require_program
 from tests.world import await_true
+
+EXPECT_MS = 30_000  # playwright's 5 s are too few where other programs use the machine
 
 
 @contextmanager
@@ -26,6 +28,7 @@ def chromium_page() -> Iterator[Page]:
 def _chromium() -> tuple[Playwright, Browser]:
     """Start Chromium once per process, because a start takes more processor time than most tests."""
     chromium = require_program("chromium")
+    expect.set_options(timeout=EXPECT_MS)
     playwright = sync_playwright().start()
     browser = playwright.chromium.launch(
         executable_path=chromium,
