@@ -174,13 +174,15 @@ class Loop:
     def _await_training(self, trained: int) -> ModelVersion:
         with self._display.progress("training") as report:
             deadline = time.monotonic() + PATIENCE_S
-            while len(versions := self._store.versions(self.project_id)) <= trained:
-                state = self._status().training
+            while True:
+                # In this order: the store has a version a moment before it is accepted, while the training still runs.
+                versions, state = self._store.versions(self.project_id), self._status().training
+                if len(versions) > trained and state.state != "running":
+                    return versions[-1]
                 if state.state == "failed":
                     raise BackendError(f"the training failed: {state.error}", fix=_SEE_LOGS)
                 report(round(100 * state.progress), 100)
                 self._pause(deadline, "no training within the hour")
-        return versions[-1]
 
     def _await_queue(self) -> None:
         """Wait until Label Studio's queue shows the accepted version."""
