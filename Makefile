@@ -2,8 +2,9 @@
 PYTHON ?= python3
 # The address of a package index with CPU-only builds of torch; empty: the default build, which brings CUDA.
 TORCH_INDEX ?=
-# How many processes share the tests. Each has a Label Studio and a redis of its own.
-JOBS ?= 2
+# How many processes share the tests: three for two cores, because each waits for servers half of its time.
+# Each has a Label Studio and a redis of its own.
+JOBS ?= 3
 VENV := .venv
 LS_VENV := .venv-ls
 VERSION ?= 1.18.0
@@ -98,7 +99,7 @@ $(UV):
 INSTALL = $(UV) pip install --quiet --python $(VENV) --no-deps
 $(VENV)/.installed: requirements.lock requirements-gpu.lock requirements-build.lock pyproject.toml | $(UV)
 ifeq ($(TORCH_INDEX),)
-	@echo "Installing the backend into $(VENV): 6 GB, of which CUDA takes 4: some minutes, once. Without CUDA: make TORCH_INDEX=ADDRESS"
+	@echo "Installing the backend into $(VENV): 7 GB, of which CUDA takes 4: some minutes, once. Without CUDA: make TORCH_INDEX=ADDRESS"
 	$(INSTALL) --require-hashes -r requirements.lock -r requirements-gpu.lock
 else
 	@echo "Installing the backend into $(VENV), torch from $(TORCH_INDEX): some minutes, once"
