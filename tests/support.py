@@ -104,7 +104,7 @@ def require_program(name: str) -> Path:
 def sign_up(client: LabelStudioClient, email: str, password: str) -> None:
     """Make a user in the same Label Studio by its invite link, as a new colleague does."""
     page = client.http.get("/api/invite")["invite_url"]
-    with httpx.Client(base_url=client.url, headers={"Referer": client.url}) as browser:
+    with httpx.Client(base_url=client.url, headers={"Referer": client.url}, timeout=60) as browser:
         browser.get(page).raise_for_status()
         form = {"email": email, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         assert browser.post(page, data=form).status_code == 302

@@ -204,6 +204,6 @@ def test_while_label_studio_is_down_all_but_the_pictures_is_there(lone: Site, ti
         page.goto(lone.url + lone.address("learning"))
         expect(page.get_by_role("region", name="Confusion matrix")).to_be_visible()
         expect(page.locator(".tile").first).to_contain_text("Task 1")
-    answer = httpx.get(lone.url + "/projects/7/tasks/100/picture")
+    answer = httpx.get(lone.url + "/projects/7/tasks/100/picture", timeout=60)
     assert answer.status_code >= 500
     assert "Traceback" not in answer.text

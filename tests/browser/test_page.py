@@ -98,8 +98,8 @@ def test_the_settings_of_the_project_come_first(url: str) -> None:
 
 
 def test_an_error_is_a_page_with_the_cure(url: str) -> None:
-    answer = httpx.get(f"{url}/projects/8/now", headers={"accept": "text/html"})
+    answer = httpx.get(f"{url}/projects/8/now", headers={"accept": "text/html"}, timeout=60)
     assert answer.status_code == 404
     assert "project 8 was never set up" in answer.text
     assert "What to do:" in answer.text
-    assert httpx.get(f"{url}/projects/8/now").json()["error"] == "project 8 was never set up"
+    assert httpx.get(f"{url}/projects/8/now", timeout=60).json()["error"] == "project 8 was never set up"

@@ -64,7 +64,7 @@ def test_where_label_studio_is_expected(environ: dict[str, str], expected: Path)
 def test_label_studio_is_up_on_the_loopback_with_a_working_token(label_studio: LabelStudioProcess) -> None:
     connections = psutil.Process(label_studio.pid).net_connections()
     assert {c.laddr.ip for c in connections if c.status == "LISTEN"} == {"127.0.0.1"}
-    answer = httpx.post(f"{label_studio.url}/api/token/refresh/", json={"refresh": label_studio.api_key})
+    answer = httpx.post(f"{label_studio.url}/api/token/refresh/", json={"refresh": label_studio.api_key}, timeout=60)
     assert answer.json()["access"]
     assert label_studio.api_key not in repr(label_studio)
     assert "a-test-password" not in " ".join(psutil.Process(label_studio.pid).cmdline())

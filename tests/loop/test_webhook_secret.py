@@ -30,7 +30,9 @@ def attached(label_studio: LabelStudioProcess, settings: Settings) -> Iterator[t
         hook = {"project": project, "url": f"{STRANGER}/webhook", "send_for_all_actions": True}
         context.label_studio.http.send("POST", "/api/webhooks/", hook)
         body = {"project": f"{project}.1", "schema": CONFIG, "hostname": "", "extra_params": None}
-        httpx.post(f"{url}/setup", json=body, headers={"host": STRANGER.removeprefix("http://")}).raise_for_status()
+        httpx.post(
+            f"{url}/setup", json=body, headers={"host": STRANGER.removeprefix("http://")}, timeout=60
+        ).raise_for_status()
         yield context, project, url
 
 

@@ -283,7 +283,7 @@ def test_a_refused_refresh_of_the_token(label_studio: LabelStudioProcess, monkey
 
 def test_the_token_goes_to_label_studio_only(client: LabelStudioClient) -> None:
     header = client.authorize(f"{client.url}/data/upload/1/a.jpg")["Authorization"]
-    assert httpx.get(f"{client.url}/api/current-user/whoami", headers={"Authorization": header}).is_success
+    assert httpx.get(f"{client.url}/api/current-user/whoami", headers={"Authorization": header}, timeout=60).is_success
     port = httpx.URL(client.url).port
     others = ["http://images.example/a.jpg", f"https://127.0.0.1:{port}/a", "http://127.0.0.1:1/a", "/data/a.jpg", ""]
     others += [
@@ -309,7 +309,7 @@ def test_cloud_addresses_go_through_label_studio(client: LabelStudioClient, proj
     prefix, _, encoded = resolved.partition("?fileuri=")
     assert prefix == f"{client.url}/tasks/{task_id}/resolve/"
     assert base64.urlsafe_b64decode(encoded).decode() == "s3://bucket/a b/ü.jpg"
-    answer = httpx.get(resolved, headers=client.authorize(resolved))
+    answer = httpx.get(resolved, headers=client.authorize(resolved), timeout=60)
     assert answer.status_code == 404  # the address is right: LS looked, and no storage holds that bucket
     assert client.resolve(None, "http://images.example/a.jpg") == "http://images.example/a.jpg"
     assert client.resolve(None, "/data/upload/1/a.jpg") == f"{client.url}/data/upload/1/a.jpg"
@@ -640,7 +640,7 @@ def test_uploaded_images_become_tasks_that_can_be_downloaded(
     widths = []
     for task in tasks:
         url = client.resolve(task.id, task.data["image"])
-        answer = httpx.get(url, headers=client.authorize(url)).raise_for_status()
+        answer = httpx.get(url, headers=client.authorize(url), timeout=60).raise_for_status()
         widths.append(Image.open(io.BytesIO(answer.content)).width)
     assert sorted(widths) == [8, 9, 10]
 
