@@ -146,12 +146,15 @@ def test_a_training_that_ends_while_redis_is_away_is_not_taken_for_a_killed_one(
     for task in list(studio.client.tasks.unlabeled(project))[:2]:
         studio.client.annotations.create(task.id, [region])
 
+    restart = threading.Timer(AWAY_S, outages.start)
+
     def die() -> None:
         outages.kill()
-        threading.Timer(AWAY_S, outages.start).start()
+        restart.start()
 
     in_the_middle(monkeypatch, retraining, "publish", die)
     version = retraining.retrain(context, project, forced=True)
+    restart.join()
     assert version.name == SECOND
     assert context.progress.training(project).state == "idle"
     assert not context.redis.exists(f"lock:training:{project}")
