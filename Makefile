@@ -29,9 +29,9 @@ run: $(VENV)/.installed
 test: check $(LS_VENV)/.installed
 	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Without servers, models, browsers and processes of ours: about a minute on two cores.
+# Without servers, models, browsers and processes of ours: about a minute on two cores, which two processes keep busy.
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses $(JOBS) $(ARGS)
+	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses 2 $(ARGS)
 
 # The lines and branches that `make test` runs in its own processes: what runs in processes of ours alone does not count.
 coverage: check $(LS_VENV)/.installed

@@ -498,6 +498,7 @@ def test_random_draws_are_uniform() -> None:
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.03
 
 
+@pytest.mark.processes
 def test_a_million_boxes_take_about_a_second() -> None:
     pool = make_pool(images=100_000, classes=10, most=20)
     started = time.process_time()

@@ -88,6 +88,7 @@ def append_many(root: str, who: str) -> None:
         journal.append(PROJECT, who, "pin", "to the front: task 1")
 
 
+@pytest.mark.processes
 def test_processes_append_to_one_journal(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     root = str(tmp_path / "models")

@@ -207,6 +207,7 @@ def _ask(root: str, start: Any, answers: Any) -> None:
     answers.put((store.secret(), [store.reserve_number(7) for _ in range(20)]))
 
 
+@pytest.mark.processes
 def test_two_processes_share_a_secret_and_no_number(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(2), context.Queue()

@@ -155,6 +155,7 @@ def test_a_server_that_is_not_open_to_anybody_starts(environ: dict[str, str]) ->
     startup.check_access(from_env(environ))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", ["serve", "run"])
 def test_the_command_says_why_it_does_not_start(command: str) -> None:
     environ = os.environ | {"HOST": "0.0.0.0", "LABEL_STUDIO_URL": "", "REDIS_URL": ""}
