@@ -68,7 +68,7 @@ def retrain(context: Context, project_id: int, *, forced: bool = False, watch: W
 def _end(context: Context, project_id: int, fence: Fence, last: TrainingProgress, patience_s: float = OUTAGE_S) -> None:
     """Write the last state of a training while it holds the lock; wait for redis first, at most `patience_s`.
 
-    "running" without a lock would mean that the worker died, and a lock without its holder would delay the next one.
+    "running" without a lock would mean that the worker died. A lock without its holder would delay the next training.
     """
     run_state.await_answer(context.redis, patience_s)
     if fence.hold():  # otherwise the status belongs to the training that took over
