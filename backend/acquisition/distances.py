@@ -12,7 +12,7 @@ from backend.acquisition.pool import Pool
 from backend.types import FloatArray, IntArray
 
 Floats = npt.NDArray[np.floating[Any]]
-_BLOCK = 2048  # rows of a distance matrix at a time
+_BLOCK = 512  # rows of a distance matrix at a time; larger matrices leave the processor's cache
 _SAME = 1e-6  # squared distances below this share of the squared lengths are rounding
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from backend.acquisition.distances import (
     Floats,
@@ -24,6 +25,7 @@ from backend.types import FloatArray, IntArray
 EMBEDDINGS = frozenset({"embeddings"})
 BOTH = frozenset({"class_probs", "embeddings"})
 _FRONT = 1024  # farthest points whose distances stay up to date; with more, BLAS starts threads for each pick
+_ROUNDING = 2e-6  # of the squared lengths: what float32 may have got wrong in a squared distance
 _TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
 _TIED = 64
 
@@ -89,10 +91,20 @@ def _pick(
     near[front] = distance
 
 
-def _exact(points: Floats, labeled: Floats, picked: Floats) -> Floats:
-    """Return what `nearest` does, in float64, for a few points (n,), so that rounding does not decide between them."""
-    centres = np.concatenate([labeled, picked]).astype(np.float64)
-    return np.array([((centres - point) ** 2).sum(axis=1).min() for point in points])
+def _exact(points: FloatArray, labeled: Floats, picked: FloatArray) -> npt.NDArray[np.float64]:
+    """Return what `nearest` does, in float64, for a few points (n,), so that rounding does not decide between them.
+
+    Only the centres that are nearest within the rounding of float32 are measured again.
+    """
+    centres = np.concatenate([labeled, picked])
+    squares = squared_distances(points, centres)
+    rounding = _ROUNDING * (squared_lengths(points)[:, None] + squared_lengths(centres))
+    is_nearest = squares - rounding <= (squares + rounding).min(axis=1, keepdims=True)
+    rows, columns = np.nonzero(is_nearest)
+    difference = points[rows].astype(np.float64) - centres[columns]
+    least = np.full(len(points), np.inf)
+    np.minimum.at(least, rows, np.einsum("ij,ij->i", difference, difference))
+    return least
 
 
 def round_robin(clusters: IntArray, scores: Floats) -> IntArray:
