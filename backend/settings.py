@@ -5,17 +5,14 @@ Overrides come from "extra params", the JSON field of the ML backend in Label St
 
 from __future__ import annotations
 
-import difflib
-import functools
-import json
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from backend.addresses import require_web_address
 from backend.errors import SettingError
 
 
@@ -217,10 +214,6 @@ class Settings(BaseModel):
         return name
 
 
-_REMEMBERED = 32  # extra params of projects whose settings are cached
-_EXTRA_PARAMS = "extra params of the ML backend"
-_LONGEST = 100_000  # highest number of characters of extra params
-_EXAMPLE = 'write an object like {"RETRAIN_EVERY": 20}'
 PROJECT_SETTINGS = tuple(Settings.model_fields)[tuple(Settings.model_fields).index("base_model") :]  # see above
 
 
@@ -233,67 +226,21 @@ def from_env(environ: Mapping[str, str], **options: Any) -> Settings:
         name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper(), "") != ""
     }
     values |= {name: value for name, value in options.items() if value is not None}
-    settings = _validated(values, where="environment", spell=str.upper)
+    settings = validated(values, where="environment")
     if settings.label_studio_url:
         require_web_address("LABEL_STUDIO_URL", settings.label_studio_url, "http://localhost:8080")
     return settings
 
 
-def for_project(settings: Settings, extra_params: str | Mapping[str, Any] | None) -> Settings:
-    """Return the settings with one project's overrides applied.
-
-    `extra_params` comes from Label Studio's /setup request: a JSON text or a parsed object, with names in any case.
-    Raises SettingError for text that is not a JSON object, an unknown name, or a value out of range.
-    """
-    if not extra_params:
-        return settings
-    if isinstance(extra_params, str):
-        return _for_text(settings, extra_params)
-    return _overridden(settings, extra_params)
-
-
-@functools.lru_cache(_REMEMBERED)
-def _for_text(settings: Settings, extra_params: str) -> Settings:
-    """Return the settings for a text; cached, because every request needs them several times."""
-    return _overridden(settings, _parsed(extra_params, _EXTRA_PARAMS))
-
-
-def parsed_params(extra_params: str) -> dict[str, Any]:
-    """Return the extra params of a project as an object. Raises SettingError if the text is not a JSON object."""
-    params = _parsed(extra_params, _EXTRA_PARAMS) if extra_params else {}
-    if not isinstance(params, dict):
-        raise SettingError("not a JSON object", where=_EXTRA_PARAMS, fix=_EXAMPLE)
-    return params
-
-
-def _overridden(settings: Settings, params: object) -> Settings:
-    where = _EXTRA_PARAMS
-    if not isinstance(params, Mapping):
-        raise SettingError("not a JSON object", where=where, fix=_EXAMPLE)
-    overrides = {str(name).lower(): value for name, value in params.items()}
-    unknown = sorted(set(overrides) - set(PROJECT_SETTINGS))
-    if unknown:
-        raise SettingError(f"unknown setting {unknown[0].upper():.80}", where=where, fix=_nearest(unknown[0]))
-    return _validated(settings.model_dump() | overrides, where=where, spell=str.upper)
-
-
-def _parsed(text: str, where: str) -> Any:
-    """Return the value of a JSON text. Raises SettingError if it is not JSON, too long or nested too deeply."""
-    if len(text) > _LONGEST:
-        raise SettingError(f"{len(text)} characters, and at most {_LONGEST} are read", where=where, fix=_EXAMPLE)
+def require_web_address(name: str, address: str, example: str) -> None:
+    """Raise SettingError unless an address begins with http:// or https:// and names a host."""
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise SettingError("not JSON that can be read: it is nested too deep", where=where, fix=_EXAMPLE) from None
-    except ValueError as error:
-        raise SettingError(f"not JSON: {error}", where=where, fix=_EXAMPLE) from None
-
-
-def _nearest(name: str) -> str:
-    """Return the cure for an unknown name: the most similar names."""
-    names = [setting.upper() for setting in PROJECT_SETTINGS]
-    near = difflib.get_close_matches(name.upper()[:80], names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else "see the settings of a project in docs/settings.md"
+        parts = urlsplit(address.strip())
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        valid = False
+    if not valid:
+        raise SettingError(f"{name}={address!r} is not a web address", fix=f"write it like {example}")
 
 
 def versions_kept(settings: Settings) -> int:
@@ -323,13 +270,14 @@ def allowed(name: str) -> str:
     return " ".join([kind, ", ".join(limits)]).strip()
 
 
-def _validated(values: dict[str, Any], *, where: str, spell: Any) -> Settings:
+def validated(values: dict[str, Any], *, where: str) -> Settings:
+    """Return the settings with these values by field name. Raises SettingError, which names the place `where`."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         field = str(problem["loc"][0])
-        name = spell(field)
+        name = field.upper()
         range_of_values = f"allowed: {allowed(field)}; " if field in Settings.model_fields else ""
         raise SettingError(
             f"{name}={reprlib.repr(problem.get('input'))}: {problem['msg']}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from backend import signed_urls, task_fields
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -48,7 +44,7 @@ class ControlTag:
     kind: str  # LS result type, e.g. "rectanglelabels"
     from_name: str
     to_name: str
-    data_key: str  # what the object tag shows of the task's data: a field of `task_fields`, e.g. "image"
+    data_key: str  # field of a task's data that the object tag shows, as in `labelstudio.task_fields`
     labels: tuple[str, ...]  # as written in the config, in its order
     class_to_label: Mapping[str, str]  # folded model class name (`labelstudio.class_names`) -> label
     score_threshold: float | None = None  # None: the setting MODEL_SCORE_THRESHOLD decides
@@ -60,12 +56,12 @@ class ControlTag:
     labels_from: str = ""  # name of the Labels tag beside it that has its labels; empty: its own labels
     multiple: bool = False  # classify: an image may have several labels at once
     frame_rate: float = 0.0  # video: frames per second by which Label Studio counts; 0: the tag is for images
-    frame_rate_key: str = ""  # video: the field of `task_fields` that holds the rate; "": it is the same for all tasks
+    frame_rate_key: str = ""  # video: field of a task's data that holds the rate; "": all tasks have the same
     pages: bool = False  # a task shows several images (valueList), and `data_key` is the field with their list
     trainable: bool = True  # False: its model is never trained
     controls: Mapping[str, str] = field(default_factory=dict)  # all controls of the config: name -> lower-case tag
     conditions: tuple[Condition, ...] = ()  # all must hold before the editor shows the tag
-    labels_key: str = ""  # the field of `task_fields` with a task's own labels; "": all tasks have the same labels
+    labels_key: str = ""  # field of a task's data with its own labels; "": all tasks have the same labels
     exact_class_to_label: Mapping[str, str] = field(default_factory=dict)  # classes whose exact spelling decides
     regions_of: str = ""  # classify: from_name of the boxes that it is about, one by one; "": the whole image
     prompts: tuple[str, ...] = ()  # what each of `labels` asks of an open-vocabulary model; empty: it asks nothing
@@ -93,16 +89,6 @@ class ControlTag:
         if self.task != "classify" or self.frame_rate:
             return "objects"
         return "several" if self.multiple else "one"
-
-    def source(self, task: Task) -> int:
-        """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only.
-
-        The signature of a signed URL does not count: the URL shows the same image when it is signed again.
-        """
-        shown = signed_urls.unsigned_text(task.shown(self.data_key))
-        if self.frame_rate_key:
-            shown += json.dumps(task.shown(self.frame_rate_key), sort_keys=True, default=str)
-        return int.from_bytes(hashlib.sha256(shown.encode()).digest()[:8], signed=True) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +283,6 @@ class Task:
 
     id: int
     data: Mapping[str, Any]
-
-    def shown(self, key: str) -> Any:
-        """Return the data that an object tag shows, None if missing; `key` is a field of `task_fields`."""
-        return task_fields.shown(self.data, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "worker": ("loop", "simulate", "queue"),
     "loop": (
         *("policy", "queue", "store", "yolo", "labelstudio", "media", "datasets"),
-        *("sampling", "evaluation", "acquisition", "geometry"),
+        *("sampling", "evaluation", "acquisition", "geometry", "urls"),
     ),
     "simulate": (
         *("policy", "queue", "yolo", "labelstudio", "datasets"),
@@ -36,26 +36,23 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "queue": (),
     "store": ("labelstudio", "sampling", "evaluation", "acquisition"),
     "yolo": ("datasets", "media", "evaluation", "acquisition", "geometry"),
-    "labelstudio": ("geometry",),
+    "labelstudio": ("geometry", "urls"),
     "datasets": ("geometry",),
-    "media": ("geometry",),
+    "media": ("geometry", "urls"),
     "sampling": ("acquisition",),
     "evaluation": ("acquisition", "geometry"),
     "acquisition": ("geometry",),
     "geometry": (),
+    "urls": (),
 }
 # What all share: values, errors, settings. These import nothing but each other.
 ROOT_MODULES = (
-    "addresses",
     "environment",
     "errors",
-    "faults",
     "model_versions",
     "settings",
-    "signed_urls",
     "storage",
     "subprocesses",
-    "task_fields",
     "types",
 )
 

@@ -13,7 +13,7 @@ from backend.cli.progress import Show
 from backend.datasets import coco_reader, label_studio_export, reader
 from backend.datasets.reader import LabeledFile
 from backend.errors import DataError, LabelConfigError
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, task_fields
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.labelstudio.client.predictions import PredictionRow
 from backend.simulate.annotator import annotated, upright_size
@@ -129,7 +129,7 @@ def _by_name(tag: ControlTag, tasks: Iterator[Task]) -> dict[str, list[int]]:
     """Return the ids of uploaded tasks by the stored names of their files, the oldest first."""
     by_name: dict[str, list[int]] = {}
     for task in tasks:
-        name = PurePosixPath(str(task.shown(tag.data_key))).name
+        name = PurePosixPath(str(task_fields.shown(task, tag.data_key))).name
         by_name.setdefault(name.partition("-")[2], []).append(task.id)
     return by_name
 

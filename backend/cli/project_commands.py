@@ -17,9 +17,9 @@ def connect(
     ] = "http://localhost:9090",
 ) -> None:
     """Connect the backend to a project, set up the queue, and print what was done."""
-    from backend.addresses import require_web_address
     from backend.cli.progress import progress
     from backend.loop import project_setup
+    from backend.settings import require_web_address
 
     require_web_address("--url", url, "http://localhost:9090")
     context = open_context()

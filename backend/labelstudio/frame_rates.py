@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from backend import task_fields
 from backend.errors import MediaError
+from backend.labelstudio import task_fields
 from backend.labelstudio.label_xml import attributes_of, refuse, spell
 from backend.types import ControlTag, Task
 
@@ -68,7 +68,7 @@ def of_task(tag: ControlTag, task: Task) -> ControlTag:
     if not tag.frame_rate_key:
         return tag
     try:
-        return replace(tag, frame_rate=of_value(task.shown(tag.frame_rate_key)))
+        return replace(tag, frame_rate=of_value(task_fields.shown(task, tag.frame_rate_key)))
     except ValueError as error:
         fix = f"correct the rate in the data of the task (frameRate of the Video tag: {tag.frame_rate_key:.80})"
         raise MediaError(str(error), where=f"task {task.id}", fix=fix) from None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from backend import task_fields
-from backend.labelstudio import tags
+from backend.labelstudio import tags, task_fields
 from backend.labelstudio.label_xml import Tree, attributes_of, refuse, skip, spell
 
 # Label Studio's placeholder for files that were uploaded before the config had a field for them.

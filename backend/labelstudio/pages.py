@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.errors import MediaError
+from backend.labelstudio import task_fields
 from backend.types import ControlTag, Task
 
 MOST_PAGES = 1000  # of a task
@@ -15,7 +16,7 @@ Item = Mapping[str, Any]
 
 def of_task(tag: ControlTag, task: Task) -> Sequence[object]:
     """Return what each page of a task shows; raises MediaError if the task has no list, or too long a list."""
-    shown = task.shown(tag.data_key)
+    shown = task_fields.shown(task, tag.data_key)
     pages = [shown] if isinstance(shown, str) and shown else shown
     fix = f"give each task a list of images in the field {tag.data_key:.80}"
     if not isinstance(pages, list) or not pages:

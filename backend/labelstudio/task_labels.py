@@ -10,9 +10,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from backend import task_fields
 from backend.errors import LabelConfigError
-from backend.labelstudio import class_names, tags
+from backend.labelstudio import class_names, tags, task_fields
 from backend.labelstudio.label_xml import Tree, attributes_of, inside, read
 from backend.types import ControlTag, Task
 
@@ -33,7 +32,7 @@ def key_of(holder: ET.Element, tag: tags.Tag) -> str:
 
 def of_data(key: str, task: Task) -> list[str]:
     """Return the labels that a task names, as results spell them: the alias of a label, else its value."""
-    named = task.shown(key)
+    named = task_fields.shown(task, key)
     listed = named if isinstance(named, list) else []
     entries = [entry if isinstance(entry, Mapping) else {"value": entry} for entry in listed]
     labels = [entry.get("alias") or entry.get("value") for entry in entries]

@@ -10,9 +10,9 @@ from pathlib import Path
 from redis import Redis
 
 from backend import acquisition
-from backend import settings as settings_table
 from backend.labelstudio import consensus, label_config, label_renames
 from backend.labelstudio.client.connection import LabelStudioClient
+from backend.loop.extra_params import for_project
 from backend.loop.locks import Fence, Locks
 from backend.media.cache import MediaCache
 from backend.queue.run_state import Progress, connect
@@ -45,7 +45,7 @@ class Context:
 
     def project_settings(self, record: ProjectRecord | None) -> Settings:
         """Return the settings with the project's own overrides; raises SettingError for an invalid one."""
-        return self.settings if record is None else settings_table.for_project(self.settings, record.extra_params)
+        return self.settings if record is None else for_project(self.settings, record.extra_params)
 
     def lock(self, project_id: int, purpose: str) -> AbstractContextManager[Fence]:
         """Hold the project's lock for `purpose`, which is "training" or "push", while the block runs.

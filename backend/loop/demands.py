@@ -8,7 +8,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from backend import settings as settings_table
 from backend.errors import LabelStudioError, NotFoundError, TrainingError
 from backend.labelstudio import label_config
 from backend.labelstudio.client.connection import ProjectInfo, WebhookInfo
@@ -20,6 +19,7 @@ from backend.loop.scoring import old_versions, push, stored_answers
 from backend.loop.training import label_counts
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import TrainingProgress
+from backend.settings import versions_kept
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def close_push(context: Context, project_id: int, number: int) -> None:
     round_value.observe(context, project_id, number)
     project_setup.show_version(context, project_id)
     settings = context.project_settings(context.store.project(project_id))
-    context.store.prune(project_id, keep=settings_table.versions_kept(settings))
+    context.store.prune(project_id, keep=versions_kept(settings))
 
 
 def fingerprint(context: Context, infos: Mapping[int, ProjectInfo], project_id: int) -> str:

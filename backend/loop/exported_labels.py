@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import TrainingError
+from backend.labelstudio import task_fields
 from backend.loop.context import Context
 from backend.loop.training import label_reading, snapshot
 from backend.loop.training.label_reading import ReadLabels
@@ -55,7 +56,7 @@ def tag_labels(
 def _fetch(context: Context, tags: Sequence[ControlTag], annotated: Sequence[AnnotatedTask], show: Show) -> None:
     """Fetch the images into the cache, because this may take long; who reads them later gets the errors again."""
     keys = dict.fromkeys(tag.data_key for tag in tags if tag.one_image)
-    requests = [(task.task.shown(key), task.task.id) for key in keys for task in annotated]
+    requests = [(task_fields.shown(task.task, key), task.task.id) for key in keys for task in annotated]
     for count, _ in enumerate(context.media.fetch_many(requests), 1):
         show("images", f"{count} of {len(requests)}", count / len(requests))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.errors import LabelConfigError, MediaError, ModelError, RegionError, one_line
 from backend.geometry import pointing
-from backend.labelstudio import label_config, pages, regions, smart_prompts, tags, task_labels
+from backend.labelstudio import label_config, pages, regions, smart_prompts, tags, task_fields, task_labels
 from backend.labelstudio.smart_prompts import SmartPrompt
 from backend.loop import sam_weights, serving, warm
 from backend.loop.context import Context
@@ -105,7 +105,7 @@ def _object_at(context: Context, model: ServedModel, task: Task, prompt: SmartPr
 def _uri(tag: ControlTag, task: Task, prompt: SmartPrompt) -> object:
     """Return what the task shows where the annotator points; raises RegionError for a page that it does not have."""
     if not tag.pages:
-        return task.shown(tag.data_key)
+        return task_fields.shown(task, tag.data_key)
     uris = pages.of_task(tag, task)
     if prompt.page >= len(uris):
         fix = "open the task again: its list of images has changed"

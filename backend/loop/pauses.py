@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from backend.errors import BackendError, LabelStudioError, MachineError
-from backend.faults import machine_fault
+from backend.errors import BackendError, LabelStudioError, MachineError, machine_fault
 from backend.loop.context import Context
 from backend.queue.rq_queue import Jobs
 from backend.queue.run_state import TrainingProgress

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backend import acquisition
-from backend import settings as settings_table
 from backend.errors import LabelStudioError, NotFoundError, RequestError
 from backend.evaluation.label_quality import LabelIssue
 from backend.labelstudio.client.connection import COMPLETED
 from backend.loop import demands
 from backend.loop.context import Context
+from backend.loop.extra_params import parsed_params
 from backend.loop.review import label_review
 from backend.loop.scoring import pool_ranking, strategy_inputs
 from backend.loop.served_models import require_project, serving_number
@@ -178,7 +178,7 @@ def with_params(extra_params: str, changes: dict[str, Any]) -> str:
     >>> with_params('{"strategy": "random", "BATCH": 8}', {"STRATEGY": "entropy"})
     '{"BATCH": 8, "STRATEGY": "entropy"}'
     """
-    params = settings_table.parsed_params(extra_params)
+    params = parsed_params(extra_params)
     kept = {name: value for name, value in params.items() if name.upper() not in changes}
     return json.dumps(kept | changes)
 

@@ -34,7 +34,7 @@ from backend.media.task_errors import errors_of_task
 from backend.media.uris import CLOUD_SCHEMES, checked_uri, inline_bytes
 from backend.media.video import Video
 from backend.settings import Settings
-from backend.signed_urls import unsigned
+from backend.urls.signed_urls import unsigned
 
 T = TypeVar("T")
 WORKERS = 8

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from backend.errors import MediaError
-from backend.faults import is_disk_error, is_out_of_memory
+from backend.errors import MediaError, is_disk_error, is_out_of_memory
 from backend.media.foreign_formats import HEAD_BYTES, foreign_format
 from backend.media.png import Strip
 

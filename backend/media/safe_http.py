@@ -11,14 +11,13 @@ from typing import BinaryIO
 import httpcore
 import httpx
 
-from backend.addresses import origin_of
-from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, SettingError
-from backend.faults import is_out_of_sockets
+from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, SettingError, is_out_of_sockets
 from backend.media import deadline
 from backend.media.deadline import Clock
 from backend.media.token_places import is_media
 from backend.settings import Settings
-from backend.signed_urls import expiry
+from backend.urls.origin import origin_of
+from backend.urls.signed_urls import expiry
 
 CONNECT_S = 5.0
 READ_S = 30.0  # between two chunks of an answer, and until its headers have come

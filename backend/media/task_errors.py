@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from backend.errors import BackendError, LabelStudioError, MachineError, MediaError, one_line
-from backend.faults import is_disk_error, is_out_of_memory
+from backend.errors import (
+    BackendError,
+    LabelStudioError,
+    MachineError,
+    MediaError,
+    is_disk_error,
+    is_out_of_memory,
+    one_line,
+)
 from backend.media.uris import shortened
 
 log = logging.getLogger(__name__)

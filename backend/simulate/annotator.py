@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from backend.datasets.reader import LabeledFile
 from backend.errors import NotFoundError
 from backend.geometry import coordinates
+from backend.labelstudio import task_fields
 from backend.types import ControlTag, Json, Keypoint, LabeledBox, Task
 from backend.yolo.decoding import smallest_rectangle
 
@@ -37,7 +38,7 @@ class Oracle:
 
     def _file(self, tag: ControlTag, task: Task) -> LabeledFile:
         """Return the file of a task; Label Studio puts "<8 hex digits>-" before an uploaded file's name."""
-        uploaded = PurePosixPath(str(task.shown(tag.data_key))).name
+        uploaded = PurePosixPath(str(task_fields.shown(task, tag.data_key))).name
         name = uploaded if uploaded in self._files else uploaded.partition("-")[2]
         if name not in self._files:
             raise NotFoundError(f"no true labels are known for {uploaded}", where=f"task {task.id}")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import MachineError, MediaError
-from backend.faults import is_out_of_memory
+from backend.errors import MachineError, MediaError, is_out_of_memory
 from backend.types import FloatArray
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backend.errors import BackendError, TrainingError
-from backend.faults import out_of_gpu_memory
+from backend.errors import BackendError, TrainingError, out_of_gpu_memory
 from backend.types import HyperParameters, YoloTask
 from backend.yolo import classifier_training
 from backend.yolo.base_weights import BaseWeights

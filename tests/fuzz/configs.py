@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from backend.errors import LabelConfigError, SettingError
 from backend.labelstudio import label_config, region_choices
-from backend.settings import Settings, for_project
+from backend.loop.extra_params import for_project
+from backend.settings import Settings
 from backend.web.reason import reason_of
 from tests.fuzz import Report, measure
 from tests.kinds import ALL_KINDS

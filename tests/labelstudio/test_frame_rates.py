@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from backend.errors import MediaError
-from backend.labelstudio import frame_rates, label_config
+from backend.labelstudio import frame_rates, label_config, task_fields
 from backend.types import ControlTag, Task
 
 CONFIG = """<View><Labels name="labels" toName="video"><Label value="cat"/></Labels>
@@ -62,5 +62,5 @@ def test_a_rate_that_the_editor_ignores_is_told(rate: str) -> None:
 
 def test_another_rate_in_the_task_needs_another_prediction() -> None:
     slow, fast = (Task(1, {"video": "a.mp4", "fps": fps}) for fps in (25, 50))
-    assert tag("$fps").source(slow) != tag("$fps").source(fast)
-    assert tag("25").source(slow) == tag("25").source(fast)
+    assert task_fields.source(tag("$fps"), slow) != task_fields.source(tag("$fps"), fast)
+    assert task_fields.source(tag("25"), slow) == task_fields.source(tag("25"), fast)

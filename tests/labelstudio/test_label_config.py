@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import LabelConfigError
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, task_fields
 from backend.types import Task
 from tests.support import ROOT
 
@@ -201,8 +201,8 @@ def test_an_object_tag_we_cannot_read(image: str, message: str) -> None:
 )
 def test_a_value_is_read_as_label_studio_reads_it(value: str, data: dict[str, object]) -> None:
     (tag,) = label_config.parse(config(image=f'<Image name="image" value="{value}"/>'))
-    assert Task(1, data).shown(tag.data_key) == "http://host/a.png"
-    assert Task(1, {"images": [7]}).shown(tag.data_key) is None
+    assert task_fields.shown(Task(1, data), tag.data_key) == "http://host/a.png"
+    assert task_fields.shown(Task(1, {"images": [7]}), tag.data_key) is None
 
 
 def test_a_control_tag_without_to_name_is_refused() -> None:

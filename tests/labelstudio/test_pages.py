@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend.errors import LabelConfigError, MediaError
-from backend.labelstudio import label_config, pages, tags
+from backend.labelstudio import label_config, pages, tags, task_fields
 from backend.labelstudio.consensus import vote
 from backend.loop.scoring.page_predictions import of_pages
 from backend.types import ControlTag, Json, LabeledBox, Prediction, Task
@@ -135,8 +135,8 @@ def test_of_several_people_the_newest_decides_about_pages() -> None:
 
 def test_the_pages_are_a_part_of_what_a_prediction_is_valid_for() -> None:
     first, second = (Task(1, {"doc": {"pages": shown}}) for shown in (["a", "b"], ["a", "c"]))
-    assert TAG.source(first) != TAG.source(second)
-    assert replace(TAG).source(first) == TAG.source(first)
+    assert task_fields.source(TAG, first) != task_fields.source(TAG, second)
+    assert task_fields.source(replace(TAG), first) == task_fields.source(TAG, first)
 
 
 def test_a_label_has_no_page_in_a_task_of_one_image() -> None:

@@ -18,8 +18,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from backend.cli.label_studio_process import LabelStudioProcess
-from backend.errors import LabelStudioError, MachineError, MediaError, TrainingError
-from backend.faults import machine_fault
+from backend.errors import LabelStudioError, MachineError, MediaError, TrainingError, machine_fault
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop import demands
 from backend.loop.context import Context

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.addresses import origin_of
 from backend.errors import LabelStudioAuthError, LabelStudioError, SettingError
 from backend.media import deadline, safe_http
 from backend.media.cache import MediaCache
 from backend.media.safe_http import is_public
 from backend.settings import Settings
+from backend.urls.origin import origin_of
 from tests.media.files import TOKEN, Make, encoded, failure, noise
 from tests.site import Site
 

@@ -11,8 +11,7 @@ import torch
 
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
-from backend.errors import BusyError, TrainingError
-from backend.faults import machine_fault
+from backend.errors import BusyError, TrainingError, machine_fault
 from backend.types import LabeledBox
 from backend.yolo import evaluate, training
 from backend.yolo.base_weights import BaseWeights

@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
-from backend.addresses import origin_of
 from backend.errors import LabelStudioError, MediaError, NotFoundError
 from backend.labelstudio.client.annotations import Annotations, LabelStamp
 from backend.labelstudio.client.filters import COMPLETED, LABELED, UNLABELED
@@ -23,6 +22,7 @@ from backend.labelstudio.client.predictions import PredictionRow, Predictions, P
 from backend.labelstudio.client.projects import BackendInfo, ProjectInfo, Projects, WebhookInfo
 from backend.labelstudio.client.tabs import Tabs
 from backend.labelstudio.client.tasks import Tasks
+from backend.urls.origin import origin_of
 
 __all__ = [
     "COMPLETED",

@@ -13,9 +13,10 @@ from backend.errors import BackendError
 from backend.labelstudio import label_config
 from backend.loop.checks.finding import Finding, fails, works
 from backend.loop.context import local_dir
+from backend.loop.extra_params import for_project
 from backend.queue import presence
 from backend.queue.rq_queue import QUEUES
-from backend.settings import Settings, for_project
+from backend.settings import Settings
 from backend.store.store import Store
 from backend.types import YoloTask
 from backend.yolo import approved_weights, base_weights, open_vocabulary, runtime

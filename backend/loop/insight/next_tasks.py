@@ -13,7 +13,7 @@ from backend.acquisition.aggregation import pool_of
 from backend.acquisition.columns import BY_TABLE
 from backend.errors import ModelError, NotFoundError
 from backend.evaluation.calibration import calibrated
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, task_fields
 from backend.labelstudio.client.connection import UNLABELED
 from backend.labelstudio.region_outlines import Drawing
 from backend.loop.context import Context
@@ -148,7 +148,7 @@ def _unlabeled(context: Context, project_id: int, task_ids: IntArray) -> list[Ta
 
 def _stored(context: Context, model: ServedModel, tasks: Sequence[Task]) -> list[Prediction | None]:
     """Return the model's stored prediction of each task, None if there is none of the media that it shows now."""
-    sources = {task.id: model.tag.source(task) for task in tasks}
+    sources = {task.id: task_fields.source(model.tag, task) for task in tasks}
     stored = context.store.pools.predictions(model.project_id, model.number, sources, sources, tag=model.key)
     prediction_of = dict(stored)
     return [prediction_of.get(task.id) for task in tasks]

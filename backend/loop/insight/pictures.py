@@ -9,7 +9,7 @@ import threading
 from PIL import Image
 
 from backend.errors import NotFoundError
-from backend.labelstudio import frame_rates, pages
+from backend.labelstudio import frame_rates, pages, task_fields
 from backend.loop.context import Context
 from backend.types import ControlTag, Task
 
@@ -31,7 +31,7 @@ def picture(context: Context, tag: ControlTag, project_id: int, task_id: int, wi
 
 
 def _jpeg(context: Context, tag: ControlTag, task: Task, width: int, frame: int) -> bytes:
-    uri = task.shown(tag.data_key)
+    uri = task_fields.shown(task, tag.data_key)
     if tag.frame_rate:
         rate = frame_rates.of_task(tag, task).frame_rate
         clip = context.media.fetch_video(uri, task.id)

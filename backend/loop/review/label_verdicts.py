@@ -23,7 +23,7 @@ from backend.evaluation.label_quality import (
     thresholds,
 )
 from backend.geometry.coordinates import label_arrays
-from backend.labelstudio import tags, visibility
+from backend.labelstudio import tags, task_fields, visibility
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import fair_predictions, latest_predictions, past_models
 from backend.loop.served_models import ServedModel
@@ -136,7 +136,7 @@ def _later(measured: Thresholds, images: int) -> Thresholds:
 
 def _sources(model: ServedModel, annotated: Iterable[AnnotatedTask]) -> dict[int, int]:
     """Return the hash of the media that each task shows now for the model's tag, by task id."""
-    return {task.task.id: model.tag.source(task.task) for task in annotated}
+    return {task.task.id: task_fields.source(model.tag, task.task) for task in annotated}
 
 
 def labels_and_predictions(

@@ -11,7 +11,7 @@ from backend.evaluation import agreement, stopping
 from backend.evaluation.basis import is_judged
 from backend.evaluation.calibration import calibrated
 from backend.geometry.coordinates import label_arrays
-from backend.labelstudio import frame_rates, label_config, regions, tags, visibility
+from backend.labelstudio import frame_rates, label_config, regions, tags, task_fields, visibility
 from backend.loop.context import Context
 from backend.loop.served_models import serving_number
 from backend.model_versions import Metrics, ModelVersion, TagModel, renamed
@@ -150,7 +150,7 @@ def _disagreement(context: Context, trained: _TrainedTag, task: AnnotatedTask, *
     It is None for a video, because annotators draw in a few of its frames, and for an unreadable result. With several
     tags (not `alone`) it is None for a task without a choice.
     """
-    prediction = _prediction(context, trained, task.task.id, trained.tag.source(task.task))
+    prediction = _prediction(context, trained, task.task.id, task_fields.source(trained.tag, task.task))
     reading = tags.read(trained.tag, task.result)
     drawn = reading.objects(trained.tag)
     if (

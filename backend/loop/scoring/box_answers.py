@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backend.errors import MediaError
+from backend.labelstudio import task_fields
 from backend.loop.served_models import ServedModel
 from backend.media.cache import MediaFile
 from backend.media.task_errors import task_error
@@ -25,4 +26,4 @@ def predict(
         try:
             yield model.predict_boxes(file, predicted.boxes[predicted.confidence >= model.lowest_box])
         except MediaError as error:
-            yield task_error(error, task.shown(model.tag.data_key), task.id)
+            yield task_error(error, task_fields.shown(task, model.tag.data_key), task.id)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backend.errors import MediaError
-from backend.labelstudio import label_config, pages
+from backend.labelstudio import label_config, pages, task_fields
 from backend.loop.context import Context
 from backend.loop.served_models import require_project
-from backend.signed_urls import expires
 from backend.types import ControlTag, Task
+from backend.urls.signed_urls import expires
 
 AT_ONCE = 256  # files per job, so that other projects have their turn before the next job
 _SEEN = "expiring_media"  # the name under which the id of the last task is remembered
@@ -46,7 +46,7 @@ def fetch(context: Context, project_id: int) -> bool:
 def _expiring(tag: ControlTag, task: Task) -> list[str]:
     """Return the URLs that a tag shows of a task and that expire."""
     try:
-        uris = pages.of_task(tag, task) if tag.pages else [task.shown(tag.data_key)]
+        uris = pages.of_task(tag, task) if tag.pages else [task_fields.shown(task, tag.data_key)]
     except MediaError:  # the training says why
         return []
     return [uri for uri in uris if isinstance(uri, str) and expires(uri)]

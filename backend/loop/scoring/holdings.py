@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backend.labelstudio import task_fields
 from backend.labelstudio.client.connection import UNLABELED
 from backend.loop.context import Context
 from backend.loop.scoring.push import LAST, is_answered, is_same_score, queue_places
@@ -54,7 +55,7 @@ def outdated(context: Context, models: Sequence[ServedModel]) -> list[Task]:
         task
         for task in context.label_studio.tasks.completed(models[0].project_id)
         if any(
-            sources.get(task.id, 0) not in (0, model.tag.source(task))
+            sources.get(task.id, 0) not in (0, task_fields.source(model.tag, task))
             for model, sources in zip(models, stored_sources, strict=True)
         )
     ]

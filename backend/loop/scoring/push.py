@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import BackendError, BusyError
-from backend.labelstudio import region_choices, tags, task_labels, visibility
+from backend.labelstudio import region_choices, tags, task_fields, task_labels, visibility
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow, PredictionStamp
 from backend.loop.context import Context
 from backend.loop.scoring import control_tasks, stored_answers
@@ -122,7 +122,8 @@ def is_answered(models: Sequence[ServedModel], sources: Sequence[Mapping[int, in
     predictions count.
     """
     return all(
-        hashes.get(task.id, -1) in (0, model.tag.source(task)) for model, hashes in zip(models, sources, strict=True)
+        hashes.get(task.id, -1) in (0, task_fields.source(model.tag, task))
+        for model, hashes in zip(models, sources, strict=True)
     )
 
 

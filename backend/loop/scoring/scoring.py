@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from backend.errors import MediaError
+from backend.labelstudio import task_fields
 from backend.loop.context import Context
 from backend.loop.scoring import (
     box_answers,
@@ -124,7 +125,7 @@ def predict_shards(
     processed = [] if labeled else [task.id for task in tasks]
     context.progress.note_failures(models[0].project_id, processed, reasons)
     ids = np.array([task.id for task in tasks], dtype=np.int64)
-    sources = (np.array([model.tag.source(task) for task in tasks], dtype=np.int64) for model in models)
+    sources = (np.array([task_fields.source(model.tag, task) for task in tasks], dtype=np.int64) for model in models)
     return tuple(
         PoolShard(index, ids, tuple(by_task), hashes) for by_task, hashes in zip(predictions, sources, strict=True)
     )
@@ -148,7 +149,9 @@ def stored_predictions(
     """Return each model's stored prediction of a task, None if there is none of the media that it shows now."""
     return [
         context.store.pools.prediction(
-            *(model.project_id, model.number, task.id, model.tag.source(task)), labeled=labeled, tag=model.key
+            *(model.project_id, model.number, task.id, task_fields.source(model.tag, task)),
+            labeled=labeled,
+            tag=model.key,
         )
         for model in models
     ]
@@ -194,7 +197,7 @@ def _pass(model: ServedModel) -> tuple[object, ...]:
 
 
 def _fetched(context: Context, data_key: str, tasks: Sequence[Task]) -> list[MediaFile | MediaError]:
-    return list(context.media.fetch_many([(task.shown(data_key), task.id) for task in tasks]))
+    return list(context.media.fetch_many([(task_fields.shown(task, data_key), task.id) for task in tasks]))
 
 
 def _image_predictions(
@@ -204,7 +207,7 @@ def _image_predictions(
     for task, file in zip(tasks, fetched, strict=True):
         answer = file if isinstance(file, MediaError) else next(answers)
         # A model's error names the cached file, whose path clients need not know.
-        uri = task.shown(model.tag.data_key)
+        uri = task_fields.shown(task, model.tag.data_key)
         yield task_error(answer, uri, task.id) if isinstance(answer, MediaError) else answer
 
 
@@ -215,4 +218,4 @@ def _video_predictions(
         try:
             yield video_predictions.predict_video(context, model, model.tag, task)
         except MediaError as error:
-            yield task_error(error, task.shown(model.tag.data_key), task.id)
+            yield task_error(error, task_fields.shown(task, model.tag.data_key), task.id)

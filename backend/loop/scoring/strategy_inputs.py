@@ -13,7 +13,7 @@ from backend import acquisition
 from backend.acquisition.parts import committee_part
 from backend.acquisition.pool import Committee, Pool
 from backend.errors import MediaError, ModelError
-from backend.labelstudio import tags, visibility
+from backend.labelstudio import tags, task_fields, visibility
 from backend.loop.context import Context
 from backend.loop.scoring.past_predictions import PastModel, fair_predictions, past_models
 from backend.loop.served_models import ServedModel, committee_for
@@ -67,7 +67,7 @@ def fair_losses(context: Context, model: ServedModel, task_ids: IntArray) -> Flo
     ]
     readings = {task.task.id: tags.read(model.tag, task.result) for task in annotated}
     labels = {task_id: reading.objects(model.tag) for task_id, reading in readings.items() if not reading.unreadable}
-    sources = {task.task.id: model.tag.source(task.task) for task in annotated if task.task.id in labels}
+    sources = {task.task.id: task_fields.source(model.tag, task.task) for task in annotated if task.task.id in labels}
     losses = losses_of_labels(context, past_models(context, model), labels, sources)
     return np.array([losses.get(task_id, math.nan) for task_id in task_ids.tolist()], dtype=np.float32)
 
@@ -137,7 +137,7 @@ def _ask(
     context: Context, members: Sequence[Member], tag: ControlTag, tasks: Sequence[Task]
 ) -> tuple[IntArray, list[Votes]]:
     """Return the ids of the tasks whose image can be read, and the votes on them."""
-    media = context.media.fetch_many([(task.shown(tag.data_key), task.id) for task in tasks])
+    media = context.media.fetch_many([(task_fields.shown(task, tag.data_key), task.id) for task in tasks])
     fetched = [
         (task.id, file.path) for task, file in zip(tasks, media, strict=True) if not isinstance(file, MediaError)
     ]

@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from backend.errors import ModelError
-from backend.labelstudio import frame_rates
+from backend.labelstudio import frame_rates, task_fields
 from backend.loop.context import Context
 from backend.loop.served_models import ServedModel
 from backend.media.video import Video
@@ -30,7 +30,7 @@ def predict_video(context: Context, model: ServedModel, tag: ControlTag, task: T
     Simultaneous calls for the same video wait for one prediction. Raises MediaError if the video cannot be read.
     """
     tag = frame_rates.of_task(tag, task)
-    clip = context.media.fetch_video(task.shown(tag.data_key), task.id)
+    clip = context.media.fetch_video(task_fields.shown(task, tag.data_key), task.id)
     if model.weights is None:
         return model.predict_video(clip, tag)
     files, name = LocalFiles(context.work_dir / "watched"), _name(model, tag, clip)

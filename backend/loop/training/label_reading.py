@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from backend.datasets.writer import SMALLEST_SIDE_PX, LabeledImage
 from backend.errors import MediaError, TrainingError
-from backend.labelstudio import consensus, tags, visibility
+from backend.labelstudio import consensus, tags, task_fields, visibility
 from backend.loop.context import Context
 from backend.loop.training import page_images, video_images
 from backend.loop.training.video_images import TaskImages
@@ -117,7 +117,7 @@ def _image_examples(
     context: Context, tag: ControlTag, annotated: Sequence[AnnotatedTask], chance: frozenset[int]
 ) -> Iterator[TaskImages | MediaError]:
     """Yield the image of each task, or the MediaError that prevented it, in order."""
-    requests = [(task.task.shown(tag.data_key), task.task.id) for task in annotated]
+    requests = [(task_fields.shown(task.task, tag.data_key), task.task.id) for task in annotated]
     for task, media in zip(annotated, context.media.fetch_many(requests), strict=True):
         if isinstance(media, MediaError):
             yield media
@@ -141,4 +141,4 @@ def _several_examples(
         try:
             yield take(context, tag, task, random=task.task.id in chance)
         except MediaError as error:
-            yield task_error(error, task.task.shown(tag.data_key), task.task.id)
+            yield task_error(error, task_fields.shown(task.task, tag.data_key), task.task.id)

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backend.environment import versions as software_versions
-from backend.errors import BusyError
-from backend.faults import machine_fault
+from backend.errors import BusyError, machine_fault
 from backend.labelstudio import label_config
 from backend.loop.base_models import base_model, tag_base_model
 from backend.loop.context import Context

@@ -10,7 +10,7 @@ from itertools import chain
 from backend.datasets import writer
 from backend.datasets.writer import LabeledImage, Split
 from backend.errors import TrainingError
-from backend.labelstudio import consensus, label_config, task_labels
+from backend.labelstudio import consensus, label_config, task_fields, task_labels
 from backend.loop.context import Context
 from backend.loop.served_models import project_record, serving_number
 from backend.loop.training import label_reading
@@ -150,7 +150,7 @@ def _plan(
         val_tasks=_tasks(split.val),
         random_tasks=tuple(sorted(chance)),
     )
-    sources = {task.task.id: tag.source(task.task) for task in annotated}
+    sources = {task.task.id: task_fields.source(tag, task.task) for task in annotated}
     return TagPlan(record, settings, tag, snapshot, split, tuple(read.videos), sources)
 
 

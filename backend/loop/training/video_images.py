@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.datasets.writer import LabeledImage
-from backend.labelstudio import frame_rates, regions, tags
+from backend.labelstudio import frame_rates, regions, tags, task_fields
 from backend.labelstudio.tags import Result
 from backend.labelstudio.tags.timelinelabels import lstm
 from backend.loop.context import Context
@@ -33,7 +33,7 @@ def take(context: Context, tag: ControlTag, task: AnnotatedTask, *, random: bool
     `random` says whether the task was chosen at random. Raises MediaError if the video cannot be read.
     """
     tag = frame_rates.of_task(tag, task.task)
-    clip = context.media.fetch_video(task.task.shown(tag.data_key), task.task.id)
+    clip = context.media.fetch_video(task_fields.shown(task.task, tag.data_key), task.task.id)
     result = regions.with_size(task.result, clip.width, clip.height)
     boxes, length = tags.decode(tag, result), clip.length(tag.frame_rate)
     sampled = tag.task == "classify"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backend.cli.label_studio_process import LabelStudioProcess, personal_access_token
-from backend.labelstudio import label_config
+from backend.labelstudio import label_config, task_fields
 from backend.labelstudio.client.connection import LabelStudioClient, StoredPrediction
 from backend.labelstudio.client.http import LabelStudioHTTP
 from backend.labelstudio.client.tabs import QUEUE_TAB
@@ -109,7 +109,7 @@ def test_a_labeled_task_that_shows_another_image_is_predicted_again(studio: Stud
     assert after.result == answer(studio, labeled) != before.result
     sources = studio.context.store.pools.sources(studio.project, 1, labeled=True, tag="label")
     (tag,) = label_config.parse(CONFIG)
-    assert sources == {labeled: tag.source(studio.client.tasks.get(labeled))}
+    assert sources == {labeled: task_fields.source(tag, studio.client.tasks.get(labeled))}
 
 
 # Predictions that were deleted, or changed by hand

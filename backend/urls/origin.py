@@ -1,26 +1,11 @@
-"""Web addresses: their validation, and their origin."""
+"""The origin of a web address: two addresses of one origin belong to one server."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import httpx
-
-from backend.errors import SettingError
 
 Origin = tuple[str, str, int]  # scheme, host (IDNA, lower case), port
 DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def require_web_address(name: str, address: str, example: str) -> None:
-    """Raise SettingError unless an address begins with http:// or https:// and names a host."""
-    try:
-        parts = urlsplit(address.strip())
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        valid = False
-    if not valid:
-        raise SettingError(f"{name}={address!r} is not a web address", fix=f"write it like {example}")
 
 
 def origin_of(address: str | httpx.URL) -> Origin | None:

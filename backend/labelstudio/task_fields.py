@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from backend.types import ControlTag, Task
+from backend.urls.signed_urls import unsigned_text
 
 VARIABLE = re.compile(r"\$([\w\[\].{}]+)", re.ASCII)  # as the editor's parseValue has it
 _STEP = re.compile(r"[^.\[\]]+")
@@ -20,23 +25,34 @@ def field(value: str) -> str:
     return whole[1] if whole else value
 
 
-def shown(data: Mapping[str, Any], key: str) -> Any:
+def shown(task: Task, key: str) -> Any:
     """Return what a `field` names in the data of a task, None where a part of it is missing.
 
     A field may be a path, or a text with fields such as "https://host/$image".
 
-    >>> shown({"pages": [{"image": "a.png"}]}, "pages[0].image"), shown({"a.b": 1}, "a.b")
+    >>> shown(Task(1, {"pages": [{"image": "a.png"}]}), "pages[0].image"), shown(Task(1, {"a.b": 1}), "a.b")
     ('a.png', 1)
-    >>> shown({"image": "a.png"}, "https://host/$image"), shown({}, "https://host/$image")
+    >>> shown(Task(1, {"image": "a.png"}), "https://host/$image"), shown(Task(1, {}), "https://host/$image")
     ('https://host/a.png', None)
     """
-    if key in data or "$" not in key:
-        return _at(data, key)
-    values = [_at(data, path) for path in VARIABLE.findall(key)]
+    if key in task.data or "$" not in key:
+        return _at(task.data, key)
+    values = [_at(task.data, path) for path in VARIABLE.findall(key)]
     if any(value is None for value in values):
         return None
     texts = iter(values)
     return VARIABLE.sub(lambda _: str(next(texts)), key)
+
+
+def source(tag: ControlTag, task: Task) -> int:
+    """Return a hash, never 0, of the data that the tag shows; a prediction is valid for this data only.
+
+    The signature of a signed URL does not count: the URL shows the same image when it is signed again.
+    """
+    text = unsigned_text(shown(task, tag.data_key))
+    if tag.frame_rate_key:
+        text += json.dumps(shown(task, tag.frame_rate_key), sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True) or 1
 
 
 def _at(data: Mapping[str, Any], path: str) -> Any:

@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backend.labelstudio import label_config
-from backend.signed_urls import expires, expiry, unsigned
-from backend.types import Task
-from tests.support import CONFIG
+from backend.urls.signed_urls import expires, expiry, unsigned
 
 END = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -87,15 +84,6 @@ def test_a_url_whose_end_stands_in_a_policy_of_the_container_expires_some_time()
     assert unsigned(url.format("first")) == unsigned(url.format("second")) == "https://account.example/box/a.jpg?v=2"
     assert expires(url.format("first"))
     assert expiry(url.format("first")) is None
-
-
-def test_a_prediction_stays_valid_when_the_url_of_its_image_is_renewed() -> None:
-    (tag,) = label_config.parse(CONFIG)
-
-    def source(path: str, signature: str) -> int:
-        return tag.source(Task(1, {"image": f"https://b.example/{path}?{SIGNED['S3'].format(signature)}"}))
-
-    assert source("a.jpg", "first") == source("a.jpg", "second") != source("b.jpg", "first")
 
 
 def test_an_end_in_another_zone() -> None:

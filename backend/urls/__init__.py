@@ -1,0 +1,1 @@
+"""Web addresses as texts: their origin, and the signatures of object stores."""
