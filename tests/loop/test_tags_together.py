@@ -23,7 +23,7 @@ from backend.loop.training import retraining
 from backend.loop.training.snapshot import TrainingLabels
 from backend.media.cache import MediaFile
 from backend.model_versions import Calibration, ModelVersion, TagModel, renamed
-from backend.sampling import ranking
+from backend.sampling import late_places
 from backend.storage import file_sha256
 from backend.types import Json, Ranking, Task
 from backend.web import status_schemas
@@ -361,7 +361,7 @@ def test_a_late_task_is_placed_by_the_tag_that_ranks_it_first(
     ]
     lowest = np.min(np.array(by_tag), axis=0)
     places = late_tasks.priorities(context.settings, models, rankings, ids, by_model)
-    assert places == [ranking.quantile_of(order, 1 - low) for low in lowest.tolist()]
+    assert places == [late_places.quantile_of(order, 1 - low) for low in lowest.tolist()]
     assert [result.score for result in predict(context, BOXES_AND_CHOICE, *late)] == places
     without_predictions = late_tasks.priorities(context.settings, models, rankings, ids[:1], [[None], [None]])
     assert without_predictions == [push.LAST]
@@ -401,7 +401,7 @@ def test_a_further_tag_that_lacks_what_the_strategy_needs_is_ranked_by_another_s
     publish_both(context, tiny_weights, classifier)
     models, order = rank(context, pool(images, 4))
     parts = late_tasks.tag_rankings(context, models)
-    assert (parts["label"].strategy, parts["quality"].strategy) == ("localization", ranking.STAND_IN)
+    assert (parts["label"].strategy, parts["quality"].strategy) == ("localization", late_places.STAND_IN)
     assert order.strategy == "localization"
 
 

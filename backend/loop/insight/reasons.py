@@ -12,8 +12,8 @@ from backend import acquisition
 from backend.acquisition.pool import Pool
 from backend.acquisition.uncertainty import entropy, with_nothing
 from backend.model_versions import Metrics
+from backend.sampling.late_places import STAND_IN
 from backend.sampling.pins import Pins
-from backend.sampling.ranking import STAND_IN
 from backend.types import FloatArray, Ranking
 
 CLOSE = 0.5  # two outcomes are confused if the second has at least this share of the first's score

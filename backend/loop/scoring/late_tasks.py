@@ -19,7 +19,7 @@ from backend.loop.scoring.push import LAST, Check, encode, flip, no_check
 from backend.loop.scoring.scoring import predict_shards, save_shards, shard_size, stored_predictions
 from backend.loop.scoring.strategy_inputs import pool_for
 from backend.loop.served_models import ServedModel, models_for, project_record, serving_number
-from backend.sampling import ranking, stream_admission
+from backend.sampling import late_places, stream_admission
 from backend.settings import Settings
 from backend.store.shard_codec import SHARD_TASKS
 from backend.store.store import PoolShard, ProjectRecord
@@ -176,14 +176,14 @@ def _comparable(
 ) -> PoolRankings:
     """Return the rankings with values that can be computed for a single task.
 
-    Some strategies can only rank a whole pool. Their values are replaced by those of ranking.STAND_IN.
+    Some strategies can only rank a whole pool. Their values are replaced by those of late_places.STAND_IN.
     """
 
     def comparable(model: ServedModel, part: Ranking) -> Ranking:
         """Return a ranking by a strategy that can score a single task."""
         if acquisition.get(part.strategy).alone:
             return part
-        return ranking.stand_in(part, pool_for(context, record, model, ranking.STAND_IN))
+        return late_places.stand_in(part, pool_for(context, record, model, late_places.STAND_IN))
 
     if rankings.order is None:
         return rankings
@@ -217,7 +217,7 @@ def priorities(
         if part := rankings.parts.get(model.key):
             lowest = np.minimum(lowest, priorities_in(settings, model, part, task_ids, by_task))
     return [
-        LAST if has_failed else ranking.quantile_of(rankings.order, 1 - place)
+        LAST if has_failed else late_places.quantile_of(rankings.order, 1 - place)
         for has_failed, place in zip(failed, lowest.tolist(), strict=True)
     ]
 
@@ -233,7 +233,7 @@ def admitted_priorities(
     for row, (place, prediction) in enumerate(zip(places, shard.predictions, strict=True)):
         if prediction is not None:
             state, queried = stream_admission.offer(state, 1 - place, rate, now)
-            scores[row] = ranking.front_priority(order, place) if queried else place
+            scores[row] = late_places.front_priority(order, place) if queried else place
     context.store.state.save_stream(project_id, state)
     return scores
 
@@ -245,8 +245,8 @@ def extended_ranking(order: Ranking, shard: PoolShard, places: Sequence[float], 
     """
     scored = np.array([prediction is not None for prediction in shard.predictions], dtype=np.bool_)
     as_floats = [np.array(values, dtype=np.float32)[scored] for values in (places, scores)]
-    return ranking.without_tasks(
-        ranking.with_late_tasks(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored]
+    return late_places.without_tasks(
+        late_places.with_late_tasks(order, shard.task_ids[scored], *as_floats), shard.task_ids[~scored]
     )
 
 
@@ -264,5 +264,5 @@ def priorities_in(
     pool = replace(pool_of(task_ids, predictions, model.class_weights), empty=settings.empty)
     pool = calibrated(pool, model.temperature, model.tag.outcomes)
     rng = np.random.default_rng((settings.seed, model.project_id, model.number))
-    places = iter(ranking.late_priorities(order, pool, rng).tolist())
+    places = iter(late_places.late_priorities(order, pool, rng).tolist())
     return [LAST if prediction is None else next(places) for prediction in predictions]

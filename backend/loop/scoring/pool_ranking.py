@@ -15,8 +15,9 @@ from backend.loop.scoring import strategy_inputs
 from backend.loop.served_models import ServedModel, models_for, serving_number
 from backend.policy import queue_order
 from backend.sampling import bandit, ranking
+from backend.sampling.late_places import STAND_IN
 from backend.sampling.pins import pinned
-from backend.sampling.ranking import STAND_IN, Protocol
+from backend.sampling.ranking import Protocol
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Ranking

@@ -15,7 +15,7 @@ from backend.loop import cycle, served_models
 from backend.loop.context import Context
 from backend.loop.scoring import late_tasks, pool_ranking, scoring
 from backend.loop.training import snapshot
-from backend.sampling import ranking
+from backend.sampling import late_places, ranking
 from backend.settings import Settings
 from backend.store.shard_codec import PoolShard
 from backend.store.store import ProjectRecord
@@ -78,7 +78,7 @@ def test_a_task_that_failed_is_not_offered(served: Context) -> None:
     shard = PoolShard(1, np.array([200, 201]), (None, predicted(0.5)))
     assert late_tasks.admitted_priorities(served, Settings(rate="100%"), 7, order, shard, [1.0, 0.0]) == [
         1.0,
-        ranking.front_priority(order, 0.0),
+        late_places.front_priority(order, 0.0),
     ]
     assert served.store.state.stream(7).arrived == 1
 

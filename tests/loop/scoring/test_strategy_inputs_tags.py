@@ -22,7 +22,7 @@ from backend.loop.scoring import late_tasks, pool_ranking, scoring, strategy_inp
 from backend.loop.scoring.past_predictions import past_models
 from backend.loop.served_models import ServedModel
 from backend.model_versions import ModelVersion, TagModel
-from backend.sampling.ranking import STAND_IN
+from backend.sampling.late_places import STAND_IN
 from backend.settings import Settings
 from backend.storage import file_sha256
 from backend.store.shard_codec import PoolShard
