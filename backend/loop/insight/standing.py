@@ -9,6 +9,8 @@ from typing import Literal
 
 from backend.loop.context import Context, is_remote
 from backend.loop.project_status import Status
+from backend.queue import presence
+from backend.queue.rq_queue import QUEUES
 
 Severity = Literal["error", "warning", "note"]
 HEALTH_WORDS = {"error": "broken", "warning": "needs attention", "note": "healthy"}
@@ -41,10 +43,24 @@ class Standing:
     alerts: tuple[Alert, ...]  # the worst first
 
 
-def standing(status: Status, free_gb: float | None = None) -> Standing:
-    """Return where a project stands; `free_gb` is the free disk space of MODEL_DIR, None if it is not known."""
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """What all projects share on the machines of the backend."""
+
+    free_gb: float | None = None  # free space of the disk with MODEL_DIR; None: not known
+    unserved: tuple[str, ...] = ()  # queues whose jobs no worker takes
+
+
+def machines(context: Context) -> Machines:
+    """Return the state of the disk and of the workers."""
+    alive = presence.workers(context.redis)
+    return Machines(_free_disk_gb(context), tuple(name for name in QUEUES if not alive[name]))
+
+
+def standing(status: Status, machines: Machines) -> Standing:
+    """Return where a project stands."""
     order = list(HEALTH_WORDS)
-    alerts = sorted(_alerts(status, free_gb), key=lambda alert: order.index(alert.severity))
+    alerts = sorted(_alerts(status, machines), key=lambda alert: order.index(alert.severity))
     worst = alerts[0] if alerts and alerts[0].severity != "note" else None
     return Standing(
         sentence=_sentence(status),
@@ -54,7 +70,7 @@ def standing(status: Status, free_gb: float | None = None) -> Standing:
     )
 
 
-def free_disk_gb(context: Context) -> float | None:
+def _free_disk_gb(context: Context) -> float | None:
     """Return the free space of the disk with MODEL_DIR in gigabytes; None for a bucket, or if there is no such disk."""
     if is_remote(context.settings):
         return None
@@ -99,7 +115,13 @@ def _activity(status: Status) -> str:
     return f"{counts.new} of {_count(status.retrain_every, 'new label')} until version {newest + 1}{undecided}"
 
 
-def _alerts(status: Status, free_gb: float | None) -> Iterator[Alert]:
+def _alerts(status: Status, machines: Machines) -> Iterator[Alert]:
+    if machines.unserved:
+        cure = "Start `yolo-backend run`, or `yolo-backend worker` beside `yolo-backend serve`."
+        queues = ", ".join(machines.unserved)
+        yield Alert(
+            "error", f"No worker for the queues {queues}: nothing is learned, and no new task is predicted.", cure
+        )
     if status.label_studio.error:
         cure = "Check LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY and that Label Studio runs."
         yield Alert("error", f"Label Studio did not answer: {status.label_studio.error}", cure)
@@ -108,6 +130,7 @@ def _alerts(status: Status, free_gb: float | None) -> Iterator[Alert]:
         yield Alert(severity, f"The last training failed: {status.training.error}")
     if status.ranking_error:
         yield Alert("error", f"The pool could not be ranked, so the queue keeps its order: {status.ranking_error}")
+    free_gb = machines.free_gb
     if free_gb is not None and free_gb < LEAST_FREE_GB:
         cure = "Free some space, or lower MEDIA_CACHE_GB."
         yield Alert("warning", f"The disk of MODEL_DIR has {free_gb:.1f} GB left.", cure)

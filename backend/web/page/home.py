@@ -8,7 +8,7 @@ from backend.errors import BackendError
 from backend.evaluation import basis
 from backend.loop import project_status
 from backend.loop.context import Context
-from backend.loop.insight.standing import Standing, free_disk_gb, standing
+from backend.loop.insight.standing import Machines, Standing, machines, standing
 from backend.loop.project_status import Status
 from backend.web.page.plots import SparkLine
 
@@ -37,15 +37,15 @@ class Home:
 
 def read(context: Context, url: str) -> Home:
     """Return the home page; `url` is the address by which the browser reached the backend."""
-    settings = context.settings
+    settings, shared = context.settings, machines(context)
     return Home(
-        cards=tuple(card(context, project_id) for project_id in context.store.project_ids()),
+        cards=tuple(_card(context, project_id, shared) for project_id in context.store.project_ids()),
         backend_url=(settings.backend_url or url).rstrip("/"),
         label_studio_url=settings.label_studio_url.rstrip("/"),
     )
 
 
-def card(context: Context, project_id: int) -> Card:
+def _card(context: Context, project_id: int, shared: Machines) -> Card:
     """Return the card of a project; a project that cannot be read costs its own card alone."""
     try:
         status = project_status.status(context, project_id)
@@ -59,7 +59,7 @@ def card(context: Context, project_id: int) -> Card:
         project=project_id,
         title=status.label_studio.title or f"Project {project_id}",
         status=status,
-        standing=standing(status, free_disk_gb(context)),
+        standing=standing(status, shared),
         quality=basis.figure(newest) if newest is not None and basis.is_judged(newest) else "",
         curve=SparkLine.of(curve),
     )

@@ -12,7 +12,7 @@ from backend.errors import ModelError
 from backend.evaluation.prompt_precision import LEAST_IMAGES
 from backend.loop import cycle, project_status, serving
 from backend.loop.context import Context
-from backend.loop.insight.standing import standing
+from backend.loop.insight.standing import Machines, standing
 from backend.loop.review import round_zero
 from backend.loop.scoring import scoring, stored_answers
 from backend.loop.served_models import ServedModel, models_for
@@ -124,7 +124,7 @@ def test_labels_that_are_mostly_wrong_are_switched_off(project: Context, images:
     assert (mine.label, mine.prompt, mine.right, mine.off) == ("mine", THING, 0, True)
     assert mine.shown >= LEAST_IMAGES
     assert (other.label, other.prompt, other.shown, other.off) == ("o", "other", 0, False)
-    problems = [alert.problem for alert in standing(status).alerts]
+    problems = [alert.problem for alert in standing(status, Machines()).alerts]
     assert f"The prompt {THING!r} of the label 'mine' was right in 0 of {mine.shown}" in " ".join(problems)
 
     off = served(project, record)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backend.errors import NotFoundError
 from backend.loop import project_status, steering
-from backend.loop.insight.standing import Standing, free_disk_gb, stage_in_words, standing
+from backend.loop.insight.standing import Standing, machines, stage_in_words, standing
 from backend.loop.project_status import Status
 from backend.queue.rq_queue import Jobs
 from backend.store.records import JournalEntry
@@ -31,7 +31,7 @@ def read(visit: Visit) -> Now:
     status = project_status.status(visit.context, visit.project_id)
     return Now(
         status=status,
-        standing=standing(status, free_disk_gb(visit.context)),
+        standing=standing(status, machines(visit.context)),
         stage=stage_in_words(status.training.stage),
         journal=visit.context.store.journal.entries(visit.project_id)[:MOST_ENTRIES],
     )
