@@ -35,6 +35,7 @@ CONTRACTS = [
     ("ultralytics.models.yolo.classify", "ClassificationTrainer.get_model", ["self", "cfg", "weights"], "yolo"),
     ("ultralytics.models.yolo.classify", "ClassificationTrainer.preprocess_batch", ["self", "batch"], "yolo"),
     ("ultralytics.nn.tasks", "torch_safe_load", ["weight"], "yolo"),
+    ("ultralytics.optim.muon", "zeropower_via_newtonschulz5", ["G"], "yolo"),
     ("ultralytics.utils.nms", "non_max_suppression", ["prediction"], "yolo"),
     ("torch._dynamo.utils", "is_compile_supported", ["device_type"], "yolo"),
     ("ultralytics.trackers.byte_tracker", "BYTETracker.update", ["self", "results", "img"], "yolo"),

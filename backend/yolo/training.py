@@ -16,6 +16,7 @@ from backend.errors import BackendError, TrainingError, out_of_gpu_memory
 from backend.types import HyperParameters, YoloTask
 from backend.yolo import classifier_training
 from backend.yolo.base_weights import BaseWeights
+from backend.yolo.muon import float32_on_cpu
 from backend.yolo.runtime import free_memory, quiet_ultralytics, select_device, yolo_class
 from backend.yolo.tasks import RECIPES
 
@@ -94,7 +95,8 @@ def _train(
     try:
         run = run_class(base.task)(overrides=_overrides(data_yaml, base, hyper, step, out))
         run.add_callback("on_fit_epoch_end", report_epoch)
-        run.train()
+        with float32_on_cpu(run.device):
+            run.train()
     except BackendError:
         raise
     except (RuntimeError, ValueError, AssertionError, OSError) as error:

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     first_paint,
     latency,
     memory,
+    muon,
     predict,
     proof,
     push,
@@ -37,6 +38,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[report.Result]]] = {
 ALONE: Mapping[str, Callable[[Path], list[report.Result]]] = {  # run only by name
     "clicks": clicks.run,
     "first_paint": first_paint.run,
+    "muon": muon.run,
     "warmth": warmth.run,
 }
 RESULTS = Path(__file__).parent / "results.json"
