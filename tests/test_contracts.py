@@ -35,6 +35,8 @@ CONTRACTS = [
     ("ultralytics.models.yolo.classify", "ClassificationTrainer.get_model", ["self", "cfg", "weights"], "yolo"),
     ("ultralytics.models.yolo.classify", "ClassificationTrainer.preprocess_batch", ["self", "batch"], "yolo"),
     ("ultralytics.nn.tasks", "torch_safe_load", ["weight"], "yolo"),
+    ("ultralytics.nn.tasks", "SAFE_LOAD", None, "yolo"),
+    ("ultralytics.utils.checks", "AUTOINSTALL", None, "yolo"),
     ("ultralytics.optim.muon", "zeropower_via_newtonschulz5", ["G"], "yolo"),
     ("ultralytics.utils.nms", "non_max_suppression", ["prediction"], "yolo"),
     ("torch._dynamo.utils", "is_compile_supported", ["device_type"], "yolo"),

@@ -49,10 +49,14 @@ def quiet_ultralytics() -> None:
         _import_torchvision()  # ultralytics uses its faster NMS where it is already imported
         from ultralytics.data import base as data_base
         from ultralytics.data import utils as data_utils
-        from ultralytics.utils import SETTINGS, patches
+        from ultralytics.nn import tasks
+        from ultralytics.utils import SETTINGS, checks, patches
     Image.open = patches._image_open  # ultralytics' own fails on text files, as it needs a package for HEIF
     if before is None:
         del os.environ["YOLO_CONFIG_DIR"]
+    # Whoever imported ultralytics before us did so without these variables, which it reads at import.
+    tasks.SAFE_LOAD = True
+    checks.AUTOINSTALL = False
     dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))  # in memory: its own update() writes the file
     data_utils.check_font = lambda *_: None  # it would download a font for plots that are never drawn
     bar = data_base.TQDM  # draws a progress bar even with YOLO_VERBOSE=false

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.optim import muon
 
 from backend.yolo.muon import float32_on_cpu
+from backend.yolo.runtime import quiet_ultralytics
 from tests.benchmarks.report import Result
 from tests.benchmarks.timing import interleaved, speedup
 
@@ -18,6 +17,10 @@ TARGET = 0.8  # a CPU with instructions for bfloat16 must not lose much
 
 def run(_folder: Path) -> list[Result]:
     """Take turns with the update of all convolutions of a YOLO11n."""
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.optim import muon
+
     torch.manual_seed(0)
     weights = [weight for weight in DetectionModel("yolo11n.yaml", verbose=False).parameters() if weight.ndim == 4]
     gradients = [torch.randn_like(weight) for weight in weights]

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 import torch
-from ultralytics.optim import muon
 
 from backend.yolo.muon import float32_on_cpu, orthogonal
+from backend.yolo.runtime import quiet_ultralytics
 
 pytestmark = pytest.mark.torch
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 
+@pytest.fixture(scope="module")
+def muon() -> ModuleType:
+    """ultralytics' own module."""
+    quiet_ultralytics()
+    from ultralytics.optim import muon
+
+    return muon  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("shape", [(16, 144), (144, 16), (1, 9), (3, 32, 64)])
-def test_an_update_is_what_ultralytics_computes_but_for_rounding(shape: tuple[int, ...]) -> None:
+def test_an_update_is_what_ultralytics_computes_but_for_rounding(muon: ModuleType, shape: tuple[int, ...]) -> None:
     gradients = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     update, rounded = orthogonal(gradients), muon.zeropower_via_newtonschulz5(gradients.clone()).float()
     assert update.shape == gradients.shape
@@ -38,7 +49,7 @@ def test_rows_of_zeros_stay_zero() -> None:
     assert not orthogonal(filled)[8:].any()
 
 
-def test_only_trainings_on_a_cpu_compute_in_float32_and_only_meanwhile() -> None:
+def test_only_trainings_on_a_cpu_compute_in_float32_and_only_meanwhile(muon: ModuleType) -> None:
     gradient = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
 
     def update() -> torch.Tensor:

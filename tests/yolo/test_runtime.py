@@ -3,14 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from backend.errors import BackendError, ModelError, SettingError
 from backend.yolo.runtime import load_model, quiet_ultralytics, select_device, task_of
+from tests.support import ROOT
 
 pytestmark = pytest.mark.torch
 
@@ -33,21 +36,44 @@ def test_damaged_weights(tmp_path: Path, content: bytes | None, reason: str) -> 
     assert str(path) in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Trap:
+    """An object whose pickle makes a folder when it is opened."""
+
+    folder: Path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
 def test_weights_cannot_run_code(tmp_path: Path) -> None:
-    import torch
-
-    class Trap:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return os.mkdir, (str(tmp_path / "sprung"),)
-
-    torch.save({"model": Trap()}, tmp_path / "trap.pt")
+    torch.save({"model": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
     with pytest.raises(ModelError):
         load_model(tmp_path / "trap.pt")
     assert not (tmp_path / "sprung").exists()
 
 
+def test_weights_cannot_run_code_where_somebody_has_imported_ultralytics_before(tmp_path: Path) -> None:
+    """Its restricted unpickler is off by default, and it reads the variable for it at import."""
+    torch.save({"model": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
+    code = f"""
+import ultralytics.nn.tasks
+from pathlib import Path
+from backend.errors import ModelError
+from backend.yolo.runtime import load_model
+try:
+    load_model(Path({str(tmp_path / "trap.pt")!r}))
+except ModelError:
+    print("refused")
+"""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "ULTRALYTICS_"))}
+    environ["YOLO_CONFIG_DIR"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], env=environ, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "refused", done.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_another_task_is_refused(tmp_path: Path) -> None:
-    import torch
     from ultralytics.nn.tasks import OBBModel, SemanticSegmentationModel
 
     torch.save({"model": OBBModel("yolo11n-obb.yaml", nc=3, verbose=False)}, tmp_path / "obb.pt")
