@@ -16,9 +16,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 # pip compiles what it installs, uv only if asked. Without it each process compiles torch again where Python may not write.
 export UV_COMPILE_BYTECODE := 1
+# Where this variable is set, each process of the tests would compile our own modules again.
+unexport PYTHONDONTWRITEBYTECODE
 export LABEL_STUDIO_BIN ?= $(CURDIR)/$(LS_VENV)/bin/label-studio
 
-.PHONY: demo run test test-fast coverage pytest test-slow test-upstream test-label-studio check bench docs lock label-studio clean
+.PHONY: demo run test test-fast coverage checked-with-database database pytest test-slow test-upstream test-label-studio check bench docs lock label-studio clean
 
 demo: $(VENV)/.installed $(LS_VENV)/.installed
 	$(BIN)/yolo-backend demo $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -26,15 +28,22 @@ demo: $(VENV)/.installed $(LS_VENV)/.installed
 run: $(VENV)/.installed
 	$(BIN)/yolo-backend run $(ARGS)
 
-test: check $(LS_VENV)/.installed
+test: checked-with-database
 	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Without servers, models, browsers and processes of ours: about a minute on two cores, which two processes keep busy.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not (slow or label_studio or redis or torch or browser or processes)" --numprocesses 2 $(ARGS)
 
+# mypy keeps one core busy for a while, and so do Label Studio's migrations.
+checked-with-database: $(VENV)/.installed-dev $(LS_VENV)/.installed
+	$(MAKE) --no-print-directory --jobs 2 check database
+
+database: $(VENV)/.installed-dev $(LS_VENV)/.installed
+	$(BIN)/python -m tests.studio_database
+
 # The lines and branches that `make test` runs in its own processes: what runs in processes of ours alone does not count.
-coverage: check $(LS_VENV)/.installed
+coverage: checked-with-database
 	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 # The same without ruff and mypy, for a few files: make pytest ARGS="tests/cli/test_app.py"

@@ -7,9 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
 
 import hypothesis
 import pytest
@@ -21,6 +19,7 @@ from backend.loop.context import Context
 from backend.settings import Settings
 from tests import needs, prompted, squares
 from tests.browser import close_chromium
+from tests.studio_database import LOGIN, fresh_label_studio
 from tests.support import IMGSZ, ImageSite, open_context, require, serve_images, tiny_yolo
 
 hypothesis.settings.register_profile("same", derandomize=True)  # what CI says depends on the code alone
@@ -35,16 +34,6 @@ MARKED_FIXTURES = {
 }
 SLOWEST_FILES = 10  # named at the end
 LACKING = "lacking.txt"  # in pytest's cache folder: the tests skipped for want of a package, for `pytest @FILE`
-
-
-class Login(TypedDict):
-    """The login of a Label Studio user."""
-
-    email: str
-    password: str
-
-
-LOGIN = Login(email="admin@example.com", password="a-test-password")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,42 +94,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[LabelStudioProcess]:
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioProcess]:
     """A real Label Studio with one user; every test makes its own project in it."""
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     data_dir = tmp_path_factory.mktemp("label-studio") / "data"
-    shutil.copytree(fresh_label_studio(binary, pytestconfig), data_dir)
+    shutil.copytree(fresh_label_studio(binary), data_dir)
     with start_label_studio(binary, data_dir, **LOGIN) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
-def validating_label_studio(
-    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
-) -> Iterator[LabelStudioProcess]:
+def validating_label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioProcess]:
     """A Label Studio that validates predictions: one refused row costs a whole import."""
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     data_dir = tmp_path_factory.mktemp("validating-label-studio") / "data"
-    shutil.copytree(fresh_label_studio(binary, pytestconfig), data_dir)
+    shutil.copytree(fresh_label_studio(binary), data_dir)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("fflag_feat_utc_210_prediction_validation_15082025", "1")
         with start_label_studio(binary, data_dir, **LOGIN) as process:
             yield process
-
-
-def fresh_label_studio(binary: Path, config: pytest.Config) -> Path:
-    """Return a data directory right after the first start, kept in pytest's cache: migrations take half a minute."""
-    assert config.cache is not None
-    template = config.cache.mkdir("label-studio") / f"{binary.stat().st_ino}-{binary.stat().st_mtime_ns}"
-    if not template.is_dir():
-        made = Path(tempfile.mkdtemp(dir=template.parent))
-        with start_label_studio(binary, made, **LOGIN):
-            pass
-        with suppress(OSError):  # another session was faster
-            made.rename(template)
-    return template
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from backend.queue.rq_queue import CONTROL, SCORE
 from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish
+from tests.world import queue_predictions
 
 
 def queue(redis: Redis, name: str) -> Queue:
@@ -88,8 +89,8 @@ class Studio:
         assert order.strategy == strategy
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [prediction.score for prediction in self.client.predictions.of_task(task.id)]
-            for task in self.client.tasks.unlabeled(self.project)
+            task_id: [prediction.score for prediction in predictions]
+            for task_id, predictions in queue_predictions(self.client, self.project).items()
         }
         assert held == {task_id: [pytest.approx(wanted.get(task_id))] for task_id in held}
         pool, _ = self.context.store.pools.load_pool(self.project, 1, None, tag="label")

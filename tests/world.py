@@ -51,10 +51,8 @@ class Servers:
     def predictions(self, project_id: int) -> dict[int, list[StoredPrediction]]:
         """Return the shown version's predictions of each unlabeled task, by task id."""
         version = self.shown_version(project_id)
-        return {
-            task.id: [pred for pred in self.client.predictions.of_task(task.id) if pred.version == version]
-            for task in self.client.tasks.unlabeled(project_id)
-        }
+        held = queue_predictions(self.client, project_id)
+        return {task_id: [pred for pred in preds if pred.version == version] for task_id, preds in held.items()}
 
     def scores(self, project_id: int) -> dict[int, list[float | None]]:
         return {task_id: [pred.score for pred in preds] for task_id, preds in self.predictions(project_id).items()}
@@ -115,6 +113,14 @@ def open_world(
     with open_servers(studio, folder, settings) as servers:
         parts = {field.name: getattr(servers, field.name) for field in fields(servers)}
         yield World(**parts, data=data, config=config, tag=label_config.parse(config)[0], oracle=Oracle(data.train))
+
+
+def queue_predictions(client: LabelStudioClient, project_id: int) -> dict[int, list[StoredPrediction]]:
+    """Return the predictions of each unlabeled task, of all versions, by task id; Label Studio is asked twice."""
+    held: dict[int, list[StoredPrediction]] = {task.id: [] for task in client.tasks.unlabeled(project_id)}
+    for prediction in client.predictions.of_tasks(project_id, list(held)):
+        held[prediction.task_id].append(prediction)
+    return held
 
 
 def label(world: World, project_id: int, count: int) -> None:

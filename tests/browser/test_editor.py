@@ -19,9 +19,9 @@ from backend.loop.scoring.page_predictions import of_pages
 from backend.types import Json, LabeledBox, Prediction
 from tests import drawings, kinds
 from tests.browser import open_first, signed_in, submit
-from tests.conftest import LOGIN
 from tests.drawings import SIZE
 from tests.kinds import ALL_KINDS, KINDS, Kind
+from tests.studio_database import LOGIN
 from tests.support import CONFIG, ImageSite
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]

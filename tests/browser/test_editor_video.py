@@ -26,7 +26,7 @@ from backend.types import BoolArray, ControlTag, FloatArray, IntArray, Json, Pre
 from tests import clips
 from tests.browser import open_first, signed_in, submit
 from tests.clips import Mover
-from tests.conftest import LOGIN
+from tests.studio_database import LOGIN
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]

@@ -19,7 +19,7 @@ from backend.settings import Settings
 from backend.store.store import ProjectRecord
 from backend.types import Region
 from tests.browser import open_first, signed_in, submit
-from tests.conftest import LOGIN
+from tests.studio_database import LOGIN
 from tests.support import CONFIG, open_context, publish
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]

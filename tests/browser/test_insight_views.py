@@ -25,8 +25,8 @@ from backend.store.store import ProjectRecord
 from backend.types import Prediction, Ranking
 from tests.browser import signed_in
 from tests.browser.views import SERIOUS, check_view, lasso, open_views, place_on_map
-from tests.conftest import LOGIN
 from tests.pool_maps import pool_map
+from tests.studio_database import LOGIN
 from tests.support import CONFIG, TWO_TAGS, ImageSite, open_context, publish, serve
 
 pytestmark = pytest.mark.browser

@@ -14,8 +14,8 @@ from backend.datasets import writer
 from backend.datasets.writer import Split
 from tests.browser import open_first, signed_in
 from tests.browser.views import watch_console
-from tests.conftest import LOGIN
 from tests.squares import CLASSES, IMGSZ, Learned, squares
+from tests.studio_database import LOGIN
 from tests.world import World, await_true, label, open_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.label_studio]

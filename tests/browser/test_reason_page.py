@@ -8,7 +8,7 @@ from backend.cli.label_studio_process import LabelStudioProcess
 from backend.labelstudio.client.connection import LabelStudioClient
 from backend.loop.context import Context
 from tests.browser import signed_in
-from tests.conftest import LOGIN
+from tests.studio_database import LOGIN
 from tests.support import CONFIG, serve
 
 pytestmark = pytest.mark.browser

@@ -21,8 +21,8 @@ from backend.types import AnnotatedTask, Json, Task
 from backend.yolo import approved_weights
 from backend.yolo.runtime import load_model
 from tests.browser import open_first, signed_in, submit
-from tests.conftest import LOGIN
 from tests.sam_weights import mobile_sam
+from tests.studio_database import LOGIN
 from tests.support import ImageSite, open_context, publish, serve, tiny_yolo
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser, pytest.mark.torch, pytest.mark.redis]

@@ -19,8 +19,8 @@ from backend.queue.rq_queue import QUEUES
 from backend.store.store import ProjectRecord
 from backend.subprocesses import free_port
 from tests.cli.commands import cli
-from tests.conftest import LOGIN, fresh_label_studio
 from tests.prompted import tiny_open
+from tests.studio_database import LOGIN, fresh_label_studio
 from tests.support import CONFIG, require, serve, tiny_yolo
 
 pytestmark = pytest.mark.torch
@@ -127,11 +127,11 @@ def projects(context: Context, environ: dict[str, str]) -> list[dict[str, str]]:
 
 @pytest.mark.label_studio
 def test_a_label_studio_that_refuses_private_addresses_is_told_what_to_change(
-    environ: dict[str, str], tmp_path: Path, pytestconfig: pytest.Config
+    environ: dict[str, str], tmp_path: Path
 ) -> None:
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}")
-    shutil.copytree(fresh_label_studio(binary, pytestconfig), tmp_path / "studio")
+    shutil.copytree(fresh_label_studio(binary), tmp_path / "studio")
     protection = {"ML_BLOCK_LOCAL_IP": "true", "SSRF_PROTECTION_ENABLED": "true"}
     with start_label_studio(binary, tmp_path / "studio", **LOGIN, environ=protection) as studio:
         keys = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.api_key}

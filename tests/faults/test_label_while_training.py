@@ -18,8 +18,8 @@ import pytest
 from backend.cli.label_studio_process import LabelStudioProcess, label_studio_binary, start_label_studio
 from backend.datasets import synthetic
 from tests.annotator import Annotator, Diary, browser_of
-from tests.conftest import LOGIN, Login, fresh_label_studio
 from tests.postgres import postgres
+from tests.studio_database import LOGIN, Login, fresh_label_studio
 from tests.support import require, sign_up, tiny_yolo
 from tests.world import World, await_shown, await_true, open_world
 
@@ -43,14 +43,12 @@ COLLEAGUE = Login(email="colleague@example.com", password="another-test-password
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_no_request_of_an_annotator_fails_while_versions_come_and_go(
-    database: str, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_no_request_of_an_annotator_fails_while_versions_come_and_go(database: str, tmp_path: Path) -> None:
     data_yaml = synthetic.generate(tmp_path / "scenes", pool=POOL, test=10, seed=3, size=96)
     (tmp_path / "models").mkdir()
     tiny_yolo(tmp_path / "models" / "curious.pt", synthetic.CLASSES)
     with (
-        label_studio_on(database, tmp_path / "studio", pytestconfig) as studio,
+        label_studio_on(database, tmp_path / "studio") as studio,
         open_world(studio, tmp_path, data_yaml, SETTINGS) as world,
     ):
         project_id = prepared_project(world)
@@ -70,7 +68,7 @@ def test_no_request_of_an_annotator_fails_while_versions_come_and_go(
 
 
 @contextmanager
-def label_studio_on(database: str, folder: Path, config: pytest.Config) -> Iterator[LabelStudioProcess]:
+def label_studio_on(database: str, folder: Path) -> Iterator[LabelStudioProcess]:
     binary = label_studio_binary()
     require(binary.is_file(), f"there is no Label Studio at {binary}: make installs it, or set LABEL_STUDIO_BIN")
     with ExitStack() as stack:
@@ -78,7 +76,7 @@ def label_studio_on(database: str, folder: Path, config: pytest.Config) -> Itera
         if database == "postgresql":
             environ = stack.enter_context(postgres())
         else:
-            shutil.copytree(fresh_label_studio(binary, config), folder)
+            shutil.copytree(fresh_label_studio(binary), folder)
         yield stack.enter_context(start_label_studio(binary, folder, environ=environ, **LOGIN))
 
 

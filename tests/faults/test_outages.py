@@ -27,7 +27,7 @@ from backend.store.store import ProjectRecord
 from backend.subprocesses import running
 from tests.outages import Outages, own_redis
 from tests.support import CONFIG, ImageSite, cycle_of, open_context, publish, tiny_yolo
-from tests.world import await_true
+from tests.world import await_true, queue_predictions
 
 PATIENCE_S = 300.0
 AWAY_S = 2.0
@@ -97,12 +97,8 @@ class World:
         client = self.context.label_studio
         wanted = dict(zip(order.task_ids.tolist(), order.priority.tolist(), strict=True))
         held = {
-            task.id: [
-                prediction.score
-                for prediction in client.predictions.of_task(task.id)
-                if prediction.version == serving.name
-            ]
-            for task in client.tasks.unlabeled(project)
+            task_id: [prediction.score for prediction in predictions if prediction.version == serving.name]
+            for task_id, predictions in queue_predictions(client, project).items()
         }
         return client.projects.get(project).model_version == serving.name and held == {
             task_id: [pytest.approx(wanted.get(task_id), abs=1e-6)] for task_id in held
@@ -156,7 +152,7 @@ def await_stage(reached: Callable[[], bool], stage: str) -> None:
 
 
 @pytest.mark.label_studio
-@pytest.mark.parametrize("outage", ["with its data", "empty", "hangs"])
+@pytest.mark.parametrize("outage", [pytest.param("with its data", marks=pytest.mark.slow), "empty", "hangs"])
 def test_a_training_outlives_redis_and_so_does_the_reconcile(world: World, images: ImageSite, outage: str) -> None:
     """The running training ends with a version, and labels that come later are trained, too."""
     project, store = world.project(images, version=False), world.context.store

@@ -17,7 +17,7 @@ from backend.errors import LabelStudioError
 from backend.model_versions import Metrics, ModelVersion
 from backend.types import Json, Task
 from tests.browser import signed_in
-from tests.conftest import LOGIN
+from tests.studio_database import LOGIN
 from tests.support import untrained_yolo
 from tests.world import World, await_shown, await_true, label, measure, open_world
 
@@ -60,6 +60,7 @@ def world(label_studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFac
     settings = {
         "IMGSZ": "160",
         "RETRAIN_EVERY": "20",
+        "VAL_SHARE": "0.4",  # the task ids decide: of 20 labels at least two are held out, but for 0.05% of all runs
         "TRAIN_STEPS": "200",
         "MAX_EPOCHS": "200",
         "BATCH": "8",  # twice as many would take twice as long

@@ -24,6 +24,7 @@ from backend.types import Json, Task
 from tests.queue_studio import Studio
 from tests.support import CONFIG, cycle_of, publish, serve, sign_up
 from tests.worker.test_jobs import studio
+from tests.world import queue_predictions
 
 __all__ = ["studio"]
 
@@ -34,8 +35,8 @@ def held(studio: Studio) -> dict[int, StoredPrediction]:
     """Return the prediction of the served version for each task in the queue; assert that there is one per task."""
     version = studio.client.projects.get(studio.project).model_version
     by_task = {
-        task.id: [row for row in studio.client.predictions.of_task(task.id) if row.version == version]
-        for task in studio.client.tasks.unlabeled(studio.project)
+        task_id: [row for row in predictions if row.version == version]
+        for task_id, predictions in queue_predictions(studio.client, studio.project).items()
     }
     assert {task_id: len(predictions) for task_id, predictions in by_task.items()} == dict.fromkeys(by_task, 1)
     return {task_id: prediction for task_id, (prediction,) in by_task.items()}

@@ -20,7 +20,7 @@ from backend.loop.scoring import push
 from backend.loop.served_models import ServedModel
 from backend.types import Json, Region
 from tests.browser import signed_in
-from tests.conftest import LOGIN
+from tests.studio_database import LOGIN
 from tests.support import CONFIG
 
 pytestmark = pytest.mark.label_studio
