@@ -12,7 +12,7 @@ from backend.acquisition.pool import Pool
 from backend.types import FloatArray, IntArray
 
 Floats = npt.NDArray[np.floating[Any]]
-_BLOCK = 512  # rows of a distance matrix at a time; larger matrices leave the processor's cache
+_BLOCK = 256  # rows of a distance matrix at a time; larger matrices leave the processor's cache
 _SAME = 1e-6  # squared distances below this share of the squared lengths are rounding
 
 
@@ -50,8 +50,14 @@ def squared_distances(x: Floats, y: Floats) -> FloatArray:
            [4., 0.]], dtype=float32)
     """
     x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
-    products = np.asarray(x @ y.T, dtype=np.float32)
-    return from_products(products, np.add.outer(squared_lengths(x), squared_lengths(y)))
+    x_lengths, y_lengths = squared_lengths(x), squared_lengths(y)
+    squares = np.asarray(x @ y.T, dtype=np.float32)
+    squares *= -2.0
+    squares += np.add.outer(x_lengths, y_lengths)
+    if squares.size:  # few rows have a distance that may be rounding, and only these are looked at again
+        rows = np.flatnonzero(squares.min(axis=1) < 2 * _SAME * (x_lengths + y_lengths.max()))
+        squares[rows] = _without_rounding(squares[rows], np.add.outer(x_lengths[rows], y_lengths))
+    return squares
 
 
 def squared_lengths(points: FloatArray) -> FloatArray:
@@ -63,8 +69,13 @@ def from_products(products: FloatArray, lengths: FloatArray) -> FloatArray:
     """Return |x|² + |y|² − 2xy of any shape, computed in place in the array of the products xy."""
     products *= -2.0
     products += lengths
-    products[products < lengths * np.float32(_SAME)] = 0.0
-    return products
+    return _without_rounding(products, lengths)
+
+
+def _without_rounding(squares: FloatArray, lengths: FloatArray) -> FloatArray:
+    """Set the squared distances to 0 that are rounding errors, in place."""
+    squares[squares < lengths * np.float32(_SAME)] = 0.0
+    return squares
 
 
 def nearest(x: Floats, y: Floats) -> FloatArray:
