@@ -22,7 +22,8 @@ def note_workers(redis: Redis, queues: Iterable[str]) -> None:
 
 def workers(redis: Redis) -> Counter[str]:
     """Return the number of worker processes for each queue, on all machines."""
-    values = (redis.get(key) for key in redis.scan_iter("workers:*"))
+    keys = redis.scan_iter("workers:*", count=1000)  # in few round trips, because each open page asks every second
+    values = (redis.get(key) for key in keys)
     return Counter(queue for value in values if value for queue in _text(value).split(",") if queue)
 
 
