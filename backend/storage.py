@@ -18,7 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 _BESIDE_REMOTE = ".yolo-backend"
-_LOOK_S = 10.0  # least time between two checks of a remote file that has a local copy
+LOOK_S = 10.0  # least time between two checks of a remote file that has a local copy
 _FRESH_NS = 50_000_000  # file times have ticks of some ms, so after such a recent change a second one may go unnoticed
 
 
@@ -275,9 +275,9 @@ class RemoteFiles:
         return copy
 
     def fetch(self, path: str, target: Path) -> None:
-        """Update `target` from a file, at most every _LOOK_S seconds; delete the copy if the file is gone."""
+        """Update `target` from a file, at most every LOOK_S seconds; delete the copy if the file is gone."""
         now = time.monotonic()
-        if now - self._looked.get(path, -_LOOK_S) < _LOOK_S:
+        if now - self._looked.get(path, -LOOK_S) < LOOK_S:
             return
         folder, _, name = path.rpartition("/")
         signature = self.entries(folder).get(name)

@@ -37,6 +37,7 @@ CONTRACTS = [
     ("ultralytics.nn.tasks", "torch_safe_load", ["weight"], "yolo"),
     ("ultralytics.nn.tasks", "SAFE_LOAD", None, "yolo"),
     ("ultralytics.utils.checks", "AUTOINSTALL", None, "yolo"),
+    ("ultralytics.models.sam.build", "_load_checkpoint", ["model", "checkpoint"], "yolo"),
     ("ultralytics.optim.muon", "zeropower_via_newtonschulz5", ["G"], "yolo"),
     ("ultralytics.utils.nms", "non_max_suppression", ["prediction"], "yolo"),
     ("torch._dynamo.utils", "is_compile_supported", ["device_type"], "yolo"),

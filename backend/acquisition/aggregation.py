@@ -14,7 +14,7 @@ from backend.types import FloatArray, IntArray, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
 Sums = npt.NDArray[np.float64]
-_BLOCK = 16_384  # rows at a time, so that intermediate arrays stay in the CPU's cache
+BLOCK = 16_384  # rows at a time, so that intermediate arrays stay in the CPU's cache
 
 
 def pool_of(
@@ -44,8 +44,8 @@ def pool_of(
 
 def blockwise(measure: Callable[[Floats], Floats], values: Floats) -> Floats:
     """Return a measure of each row, computed block by block to save memory: (m, ...) -> (m,)."""
-    starts = range(0, len(values), _BLOCK)
-    return np.concatenate([np.zeros(0), *(measure(values[start : start + _BLOCK]) for start in starts)])
+    starts = range(0, len(values), BLOCK)
+    return np.concatenate([np.zeros(0), *(measure(values[start : start + BLOCK]) for start in starts)])
 
 
 def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
@@ -55,7 +55,7 @@ def top_rows(values: Floats, offsets: IntArray, k: int) -> IntArray:
     array([1, 2, 3])
     """
     rows = [np.zeros(0, dtype=np.int64)]
-    cuts = np.searchsorted(offsets, np.arange(0, max(len(values), 1), _BLOCK))
+    cuts = np.searchsorted(offsets, np.arange(0, max(len(values), 1), BLOCK))
     for begin, end in zip(cuts, [*cuts[1:], len(offsets) - 1], strict=True):
         start, stop = offsets[begin], offsets[end]
         counts = np.diff(offsets[begin : end + 1])

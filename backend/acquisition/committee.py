@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.floating[Any]]
 NEEDS = frozenset({"committee"})
 COST = "K scorings for a committee of K"
 TOP = 10  # anchors per image in `discrepancy` and `box_disagreement`
-_BLOCK = 32_768  # anchors at a time: the measures need float64, and a pool has millions of anchors
+BLOCK = 32_768  # anchors at a time: the measures need float64, and a pool has millions of anchors
 _EDGE = 1e-7  # probabilities are kept this far from 0 and 1, where the logarithm is infinite
 
 
@@ -217,6 +217,6 @@ def _committee(pool: Pool, strategy: str) -> Committee:
 
 def _by_anchor(measure: Callable[[Floats], Floats], members: Floats) -> Values:
     """Return a measure (T, b, ...) -> (b,) of all anchors (m,), computed block by block in float64."""
-    starts = range(0, members.shape[1], _BLOCK)
-    blocks = [measure(members[:, start : start + _BLOCK].astype(np.float64)) for start in starts]
+    starts = range(0, members.shape[1], BLOCK)
+    blocks = [measure(members[:, start : start + BLOCK].astype(np.float64)) for start in starts]
     return np.concatenate([np.zeros(0), *blocks])

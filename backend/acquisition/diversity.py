@@ -24,7 +24,7 @@ from backend.types import FloatArray, IntArray
 
 EMBEDDINGS = frozenset({"embeddings"})
 BOTH = frozenset({"class_probs", "embeddings"})
-_FRONT = 1024  # farthest points whose distances stay up to date; with more, BLAS starts threads for each pick
+FRONT = 1024  # farthest points whose distances stay up to date; with more, BLAS starts threads for each pick
 _ROUNDING = 2e-6  # of the squared lengths: what float32 may have got wrong in a squared distance
 _TIE = 1e-5  # relative difference of squared distances that float32 may have got wrong
 _TIED = 64
@@ -59,10 +59,10 @@ def k_center(points: Floats, labeled: Floats, batch: int) -> IntArray:
 
 def _front(near: FloatArray) -> tuple[IntArray, float]:
     """Return the rows of the largest distances, ascending, and a bound that no other row's distance exceeds."""
-    if len(near) <= _FRONT:
+    if len(near) <= FRONT:
         return np.arange(len(near)), -np.inf
-    parted = np.argpartition(near, len(near) - _FRONT)
-    return np.sort(parted[-_FRONT:]), float(near[parted[:-_FRONT]].max())
+    parted = np.argpartition(near, len(near) - FRONT)
+    return np.sort(parted[-FRONT:]), float(near[parted[:-FRONT]].max())
 
 
 def _pick(

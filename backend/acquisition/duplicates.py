@@ -15,7 +15,7 @@ _CELL = 1024  # usual number of points that near_duplicates compares with each o
 _NEAR = 0.3  # near-duplicates lie within this share of the usual distance of two images
 _MOST, _FEWEST = 64, 8  # dimensions that images are compared in
 _IMAGES = 4  # per dimension, at least; with as many dimensions as images, all images are equally far from each other
-_SAMPLE = 2_000  # images from which the main directions are computed
+SAMPLE = 2_000  # images from which the main directions are computed
 _ROUNDING = 1e-5  # a direction with less than this share of the largest deviation is rounding noise
 
 
@@ -68,7 +68,7 @@ def whitened(points: Floats, rng: np.random.Generator) -> FloatArray:
     if len(points) < 2:
         return np.zeros((len(points), 0), dtype=np.float32)
     wanted = min(_MOST, points.shape[1], len(points) // _IMAGES)
-    sample = points if len(points) <= _SAMPLE else points[np.sort(rng.choice(len(points), _SAMPLE, replace=False))]
+    sample = points if len(points) <= SAMPLE else points[np.sort(rng.choice(len(points), SAMPLE, replace=False))]
     centre = sample.mean(axis=0, dtype=np.float64)
     lengths, directions = np.linalg.svd(sample - centre, full_matrices=False)[1:]
     is_distinct = lengths[:wanted] > max(_ROUNDING * lengths[0], float(np.finfo(np.float32).tiny))

@@ -62,7 +62,7 @@ def generate(
             fix="ask for at least 1 scene each, at least 96 px and less than 100% foreign scenes",
         )
     rng = np.random.default_rng(seed)
-    pool_digits, test_digits = _split_digits(rng)
+    pool_digits, test_digits = split_digits(rng)
     weights = np.arange(1, len(CLASSES) + 1, dtype=np.float64) ** -tail
     unlabeled, deck = round(pool * foreign), _deck(rng)
     originals = (compose(pool_digits, lambda: _long_tail(weights, rng), size, rng) for _ in range(pool - unlabeled))
@@ -122,8 +122,8 @@ def _nonsense(digits: list[FloatArray], size: int, rng: np.random.Generator) -> 
     return Scene((canvas + rng.normal(0, 6, canvas.shape)).clip(0, 255).astype(np.uint8), (), ())
 
 
-def _split_digits(rng: np.random.Generator) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Return the pool's and the test set's scans per class."""
+def split_digits(rng: np.random.Generator) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Return the scans (8, 8) of the pool and of the test set, per class, in [0, 1]."""
     from sklearn.datasets import load_digits  # takes a second to import
 
     data = load_digits()

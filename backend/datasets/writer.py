@@ -157,7 +157,7 @@ def _write_part(
     for folder in ("images", "labels"):
         (root / folder / part).mkdir(parents=True)
     for image in images:
-        lines = [_line(box, number, image.task_id, task) for box in image.boxes]
+        lines = [label_line(box, number, image.task_id, task) for box in image.boxes]
         (root / "labels" / part / f"{image.name}.txt").write_text("".join(lines), encoding="ascii")
         place(image.path, root / image_path(image, part))
 
@@ -167,8 +167,11 @@ def image_path(image: LabeledImage, part: str) -> str:
     return f"images/{part}/{image.name}{image.path.suffix}"
 
 
-def _line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:
-    """Return one line of a YOLO label file: the class number, then the task's numbers as shares in [0, 1]."""
+def label_line(box: LabeledBox, number: dict[str, int], task_id: int, task: YoloTask) -> str:
+    """Return one line of a YOLO label file: the class number, then the task's numbers as shares in [0, 1].
+
+    Raises TrainingError for a label that is not in `number`, and for a box without area or outside the image.
+    """
     if box.label not in number:
         raise TrainingError(
             f"label {box.label!r} is not in the label config",

@@ -10,10 +10,10 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 
 from pydantic import BaseModel, ValidationError
 
@@ -56,7 +56,7 @@ class RunRecord:
         self._holder = Holder(
             run=secrets.token_hex(16), host=socket.gethostname(), pid=os.getpid(), began=now, renewed=now
         )
-        self._renew_at = time.monotonic() + RENEW_S
+        self._renew_at = monotonic() + RENEW_S
 
     def take(self) -> None:
         """Create the record. Raises BackendError, naming the other run, if one is using the store."""
@@ -74,9 +74,9 @@ class RunRecord:
 
         If the store does not answer, this only logs a warning; the next call checks again.
         """
-        if time.monotonic() < self._renew_at:
+        if monotonic() < self._renew_at:
             return
-        self._renew_at = time.monotonic() + RENEW_S
+        self._renew_at = monotonic() + RENEW_S
         try:
             holder = self._holder_of(self._numbers())
             if holder is None or holder.run == self._holder.run:

@@ -216,7 +216,7 @@ def test_image_bald_is_the_largest_of_classes_and_anchors() -> None:
 def test_blocks_of_anchors_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     committee = make_committee([7, 9, 3])
     whole = [values(name, committee) for name in STRATEGIES]
-    monkeypatch.setattr("backend.acquisition.committee._BLOCK", 4)
+    monkeypatch.setattr("backend.acquisition.committee.BLOCK", 4)
     for name, expected in zip(STRATEGIES, whole, strict=True):
         assert values(name, committee) == pytest.approx(expected, rel=1e-12)
 

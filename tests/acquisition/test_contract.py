@@ -217,7 +217,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, block: i
     values = pool.class_probs[:, 0]
     whole, sums = top_rows(values, pool.offsets, 4), acquisition.get("margin")(pool, np.random.default_rng(0))
     expected = [row for begin, end in pairwise(pool.offsets) for row in begin + np.argsort(-values[begin:end])[:4]]
-    monkeypatch.setattr(aggregation, "_BLOCK", block)
+    monkeypatch.setattr(aggregation, "BLOCK", block)
     assert top_rows(values, pool.offsets, 4).tolist() == whole.tolist() == expected
     assert (acquisition.get("margin")(pool, np.random.default_rng(0)) == sums).all()
     assert top_rows(values[:0], np.zeros(3, np.int64), 4).tolist() == []

@@ -93,7 +93,7 @@ def test_k_center_picks_what_a_plain_loop_picks(n: int) -> None:
 
 
 def test_k_center_is_exact_when_the_front_has_to_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diversity, "_FRONT", 16)
+    monkeypatch.setattr(diversity, "FRONT", 16)
     points, labeled = clustered(400), clustered(5, seed=1)
     assert diversity.k_center(points, labeled, 400).tolist() == loop_k_center(points, labeled, 400)
 

@@ -103,7 +103,7 @@ def test_a_pool_of_equal_images_is_one_image_and_its_copies() -> None:
 
 
 def test_a_large_pool_is_whitened_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_SAMPLE", 1000)
+    monkeypatch.setattr(duplicates, "SAMPLE", 1000)
     white = duplicates.whitened(looks(4000).astype(np.float64), np.random.default_rng(0))
     assert white.shape == (4000, 64)
     assert white.std(axis=0) == pytest.approx(np.ones(64), abs=0.3)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.datasets.reader import YoloData, read
-from backend.datasets.synthetic import CLASSES, MAX_OBJECTS, Scene, _split_digits, compose, generate, near_copy
+from backend.datasets.synthetic import CLASSES, MAX_OBJECTS, Scene, compose, generate, near_copy, split_digits
 from backend.errors import RequestError
 from backend.types import FloatArray
 
@@ -98,7 +98,7 @@ def test_tail_zero_is_flat(tmp_path: Path) -> None:
 
 
 def test_pool_and_test_share_no_digit() -> None:
-    pool, test = _split_digits(np.random.default_rng(0))
+    pool, test = split_digits(np.random.default_rng(0))
     assert sum(map(len, pool)) + sum(map(len, test)) == 1797
     for pool_scans, test_scans in zip(pool, test, strict=True):
         assert len(test_scans) > 30

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from backend.datasets.writer import _line
+from backend.datasets.writer import label_line
 from backend.labelstudio import label_renames, tags
 from backend.types import AnnotatedTask, ControlTag, Json, LabeledBox, Task
 from tests.drawings import SIZE
@@ -156,7 +156,7 @@ def _learn(case: object, draw: random.Random) -> str:
     if tag.frame_rate == 0:
         number = {name: index for index, name in enumerate(tag.labels)}
         for box in reading.boxes:
-            line = _line(box, number, 7, tag.task)
+            line = label_line(box, number, 7, tag.task)
             assert all(map(math.isfinite, map(float, line.split()))), line
     if reading.unreadable:
         return "left out"

@@ -12,7 +12,7 @@ from redis import Redis
 
 from backend.errors import BusyError
 from backend.loop import locks as module
-from backend.loop.locks import Locks
+from backend.loop.locks import Fence, Locks
 from backend.queue import run_state
 from backend.queue.run_state import connect
 from backend.store.store import Store
@@ -173,19 +173,19 @@ def test_the_first_to_take_the_lock_after_an_outage_stops_the_other(
     outages: Outages, store: Store, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
     """A holder stalls for longer than its lock lives, for example by SIGSTOP or because the machine sleeps."""
-    monkeypatch.setattr(module, "_keep", lambda *_: None)
     monkeypatch.setattr(module, "LOCK_TTL_MS", 500)
     locks = Locks(connect(outages.url), store)
-    with locks.lock(7, "training") as stalled:
-        outages.kill()
-        threading.Event().wait(1)
-        outages.start(empty=empty)
-        with locks.lock(7, "training") as successor:
-            assert successor.token > stalled.token
-            successor.check()
-            with pytest.raises(BusyError, match="took over"):
-                stalled.check()
-            successor.check()
+    stalled = Fence(locks, 7, "training")  # nothing renews it
+    stalled.take()
+    outages.kill()
+    threading.Event().wait(1)
+    outages.start(empty=empty)
+    with locks.lock(7, "training") as successor:
+        assert successor.token > stalled.token
+        successor.check()
+        with pytest.raises(BusyError, match="took over"):
+            stalled.check()
+        successor.check()
 
 
 def test_a_lock_outlives_a_redis_that_hangs(outages: Outages, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

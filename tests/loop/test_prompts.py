@@ -28,7 +28,7 @@ def test_the_text_encoder_comes_from_the_bucket(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the local copies are written there
-    monkeypatch.setattr("backend.storage._LOOK_S", 0.0)
+    monkeypatch.setattr("backend.storage.LOOK_S", 0.0)
     monkeypatch.setattr("backend.yolo.open_vocabulary.find_spec", lambda _: object())
     monkeypatch.setitem(sys.modules, "clip", words())
     root, copies = "memory://encoders", tmp_path / ".yolo-backend"

@@ -61,7 +61,7 @@ def test_a_lack_of_the_machine_is_no_error_of_a_task(
     def lacking(*args: object) -> str:
         raise error
 
-    monkeypatch.setattr(cache, "_publish", lacking)
+    monkeypatch.setattr(Path, "replace", lacking)
     with pytest.raises(MachineError) as caught:
         list(cache.fetch_many([("/data/a.png", 1), ("/data/a.png", 2)]))
     assert caught.value.fix

@@ -55,7 +55,7 @@ def test_a_model_dir_that_cannot_be_written(
         (tmp_path / "models").touch()
     folder = Path("/proc/models") if kind == "nowhere" else tmp_path / "models"
     if kind == "full":
-        monkeypatch.setattr("backend.storage._sync", lambda file: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+        monkeypatch.setattr(os, "fsync", lambda _: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
     with pytest.raises(StoreError, match=message) as refused:
         store(folder).check()
     assert refused.value.where.startswith(str(folder)) or kind == "full"
@@ -96,7 +96,7 @@ def test_an_error_of_a_library_names_its_cause(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_copy_follows_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.storage._LOOK_S", 0.0)
+    monkeypatch.setattr("backend.storage.LOOK_S", 0.0)
     store, target = Store("memory://copied"), tmp_path / "base/mine.pt"
     with fsspec.open("memory://copied/base/mine.pt", "wb") as file:
         file.write(b"first")

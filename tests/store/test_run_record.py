@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,6 +26,12 @@ def files(tmp_path: Path) -> Iterator[Files]:
     yield open_store_files(ROOT, tmp_path)
     store, path = fsspec.core.url_to_fs(ROOT)
     store.rm(path, recursive=True)
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time come at which records are renewed."""
+    now = time.monotonic() + run_record.RENEW_S
+    monkeypatch.setattr(run_record, "monotonic", lambda: now)
 
 
 def records(files: Files) -> list[str]:
@@ -51,8 +58,7 @@ def test_a_record_that_is_not_renewed_is_taken_over_and_the_late_run_ends(
             successor = runs.enter_context(recorded(files))
         assert records(files) == ["2"]
         late.look()  # it is not time yet
-        for record in (late, successor):
-            monkeypatch.setattr(record, "_renew_at", 0.0)
+        pass_time(monkeypatch)
         with pytest.raises(BackendError, match="took over this MODEL_DIR while this one stood still"):
             late.look()
         late.release()
@@ -63,7 +69,7 @@ def test_a_record_that_is_not_renewed_is_taken_over_and_the_late_run_ends(
 def test_a_run_renews_its_record(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     with recorded(files) as record:
         before = files.open("runs/1").read()
-        monkeypatch.setattr(record, "_renew_at", 0.0)
+        pass_time(monkeypatch)
         record.look()
         after = files.open("runs/1").read()
         assert after != before
@@ -93,7 +99,7 @@ def test_a_store_that_is_away_for_a_while_ends_no_run(
         raise OSError("the network is away")
 
     with recorded(files) as record:
-        monkeypatch.setattr(record, "_renew_at", 0.0)
+        pass_time(monkeypatch)
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
             patched.setattr(fsspec.get_filesystem_class("memory"), "ls", away)
             record.look()

@@ -17,7 +17,9 @@ from backend.types import AnnotatedTask, Json, Task
 RECENT = 250  # tasks that are looked at for a sign of life
 
 
-class _Annotation(Answer):
+class AnnotationAnswer(Answer):
+    """An annotation as Label Studio answers."""
+
     id: int
     updated_at: str
     was_cancelled: bool
@@ -38,7 +40,7 @@ class _Time(Answer):
 class _Labels(Answer):
     id: int
     data: dict[str, Any] | None = None
-    annotations: list[_Annotation]
+    annotations: list[AnnotationAnswer]
 
 
 class _Touched(Answer):
@@ -209,7 +211,7 @@ class Annotations:
         self._http.send("DELETE", f"/api/annotations/{annotation_id}/", missing=missing)
 
 
-def pick(annotations: Iterable[_Annotation]) -> _Annotation | None:
+def pick(annotations: Iterable[AnnotationAnswer]) -> AnnotationAnswer | None:
     """Return the annotation that counts among a task's: ground truth first, else the newest; None without any."""
     submitted = [annotation for annotation in annotations if not annotation.was_cancelled]
     return max(
@@ -219,9 +221,9 @@ def pick(annotations: Iterable[_Annotation]) -> _Annotation | None:
     )
 
 
-def of_others(chosen: _Annotation, annotations: Iterable[_Annotation]) -> list[_Annotation]:
+def of_others(chosen: AnnotationAnswer, annotations: Iterable[AnnotationAnswer]) -> list[AnnotationAnswer]:
     """Return the newest annotation of each other person, the oldest first; none beside a ground truth."""
-    newest: dict[int | None, _Annotation] = {}
+    newest: dict[int | None, AnnotationAnswer] = {}
     for label in sorted(annotations, key=lambda label: (datetime.fromisoformat(label.updated_at), label.id)):
         if not (label.was_cancelled or chosen.ground_truth or label.completed_by == chosen.completed_by):
             newest.pop(label.completed_by, None)
@@ -229,7 +231,7 @@ def of_others(chosen: _Annotation, annotations: Iterable[_Annotation]) -> list[_
     return list(newest.values())
 
 
-def _stamp(chosen: _Annotation, annotations: Sequence[_Annotation]) -> LabelStamp:
+def _stamp(chosen: AnnotationAnswer, annotations: Sequence[AnnotationAnswer]) -> LabelStamp:
     other_stamps = {label.id: label.updated_at for label in of_others(chosen, annotations)}
     submitted = frozenset(label.id for label in annotations if not label.was_cancelled)
     return LabelStamp(chosen.id, chosen.updated_at, other_stamps, submitted)

@@ -23,11 +23,10 @@ from backend.errors import LabelStudioAuthError, LabelStudioBlockedError, LabelS
 from backend.evaluation.label_quality import SUSPECT
 from backend.labelstudio import label_config
 from backend.labelstudio.client import http, prediction_import
-from backend.labelstudio.client.annotations import _Annotation, pick
+from backend.labelstudio.client.annotations import AnnotationAnswer, pick
 from backend.labelstudio.client.connection import LabelStudioClient, PredictionRow
 from backend.labelstudio.client.filters import QUEUED, UNLABELED, filters
 from backend.labelstudio.client.http import LabelStudioHTTP, parse
-from backend.labelstudio.client.projects import _Project
 from backend.labelstudio.client.tabs import LABEL_ISSUES_TAB, QUEUE_TAB
 from backend.subprocesses import free_port
 from backend.types import AnnotatedTask, Json, Region
@@ -317,9 +316,15 @@ def test_cloud_addresses_go_through_label_studio(client: LabelStudioClient, proj
         client.resolve(None, "gs://bucket/a.jpg")
 
 
+class ProjectTitle(http.Answer):
+    """An answer with a title."""
+
+    title: str
+
+
 def test_an_answer_without_a_field_names_it() -> None:
-    with pytest.raises(LabelStudioError, match=r"unexpected title.*Project"):
-        parse(_Project, {"id": 1})
+    with pytest.raises(LabelStudioError, match=r"unexpected title.*ProjectTitle"):
+        parse(ProjectTitle, {"id": 1})
 
 
 # ── the project ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -607,7 +612,7 @@ def test_an_imported_result_of_anything_costs_no_other_task(client: LabelStudioC
 )
 def test_which_annotation_counts(rows: list[tuple[int, str, bool, bool]], expected: int | None) -> None:
     names = ("id", "updated_at", "was_cancelled", "ground_truth")
-    chosen = pick(_Annotation.model_validate(dict(zip(names, row, strict=True))) for row in rows)
+    chosen = pick(AnnotationAnswer.model_validate(dict(zip(names, row, strict=True))) for row in rows)
     assert (chosen.id if chosen else None) == expected
 
 
