@@ -87,6 +87,7 @@ $(LS_VENV)-%/.installed: | $(UV)
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/vulture
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev $(LS_VENV)/.installed

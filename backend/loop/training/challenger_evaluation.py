@@ -73,7 +73,7 @@ def evaluate_challenger(
     challenger = measured[0].measured
     judged = measured[0].judged if plan.split.held_out else None
     judged = judged or judged_images(plan, trained.weights, measured[0].videos)
-    detections = None if judged is None else _joined(plan, judged)
+    detections = None if judged is None else joined(plan, judged)
     calibration = judgement.calibration_of(detections)
     held_out = None
     if judged is not None and detections is not None:
@@ -112,12 +112,6 @@ def _by_image(plan: TagPlan, measured: Measured) -> Measured:
     return replace(measured, metrics=replace(measured.metrics, images=images))
 
 
-def validation_detections(plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:
-    """Return the detections on the validation images; None if the images are not held out."""
-    judged = judged_images(plan, weights, videos)
-    return None if judged is None else _joined(plan, judged)
-
-
 def judged_images(
     plan: TagPlan, weights: Path, videos: FramePredictions | None = None
 ) -> tuple[JudgedImage, ...] | None:
@@ -154,7 +148,7 @@ def _judged(plan: TagPlan, predictions: Iterable[Prediction]) -> tuple[JudgedIma
     )
 
 
-def _joined(plan: TagPlan, judged: Sequence[JudgedImage]) -> Detections:
+def joined(plan: TagPlan, judged: Sequence[JudgedImage]) -> Detections:
     """Return the detections of all images."""
     single = plan.tag.task == "classify" and not plan.tag.multiple
     return matching.joined([image.detections for image in judged], len(plan.tag.labels), single=single)

@@ -13,9 +13,11 @@ from backend.datasets.writer import LabeledImage, Split
 from backend.errors import MediaError
 from backend.evaluation import matching
 from backend.evaluation.held_out_report import report_held_out
+from backend.evaluation.matching import Detections
 from backend.geometry import masks
 from backend.labelstudio import label_config
 from backend.loop.training import challenger_evaluation
+from backend.loop.training.snapshot import TagPlan
 from backend.policy.judgement import calibration_of
 from backend.store import evaluations
 from backend.types import WHOLE, LabeledBox, Prediction
@@ -38,15 +40,19 @@ QUALITY = label_config.parse(
 )[0]
 
 
+def held_out_detections(tag_plan: TagPlan, weights: Path, videos: FramePredictions | None = None) -> Detections | None:
+    """Return the detections on the validation images, as an evaluation joins them; None if none is held out."""
+    judged = challenger_evaluation.judged_images(tag_plan, weights, videos)
+    return None if judged is None else challenger_evaluation.joined(tag_plan, judged)
+
+
 @pytest.fixture
 def labeled(images: ImageSite) -> tuple[LabeledImage, ...]:
     return halves(images)
 
 
 def test_the_temperature_is_fitted_on_held_out_images(labeled: tuple[LabeledImage, ...], tiny_weights: Path) -> None:
-    detections = challenger_evaluation.validation_detections(
-        plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights
-    )
+    detections = held_out_detections(plan(Split(labeled[:2], labeled[2:], held_out=True)), tiny_weights)
     calibration = calibration_of(detections)
     assert calibration.detections >= 30
     assert calibration.reason == ""
@@ -65,11 +71,11 @@ def test_semantic_segmentation_is_calibrated_by_pixels(labeled: tuple[LabeledIma
     drawn = [replace(image, boxes=strips(pred)) for image, pred in zip(labeled, predictions, strict=True)]
     tag_plan = plan(Split(labeled, tuple(drawn), held_out=True))
     semantic = replace(tag_plan, tag=replace(tag_plan.tag, task="semantic"))
-    detections = challenger_evaluation.validation_detections(semantic, weights)
+    detections = held_out_detections(semantic, weights)
     assert detections is not None
     assert len(detections.overlap) > len(labeled)
     assert detections.overlap.min() > 0.9
-    as_boxes = challenger_evaluation.validation_detections(tag_plan, weights)
+    as_boxes = held_out_detections(tag_plan, weights)
     assert as_boxes is not None
     assert (as_boxes.overlap == 0).mean() > 0.5
 
@@ -100,7 +106,7 @@ def test_each_tag_has_the_temperature_of_its_own_detections(
     choice = replace(boxes, tag=QUALITY, split=Split(labeled[:2], chosen, held_out=True))
     classifier = tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
     first, second = (
-        calibration_of(challenger_evaluation.validation_detections(tag_plan, weights))
+        calibration_of(held_out_detections(tag_plan, weights))
         for tag_plan, weights in ((boxes, tiny_weights), (choice, classifier))
     )
     assert first.detections != second.detections == len(chosen)
@@ -116,9 +122,7 @@ def test_a_multiple_choice_has_one_detection_per_label(
     both = tuple(LabeledBox(name, WHOLE) for name in CLASSES)
     chosen = tuple(replace(image, boxes=both[: 1 + number % 2]) for number, image in enumerate(labeled))
     tag_plan = replace(plan(Split(labeled, chosen, held_out=True)), tag=replace(QUALITY, multiple=multiple))
-    detections = challenger_evaluation.validation_detections(
-        tag_plan, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify")
-    )
+    detections = held_out_detections(tag_plan, tiny_yolo(tmp_path / "tiny-cls.pt", task="classify"))
     assert detections is not None
     assert len(detections.confidence) == per_image * len(chosen)
     if multiple:
@@ -158,9 +162,7 @@ def never_left_out(task_id: int, error: MediaError) -> None:
 def test_images_that_the_model_learned_from_do_not_calibrate_it(
     labeled: tuple[LabeledImage, ...], tiny_weights: Path
 ) -> None:
-    detections = challenger_evaluation.validation_detections(
-        plan(Split(labeled, labeled, held_out=False)), tiny_weights
-    )
+    detections = held_out_detections(plan(Split(labeled, labeled, held_out=False)), tiny_weights)
     calibration = calibration_of(detections)
     assert (calibration.temperature, calibration.detections) == (1.0, 0)
     assert "no validation images" in calibration.reason
