@@ -72,7 +72,9 @@ def test_with_require_all_only_packages_that_were_hidden_may_lack(tmp_path: Path
     done = run(tmp_path, REQUIRE_ALL="1", WITHOUT_DEBIAN="1")
     assert "1 failed, 1 passed, 3 skipped" in done.stdout
     assert "REQUIRE_ALL=1, but the data set is not there" in done.stdout
-    bare = needs.hide(tmp_path, os.environ["PATH"])
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    bare = needs.hide(programs, os.environ["PATH"])
     done = run(tmp_path, "-k", "browser", REQUIRE_ALL="1", PATH=bare)
     assert "REQUIRE_ALL=1, but wants chromium" in done.stdout
 
