@@ -154,4 +154,4 @@ lock: $(UV)
 		--no-annotate --no-header -o docs.lock
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) $(LS_VENV)-* $(DOCS_VENV) $(UPSTREAM_VENV) demo-data site
+	rm -rf $(VENV) $(LS_VENV) $(LS_VENV)-* $(DOCS_VENV) $(UPSTREAM_VENV) .cache demo-data site
