@@ -1,6 +1,6 @@
 """One error tree: every error says what is wrong, where, and how to fix it, and knows its HTTP status.
 
-The functions below the tree tell by which fault of this machine an error of other software was caused.
+The functions at the end find the fault of this machine that caused an error of other software.
 
 BackendError                    500
 ├── RequestError                400

@@ -1,6 +1,6 @@
-"""One table of settings (name, type, default, help) -> a frozen `Settings`, from the environment and overrides.
+"""One table of settings (name, type, default, help) -> a frozen `Settings`, from the environment.
 
-Overrides come from "extra params", the JSON field of the ML backend in Label Studio's own UI.
+`loop.extra_params` adds the overrides of a project.
 """
 
 from __future__ import annotations

@@ -103,5 +103,5 @@ def test_a_strategy_of_places_has_a_stand_in(monkeypatch: pytest.MonkeyPatch) ->
         pytest.approx(0.5 / 11),
         pytest.approx(10.5 / 11),
     ]
-    plain_one = rank(pool, "entropy")
-    assert stand_in(plain_one, pool) is plain_one
+    comparable = rank(pool, "entropy")
+    assert stand_in(comparable, pool) is comparable

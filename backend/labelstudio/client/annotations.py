@@ -18,7 +18,7 @@ RECENT = 250  # tasks that are looked at for a sign of life
 
 
 class AnnotationAnswer(Answer):
-    """An annotation as Label Studio answers."""
+    """An annotation in an answer of Label Studio."""
 
     id: int
     updated_at: str
